@@ -1,0 +1,1 @@
+//! all policy state of tidegate, in supervised actors

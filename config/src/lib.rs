@@ -1,0 +1,1 @@
+//! configuration of tidegate: sections, defaults, sources, checks

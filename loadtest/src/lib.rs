@@ -1,0 +1,1 @@
+//! bounded open-loop load tests for tidegate, as data
