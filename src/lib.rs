@@ -1,1 +1,18 @@
-//! tidegate
+//! tidegate: a gateway for S3 buckets and HTTP APIs that stays standing.
+//!
+//! `Gateway::start` is the composition root, used by the binary and by tests alike: actors, listeners, and the order in
+//! which they come and go. Everything that decides lives in `tidegate-actors`; this crate composes it and speaks HTTP.
+
+mod auth;
+mod gateway;
+mod http;
+#[cfg(feature = "origin")]
+pub mod origin;
+mod router;
+mod s3;
+mod status;
+pub mod telemetry;
+mod upstream;
+mod worker;
+
+pub use gateway::{Gateway, Running, StartError};

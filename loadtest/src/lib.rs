@@ -1,1 +1,43 @@
-//! bounded open-loop load tests for tidegate, as data
+//! Bounded load tests for tidegate whose scenarios are data.
+//!
+//! The runner starts the gateway's binary with a generated configuration, puts misbehaving upstreams behind it, offers
+//! load on a fixed schedule and holds what came out against the ranges of the scenario. It speaks HTTP and reads
+//! `/proc`; it links none of the gateway's crates, so that it measures what a user runs.
+//!
+//! Three threads: one offers load, one serves as upstreams, one takes readings. Only the first is on the path of a
+//! latency. Everything is bounded: connections, requests under way, readings, the run itself.
+//! Deliberately absent: load from several machines, TLS, HTTP/2, and any tuning of the host.
+
+mod bench_config;
+mod cli;
+mod client;
+mod clock;
+mod compare;
+mod expectation;
+mod framing;
+mod gateway;
+mod guards;
+mod head;
+mod inbox;
+mod load;
+mod pacer;
+mod pattern;
+mod process;
+mod progress;
+mod recorder;
+mod report;
+mod run;
+mod sampler;
+mod scenario;
+mod schedule;
+mod size;
+mod statistics;
+mod step;
+mod storm;
+mod upstream;
+mod usage;
+
+pub use cli::main;
+
+#[cfg(test)]
+mod end_to_end;

@@ -1,0 +1,373 @@
+//! One circuit: when it opens, who may try, when it closes.
+
+use std::time::{Duration, Instant};
+
+use tidegate_config::BreakerConfig;
+
+use crate::breaker::outcome::{Cause, Failure, Outcome};
+use crate::breaker::tally::Tally;
+
+/// A circuit re-opened often, or an upstream's Retry-After, keeps it open no longer than this.
+const OPEN_MAX: Duration = Duration::from_secs(600);
+/// How long a circuit found half-open by a rebuild stays open.
+const OPEN_AFTER_REBUILD: Duration = Duration::from_secs(1);
+/// How long a trial's permit is good without a report.
+const LEASE: Duration = Duration::from_secs(30);
+/// What a request is told that finds all trials taken: they end when they end.
+const TRIALS_TAKEN_RETRY: Duration = Duration::from_secs(1);
+
+/// What a circuit does with requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CircuitState {
+    /// Admits all.
+    Closed,
+    /// Admits none.
+    Open,
+    /// Admits trials.
+    HalfOpen,
+}
+
+impl CircuitState {
+    /// The word in the status document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
+/// A trial's number, unique within its circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TrialId(u64);
+
+/// How a request came past the circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// The circuit had closed meanwhile.
+    Closed { generation: u32 },
+    /// As one of the few.
+    Trial { generation: u32, id: TrialId },
+}
+
+/// Why a request is not tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Open { retry_after: Duration, cause: Cause },
+    HalfOpenFull { retry_after: Duration },
+}
+
+/// What admitting a request changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Closed,
+    /// The first trial turns the circuit half-open.
+    FirstTrial,
+    Trial,
+}
+
+/// What a result changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Nothing,
+    Tallied(Tally),
+    Tripped(Tally, Failure),
+    TrialEnded(TrialId, Verdict),
+}
+
+/// What a trial says of the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Nothing,
+    Good,
+    /// The last success that was needed.
+    GoodEnough,
+    Bad(Failure),
+}
+
+/// A circuit changed its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transition {
+    Opened { cause: Cause, open_for: Duration },
+    HalfOpened,
+    Closed,
+}
+
+/// What is published of a circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) state: CircuitState,
+    pub(crate) generation: u32,
+    pub(crate) open_until: Option<Instant>,
+    pub(crate) consecutive_failures: u32,
+    pub(crate) opened_total: u64,
+    pub(crate) reopened: u32,
+    pub(crate) cause: Option<Cause>,
+    /// Trials' permits that are out, and when the last lease of them ends.
+    pub(crate) trials: u32,
+    pub(crate) leases_end: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Trial {
+    id: TrialId,
+    lease_end: Instant,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Closed(Tally),
+    Open { until: Instant },
+    HalfOpen { successes: u32 },
+}
+
+/// One bucket's circuit.
+#[derive(Debug)]
+pub(crate) struct Circuit {
+    config: BreakerConfig,
+    phase: Phase,
+    generation: u32,
+    /// Permits out, of earlier generations too: those requests still weigh on the upstream.
+    trials: Vec<Trial>,
+    next_trial: u64,
+    /// Failures in a row, trials included, up to the last success in a closed circuit.
+    consecutive_failures: u32,
+    opened_total: u64,
+    reopened: u32,
+    cause: Option<Cause>,
+    jitter: u64,
+}
+
+impl Circuit {
+    pub(crate) fn new(config: BreakerConfig, seed: u64) -> Self {
+        Self {
+            config,
+            phase: Phase::Closed(Tally::default()),
+            generation: 1,
+            trials: Vec::new(),
+            next_trial: 0,
+            consecutive_failures: 0,
+            opened_total: 0,
+            reopened: 0,
+            cause: None,
+            jitter: seed,
+        }
+    }
+
+    /// May a request be tried?
+    pub(crate) fn admit(&self, now: Instant) -> Result<Entry, Refusal> {
+        let entry = match self.phase {
+            Phase::Closed(_) => return Ok(Entry::Closed),
+            Phase::Open { until } if now < until => {
+                let retry_after = until.saturating_duration_since(now);
+                return Err(Refusal::Open { retry_after, cause: self.blame() });
+            }
+            Phase::Open { .. } => Entry::FirstTrial,
+            Phase::HalfOpen { .. } => Entry::Trial,
+        };
+        let leases = self.trials.iter().map(|trial| trial.lease_end).filter(|end| now < *end);
+        if leases.clone().count() < self.trials_max() {
+            return Ok(entry);
+        }
+        let next_end = leases.min().map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
+        Err(Refusal::HalfOpenFull { retry_after: next_end.min(TRIALS_TAKEN_RETRY) })
+    }
+
+    /// Admits what `admit` allowed.
+    pub(crate) fn enter(&mut self, entry: Entry, now: Instant) -> (Pass, Option<Transition>) {
+        let transition = match entry {
+            Entry::Closed => return (Pass::Closed { generation: self.generation }, None),
+            Entry::Trial => None,
+            Entry::FirstTrial => {
+                self.turn(Phase::HalfOpen { successes: 0 });
+                Some(Transition::HalfOpened)
+            }
+        };
+        let id = TrialId(self.next_trial);
+        self.next_trial += 1;
+        self.trials.retain(|trial| now < trial.lease_end);
+        self.trials.push(Trial { id, lease_end: now + LEASE });
+        (Pass::Trial { generation: self.generation, id }, transition)
+    }
+
+    /// Judges calls made through the closed circuit: some successes, and perhaps a failure after them.
+    pub(crate) fn judge(&self, generation: u32, successes: u32, failure: Option<Failure>) -> Change {
+        let Phase::Closed(mut tally) = self.phase else { return Change::Nothing };
+        if self.generation != generation {
+            return Change::Nothing;
+        }
+        tally.succeed(successes);
+        let Some(failure) = failure else { return Change::Tallied(tally) };
+        tally.fail();
+        // Only a failure opens a circuit, so successes may come in late without changing any verdict.
+        if tally.is_bad(self.config.failure_threshold.get()) {
+            Change::Tripped(tally, failure)
+        } else {
+            Change::Tallied(tally)
+        }
+    }
+
+    /// Judges a trial. A verdict after the end of its lease still counts: the lease bounds permits, not evidence,
+    /// or an upstream whose every answer takes longer would never be trusted again.
+    pub(crate) fn judge_trial(&self, generation: u32, id: TrialId, outcome: Outcome) -> Change {
+        let verdict = match (&self.phase, outcome) {
+            (Phase::HalfOpen { .. }, _) if self.generation != generation => Verdict::Nothing,
+            (Phase::HalfOpen { .. }, Outcome::Failure { cause, retry_after }) => {
+                Verdict::Bad(Failure { cause, retry_after })
+            }
+            (Phase::HalfOpen { successes }, Outcome::Success)
+                if successes + 1 >= self.config.success_threshold.get() =>
+            {
+                Verdict::GoodEnough
+            }
+            (Phase::HalfOpen { .. }, Outcome::Success) => Verdict::Good,
+            _ => Verdict::Nothing,
+        };
+        Change::TrialEnded(id, verdict)
+    }
+
+    /// Carries out a judgement.
+    pub(crate) fn change(&mut self, change: Change, now: Instant) -> Option<Transition> {
+        match change {
+            Change::Nothing => None,
+            Change::Tallied(tally) => {
+                self.tally(tally);
+                None
+            }
+            Change::Tripped(tally, failure) => {
+                self.tally(tally);
+                Some(self.open(failure, now))
+            }
+            Change::TrialEnded(id, verdict) => {
+                self.trials.retain(|trial| trial.id != id);
+                self.conclude(verdict, now)
+            }
+        }
+    }
+
+    fn conclude(&mut self, verdict: Verdict, now: Instant) -> Option<Transition> {
+        match verdict {
+            Verdict::Nothing => None,
+            Verdict::Good => {
+                if let Phase::HalfOpen { successes } = &mut self.phase {
+                    *successes += 1;
+                }
+                None
+            }
+            Verdict::GoodEnough => {
+                self.reopened = 0;
+                self.consecutive_failures = 0;
+                self.turn(Phase::Closed(Tally::default()));
+                Some(Transition::Closed)
+            }
+            Verdict::Bad(failure) => {
+                self.reopened = self.reopened.saturating_add(1);
+                self.consecutive_failures = self.consecutive_failures.saturating_add(1);
+                Some(self.open(failure, now))
+            }
+        }
+    }
+
+    /// Starts over from what was published: nothing open is forgiven, and permits out stay out until their leases end.
+    pub(crate) fn rebuild(&mut self, last: Snapshot, now: Instant) -> Option<Transition> {
+        let Snapshot { state, generation, open_until, consecutive_failures, .. } = last;
+        self.generation = generation;
+        self.opened_total = last.opened_total;
+        self.reopened = last.reopened;
+        self.cause = last.cause;
+        self.consecutive_failures = consecutive_failures;
+        self.trials.clear();
+        for lease_end in last.leases_end.into_iter().cycle().take(last.trials as usize) {
+            self.trials.push(Trial { id: TrialId(self.next_trial), lease_end });
+            self.next_trial += 1;
+        }
+        match state {
+            CircuitState::Closed => {
+                self.consecutive_failures = 0;
+                self.turn(Phase::Closed(Tally::default()));
+                None
+            }
+            CircuitState::Open => {
+                self.turn(Phase::Open { until: open_until.unwrap_or(now + OPEN_AFTER_REBUILD) });
+                None
+            }
+            CircuitState::HalfOpen => {
+                self.opened_total += 1;
+                self.turn(Phase::Open { until: now + OPEN_AFTER_REBUILD });
+                Some(Transition::Opened { cause: self.blame(), open_for: OPEN_AFTER_REBUILD })
+            }
+        }
+    }
+
+    /// What to publish.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let (state, open_until) = match self.phase {
+            Phase::Closed(_) => (CircuitState::Closed, None),
+            Phase::Open { until } => (CircuitState::Open, Some(until)),
+            Phase::HalfOpen { .. } => (CircuitState::HalfOpen, None),
+        };
+        Snapshot {
+            state,
+            generation: self.generation,
+            open_until,
+            consecutive_failures: self.consecutive_failures,
+            opened_total: self.opened_total,
+            reopened: self.reopened,
+            cause: self.cause,
+            trials: u32::try_from(self.trials.len()).unwrap_or(u32::MAX),
+            leases_end: self.trials.iter().map(|trial| trial.lease_end).max(),
+        }
+    }
+
+    fn open(&mut self, failure: Failure, now: Instant) -> Transition {
+        let open_for = self.open_for(failure.retry_after);
+        self.cause = Some(failure.cause);
+        self.opened_total += 1;
+        self.turn(Phase::Open { until: now + open_for });
+        Transition::Opened { cause: failure.cause, open_for }
+    }
+
+    /// The first opening lasts as configured; only re-openings grow and are spread, lest gateways try in step.
+    fn open_for(&mut self, retry_after: Option<Duration>) -> Duration {
+        let most = self.config.timeout.max(OPEN_MAX);
+        let grown = match self.reopened {
+            0 => self.config.timeout,
+            n => self.config.timeout.saturating_mul(1 << n.min(20)).min(most).mul_f64(self.spread()).min(most),
+        };
+        grown.max(retry_after.unwrap_or_default().min(OPEN_MAX))
+    }
+
+    /// A factor between 0.9 and 1.1 (splitmix64).
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    fn spread(&mut self) -> f64 {
+        self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.jitter;
+        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let share = ((bits ^ bits >> 31) >> 11) as f64 / (1u64 << 53) as f64;
+        0.9 + 0.2 * share
+    }
+
+    fn blame(&self) -> Cause {
+        self.cause.unwrap_or(Cause::Connect)
+    }
+
+    fn trials_max(&self) -> usize {
+        self.config.half_open_max_requests.get() as usize
+    }
+
+    fn turn(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    fn tally(&mut self, tally: Tally) {
+        self.consecutive_failures = tally.consecutive_failures();
+        self.phase = Phase::Closed(tally);
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,306 @@
+//! One circuit under scripted and random results, clock jumps and rebuilds (B1–B4, S5).
+
+use std::num::NonZeroU32;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn config() -> BreakerConfig {
+    BreakerConfig {
+        failure_threshold: NonZeroU32::new(5).unwrap(),
+        success_threshold: NonZeroU32::new(2).unwrap(),
+        timeout: secs(60),
+        half_open_max_requests: NonZeroU32::new(3).unwrap(),
+    }
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const FAILED: Failure = Failure { cause: Cause::Status(503), retry_after: None };
+const BAD: Outcome = Outcome::Failure { cause: Cause::Timeout, retry_after: None };
+
+fn fail(circuit: &mut Circuit, failure: Failure, now: Instant) -> Option<Transition> {
+    let change = circuit.judge(circuit.generation, 0, Some(failure));
+    circuit.change(change, now)
+}
+
+fn open(circuit: &mut Circuit, now: Instant) -> Transition {
+    for _ in 0..4 {
+        assert_eq!(fail(circuit, FAILED, now), None);
+    }
+    fail(circuit, FAILED, now).expect("the fifth failure opens")
+}
+
+fn enter(circuit: &mut Circuit, now: Instant) -> Result<(u32, TrialId), Refusal> {
+    let entry = circuit.admit(now)?;
+    match circuit.enter(entry, now).0 {
+        Pass::Trial { generation, id } => Ok((generation, id)),
+        Pass::Closed { .. } => panic!("the circuit is not closed"),
+    }
+}
+
+fn end(circuit: &mut Circuit, (generation, id): (u32, TrialId), outcome: Outcome, now: Instant) -> Option<Transition> {
+    let change = circuit.judge_trial(generation, id, outcome);
+    circuit.change(change, now)
+}
+
+fn state(circuit: &Circuit) -> CircuitState {
+    circuit.snapshot().state
+}
+
+/// B1, B2
+#[test]
+fn five_failures_in_a_row_open_it_for_the_timeout() {
+    let t0 = Instant::now();
+    let mut circuit = Circuit::new(config(), 1);
+    assert_eq!(open(&mut circuit, t0), Transition::Opened { cause: FAILED.cause, open_for: secs(60) });
+    let refusal = Refusal::Open { retry_after: secs(10), cause: FAILED.cause };
+    assert_eq!(circuit.admit(t0 + secs(50)), Err(refusal));
+    assert_eq!(circuit.admit(t0 + secs(60)), Ok(Entry::FirstTrial));
+    let published = circuit.snapshot();
+    assert_eq!((published.consecutive_failures, published.opened_total, published.generation), (5, 1, 2));
+}
+
+/// B1
+#[test]
+fn successes_that_came_before_a_failure_end_the_row() {
+    let t0 = Instant::now();
+    let mut circuit = Circuit::new(config(), 1);
+    for _ in 0..4 {
+        fail(&mut circuit, FAILED, t0);
+    }
+    let change = circuit.judge(1, 1, Some(FAILED));
+    assert_eq!(circuit.change(change, t0), None);
+    assert_eq!(circuit.snapshot().consecutive_failures, 1);
+}
+
+/// B1, B4
+#[test]
+fn three_trials_are_admitted_and_two_successes_close_it_with_zero_counts() {
+    let t0 = Instant::now();
+    let mut circuit = Circuit::new(config(), 1);
+    open(&mut circuit, t0);
+    let now = t0 + secs(60);
+    let trials = [(); 3].map(|()| enter(&mut circuit, now).unwrap());
+    assert_eq!(enter(&mut circuit, now), Err(Refusal::HalfOpenFull { retry_after: secs(1) }));
+    assert_eq!(end(&mut circuit, trials[0], Outcome::Success, now), None);
+    assert_eq!(end(&mut circuit, trials[1], Outcome::Success, now), Some(Transition::Closed));
+    assert_eq!(circuit.snapshot().consecutive_failures, 0);
+    assert_eq!(end(&mut circuit, trials[2], BAD, now), None, "an earlier generation's failure");
+    assert_eq!(state(&circuit), CircuitState::Closed);
+}
+
+/// B4
+#[test]
+fn a_neutral_trial_gives_its_permit_back_without_a_verdict() {
+    let t0 = Instant::now();
+    let mut circuit = Circuit::new(config(), 1);
+    open(&mut circuit, t0);
+    let now = t0 + secs(60);
+    for _ in 0..20 {
+        let trial = enter(&mut circuit, now).expect("the one before went back");
+        assert_eq!(end(&mut circuit, trial, Outcome::Neutral, now), None);
+    }
+    assert_eq!(state(&circuit), CircuitState::HalfOpen);
+}
+
+/// B4
+#[test]
+fn a_permit_without_a_report_expires() {
+    let t0 = Instant::now();
+    let mut circuit = Circuit::new(config(), 1);
+    open(&mut circuit, t0);
+    let now = t0 + secs(60);
+    let lost = [(); 3].map(|()| enter(&mut circuit, now).unwrap());
+    assert!(enter(&mut circuit, now + secs(29)).is_err());
+    assert!(enter(&mut circuit, now + LEASE).is_ok());
+    let late = now + LEASE;
+    assert_eq!(end(&mut circuit, lost[0], Outcome::Success, late), None);
+    assert_eq!(end(&mut circuit, lost[1], Outcome::Success, late), Some(Transition::Closed), "late evidence counts");
+}
+
+/// B4: permits of an earlier half-open time still weigh on the upstream
+#[test]
+fn trials_of_an_earlier_generation_hold_their_permits() {
+    let t0 = Instant::now();
+    let mut circuit = Circuit::new(BreakerConfig { timeout: secs(1), ..config() }, 1);
+    open(&mut circuit, t0);
+    let now = t0 + secs(1);
+    let trials = [(); 3].map(|()| enter(&mut circuit, now).unwrap());
+    assert!(matches!(end(&mut circuit, trials[0], BAD, now), Some(Transition::Opened { .. })));
+    let again = now + secs(3);
+    assert!(enter(&mut circuit, again).is_ok());
+    assert!(matches!(enter(&mut circuit, again), Err(Refusal::HalfOpenFull { .. })));
+    assert_eq!(end(&mut circuit, trials[1], Outcome::Success, again), None);
+    assert!(enter(&mut circuit, again).is_ok(), "its permit is back, its verdict counts no more");
+}
+
+/// B1: grows with each re-open, jittered, capped
+#[test]
+fn each_reopening_doubles_within_ten_percent_up_to_ten_minutes() {
+    let mut now = Instant::now();
+    let mut circuit = Circuit::new(config(), 7);
+    open(&mut circuit, now);
+    for expected in [120.0, 240.0, 480.0, 600.0, 600.0] {
+        now += secs(600);
+        let trial = enter(&mut circuit, now).unwrap();
+        let Some(Transition::Opened { open_for, .. }) = end(&mut circuit, trial, BAD, now) else {
+            panic!("one failure re-opens")
+        };
+        let ratio = open_for.as_secs_f64() / expected;
+        assert!((0.9..=1.1).contains(&ratio) && open_for <= OPEN_MAX, "{open_for:?} for {expected} s");
+    }
+    now += secs(600);
+    let trials = [(); 2].map(|()| enter(&mut circuit, now).unwrap());
+    for trial in trials {
+        end(&mut circuit, trial, Outcome::Success, now);
+    }
+    let reopened = Transition::Opened { cause: FAILED.cause, open_for: secs(60) };
+    assert_eq!(open(&mut circuit, now), reopened, "closing starts over");
+}
+
+/// B1: honours Retry-After
+#[test]
+fn a_longer_retry_after_is_honoured_up_to_ten_minutes() {
+    for (asked, expected) in [(5, 60), (90, 90), (86_400, 600)] {
+        let t0 = Instant::now();
+        let mut circuit = Circuit::new(config(), 1);
+        for _ in 0..4 {
+            fail(&mut circuit, FAILED, t0);
+        }
+        let failure = Failure { retry_after: Some(secs(asked)), ..FAILED };
+        let opened = Transition::Opened { cause: FAILED.cause, open_for: secs(expected) };
+        assert_eq!(fail(&mut circuit, failure, t0), Some(opened), "asked {asked} s");
+    }
+}
+
+/// S5: a rebuild is no amnesty
+#[test]
+fn a_rebuild_starts_over_from_the_publication() {
+    let t0 = Instant::now();
+    let mut circuit = Circuit::new(config(), 1);
+    fail(&mut circuit, FAILED, t0);
+    let last = circuit.snapshot();
+    assert_eq!(circuit.rebuild(last, t0), None);
+    assert_eq!((state(&circuit), circuit.snapshot().consecutive_failures), (CircuitState::Closed, 0));
+    assert_eq!(circuit.generation, last.generation + 1);
+
+    open(&mut circuit, t0);
+    let last = circuit.snapshot();
+    assert_eq!(circuit.rebuild(last, t0 + secs(1)), None);
+    assert_eq!(circuit.snapshot(), Snapshot { generation: last.generation + 1, ..last });
+
+    let now = t0 + secs(60);
+    let trial = enter(&mut circuit, now).unwrap();
+    let last = circuit.snapshot();
+    let opened = Transition::Opened { cause: FAILED.cause, open_for: secs(1) };
+    assert_eq!(circuit.rebuild(last, now), Some(opened));
+    assert!(circuit.admit(now).is_err());
+    let later = now + secs(1);
+    assert_eq!([(); 3].map(|()| enter(&mut circuit, later).is_ok()), [true, true, false], "one is still out");
+    assert_eq!(end(&mut circuit, trial, Outcome::Success, later), None);
+    assert_eq!(state(&circuit), CircuitState::HalfOpen);
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Advance(Duration),
+    Try,
+    /// Ends the n-th live trial.
+    End(usize, Outcome),
+    /// The n-th live trial's message is lost.
+    Lose(usize),
+    /// Results of a closed circuit, so many generations old.
+    Judge(u32, u32, bool),
+    Rebuild,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let outcome = prop_oneof![Just(Outcome::Success), Just(Outcome::Neutral), Just(BAD)];
+    prop_oneof![
+        3 => (0u64..70_000).prop_map(|ms| Op::Advance(Duration::from_millis(ms))),
+        6 => Just(Op::Try),
+        4 => (0usize..8, outcome).prop_map(|(n, outcome)| Op::End(n, outcome)),
+        1 => (0usize..8).prop_map(Op::Lose),
+        6 => (prop_oneof![4 => Just(0u32), 1 => 1u32..3], 0u32..3, any::<bool>())
+            .prop_map(|(age, successes, failed)| Op::Judge(age, successes, failed)),
+        1 => Just(Op::Rebuild),
+    ]
+}
+
+/// A permit as the test knows it.
+struct Out {
+    trial: (u32, TrialId),
+    since: Instant,
+    lost: bool,
+}
+
+fn nth(out: &[Out], n: usize) -> Option<usize> {
+    let live: Vec<usize> = (0..out.len()).filter(|i| !out[*i].lost).collect();
+    (!live.is_empty()).then(|| live[n % live.len()])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    /// B1, B4, S5
+    #[test]
+    fn permits_are_bounded_open_holds_and_nothing_wedges(
+        ops in prop::collection::vec(op(), 1..300), trials_max in 1u32..4, timeout in 1u64..90,
+    ) {
+        let half_open_max_requests = NonZeroU32::new(trials_max).unwrap();
+        let config = BreakerConfig { half_open_max_requests, timeout: secs(timeout), ..config() };
+        let mut circuit = Circuit::new(config, 3);
+        let mut now = Instant::now();
+        let mut out: Vec<Out> = Vec::new();
+        for op in ops {
+            let before = circuit.snapshot();
+            let mut stale = false;
+            match op {
+                Op::Advance(by) => now += by,
+                Op::Try => {
+                    let admitted = circuit.admit(now);
+                    if before.state == CircuitState::Open && before.open_until.unwrap() > now {
+                        prop_assert!(matches!(admitted, Err(Refusal::Open { .. })), "open admits nobody");
+                    }
+                    if let Ok(entry) = admitted
+                        && let (Pass::Trial { generation, id }, _) = circuit.enter(entry, now)
+                    {
+                        out.push(Out { trial: (generation, id), since: now, lost: false });
+                    }
+                }
+                Op::End(n, outcome) => if let Some(i) = nth(&out, n) {
+                    let Out { trial, .. } = out.swap_remove(i);
+                    stale = trial.0 != before.generation;
+                    end(&mut circuit, trial, outcome, now);
+                },
+                Op::Lose(n) => if let Some(i) = nth(&out, n) {
+                    out[i].lost = true;
+                },
+                Op::Judge(age, successes, failed) => {
+                    stale = age > 0;
+                    let generation = before.generation.saturating_sub(age);
+                    let change = circuit.judge(generation, successes, failed.then_some(FAILED));
+                    circuit.change(change, now);
+                }
+                Op::Rebuild => {
+                    circuit.rebuild(before, now);
+                    prop_assert_eq!(state(&circuit) == CircuitState::Closed, before.state == CircuitState::Closed);
+                    prop_assert_eq!(circuit.generation, before.generation + 1);
+                }
+            }
+            let after = circuit.snapshot();
+            let live = out.iter().filter(|out| now < out.since + LEASE).count();
+            prop_assert!(live <= trials_max as usize, "{} permits out", live);
+            prop_assert!(before.state == after.state || after.generation == before.generation + 1);
+            if stale {
+                prop_assert_eq!((before.state, before.consecutive_failures, before.generation),
+                    (after.state, after.consecutive_failures, after.generation), "an earlier generation's result");
+            }
+        }
+        let until = circuit.snapshot().open_until.unwrap_or(now);
+        prop_assert!(circuit.admit(until.max(now) + LEASE).is_ok(), "wedged: {:?}", circuit);
+    }
+}

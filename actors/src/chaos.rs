@@ -1,0 +1,94 @@
+//! Crashes on demand: how the tests, and an operator with `admin.chaos = true`, prove supervision.
+//!
+//! A chaos crash is a real panic in the real place and counts like any other. It strikes either at once, in
+//! a message of its own, or in the next ordinary message (`next_message`), whose caller must then see a
+//! typed error. There is deliberately no way to make an actor hang or to corrupt its state.
+
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// Where the crash strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrashPlace {
+    /// Before anything was written.
+    Decide,
+    /// Between the first and the last write: the state counts as dirty.
+    Apply,
+    /// In a timer.
+    Timer,
+    /// In `started()`, after the restart that leads there.
+    Started,
+}
+
+/// A place that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("no crash place `{0}`: use decide, apply, timer or started")]
+pub struct UnknownPlace(String);
+
+impl FromStr for CrashPlace {
+    type Err = UnknownPlace;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "decide" => Ok(Self::Decide),
+            "apply" => Ok(Self::Apply),
+            "timer" => Ok(Self::Timer),
+            "started" => Ok(Self::Started),
+            other => Err(UnknownPlace(other.to_owned())),
+        }
+    }
+}
+
+/// Asks an actor to crash.
+#[derive(Debug, Clone, Copy)]
+pub struct Crash {
+    /// Where.
+    pub place: CrashPlace,
+    /// In the next ordinary message instead of at once.
+    pub next_message: bool,
+}
+
+impl actix::Message for Crash {
+    type Result = ();
+}
+
+/// The crash an actor is armed with.
+#[derive(Debug, Default)]
+pub(crate) struct Chaos {
+    armed: Option<CrashPlace>,
+    now: bool,
+}
+
+impl Chaos {
+    pub(crate) fn arm(&mut self, place: CrashPlace) {
+        self.armed = Some(place);
+    }
+
+    /// Crash once on the way, leaving the armed place for later.
+    pub(crate) fn arm_now(&mut self) {
+        self.now = true;
+    }
+
+    /// Panics if armed for this place.
+    pub(crate) fn strike(&mut self, place: CrashPlace) {
+        if self.armed == Some(place) {
+            self.armed = None;
+            crash(place);
+        }
+    }
+
+    /// Panics in the chaos message itself.
+    pub(crate) fn strike_any(&mut self) {
+        let Some(place) = self.armed else { return };
+        if !std::mem::take(&mut self.now) {
+            self.armed = None;
+        }
+        crash(place);
+    }
+}
+
+#[expect(clippy::panic, reason = "a chaos crash is a real panic")]
+fn crash(place: CrashPlace) {
+    panic!("chaos crash at {place:?}");
+}

@@ -1,0 +1,116 @@
+//! The two shared counters that live outside a mailbox, and the proof obligations that come with it.
+//!
+//! `Bounded` is a semaphore without a queue: mailbox seats and the process's in-flight slots. `Gate` is the
+//! live count of one bucket's permits: it rises only in the pool actor and falls in a ticket's `Drop`, on any
+//! thread. The hazard is the lost wake-up: the actor finds the gate full and queues a waiter just as the last
+//! ticket is dropped. Live permits and waiters therefore share one word, so that each side sees the other in the very
+//! operation by which it changes its own half. `tests/loom.rs` checks that over all interleavings.
+
+use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// A count that never exceeds its capacity.
+#[derive(Debug)]
+pub(crate) struct Bounded {
+    taken: AtomicUsize,
+    capacity: usize,
+}
+
+impl Bounded {
+    /// An empty count of at most `capacity`.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), capacity }
+    }
+
+    /// Takes one, or says no at once.
+    pub(crate) fn take(&self) -> bool {
+        let taken = self.taken.fetch_add(1, Ordering::AcqRel);
+        if taken < self.capacity {
+            return true;
+        }
+        self.taken.fetch_sub(1, Ordering::AcqRel);
+        false
+    }
+
+    /// Gives one back.
+    pub(crate) fn give_back(&self) {
+        self.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How many are taken; may overshoot by the number of takers being refused right now.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Acquire).min(self.capacity)
+    }
+
+    /// The bound.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+}
+
+/// The live permits of one gate, and how many wait for the next, in one word: who changes one sees the other.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    word: AtomicU64,
+    nudged: AtomicBool,
+}
+
+/// The waiters' half of the word.
+const WAITING_SHIFT: u32 = 32;
+const LIVE_MASK: u64 = (1 << WAITING_SHIFT) - 1;
+
+#[expect(clippy::cast_possible_truncation, reason = "a half of the word")]
+fn live_in(word: u64) -> usize {
+    (word & LIVE_MASK) as usize
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a half of the word")]
+fn waiting_in(word: u64) -> usize {
+    (word >> WAITING_SHIFT) as usize
+}
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Self { word: AtomicU64::new(0), nudged: AtomicBool::new(false) }
+    }
+
+    /// Permits that exist now.
+    pub(crate) fn live(&self) -> usize {
+        live_in(self.word.load(Ordering::Acquire))
+    }
+
+    /// Waiters as last published by the actor.
+    pub(crate) fn waiting(&self) -> usize {
+        waiting_in(self.word.load(Ordering::Acquire))
+    }
+
+    /// Only the actor calls this, as it builds a ticket.
+    pub(crate) fn rise(&self) {
+        self.word.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Only the actor calls this. Returns the live permits at that very moment: those that fall later see the waiters.
+    pub(crate) fn publish_waiting(&self, waiting: usize) -> usize {
+        let waiting = (waiting as u64) << WAITING_SHIFT;
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let next = (word & LIVE_MASK) | waiting;
+            match self.word.compare_exchange(word, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(word) => return live_in(word),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// A ticket ends. True: the caller must nudge the actor, because somebody waits and nobody has nudged yet.
+    #[must_use]
+    pub(crate) fn fall(&self) -> bool {
+        let word = self.word.fetch_sub(1, Ordering::AcqRel);
+        waiting_in(word) > 0 && !self.nudged.swap(true, Ordering::AcqRel)
+    }
+
+    /// The actor has received the nudge; it calls this before it counts, so that a later fall nudges again and an
+    /// earlier one is counted.
+    pub(crate) fn nudge_received(&self) {
+        self.nudged.swap(false, Ordering::AcqRel);
+    }
+}

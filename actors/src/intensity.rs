@@ -1,0 +1,102 @@
+//! How often an actor may crash before it is held down (S3), as a pure machine.
+//!
+//! Erlang's restart intensity, but instead of giving up, the actor is `failed` for a back-off that doubles
+//! from 100 ms to 10 s; it holds again once a whole window has passed without a crash.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// What to do about a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Restart at once.
+    Restart,
+    /// Hold the actor down for this long first.
+    HoldDown(Duration),
+}
+
+/// The crashes of one actor within the window.
+#[derive(Debug)]
+pub(crate) struct Intensity {
+    restarts_max: usize,
+    window: Duration,
+    crashes: VecDeque<Instant>,
+    holds: u32,
+    /// When the actor was last let run: time held down is not time it held.
+    up_since: Option<Instant>,
+}
+
+impl Intensity {
+    pub(crate) fn new(restarts_max: usize, window: Duration) -> Self {
+        Self { restarts_max, window, crashes: VecDeque::new(), holds: 0, up_since: None }
+    }
+
+    pub(crate) fn crashed(&mut self, now: Instant) -> Verdict {
+        if self.up_since.is_some_and(|up| now.saturating_duration_since(up) >= self.window) {
+            self.holds = 0;
+        }
+        let window = self.window;
+        while self.crashes.front().is_some_and(|first| now.saturating_duration_since(*first) >= window) {
+            self.crashes.pop_front();
+        }
+        self.crashes.push_back(now);
+        self.up_since = Some(now);
+        if self.crashes.len() <= self.restarts_max {
+            return Verdict::Restart;
+        }
+        self.crashes.pop_front();
+        let hold = BACKOFF_MIN.saturating_mul(1 << self.holds.min(10)).min(BACKOFF_MAX);
+        self.holds += 1;
+        self.up_since = Some(now + hold);
+        Verdict::HoldDown(hold)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    /// S3
+    #[test]
+    fn five_crashes_in_the_window_restart_the_sixth_is_held_down() {
+        let t0 = Instant::now();
+        let mut intensity = Intensity::new(5, ms(10_000));
+        for i in 0..5 {
+            assert_eq!(intensity.crashed(t0 + ms(i)), Verdict::Restart);
+        }
+        assert_eq!(intensity.crashed(t0 + ms(5)), Verdict::HoldDown(ms(100)));
+        assert_eq!(intensity.crashed(t0 + ms(200)), Verdict::HoldDown(ms(200)));
+    }
+
+    /// S3
+    #[test]
+    fn the_hold_doubles_up_to_ten_seconds_and_starts_over_after_a_quiet_window() {
+        let mut now = Instant::now();
+        let mut intensity = Intensity::new(0, ms(10_000));
+        let mut holds = Vec::new();
+        for _ in 0..9 {
+            let Verdict::HoldDown(hold) = intensity.crashed(now) else { panic!("must hold") };
+            holds.push(hold.as_millis());
+            now += hold + ms(1);
+        }
+        assert_eq!(holds, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        assert_eq!(intensity.crashed(now + ms(10_000)), Verdict::HoldDown(ms(100)));
+    }
+
+    /// S3
+    #[test]
+    fn crashes_older_than_the_window_do_not_count() {
+        let t0 = Instant::now();
+        let mut intensity = Intensity::new(2, ms(100));
+        for i in 0..20 {
+            assert_eq!(intensity.crashed(t0 + ms(i * 60)), Verdict::Restart, "crash {i}");
+        }
+    }
+}

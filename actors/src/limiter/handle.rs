@@ -1,0 +1,69 @@
+//! What the request path sees of the limiter.
+
+use std::sync::Arc;
+
+use tidegate_config::OnFailure;
+
+use crate::chaos::Crash;
+use crate::limiter::actor::{Admit, Inspect, Limiter, LimiterReport};
+use crate::limiter::state::Limited;
+use crate::mailbox::{AskError, Mailbox};
+use crate::types::{BucketId, IpKey};
+use crate::vitals::Vitals;
+
+/// Why the limiter did not admit a request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LimiterRejection {
+    /// A limit is used up.
+    Limited(Limited),
+    /// The actor gave no answer.
+    Unavailable(AskError),
+}
+
+/// Asks the limiter.
+#[derive(Clone)]
+pub struct LimiterHandle {
+    mailbox: Mailbox<Limiter>,
+    /// Whether any limit applies to the bucket; without one the actor is not asked.
+    limited: Arc<[bool]>,
+    on_failure: OnFailure,
+}
+
+impl LimiterHandle {
+    pub(crate) fn new(mailbox: Mailbox<Limiter>, limited: Arc<[bool]>, on_failure: OnFailure) -> Self {
+        Self { mailbox, limited, on_failure }
+    }
+
+    /// Charges one request to every limit that applies, or to none.
+    ///
+    /// # Errors
+    /// A limit is used up, or the actor gave no answer. While it is failed, `rate_limit.on_failure` decides.
+    pub async fn admit(&self, bucket: BucketId, client: IpKey) -> Result<(), LimiterRejection> {
+        if !self.limited.get(bucket.index()).copied().unwrap_or(true) {
+            return Ok(());
+        }
+        match self.mailbox.ask(Admit { bucket, client }).await {
+            Ok(verdict) => verdict.map_err(LimiterRejection::Limited),
+            Err(AskError::Failed { .. }) if self.on_failure == OnFailure::Pass => Ok(()),
+            Err(error) => Err(LimiterRejection::Unavailable(error)),
+        }
+    }
+
+    /// What the status page shows.
+    ///
+    /// # Errors
+    /// The actor gave no answer.
+    pub async fn inspect(&self) -> Result<LimiterReport, AskError> {
+        self.mailbox.ask(Inspect).await
+    }
+
+    /// The actor's vital signs.
+    pub fn vitals(&self) -> &Arc<Vitals> {
+        self.mailbox.vitals()
+    }
+
+    /// Has the actor crash.
+    pub fn crash(&self, crash: Crash) {
+        self.mailbox.crash(crash);
+    }
+}

@@ -1,0 +1,28 @@
+//! Rate limits: global, per client IP and per bucket, decided in one ask (L1, L2, L5).
+//!
+//! The algorithm is GCRA: per key one timestamp, the *theoretical arrival time*. It admits at most
+//! `rate · window + burst` over any window, needs no timer, and says exactly when to try again. All limits that
+//! apply to a request are checked together and charged together: none is charged when another refuses.
+//!
+//! ```text
+//! TAT' = max(TAT, now) + 1/rate      admit when  TAT' − now ≤ burst/rate      retry after  TAT' − burst/rate − now
+//! ```
+//!
+//! The table of clients is bounded; clients beyond it share one budget. Each new client sweeps two old ones, so
+//! idle clients leave without a timer.
+//!
+//! *Restart*: a crash in `decide` forgets nothing. Found dirty, every key, known or not, starts with its burst spent.
+//! *While failed*: requests that have a limit are refused, or pass, as `rate_limit.on_failure` says.
+//! Deliberately absent: one shard per worker. One ask covers three scopes, which would lie in different shards.
+
+mod actor;
+mod handle;
+mod metrics;
+mod state;
+
+pub use actor::LimiterReport;
+pub(crate) use actor::Limiter;
+pub use handle::{LimiterHandle, LimiterRejection};
+pub(crate) use metrics::LimiterMetrics;
+pub(crate) use state::LimiterState;
+pub use state::{Limited, Scope};

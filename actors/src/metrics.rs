@@ -1,0 +1,98 @@
+//! What every actor is measured by (S9), registered on the registry passed in.
+//!
+//! Restarts, generation and depth are read from the vitals when somebody scrapes; only what has to be
+//! counted as it happens is counted on the way.
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use crate::vitals::{Status, Vitals};
+
+/// The families that all actors share, one label value each.
+#[derive(Debug, Clone)]
+pub struct ActorFamilies {
+    restarts: IntGaugeVec,
+    generation: IntGaugeVec,
+    depth: IntGaugeVec,
+    state: IntGaugeVec,
+    wait: HistogramVec,
+    handle: HistogramVec,
+    rejected: IntCounterVec,
+    expired: IntCounterVec,
+}
+
+/// One actor's own.
+#[derive(Debug, Clone)]
+pub struct ActorMetrics {
+    pub(crate) wait: Histogram,
+    pub(crate) handle: Histogram,
+    pub(crate) rejected_busy: IntCounter,
+    pub(crate) rejected_failed: IntCounter,
+    pub(crate) rejected_poison: IntCounter,
+    pub(crate) expired: IntCounter,
+}
+
+impl ActorFamilies {
+    /// Registers every family, or says which name was taken.
+    ///
+    /// # Errors
+    /// A family of that name is registered already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["actor"]);
+        let counter = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let times = |name: &str, help: &str| {
+            let buckets = vec![1e-6, 5e-6, 2.5e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &["actor"])
+        };
+        let this = Self {
+            restarts: gauge("actor_restarts_total", "times the supervisor restarted the actor")?,
+            generation: gauge("actor_generation", "incarnation of the actor, the first is 1")?,
+            depth: gauge("actor_mailbox_depth", "messages that wait for the actor")?,
+            state: gauge("actor_state", "0 running, 1 stalled, 2 failed")?,
+            wait: times("actor_mailbox_wait_seconds", "time a message waited in the mailbox")?,
+            handle: times("actor_handle_seconds", "time the actor took over a message")?,
+            rejected: counter(
+                "actor_messages_rejected_total",
+                "messages refused by reason: busy, failed, poison",
+                &["actor", "reason"],
+            )?,
+            expired: counter(
+                "actor_messages_expired_total",
+                "messages skipped because their deadline had passed or their sender had left",
+                &["actor"],
+            )?,
+        };
+        for family in [&this.restarts, &this.generation, &this.depth, &this.state] {
+            registry.register(Box::new(family.clone()))?;
+        }
+        registry.register(Box::new(this.wait.clone()))?;
+        registry.register(Box::new(this.handle.clone()))?;
+        registry.register(Box::new(this.rejected.clone()))?;
+        registry.register(Box::new(this.expired.clone()))?;
+        Ok(this)
+    }
+
+    pub(crate) fn actor(&self, name: &str) -> ActorMetrics {
+        ActorMetrics {
+            wait: self.wait.with_label_values(&[name]),
+            handle: self.handle.with_label_values(&[name]),
+            rejected_busy: self.rejected.with_label_values(&[name, "busy"]),
+            rejected_failed: self.rejected.with_label_values(&[name, "failed"]),
+            rejected_poison: self.rejected.with_label_values(&[name, "poison"]),
+            expired: self.expired.with_label_values(&[name]),
+        }
+    }
+
+    /// Copies the vital signs into the gauges; called before a scrape is answered.
+    pub fn observe(&self, vitals: &Vitals, now: std::time::Instant) {
+        let name = &[vitals.name()];
+        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.restarts.with_label_values(name).set(signed(vitals.restarts()));
+        self.generation.with_label_values(name).set(signed(vitals.generation()));
+        self.depth.with_label_values(name).set(signed(vitals.depth() as u64));
+        self.state.with_label_values(name).set(match vitals.status(now) {
+            Status::Running => 0,
+            Status::Stalled => 1,
+            Status::Failed { .. } => 2,
+        });
+    }
+}

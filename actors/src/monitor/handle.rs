@@ -1,0 +1,137 @@
+//! What the request path sees of the monitor: an atomic and a counter. Nobody is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use slog::Logger;
+use thiserror::Error;
+use tidegate_config::MonitorConfig;
+
+use crate::chaos::Crash;
+use crate::clock;
+use crate::count::Bounded;
+use crate::mailbox::Mailbox;
+use crate::monitor::actor::Monitor;
+use crate::monitor::level::Level;
+use crate::monitor::metrics::MonitorMetrics;
+use crate::monitor::state::Reason;
+use crate::monitor::view::{Board, MonitorView};
+use crate::vitals::Vitals;
+
+/// What a shed request is told: long enough for a few samples.
+const SHED_RETRY: Duration = Duration::from_secs(1);
+
+/// Why a request may not enter.
+#[derive(Debug, Clone, Copy, PartialEq, Error)]
+pub enum MonitorRejection {
+    /// Resources are exhausted (X2).
+    #[error("resources are exhausted")]
+    Exhausted {
+        /// Why.
+        reason: Option<Reason>,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// All slots are taken (P2).
+    #[error("{in_flight} requests are in flight, the limit is {limit}")]
+    Full {
+        /// Requests in flight.
+        in_flight: usize,
+        /// The cap.
+        limit: usize,
+    },
+}
+
+/// A place among the requests in flight. Held until the last body byte; dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "a slot that is dropped is given back"]
+pub struct Slot {
+    slots: Arc<Bounded>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.give_back();
+    }
+}
+
+/// Reads what the monitor published, and counts requests in and out.
+#[derive(Clone)]
+pub struct MonitorHandle {
+    mailbox: Mailbox<Monitor>,
+    board: Arc<Board>,
+    slots: Arc<Bounded>,
+    metrics: MonitorMetrics,
+}
+
+impl MonitorHandle {
+    /// The handle and the component it reads from, which also watches these actors for standing still.
+    pub(crate) fn new(
+        mailbox: Mailbox<Monitor>,
+        config: &MonitorConfig,
+        in_flight_max: usize,
+        watched: Vec<Arc<Vitals>>,
+        registry: &Registry,
+        log: Logger,
+    ) -> Result<(Self, Monitor), prometheus::Error> {
+        let metrics = MonitorMetrics::register(registry)?;
+        let slots = Arc::new(Bounded::new(in_flight_max));
+        let monitor =
+            Monitor::new(config.clone(), Arc::clone(&slots), watched, metrics.clone(), log, clock::now());
+        let board = Arc::clone(monitor.board());
+        Ok((Self { mailbox, board, slots, metrics }, monitor))
+    }
+
+    /// Takes a slot, or says no at once.
+    ///
+    /// # Errors
+    /// Resources are exhausted, or all slots are taken.
+    pub fn enter(&self) -> Result<Slot, MonitorRejection> {
+        if self.board.level() == Level::Exhausted {
+            self.metrics.shed.inc();
+            let reason = self.board.view().reason;
+            return Err(MonitorRejection::Exhausted { reason, retry_after: SHED_RETRY });
+        }
+        if !self.slots.take() {
+            self.metrics.full.inc();
+            let (in_flight, limit) = (self.slots.taken(), self.slots.capacity());
+            return Err(MonitorRejection::Full { in_flight, limit });
+        }
+        Ok(Slot { slots: Arc::clone(&self.slots) })
+    }
+
+    /// The published level.
+    pub fn level(&self) -> Level {
+        self.board.level()
+    }
+
+    /// What the status page shows.
+    pub fn view(&self) -> Arc<MonitorView> {
+        self.board.view()
+    }
+
+    /// Requests that hold a slot.
+    pub fn in_flight(&self) -> usize {
+        self.slots.taken()
+    }
+
+    /// Copies the requests in flight into their gauge; called before a scrape is answered.
+    pub(crate) fn observe(&self) {
+        self.metrics.in_flight(self.in_flight());
+    }
+
+    /// The actor's vital signs.
+    pub fn vitals(&self) -> &Arc<Vitals> {
+        self.mailbox.vitals()
+    }
+
+    /// Has the actor crash.
+    pub fn crash(&self, crash: Crash) {
+        self.mailbox.crash(crash);
+    }
+}
+
+#[cfg(test)]
+#[path = "handle_tests.rs"]
+mod tests;

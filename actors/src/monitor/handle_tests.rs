@@ -1,0 +1,134 @@
+//! The handle and the supervised monitor behind it, on paused time (P2, X2, S4, S5, S8).
+
+use std::time::Instant;
+
+use actix::Addr;
+
+use super::*;
+use crate::chaos::CrashPlace;
+use crate::host::Host;
+use crate::intensity::Intensity;
+use crate::metrics::ActorFamilies;
+use crate::monitor::Reading;
+use crate::supervisor::supervise;
+use crate::vitals::Status;
+
+const SOON: Duration = Duration::from_millis(2);
+
+/// A monitor that finds the process exhausted if so told, and that watches one actor more.
+fn start(exhausted: bool, restarts_max: usize) -> (MonitorHandle, Arc<Vitals>) {
+    tokio::time::pause();
+    let config = MonitorConfig {
+        memory_limit_bytes: Some(if exhausted { 1 } else { 1 << 40 }),
+        descriptor_limit: Some(1 << 30),
+        ..MonitorConfig::default()
+    };
+    let (log, registry) = (Logger::root(slog::Discard, slog::o!()), Registry::new());
+    let actors = ActorFamilies::register(&registry).unwrap().actor("monitor");
+    let vitals = Arc::new(Vitals::new("monitor", 16));
+    let other = Arc::new(Vitals::new("other", 16));
+    let (sender, receiver) = actix::dev::channel::channel(16);
+    let mailbox = Mailbox::new(Addr::new(sender), Arc::clone(&vitals), actors.clone(), Duration::from_secs(1));
+    let watched = vec![Arc::clone(&vitals), Arc::clone(&other)];
+    let (handle, monitor) = MonitorHandle::new(mailbox, &config, 2, watched, &registry, log.clone()).unwrap();
+    let window = Duration::from_secs(10);
+    let host = Host::new(monitor, window, Arc::clone(&vitals), actors, log.clone());
+    supervise(host, receiver, Intensity::new(restarts_max, window), vitals, log);
+    (handle, other)
+}
+
+async fn settle() {
+    tokio::time::sleep(SOON).await;
+}
+
+fn now() -> Instant {
+    clock::now()
+}
+
+/// P2
+#[actix_rt::test]
+async fn slots_are_bounded_and_come_back_when_dropped() {
+    let (handle, _) = start(false, 5);
+    settle().await;
+    let first = handle.enter().unwrap();
+    let _second = handle.enter().unwrap();
+    assert_eq!(handle.enter().unwrap_err(), MonitorRejection::Full { in_flight: 2, limit: 2 });
+    assert_eq!((handle.in_flight(), handle.metrics.full.get()), (2, 1));
+    drop(first);
+    assert!(handle.enter().is_ok());
+}
+
+/// X2
+#[actix_rt::test]
+async fn the_first_sample_comes_at_once_and_exhaustion_sheds_with_its_reason() {
+    let (handle, _) = start(true, 5);
+    assert!(handle.view().is_stale(now()), "not sampled yet");
+    settle().await;
+    let view = handle.view();
+    assert_eq!((handle.level(), view.level), (Level::Exhausted, Level::Exhausted));
+    assert!(!view.is_stale(now()));
+    assert_eq!(view.switched_off().first(), Some(&"retries"));
+    assert!(view.readings().any(|(name, reading)| name == "memory" && matches!(reading, Reading::Known { limit: 1, .. })));
+    match handle.enter().unwrap_err() {
+        MonitorRejection::Exhausted { reason: Some(reason), retry_after } => {
+            assert_eq!((reason.sensor.as_str(), reason.threshold), ("memory", 95));
+            assert_eq!(retry_after, Duration::from_secs(1));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((handle.metrics.shed.get(), handle.in_flight()), (1, 0));
+}
+
+/// S4: while failed, the last level holds and is marked stale
+#[actix_rt::test]
+async fn while_failed_the_last_level_holds_and_goes_stale() {
+    let (handle, _) = start(true, 0);
+    settle().await;
+    for _ in 0..6 {
+        handle.crash(Crash { place: CrashPlace::Decide, next_message: false });
+        settle().await;
+        let held = handle.vitals().failed_for(now()).expect("held down");
+        if held > Duration::from_secs(1) {
+            break;
+        }
+        tokio::time::sleep(held).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(handle.vitals().failed_for(now()).is_some(), "still held down");
+    assert!(handle.view().is_stale(now()));
+    assert_eq!(handle.level(), Level::Exhausted);
+    assert!(handle.enter().is_err());
+}
+
+/// S2, S5: every crash place; slots out stay out, and the level stays until it is sampled again
+#[actix_rt::test]
+async fn a_crash_gives_no_slot_away_and_sampling_goes_on() {
+    let (handle, _) = start(true, 100);
+    let _slots = [handle.enter().unwrap(), handle.enter().unwrap()];
+    settle().await;
+    for (restarts, place) in (1..).zip([CrashPlace::Decide, CrashPlace::Apply, CrashPlace::Timer, CrashPlace::Started]) {
+        handle.crash(Crash { place, next_message: false });
+        settle().await;
+        assert_eq!((handle.level(), handle.in_flight()), (Level::Exhausted, 2), "{place:?}");
+        assert!(handle.vitals().restarts() >= restarts, "{place:?}");
+        let before = handle.view().sampled;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(handle.view().sampled > before, "{place:?}");
+    }
+    assert_eq!(handle.view().transitions.len(), 1, "a rebuild keeps the history");
+}
+
+/// S8
+#[actix_rt::test]
+async fn an_actor_that_stands_still_while_messages_wait_is_reported() {
+    let (handle, other) = start(false, 5);
+    assert!(other.seats().take());
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(other.status(now()), Status::Running);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(other.status(now()), Status::Stalled);
+    other.note_handled();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(other.status(now()), Status::Running);
+    assert_eq!(handle.vitals().status(now()), Status::Running);
+}

@@ -1,0 +1,106 @@
+//! The four levels, and which of them a pressure means: another going up than going down.
+
+use tidegate_config::MonitorConfig;
+
+/// How close the process is to its limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Far.
+    Normal,
+    /// Logged.
+    Warning,
+    /// What is not needed is switched off.
+    Critical,
+    /// New requests are shed.
+    Exhausted,
+}
+
+impl Level {
+    /// The word in the status document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Exhausted => "exhausted",
+        }
+    }
+
+    /// Its number, as published and in metrics.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Normal => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Exhausted => 3,
+        }
+    }
+
+    /// The level of a number; above all levels means the highest.
+    pub(crate) fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Normal,
+            1 => Self::Warning,
+            2 => Self::Critical,
+            _ => Self::Exhausted,
+        }
+    }
+
+    /// What the gateway does without at this level.
+    pub(crate) fn switched_off(self) -> &'static [&'static str] {
+        match self {
+            Self::Normal | Self::Warning => &[],
+            Self::Critical | Self::Exhausted => &["retries", "access log detail", "detailed metrics"],
+        }
+    }
+}
+
+/// Where the levels begin and end, in percent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Thresholds {
+    recover: u8,
+    warning: u8,
+    critical: u8,
+    exhausted: u8,
+}
+
+impl From<&MonitorConfig> for Thresholds {
+    fn from(config: &MonitorConfig) -> Self {
+        let MonitorConfig { recover, warning, critical, exhausted, .. } = *config;
+        Self { recover, warning, critical, exhausted }
+    }
+}
+
+impl Thresholds {
+    /// The level that so many percent raise to.
+    pub(super) fn entered(&self, percent: f64) -> Level {
+        Self::highest(percent, [self.warning, self.critical, self.exhausted])
+    }
+
+    /// The level that so many percent do not let go of.
+    pub(super) fn kept(&self, percent: f64) -> Level {
+        Self::highest(percent, [self.recover, self.warning, self.critical])
+    }
+
+    /// Where a level begins, or, for normal, where the one above it ends.
+    pub(super) fn of(&self, level: Level) -> u8 {
+        match level {
+            Level::Normal => self.recover,
+            Level::Warning => self.warning,
+            Level::Critical => self.critical,
+            Level::Exhausted => self.exhausted,
+        }
+    }
+
+    fn highest(percent: f64, [warning, critical, exhausted]: [u8; 3]) -> Level {
+        if percent >= f64::from(exhausted) {
+            Level::Exhausted
+        } else if percent >= f64::from(critical) {
+            Level::Critical
+        } else if percent >= f64::from(warning) {
+            Level::Warning
+        } else {
+            Level::Normal
+        }
+    }
+}

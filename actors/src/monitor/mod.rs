@@ -1,0 +1,38 @@
+//! Resources: how close the process is to its limits, and what it gives up on the way there (X1–X4, P2, S8).
+//!
+//! Four times a second the monitor reads its sensors and makes one level of them. Handlers read the published level, an
+//! atomic, and take an in-flight slot, a counter: overload is refused without asking anybody. At `critical` what is not
+//! needed is switched off, at `exhausted` new requests are shed, before the process is hurt.
+//!
+//! ```text
+//! normal ──≥ warning──▶ warning ──≥ critical──▶ critical ──≥ exhausted──▶ exhausted        up: at once
+//!    ◀────< recover─────    ◀─────< warning─────     ◀──────< critical──────              down: after `dwell`
+//! ```
+//!
+//! Only the process's own memory and descriptors may reach `exhausted`: slots have a hard cap of their own, and other
+//! processes are not ours to pay for. A sensor that fails keeps its last reading for four intervals; then it is unknown
+//! and counts for nothing, so that no sensor sheds traffic by being broken.
+//!
+//! It also watches the other actors, and itself, for standing still while messages wait. It needs its own thread: an actor
+//! drains its mailbox before its timers run, and sampling would starve exactly under load.
+//!
+//! *Restart*: a crash in `decide` forgets nothing. Found dirty, the level is the last one published, stale until the
+//! first sample, which `started` takes at once. Slots are not the actor's: none is lost or given away.
+//! *While failed*: the last level holds, for shedding too, and the view says that it is stale. The supervisor tries
+//! again within ten seconds at most, so a level is never held for long by nobody.
+//! Deliberately absent: CPU pressure, event-loop lag, memory of other processes, shedding the heaviest client first.
+
+mod actor;
+mod handle;
+mod level;
+mod metrics;
+mod sensors;
+mod stall;
+mod state;
+mod view;
+
+pub(crate) use actor::Monitor;
+pub use handle::{MonitorHandle, MonitorRejection, Slot};
+pub use level::Level;
+pub use state::{Reading, Reason, Sensor, Transition};
+pub use view::MonitorView;

@@ -1,0 +1,61 @@
+//! The pool's metrics (O3): time to a permit, depth of the queue, refusals.
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+/// The families, one label value per bucket.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolFamilies {
+    wait: HistogramVec,
+    rejected: IntCounterVec,
+    depth: IntGaugeVec,
+    total_depth: IntGauge,
+}
+
+/// One bucket's.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolMetrics {
+    pub(crate) wait: Histogram,
+    pub(crate) queue_full: IntCounter,
+    pub(crate) queue_timeout: IntCounter,
+    pub(crate) depth: IntGauge,
+}
+
+impl PoolFamilies {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let this = Self {
+            wait: HistogramVec::new(
+                HistogramOpts::new("connection_pool_wait_time_ms", "time a request waited for a permit of its bucket")
+                    .buckets(vec![0.1, 1.0, 5.0, 25.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]),
+                &["bucket"],
+            )?,
+            rejected: IntCounterVec::new(
+                Opts::new("request_queue_rejections_total", "requests refused by a bucket's queue: full, timeout"),
+                &["bucket", "reason"],
+            )?,
+            depth: IntGaugeVec::new(
+                Opts::new("bucket_queue_depth", "requests that wait for a permit of their bucket"),
+                &["bucket"],
+            )?,
+            total_depth: IntGauge::new("request_queue_depth", "requests that wait for a permit, all buckets")?,
+        };
+        registry.register(Box::new(this.wait.clone()))?;
+        registry.register(Box::new(this.rejected.clone()))?;
+        registry.register(Box::new(this.depth.clone()))?;
+        registry.register(Box::new(this.total_depth.clone()))?;
+        Ok(this)
+    }
+
+    pub(crate) fn bucket(&self, name: &str) -> PoolMetrics {
+        PoolMetrics {
+            wait: self.wait.with_label_values(&[name]),
+            queue_full: self.rejected.with_label_values(&[name, "full"]),
+            queue_timeout: self.rejected.with_label_values(&[name, "timeout"]),
+            depth: self.depth.with_label_values(&[name]),
+        }
+    }
+
+    /// Sets the sum over all buckets; called before a scrape is answered.
+    pub(crate) fn observe_total(&self, waiting: usize) {
+        self.total_depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+}

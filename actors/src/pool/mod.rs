@@ -1,0 +1,33 @@
+//! One bucket's upstream: which endpoint, and how many requests at once (P3, P4).
+//!
+//! An actor per bucket, so that a failed pool is a 503 for that bucket only. A request asks once and gets a permit:
+//! a place in the bucket's gate and an endpoint, both given back by `Drop`. When the gate is full the request
+//! waits in a bounded FIFO queue; a permit that falls free belongs to the head of the queue before a newcomer can
+//! take it, and a waiter that has left passes it on.
+//!
+//! ```text
+//! ask ── gate free and nobody waits ──▶ permit ──drop──▶ live − 1 ──▶ somebody waits? nudge ──▶ permit to the head
+//!   └── gate full ──▶ queue (bounded) ──▶ permit │ queue deadline │ caller left
+//!         └── queue full ──▶ refused at once
+//! ```
+//!
+//! *Restart*: a crash in `decide` keeps the queue. Found dirty, the waiters are dropped (they see `Crashed`) and the
+//! live permits are what the live tickets say: their count never was the actor's to lose. Endpoints that were resting
+//! go on resting.
+//! *While failed*: 503 for this bucket; permits already out stay good.
+//! Deliberately absent: connections, which belong to each worker's client; health checks and outlier ejection, where
+//! now only a refused connection rests an endpoint for a second, and never the last one.
+
+mod actor;
+mod handle;
+mod metrics;
+mod state;
+mod ticket;
+
+pub(crate) use actor::{Nudge, Pool};
+pub(crate) use handle::PoolBounds;
+pub use handle::{PoolHandle, PoolRejection, PoolView};
+pub(crate) use metrics::{PoolFamilies, PoolMetrics};
+pub(crate) use state::PoolState;
+pub(crate) use ticket::GateShared;
+pub use ticket::{EndpointId, EndpointTicket, Permit};

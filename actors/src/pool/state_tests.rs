@@ -1,0 +1,235 @@
+//! The pool's state machine under scripted and random interleavings (P3, P4).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A waiter whose permit, if it got one, lies in its slot.
+#[derive(Clone, Debug)]
+struct Slot(Rc<RefCell<SlotState>>);
+
+#[derive(Debug, Default)]
+struct SlotState {
+    permit: Option<Permit>,
+    left: bool,
+    handed: bool,
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self(Rc::default())
+    }
+    fn leave(&self) {
+        let permit = {
+            let mut slot = self.0.borrow_mut();
+            slot.left = true;
+            slot.permit.take()
+        };
+        drop(permit);
+    }
+    fn has(&self) -> bool {
+        self.0.borrow().permit.is_some()
+    }
+}
+
+impl Waiter for Slot {
+    fn gone(&self) -> bool {
+        self.0.borrow().left
+    }
+    fn hand(self, permit: Permit) -> Result<(), Permit> {
+        let mut slot = self.0.borrow_mut();
+        if slot.left {
+            return Err(permit);
+        }
+        slot.permit = Some(permit);
+        slot.handed = true;
+        Ok(())
+    }
+}
+
+struct World {
+    state: PoolState<Slot>,
+    shared: Arc<GateShared>,
+    nudges: Arc<AtomicUsize>,
+    now: Instant,
+}
+
+impl World {
+    fn new(concurrent_max: usize, queued_max: usize, endpoints: usize) -> Self {
+        let nudges = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&nudges);
+        let shared = Arc::new(GateShared::new(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        }));
+        let state = PoolState::new(Arc::clone(&shared), concurrent_max, queued_max, endpoints, 7);
+        Self { state, shared, nudges, now: Instant::now() }
+    }
+
+    /// As the shell does it.
+    fn ask(&mut self) -> Result<Slot, usize> {
+        let slot = Slot::new();
+        match self.state.decide() {
+            Decision::Grant => {
+                let permit = self.state.grant(self.now);
+                slot.clone().hand(permit).unwrap();
+            }
+            Decision::Queue => self.state.enqueue(slot.clone(), self.now),
+            Decision::Refuse { queued } => return Err(queued),
+        }
+        Ok(slot)
+    }
+
+    /// Delivers the nudges that were sent.
+    fn settle(&mut self) {
+        while self.nudges.load(Ordering::SeqCst) > 0 {
+            self.nudges.fetch_sub(1, Ordering::SeqCst);
+            self.state.nudge(self.now);
+        }
+    }
+}
+
+/// P4: the A/B/C race: A holds, B waits, A releases, C comes before the nudge is handled; B gets it
+#[test]
+fn a_released_permit_belongs_to_the_waiter_not_to_a_newcomer() {
+    let mut world = World::new(1, 10, 1);
+    let a = world.ask().unwrap();
+    let b = world.ask().unwrap();
+    assert!(a.has() && !b.has());
+    a.leave();
+    let c = world.ask().unwrap();
+    assert!(b.has(), "enqueueing C served the head of the queue");
+    assert!(!c.has());
+    world.settle();
+    assert!(!c.has());
+    b.leave();
+    world.settle();
+    assert!(c.has());
+}
+
+/// P4
+#[test]
+fn waiters_are_served_in_order() {
+    let mut world = World::new(1, 10, 1);
+    let mut holder = world.ask().unwrap();
+    let waiters: Vec<Slot> = (0..5).map(|_| world.ask().unwrap()).collect();
+    for (i, next) in waiters.iter().enumerate() {
+        holder.leave();
+        world.settle();
+        assert!(next.has(), "waiter {i}");
+        assert!(waiters[i + 1..].iter().all(|later| !later.has()));
+        holder = next.clone();
+    }
+}
+
+/// P4: cancel while granted
+#[test]
+fn a_waiter_that_left_passes_the_permit_on() {
+    let mut world = World::new(1, 10, 1);
+    let a = world.ask().unwrap();
+    let b = world.ask().unwrap();
+    let c = world.ask().unwrap();
+    b.leave();
+    a.leave();
+    world.settle();
+    assert!(c.has());
+    c.leave();
+    assert_eq!(world.shared.gate.live(), 0);
+}
+
+/// P3
+#[test]
+fn the_queue_is_bounded_and_zero_means_fail_fast() {
+    let mut world = World::new(1, 2, 1);
+    let held: Vec<Slot> = (0..3).map(|_| world.ask().unwrap()).collect();
+    assert_eq!(world.ask().unwrap_err(), 2);
+    held[1].leave();
+    let late = world.ask().unwrap();
+    assert!(!late.has(), "the place of one that left is free");
+    assert_eq!(World::new(0, 0, 1).ask().unwrap_err(), 0);
+}
+
+/// S5: a crash in mid-write leaks no permit and grants none
+#[test]
+fn a_rebuild_drops_the_waiters_and_keeps_the_live_count() {
+    let mut world = World::new(1, 10, 1);
+    let a = world.ask().unwrap();
+    let b = world.ask().unwrap();
+    world.state.rebuild();
+    assert_eq!(world.shared.gate.live(), 1);
+    let c = world.ask().unwrap();
+    assert!(!c.has(), "A still holds the only permit");
+    a.leave();
+    world.settle();
+    assert!(c.has() && !b.has());
+}
+
+/// P5: the last endpoint never rests
+#[test]
+fn an_ailing_endpoint_rests_but_never_the_last() {
+    let mut world = World::new(100, 0, 2);
+    world.state.ail(EndpointId(0), world.now);
+    world.state.ail(EndpointId(1), world.now);
+    let slots: Vec<Slot> = (0..20).map(|_| world.ask().unwrap()).collect();
+    for slot in &slots {
+        assert_eq!(slot.0.borrow().permit.as_ref().unwrap().endpoint(), EndpointId(1));
+    }
+    let ticket = world.state.repick(EndpointId(1), world.now);
+    assert_eq!(ticket.id(), EndpointId(0), "a retry goes elsewhere even so");
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Ask,
+    Leave(prop::sample::Index),
+    Nudge,
+    Rebuild,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        5 => Just(Op::Ask),
+        4 => any::<prop::sample::Index>().prop_map(Op::Leave),
+        2 => Just(Op::Nudge),
+        1 => Just(Op::Rebuild),
+    ]
+}
+
+proptest! {
+    /// P3, P4: over all interleavings never over the limit, FIFO among live waiters, nothing leaked, nobody forgotten
+    #[test]
+    fn any_interleaving_keeps_the_gate(ops in prop::collection::vec(op(), 1..200), max in 1usize..4, queued in 0usize..5) {
+        let mut world = World::new(max, queued, 2);
+        let mut slots: Vec<Slot> = Vec::new();
+        let mut lost: Vec<Slot> = Vec::new();
+        for op in ops {
+            match op {
+                Op::Ask => if let Ok(slot) = world.ask() { slots.push(slot) },
+                Op::Leave(i) => if !slots.is_empty() {
+                    let i = i.index(slots.len());
+                    slots.remove(i).leave();
+                },
+                Op::Nudge => world.settle(),
+                Op::Rebuild => {
+                    world.state.rebuild();
+                    let (kept, dropped) = slots.drain(..).partition(Slot::has);
+                    slots = kept;
+                    lost.extend::<Vec<Slot>>(dropped);
+                }
+            }
+            let live = slots.iter().filter(|slot| slot.has()).count();
+            prop_assert_eq!(live, world.shared.gate.live());
+            prop_assert!(live <= max);
+            let first_waiting = slots.iter().position(|slot| !slot.has()).unwrap_or(slots.len());
+            prop_assert!(slots[first_waiting..].iter().all(|slot| !slot.has()), "FIFO");
+            prop_assert!(lost.iter().all(|slot| !slot.has()));
+        }
+        world.settle();
+        let live = slots.iter().filter(|slot| slot.has()).count();
+        prop_assert!(live == max || live == slots.len(), "nobody is left waiting at a free gate");
+        for slot in slots { slot.leave(); }
+        prop_assert_eq!(world.shared.gate.live(), 0);
+    }
+}

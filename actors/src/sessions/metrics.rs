@@ -1,0 +1,32 @@
+//! The session cache's metrics.
+
+use prometheus::{IntCounter, IntGauge, Registry};
+
+/// Entries, and what became of look-ups.
+#[derive(Debug)]
+pub(crate) struct SessionsMetrics {
+    entries: IntGauge,
+    pub(super) hits: IntCounter,
+    pub(super) misses: IntCounter,
+    pub(super) evicted: IntCounter,
+}
+
+impl SessionsMetrics {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let this = Self {
+            entries: IntGauge::new("session_cache_entries", "sessions remembered")?,
+            hits: IntCounter::new("session_cache_hits_total", "look-ups that found a session")?,
+            misses: IntCounter::new("session_cache_misses_total", "look-ups that found none")?,
+            evicted: IntCounter::new("session_cache_evicted_total", "sessions forgotten to make room")?,
+        };
+        registry.register(Box::new(this.entries.clone()))?;
+        for counter in [&this.hits, &this.misses, &this.evicted] {
+            registry.register(Box::new(counter.clone()))?;
+        }
+        Ok(this)
+    }
+
+    pub(super) fn holds(&self, entries: usize) {
+        self.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+}

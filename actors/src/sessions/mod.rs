@@ -1,0 +1,30 @@
+//! Verified identities, remembered so that not every request is verified anew (C1).
+//!
+//! A session ID that was verified once maps to its identity until its time is up. The cache is bounded: at capacity the
+//! oldest tenth leaves in one go, oldest by when it was last remembered, so that the cost of making room is paid
+//! once per many insertions. Looking one up neither refreshes nor reorders it, and so stays a read.
+//!
+//! ```text
+//! remember ──▶ entry ──▶ resolve: hit
+//!                ├── remembered again: as new
+//!                ├── time-to-live over ──▶ resolve: miss, and it leaves
+//!                └── at capacity and among the oldest tenth ──▶ leaves
+//! ```
+//!
+//! *Restart*: a crash in `decide` forgets nothing. Found dirty, the cache is emptied: every session is verified again.
+//! *While failed*: every look-up is a miss, and what is remembered is lost; requests are verified each time.
+//! Deliberately absent: revocation, which comes from the configuration and never from a cache; a sweep of expired
+//! entries, as the bound already holds and the oldest leave first.
+
+mod actor;
+mod handle;
+mod id;
+mod metrics;
+mod state;
+
+pub use actor::SessionsReport;
+pub(crate) use actor::Sessions;
+pub use handle::SessionsHandle;
+pub use id::{InvalidSessionId, SessionId};
+pub(crate) use metrics::SessionsMetrics;
+pub use state::Identity;

@@ -1,0 +1,260 @@
+//! The bounded cache: a map of entries, and a queue of stamps in the order in which they were remembered.
+//!
+//! Remembering an ID again gives it a new stamp at the queue's end and leaves the old one behind, dead. Dead stamps
+//! are dropped when they outnumber the capacity, which costs each insertion a constant share.
+
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use crate::sessions::id::SessionId;
+
+/// The share that leaves at capacity: one in so many.
+const EVICTED_SHARE: usize = 10;
+
+/// Who a session belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// Nobody in particular.
+    Anonymous,
+}
+
+#[derive(Debug)]
+struct Entry {
+    identity: Identity,
+    stamp: u64,
+    until: Instant,
+}
+
+/// What a look-up found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    Hit(Identity),
+    /// It was there, but its time is up.
+    Expired,
+    Miss,
+}
+
+/// The cache.
+#[derive(Debug)]
+pub(crate) struct SessionsState {
+    capacity: NonZeroUsize,
+    ttl: Duration,
+    entries: HashMap<SessionId, Entry, ahash::RandomState>,
+    order: VecDeque<(u64, SessionId)>,
+    next_stamp: u64,
+}
+
+impl SessionsState {
+    pub(crate) fn new(capacity: NonZeroUsize, ttl: Duration) -> Self {
+        Self { capacity, ttl, entries: HashMap::default(), order: VecDeque::new(), next_stamp: 0 }
+    }
+
+    /// Whose session is this?
+    pub(crate) fn find(&self, id: &SessionId, now: Instant) -> Found {
+        match self.entries.get(id) {
+            Some(entry) if now < entry.until => Found::Hit(entry.identity.clone()),
+            Some(_) => Found::Expired,
+            None => Found::Miss,
+        }
+    }
+
+    /// Forgets a session that was found expired.
+    pub(crate) fn forget(&mut self, id: &SessionId) {
+        self.entries.remove(id);
+    }
+
+    /// Remembers a session as the newest; says how many others left for it.
+    pub(crate) fn remember(&mut self, id: SessionId, identity: Identity, now: Instant) -> usize {
+        let full = self.entries.len() >= self.capacity.get() && !self.entries.contains_key(&id);
+        let evicted = if full { self.evict_oldest() } else { 0 };
+        let stamp = self.next_stamp;
+        self.next_stamp += 1;
+        self.order.push_back((stamp, id.clone()));
+        self.entries.insert(id, Entry { identity, stamp, until: now + self.ttl });
+        self.drop_dead_stamps();
+        evicted
+    }
+
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.order.clear();
+    }
+
+    /// Sessions remembered, expired ones that nobody asked for included.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.get()
+    }
+
+    fn evict_oldest(&mut self) -> usize {
+        let share = (self.capacity.get() / EVICTED_SHARE).max(1);
+        let mut evicted = 0;
+        while evicted < share {
+            let Some((stamp, id)) = self.order.pop_front() else { break };
+            if self.is_live(stamp, &id) {
+                self.entries.remove(&id);
+                evicted += 1;
+            }
+        }
+        evicted
+    }
+
+    fn drop_dead_stamps(&mut self) {
+        if self.order.len() > self.entries.len() + self.capacity.get() {
+            let entries = &self.entries;
+            self.order.retain(|(stamp, id)| entries.get(id).is_some_and(|entry| entry.stamp == *stamp));
+        }
+    }
+
+    fn is_live(&self, stamp: u64, id: &SessionId) -> bool {
+        self.entries.get(id).is_some_and(|entry| entry.stamp == stamp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn id(n: usize) -> SessionId {
+        SessionId::parse(&format!("session-{n}")).unwrap()
+    }
+
+    fn state(capacity: usize) -> SessionsState {
+        SessionsState::new(NonZeroUsize::new(capacity).unwrap(), TTL)
+    }
+
+    fn has(state: &SessionsState, n: usize, now: Instant) -> bool {
+        state.find(&id(n), now) == Found::Hit(Identity::Anonymous)
+    }
+
+    /// C1
+    #[test]
+    fn at_capacity_the_oldest_tenth_leaves_in_one_go() {
+        let t0 = Instant::now();
+        let mut state = state(1000);
+        for n in 0..1000 {
+            assert_eq!(state.remember(id(n), Identity::Anonymous, t0), 0);
+        }
+        assert_eq!(state.remember(id(0), Identity::Anonymous, t0), 0, "known, and now the newest");
+        assert_eq!(state.remember(id(1000), Identity::Anonymous, t0), 100);
+        assert_eq!(state.len(), 901);
+        assert!(has(&state, 0, t0) && has(&state, 101, t0) && has(&state, 1000, t0));
+        assert!((1..=100).all(|n| !has(&state, n, t0)));
+        for n in 1001..1100 {
+            assert_eq!(state.remember(id(n), Identity::Anonymous, t0), 0, "room for a while");
+        }
+    }
+
+    /// C1
+    #[test]
+    fn a_session_ends_with_its_time_and_remembering_renews_it() {
+        let t0 = Instant::now();
+        let mut state = state(10);
+        state.remember(id(1), Identity::Anonymous, t0);
+        state.remember(id(2), Identity::Anonymous, t0);
+        state.remember(id(2), Identity::Anonymous, t0 + TTL / 2);
+        assert!(has(&state, 1, t0 + TTL - Duration::from_nanos(1)));
+        assert_eq!(state.find(&id(1), t0 + TTL), Found::Expired);
+        assert!(has(&state, 2, t0 + TTL));
+        state.forget(&id(1));
+        assert_eq!(state.find(&id(1), t0), Found::Miss);
+    }
+
+    /// C1: bounded, whatever is remembered how often
+    #[test]
+    fn a_million_renewals_do_not_grow_it() {
+        let t0 = Instant::now();
+        let mut state = state(100);
+        for n in 0..1_000_000 {
+            state.remember(id(n % 50), Identity::Anonymous, t0);
+            assert!(state.order.len() <= 200, "{} stamps", state.order.len());
+        }
+        assert_eq!(state.len(), 50);
+    }
+
+    /// The same cache, written without a thought for speed: oldest first.
+    struct Naive {
+        capacity: usize,
+        entries: Vec<(usize, Instant)>,
+    }
+
+    impl Naive {
+        fn remember(&mut self, n: usize, now: Instant) -> usize {
+            let known = self.entries.iter().any(|(other, _)| *other == n);
+            self.entries.retain(|(other, _)| *other != n);
+            let leaving =
+                if !known && self.entries.len() == self.capacity { (self.capacity / 10).max(1) } else { 0 };
+            self.entries.drain(..leaving);
+            self.entries.push((n, now + TTL));
+            leaving
+        }
+
+        fn find(&mut self, n: usize, now: Instant) -> Found {
+            match self.entries.iter().find(|(other, _)| *other == n) {
+                None => Found::Miss,
+                Some((_, until)) if now < *until => Found::Hit(Identity::Anonymous),
+                Some(_) => {
+                    self.entries.retain(|(other, _)| *other != n);
+                    Found::Expired
+                }
+            }
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Remember(usize),
+        Find(usize),
+        Advance(u64),
+        Clear,
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        /// C1
+        #[test]
+        fn it_does_what_a_naive_cache_does(
+            capacity in 1usize..25,
+            ops in prop::collection::vec(prop_oneof![
+                8 => (0usize..40).prop_map(Op::Remember),
+                6 => (0usize..40).prop_map(Op::Find),
+                2 => (0u64..40).prop_map(Op::Advance),
+                1 => Just(Op::Clear),
+            ], 1..400),
+        ) {
+            let mut now = Instant::now();
+            let mut state = state(capacity);
+            let mut naive = Naive { capacity, entries: Vec::new() };
+            for op in ops {
+                match op {
+                    Op::Advance(seconds) => now += Duration::from_secs(seconds),
+                    Op::Clear => {
+                        state.clear();
+                        naive.entries.clear();
+                    }
+                    Op::Remember(n) => {
+                        prop_assert_eq!(state.remember(id(n), Identity::Anonymous, now), naive.remember(n, now));
+                    }
+                    Op::Find(n) => {
+                        let found = state.find(&id(n), now);
+                        if found == Found::Expired {
+                            state.forget(&id(n));
+                        }
+                        prop_assert_eq!(found, naive.find(n, now));
+                    }
+                }
+                prop_assert_eq!(state.len(), naive.entries.len());
+                prop_assert!(state.len() <= capacity && state.order.len() <= state.len() + capacity);
+            }
+        }
+    }
+}

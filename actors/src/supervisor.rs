@@ -1,0 +1,116 @@
+//! Restarts a crashed actor in place: same address, same mailbox, messages that waited are served (S2).
+//!
+//! `actix::Supervisor` does not: a panic unwinds through its poll and the actor is lost for good, with its
+//! queue. What it lacks is a `catch_unwind` around the public `ContextFut`, whose `restart()` drops timers and
+//! spawned futures but keeps the actor and its mailbox. That is all this future adds, with restart intensity
+//! and back-off around it. While an actor is held down, nothing is polled: messages stay queued and its
+//! handle refuses new ones.
+//!
+//! An actor whose addresses are all gone ends; nothing else ends one.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use actix::dev::ContextFut;
+use actix::dev::channel::AddressReceiver;
+use actix::{Actor, Context};
+use slog::{Logger, error, info};
+use tokio::time::Sleep;
+
+use crate::clock;
+use crate::host::{Component, Host};
+use crate::intensity::{Intensity, Verdict};
+use crate::vitals::Vitals;
+
+/// Runs a component under supervision on the current thread.
+pub(crate) fn supervise<C: Component>(
+    host: Host<C>,
+    mailbox: AddressReceiver<Host<C>>,
+    intensity: Intensity,
+    vitals: Arc<Vitals>,
+    log: Logger,
+) {
+    let actor = Context::with_receiver(mailbox).into_future(host);
+    actix_rt::spawn(Supervised { actor, intensity, hold: None, vitals, log });
+}
+
+struct Supervised<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    actor: ContextFut<A, Context<A>>,
+    intensity: Intensity,
+    hold: Option<Pin<Box<Sleep>>>,
+    vitals: Arc<Vitals>,
+    log: Logger,
+}
+
+impl<A> Supervised<A>
+where
+    A: actix::Supervised + Actor<Context = Context<A>>,
+{
+    /// Restarts in place; false when nobody holds the address any more.
+    fn restart(&mut self) -> bool {
+        let actor = &mut self.actor;
+        // `restarting` is ours and small, but a panic in it must not lose the actor either.
+        catch_unwind(AssertUnwindSafe(|| actor.restart())).unwrap_or(true)
+    }
+
+    fn crashed(&mut self, panic: &(dyn Any + Send)) {
+        self.vitals.restarted();
+        let generation = self.vitals.generation();
+        let now = clock::now();
+        match self.intensity.crashed(now) {
+            Verdict::Restart => {
+                error!(self.log, "actor crashed and restarts"; "panic" => text(panic), "generation" => generation);
+            }
+            Verdict::HoldDown(hold) => {
+                let until = now + hold;
+                self.vitals.set_failed_until(Some(until));
+                self.hold = Some(Box::pin(tokio::time::sleep_until(until.into())));
+                error!(self.log, "actor crashed too often and is held down"; "panic" => text(panic),
+                    "generation" => generation, "hold_ms" => u64::try_from(hold.as_millis()).unwrap_or(u64::MAX));
+            }
+        }
+    }
+}
+
+fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "not a text".to_owned())
+}
+
+impl<A> Future for Supervised<A>
+where
+    A: actix::Supervised + Actor<Context = Context<A>>,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if let Some(hold) = &mut this.hold {
+            if hold.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.hold = None;
+            this.vitals.set_failed_until(None);
+            info!(this.log, "actor is tried again"; "generation" => this.vitals.generation());
+        }
+        let actor = &mut this.actor;
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(actor).poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(())) => {}
+            Err(panic) => this.crashed(&*panic),
+        }
+        if !this.restart() {
+            return Poll::Ready(());
+        }
+        // Yielding between restarts keeps a crash loop from starving the thread it shares with requests.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

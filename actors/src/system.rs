@@ -1,0 +1,283 @@
+//! The supervision tree on one screen: every actor is made here and nowhere else, one field each.
+//!
+//! `prepare` builds addresses, state and handles; the actors come to life when their launches run, on the thread they are
+//! to stay on. Request-path actors are dealt out to the workers' own arbiters; the monitor has a thread of its own,
+//! because an actor drains its mailbox before its timers run, and sampling must not starve exactly under load.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::Addr;
+use actix::dev::channel::{AddressReceiver, channel};
+use actix_rt::Arbiter;
+use prometheus::Registry;
+use slog::{Logger, o};
+use thiserror::Error;
+use tidegate_config::{Config, RateLimit};
+
+use crate::breaker::{Board, Breaker, BreakerHandle, BreakerMetrics};
+use crate::chaos::Crash;
+use crate::clock;
+use crate::host::{Component, Host};
+use crate::intensity::Intensity;
+use crate::limiter::{Limiter, LimiterHandle, LimiterMetrics, LimiterState};
+use crate::mailbox::Mailbox;
+use crate::metrics::ActorFamilies;
+use crate::monitor::{Monitor, MonitorHandle};
+use crate::pool::{GateShared, Nudge, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolState};
+use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
+use crate::supervisor::supervise;
+use crate::vitals::Vitals;
+
+/// The handles to every actor.
+pub struct Actors {
+    /// Resources and the in-flight cap.
+    pub monitor: MonitorHandle,
+    /// Rate limits.
+    pub limiter: LimiterHandle,
+    /// Verified identities.
+    pub sessions: SessionsHandle,
+    /// One circuit per bucket.
+    pub breaker: BreakerHandle,
+    /// One pool per bucket, in the order of the buckets.
+    pools: Vec<PoolHandle>,
+    families: ActorFamilies,
+    pool_families: PoolFamilies,
+    limiter_metrics: Arc<LimiterMetrics>,
+}
+
+/// No actor of this name.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("no actor `{name}`: there are {}", .known.join(", "))]
+pub struct UnknownActor {
+    name: String,
+    known: Vec<String>,
+}
+
+/// What `prepare` made.
+pub struct Prepared {
+    /// All handles.
+    pub actors: Actors,
+    /// One pool per bucket, in the order of the buckets.
+    pub pools: Vec<PoolHandle>,
+    /// The actors' lives, to be started.
+    pub launches: Launches,
+}
+
+/// One actor's life, to be started on the thread it is to stay on.
+pub struct Launch(Box<dyn FnOnce() + Send>);
+
+impl Launch {
+    /// Starts the actor on this thread.
+    pub fn start(self) {
+        (self.0)();
+    }
+}
+
+/// All actors' lives.
+pub struct Launches {
+    own_thread: Vec<Launch>,
+    on_workers: Vec<Launch>,
+}
+
+impl Launches {
+    /// Starts those that have a thread of their own.
+    ///
+    /// # Errors
+    /// A thread cannot be had.
+    pub fn start_own_threads(&mut self) -> io::Result<()> {
+        for launch in self.own_thread.drain(..) {
+            if !Arbiter::new().spawn_fn(|| launch.start()) {
+                return Err(io::Error::other("an arbiter ended before its actor began"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deals the others out to so many workers.
+    pub fn deal(self, workers: usize) -> Vec<Vec<Launch>> {
+        let mut hands: Vec<Vec<Launch>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
+        let count = hands.len();
+        for (i, launch) in self.on_workers.into_iter().enumerate() {
+            hands[i % count].push(launch);
+        }
+        hands
+    }
+}
+
+/// Makes addresses, vitals and mailboxes, alike for all.
+struct Nursery<'a> {
+    config: &'a Config,
+    families: &'a ActorFamilies,
+    log: &'a Logger,
+}
+
+/// An actor whose address exists already.
+struct Unborn<C: Component> {
+    mailbox: Mailbox<C>,
+    receiver: AddressReceiver<Host<C>>,
+    vitals: Arc<Vitals>,
+}
+
+impl Nursery<'_> {
+    fn conceive<C: Component>(&self, name: impl Into<String>) -> Unborn<C> {
+        let supervision = &self.config.supervision;
+        let (sender, receiver) = channel(supervision.mailbox_capacity.get());
+        let vitals = Arc::new(Vitals::new(name, supervision.mailbox_capacity.get()));
+        let metrics = self.families.actor(vitals.name());
+        let mailbox = Mailbox::new(Addr::new(sender), Arc::clone(&vitals), metrics, supervision.ask_timeout);
+        Unborn { mailbox, receiver, vitals }
+    }
+
+    fn bear<C: Component>(&self, unborn: Unborn<C>, component: C) -> Launch {
+        let Unborn { mailbox: _, receiver, vitals } = unborn;
+        let supervision = &self.config.supervision;
+        let log = self.log.new(o!("actor" => vitals.name().to_owned()));
+        let metrics = self.families.actor(vitals.name());
+        let host = Host::new(component, supervision.window, Arc::clone(&vitals), metrics, log.clone());
+        let restarts_max = usize::try_from(supervision.max_restarts).unwrap_or(usize::MAX);
+        let intensity = Intensity::new(restarts_max, supervision.window);
+        Launch(Box::new(move || supervise(host, receiver, intensity, vitals, log)))
+    }
+}
+
+/// Makes every actor once.
+///
+/// # Errors
+/// A metric's name was taken on the registry.
+pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<Prepared, prometheus::Error> {
+    let now = clock::now();
+    let families = ActorFamilies::register(registry)?;
+    let pool_families = PoolFamilies::register(registry)?;
+    let nursery = Nursery { config, families: &families, log };
+    let names: Vec<String> = config.buckets.keys().cloned().collect();
+    let mut on_workers = Vec::new();
+
+    let limiter_metrics = Arc::new(LimiterMetrics::register(registry, &names)?);
+    let unborn = nursery.conceive::<Limiter>("limiter");
+    let limits: Vec<Option<RateLimit>> = config.buckets.values().map(|bucket| bucket.rate_limit).collect();
+    let rate_limit = &config.rate_limit;
+    let general = rate_limit.global.is_some() || rate_limit.per_ip.is_some();
+    let limited = limits.iter().map(|limit| general || limit.is_some()).collect();
+    let limiter = LimiterHandle::new(unborn.mailbox.clone(), limited, rate_limit.on_failure);
+    let state =
+        LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, rate_limit.table_capacity.get(), now);
+    on_workers.push(nursery.bear(unborn, Limiter::new(state, Arc::clone(&limiter_metrics))));
+
+    let mut pools = Vec::new();
+    for (name, bucket) in &config.buckets {
+        let (pool, launch) = pool(&nursery, name, &bucket.upstream, &pool_families);
+        pools.push(pool);
+        on_workers.push(launch);
+    }
+
+    let unborn = nursery.conceive::<Breaker>("breaker");
+    let board = Arc::new(Board::new(names.len(), now));
+    let breaker = BreakerHandle::new(unborn.mailbox.clone(), Arc::clone(&board));
+    let configs: Vec<_> = config.buckets.values().map(|bucket| bucket.upstream.circuit_breaker.clone()).collect();
+    let metrics = BreakerMetrics::register(registry, &names)?;
+    let component = Breaker::new(&configs, names.into(), seed(), board, metrics, log.clone());
+    on_workers.push(nursery.bear(unborn, component));
+
+    let unborn = nursery.conceive::<Sessions>("sessions");
+    let sessions = SessionsHandle::new(unborn.mailbox.clone());
+    on_workers.push(nursery.bear(unborn, Sessions::new(&config.sessions, SessionsMetrics::register(registry)?)));
+
+    let unborn = nursery.conceive::<Monitor>("monitor");
+    let watched = [limiter.vitals(), breaker.vitals(), sessions.vitals()]
+        .into_iter()
+        .chain(pools.iter().map(PoolHandle::vitals))
+        .chain([&unborn.vitals])
+        .cloned()
+        .collect();
+    let (monitor, component) = MonitorHandle::new(
+        unborn.mailbox.clone(),
+        &config.monitor,
+        config.server.max_concurrent_requests.get(),
+        watched,
+        registry,
+        log.clone(),
+    )?;
+    let own_thread = vec![nursery.bear(unborn, component)];
+
+    let actors =
+        Actors { monitor, limiter, sessions, breaker, pools: pools.clone(), families, pool_families, limiter_metrics };
+    Ok(Prepared { actors, pools, launches: Launches { own_thread, on_workers } })
+}
+
+fn pool(
+    nursery: &Nursery<'_>,
+    name: &str,
+    upstream: &tidegate_config::UpstreamConfig,
+    families: &PoolFamilies,
+) -> (PoolHandle, Launch) {
+    let unborn = nursery.conceive::<Pool>(format!("pool:{name}"));
+    let nudged = unborn.mailbox.clone();
+    let shared = Arc::new(GateShared::new(move || nudged.tell(Nudge)));
+    let concurrency = &upstream.concurrency;
+    let bounds = PoolBounds {
+        // A connection per request: more in flight than connections would queue unseen in the client.
+        concurrent_max: concurrency.max_concurrent.get().min(upstream.connection_pool.size.get()),
+        queued_max: concurrency.max_queued,
+        queue_timeout: concurrency.queue_timeout,
+    };
+    let state = PoolState::new(
+        Arc::clone(&shared),
+        bounds.concurrent_max,
+        bounds.queued_max,
+        upstream.endpoints.len(),
+        seed(),
+    );
+    let handle = PoolHandle::new(unborn.mailbox.clone(), shared, state.loads(), bounds, families.bucket(name));
+    (handle, nursery.bear(unborn, Pool::new(state)))
+}
+
+/// A different seed in every process.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+impl Actors {
+    /// Every actor's vital signs.
+    pub fn vitals(&self) -> impl Iterator<Item = &Arc<Vitals>> {
+        let Self { monitor, limiter, sessions, breaker, pools, families: _, pool_families: _, limiter_metrics: _ } = self;
+        [monitor.vitals(), limiter.vitals(), sessions.vitals(), breaker.vitals()]
+            .into_iter()
+            .chain(pools.iter().map(PoolHandle::vitals))
+    }
+
+    /// Copies into gauges what is only looked at when somebody scrapes.
+    pub fn observe(&self, now: Instant) {
+        for vitals in self.vitals() {
+            self.families.observe(vitals, now);
+        }
+        self.limiter_metrics.observe(now);
+        self.pool_families.observe_total(self.pools.iter().map(PoolHandle::observe).sum());
+        self.monitor.observe();
+    }
+
+    /// Has the actors of a name crash; `pool` names every bucket's, `pool:NAME` one. Returns how many.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn crash(&self, name: &str, crash: Crash) -> Result<usize, UnknownActor> {
+        match name {
+            "monitor" => self.monitor.crash(crash),
+            "limiter" => self.limiter.crash(crash),
+            "sessions" => self.sessions.crash(crash),
+            "breaker" => self.breaker.crash(crash),
+            _ => {
+                let named = |pool: &&PoolHandle| name == "pool" || pool.vitals().name() == name;
+                let count = self.pools.iter().filter(named).map(|pool| pool.crash(crash)).count();
+                if count == 0 {
+                    let known = self.vitals().map(|vitals| vitals.name().to_owned()).collect();
+                    return Err(UnknownActor { name: name.to_owned(), known });
+                }
+                return Ok(count);
+            }
+        }
+        Ok(1)
+    }
+}

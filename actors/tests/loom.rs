@@ -1,0 +1,90 @@
+//! Seats and gates under every interleaving (S7, P4): the very source of `count.rs`, on loom's atomics.
+
+mod sync {
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+}
+
+#[path = "../src/count.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub)]
+mod count;
+
+use count::{Bounded, Gate};
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+
+/// S7, P2: two takers never both get the last place, and a place given back can be taken again
+#[test]
+fn a_bounded_count_is_never_exceeded() {
+    loom::model(|| {
+        let seats = Arc::new(Bounded::new(1));
+        let inside = Arc::new(AtomicUsize::new(0));
+        let takers: Vec<_> = (0..2)
+            .map(|_| {
+                let (seats, inside) = (Arc::clone(&seats), Arc::clone(&inside));
+                thread::spawn(move || {
+                    if seats.take() {
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        seats.give_back();
+                    }
+                })
+            })
+            .collect();
+        for taker in takers {
+            taker.join().unwrap();
+        }
+        assert_eq!(seats.taken(), 0);
+        assert!(seats.take());
+    });
+}
+
+/// P4: a ticket dropped while the actor queues a waiter is never lost: the actor sees it, or gets a nudge
+#[test]
+fn no_wake_up_is_lost() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        let nudges = Arc::new(AtomicUsize::new(0));
+        gate.rise();
+        let dropper = {
+            let (gate, nudges) = (Arc::clone(&gate), Arc::clone(&nudges));
+            thread::spawn(move || {
+                if gate.fall() {
+                    nudges.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        };
+        let seen_free = gate.publish_waiting(1) == 0;
+        dropper.join().unwrap();
+        assert!(seen_free || nudges.load(Ordering::SeqCst) == 1, "the waiter would wait for ever");
+    });
+}
+
+/// P4: nudges coalesce, but one sent after the actor began to count is not swallowed
+#[test]
+fn a_nudge_during_the_count_is_sent_again() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        let nudges = Arc::new(AtomicUsize::new(0));
+        gate.rise();
+        gate.rise();
+        gate.publish_waiting(2);
+        let droppers: Vec<_> = (0..2)
+            .map(|_| {
+                let (gate, nudges) = (Arc::clone(&gate), Arc::clone(&nudges));
+                thread::spawn(move || {
+                    if gate.fall() {
+                        nudges.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        // The actor handles a nudge, whether or not one has come: what it counts, and what is nudged after it.
+        gate.nudge_received();
+        let counted = 2 - gate.live();
+        for dropper in droppers {
+            dropper.join().unwrap();
+        }
+        assert!(counted == 2 || nudges.load(Ordering::SeqCst) > 0, "{counted} counted and no nudge");
+    });
+}

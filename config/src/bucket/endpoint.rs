@@ -1,0 +1,286 @@
+//! One base URL of an upstream.
+//!
+//! Parsed once and kept in parts: the host is what is connected to, the authority is what is signed and sent
+//! as `Host`, and the two must never be derived again from a string elsewhere. The default port is left
+//! out of the authority because servers sign it that way.
+//!
+//! Deliberately absent: credentials in the URL (they would show in logs) and, so far, TLS.
+
+use std::net::Ipv6Addr;
+
+use crate::form::{Fault, Faults, Form, shown};
+use crate::setting::Raw;
+
+const HTTP_PORT: u16 = 80;
+
+/// How an endpoint is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// plain HTTP
+    Http,
+}
+
+impl Scheme {
+    /// The scheme as a URL spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+        }
+    }
+}
+
+/// One base URL of an upstream, in parts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// how it is spoken to
+    pub scheme: Scheme,
+    /// name or address to connect to; an IPv6 address stands without brackets
+    pub host: String,
+    /// port to connect to
+    pub port: u16,
+    /// what is sent and signed as `Host`: the port is left out where it is the scheme's own
+    pub authority: String,
+    /// path in front of every request's, without a slash at its end; empty for s3
+    pub path_prefix: String,
+}
+
+/// Why a text is no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// TLS towards upstreams is not there yet
+    #[error("{0} asks for TLS, which is not implemented yet")]
+    Tls(String),
+    /// no scheme, or one that is none of ours
+    #[error("{0} does not begin with http://")]
+    Scheme(String),
+    /// user or password in the URL; the text is not repeated
+    #[error("an endpoint must not hold a user name or password")]
+    UserInfo,
+    /// the host is neither a name nor an address
+    #[error("{0} has no valid host")]
+    Host(String),
+    /// the port is not a number from 1 to 65535
+    #[error("{0} has no valid port")]
+    Port(String),
+    /// query, fragment or characters that no path may hold
+    #[error("{0} must end after its path, without query, fragment or blanks")]
+    Path(String),
+}
+
+impl Endpoint {
+    /// Reads `http://host[:port][/path]`.
+    pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        if text.contains('@') {
+            return Err(EndpointError::UserInfo);
+        }
+        if text.starts_with("https://") {
+            return Err(EndpointError::Tls(shown(text)));
+        }
+        let rest = text
+            .strip_prefix("http://")
+            .ok_or_else(|| EndpointError::Scheme(shown(text)))?;
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if !path.chars().all(|c| c.is_ascii_graphic() && c != '?' && c != '#') {
+            return Err(EndpointError::Path(shown(text)));
+        }
+        let (host, port) = split_port(authority);
+        let port = match port {
+            None => HTTP_PORT,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits
+                .parse()
+                .ok()
+                .filter(|port| *port != 0)
+                .ok_or_else(|| EndpointError::Port(shown(text)))?,
+            Some(_) => return Err(EndpointError::Port(shown(text))),
+        };
+        let host = valid_host(host).ok_or_else(|| EndpointError::Host(shown(text)))?;
+        let path_prefix = path.trim_end_matches('/').to_owned();
+        Ok(Self {
+            scheme: Scheme::Http,
+            authority: authority_of(&host, port),
+            host,
+            port,
+            path_prefix,
+        })
+    }
+
+    /// An endpoint on this machine.
+    pub fn loopback(port: u16) -> Self {
+        let host = "127.0.0.1".to_owned();
+        let authority = authority_of(&host, port);
+        Self {
+            scheme: Scheme::Http,
+            host,
+            port,
+            authority,
+            path_prefix: String::new(),
+        }
+    }
+
+    /// The endpoint as a URL.
+    pub fn url(&self) -> String {
+        format!(
+            "{}://{}{}",
+            self.scheme.as_str(),
+            self.authority,
+            self.path_prefix
+        )
+    }
+}
+
+/// A colon within brackets belongs to an address.
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+fn valid_host(host: &str) -> Option<String> {
+    if let Some(address) = host.strip_prefix('[') {
+        let address: Ipv6Addr = address.strip_suffix(']')?.parse().ok()?;
+        return Some(address.to_string());
+    }
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let is_name = host.len() <= 253 && host.split('.').all(is_label);
+    is_name.then(|| host.to_ascii_lowercase())
+}
+
+fn authority_of(host: &str, port: u16) -> String {
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    if port == HTTP_PORT {
+        host
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// An endpoint, with or without a path.
+pub(super) struct BaseUrl {
+    pub(super) has_path: bool,
+}
+
+impl Form for BaseUrl {
+    type Value = Endpoint;
+
+    fn parse(&self, raw: &Raw) -> Result<Endpoint, Faults> {
+        let text = raw.text()?;
+        let endpoint = Endpoint::parse(text).map_err(|error| {
+            let fault = Fault::new(error.to_string());
+            match error {
+                EndpointError::UserInfo => fault.hinting("credentials have keys of their own"),
+                EndpointError::Tls(_) => fault.hinting("only http:// is"),
+                _ => fault.hinting("such as http://10.0.0.5:9000"),
+            }
+        })?;
+        if !self.has_path && !endpoint.path_prefix.is_empty() {
+            let fault = Fault::new(format!("{} has a path, an s3 endpoint has none", shown(text)));
+            return Err(fault
+                .hinting("the upstream's bucket name has a key of its own, bucket")
+                .into());
+        }
+        Ok(endpoint)
+    }
+
+    fn accepts(&self) -> String {
+        if self.has_path {
+            "http:// URL"
+        } else {
+            "http:// URL without a path"
+        }
+        .to_owned()
+    }
+
+    fn show(&self, value: &Endpoint) -> String {
+        shown(&value.url())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(text: &str) -> (String, u16, String, String) {
+        let Endpoint {
+            scheme: Scheme::Http,
+            host,
+            port,
+            authority,
+            path_prefix,
+        } = Endpoint::parse(text).unwrap();
+        (host, port, authority, path_prefix)
+    }
+
+    fn owned(host: &str, port: u16, authority: &str, path: &str) -> (String, u16, String, String) {
+        (host.to_owned(), port, authority.to_owned(), path.to_owned())
+    }
+
+    #[test]
+    fn the_authority_leaves_out_the_default_port_only() {
+        assert_eq!(parts("http://store:9000"), owned("store", 9000, "store:9000", ""));
+        assert_eq!(
+            parts("http://Store.example:80/"),
+            owned("store.example", 80, "store.example", "")
+        );
+        assert_eq!(parts("http://[::1]:9000"), owned("::1", 9000, "[::1]:9000", ""));
+        assert_eq!(parts("http://[::1]"), owned("::1", 80, "[::1]", ""));
+        assert_eq!(parts("http://api/v1/"), owned("api", 80, "api", "/v1"));
+    }
+
+    #[test]
+    fn a_url_survives_the_round_trip() {
+        for url in ["http://store:9000", "http://[::1]:1/v1/x", "http://a.b"] {
+            assert_eq!(Endpoint::parse(url).unwrap().url(), url);
+        }
+        assert_eq!(
+            Endpoint::loopback(81),
+            Endpoint::parse("http://127.0.0.1:81").unwrap()
+        );
+    }
+
+    #[test]
+    fn what_is_no_endpoint_says_why() {
+        let error = |text| Endpoint::parse(text).unwrap_err();
+        assert!(matches!(error("https://a"), EndpointError::Tls(_)));
+        assert!(matches!(error("store:9000"), EndpointError::Scheme(_)));
+        for text in [
+            "http://",
+            "http://:80",
+            "http://a..b",
+            "http://[::g]",
+            "http://a b",
+            "http://[::1",
+        ] {
+            assert!(matches!(error(text), EndpointError::Host(_)), "{text}");
+        }
+        for text in [
+            "http://a:",
+            "http://a:0",
+            "http://a:65536",
+            "http://a:+1",
+            "http://a:b",
+        ] {
+            assert!(matches!(error(text), EndpointError::Port(_)), "{text}");
+        }
+        for text in ["http://a/?x", "http://a#f", "http://a/b c", "http://a?x"] {
+            assert!(matches!(error(text), EndpointError::Path(_)), "{text}");
+        }
+    }
+
+    /// C4
+    #[test]
+    fn a_password_in_a_url_is_not_repeated() {
+        let error = Endpoint::parse("https://me:hunter2@store").unwrap_err();
+        assert_eq!(error, EndpointError::UserInfo);
+        assert!(!error.to_string().contains("hunter2"));
+    }
+}

@@ -1,0 +1,227 @@
+//! A bucket: a named route with its own upstream, limits and credentials.
+//!
+//! What is written and what holds differ here more than elsewhere: a bucket inherits from the server section,
+//! its name stands in for its pattern, and its upstream stands under `s3` or `http`. `BucketConfig` holds
+//! what came out, so that no reader has to know the rules again.
+//!
+//! A bucket without an `auth` entry is closed, not open (A4). Both upstream sections are read for every
+//! bucket, so that a key under the wrong one is named as such and not as an unknown key.
+
+mod auth;
+mod endpoint;
+mod pattern;
+mod policy;
+mod secret;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::form::{Choice, list, or_unlimited};
+use crate::rate_limit::{RateLimit, RateLimitKeys};
+use crate::section::section;
+use crate::server::ServerConfig;
+use crate::walk::{Read as _, Section, defaults, key, nested, unset};
+
+pub use auth::AuthMethod;
+pub use endpoint::{Endpoint, EndpointError, Scheme};
+pub use pattern::{Pattern, PatternError};
+pub use policy::{BreakerConfig, ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
+pub use secret::Secret;
+pub use upstream::{Credentials, UpstreamConfig};
+
+use auth::Method;
+use pattern::Glob;
+use upstream::{HttpKeys, S3Keys};
+
+/// The name of the bucket on the embedded origin.
+pub(crate) const DEMO: &str = "demo";
+
+const URI_LENGTH_S3: u64 = 8192;
+const URI_LENGTH_HTTP: u64 = 2048;
+const REQUEST_TIMEOUT_HTTP: Duration = Duration::from_secs(60);
+
+/// What a bucket's upstream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// the S3 protocol: requests are signed, errors are XML
+    S3,
+    /// any HTTP API: errors are JSON
+    Http,
+}
+
+impl Kind {
+    /// The word for it in a configuration, which is also the name of its upstream section.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Http => "http",
+        }
+    }
+}
+
+const KINDS: Choice<Kind> = Choice(&[("s3", Kind::S3), ("http", Kind::Http)]);
+
+/// A bucket with everything it inherits resolved. The default is a closed s3 bucket for any name, without
+/// endpoints: a start for tests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BucketConfig {
+    /// what the upstream speaks
+    pub kind: Kind,
+    /// the bucket names of requests that this bucket serves
+    pub pattern: Pattern,
+    /// how clients may prove who they are; empty refuses everybody
+    pub auth: Vec<AuthMethod>,
+    /// largest request body in bytes; `None` is unlimited
+    pub max_request_size: Option<u64>,
+    /// longest request target in bytes
+    pub max_uri_length: u64,
+    /// limit for this bucket's requests together
+    pub rate_limit: Option<RateLimit>,
+    /// where its requests go
+    pub upstream: UpstreamConfig,
+}
+
+impl Default for BucketConfig {
+    fn default() -> Self {
+        let inherited = Inherited::from_server(&ServerConfig::default(), false);
+        resolve(Pattern::any(), Keys::default(), &inherited)
+    }
+}
+
+section! {
+    /// A bucket as it is written.
+    struct Keys {
+        /// what the upstream speaks; the upstream's section is called the same
+        kind: Kind = key("kind", KINDS, Kind::S3);
+        /// bucket names that are served; `*` stands for any run of characters
+        ///
+        /// State is kept per bucket, not per name, so invented names cost nothing. It also lets a variable name
+        /// what a shell cannot spell: `TIDEGATE_BUCKETS__PHOTOS__PATTERN=my-photos`.
+        pattern: Option<Pattern> = unset("pattern", Glob, "the bucket's name");
+        /// how clients may prove who they are; a bucket without an entry refuses everybody
+        auth: Vec<AuthMethod> = key("auth", list(Method), Vec::new());
+        /// largest body, counted as it streams; beyond it 413
+        max_request_size: Option<Option<u64>> =
+            unset("max_request_size", or_unlimited(0..=1 << 50), "server.limits.max_request_size");
+        /// limit for this bucket's requests together
+        rate_limit: Option<RateLimit> = RateLimitKeys("rate_limit");
+        /// the upstream of a bucket of kind `s3`
+        s3: S3Keys = nested("s3");
+        /// the upstream of a bucket of kind `http`
+        http: HttpKeys = nested("http");
+    }
+}
+
+/// What a bucket takes over from the server section.
+pub(crate) struct Inherited {
+    request_timeout: Option<Duration>,
+    request_timeout_s3: Duration,
+    max_request_size: Option<u64>,
+    max_uri_length: Option<u64>,
+}
+
+impl Inherited {
+    /// A time-out somebody set holds for every kind; the default only for s3.
+    pub(crate) fn from_server(server: &ServerConfig, is_timeout_set: bool) -> Self {
+        Self {
+            request_timeout: is_timeout_set.then_some(server.request_timeout),
+            request_timeout_s3: server.request_timeout,
+            max_request_size: server.limits.max_request_size,
+            max_uri_length: server.limits.max_uri_length,
+        }
+    }
+
+    fn request_timeout(&self, kind: Kind) -> Duration {
+        self.request_timeout.unwrap_or(match kind {
+            Kind::S3 => self.request_timeout_s3,
+            Kind::Http => REQUEST_TIMEOUT_HTTP,
+        })
+    }
+}
+
+/// Reads the map of buckets.
+pub(crate) fn read(section: &mut Section<'_>, inherited: &Inherited) -> BTreeMap<String, BucketConfig> {
+    let mut buckets: BTreeMap<String, BucketConfig> = BTreeMap::new();
+    for name in section.names() {
+        let bucket = read_one(section, &name, inherited);
+        let twin = buckets.iter().find(|(_, other)| other.pattern == bucket.pattern);
+        if let Some((twin, _)) = twin {
+            let message = format!("serves the same names as {}", section.spell(twin));
+            section.refuse(
+                &name,
+                message,
+                Some("give one of them another pattern".to_owned()),
+            );
+        }
+        buckets.insert(name, bucket);
+    }
+    buckets
+}
+
+fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> BucketConfig {
+    let named = Pattern::exact(name).unwrap_or_else(|error| {
+        let hint =
+            (error == PatternError::Wildcard).then(|| "give the bucket a name and a pattern".to_owned());
+        buckets.refuse(name, format!("is no bucket name: {error}"), hint);
+        Pattern::any()
+    });
+    let mut section = buckets.child(name);
+    section.introduce(&[" a bucket; clients reach it under its name or the names its pattern matches"]);
+    let keys = Keys::read(&mut section);
+    let idle = match keys.kind {
+        Kind::S3 => Kind::Http,
+        Kind::Http => Kind::S3,
+    };
+    if section.origin_within(idle.as_str()).is_some() {
+        let hint = format!(
+            "use {}, or set {} to {}",
+            section.spell(keys.kind.as_str()),
+            section.spell("kind"),
+            idle.as_str()
+        );
+        let message = format!("is not read, this bucket is of kind {}", keys.kind.as_str());
+        section.refuse(idle.as_str(), message, Some(hint));
+    }
+    match keys.kind {
+        Kind::S3 => keys.s3.check(&mut section.child("s3")),
+        Kind::Http => keys.http.check(&mut section.child("http")),
+    }
+    resolve(named, keys, inherited)
+}
+
+fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
+    let Keys {
+        kind,
+        pattern,
+        auth,
+        max_request_size,
+        rate_limit,
+        s3,
+        http,
+    } = keys;
+    let request_timeout = inherited.request_timeout(kind);
+    let (upstream, uri_length) = match kind {
+        Kind::S3 => (s3.resolve(request_timeout), URI_LENGTH_S3),
+        Kind::Http => (http.resolve(request_timeout), URI_LENGTH_HTTP),
+    };
+    BucketConfig {
+        kind,
+        pattern: pattern.unwrap_or(named),
+        auth,
+        max_request_size: max_request_size.unwrap_or(inherited.max_request_size),
+        max_uri_length: inherited.max_uri_length.unwrap_or(uri_length),
+        rate_limit,
+        upstream,
+    }
+}
+
+/// The bucket on the embedded origin: signed towards the origin, open towards whoever reaches the listener.
+pub(crate) fn demo(server: &ServerConfig, endpoint: Endpoint, credentials: Credentials) -> BucketConfig {
+    let inherited = Inherited::from_server(server, true);
+    let mut bucket = resolve(Pattern::known(DEMO), defaults(), &inherited);
+    bucket.auth = vec![AuthMethod::Anonymous];
+    bucket.upstream.endpoints = vec![endpoint];
+    bucket.upstream.credentials = Some(credentials);
+    bucket
+}

@@ -1,0 +1,104 @@
+//! What a bucket does about a troubled upstream: try again, stop trying, and keep its load bounded.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use crate::form::{millis, nonzero, nonzero_size, seconds, whole};
+use crate::section::section;
+use crate::walk::{Section, key};
+
+section! {
+    /// Retries towards an upstream.
+    pub struct RetryConfig {
+        /// attempts in all; 1 never retries
+        ///
+        /// Watch `s3_retry_attempts_total` against `s3_retry_success_total`.
+        pub max_attempts: NonZeroU32 = key("max_attempts", whole(1..=10), nonzero(3));
+        /// longest pause before the second attempt; each further one doubles it, and jitter shortens it
+        pub initial_backoff: Duration =
+            key("initial_backoff_ms", millis(0..=60_000), Duration::from_millis(100));
+        /// longest pause before any attempt
+        pub max_backoff: Duration = key("max_backoff_ms", millis(0..=60_000), Duration::from_secs(1))
+            .yielding("1000, or `initial_backoff_ms` if that is longer");
+    }
+}
+
+impl RetryConfig {
+    /// Fits the unset cap to the first pause, then refuses a cap below it.
+    pub(super) fn checked(mut self, section: &mut Section<'_>) -> Self {
+        if !section.is_set("max_backoff_ms") {
+            self.max_backoff = self.max_backoff.max(self.initial_backoff);
+        }
+        if self.initial_backoff > self.max_backoff {
+            let low = ("initial_backoff_ms", self.initial_backoff.as_millis().to_string());
+            section.refuse_order(
+                low,
+                ("max_backoff_ms", self.max_backoff.as_millis().to_string()),
+                false,
+            );
+        }
+        self
+    }
+}
+
+section! {
+    /// The circuit breaker in front of an upstream.
+    pub struct BreakerConfig {
+        /// failures in a row that open the breaker
+        ///
+        /// Watch `circuit_breaker_failures` and `circuit_breaker_opened_total`.
+        pub failure_threshold: NonZeroU32 = key("failure_threshold", whole(1..=1_000_000), nonzero(5));
+        /// successes of trial requests that close it
+        pub success_threshold: NonZeroU32 = key("success_threshold", whole(1..=1_000), nonzero(2));
+        /// how long it stays open before the first trial
+        pub timeout: Duration = key("timeout_seconds", seconds(0.001..=86_400.0), Duration::from_secs(60));
+        /// trial requests that may be under way at a time
+        pub half_open_max_requests: NonZeroU32 =
+            key("half_open_max_requests", whole(1..=1_000), nonzero(3));
+    }
+}
+
+section! {
+    /// Connections to an upstream.
+    pub struct ConnectionPoolConfig {
+        /// connections to the upstream
+        ///
+        /// Watch `connection_pool_active` and `connection_pool_wait_time_ms`.
+        pub size: NonZeroUsize = key("size", whole(1..=100_000), nonzero_size(50));
+        /// idle connections that are kept
+        ///
+        /// Watch `connection_pool_idle`.
+        pub max_idle: usize = key("max_idle", whole(0..=100_000), 10).yielding("10, or `size` if that is smaller");
+    }
+}
+
+impl ConnectionPoolConfig {
+    /// Fits the unset idle count to the pool, then refuses to keep more than there can be.
+    pub(super) fn checked(mut self, section: &mut Section<'_>) -> Self {
+        if !section.is_set("max_idle") {
+            self.max_idle = self.max_idle.min(self.size.get());
+        }
+        if self.max_idle > self.size.get() {
+            section.refuse_order(
+                ("max_idle", self.max_idle.to_string()),
+                ("size", self.size.to_string()),
+                false,
+            );
+        }
+        self
+    }
+}
+
+section! {
+    /// Requests towards an upstream, and those that wait.
+    pub struct ConcurrencyConfig {
+        /// requests that may be under way to the upstream
+        ///
+        /// Set it to what the upstream serves well at a time; watch `request_queue_depth`.
+        pub max_concurrent: NonZeroUsize = key("max_concurrent", whole(1..=100_000), nonzero_size(50));
+        /// requests that may wait for their turn, first come first served; 0 refuses at once
+        pub max_queued: usize = key("max_queued", whole(0..=1_000_000), 100);
+        /// how long a request may wait for its turn before it is refused with 503
+        pub queue_timeout: Duration = key("queue_timeout_ms", millis(0..=600_000), Duration::from_secs(1));
+    }
+}

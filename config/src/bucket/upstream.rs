@@ -1,0 +1,209 @@
+//! Where a bucket's requests go, as whom, and how long it waits for them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::endpoint::{BaseUrl, Endpoint};
+use super::policy::{BreakerConfig, ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
+use super::secret::Secret;
+use crate::form::{SecretText, Word, list, seconds};
+use crate::section::section;
+use crate::walk::{Section, key, nested, nested_checked, shared, unset};
+
+const REGION: &str = "us-east-1";
+
+/// As whom requests are signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// the public half
+    pub access_key_id: String,
+    /// the secret half
+    pub secret_access_key: Secret,
+}
+
+/// A bucket's upstream with everything resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpstreamConfig {
+    /// base URLs; a loaded configuration has at least one
+    pub endpoints: Vec<Endpoint>,
+    /// the bucket's name at the upstream; `None` keeps the name the client used
+    pub bucket: Option<String>,
+    /// region that requests are signed for
+    pub region: String,
+    /// as whom requests are signed; `None` sends them unsigned
+    pub credentials: Option<Credentials>,
+    /// from the end of the request's body to the first byte of the answer
+    pub timeout: Duration,
+    /// looking up the name and connecting
+    pub connect_timeout: Duration,
+    /// between two bytes of an answer
+    pub idle_timeout: Duration,
+    /// total time to the first byte of the answer, all attempts and waits together
+    pub request_timeout: Duration,
+    /// retries
+    pub retry: RetryConfig,
+    /// circuit breaker
+    pub circuit_breaker: BreakerConfig,
+    /// connections
+    pub connection_pool: ConnectionPoolConfig,
+    /// requests under way and waiting
+    pub concurrency: ConcurrencyConfig,
+}
+
+impl Default for UpstreamConfig {
+    fn default() -> Self {
+        S3Keys::default().resolve(crate::server::ServerConfig::default().request_timeout)
+    }
+}
+
+section! {
+    /// What upstreams of either kind have.
+    pub(super) struct CommonKeys {
+        /// from the end of the request's body to the first byte of the answer; beyond it 504
+        ///
+        /// `errors_total` with reason `timeout` counts who met it.
+        timeout: Duration = key("timeout", seconds(0.001..=86_400.0), Duration::from_secs(20));
+        /// looking up the upstream's name and connecting
+        connect_timeout: Duration = key("connect_timeout", seconds(0.001..=3_600.0), Duration::from_secs(5));
+        /// between two bytes of an answer; governs long streams once they have begun
+        idle_timeout: Duration = key("idle_timeout", seconds(0.001..=86_400.0), Duration::from_secs(30));
+        /// retries of requests that can be repeated
+        retry: RetryConfig = nested_checked("retry", RetryConfig::checked);
+        /// stops requests to an upstream that fails
+        circuit_breaker: BreakerConfig = nested("circuit_breaker");
+        /// connections to the upstream
+        connection_pool: ConnectionPoolConfig =
+            nested_checked("connection_pool", ConnectionPoolConfig::checked);
+        /// requests under way to the upstream, and those that wait
+        concurrency: ConcurrencyConfig = nested("concurrency");
+    }
+}
+
+section! {
+    /// The upstream of a bucket of kind s3, as it is written.
+    pub(super) struct S3Keys {
+        /// base URLs of the store
+        endpoints: Option<Vec<Endpoint>> =
+            unset("endpoints", list(BaseUrl { has_path: false }), "required");
+        /// the bucket's name at the upstream
+        bucket: Option<String> = unset("bucket", Word("text"), "the name the client used");
+        /// region that requests are signed for
+        region: String = key("region", Word("text"), REGION.to_owned());
+        /// public half of the credentials; without credentials requests go upstream unsigned
+        access_key_id: Option<String> = unset("access_key_id", Word("text"), "unsigned");
+        /// secret half of the credentials
+        secret_access_key: Option<Secret> = unset("secret_access_key", SecretText, "unsigned");
+        common: CommonKeys = shared();
+    }
+}
+
+section! {
+    /// The upstream of a bucket of kind http, as it is written.
+    pub(super) struct HttpKeys {
+        /// base URLs of the API; a path in them stands before each request's
+        endpoints: Option<Vec<Endpoint>> =
+            unset("endpoints", list(BaseUrl { has_path: true }), "required");
+        common: CommonKeys = shared();
+    }
+}
+
+impl S3Keys {
+    /// Refuses what the keys of this section cannot say together.
+    pub(super) fn check(&self, section: &mut Section<'_>) {
+        check_endpoints(section, self.endpoints.as_deref());
+        let pair = ["access_key_id", "secret_access_key"];
+        for (missing, present) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+            if section.is_set(present) && !section.is_set(missing) {
+                let message = format!("is missing, but {} is set", section.spell(present));
+                section.refuse(
+                    missing,
+                    message,
+                    Some("set both, or neither to send unsigned".to_owned()),
+                );
+            }
+        }
+    }
+
+    pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
+        let Self {
+            endpoints,
+            bucket,
+            region,
+            access_key_id,
+            secret_access_key,
+            common,
+        } = self;
+        let credentials = access_key_id
+            .zip(secret_access_key)
+            .map(|(access_key_id, secret_access_key)| Credentials {
+                access_key_id,
+                secret_access_key,
+            });
+        let endpoints = endpoints.unwrap_or_default();
+        UpstreamConfig {
+            bucket,
+            region,
+            credentials,
+            ..common.resolve(endpoints, request_timeout)
+        }
+    }
+}
+
+impl HttpKeys {
+    /// Refuses what the keys of this section cannot say together.
+    pub(super) fn check(&self, section: &mut Section<'_>) {
+        check_endpoints(section, self.endpoints.as_deref());
+    }
+
+    pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
+        self.common
+            .resolve(self.endpoints.unwrap_or_default(), request_timeout)
+    }
+}
+
+impl CommonKeys {
+    fn resolve(self, endpoints: Vec<Endpoint>, request_timeout: Duration) -> UpstreamConfig {
+        let Self {
+            timeout,
+            connect_timeout,
+            idle_timeout,
+            retry,
+            circuit_breaker,
+            connection_pool,
+            concurrency,
+        } = self;
+        UpstreamConfig {
+            endpoints,
+            bucket: None,
+            region: REGION.to_owned(),
+            credentials: None,
+            timeout,
+            connect_timeout,
+            idle_timeout,
+            request_timeout,
+            retry,
+            circuit_breaker,
+            connection_pool,
+            concurrency,
+        }
+    }
+}
+
+fn check_endpoints(section: &mut Section<'_>, endpoints: Option<&[Endpoint]>) {
+    let mut seen = BTreeSet::new();
+    match endpoints {
+        // what was set and could not be read has been refused already
+        None if section.is_set("endpoints") => {}
+        None | Some([]) => {
+            let hint = "name at least one, such as http://10.0.0.5:9000".to_owned();
+            section.refuse("endpoints", "a bucket needs an endpoint", Some(hint));
+        }
+        Some(endpoints) => {
+            for url in endpoints.iter().map(Endpoint::url) {
+                if !seen.insert(url.clone()) {
+                    section.refuse("endpoints", format!("{url} is listed twice"), None);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The forms a value can take: how it is read, what it accepts and how its default is written.
+//!
+//! A form is the type of a key: the check at start-up, the table in the README and the reference file all
+//! ask the same object, so a documented range is the range that is enforced.
+//!
+//! Deliberately absent: relations between keys (each section checks its own after reading), and forms that
+//! only one domain type needs (they stand beside that type).
+
+mod measure;
+mod number;
+mod text;
+
+use crate::setting::Raw;
+
+pub(crate) use measure::{bytes, millis, or_unlimited, seconds};
+pub(crate) use number::{decimal, nonzero, nonzero_size, whole};
+pub(crate) use text::{Address, Choice, Flag, SecretText, Word, list, shown};
+
+/// Why a value was refused, and what would be accepted in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Fault {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn hinting(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+}
+
+/// At least one fault: a list can be wrong in several items at once.
+pub(crate) struct Faults(pub(crate) Vec<Fault>);
+
+impl From<Fault> for Faults {
+    fn from(fault: Fault) -> Self {
+        Self(vec![fault])
+    }
+}
+
+/// The type of a key.
+pub(crate) trait Form {
+    /// what the key means once it is read
+    type Value;
+
+    /// Reads a raw value.
+    fn parse(&self, raw: &Raw) -> Result<Self::Value, Faults>;
+
+    /// Unit and range for the reference, such as `0–65535`.
+    fn accepts(&self) -> String;
+
+    /// A value as a TOML file would spell it.
+    fn show(&self, value: &Self::Value) -> String;
+}

@@ -1,0 +1,147 @@
+//! Guesses what the writer of an unknown key meant.
+//!
+//! In this order: a key of the older plan has a known new place (G9); a key with the right name in the wrong
+//! section is moved; otherwise the nearest spelling wins, if it is near. No guess is better than a wild one.
+
+use std::cmp::Reverse;
+
+use crate::setting::{KeyPath, VARIABLE_PREFIX};
+
+/// Sections of the older plan and where their keys are now.
+const MOVED_SECTIONS: [(&[&str], &[&str]); 2] = [
+    (&["server", "rate_limit"], &["rate_limit", "global"]),
+    (
+        &["server", "circuit_breaker"],
+        &["buckets", "NAME", "s3", "circuit_breaker"],
+    ),
+];
+
+/// Keys of the older plan by their last segment, and where a bucket has them now.
+const MOVED_KEYS: [(&str, &[&str]); 5] = [
+    ("connection_pool_size", &["s3", "connection_pool", "size"]),
+    ("max_idle_connections", &["s3", "connection_pool", "max_idle"]),
+    ("path_prefix", &["pattern"]),
+    ("access_key", &["s3", "access_key_id"]),
+    ("secret_key", &["s3", "secret_access_key"]),
+];
+
+/// The key that was probably meant, out of `known`, whose bucket is called NAME.
+pub(crate) fn for_key(unknown: &KeyPath, known: &[KeyPath]) -> Option<KeyPath> {
+    let segments = unknown.segments();
+    let bucket = match segments {
+        [section, name, ..] if edits(section, "buckets") <= 2 => name.as_str(),
+        _ => "NAME",
+    };
+    moved(segments, bucket).or_else(|| {
+        let known: Vec<_> = known.iter().map(|path| with_bucket(path, bucket)).collect();
+        let longer_name = known.iter().find(|path| is_longer_name(path, unknown));
+        let same_name = known
+            .iter()
+            .filter(|path| path.segments().last() == segments.last());
+        let closest =
+            same_name.min_by_key(|path| (Reverse(shared_start(path, unknown)), path.segments().len()));
+        longer_name.or(closest).cloned().or_else(|| {
+            let spelt = nearest(&unknown.to_string(), known.iter().map(KeyPath::to_string))?;
+            known.into_iter().find(|path| path.to_string() == spelt)
+        })
+    })
+}
+
+fn moved(segments: &[String], bucket: &str) -> Option<KeyPath> {
+    let section = MOVED_SECTIONS
+        .iter()
+        .find(|(old, _)| segments.len() >= old.len() && segments.iter().zip(old.iter()).all(|(a, b)| a == b));
+    if let Some((old, new)) = section {
+        let rest = segments[old.len()..].iter().map(String::as_str);
+        let path = KeyPath::new(new.iter().copied().chain(rest));
+        return Some(with_bucket(&path, bucket));
+    }
+    let last = segments.last()?;
+    let (_, new) = MOVED_KEYS.iter().find(|(old, _)| old == last)?;
+    Some(KeyPath::new(
+        ["buckets", bucket].into_iter().chain(new.iter().copied()),
+    ))
+}
+
+fn with_bucket(path: &KeyPath, bucket: &str) -> KeyPath {
+    KeyPath::new(
+        path.segments()
+            .iter()
+            .map(|segment| if segment == "NAME" { bucket } else { segment }),
+    )
+}
+
+fn shared_start(a: &KeyPath, b: &KeyPath) -> usize {
+    a.segments()
+        .iter()
+        .zip(b.segments())
+        .take_while(|(a, b)| a == b)
+        .count()
+}
+
+/// Whether `path` is in the section of `unknown` and its name holds the unknown one, as `request_timeout`
+/// holds `timeout`; less than a word says nothing.
+fn is_longer_name(path: &KeyPath, unknown: &KeyPath) -> bool {
+    match (path.split_last(), unknown.split_last()) {
+        (Some((section, name)), Some((unknown_section, unknown))) => {
+            section == unknown_section && unknown.len() >= 4 && name.contains(unknown)
+        }
+        _ => false,
+    }
+}
+
+/// What sets a variable that nobody wrote: Kubernetes announces each service of a namespace to its pods.
+pub(crate) fn for_service_link(variable: &str, value: &str) -> Option<String> {
+    let rest = variable.strip_prefix(VARIABLE_PREFIX)?;
+    let is_link = rest.ends_with("SERVICE_HOST")
+        || rest.contains("SERVICE_PORT")
+        || (rest.contains("PORT_") && (rest.contains("_TCP") || rest.contains("_UDP")))
+        || value.starts_with("tcp://");
+    is_link.then(|| {
+        "kubernetes sets it for a service called tidegate: set enableServiceLinks to false".to_owned()
+    })
+}
+
+/// The candidate that takes the fewest edits, if those are few for a word of its length.
+pub(crate) fn nearest<S: AsRef<str>>(word: &str, candidates: impl IntoIterator<Item = S>) -> Option<S> {
+    let ranked = candidates
+        .into_iter()
+        .map(|candidate| (edits(word, candidate.as_ref()), candidate));
+    let (distance, candidate) = ranked.min_by_key(|(distance, _)| *distance)?;
+    (distance <= candidate.as_ref().chars().count() / 3).then_some(candidate)
+}
+
+/// Insertions, deletions and replacements that turn `a` into `b`.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, right) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(left != *right);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_count_single_changes() {
+        assert_eq!(edits("port", "port"), 0);
+        assert_eq!(edits("prt", "port"), 1);
+        assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!(edits("", "abc"), 3);
+    }
+
+    #[test]
+    fn a_word_like_no_candidate_gets_no_guess() {
+        assert_eq!(nearest("zebra", ["port", "address"]), None);
+        assert_eq!(nearest("adress", ["port", "address"]), Some("address"));
+    }
+}

@@ -1,0 +1,99 @@
+//! Where the log goes, in which shape, and how much of it.
+
+use std::path::PathBuf;
+
+use crate::form::{Choice, Fault, Faults, Flag, Form, shown};
+use crate::section::section;
+use crate::setting::Raw;
+use crate::walk::key;
+
+/// The shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// for people if the output is a terminal, otherwise JSON
+    Auto,
+    /// one JSON object a line
+    Json,
+    /// for people
+    Terminal,
+}
+
+/// The least severe messages that are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// what stops the gateway or loses a request through its own fault
+    Error,
+    /// what an operator should look at
+    Warn,
+    /// what an operator wants to have seen
+    Info,
+    /// what explains a decision
+    Debug,
+    /// everything
+    Trace,
+}
+
+/// Where log lines are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogOutput {
+    /// the standard output
+    Stdout,
+    /// a file, appended to
+    File(PathBuf),
+}
+
+struct Output;
+
+impl Form for Output {
+    type Value = LogOutput;
+
+    fn parse(&self, raw: &Raw) -> Result<LogOutput, Faults> {
+        match raw.text()? {
+            "" => Err(Fault::new("is empty").into()),
+            "stdout" => Ok(LogOutput::Stdout),
+            path => Ok(LogOutput::File(PathBuf::from(path))),
+        }
+    }
+
+    fn accepts(&self) -> String {
+        "stdout, or the path of a file".to_owned()
+    }
+
+    fn show(&self, value: &LogOutput) -> String {
+        match value {
+            LogOutput::Stdout => "\"stdout\"".to_owned(),
+            LogOutput::File(path) => shown(&path.to_string_lossy()),
+        }
+    }
+}
+
+const FORMATS: Choice<LogFormat> = Choice(&[
+    ("auto", LogFormat::Auto),
+    ("json", LogFormat::Json),
+    ("terminal", LogFormat::Terminal),
+]);
+const LEVELS: Choice<LogLevel> = Choice(&[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+]);
+
+section! {
+    /// The log.
+    pub struct LogConfig {
+        /// shape of a log line; `auto` writes for people on a terminal and JSON elsewhere
+        pub format: LogFormat = key("format", FORMATS, LogFormat::Auto);
+        /// least severe messages that are logged
+        ///
+        /// `debug` explains decisions and is meant for hours, not weeks.
+        pub level: LogLevel = key("level", LEVELS, LogLevel::Info);
+        /// whether each request writes an access line
+        ///
+        /// Turn it off where something in front of the gateway already logs.
+        pub access: bool = key("access", Flag, true);
+        /// where lines are written
+        pub output: LogOutput = key("output", Output, LogOutput::Stdout);
+    }
+}

@@ -1,0 +1,66 @@
+//! The resource monitor: at which share of a limit the gateway starts to give way.
+
+use std::time::Duration;
+
+use crate::form::{bytes, millis, whole};
+use crate::section::section;
+use crate::walk::{Section, key, unset};
+
+section! {
+    /// The resource monitor.
+    pub struct MonitorConfig {
+        /// percent of a limit at which the level becomes warning
+        pub warning: u8 = key("warning", whole(1..=100), 80);
+        /// percent at which the level becomes critical and what is not needed is switched off
+        pub critical: u8 = key("critical", whole(1..=100), 90);
+        /// percent at which new requests are refused with 503
+        pub exhausted: u8 = key("exhausted", whole(1..=100), 95);
+        /// percent below which the level falls back to normal
+        ///
+        /// Lower it if the log shows the level going up and down.
+        pub recover: u8 = key("recover", whole(1..=100), 80).yielding("80, or `warning` if that is lower");
+        /// memory the process may use
+        ///
+        /// Set it where neither a cgroup nor the host tells; watch `memory_allocated_bytes`.
+        pub memory_limit_bytes: Option<u64> =
+            unset("memory_limit_bytes", bytes(1..=1 << 50), "the cgroup's limit, else the host's memory");
+        /// descriptors the process may open
+        ///
+        /// Watch `file_descriptors_used`.
+        pub descriptor_limit: Option<u64> =
+            unset("descriptor_limit", whole(1..=1 << 30), "the process's soft limit");
+        /// time between two samples
+        pub interval: Duration = key("interval_ms", millis(10..=60_000), Duration::from_millis(250));
+        /// how long a lower level must hold before it is believed
+        pub dwell: Duration = key("dwell_ms", millis(0..=600_000), Duration::from_secs(2));
+    }
+}
+
+impl MonitorConfig {
+    /// Fits the unset `recover` to the thresholds, then refuses thresholds out of order.
+    pub(crate) fn checked(mut self, section: &mut Section<'_>) -> Self {
+        if !section.is_set("recover") {
+            self.recover = self.recover.min(self.warning);
+        }
+        let ladder = [
+            ("recover", self.recover),
+            ("warning", self.warning),
+            ("critical", self.critical),
+            ("exhausted", self.exhausted),
+        ];
+        for (step, pair) in ladder.windows(2).enumerate() {
+            let [(low, low_percent), (high, high_percent)] = *pair else {
+                continue;
+            };
+            let strict = step > 0;
+            if low_percent > high_percent || (strict && low_percent == high_percent) {
+                section.refuse_order(
+                    (low, low_percent.to_string()),
+                    (high, high_percent.to_string()),
+                    strict,
+                );
+            }
+        }
+        self
+    }
+}

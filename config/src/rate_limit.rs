@@ -1,0 +1,102 @@
+//! Rate limits: for all requests, per client address, and (in each bucket) per bucket.
+//!
+//! A limit is off until its rate is set, so a limit with a burst and no rate is a mistake and is refused.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use crate::form::{Choice, decimal, nonzero_size, whole};
+use crate::section::section;
+use crate::walk::{Docs, Read as _, Section, Spec, key, unset};
+
+const BURST_MAX: u64 = 10_000_000;
+
+/// One limit: a steady rate, and what may come at once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RateLimit {
+    /// steady rate, greater than zero
+    pub requests_per_second: f64,
+    /// requests that may come at once after a quiet time
+    pub burst: NonZeroU32,
+}
+
+/// What requests that have a limit get while the limiter has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// 503: a crash must not be a way past a limit
+    Refuse,
+    /// pass, for those to whom being served matters more than the limit
+    Pass,
+}
+
+const ON_FAILURE: Choice<OnFailure> = Choice(&[("refuse", OnFailure::Refuse), ("pass", OnFailure::Pass)]);
+
+section! {
+    /// Rate limits of the whole gateway.
+    pub struct RateLimitConfig {
+        /// limit for all requests together
+        pub global: Option<RateLimit> = RateLimitKeys("global");
+        /// limit for each client address (IPv6: each /64)
+        pub per_ip: Option<RateLimit> = RateLimitKeys("per_ip");
+        /// client addresses that are told apart; those beyond share one limit
+        ///
+        /// Raise it for more clients than that at a time; each costs memory.
+        pub table_capacity: NonZeroUsize =
+            key("table_capacity", whole(1..=10_000_000), nonzero_size(100_000));
+        /// what requests that have a limit get while the limiter has failed
+        pub on_failure: OnFailure = key("on_failure", ON_FAILURE, OnFailure::Refuse);
+    }
+}
+
+section! {
+    /// The two keys of a limit as they are written.
+    struct Written {
+        /// steady rate; the limit is off until this is set
+        ///
+        /// Watch `rate_limit_exceeded_total` and `rate_limit_current_rate`.
+        requests_per_second: Option<f64> =
+            unset("requests_per_second", decimal(0.001..=10_000_000.0), "off");
+        /// requests that may come at once after a quiet time
+        burst: Option<NonZeroU32> =
+            unset("burst", whole(1..=BURST_MAX), "the rate, at least 1");
+    }
+}
+
+/// A section that holds one limit, off until its rate is set.
+pub(crate) struct RateLimitKeys(pub(crate) &'static str);
+
+impl Spec for RateLimitKeys {
+    type Value = Option<RateLimit>;
+
+    fn take(self, docs: Docs, section: &mut Section<'_>) -> Option<RateLimit> {
+        let mut child = section.child(self.0);
+        child.introduce(docs);
+        let Written {
+            requests_per_second,
+            burst,
+        } = Written::read(&mut child);
+        if child.is_set("burst") && !child.is_set("requests_per_second") {
+            let rate = child.spell("requests_per_second");
+            child.refuse(
+                "burst",
+                "limits nothing without a rate",
+                Some(format!("set {rate} too")),
+            );
+        }
+        let requests_per_second = requests_per_second?;
+        let burst = burst.unwrap_or_else(|| burst_of(requests_per_second));
+        Some(RateLimit {
+            requests_per_second,
+            burst,
+        })
+    }
+}
+
+/// A second's worth, which the form's range keeps far inside the type.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "casts from f64 saturate"
+)]
+fn burst_of(requests_per_second: f64) -> NonZeroU32 {
+    NonZeroU32::new(requests_per_second as u32).unwrap_or(NonZeroU32::MIN)
+}

@@ -1,0 +1,107 @@
+//! The documentation of every key, made from the declarations that read them (G6).
+//!
+//! Two shapes: the table of the README, and `default.toml`, in which every key stands with its default and
+//! its meaning. Buckets, and keys that setting would take out of play with others, are commented out there, so
+//! the file as it is equals having no file.
+
+use crate::Config;
+use crate::problem::Origin;
+use crate::setting::{KeyPath, Raw, Setting, Settings};
+use crate::walk::{Docs, Entry, Preset, Walk};
+
+/// Stands for any bucket's name.
+const BUCKET: &str = "NAME";
+
+/// A walk in which one bucket exists, so that the keys of buckets are visited.
+fn survey() -> Walk {
+    let bucket = Setting {
+        raw: Raw::Empty,
+        origin: Origin::Default,
+    };
+    let mut walk = Walk::over(Settings::from([(KeyPath::new(["buckets", BUCKET]), bucket)]));
+    let _ = Config::read(&mut walk.root());
+    // no key of released builds
+    walk.entries
+        .retain(|entry| entry.path != KeyPath::new(["guards"]));
+    walk
+}
+
+/// Every documented key; buckets are called NAME.
+pub(crate) fn keys() -> Vec<KeyPath> {
+    survey().entries.into_iter().map(|entry| entry.path).collect()
+}
+
+/// The configuration table as Markdown: key, variable, default, what it accepts, what it means.
+pub fn reference_table() -> String {
+    let mut table =
+        String::from("| key | environment variable | default | accepts | meaning |\n|---|---|---|---|---|\n");
+    for Entry {
+        path,
+        docs,
+        accepts,
+        preset,
+    } in survey().entries
+    {
+        let Preset { value, words } = preset;
+        let default = words.map_or_else(|| format!("`{}`", value.unwrap_or_default()), str::to_owned);
+        let variable = path.variable();
+        let meaning = summary(docs);
+        table.push_str(&format!(
+            "| `{path}` | `{variable}` | {default} | {accepts} | {meaning} |\n"
+        ));
+    }
+    table
+}
+
+/// The first paragraph of a doc comment on one line.
+fn summary(docs: Docs) -> String {
+    let lines = docs
+        .iter()
+        .map(|line| line.trim())
+        .take_while(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// The text of `default.toml`.
+pub fn reference_file() -> String {
+    let mut text = String::from(
+        "# Every key of tidegate with its default. This file changes nothing: it is what holds without it.\n\
+         # For keys behind `#`, the words in brackets say what holds while they are not set.\n\
+         # Made from the code: cargo run -p tidegate-config --example reference file\n",
+    );
+    let walk = survey();
+    for (section, docs) in &walk.sections {
+        text.push('\n');
+        let mark = if is_in_bucket(section) { "#" } else { "" };
+        push_docs(&mut text, docs);
+        text.push_str(&format!("{mark}[{section}]\n"));
+        for entry in &walk.entries {
+            if let Some((parent, name)) = entry.path.split_last()
+                && parent == *section
+            {
+                push_docs(&mut text, entry.docs);
+                text.push_str(&line(entry, name, mark));
+            }
+        }
+    }
+    text
+}
+
+fn push_docs(text: &mut String, docs: Docs) {
+    for line in docs {
+        text.push_str(&format!("#{line}\n"));
+    }
+}
+
+fn line(entry: &Entry, name: &str, mark: &str) -> String {
+    let accepts = &entry.accepts;
+    let value = entry.preset.value.as_deref().unwrap_or("\"\"");
+    match entry.preset.words {
+        None => format!("# accepts: {accepts}\n{mark}{name} = {value}\n"),
+        Some(words) => format!("# accepts: {accepts}\n#{name} = {value} # [{words}]\n"),
+    }
+}
+
+fn is_in_bucket(section: &KeyPath) -> bool {
+    section.is_within(&KeyPath::new(["buckets"]))
+}

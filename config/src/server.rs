@@ -1,0 +1,74 @@
+//! The data listener: where it listens, how long it waits, how much it takes.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::form::{Address, bytes, nonzero_size, or_unlimited, seconds, whole};
+use crate::section::section;
+use crate::walk::{key, nested, unset};
+
+const MIB: u64 = 1 << 20;
+
+section! {
+    /// The data listener.
+    pub struct ServerConfig {
+        /// address the data listener binds
+        ///
+        /// Change it to `0.0.0.0` or `::` to serve other machines.
+        pub address: IpAddr = key("address", Address, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        /// port of the data listener; 0 takes any free one, which the start-up line names
+        pub port: u16 = key("port", whole(0..=65_535), 8080);
+        /// worker threads; 0 starts one per core
+        ///
+        /// Lower it where the gateway shares its machine; more than the cores gains nothing.
+        pub workers: usize = key("workers", whole(0..=1024), 0);
+        /// total time from the request's head to the first byte of its answer, paused while body bytes flow
+        ///
+        /// Raise it for upstreams that think long; `errors_total` with reason `timeout` counts who met it.
+        pub request_timeout: Duration =
+            key("request_timeout", seconds(0.001..=86_400.0), Duration::from_secs(30))
+                .yielding("30, and 60 for http buckets");
+        /// how long requests in flight may go on after the signal to stop
+        ///
+        /// Keep it below the time your supervisor waits before it kills.
+        pub drain_timeout: Duration = key("drain_timeout", seconds(0.0..=3_600.0), Duration::from_secs(30));
+        /// requests in flight in the whole process; one more is answered 503 at once
+        ///
+        /// A slot is held to the last body byte. Watch `concurrency_limit_rejections_total`.
+        pub max_concurrent_requests: NonZeroUsize =
+            key("max_concurrent_requests", whole(1..=1_000_000), nonzero_size(1000));
+        /// how long an idle client connection is kept; 0 closes after each answer
+        pub keep_alive: Duration = key("keep_alive", seconds(0.0..=86_400.0), Duration::from_secs(75));
+        /// how long a client may take to send a request's head
+        ///
+        /// It ends clients that trickle headers; raise it only for very slow links.
+        pub header_timeout: Duration =
+            key("header_timeout", seconds(0.001..=3_600.0), Duration::from_secs(5));
+        /// how long a client may take no byte of an answer before its connection is closed
+        pub write_stall_timeout: Duration =
+            key("write_stall_timeout", seconds(0.001..=3_600.0), Duration::from_secs(60));
+        /// what a request may be made of; anything larger is refused before it costs anything
+        pub limits: LimitsConfig = nested("limits");
+    }
+}
+
+section! {
+    /// What a request may be made of.
+    pub struct LimitsConfig {
+        /// largest body, counted as it streams; beyond it 413 (a multipart part is a request of its own)
+        ///
+        /// `"unlimited"` reads as `None`; a bucket may set its own.
+        pub max_request_size: Option<u64> =
+            key("max_request_size", or_unlimited(0..=1 << 50), Some(100 * MIB));
+        /// bytes of all request headers together; beyond it 431
+        pub max_header_size: u64 = key("max_header_size", bytes(256..=MIB), 8192);
+        /// number of request headers; beyond it 431 (the HTTP parser itself ends at 96)
+        pub max_headers: usize = key("max_headers", whole(1..=90), 90);
+        /// bytes of the request target; beyond it 414
+        ///
+        /// Unset, s3 buckets take 8192 because encoded keys and presigned URLs are long.
+        pub max_uri_length: Option<u64> =
+            unset("max_uri_length", bytes(64..=65_536), "2048, and 8192 for s3 buckets");
+    }
+}

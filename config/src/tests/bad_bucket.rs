@@ -1,0 +1,129 @@
+//! Every way to get a bucket wrong that we know of, and the one line each gives.
+
+use super::{DEMO, from_toml, lines};
+
+/// One wrong key of a bucket each, below `[buckets.b]`: text, and the lines it gives.
+const BUCKETS: &[(&str, &str)] = &[
+    (
+        "",
+        "s3.endpoints: a bucket needs an endpoint (not set); name at least one, such as http://10.0.0.5:9000",
+    ),
+    (
+        "s3.endpoints = []",
+        "s3.endpoints: a bucket needs an endpoint (from t.toml); name at least one, such as http://10.0.0.5:9000",
+    ),
+    (
+        "s3.endpoints = \"http://a\"",
+        "s3.endpoints: must be a list (from t.toml); put it in brackets",
+    ),
+    (
+        "s3.endpoints = [\"https://a\"]",
+        "s3.endpoints: \"https://a\" asks for TLS, which is not implemented yet (from t.toml); only http:// is",
+    ),
+    (
+        "s3.endpoints = [\"http://a/b\"]",
+        "s3.endpoints: \"http://a/b\" has a path, an s3 endpoint has none (from t.toml); the upstream's bucket \
+         name has a key of its own, bucket",
+    ),
+    (
+        "s3.endpoints = [\"http://me:hunter2@a\"]",
+        "s3.endpoints: an endpoint must not hold a user name or password (from t.toml); credentials have keys \
+         of their own",
+    ),
+    (
+        "s3.endpoints = [\"http://a\", \"http://A:80\"]",
+        "s3.endpoints: http://a is listed twice (from t.toml)",
+    ),
+    (
+        "auth = [\"sigv4\"]\ns3.endpoints = [\"http://a\"]",
+        "auth: \"sigv4\" is not implemented yet (from t.toml); only anonymous is implemented, and it lets \
+         everybody in",
+    ),
+    (
+        "auth = [\"anonymus\"]\ns3.endpoints = [\"http://a\"]",
+        "auth: \"anonymus\" is no authentication method (from t.toml); only anonymous is implemented, and it \
+         lets everybody in",
+    ),
+    (
+        "pattern = \"a/b\"\ns3.endpoints = [\"http://a\"]",
+        "pattern: \"a/b\" is no pattern: it holds '/', only letters, digits, `.`, `_` and `-` are allowed \
+         (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], access_key_id = \"x\" }",
+        "s3.secret_access_key: is missing, but buckets.b.s3.access_key_id is set (not set); set both, or \
+         neither to send unsigned",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], bucket = 2024 }",
+        "s3.bucket: must be text (from t.toml); put the value in quotes",
+    ),
+    (
+        "s3.endpoints = [\"http://a\"]\nkind = \"http\"\nhttp.endpoints = [\"http://a\"]",
+        "s3: is not read, this bucket is of kind http (from t.toml); use buckets.b.http, or set buckets.b.kind \
+         to s3",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], connection_pool.size = 5, connection_pool.max_idle = 6 }",
+        "s3.connection_pool.max_idle: 6 must be at most buckets.b.s3.connection_pool.size (5) (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], retry.max_backoff_ms = 10 }",
+        "s3.retry.max_backoff_ms: 10 must be at least buckets.b.s3.retry.initial_backoff_ms (100) (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], retry.max_attempts = 0 }",
+        "s3.retry.max_attempts: 0 is out of range 1–10 (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], timeout = [1] }",
+        "s3.timeout: must be one value, not a list (from t.toml)",
+    ),
+    (
+        "s3.endpoint = [\"http://a\"]\ns3.endpoints = [\"http://a\"]",
+        "s3.endpoint: unknown key (from t.toml); did you mean buckets.b.s3.endpoints?",
+    ),
+];
+
+#[test]
+fn each_wrong_key_of_a_bucket_gives_one_line() {
+    for (text, expected) in BUCKETS {
+        let found = lines(from_toml(&format!("[buckets.b]\n{text}\n")));
+        assert_eq!(found, [format!("buckets.b.{expected}")], "{text}");
+    }
+}
+
+#[test]
+fn bad_bucket_names_are_refused() {
+    for (name, why) in [
+        ("-x", "it begins with `-` (from t.toml)"),
+        (
+            "a/b",
+            "it holds '/', only letters, digits, `.`, `_` and `-` are allowed (from t.toml)",
+        ),
+        ("", "it is empty (from t.toml)"),
+        (
+            "a*",
+            "it holds `*` (from t.toml); give the bucket a name and a pattern",
+        ),
+    ] {
+        let text = format!("[buckets.\"{name}\".s3]\nendpoints = [\"http://a\"]\n");
+        let key = if name == "-x" {
+            name.to_owned()
+        } else {
+            format!("\"{name}\"")
+        };
+        assert_eq!(
+            lines(from_toml(&text)),
+            [format!("buckets.{key}: is no bucket name: {why}")]
+        );
+    }
+}
+
+#[test]
+fn two_buckets_for_the_same_names_are_refused() {
+    let text = format!("{DEMO}[buckets.other]\npattern = \"demo\"\ns3.endpoints = [\"http://a\"]\n");
+    let expected = "buckets.other: serves the same names as buckets.demo (from t.toml); give one of them \
+                    another pattern";
+    assert_eq!(lines(from_toml(&text)), [expected]);
+}

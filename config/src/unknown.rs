@@ -1,0 +1,57 @@
+//! Finds settings that no key asked for.
+//!
+//! A setting that is ignored is worse than an error: its writer believes in it. Each gets the best guess at
+//! what was meant, spelt the way its source spells keys.
+
+use std::collections::BTreeSet;
+
+use crate::hint;
+use crate::problem::{Origin, Problem};
+use crate::reference;
+use crate::setting::{KeyPath, Raw, Setting};
+use crate::walk::Walk;
+
+/// A problem for each setting the walk did not ask for.
+pub(crate) fn find(walk: &Walk) -> Vec<Problem> {
+    let keys: BTreeSet<&KeyPath> = walk.entries.iter().map(|entry| &entry.path).collect();
+    let mut candidates = None;
+    let mut problems = Vec::new();
+    for (path, setting) in &walk.settings {
+        if keys.contains(path) {
+            continue;
+        }
+        let is_section = *path == KeyPath::new(["buckets"])
+            || walk.sections.iter().any(|(section, _)| section.is_within(path));
+        let (message, hint) = if is_section {
+            if setting.raw == Raw::Empty {
+                continue;
+            }
+            ("is a section, not a value".to_owned(), None)
+        } else {
+            let candidates = candidates.get_or_insert_with(reference::keys);
+            ("unknown key".to_owned(), remedy(path, setting, candidates))
+        };
+        problems.push(Problem {
+            key: path.to_string(),
+            source: setting.origin.clone(),
+            message,
+            hint,
+        });
+    }
+    problems
+}
+
+fn remedy(path: &KeyPath, setting: &Setting, candidates: &[KeyPath]) -> Option<String> {
+    if *path == KeyPath::new(["guards"]) {
+        return Some("only builds with the cargo feature bench know it".to_owned());
+    }
+    let meant = |key: KeyPath| match &setting.origin {
+        Origin::Variable(_) => format!("did you mean {}?", key.variable()),
+        _ => format!("did you mean {key}?"),
+    };
+    let link = match (&setting.origin, &setting.raw) {
+        (Origin::Variable(name), Raw::Variable(value)) => hint::for_service_link(name, value),
+        _ => None,
+    };
+    link.or_else(|| hint::for_key(path, candidates).map(meant))
+}

@@ -1,0 +1,70 @@
+//! The configuration with which tidegate joins a side-by-side bench whose upstreams listen on fixed ports.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::gateway::{Bucket, Place, configuration};
+use crate::guards;
+
+/// Buckets and the ports of their upstreams: two static ones, an upload sink, and the ways to misbehave.
+const BUCKETS: [(&str, u16); 9] = [
+    ("s", 19_000),
+    ("a", 19_000),
+    ("sink", 19_001),
+    ("e503", 19_002),
+    ("hang", 19_003),
+    ("slow", 19_004),
+    ("rst", 19_005),
+    (CAPPED, 19_006),
+    ("flap", 19_007),
+];
+/// The upstream of limited capacity.
+const CAPPED: &str = "cap";
+/// The admin listener's distance from the data listener.
+const ADMIN_AFTER: u16 = 5;
+
+/// The configuration as TOML.
+pub(crate) fn text(port: u16, log: &Path) -> String {
+    let guards = BUCKETS.map(|(name, _)| guards::bucket(name == CAPPED));
+    let buckets: Vec<_> = BUCKETS
+        .iter()
+        .zip(&guards)
+        .map(|(&(name, upstream), settings)| {
+            let endpoint = SocketAddr::from(([127, 0, 0, 1], upstream));
+            Bucket {
+                name,
+                endpoint,
+                settings,
+            }
+        })
+        .collect();
+    let place = Place {
+        port,
+        admin_port: port.saturating_add(ADMIN_AFTER),
+        log,
+    };
+    configuration(&place, &buckets, &guards::gateway()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_toml_with_every_bucket_guarded() {
+        let all: toml::Table = toml::from_str(&text(18_070, Path::new("x.log"))).unwrap();
+        assert_eq!(all["admin"]["port"].as_integer(), Some(18_075));
+        assert_eq!(all["rate_limit"]["per_ip"]["burst"].as_integer(), Some(1_000_000));
+        let buckets = all["buckets"].as_table().unwrap();
+        assert_eq!(buckets.len(), 9);
+        for (name, bucket) in buckets {
+            let concurrent = bucket["s3"]["concurrency"]["max_concurrent"].as_integer();
+            assert_eq!(concurrent, Some(if name == "cap" { 10 } else { 1_024 }), "{name}");
+            assert!(bucket["s3"].get("access_key_id").is_none());
+        }
+        assert_eq!(
+            buckets["flap"]["s3"]["endpoints"][0].as_str(),
+            Some("http://127.0.0.1:19007")
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! The command line: reads arguments, starts what was asked for, turns the result into an exit code.
+//!
+//! 0: all ranges held. 1: a range was missed, and a line says which. 2: the run could not be made.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::compare::{self, Comparison};
+use crate::run::{self, RunError};
+use crate::scenario::Scenario;
+use crate::{bench_config, process, report};
+
+/// Load tests for tidegate: scenarios as data, latency from the intended send time.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a scenario; exit code 1 if one of its ranges is missed.
+    Run(RunArguments),
+    /// List the scenarios.
+    List {
+        #[command(flatten)]
+        folder: Folder,
+    },
+    /// Measure tidegate beside nginx and `HAProxy`, as far as they are on the PATH; prints Markdown.
+    Compare(CompareArguments),
+    /// Print the configuration with which tidegate joins a bench with upstreams on ports 19000 to 19007.
+    BenchConfig {
+        /// Data port; the admin port is five above it.
+        #[arg(long, default_value_t = 18_070)]
+        port: u16,
+        /// Access log.
+        #[arg(long)]
+        log: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Folder {
+    /// Folder of scenarios.
+    #[arg(long = "scenarios", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios"))]
+    path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// Name of the scenario.
+    name: String,
+    /// Make it longer or shorter; rates stay.
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
+    scale: f64,
+    /// Stretch upper bounds of latencies, for a machine with neighbours.
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
+    latency_tolerance: f64,
+    /// The gateway's binary; default: `tidegate` beside this program.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Write statistics, readings and verdicts to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    folder: Folder,
+}
+
+#[derive(Debug, Args)]
+struct CompareArguments {
+    /// Rounds that have to count.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Length of one measurement.
+    #[arg(long, default_value_t = 4.0, value_parser = positive)]
+    seconds: f64,
+    /// Rounds in which unrelated processes kept more cores busy than this are discarded.
+    #[arg(long, default_value_t = 0.3, value_parser = positive)]
+    other_cores: f64,
+    /// Only these workloads.
+    #[arg(long, value_delimiter = ',')]
+    workloads: Vec<String>,
+    /// The gateway's binary; default: `tidegate` beside this program.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Write every round to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("must be a number above zero".to_owned()),
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    process::lift_descriptor_limit();
+    let outcome = match Cli::parse().command {
+        Command::Run(arguments) => run_scenario(arguments),
+        Command::List { folder } => list(&folder.path),
+        Command::Compare(arguments) => compare_proxies(arguments),
+        Command::BenchConfig { port, log } => {
+            let log = log.unwrap_or_else(|| std::env::temp_dir().join("tidegate-bench-access.log"));
+            print!("{}", bench_config::text(port, &log));
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("loadtest: {error}");
+        ExitCode::from(2)
+    })
+}
+
+fn run_scenario(arguments: RunArguments) -> Result<ExitCode, RunError> {
+    let scenario = Scenario::read(&arguments.folder.path, &arguments.name)?.scaled(arguments.scale);
+    let binary = absolute(arguments.binary)?;
+    let findings = run::run(&arguments.name, &scenario, &binary, arguments.latency_tolerance)?;
+    println!("{}", report::text(&scenario, &findings));
+    if let Some(path) = arguments.json {
+        report::write_json(&path, &findings)?;
+    }
+    Ok(if findings.held {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn list(folder: &Path) -> Result<ExitCode, RunError> {
+    for name in Scenario::names(folder)? {
+        println!("{name:<16} {}", Scenario::read(folder, &name)?.about);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare_proxies(arguments: CompareArguments) -> Result<ExitCode, RunError> {
+    let comparison = Comparison {
+        binary: absolute(arguments.binary)?,
+        rounds: arguments.rounds,
+        seconds: arguments.seconds,
+        other_cores_max: arguments.other_cores,
+        only: arguments.workloads,
+    };
+    let results = compare::run(&comparison)?;
+    print!("{}", compare::markdown(&results));
+    if let Some(path) = arguments.json {
+        report::write_json(&path, &results)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The binary's full path: the gateway is started in a directory of its own.
+fn absolute(binary: Option<PathBuf>) -> std::io::Result<PathBuf> {
+    match binary {
+        Some(path) => std::path::absolute(path),
+        None => Ok(std::env::current_exe()?.with_file_name("tidegate")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_refuses_nonsense() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+        assert!(Cli::try_parse_from(["loadtest", "run", "steady", "--scale", "0.2"]).is_ok());
+        for nonsense in ["0", "x", "inf"] {
+            let error = Cli::try_parse_from(["loadtest", "run", "steady", "--scale", nonsense]).unwrap_err();
+            assert!(error.to_string().contains("--scale"), "{error}");
+        }
+    }
+}

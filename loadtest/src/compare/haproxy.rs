@@ -1,0 +1,89 @@
+//! HAProxy with the guards it has; it queues for a capped server as tidegate does.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::peer::Route;
+use crate::guards;
+
+pub(super) fn configure(directory: &Path, address: SocketAddr, routes: &[Route]) -> io::Result<Vec<String>> {
+    let file = directory.join("haproxy.cfg");
+    fs::write(&file, text(address, routes))?;
+    Ok(["-db", "-f", &file.to_string_lossy()].map(str::to_owned).to_vec())
+}
+
+fn text(address: SocketAddr, routes: &[Route]) -> String {
+    let choices: String = routes
+        .iter()
+        .map(|route| format!("  use_backend {0} if {{ path_beg /{0}/ }}\n", route.name))
+        .collect();
+    let backends: String = routes.iter().map(backend).collect();
+    let (rate, connect, answer) = (
+        guards::REQUESTS_PER_SECOND,
+        guards::CONNECT_SECONDS,
+        guards::FIRST_BYTE_SECONDS,
+    );
+    let (body, uri, buffer) = (
+        guards::BODY_MIB << 20,
+        guards::URI_BYTES,
+        guards::HEADER_KIB << 10,
+    );
+    // the access log goes to standard output, which the runner sends to a file
+    format!(
+        "global
+  nbthread 2
+  maxconn 8000
+  log stdout format raw local0
+  tune.bufsize {buffer}
+defaults
+  mode http
+  log global
+  option httplog
+  timeout connect {connect}s
+  timeout client 60s
+  timeout server {answer}s
+  timeout http-request 5s
+  timeout http-keep-alive 75s
+  http-reuse always
+frontend front
+  bind {address} backlog 4096
+  stick-table type ip size 100k expire 60s store http_req_rate(1s)
+  http-request track-sc0 src
+  http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt {rate} }}
+  http-request deny deny_status 429 if {{ fe_req_rate gt {rate} }}
+  http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt {body} }}
+  http-request return status 414 if {{ url,length gt {uri} }}
+  http-request disable-l7-retry unless METH_GET
+{choices}{backends}"
+    )
+}
+
+/// `maxqueue` bounds the queue of the server only; what does not fit waits in the backend's, which has no bound of its
+/// own.
+fn backend(route: &Route) -> String {
+    let (name, endpoint) = (route.name, route.endpoint);
+    let (concurrent, queued) = if route.is_capped() {
+        (guards::CAPPED_CONCURRENT, guards::CAPPED_QUEUED)
+    } else {
+        (guards::CONCURRENT, guards::QUEUED)
+    };
+    let (rate, retries, wait) = (
+        guards::REQUESTS_PER_SECOND,
+        guards::ATTEMPTS - 1,
+        guards::QUEUE_MS,
+    );
+    let (failures, open) = (guards::FAILURES, guards::OPEN_SECONDS);
+    format!(
+        "backend {name}
+  http-request deny deny_status 429 if {{ be_sess_rate gt {rate} }}
+  http-request deny deny_status 503 if {{ queue({name}) ge {queued} }}
+  retries {retries}
+  retry-on conn-failure empty-response 503
+  timeout queue {wait}ms
+  default-server check inter {open}s fall 3 rise 1 observe layer7 error-limit {failures} on-error mark-down
+  server only {endpoint} maxconn {concurrent} maxqueue {queued}
+"
+    )
+}

@@ -1,0 +1,111 @@
+//! tidegate beside other proxies: same upstreams, same guards, same load, one after another in random order.
+//!
+//! All proxies run the whole time; only one is under load. Rounds are interleaved, so that whatever else the machine
+//! does falls on all of them alike, and a round in which it did too much is measured again and not counted. What
+//! survives a busy machine best is processor time per request; latency and throughput share the machine with the load
+//! generator and the upstreams and are comparable only within one run.
+
+mod haproxy;
+mod nginx;
+mod peer;
+mod table;
+mod workload;
+
+use std::path::PathBuf;
+
+use rand::seq::SliceRandom as _;
+use serde::Serialize;
+
+use crate::process::RunDirectory;
+use crate::run::RunError;
+use peer::{Peer, Site};
+pub(crate) use table::markdown;
+use workload::Workload;
+
+/// What to compare, and how long.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    /// The gateway.
+    pub(crate) binary: PathBuf,
+    /// Rounds that have to count.
+    pub(crate) rounds: usize,
+    /// Length of one measurement.
+    pub(crate) seconds: f64,
+    /// Cores kept busy by unrelated processes, above which a measurement is repeated.
+    pub(crate) other_cores_max: f64,
+    /// Names of workloads; empty for all.
+    pub(crate) only: Vec<String>,
+}
+
+/// One measurement.
+#[derive(Debug, Serialize)]
+pub(crate) struct Round {
+    pub(crate) workload: String,
+    pub(crate) proxy: String,
+    pub(crate) other_cores: f64,
+    pub(crate) counts: bool,
+    pub(crate) statistics: crate::statistics::Statistics,
+}
+
+/// Runs the comparison.
+pub(crate) fn run(comparison: &Comparison) -> Result<Vec<Round>, RunError> {
+    let directory = RunDirectory::create("compare")?;
+    let site = Site::start()?;
+    let peers = Peer::start_all(&comparison.binary, directory.path(), &site)?;
+    let mut results = Vec::new();
+    for workload in workload::ALL
+        .iter()
+        .filter(|workload| comparison.chosen(workload))
+    {
+        results.extend(comparison.workload(workload, &site, &peers)?);
+    }
+    directory.discard();
+    Ok(results)
+}
+
+impl Comparison {
+    fn chosen(&self, workload: &Workload) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == workload.name)
+    }
+
+    /// Every peer once per round, until enough rounds count or twice as many were tried.
+    fn workload(&self, workload: &Workload, site: &Site, peers: &[Peer]) -> Result<Vec<Round>, RunError> {
+        let mut results: Vec<Round> = Vec::new();
+        for attempt in 0..self.rounds * 2 {
+            let counted = |peer: &Peer| {
+                results
+                    .iter()
+                    .filter(|round| round.counts && round.proxy == peer.name)
+                    .count()
+            };
+            let mut due: Vec<_> = peers.iter().filter(|peer| counted(peer) < self.rounds).collect();
+            if due.is_empty() {
+                break;
+            }
+            due.shuffle(&mut rand::rng());
+            for peer in due {
+                let mut round = workload.measure(site, peer, self.seconds)?;
+                round.counts = round.other_cores <= self.other_cores_max;
+                eprintln!("{}", progress(&round, attempt));
+                results.push(round);
+            }
+        }
+        Ok(results)
+    }
+}
+
+fn progress(round: &Round, attempt: usize) -> String {
+    let cpu = round.statistics.value("cpu_us").unwrap_or(0.0);
+    let goodput = round.statistics.value("goodput_per_s").unwrap_or(0.0);
+    let fate = if round.counts {
+        ""
+    } else {
+        ", discarded: the machine was busy with other things"
+    };
+    format!(
+        "{} round {} {}: {goodput:.0}/s, {cpu:.1} µs{fate}",
+        round.workload,
+        attempt + 1,
+        round.proxy
+    )
+}

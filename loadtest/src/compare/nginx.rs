@@ -1,0 +1,88 @@
+//! nginx with the guards it has. It cannot queue for an upstream: beyond the cap it refuses at once.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::peer::Route;
+use crate::guards;
+
+pub(super) fn configure(directory: &Path, address: SocketAddr, routes: &[Route]) -> io::Result<Vec<String>> {
+    let file = directory.join("nginx.conf");
+    fs::write(&file, text(directory, address, routes))?;
+    let [prefix, file] = [directory, &file].map(|path| path.to_string_lossy().into_owned());
+    Ok(["-e", "stderr", "-g", "daemon off;", "-p", &prefix, "-c", &file]
+        .map(str::to_owned)
+        .to_vec())
+}
+
+fn text(directory: &Path, address: SocketAddr, routes: &[Route]) -> String {
+    let upstreams: String = routes.iter().map(upstream).collect();
+    let locations: String = routes.iter().map(location).collect();
+    let (rate, body_mib) = (guards::REQUESTS_PER_SECOND, guards::BODY_MIB);
+    let (tries, connect, answer) = (
+        guards::ATTEMPTS,
+        guards::CONNECT_SECONDS,
+        guards::FIRST_BYTE_SECONDS,
+    );
+    // a request line has to fit into one of these buffers, the header section into all of them
+    let (buffers, buffer) = ((guards::HEADER_KIB << 10) / guards::URI_BYTES, guards::URI_BYTES);
+    let home = directory.display();
+    format!(
+        "worker_processes 2;
+pid {home}/nginx.pid;
+error_log {home}/error.log error;
+events {{ worker_connections 8192; }}
+http {{
+  client_body_temp_path {home}/body; proxy_temp_path {home}/proxied;
+  fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;
+  log_format timed '$remote_addr [$time_iso8601] \"$request\" $status $bytes_sent $request_time';
+  access_log {home}/access.log timed buffer=32k;
+  limit_req_zone $server_addr zone=everyone:64k rate={rate}r/s;
+  limit_req_zone $binary_remote_addr zone=client:10m rate={rate}r/s;
+  limit_req_status 429; limit_conn_status 503;
+  large_client_header_buffers {buffers} {buffer}; client_max_body_size {body_mib}m;
+  client_header_timeout 5s; keepalive_timeout 75s; keepalive_requests 100000000;
+  proxy_http_version 1.1; proxy_set_header Connection \"\";
+  proxy_connect_timeout {connect}s; proxy_read_timeout {answer}s; proxy_send_timeout {answer}s;
+  proxy_next_upstream error timeout http_503; proxy_next_upstream_tries {tries};
+  proxy_request_buffering off; proxy_max_temp_file_size 0; client_body_buffer_size 256k;
+  proxy_buffer_size 16k; proxy_buffers 8 32k; proxy_busy_buffers_size 64k;
+{upstreams}  server {{
+    listen {address} backlog=4096;
+    error_page 502 = @refused;
+    location @refused {{ return 503; }}
+{locations}  }}
+}}
+"
+    )
+}
+
+/// The endpoint stands twice: with a single server nginx neither counts failures nor tries again.
+fn upstream(route: &Route) -> String {
+    let (name, endpoint) = (route.name, route.endpoint);
+    let concurrent = if route.is_capped() {
+        guards::CAPPED_CONCURRENT
+    } else {
+        guards::CONCURRENT
+    };
+    let half = concurrent / 2;
+    let (failures, open, rate) = (
+        guards::FAILURES,
+        guards::OPEN_SECONDS,
+        guards::REQUESTS_PER_SECOND,
+    );
+    let server = format!("server {endpoint} max_conns={half} max_fails={failures} fail_timeout={open}s;");
+    format!(
+        "  limit_req_zone $server_addr zone={name}:64k rate={rate}r/s;
+  upstream {name} {{ zone up_{name} 64k; {server} {server} keepalive 512; keepalive_requests 100000000; }}\n"
+    )
+}
+
+fn location(route: &Route) -> String {
+    let (name, burst) = (route.name, guards::REQUESTS_PER_SECOND);
+    let limit = |zone: &str| format!("limit_req zone={zone} burst={burst} nodelay;");
+    let limits = [limit("everyone"), limit("client"), limit(name)].join(" ");
+    format!("    location /{name}/ {{ {limits} proxy_pass http://{name}; }}\n")
+}

@@ -1,0 +1,174 @@
+//! The proxies of a comparison and the upstreams they share.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{haproxy, nginx};
+use crate::gateway::{Bucket, Gateway};
+use crate::guards;
+use crate::process::{Process, free_port};
+use crate::run::RunError;
+use crate::size::Bytes;
+use crate::upstream::{Behaviour, Upstream, Upstreams};
+
+/// The upstream of limited capacity.
+pub(super) const CAPPED: &str = "capped";
+
+/// A path prefix and the upstream behind it.
+pub(super) struct Route {
+    pub(super) name: &'static str,
+    pub(super) endpoint: SocketAddr,
+}
+
+impl Route {
+    pub(super) fn is_capped(&self) -> bool {
+        self.name == CAPPED
+    }
+}
+
+/// The upstreams.
+pub(super) struct Site {
+    upstreams: Upstreams,
+}
+
+impl Site {
+    /// 1 KiB and 64 KiB objects, an upload sink, and ten places of 20 ms each.
+    pub(super) fn start() -> io::Result<Self> {
+        let normal = |bytes| Behaviour::Normal {
+            body_bytes: Bytes(bytes),
+            verify: false,
+        };
+        let all = [
+            ("small", normal(1 << 10)),
+            ("large", normal(64 << 10)),
+            ("sink", normal(0)),
+            (
+                CAPPED,
+                Behaviour::Capacity {
+                    parallel: 10,
+                    hold_ms: 20,
+                },
+            ),
+        ];
+        let upstreams = Upstreams::start(&all.map(|(name, behaviour)| (name.to_owned(), behaviour)))?;
+        Ok(Self { upstreams })
+    }
+
+    pub(super) fn upstream(&self, name: &str) -> Result<&Upstream, RunError> {
+        self.upstreams
+            .named(name)
+            .ok_or_else(|| RunError::Upstream(name.to_owned()))
+    }
+
+    fn routes(&self) -> Result<Vec<Route>, RunError> {
+        let names = ["small", "large", "sink", CAPPED];
+        names
+            .into_iter()
+            .map(|name| {
+                Ok(Route {
+                    name,
+                    endpoint: self.upstream(name)?.address,
+                })
+            })
+            .collect()
+    }
+}
+
+enum Running {
+    Tidegate(Gateway),
+    Other(Process),
+}
+
+/// One proxy, running.
+pub(super) struct Peer {
+    pub(super) name: &'static str,
+    pub(super) address: SocketAddr,
+    running: Running,
+}
+
+impl Peer {
+    /// Starts tidegate and whichever others are installed.
+    pub(super) fn start_all(binary: &Path, directory: &Path, site: &Site) -> Result<Vec<Self>, RunError> {
+        let routes = site.routes()?;
+        let mut peers = vec![Self::tidegate(binary, directory, &routes)?];
+        for (name, configure) in [
+            ("nginx", nginx::configure as Configure),
+            ("haproxy", haproxy::configure),
+        ] {
+            match on_path(name) {
+                Some(program) => peers.push(Self::other(name, program, configure, directory, &routes)?),
+                None => eprintln!("{name} is not on the PATH and is left out"),
+            }
+        }
+        Ok(peers)
+    }
+
+    /// The root of its process tree.
+    pub(super) fn id(&self) -> u32 {
+        match &self.running {
+            Running::Tidegate(gateway) => gateway.id(),
+            Running::Other(process) => process.id(),
+        }
+    }
+
+    fn tidegate(binary: &Path, directory: &Path, routes: &[Route]) -> Result<Self, RunError> {
+        let settings: Vec<_> = routes
+            .iter()
+            .map(|route| guards::bucket(route.is_capped()))
+            .collect();
+        let buckets: Vec<_> = routes
+            .iter()
+            .zip(&settings)
+            .map(|(route, settings)| Bucket {
+                name: route.name,
+                endpoint: route.endpoint,
+                settings,
+            })
+            .collect();
+        let gateway = Gateway::start(binary, directory, &buckets, &guards::gateway())?;
+        Ok(Self {
+            name: "tidegate",
+            address: gateway.address,
+            running: Running::Tidegate(gateway),
+        })
+    }
+
+    fn other(
+        name: &'static str,
+        program: PathBuf,
+        configure: Configure,
+        directory: &Path,
+        routes: &[Route],
+    ) -> Result<Self, RunError> {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let directory = directory.join(name);
+        std::fs::create_dir_all(&directory)?;
+        let mut command = Command::new(program);
+        command.args(configure(&directory, address, routes)?);
+        let mut process = Process::start(command, &directory).map_err(crate::gateway::GatewayError::from)?;
+        process
+            .wait_for(address)
+            .map_err(crate::gateway::GatewayError::from)?;
+        Ok(Self {
+            name,
+            address,
+            running: Running::Other(process),
+        })
+    }
+}
+
+/// Writes a configuration into a directory and returns the arguments that use it.
+type Configure = fn(&Path, SocketAddr, &[Route]) -> io::Result<Vec<String>>;
+
+/// Servers often live where a user's PATH does not lead.
+const ALSO: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(ALSO.map(PathBuf::from));
+    folders
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+}

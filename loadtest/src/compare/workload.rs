@@ -1,0 +1,144 @@
+//! The workloads of a comparison, and how one of them is measured against one proxy.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+
+use super::Round;
+use super::peer::{CAPPED, Peer, Site};
+use crate::client::{Keep, Request};
+use crate::load::{self, Load, Offered};
+use crate::recorder::Recorder;
+use crate::run::{RunError, unless_interrupted};
+use crate::schedule::Schedule;
+use crate::statistics::Statistics;
+use crate::usage;
+
+const WARM_SECONDS: f64 = 0.5;
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How the load is offered.
+pub(super) enum Pace {
+    /// So many per second.
+    PerSecond(f64),
+    /// As fast as it goes.
+    Closed,
+}
+
+/// One workload.
+pub(super) struct Workload {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    route: &'static str,
+    upload_bytes: u64,
+    pace: Pace,
+    connections: usize,
+}
+
+/// All of them, in the order of the report.
+pub(super) const ALL: [Workload; 5] = [
+    Workload {
+        name: "steady",
+        about: "1 KiB objects, open loop at 2,000/s",
+        route: "small",
+        upload_bytes: 0,
+        pace: Pace::PerSecond(2_000.0),
+        connections: 64,
+    },
+    Workload {
+        name: "saturated",
+        about: "1 KiB objects, 64 connections, as fast as it goes",
+        route: "small",
+        upload_bytes: 0,
+        pace: Pace::Closed,
+        connections: 64,
+    },
+    Workload {
+        name: "large",
+        about: "64 KiB objects, 64 connections, as fast as it goes",
+        route: "large",
+        upload_bytes: 0,
+        pace: Pace::Closed,
+        connections: 64,
+    },
+    Workload {
+        name: "upload",
+        about: "1 MiB uploads, 16 connections, as fast as it goes",
+        route: "sink",
+        upload_bytes: 1 << 20,
+        pace: Pace::Closed,
+        connections: 16,
+    },
+    Workload {
+        name: "overload",
+        about: "1,500/s to an upstream that can do 500/s (10 at a time, 20 ms each)",
+        route: CAPPED,
+        upload_bytes: 0,
+        pace: Pace::PerSecond(1_500.0),
+        connections: 4_000,
+    },
+];
+
+impl Workload {
+    pub(super) fn is_overload(&self) -> bool {
+        self.route == CAPPED
+    }
+
+    /// Offers the load for `seconds` after a short warm-up.
+    pub(super) fn measure(&self, site: &Site, peer: &Peer, seconds: f64) -> Result<Round, RunError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let offer = |seconds: f64| -> Result<Rc<RefCell<Recorder>>, RunError> {
+            let recorder = Rc::new(RefCell::new(Recorder::new()));
+            let offered = load::offer(self.load(peer, seconds), Rc::clone(&recorder));
+            LocalSet::new().block_on(&runtime, unless_interrupted(offered))??;
+            Ok(recorder)
+        };
+        offer(WARM_SECONDS)?;
+        let upstream = site.upstream(self.route)?;
+        upstream.seen.reset();
+        let processes = usage::tree(peer.id());
+        let window = usage::Window::begin(usage::tree(std::process::id()));
+        let cpu_begin = usage::cpu_seconds(&processes);
+        let recorder = offer(seconds)?;
+        let cpu_seconds = usage::cpu_seconds(&processes) - cpu_begin;
+        let other_cores = window.other_cores();
+        let mut all = Statistics::default();
+        let recorder = recorder.borrow();
+        recorder.summarize("x", &mut all);
+        let mut statistics = Statistics::default();
+        for (name, value) in all.iter() {
+            statistics.set(name.trim_start_matches("x."), value);
+        }
+        statistics.set("cpu_us", cpu_seconds * 1e6 / recorder.done().max(1) as f64);
+        statistics.set("upstream_peak", upstream.seen.peak() as f64);
+        statistics.set("rss_mib", usage::rss_mib(&processes));
+        let (workload, proxy) = (self.name.to_owned(), peer.name.to_owned());
+        Ok(Round {
+            workload,
+            proxy,
+            other_cores,
+            counts: true,
+            statistics,
+        })
+    }
+
+    fn load(&self, peer: &Peer, seconds: f64) -> Load {
+        let method = if self.upload_bytes > 0 { "PUT" } else { "GET" };
+        let path = format!("/{}/object", self.route);
+        Load {
+            address: peer.address,
+            request: Request::new(method, peer.address, &path, self.upload_bytes, Keep::Count),
+            offered: match self.pace {
+                Pace::PerSecond(rate) => Offered::Open(Schedule::constant(rate, seconds)),
+                Pace::Closed => Offered::Seconds(seconds),
+            },
+            connections: self.connections,
+            timeout: PATIENCE,
+            expected: None,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The runner against its own upstreams, on real sockets, with no gateway between: what it reports must be what happened.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+
+use crate::client::{Keep, Request};
+use crate::load::{self, Load, Offered};
+use crate::pattern;
+use crate::recorder::Recorder;
+use crate::schedule::Schedule;
+use crate::size::Bytes;
+use crate::statistics::Statistics;
+use crate::upstream::{Behaviour, Upstreams};
+
+fn upstreams(behaviours: &[(&str, Behaviour)]) -> Upstreams {
+    let owned: Vec<_> = behaviours
+        .iter()
+        .map(|(name, behaviour)| ((*name).to_owned(), behaviour.clone()))
+        .collect();
+    Upstreams::start(&owned).unwrap()
+}
+
+fn normal(bytes: u64, verify: bool) -> Behaviour {
+    Behaviour::Normal {
+        body_bytes: Bytes(bytes),
+        verify,
+    }
+}
+
+fn load_to(address: SocketAddr, offered: Offered, connections: usize) -> Load {
+    let request = Request::new("GET", address, "/bucket/object", 0, Keep::Count);
+    Load {
+        address,
+        request,
+        offered,
+        connections,
+        timeout: Duration::from_secs(3),
+        expected: None,
+    }
+}
+
+async fn offer(load: Load) -> Statistics {
+    let recorder = Rc::new(RefCell::new(Recorder::new()));
+    load::offer(load, Rc::clone(&recorder)).await.unwrap();
+    let mut statistics = Statistics::default();
+    recorder.borrow().summarize("x", &mut statistics);
+    statistics
+}
+
+fn value(statistics: &Statistics, name: &str) -> f64 {
+    statistics.value(&format!("x.{name}")).unwrap_or(0.0)
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_open_loop_sends_its_schedule_and_counts_every_answer() {
+    let site = upstreams(&[("a", normal(1_024, false))]);
+    let address = site.named("a").unwrap().address;
+    let offered = Offered::Open(Schedule::constant(500.0, 1.0));
+    let statistics = LocalSet::new()
+        .run_until(offer(load_to(address, offered, 16)))
+        .await;
+    assert_eq!(
+        (value(&statistics, "requests"), value(&statistics, "ok")),
+        (500.0, 500.0)
+    );
+    assert_eq!(value(&statistics, "body_bytes"), 500.0 * 1_024.0);
+    assert_eq!(site.named("a").unwrap().seen.requests(), 500);
+}
+
+/// 800/s for half a second offered to 200/s: the queue grows to 1.5 s, and a loop that waited for answers before it
+/// sent on (coordinated omission) would report a fraction of that.
+#[tokio::test(flavor = "current_thread")]
+async fn a_queue_at_the_upstream_shows_in_the_latency_even_when_connections_run_out() {
+    let site = upstreams(&[(
+        "a",
+        Behaviour::Capacity {
+            parallel: 4,
+            hold_ms: 20,
+        },
+    )]);
+    let upstream = site.named("a").unwrap();
+    let offered = Offered::Open(Schedule::constant(800.0, 0.5));
+    let statistics = LocalSet::new()
+        .run_until(offer(load_to(upstream.address, offered, 8)))
+        .await;
+    assert_eq!(value(&statistics, "ok"), 400.0);
+    assert!(
+        value(&statistics, "p99_ms") > 1_300.0,
+        "p99 {}",
+        value(&statistics, "p99_ms")
+    );
+    assert!(value(&statistics, "send_lag_p99_ms") > 1_200.0);
+    assert!(upstream.seen.peak() <= 8, "never more under way than connections");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn impatience_bounds_a_hanging_upstream() {
+    let site = upstreams(&[("a", Behaviour::Hang)]);
+    let offered = Offered::Open(Schedule::constant(100.0, 0.5));
+    let load = Load {
+        timeout: Duration::from_millis(200),
+        ..load_to(site.named("a").unwrap().address, offered, 4)
+    };
+    let statistics = LocalSet::new().run_until(offer(load)).await;
+    assert_eq!(value(&statistics, "errors"), 50.0);
+    assert_eq!(
+        value(&statistics, "fault_timed_out") + value(&statistics, "fault_unsent"),
+        50.0
+    );
+    assert!(
+        value(&statistics, "error_max_ms") < 400.0,
+        "{}",
+        value(&statistics, "error_max_ms")
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn each_misbehaviour_has_its_name() {
+    let site = upstreams(&[
+        ("no", Behaviour::Unavailable),
+        ("rst", Behaviour::Reset),
+        ("dead", Behaviour::Refused),
+    ]);
+    for (name, statistic) in [
+        ("no", "status_503"),
+        ("rst", "fault_closed"),
+        ("dead", "fault_connect"),
+    ] {
+        let load = load_to(site.named(name).unwrap().address, Offered::Requests(5), 1);
+        let statistics = LocalSet::new().run_until(offer(load)).await;
+        assert_eq!(value(&statistics, statistic), 5.0, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_killed_upstream_is_gone_and_a_restored_one_serves_on_the_same_port() {
+    let site = upstreams(&[("a", normal(10, false))]);
+    let upstream = site.named("a").unwrap();
+    let ask = || offer(load_to(upstream.address, Offered::Requests(3), 1));
+    assert_eq!(value(&LocalSet::new().run_until(ask()).await, "ok"), 3.0);
+    site.kill(upstream).await.unwrap();
+    assert_eq!(
+        value(&LocalSet::new().run_until(ask()).await, "fault_connect"),
+        3.0
+    );
+    site.restore(upstream).await.unwrap();
+    assert_eq!(value(&LocalSet::new().run_until(ask()).await, "ok"), 3.0);
+}
+
+/// M3, as far as the runner goes: large bodies stream both ways and are compared by hash.
+#[tokio::test(flavor = "current_thread")]
+async fn large_bodies_are_verified_both_ways_and_a_wrong_one_is_corrupt() {
+    let bytes = 8 << 20;
+    let site = upstreams(&[("a", normal(bytes, true))]);
+    let address = site.named("a").unwrap().address;
+    let cases = [
+        ("GET", 0, Keep::Digest, bytes, "ok"),
+        ("PUT", bytes, Keep::Text, bytes, "ok"),
+        ("GET", 0, Keep::Digest, 7, "errors"),
+    ];
+    for (method, sent_bytes, keep, expected_bytes, statistic) in cases {
+        let request = Request::new(method, address, "/a/big", sent_bytes, keep);
+        let expected = Some(pattern::digest(expected_bytes));
+        let load = Load {
+            request,
+            expected,
+            ..load_to(address, Offered::Requests(2), 1)
+        };
+        let statistics = LocalSet::new().run_until(offer(load)).await;
+        assert_eq!(value(&statistics, statistic), 2.0, "{method} of {expected_bytes}");
+    }
+}

@@ -1,0 +1,142 @@
+//! What a scenario promises: ranges of statistics, absolute or relative to another statistic of the same run.
+//!
+//! A relative range ("p99 at most twice that of the quiet run, plus a millisecond") says what isolation means better
+//! than any absolute number, and holds on slow machines too. A statistic that was not measured misses its range.
+
+use serde::Deserialize;
+
+use crate::statistics::Statistics;
+
+/// A range for one statistic.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Expectation {
+    /// The statistic's name.
+    pub(crate) statistic: String,
+    /// Lower bound, inclusive.
+    pub(crate) min: Option<f64>,
+    /// Upper bound, inclusive.
+    pub(crate) max: Option<f64>,
+    /// The bounds are factors of this statistic.
+    pub(crate) of: Option<String>,
+    /// Added to the upper and subtracted from the lower bound.
+    #[serde(default)]
+    pub(crate) slack: f64,
+    /// Which promise this is.
+    pub(crate) why: String,
+}
+
+/// An expectation held against a run.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Verdict {
+    /// Whether it held.
+    pub(crate) held: bool,
+    /// One line that says what was expected and what was measured.
+    pub(crate) text: String,
+}
+
+impl Expectation {
+    /// Compares with the run. `latency_tolerance` stretches upper bounds in milliseconds, for machines with neighbours.
+    pub(crate) fn check(&self, statistics: &Statistics, latency_tolerance: f64) -> Verdict {
+        let Some(value) = statistics.value(&self.statistic) else {
+            return self.unmeasured(&self.statistic);
+        };
+        let unit = match &self.of {
+            None => 1.0,
+            Some(of) => match statistics.value(of) {
+                None => return self.unmeasured(of),
+                Some(unit) => unit,
+            },
+        };
+        let stretch = if self.statistic.ends_with("_ms") {
+            latency_tolerance
+        } else {
+            1.0
+        };
+        let lower = self.min.map(|min| min * unit - self.slack);
+        let upper = self.max.map(|max| (max * unit + self.slack) * stretch);
+        let held = lower.is_none_or(|lower| value >= lower) && upper.is_none_or(|upper| value <= upper);
+        Verdict {
+            held,
+            text: self.line(value, lower, upper),
+        }
+    }
+
+    fn line(&self, value: f64, lower: Option<f64>, upper: Option<f64>) -> String {
+        let bounds = match (lower, upper) {
+            (Some(lower), Some(upper)) => format!("{lower:.2} to {upper:.2}"),
+            (Some(lower), None) => format!("at least {lower:.2}"),
+            (None, Some(upper)) => format!("at most {upper:.2}"),
+            (None, None) => "anything".to_owned(),
+        };
+        format!(
+            "{} = {value:.2}, expected {bounds} ({})",
+            self.statistic, self.why
+        )
+    }
+
+    fn unmeasured(&self, name: &str) -> Verdict {
+        let text = format!("{}: no measurement of {name} ({})", self.statistic, self.why);
+        Verdict { held: false, text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expectation(text: &str) -> Expectation {
+        toml::from_str(text).unwrap()
+    }
+
+    fn measured(pairs: &[(&str, f64)]) -> Statistics {
+        let mut statistics = Statistics::default();
+        for (name, value) in pairs {
+            statistics.set(*name, *value);
+        }
+        statistics
+    }
+
+    #[test]
+    fn bounds_are_inclusive_and_a_miss_says_which_line() {
+        let range = expectation("statistic = 'a.x'\nmin = 1\nmax = 2\nwhy = 'because'");
+        for (value, held) in [(0.99, false), (1.0, true), (2.0, true), (2.01, false)] {
+            let verdict = range.check(&measured(&[("a.x", value)]), 1.0);
+            assert_eq!(verdict.held, held, "{}", verdict.text);
+        }
+        let miss = range.check(&measured(&[("a.x", 3.0)]), 1.0);
+        assert_eq!(miss.text, "a.x = 3.00, expected 1.00 to 2.00 (because)");
+    }
+
+    #[test]
+    fn a_relative_range_multiplies_and_adds_its_slack() {
+        let range = expectation("statistic = 'b.p99_ms'\nmax = 2\nof = 'a.p99_ms'\nslack = 1\nwhy = 'w'");
+        assert!(
+            range
+                .check(&measured(&[("a.p99_ms", 3.0), ("b.p99_ms", 7.0)]), 1.0)
+                .held
+        );
+        assert!(
+            !range
+                .check(&measured(&[("a.p99_ms", 3.0), ("b.p99_ms", 7.1)]), 1.0)
+                .held
+        );
+    }
+
+    #[test]
+    fn what_was_not_measured_misses() {
+        let range = expectation("statistic = 'b.x'\nmax = 2\nof = 'a.x'\nwhy = 'w'");
+        let verdict = range.check(&measured(&[("b.x", 1.0)]), 1.0);
+        assert!(!verdict.held);
+        assert!(verdict.text.contains("no measurement of a.x"), "{}", verdict.text);
+    }
+
+    #[test]
+    fn tolerance_stretches_latencies_only() {
+        let latency = expectation("statistic = 'a.p99_ms'\nmax = 10\nwhy = 'w'");
+        let count = expectation("statistic = 'a.errors'\nmax = 10\nwhy = 'w'");
+        let run = measured(&[("a.p99_ms", 25.0), ("a.errors", 25.0)]);
+        assert!(latency.check(&run, 3.0).held);
+        assert!(!count.check(&run, 3.0).held);
+    }
+}

@@ -1,0 +1,179 @@
+//! The gateway under test: its configuration written out, its process started.
+//!
+//! The runner knows the gateway by its configuration keys, its command line and HTTP, and links none of its crates:
+//! what is measured is the program a user runs.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::{fs, io};
+
+use thiserror::Error;
+use toml::{Table, Value};
+
+use crate::process::{Process, ProcessError, free_port};
+
+/// Why the gateway does not run.
+#[derive(Debug, Error)]
+pub(crate) enum GatewayError {
+    /// Its configuration cannot be written.
+    #[error("cannot write the gateway's configuration: {0}")]
+    Write(#[from] io::Error),
+    /// It does not start.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+/// A bucket to be configured.
+pub(crate) struct Bucket<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// Its upstream.
+    pub(crate) endpoint: SocketAddr,
+    /// Settings laid over the defaults.
+    pub(crate) settings: &'a Table,
+}
+
+/// Where a gateway listens and logs.
+pub(crate) struct Place<'a> {
+    /// Data listener.
+    pub(crate) port: u16,
+    /// Admin listener.
+    pub(crate) admin_port: u16,
+    /// Access log.
+    pub(crate) log: &'a Path,
+}
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    process: Process,
+    /// Data listener.
+    pub(crate) address: SocketAddr,
+    /// Admin listener.
+    pub(crate) admin: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts `binary` with `buckets` and `settings` on free ports; its files go to `directory`.
+    pub(crate) fn start(
+        binary: &Path,
+        directory: &Path,
+        buckets: &[Bucket<'_>],
+        settings: &Table,
+    ) -> Result<Self, GatewayError> {
+        let log = directory.join("access.log");
+        let place = Place {
+            port: free_port()?,
+            admin_port: free_port()?,
+            log: &log,
+        };
+        let config = directory.join("tidegate.toml");
+        fs::write(&config, configuration(&place, buckets, settings).to_string())?;
+        let mut command = Command::new(binary);
+        command.arg("--config").arg(&config).current_dir(directory);
+        let mut process = Process::start(command, directory)?;
+        let address = SocketAddr::from(([127, 0, 0, 1], place.port));
+        let admin = SocketAddr::from(([127, 0, 0, 1], place.admin_port));
+        process.wait_for(address)?;
+        process.wait_for(admin)?;
+        Ok(Self {
+            process,
+            address,
+            admin,
+        })
+    }
+
+    /// Its process ID.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+}
+
+/// The configuration: listeners, log, an open s3 bucket without credentials per upstream, and `settings` over it all.
+pub(crate) fn configuration(place: &Place<'_>, buckets: &[Bucket<'_>], settings: &Table) -> Table {
+    let mut all = table([
+        ("server", listener(place.port)),
+        ("admin", listener(place.admin_port)),
+        (
+            "log",
+            table([
+                ("format", "json".into()),
+                ("output", place.log.to_string_lossy().into_owned().into()),
+            ])
+            .into(),
+        ),
+    ]);
+    let mut by_name = Table::new();
+    for bucket in buckets {
+        let endpoints = Value::Array(vec![format!("http://{}", bucket.endpoint).into()]);
+        let mut section = table([
+            ("kind", "s3".into()),
+            ("auth", Value::Array(vec!["anonymous".into()])),
+            ("s3", table([("endpoints", endpoints)]).into()),
+        ]);
+        lay_over(&mut section, bucket.settings);
+        by_name.insert(bucket.name.to_owned(), section.into());
+    }
+    all.insert("buckets".to_owned(), by_name.into());
+    lay_over(&mut all, settings);
+    all
+}
+
+fn listener(port: u16) -> Value {
+    table([("address", "127.0.0.1".into()), ("port", i64::from(port).into())]).into()
+}
+
+/// A TOML table from pairs.
+pub(crate) fn table<const N: usize>(pairs: [(&str, Value); N]) -> Table {
+    pairs
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+}
+
+fn lay_over(base: &mut Table, over: &Table) {
+    for (key, value) in over {
+        match (base.get_mut(key), value) {
+            (Some(Value::Table(base)), Value::Table(over)) => lay_over(base, over),
+            _ => {
+                base.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_lie_over_the_runners_own_key_by_key() {
+        let settings: Table = toml::from_str("[server]\nworkers = 1\n[buckets.a.s3]\ntimeout = 1").unwrap();
+        let of_bucket: Table = toml::from_str("max_request_size = 'unlimited'\n[s3]\nregion = 'x'").unwrap();
+        let endpoint = SocketAddr::from(([127, 0, 0, 1], 9));
+        let buckets = [Bucket {
+            name: "a",
+            endpoint,
+            settings: &of_bucket,
+        }];
+        let place = Place {
+            port: 1,
+            admin_port: 2,
+            log: Path::new("access.log"),
+        };
+        let all = configuration(&place, &buckets, &settings);
+        assert_eq!(all["server"]["port"].as_integer(), Some(1));
+        assert_eq!(all["server"]["workers"].as_integer(), Some(1));
+        let bucket = &all["buckets"]["a"];
+        assert_eq!(bucket["max_request_size"].as_str(), Some("unlimited"));
+        assert_eq!(bucket["s3"]["endpoints"][0].as_str(), Some("http://127.0.0.1:9"));
+        assert_eq!(bucket["s3"]["region"].as_str(), Some("x"));
+        assert_eq!(bucket["s3"]["timeout"].as_integer(), Some(1));
+        assert_eq!(bucket["auth"][0].as_str(), Some("anonymous"));
+    }
+}

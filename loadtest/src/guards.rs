@@ -1,0 +1,112 @@
+//! The guards of a side-by-side run, once: every proxy gets the same limits, as far as it can express them.
+//!
+//! The rate limits are never met, but they are counted against, which is what costs; the caps, the breaker, the retry
+//! and the access log are the ones a careful operator would set.
+
+use toml::{Table, Value};
+
+use crate::gateway::table;
+
+/// Globally, per client and per bucket.
+pub(crate) const REQUESTS_PER_SECOND: i64 = 1_000_000;
+/// Requests at an ordinary upstream at once.
+pub(crate) const CONCURRENT: i64 = 1_024;
+/// Requests that may wait for an ordinary upstream.
+pub(crate) const QUEUED: i64 = 512;
+/// Requests at the capacity-limited upstream at once.
+pub(crate) const CAPPED_CONCURRENT: i64 = 10;
+/// Requests that may wait for it.
+pub(crate) const CAPPED_QUEUED: i64 = 50;
+/// How long they may wait.
+pub(crate) const QUEUE_MS: i64 = 500;
+/// Failures in a row that open the breaker.
+pub(crate) const FAILURES: i64 = 5;
+/// How long it stays open.
+pub(crate) const OPEN_SECONDS: i64 = 1;
+/// Tries in all.
+pub(crate) const ATTEMPTS: i64 = 2;
+/// Patience with a connect.
+pub(crate) const CONNECT_SECONDS: i64 = 1;
+/// Patience with an answer.
+pub(crate) const FIRST_BYTE_SECONDS: i64 = 5;
+/// Largest body, in MiB.
+pub(crate) const BODY_MIB: i64 = 64;
+/// Largest header section, in KiB.
+pub(crate) const HEADER_KIB: i64 = 16;
+/// Longest request target, in bytes.
+pub(crate) const URI_BYTES: i64 = 8_192;
+
+fn limit() -> Value {
+    table([
+        ("requests_per_second", REQUESTS_PER_SECOND.into()),
+        ("burst", REQUESTS_PER_SECOND.into()),
+    ])
+    .into()
+}
+
+/// The guards of tidegate as a whole.
+pub(crate) fn gateway() -> Table {
+    let limits = table([
+        ("max_request_size", format!("{BODY_MIB}MiB").into()),
+        ("max_header_size", (HEADER_KIB << 10).into()),
+        ("max_uri_length", URI_BYTES.into()),
+    ]);
+    table([
+        (
+            "server",
+            table([
+                ("max_concurrent_requests", 8_192.into()),
+                ("limits", limits.into()),
+            ])
+            .into(),
+        ),
+        (
+            "rate_limit",
+            table([("global", limit()), ("per_ip", limit())]).into(),
+        ),
+    ])
+}
+
+/// The guards of one bucket of tidegate.
+pub(crate) fn bucket(is_capped: bool) -> Table {
+    let (concurrent, queued) = if is_capped {
+        (CAPPED_CONCURRENT, CAPPED_QUEUED)
+    } else {
+        (CONCURRENT, QUEUED)
+    };
+    let upstream = table([
+        ("connect_timeout", CONNECT_SECONDS.into()),
+        ("timeout", FIRST_BYTE_SECONDS.into()),
+        (
+            "connection_pool",
+            table([("size", 1_024.into()), ("max_idle", 512.into())]).into(),
+        ),
+        (
+            "concurrency",
+            table([
+                ("max_concurrent", concurrent.into()),
+                ("max_queued", queued.into()),
+                ("queue_timeout_ms", QUEUE_MS.into()),
+            ])
+            .into(),
+        ),
+        (
+            "circuit_breaker",
+            table([
+                ("failure_threshold", FAILURES.into()),
+                ("timeout_seconds", OPEN_SECONDS.into()),
+            ])
+            .into(),
+        ),
+        (
+            "retry",
+            table([
+                ("max_attempts", ATTEMPTS.into()),
+                ("initial_backoff_ms", 10.into()),
+                ("max_backoff_ms", 100.into()),
+            ])
+            .into(),
+        ),
+    ]);
+    table([("rate_limit", limit()), ("s3", upstream.into())])
+}

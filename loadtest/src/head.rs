@@ -1,0 +1,162 @@
+//! Heads of HTTP/1.1 messages, as little of them as a load test has to know.
+//!
+//! Only what decides status, body length and reuse is read. Deliberately absent: header maps, paths and HEAD requests;
+//! scenarios choose an upstream by bucket, and what a header must look like is for the gateway's own tests.
+
+use std::str;
+
+use thiserror::Error;
+
+use crate::framing::{Chunk, Framing};
+
+/// More headers than this are malformed for our purposes.
+const HEADERS_MAX: usize = 96;
+
+/// Bytes that are not a head we can act on.
+#[derive(Debug, Error)]
+#[error("malformed message head")]
+pub(crate) struct BadHead;
+
+/// The head of an answer.
+#[derive(Debug)]
+pub(crate) struct ResponseHead {
+    pub(crate) status: u16,
+    pub(crate) body: Framing,
+    pub(crate) keep_alive: bool,
+    /// Bytes of the head itself.
+    pub(crate) length_bytes: usize,
+}
+
+/// The head of a request.
+#[derive(Debug)]
+pub(crate) struct RequestHead {
+    pub(crate) is_get: bool,
+    pub(crate) body: Framing,
+    pub(crate) keep_alive: bool,
+    pub(crate) expects_continue: bool,
+    /// Bytes of the head itself.
+    pub(crate) length_bytes: usize,
+}
+
+#[derive(Default)]
+struct Fields {
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    expects_continue: bool,
+}
+
+impl Fields {
+    fn read(headers: &[httparse::Header<'_>]) -> Result<Self, BadHead> {
+        let mut fields = Self::default();
+        for header in headers {
+            let value = str::from_utf8(header.value).unwrap_or_default().trim();
+            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+            if is("content-length") {
+                fields.length = Some(value.parse().map_err(|_| BadHead)?);
+            } else if is("transfer-encoding") {
+                fields.chunked = value.eq_ignore_ascii_case("chunked");
+            } else if is("connection") {
+                fields.close = value.eq_ignore_ascii_case("close");
+            } else if is("expect") {
+                fields.expects_continue = true;
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// The head at the front of `bytes`, or `None` if it is not complete yet.
+pub(crate) fn response(bytes: &[u8]) -> Result<Option<ResponseHead>, BadHead> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut parsed = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(length_bytes) = parsed.parse(bytes).map_err(|_| BadHead)? else {
+        return Ok(None);
+    };
+    let status = parsed.code.ok_or(BadHead)?;
+    let fields = Fields::read(parsed.headers)?;
+    let body = match (fields.chunked, fields.length) {
+        _ if status < 200 || status == 204 || status == 304 => Framing::EMPTY,
+        (true, _) => Framing::Chunked(Chunk::START),
+        (false, Some(length)) => Framing::Length(length),
+        (false, None) => Framing::UntilClose,
+    };
+    let keep_alive = parsed.version == Some(1) && !fields.close && body != Framing::UntilClose;
+    Ok(Some(ResponseHead {
+        status,
+        body,
+        keep_alive,
+        length_bytes,
+    }))
+}
+
+/// The request head at the front of `bytes`, or `None` if it is not complete yet.
+pub(crate) fn request(bytes: &[u8]) -> Result<Option<RequestHead>, BadHead> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let httparse::Status::Complete(length_bytes) = parsed.parse(bytes).map_err(|_| BadHead)? else {
+        return Ok(None);
+    };
+    let fields = Fields::read(parsed.headers)?;
+    let body = match (fields.chunked, fields.length) {
+        (true, _) => Framing::Chunked(Chunk::START),
+        (false, length) => Framing::Length(length.unwrap_or(0)),
+    };
+    Ok(Some(RequestHead {
+        is_get: parsed.method == Some("GET"),
+        body,
+        keep_alive: parsed.version == Some(1) && !fields.close,
+        expects_continue: fields.expects_continue,
+        length_bytes,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_ends_as_the_head_says() {
+        let cases: [(&str, Framing, bool); 4] = [
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n",
+                Framing::Length(7),
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Framing::Chunked(Chunk::START),
+                true,
+            ),
+            ("HTTP/1.1 503 No\r\n\r\n", Framing::UntilClose, false),
+            (
+                "HTTP/1.1 204 No\r\nConnection: close\r\n\r\n",
+                Framing::EMPTY,
+                false,
+            ),
+        ];
+        for (text, body, keep_alive) in cases {
+            let head = response(text.as_bytes()).unwrap().unwrap();
+            assert_eq!(
+                (head.body, head.keep_alive, head.length_bytes),
+                (body, keep_alive, text.len()),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_incomplete_head_waits_and_a_bad_one_fails() {
+        assert!(response(b"HTTP/1.1 200 OK\r\nContent-").unwrap().is_none());
+        assert!(response(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n").is_err());
+        assert!(request(b"\x00\x01\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_request_tells_its_method_and_what_it_expects() {
+        let text = b"PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+        let head = request(text).unwrap().unwrap();
+        assert_eq!(head.body, Framing::Length(9));
+        assert!(head.expects_continue && head.keep_alive && !head.is_get);
+    }
+}

@@ -1,0 +1,196 @@
+//! Offering load: an open loop that follows a schedule, and a closed loop of workers that follow each other.
+//!
+//! Both are bounded by their number of connections, one request each. In the open loop a request that finds all
+//! connections busy waits, its latency running, and is given up as `unsent` when the client's patience ends: the
+//! generator can neither hide a stall nor pile up work without limit.
+//! Everything runs on one thread (`spawn_local`), so recording needs no lock.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, yield_now};
+
+use crate::client::{Answer, Connection, Fault, Request};
+use crate::clock;
+use crate::pacer::Pacer;
+use crate::recorder::{Finished, Outcome, Recorder};
+use crate::schedule::Schedule;
+
+/// How requests are offered.
+#[derive(Debug, Clone)]
+pub(crate) enum Offered {
+    /// At fixed times, whatever the answers.
+    Open(Schedule),
+    /// As fast as the connections allow, so many in all.
+    Requests(u64),
+    /// As fast as the connections allow, for so many seconds.
+    Seconds(f64),
+}
+
+impl Offered {
+    /// The length of the load, where it is fixed.
+    fn planned(&self) -> Option<Duration> {
+        match self {
+            Self::Open(schedule) => Some(schedule.length()),
+            Self::Seconds(seconds) => Some(Duration::from_secs_f64(*seconds)),
+            Self::Requests(_) => None,
+        }
+    }
+}
+
+/// What is sent, where to, and within which bounds.
+pub(crate) struct Load {
+    /// The server.
+    pub(crate) address: SocketAddr,
+    /// The request.
+    pub(crate) request: Request,
+    /// How it is offered.
+    pub(crate) offered: Offered,
+    /// Connections at most, and so requests under way.
+    pub(crate) connections: usize,
+    /// The client's patience, from the intended send time.
+    pub(crate) timeout: Duration,
+    /// What the answer's digest or text has to be.
+    pub(crate) expected: Option<String>,
+}
+
+/// The load under way, with what its tasks share.
+struct Running {
+    load: Load,
+    idle: RefCell<Vec<Connection>>,
+    recorder: Rc<RefCell<Recorder>>,
+}
+
+/// Offers the load to its end and waits for the last answer.
+pub(crate) async fn offer(load: Load, recorder: Rc<RefCell<Recorder>>) -> io::Result<()> {
+    recorder.borrow_mut().begin(clock::now(), load.offered.planned());
+    let running = Rc::new(Running {
+        load,
+        idle: RefCell::default(),
+        recorder,
+    });
+    match running.load.offered.clone() {
+        Offered::Open(schedule) => running.open_loop(&schedule).await,
+        Offered::Requests(limit) => running.closed_loop(limit, None).await,
+        Offered::Seconds(seconds) => {
+            let end = clock::now() + Duration::from_secs_f64(seconds);
+            running.closed_loop(u64::MAX, Some(end)).await
+        }
+    }
+}
+
+impl Running {
+    async fn open_loop(self: Rc<Self>, schedule: &Schedule) -> io::Result<()> {
+        let mut pacer = Pacer::new()?;
+        let places = Arc::new(Semaphore::new(self.load.connections));
+        let begin = clock::now();
+        for offset in schedule.offsets() {
+            let intended = begin + offset;
+            pacer.sleep_until(intended).await?;
+            let deadline = intended + self.load.timeout;
+            let place = Arc::clone(&places).acquire_owned();
+            match tokio::time::timeout_at(deadline.into(), place).await {
+                Ok(Ok(place)) if clock::now() < deadline => {
+                    let running = Rc::clone(&self);
+                    tokio::task::spawn_local(async move {
+                        running.request(intended).await;
+                        drop(place);
+                    });
+                }
+                _ => self.record(intended, clock::now(), Err(Fault::Unsent), 0),
+            }
+            // behind schedule nothing above waits, and the requests themselves would starve
+            yield_now().await;
+        }
+        let every_place = u32::try_from(self.load.connections).unwrap_or(u32::MAX);
+        drop(places.acquire_many(every_place).await);
+        Ok(())
+    }
+
+    async fn closed_loop(self: Rc<Self>, limit: u64, end: Option<Instant>) -> io::Result<()> {
+        let left = Rc::new(RefCell::new(limit));
+        let mut workers = JoinSet::new();
+        for _ in 0..self.load.connections {
+            let (running, left) = (Rc::clone(&self), Rc::clone(&left));
+            workers.spawn_local(async move {
+                while take_one(&left) && end.is_none_or(|end| clock::now() < end) {
+                    running.request(clock::now()).await;
+                }
+            });
+        }
+        while workers.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    async fn request(&self, intended: Instant) {
+        let sent = clock::now();
+        let deadline = intended + self.load.timeout;
+        let result = match self.connection(deadline).await {
+            Ok(connection) => self.exchange(connection, deadline).await,
+            Err(fault) => Err(fault),
+        };
+        match result {
+            Ok(answer) => {
+                let corrupt = self
+                    .load
+                    .expected
+                    .as_ref()
+                    .is_some_and(|expected| *expected != answer.kept);
+                let is_ok = (200..300).contains(&answer.status);
+                let outcome = if corrupt && is_ok {
+                    Err(Fault::Corrupt)
+                } else {
+                    Ok(answer.status)
+                };
+                self.record(intended, sent, outcome, answer.body_bytes);
+            }
+            Err(fault) => self.record(intended, sent, Err(fault), 0),
+        }
+    }
+
+    async fn exchange(&self, mut connection: Connection, deadline: Instant) -> Result<Answer, Fault> {
+        let answer = connection.exchange(&self.load.request, deadline).await?;
+        if connection.is_usable() {
+            self.idle.borrow_mut().push(connection);
+        }
+        Ok(answer)
+    }
+
+    async fn connection(&self, deadline: Instant) -> Result<Connection, Fault> {
+        loop {
+            let idle = self.idle.borrow_mut().pop();
+            match idle {
+                Some(connection) if connection.is_usable() => return Ok(connection),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let open = Connection::open(self.load.address);
+        tokio::time::timeout_at(deadline.into(), open)
+            .await
+            .unwrap_or(Err(Fault::TimedOut))
+    }
+
+    fn record(&self, intended: Instant, sent: Instant, outcome: Outcome, body_bytes: u64) {
+        let finished = Finished {
+            intended,
+            sent,
+            ended: clock::now(),
+            outcome,
+            body_bytes,
+        };
+        self.recorder.borrow_mut().record(finished);
+    }
+}
+
+fn take_one(left: &RefCell<u64>) -> bool {
+    let mut left = left.borrow_mut();
+    let some = *left > 0;
+    *left = left.saturating_sub(1);
+    some
+}

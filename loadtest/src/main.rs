@@ -1,0 +1,7 @@
+//! The `loadtest` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidegate_loadtest::main()
+}

@@ -1,0 +1,205 @@
+//! Child processes, free ports, and the directory of a run.
+//!
+//! A child is ended by its own process ID and never outlives the value that holds it.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rand::Rng as _;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use thiserror::Error;
+
+use crate::clock;
+
+const START_WITHIN: Duration = Duration::from_secs(15);
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+const POLL: Duration = Duration::from_millis(20);
+/// Below the range Linux takes outgoing ports from, so that no connection of ours can sit on it.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// Why a server could not be started.
+#[derive(Debug, Error)]
+pub(crate) enum ProcessError {
+    /// The program is missing or may not run.
+    #[error("cannot start {program}: {cause}")]
+    Spawn {
+        /// What was to run.
+        program: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// It ended before it listened.
+    #[error("{program} ended before it listened:\n{output}")]
+    Ended {
+        /// What ran.
+        program: String,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// It did not listen in time.
+    #[error("{program} does not listen on {address}:\n{output}")]
+    Silent {
+        /// What runs.
+        program: String,
+        /// Where it should listen.
+        address: SocketAddr,
+        /// The end of what it printed.
+        output: String,
+    },
+}
+
+/// A running server.
+pub(crate) struct Process {
+    child: Child,
+    program: String,
+    output: PathBuf,
+}
+
+impl Process {
+    /// Starts `command`, its output in a file of `directory`.
+    pub(crate) fn start(mut command: Command, directory: &Path) -> Result<Self, ProcessError> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let name = Path::new(&program)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let output = directory.join(format!("{name}.out"));
+        let mut spawn = || {
+            let file = File::create(&output)?;
+            command
+                .stdin(Stdio::null())
+                .stdout(file.try_clone()?)
+                .stderr(file)
+                .spawn()
+        };
+        let child = spawn().map_err(|cause| ProcessError::Spawn {
+            program: program.clone(),
+            cause,
+        })?;
+        Ok(Self {
+            child,
+            program,
+            output,
+        })
+    }
+
+    /// Its process ID.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits until something accepts connections on `address`.
+    pub(crate) fn wait_for(&mut self, address: SocketAddr) -> Result<(), ProcessError> {
+        let deadline = clock::now() + START_WITHIN;
+        loop {
+            if TcpStream::connect_timeout(&address, POLL).is_ok() {
+                return Ok(());
+            }
+            let program = self.program.clone();
+            if !self.is_running() {
+                return Err(ProcessError::Ended {
+                    program,
+                    output: self.last_output(),
+                });
+            }
+            if clock::now() > deadline {
+                return Err(ProcessError::Silent {
+                    program,
+                    address,
+                    output: self.last_output(),
+                });
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn last_output(&self) -> String {
+        let text = fs::read_to_string(&self.output).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let deadline = clock::now() + STOP_WITHIN;
+        if let Ok(Some(pid)) = i32::try_from(self.child.id()).map(Pid::from_raw) {
+            // it may have ended by itself, which is as good
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        while self.is_running() && clock::now() < deadline {
+            std::thread::sleep(POLL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A loopback port nobody listens on.
+pub(crate) fn free_port() -> io::Result<u16> {
+    let mut random = rand::rng();
+    (0..200)
+        .map(|_| random.random_range(PORTS))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .ok_or_else(|| io::ErrorKind::AddrInUse.into())
+}
+
+/// Lifts the soft limit of open files to the hard one: a load of thousands of connections is no runaway.
+pub(crate) fn lift_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // without it the run is merely smaller, and connections that fail are counted
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    );
+}
+
+/// A directory for configuration, logs and output; removed at the end unless something went wrong.
+pub(crate) struct RunDirectory {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl RunDirectory {
+    /// Made new.
+    pub(crate) fn create(name: &str) -> io::Result<Self> {
+        let unique: u32 = rand::rng().random();
+        let path = std::env::temp_dir().join(format!("loadtest-{name}-{unique:08x}"));
+        fs::create_dir_all(&path)?;
+        Ok(Self { path, keep: true })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The run went well: nobody will want to look into it.
+    pub(crate) fn discard(mut self) {
+        self.keep = false;
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        if self.keep {
+            eprintln!("logs and configuration kept in {}", self.path.display());
+        } else {
+            // left-overs in a temporary directory are no reason to fail a good run
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What became of every request of one load, in constant memory.
+//!
+//! Latencies run from the intended send time. Answers are told apart by what they mean for a gateway: `ok` (2xx),
+//! `refused` (429 and 503: told to go away, on purpose), and everything else, an error; `lost` is all but `ok`.
+//! Marks are moments of interest (an upstream killed, one restored) from which the first success and the last error
+//! are measured. Deliberately absent: a list of requests, which would grow with the run.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::client::Fault;
+use crate::clock::millis;
+use crate::statistics::Statistics;
+
+/// An answer later than this is of no use to an interactive client and is no goodput.
+const GOODPUT_WITHIN: Duration = Duration::from_secs(1);
+
+/// An hour; what takes longer counts as an hour.
+const MICROS_MAX: u64 = 3_600_000_000;
+
+/// How a request ended: a status, or no whole answer.
+pub(crate) type Outcome = Result<u16, Fault>;
+
+/// One request, from plan to end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finished {
+    /// When it was meant to leave.
+    pub(crate) intended: Instant,
+    /// When it left.
+    pub(crate) sent: Instant,
+    /// When its last byte, or its failure, came.
+    pub(crate) ended: Instant,
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// Bytes of the answer's body.
+    pub(crate) body_bytes: u64,
+}
+
+struct Mark {
+    name: String,
+    at: Instant,
+    first_ok: Option<Duration>,
+    last_lost: Duration,
+    lost_since: u64,
+}
+
+impl Mark {
+    fn record(&mut self, ended: Instant, is_ok: bool) {
+        let Some(since) = ended.checked_duration_since(self.at) else {
+            return;
+        };
+        if is_ok {
+            self.first_ok = Some(self.first_ok.map_or(since, |first| first.min(since)));
+        } else {
+            self.last_lost = self.last_lost.max(since);
+            self.lost_since += 1;
+        }
+    }
+}
+
+/// The tallies of one load.
+pub(crate) struct Recorder {
+    done: u64,
+    ok: u64,
+    ok_in_time: u64,
+    refused: u64,
+    body_bytes: u64,
+    statuses: BTreeMap<u16, u64>,
+    faults: BTreeMap<Fault, u64>,
+    ok_micros: Histogram<u64>,
+    refused_micros: Histogram<u64>,
+    error_micros: Histogram<u64>,
+    lag_micros: Histogram<u64>,
+    marks: Vec<Mark>,
+    begin: Option<Instant>,
+    planned: Option<Duration>,
+    last_end: Option<Instant>,
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(MICROS_MAX, 3)
+        .unwrap_or_else(|_| unreachable!("the bounds are constants and valid"))
+}
+
+fn record(histogram: &mut Histogram<u64>, duration: Duration) {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    histogram.saturating_record(micros);
+}
+
+impl Recorder {
+    /// Nothing recorded yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            done: 0,
+            ok: 0,
+            ok_in_time: 0,
+            refused: 0,
+            body_bytes: 0,
+            statuses: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            ok_micros: histogram(),
+            refused_micros: histogram(),
+            error_micros: histogram(),
+            lag_micros: histogram(),
+            marks: Vec::new(),
+            begin: None,
+            planned: None,
+            last_end: None,
+        }
+    }
+
+    /// The load begins; what it gets done within `planned` is its rate, what comes later only its tail.
+    pub(crate) fn begin(&mut self, at: Instant, planned: Option<Duration>) {
+        self.begin = Some(at);
+        self.planned = planned;
+    }
+
+    /// Counts one request.
+    pub(crate) fn record(&mut self, finished: Finished) {
+        let latency = finished.ended.saturating_duration_since(finished.intended);
+        let is_ok = matches!(finished.outcome, Ok(200..=299));
+        self.done += 1;
+        self.body_bytes += finished.body_bytes;
+        self.last_end = self.last_end.max(Some(finished.ended));
+        record(
+            &mut self.lag_micros,
+            finished.sent.saturating_duration_since(finished.intended),
+        );
+        match finished.outcome {
+            Ok(status) => *self.statuses.entry(status).or_default() += 1,
+            Err(fault) => *self.faults.entry(fault).or_default() += 1,
+        }
+        match finished.outcome {
+            Ok(200..=299) => {
+                self.ok += 1;
+                self.ok_in_time += u64::from(latency <= GOODPUT_WITHIN && self.is_in_plan(finished.ended));
+                record(&mut self.ok_micros, latency);
+            }
+            Ok(429 | 503) => {
+                self.refused += 1;
+                record(&mut self.refused_micros, latency);
+            }
+            _ => record(&mut self.error_micros, latency),
+        }
+        for mark in &mut self.marks {
+            mark.record(finished.ended, is_ok);
+        }
+    }
+
+    fn is_in_plan(&self, at: Instant) -> bool {
+        self.begin
+            .zip(self.planned)
+            .is_none_or(|(begin, planned)| at <= begin + planned)
+    }
+
+    /// From now on, tell what happened after `at` as `…_after_NAME`.
+    pub(crate) fn mark(&mut self, name: &str, at: Instant) {
+        let (first_ok, last_lost, lost_since) = (None, Duration::ZERO, 0);
+        self.marks.push(Mark {
+            name: name.to_owned(),
+            at,
+            first_ok,
+            last_lost,
+            lost_since,
+        });
+    }
+
+    /// Requests that ended so far.
+    pub(crate) fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Requests without a 2xx.
+    pub(crate) fn lost(&self) -> u64 {
+        self.done - self.ok
+    }
+
+    /// A glance for the progress line.
+    pub(crate) fn glance(&self) -> String {
+        let errors = self.lost() - self.refused;
+        let p99 = self.ok_micros.value_at_quantile(0.99) as f64 / 1e3;
+        format!(
+            "{} done, {} refused, {errors} errors, p99 {p99:.1} ms",
+            self.done, self.refused
+        )
+    }
+
+    /// Writes everything as `PREFIX.…`. Rates are per second of the plan or, without one, of the time it took.
+    pub(crate) fn summarize(&self, prefix: &str, into: &mut Statistics) {
+        let took = self
+            .begin
+            .zip(self.last_end)
+            .map(|(begin, end)| end.saturating_duration_since(begin));
+        let seconds = self.planned.or(took).map(|duration| duration.as_secs_f64());
+        let mut count = |name: &str, value: u64| into.set(format!("{prefix}.{name}"), value as f64);
+        count("requests", self.done);
+        count("ok", self.ok);
+        count("refused", self.refused);
+        count("errors", self.lost() - self.refused);
+        count("lost", self.lost());
+        count("body_bytes", self.body_bytes);
+        for (status, requests) in &self.statuses {
+            count(&format!("status_{status}"), *requests);
+        }
+        for fault in Fault::ALL {
+            count(
+                &format!("fault_{}", fault.name()),
+                self.faults.get(&fault).copied().unwrap_or(0),
+            );
+        }
+        for mark in &self.marks {
+            let name = &mark.name;
+            into.set(format!("{prefix}.lost_after_{name}"), mark.lost_since as f64);
+            into.set(
+                format!("{prefix}.last_lost_after_{name}_ms"),
+                millis(mark.last_lost),
+            );
+            into.set_some(
+                format!("{prefix}.first_ok_after_{name}_ms"),
+                mark.first_ok.map(millis),
+            );
+        }
+        if let Some(seconds) = seconds.filter(|seconds| *seconds > 0.0) {
+            into.set(
+                format!("{prefix}.goodput_per_s"),
+                self.ok_in_time as f64 / seconds,
+            );
+            into.set(
+                format!("{prefix}.mib_per_s"),
+                self.body_bytes as f64 / seconds / f64::from(1 << 20),
+            );
+        }
+        set_percentiles(&format!("{prefix}."), &self.ok_micros, into);
+        set_percentiles(&format!("{prefix}.refused_"), &self.refused_micros, into);
+        set_percentiles(&format!("{prefix}.error_"), &self.error_micros, into);
+        set_percentiles(&format!("{prefix}.send_lag_"), &self.lag_micros, into);
+    }
+}
+
+fn set_percentiles(prefix: &str, micros: &Histogram<u64>, into: &mut Statistics) {
+    if micros.is_empty() {
+        return;
+    }
+    for (name, quantile) in [
+        ("p50", 0.5),
+        ("p90", 0.9),
+        ("p99", 0.99),
+        ("p999", 0.999),
+        ("max", 1.0),
+    ] {
+        into.set(
+            format!("{prefix}{name}_ms"),
+            micros.value_at_quantile(quantile) as f64 / 1e3,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    fn finished(begin: Instant, intended_ms: u64, ended_ms: u64, outcome: Outcome) -> Finished {
+        let at = |ms| begin + Duration::from_millis(ms);
+        Finished {
+            intended: at(intended_ms),
+            sent: at(intended_ms),
+            ended: at(ended_ms),
+            outcome,
+            body_bytes: 1,
+        }
+    }
+
+    fn statistics(recorder: &Recorder) -> Statistics {
+        let mut statistics = Statistics::default();
+        recorder.summarize("x", &mut statistics);
+        statistics
+    }
+
+    #[test]
+    fn latency_counts_from_the_intended_send_time() {
+        let begin = clock::now();
+        let mut recorder = Recorder::new();
+        let late = finished(begin, 0, 250, Ok(200));
+        recorder.record(Finished {
+            sent: late.ended - Duration::from_millis(1),
+            ..late
+        });
+        let statistics = statistics(&recorder);
+        assert!(statistics.value("x.p50_ms").unwrap() >= 250.0);
+        assert!(statistics.value("x.send_lag_p50_ms").unwrap() >= 249.0);
+    }
+
+    #[test]
+    fn outcomes_are_told_apart() {
+        let begin = clock::now();
+        let mut recorder = Recorder::new();
+        recorder.begin(begin, Some(Duration::from_secs(2)));
+        let outcomes = [Ok(200), Ok(206), Ok(503), Ok(429), Ok(502), Err(Fault::Closed)];
+        for outcome in outcomes {
+            recorder.record(finished(begin, 0, 10, outcome));
+        }
+        recorder.record(finished(begin, 0, 1_500, Ok(200)));
+        recorder.record(finished(begin, 1_990, 2_010, Ok(200)));
+        let statistics = statistics(&recorder);
+        let expected = [
+            ("ok", 4.0),
+            ("refused", 2.0),
+            ("errors", 2.0),
+            ("lost", 4.0),
+            ("status_502", 1.0),
+        ];
+        for (name, value) in expected
+            .into_iter()
+            .chain([("fault_closed", 1.0), ("goodput_per_s", 1.0)])
+        {
+            assert_eq!(statistics.value(&format!("x.{name}")), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_mark_measures_recovery() {
+        let begin = clock::now();
+        let mut recorder = Recorder::new();
+        recorder.record(finished(begin, 0, 5, Ok(200)));
+        recorder.mark("back", begin + Duration::from_millis(100));
+        recorder.record(finished(begin, 80, 110, Ok(503)));
+        recorder.record(finished(begin, 90, 130, Ok(200)));
+        recorder.record(finished(begin, 95, 120, Err(Fault::Connect)));
+        let statistics = statistics(&recorder);
+        assert_eq!(statistics.value("x.first_ok_after_back_ms"), Some(30.0));
+        assert_eq!(statistics.value("x.last_lost_after_back_ms"), Some(20.0));
+        assert_eq!(statistics.value("x.lost_after_back"), Some(2.0));
+    }
+}

@@ -1,0 +1,140 @@
+//! A scenario, run: upstreams and gateway started, steps one after another, statistics gathered, ranges checked.
+
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use crate::expectation::Verdict;
+use crate::gateway::{Bucket, Gateway, GatewayError};
+use crate::process::RunDirectory;
+use crate::sampler::{self, Reading, Sampler, Subject};
+use crate::scenario::{Scenario, ScenarioError};
+use crate::statistics::Statistics;
+use crate::step::Stage;
+use crate::upstream::Upstreams;
+
+/// Why a run could not be made; a range that was missed is a result, not an error.
+#[derive(Debug, Error)]
+pub(crate) enum RunError {
+    /// The scenario.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// The gateway.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// Sockets, timers, files.
+    #[error("the load generator failed: {0}")]
+    Io(#[from] io::Error),
+    /// A scenario that was checked before speaks of an upstream it does not have.
+    #[error("no upstream called {0}")]
+    Upstream(String),
+    /// Somebody asked for the end; returning it, instead of dying on the spot, ends the servers that were started.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// The output of `work`, unless SIGINT or SIGTERM comes first.
+pub(crate) async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Result<T, RunError> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        output = work => Ok(output),
+        _ = interrupt.recv() => Err(RunError::Interrupted),
+        _ = terminate.recv() => Err(RunError::Interrupted),
+    }
+}
+
+/// What a run found.
+#[derive(Debug, Serialize)]
+pub(crate) struct Findings {
+    pub(crate) scenario: String,
+    pub(crate) held: bool,
+    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) statistics: Statistics,
+    pub(crate) readings: Vec<Reading>,
+}
+
+/// Runs `scenario` against `binary`.
+pub(crate) fn run(
+    name: &str,
+    scenario: &Scenario,
+    binary: &Path,
+    latency_tolerance: f64,
+) -> Result<Findings, RunError> {
+    let directory = RunDirectory::create(name)?;
+    let mut stage = set(scenario, binary, directory.path())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut statistics = Statistics::default();
+    for step in &scenario.steps {
+        LocalSet::new().block_on(&runtime, stage.play(step, &mut statistics))?;
+    }
+    let mut verdicts = vec![survived(&mut stage.gateway)];
+    let readings = stage.sampler.finish();
+    for step in &scenario.steps {
+        sampler::summarize(&readings, &step.name, &mut statistics);
+    }
+    let expectations = scenario.expectations.iter();
+    verdicts.extend(expectations.map(|expectation| expectation.check(&statistics, latency_tolerance)));
+    let held = verdicts.iter().all(|verdict| verdict.held);
+    if held {
+        directory.discard();
+    }
+    Ok(Findings {
+        scenario: name.to_owned(),
+        held,
+        verdicts,
+        statistics,
+        readings,
+    })
+}
+
+fn set(scenario: &Scenario, binary: &Path, directory: &Path) -> Result<Stage, RunError> {
+    let behaviours: Vec<_> = scenario
+        .upstreams
+        .iter()
+        .map(|spec| (spec.bucket.clone(), spec.behaviour.clone()))
+        .collect();
+    let upstreams = Upstreams::start(&behaviours)?;
+    let mut buckets = Vec::new();
+    for spec in &scenario.upstreams {
+        let upstream = upstreams
+            .named(&spec.bucket)
+            .ok_or_else(|| RunError::Upstream(spec.bucket.clone()))?;
+        buckets.push(Bucket {
+            name: &spec.bucket,
+            endpoint: upstream.address,
+            settings: &spec.settings,
+        });
+    }
+    let gateway = Gateway::start(binary, directory, &buckets, &scenario.gateway)?;
+    let metrics = scenario.metrics.clone();
+    let sampler = Sampler::start(Subject {
+        process: gateway.id(),
+        admin: gateway.admin,
+        metrics,
+    })?;
+    Ok(Stage {
+        gateway,
+        sampler,
+        upstreams,
+    })
+}
+
+fn survived(gateway: &mut Gateway) -> Verdict {
+    let held = gateway.is_running();
+    let text = if held {
+        "the gateway's process survived"
+    } else {
+        "the gateway's process ended during the run"
+    };
+    Verdict {
+        held,
+        text: text.to_owned(),
+    }
+}

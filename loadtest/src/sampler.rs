@@ -1,0 +1,222 @@
+//! Readings of the gateway while load runs: memory, descriptors, and its own metrics.
+//!
+//! On a thread of its own with blocking calls, so that reading `/proc` never delays the sending of a request.
+//! Each step of a scenario begins and ends with a reading, so "before" and "after" are exact.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io, str};
+
+use serde::Serialize;
+
+use crate::statistics::{Statistics, growth_percent};
+use crate::{clock, usage};
+
+const INTERVAL: Duration = Duration::from_millis(250);
+/// Three hours of readings; a longer run keeps the first ones and those at the ends of its steps.
+const READINGS_MAX: usize = 40_000;
+const SCRAPE_WITHIN: Duration = Duration::from_secs(2);
+
+/// One reading.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Reading {
+    /// Seconds since the sampler began.
+    pub(crate) seconds: f64,
+    /// The step under way.
+    pub(crate) step: String,
+    /// Resident memory.
+    pub(crate) rss_mib: f64,
+    /// Open descriptors.
+    pub(crate) descriptors: f64,
+    /// The metrics asked for, summed over their labels; absent if they were not there.
+    pub(crate) metrics: BTreeMap<String, f64>,
+}
+
+enum Order {
+    /// Take a reading at once and tell when it is there; readings belong to this step from now on.
+    Mark(String, Sender<()>),
+    /// Hand over everything and end.
+    Finish(Sender<Vec<Reading>>),
+}
+
+/// What to read.
+pub(crate) struct Subject {
+    /// The gateway.
+    pub(crate) process: u32,
+    /// Its admin listener.
+    pub(crate) admin: SocketAddr,
+    /// Names of metrics.
+    pub(crate) metrics: Vec<String>,
+}
+
+/// The sampler from outside.
+pub(crate) struct Sampler {
+    orders: Sender<Order>,
+    thread: JoinHandle<()>,
+}
+
+impl Sampler {
+    /// Begins to read.
+    pub(crate) fn start(subject: Subject) -> io::Result<Self> {
+        let (orders, inbox) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("sampler".to_owned())
+            .spawn(move || run(&subject, &inbox))?;
+        Ok(Self { orders, thread })
+    }
+
+    /// Takes a reading now, the first of `step` (or another one).
+    pub(crate) fn mark(&self, step: &str) {
+        let (done, is_done) = mpsc::channel();
+        if self.orders.send(Order::Mark(step.to_owned(), done)).is_ok() {
+            // an error means that the thread is gone, and `finish` will have nothing to hand over
+            let _ = is_done.recv();
+        }
+    }
+
+    /// All readings, in order.
+    pub(crate) fn finish(self) -> Vec<Reading> {
+        let (done, is_done) = mpsc::channel();
+        let asked = self.orders.send(Order::Finish(done));
+        let readings = asked.ok().and_then(|()| is_done.recv().ok()).unwrap_or_default();
+        let _ = self.thread.join();
+        readings
+    }
+}
+
+fn run(subject: &Subject, inbox: &Receiver<Order>) {
+    let begin = clock::now();
+    let mut readings = Vec::new();
+    let mut step = String::new();
+    loop {
+        match inbox.recv_timeout(INTERVAL) {
+            Ok(Order::Mark(next, done)) => {
+                step = next;
+                readings.push(read(subject, &step, begin.elapsed()));
+                // whoever asked may have given up
+                let _ = done.send(());
+            }
+            Ok(Order::Finish(done)) => {
+                let _ = done.send(readings);
+                return;
+            }
+            Err(RecvTimeoutError::Timeout) if !step.is_empty() && readings.len() < READINGS_MAX => {
+                readings.push(read(subject, &step, begin.elapsed()));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn read(subject: &Subject, step: &str, since: Duration) -> Reading {
+    let processes = [subject.process];
+    let text = if subject.metrics.is_empty() {
+        String::new()
+    } else {
+        scrape(subject.admin).unwrap_or_default()
+    };
+    let sums = subject
+        .metrics
+        .iter()
+        .filter_map(|name| Some((name.clone(), sum_of(&text, name)?)));
+    Reading {
+        seconds: since.as_secs_f64(),
+        step: step.to_owned(),
+        rss_mib: usage::rss_mib(&processes),
+        descriptors: usage::descriptors(&processes),
+        metrics: sums.collect(),
+    }
+}
+
+fn scrape(admin: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&admin, SCRAPE_WITHIN)?;
+    stream.set_read_timeout(Some(SCRAPE_WITHIN))?;
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut bytes = Vec::new();
+    stream.take(8 << 20).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The sum of a metric over its labels, from Prometheus text; `None` if it is not there.
+fn sum_of(text: &str, name: &str) -> Option<f64> {
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let value = match rest.as_bytes().first()? {
+            b' ' => rest,
+            b'{' => rest.rsplit_once('}')?.1,
+            _ => return None,
+        };
+        value.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+}
+
+/// Adds the statistics of one step's readings as `STEP.rss_mib_max` and so on.
+pub(crate) fn summarize(readings: &[Reading], step: &str, into: &mut Statistics) {
+    let of_step: Vec<_> = readings.iter().filter(|reading| reading.step == step).collect();
+    let rss: Vec<_> = of_step.iter().map(|reading| reading.rss_mib).collect();
+    let descriptors: Vec<_> = of_step.iter().map(|reading| reading.descriptors).collect();
+    into.set_spread(&format!("{step}.rss_mib"), &rss);
+    into.set_spread(&format!("{step}.descriptors"), &descriptors);
+    into.set_some(format!("{step}.rss_growth_percent"), growth_percent(&rss));
+    let names = of_step.iter().flat_map(|reading| reading.metrics.keys());
+    for name in names.collect::<std::collections::BTreeSet<_>>() {
+        let values: Vec<_> = of_step
+            .iter()
+            .filter_map(|reading| reading.metrics.get(name).copied())
+            .collect();
+        into.set_spread(&format!("{step}.metric.{name}"), &values);
+        // a counter with labels appears with its first event: not there yet means none
+        let first = of_step
+            .first()
+            .map(|reading| reading.metrics.get(name).copied().unwrap_or(0.0));
+        let rise = first.zip(values.last()).map(|(first, last)| last - first);
+        into.set_some(format!("{step}.metric.{name}_rise"), rise);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_summed_over_its_labels_and_not_mixed_with_its_namesakes() {
+        let text = "# TYPE opened_total counter\nopened_total{bucket=\"a b\"} 2\nopened_total{bucket=\"c\"} 3\n\
+                    opened_total_created 99\nup 1\n";
+        assert_eq!(sum_of(text, "opened_total"), Some(5.0));
+        assert_eq!(sum_of(text, "up"), Some(1.0));
+        assert_eq!(sum_of(text, "opened"), None);
+    }
+
+    #[test]
+    fn a_step_has_its_own_readings_and_a_counter_that_appears_rises_from_zero() {
+        let reading = |step: &str, rss_mib, opened: Option<f64>| Reading {
+            seconds: 0.0,
+            step: step.to_owned(),
+            rss_mib,
+            descriptors: 10.0,
+            metrics: opened
+                .map(|value| ("opened_total".to_owned(), value))
+                .into_iter()
+                .collect(),
+        };
+        let readings = [
+            reading("a", 90.0, None),
+            reading("b", 20.0, None),
+            reading("b", 30.0, Some(2.0)),
+        ];
+        let mut statistics = Statistics::default();
+        summarize(&readings, "b", &mut statistics);
+        assert_eq!(statistics.value("b.rss_mib_max"), Some(30.0));
+        assert_eq!(statistics.value("b.metric.opened_total_rise"), Some(2.0));
+        assert_eq!(statistics.value("a.rss_mib_max"), None);
+    }
+}

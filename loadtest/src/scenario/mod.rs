@@ -1,0 +1,312 @@
+//! Scenarios as data: what the gateway is told, what its upstreams do, what load is offered, and what must come out.
+//!
+//! A scenario is one TOML file; a new one needs no code. Everything that can be wrong with a file is found when it is
+//! read, not after a minute of load.
+
+mod soundness;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::expectation::Expectation;
+use crate::load::Offered;
+use crate::schedule::{Phase, Schedule};
+use crate::size::Bytes;
+use crate::storm::StormSpec;
+use crate::upstream::Behaviour;
+
+/// Shorter than this no rate can be judged.
+const SECONDS_MIN: f64 = 1.0;
+
+/// Why a scenario cannot be run.
+#[derive(Debug, Error)]
+pub(crate) enum ScenarioError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {cause}")]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The file is not a scenario.
+    #[error("{path}: {cause}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        cause: toml::de::Error,
+    },
+    /// The file contradicts itself.
+    #[error("{path}: {reason}")]
+    Inconsistent {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+}
+
+/// One scenario.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// What it shows, in a sentence.
+    pub(crate) about: String,
+    /// Gateway settings, laid over the runner's own.
+    #[serde(default)]
+    pub(crate) gateway: toml::Table,
+    /// Gateway metrics to sample.
+    #[serde(default)]
+    pub(crate) metrics: Vec<String>,
+    /// The upstreams; each gives its name to a bucket.
+    #[serde(rename = "upstream")]
+    pub(crate) upstreams: Vec<UpstreamSpec>,
+    /// What happens, one step after another.
+    #[serde(rename = "step")]
+    pub(crate) steps: Vec<Step>,
+    /// What must come out.
+    #[serde(rename = "expect")]
+    pub(crate) expectations: Vec<Expectation>,
+}
+
+/// One upstream and the bucket in front of it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpstreamSpec {
+    /// The bucket's name.
+    pub(crate) bucket: String,
+    /// What it does.
+    pub(crate) behaviour: Behaviour,
+    /// Settings of the bucket, laid over the runner's own.
+    #[serde(default)]
+    pub(crate) settings: toml::Table,
+}
+
+/// A stretch of the scenario with its own statistics.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Step {
+    /// The first part of its statistics' names.
+    pub(crate) name: String,
+    /// How long load is offered.
+    #[serde(default = "one_second")]
+    pub(crate) seconds: f64,
+    /// What is offered, all at the same time.
+    #[serde(rename = "load")]
+    pub(crate) loads: Vec<LoadSpec>,
+    /// What befalls the upstreams meanwhile.
+    #[serde(default, rename = "event")]
+    pub(crate) events: Vec<Event>,
+    /// Crashes of the gateway's actors meanwhile.
+    pub(crate) storm: Option<StormSpec>,
+}
+
+fn one_second() -> f64 {
+    SECONDS_MIN
+}
+
+/// One load of a step. Exactly one of `rate`, `phases`, `requests`, `closed` says how it is offered.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LoadSpec {
+    /// The second part of its statistics' names.
+    pub(crate) name: String,
+    /// Where to.
+    pub(crate) bucket: String,
+    /// `GET` or `PUT`.
+    #[serde(default = "get")]
+    pub(crate) method: String,
+    /// What is uploaded.
+    #[serde(default)]
+    pub(crate) body_bytes: Bytes,
+    /// Open loop: requests per second, for the step's length.
+    pub(crate) rate: Option<f64>,
+    /// Open loop: several rates, one after another.
+    pub(crate) phases: Option<Vec<Phase>>,
+    /// Closed loop: so many requests.
+    pub(crate) requests: Option<u64>,
+    /// Closed loop for the step's length.
+    #[serde(default)]
+    pub(crate) closed: bool,
+    /// Connections, and so requests under way, at most.
+    pub(crate) connections: usize,
+    /// The client's patience.
+    #[serde(default = "three_seconds")]
+    pub(crate) timeout_ms: u64,
+    /// Begins so much later than the step.
+    #[serde(default)]
+    pub(crate) after_seconds: f64,
+    /// The answer must carry, or be, the content that was meant: so many bytes of the pattern.
+    pub(crate) verify_bytes: Option<Bytes>,
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+fn three_seconds() -> u64 {
+    3_000
+}
+
+/// Something that befalls an upstream.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Event {
+    /// When, from the step's begin.
+    pub(crate) at_seconds: f64,
+    /// To which bucket's upstream.
+    pub(crate) bucket: String,
+    /// What.
+    pub(crate) action: Action,
+}
+
+/// What may befall an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Action {
+    /// It ends.
+    Kill,
+    /// It is back.
+    Restore,
+}
+
+impl Action {
+    /// As it appears in the names of statistics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+impl LoadSpec {
+    /// How it is offered within a step of `seconds`.
+    pub(crate) fn offered(&self, seconds: f64) -> Offered {
+        let seconds = seconds - self.after_seconds;
+        match (self.rate, &self.phases, self.requests) {
+            (Some(rate), _, _) => Offered::Open(Schedule::constant(rate, seconds)),
+            (_, Some(phases), _) => Offered::Open(Schedule::new(phases.clone())),
+            (_, _, Some(requests)) => Offered::Requests(requests),
+            _ => Offered::Seconds(seconds),
+        }
+    }
+
+    /// The client's patience.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+}
+
+impl Scenario {
+    /// Reads the scenario `name` of a folder.
+    pub(crate) fn read(folder: &Path, name: &str) -> Result<Self, ScenarioError> {
+        let path = folder.join(format!("{name}.toml"));
+        let text = fs::read_to_string(&path).map_err(|cause| ScenarioError::Unreadable {
+            path: path.clone(),
+            cause,
+        })?;
+        let scenario: Self = toml::from_str(&text).map_err(|cause| ScenarioError::Malformed {
+            path: path.clone(),
+            cause,
+        })?;
+        match soundness::contradiction(&scenario) {
+            Some(reason) => Err(ScenarioError::Inconsistent { path, reason }),
+            None => Ok(scenario),
+        }
+    }
+
+    /// The names of a folder's scenarios, sorted.
+    pub(crate) fn names(folder: &Path) -> Result<Vec<String>, ScenarioError> {
+        let unreadable = |cause| ScenarioError::Unreadable {
+            path: folder.to_owned(),
+            cause,
+        };
+        let mut names = BTreeSet::new();
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    /// The same scenario, `factor` times as long; rates stay, since they are what the ranges are about.
+    pub(crate) fn scaled(mut self, factor: f64) -> Self {
+        for step in &mut self.steps {
+            let seconds = (step.seconds * factor).max(SECONDS_MIN.min(step.seconds));
+            let factor = seconds / step.seconds;
+            step.seconds = seconds;
+            for event in &mut step.events {
+                event.at_seconds *= factor;
+            }
+            for load in &mut step.loads {
+                load.after_seconds *= factor;
+                for phase in load.phases.iter_mut().flatten() {
+                    phase.seconds *= factor;
+                }
+            }
+        }
+        for step in &mut self.steps {
+            let count = |count: u64| ((count as f64 * factor).ceil() as u64).max(1);
+            for load in &mut step.loads {
+                load.requests = load.requests.map(count);
+            }
+            if let Some(storm) = &mut step.storm {
+                storm.crashes = count(storm.crashes);
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+    }
+
+    pub(super) const SMALL: &str = "about = 'x'\n\
+        [[upstream]]\nbucket = 'a'\nbehaviour = { kind = 'hang' }\n\
+        [[step]]\nname = 's'\nseconds = 10\n\
+        [[step.load]]\nname = 'l'\nbucket = 'a'\nrate = 5\nconnections = 1\n\
+        [[step.event]]\nat_seconds = 5\nbucket = 'a'\naction = 'kill'\n\
+        [[expect]]\nstatistic = 's.l.ok'\nmax = 0\nwhy = 'w'\n";
+
+    #[test]
+    fn every_scenario_of_the_folder_is_sound() {
+        let names = Scenario::names(&folder()).unwrap();
+        assert!(names.len() >= 7, "{names:?}");
+        for name in names {
+            let scenario = Scenario::read(&folder(), &name).unwrap_or_else(|error| panic!("{error}"));
+            assert!(!scenario.expectations.is_empty(), "{name} promises nothing");
+        }
+    }
+
+    #[test]
+    fn scaling_keeps_rates_and_moves_events() {
+        let scenario: Scenario = toml::from_str(SMALL).unwrap();
+        let half = scenario.clone().scaled(0.5);
+        assert_eq!(
+            (half.steps[0].seconds, half.steps[0].events[0].at_seconds),
+            (5.0, 2.5)
+        );
+        assert_eq!(half.steps[0].loads[0].rate, Some(5.0));
+        assert_eq!(scenario.scaled(0.001).steps[0].seconds, SECONDS_MIN);
+    }
+
+    #[test]
+    fn a_missing_scenario_names_its_file() {
+        let error = Scenario::read(&folder(), "no-such-scenario").unwrap_err();
+        assert!(error.to_string().contains("no-such-scenario.toml"), "{error}");
+    }
+}

@@ -1,0 +1,106 @@
+//! What a scenario's types cannot exclude: names that lead nowhere, loads that cannot be sent, ranges without bounds.
+
+use std::collections::BTreeSet;
+
+use super::{LoadSpec, Scenario, Step};
+use crate::expectation::Expectation;
+
+/// The first thing in `scenario` that does not fit the rest of it.
+pub(super) fn contradiction(scenario: &Scenario) -> Option<String> {
+    let buckets: BTreeSet<_> = scenario
+        .upstreams
+        .iter()
+        .map(|upstream| upstream.bucket.as_str())
+        .collect();
+    let steps: BTreeSet<_> = scenario.steps.iter().map(|step| step.name.as_str()).collect();
+    if buckets.len() < scenario.upstreams.len() || steps.len() < scenario.steps.len() {
+        return Some("two upstreams or two steps have the same name".to_owned());
+    }
+    let in_loads = scenario.steps.iter().find_map(in_loads);
+    let in_buckets = || {
+        scenario
+            .steps
+            .iter()
+            .find_map(|step| unknown_bucket(step, &buckets))
+    };
+    let in_ranges = || {
+        scenario
+            .expectations
+            .iter()
+            .find_map(|expectation| in_range(expectation, &steps))
+    };
+    in_loads.or_else(in_buckets).or_else(in_ranges)
+}
+
+fn in_loads(step: &Step) -> Option<String> {
+    step.loads.iter().find_map(|load| {
+        let name = &load.name;
+        if ways_to_offer(load) != 1 {
+            Some(format!(
+                "load {name} needs exactly one of rate, phases, requests, closed"
+            ))
+        } else if load.connections == 0 || load.after_seconds >= step.seconds {
+            Some(format!("load {name} can never send anything"))
+        } else if !matches!(load.method.as_str(), "GET" | "PUT") {
+            Some(format!("load {name} has method {}: use GET or PUT", load.method))
+        } else {
+            None
+        }
+    })
+}
+
+fn ways_to_offer(load: &LoadSpec) -> usize {
+    let given = [
+        load.rate.is_some(),
+        load.phases.is_some(),
+        load.requests.is_some(),
+        load.closed,
+    ];
+    given.into_iter().filter(|given| *given).count()
+}
+
+fn unknown_bucket(step: &Step, buckets: &BTreeSet<&str>) -> Option<String> {
+    let of_loads = step.loads.iter().map(|load| load.bucket.as_str());
+    let of_events = step.events.iter().map(|event| event.bucket.as_str());
+    let of_storm = step.storm.as_ref().map(|storm| storm.bucket.as_str());
+    let unknown = of_loads
+        .chain(of_events)
+        .chain(of_storm)
+        .find(|bucket| !buckets.contains(bucket));
+    unknown.map(|bucket| format!("no upstream called {bucket}"))
+}
+
+fn in_range(expectation: &Expectation, steps: &BTreeSet<&str>) -> Option<String> {
+    if expectation.min.is_none() && expectation.max.is_none() {
+        return Some(format!("{} has neither min nor max", expectation.statistic));
+    }
+    let names = [Some(&expectation.statistic), expectation.of.as_ref()];
+    names.into_iter().flatten().find_map(|name| {
+        let step = name.split('.').next().unwrap_or_default();
+        (!steps.contains(step)).then(|| format!("{name} does not begin with the name of a step"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::SMALL;
+    use super::*;
+
+    #[test]
+    fn contradictions_are_found_before_any_load() {
+        let cases = [
+            ("rate = 5", "rate = 5\nrequests = 3", "exactly one of"),
+            ("rate = 5", "rate = 5\nmethod = 'POST'", "use GET or PUT"),
+            ("bucket = 'a'\nrate", "bucket = 'b'\nrate", "no upstream called b"),
+            ("'s.l.ok'", "'t.l.ok'", "does not begin with the name of a step"),
+            ("max = 0", "", "neither min nor max"),
+            ("connections = 1", "connections = 0", "never send"),
+        ];
+        for (from, to, reason) in cases {
+            let scenario: Scenario = toml::from_str(&SMALL.replace(from, to)).unwrap();
+            let found = contradiction(&scenario).unwrap_or_default();
+            assert!(found.contains(reason), "{from} -> {to}: {found:?}");
+        }
+        assert_eq!(contradiction(&toml::from_str(SMALL).unwrap()), None);
+    }
+}

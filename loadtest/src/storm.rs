@@ -1,0 +1,148 @@
+//! Crashing the gateway's actors, one after another, and watching how soon requests pass again.
+//!
+//! After each crash a probe, on a connection of its own, asks for an object until one comes; the time from the crash
+//! order to that answer is how long the crash was felt. Probes that failed count as lost, like any other request.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::client::{Connection, Fault, Keep, Request};
+use crate::clock::{self, millis};
+use crate::pacer::Pacer;
+use crate::statistics::{Statistics, percentile};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Asked without pause, a gateway that refuses at once would be answering nothing but probes.
+const BETWEEN_PROBES: Duration = Duration::from_micros(500);
+
+/// A storm, as a scenario spells it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StormSpec {
+    /// Names of actors, crashed in turn.
+    pub(crate) actors: Vec<String>,
+    /// Where in an actor: `decide`, `apply`, `timer`, `started`; changed after each round of actors.
+    pub(crate) places: Vec<String>,
+    /// How many.
+    pub(crate) crashes: u64,
+    /// From the end of one to the next.
+    pub(crate) pause_ms: u64,
+    /// The bucket that is probed.
+    pub(crate) bucket: String,
+}
+
+/// What a storm did.
+#[derive(Debug, Default)]
+pub(crate) struct StormReport {
+    ordered: u64,
+    refused: u64,
+    never: u64,
+    probes_lost: u64,
+    served_again_ms: Vec<f64>,
+}
+
+impl StormReport {
+    /// Probes that got no 2xx.
+    pub(crate) fn probes_lost(&self) -> u64 {
+        self.probes_lost
+    }
+
+    /// Crashes ordered so far.
+    pub(crate) fn ordered(&self) -> u64 {
+        self.ordered
+    }
+
+    fn count(&mut self, followed: bool, probes_lost: u64, took: Duration) {
+        self.ordered += 1;
+        self.refused += u64::from(!followed);
+        self.probes_lost += probes_lost;
+        if took < PATIENCE {
+            self.served_again_ms.push(millis(took));
+        } else {
+            self.never += 1;
+        }
+    }
+
+    /// Writes everything as `PREFIX.…`.
+    pub(crate) fn summarize(&self, prefix: &str, into: &mut Statistics) {
+        into.set(format!("{prefix}.crashes"), (self.ordered - self.refused) as f64);
+        into.set(format!("{prefix}.orders_refused"), self.refused as f64);
+        into.set(format!("{prefix}.never_served_again"), self.never as f64);
+        into.set(format!("{prefix}.probes_lost"), self.probes_lost as f64);
+        for (name, share) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
+            let value = percentile(&self.served_again_ms, share);
+            into.set_some(format!("{prefix}.serves_again_{name}_ms"), value);
+        }
+    }
+}
+
+/// A client that keeps one connection and opens another when it must.
+struct Line {
+    address: SocketAddr,
+    connection: Option<Connection>,
+}
+
+impl Line {
+    fn to(address: SocketAddr) -> Self {
+        Self {
+            address,
+            connection: None,
+        }
+    }
+
+    async fn succeeds(&mut self, request: &Request, deadline: Instant) -> bool {
+        matches!(self.status(request, deadline).await, Ok(200..=299))
+    }
+
+    async fn status(&mut self, request: &Request, deadline: Instant) -> Result<u16, Fault> {
+        let mut connection = match self.connection.take().filter(Connection::is_usable) {
+            Some(connection) => connection,
+            None => Connection::open(self.address).await?,
+        };
+        let status = connection.exchange(request, deadline).await?.status;
+        self.connection = Some(connection);
+        Ok(status)
+    }
+}
+
+/// Runs the storm to its end; `report` can be watched meanwhile.
+pub(crate) async fn rage(
+    spec: &StormSpec,
+    gateway: SocketAddr,
+    admin: SocketAddr,
+    report: &RefCell<StormReport>,
+) -> io::Result<()> {
+    let (mut orders, mut probes, mut pacer) = (Line::to(admin), Line::to(gateway), Pacer::new()?);
+    let probe = Request::new("GET", gateway, &format!("/{}/probe", spec.bucket), 0, Keep::Count);
+    let turns = spec
+        .places
+        .iter()
+        .flat_map(|place| spec.actors.iter().map(move |actor| (actor, place)));
+    let rounds = turns
+        .cycle()
+        .take(usize::try_from(spec.crashes).unwrap_or(usize::MAX));
+    for (actor, place) in rounds {
+        let order = Request::new(
+            "POST",
+            admin,
+            &format!("/actors/{actor}/crash?at={place}"),
+            0,
+            Keep::Count,
+        );
+        let begin = clock::now();
+        let deadline = begin + PATIENCE;
+        let followed = orders.succeeds(&order, deadline).await;
+        let mut lost = 0;
+        while clock::now() < deadline && !probes.succeeds(&probe, deadline).await {
+            lost += 1;
+            pacer.sleep(BETWEEN_PROBES).await?;
+        }
+        report.borrow_mut().count(followed, lost, clock::now() - begin);
+        pacer.sleep(Duration::from_millis(spec.pause_ms)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! The upstreams of a scenario: small servers in this process, each with one way to behave or misbehave.
+//!
+//! They share one thread of their own, so that serving does not delay the sending of load. They can be killed and
+//! restored on the same port, which is taken below the range of outgoing connections: nothing else can sit on it when
+//! the upstream comes back. Deliberately absent: S3. A gateway's promises under load do not depend on what is stored.
+
+mod behaviour;
+mod server;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+
+pub(crate) use behaviour::Behaviour;
+use server::Server;
+
+use crate::process;
+
+/// What an upstream saw.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    requests: AtomicU64,
+    active: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl Seen {
+    fn begin(self: &Arc<Self>) -> Active {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let active = self.active.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak.fetch_max(active, Ordering::Relaxed);
+        Active(Arc::clone(self))
+    }
+
+    /// Requests since the last reset.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Most requests at once since the last reset.
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Starts counting anew.
+    pub(crate) fn reset(&self) {
+        self.requests.store(0, Ordering::Relaxed);
+        self.peak
+            .store(self.active.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// A request at the upstream; over when dropped.
+struct Active(Arc<Seen>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+enum Command {
+    Kill(usize),
+    Restore(usize),
+    Stop,
+}
+
+struct Order {
+    command: Command,
+    done: oneshot::Sender<io::Result<()>>,
+}
+
+/// One upstream, from outside.
+pub(crate) struct Upstream {
+    index: usize,
+    /// Where it listens (or would, if it refuses).
+    pub(crate) address: SocketAddr,
+    /// What it saw.
+    pub(crate) seen: Arc<Seen>,
+}
+
+/// All upstreams of a run, by name; they stop when this is dropped.
+pub(crate) struct Upstreams {
+    by_name: BTreeMap<String, Upstream>,
+    orders: mpsc::Sender<Order>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Upstreams {
+    /// Starts them all.
+    pub(crate) fn start(behaviours: &[(String, Behaviour)]) -> io::Result<Self> {
+        let mut by_name = BTreeMap::new();
+        let mut servers = Vec::new();
+        for (index, (name, behaviour)) in behaviours.iter().enumerate() {
+            let address = SocketAddr::from(([127, 0, 0, 1], process::free_port()?));
+            let seen = Arc::new(Seen::default());
+            servers.push(Server::new(address, behaviour.clone(), Arc::clone(&seen)));
+            by_name.insert(name.clone(), Upstream { index, address, seen });
+        }
+        let (orders, inbox) = mpsc::channel(16);
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let thread = std::thread::Builder::new()
+            .name("upstreams".to_owned())
+            .spawn(move || {
+                LocalSet::new().block_on(&runtime, serve(servers, inbox, ready));
+            })?;
+        let upstreams = Self {
+            by_name,
+            orders,
+            thread: Some(thread),
+        };
+        is_ready
+            .recv()
+            .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
+        Ok(upstreams)
+    }
+
+    /// The upstream called `name`.
+    pub(crate) fn named(&self, name: &str) -> Option<&Upstream> {
+        self.by_name.get(name)
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Upstream)> {
+        self.by_name
+            .iter()
+            .map(|(name, upstream)| (name.as_str(), upstream))
+    }
+
+    /// Closes its listener and every connection, as the end of its process would.
+    pub(crate) async fn kill(&self, upstream: &Upstream) -> io::Result<()> {
+        self.order(Command::Kill(upstream.index)).await
+    }
+
+    /// Listens again on the same port.
+    pub(crate) async fn restore(&self, upstream: &Upstream) -> io::Result<()> {
+        self.order(Command::Restore(upstream.index)).await
+    }
+
+    async fn order(&self, command: Command) -> io::Result<()> {
+        let (done, is_done) = oneshot::channel();
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        self.orders
+            .send(Order { command, done })
+            .await
+            .map_err(|_| gone())?;
+        is_done.await.map_err(|_| gone())?
+    }
+}
+
+impl Drop for Upstreams {
+    fn drop(&mut self) {
+        let (done, _) = oneshot::channel();
+        // the thread drains this channel, so a full one is no reason to keep it
+        let _ = self.orders.try_send(Order {
+            command: Command::Stop,
+            done,
+        });
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(
+    mut servers: Vec<Server>,
+    mut inbox: mpsc::Receiver<Order>,
+    ready: std::sync::mpsc::Sender<io::Result<()>>,
+) {
+    let started = servers.iter_mut().try_for_each(Server::listen);
+    if ready.send(started).is_err() {
+        return;
+    }
+    while let Some(Order { command, done }) = inbox.recv().await {
+        let result = match command {
+            Command::Kill(index) => {
+                servers[index].close().await;
+                Ok(())
+            }
+            Command::Restore(index) => servers[index].listen(),
+            Command::Stop => return,
+        };
+        // nobody waits any more: the run was given up
+        let _ = done.send(result);
+    }
+}

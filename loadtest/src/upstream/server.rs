@@ -1,0 +1,225 @@
+//! One listener and its connections.
+//!
+//! Answers with a small body are written out once, before the first request, and sent in one write.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{Behaviour, Seen};
+use crate::head::{self, RequestHead};
+use crate::inbox::Inbox;
+use crate::pacer::Pacer;
+use crate::pattern;
+
+const BACKLOG: u32 = 4096;
+/// Bodies up to this size are part of the prepared answer.
+const INLINE_BYTES: u64 = 64 * 1024;
+
+/// An upstream, on its own thread's side.
+pub(super) struct Server {
+    address: SocketAddr,
+    behaviour: Behaviour,
+    seen: Arc<Seen>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    pub(super) fn new(address: SocketAddr, behaviour: Behaviour, seen: Arc<Seen>) -> Self {
+        Self {
+            address,
+            behaviour,
+            seen,
+            accepting: None,
+        }
+    }
+
+    /// Begins to listen, unless it does or its behaviour is not to.
+    pub(super) fn listen(&mut self) -> io::Result<()> {
+        if self.accepting.is_some() || matches!(self.behaviour, Behaviour::Refused) {
+            return Ok(());
+        }
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(self.address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let site = Rc::new(Site::new(self.behaviour.clone(), Arc::clone(&self.seen)));
+        self.accepting = Some(tokio::task::spawn_local(accept(listener, site)));
+        Ok(())
+    }
+
+    /// Ends the listener and, with it, every connection.
+    pub(super) async fn close(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+            // an abort is only a wish until the task was seen to end
+            let _ = accepting.await;
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, site: Rc<Site>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Ok((stream, _)) = listener.accept() => {
+                let site = Rc::clone(&site);
+                connections.spawn_local(async move { site.connection(stream).await });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// What the connections of one upstream share.
+struct Site {
+    behaviour: Behaviour,
+    seen: Arc<Seen>,
+    places: Semaphore,
+    hold: Duration,
+    get: Prepared,
+    other: Prepared,
+    verify: bool,
+}
+
+/// An answer's head and small body, and how much body is to be streamed after it.
+struct Prepared {
+    inline: Vec<u8>,
+    streamed_bytes: u64,
+}
+
+impl Prepared {
+    fn new(status: &str, body_bytes: u64) -> Self {
+        let mut inline = head_text(status, body_bytes);
+        let streamed_bytes = if body_bytes > INLINE_BYTES { body_bytes } else { 0 };
+        let mut offset = 0;
+        while streamed_bytes == 0 && offset < body_bytes {
+            let slice = pattern::slice(offset, body_bytes);
+            inline.extend_from_slice(slice);
+            offset += slice.len() as u64;
+        }
+        Self {
+            inline,
+            streamed_bytes,
+        }
+    }
+
+    async fn send(&self, stream: &mut TcpStream) -> io::Result<()> {
+        stream.write_all(&self.inline).await?;
+        let mut offset = 0;
+        while offset < self.streamed_bytes {
+            let slice = pattern::slice(offset, self.streamed_bytes);
+            stream.write_all(slice).await?;
+            offset += slice.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+fn head_text(status: &str, body_bytes: u64) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/octet-stream\r\ncontent-length: {body_bytes}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+impl Site {
+    fn new(behaviour: Behaviour, seen: Arc<Seen>) -> Self {
+        let (body_bytes, verify) = match behaviour {
+            Behaviour::Normal { body_bytes, verify } => (body_bytes.0, verify),
+            _ => (0, false),
+        };
+        let (places, hold) = match behaviour {
+            Behaviour::Capacity { parallel, hold_ms } => (parallel, Duration::from_millis(hold_ms)),
+            Behaviour::Slow { delay_ms } => (Semaphore::MAX_PERMITS, Duration::from_millis(delay_ms)),
+            _ => (Semaphore::MAX_PERMITS, Duration::ZERO),
+        };
+        let status = if matches!(behaviour, Behaviour::Unavailable) {
+            "503 Service Unavailable"
+        } else {
+            "200 OK"
+        };
+        Self {
+            behaviour,
+            seen,
+            places: Semaphore::new(places),
+            hold,
+            get: Prepared::new(status, body_bytes),
+            other: Prepared::new(status, 0),
+            verify,
+        }
+    }
+
+    async fn connection(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let mut inbox = Inbox::new();
+        let mut pacer = Pacer::new()?;
+        while let Some(head) = next_head(&mut stream, &mut inbox).await? {
+            let active = self.seen.begin();
+            if head.expects_continue {
+                stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            }
+            let mut hash = Sha256::new();
+            let each = |slice: &[u8]| {
+                if self.verify {
+                    hash.update(slice);
+                }
+            };
+            inbox.body(&mut stream, head.body, each).await?;
+            match self.behaviour {
+                Behaviour::Hang => std::future::pending().await,
+                Behaviour::Reset => return SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
+                _ => self.hold(&mut pacer).await?,
+            }
+            drop(active);
+            self.answer(&mut stream, &head, hash).await?;
+            if !head.keep_alive {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn hold(&self, pacer: &mut Pacer) -> io::Result<()> {
+        if self.hold.is_zero() {
+            return Ok(());
+        }
+        let _place = self.places.acquire().await.map_err(io::Error::other)?;
+        pacer.sleep(self.hold).await
+    }
+
+    async fn answer(&self, stream: &mut TcpStream, head: &RequestHead, hash: Sha256) -> io::Result<()> {
+        if head.is_get {
+            return self.get.send(stream).await;
+        }
+        if !self.verify {
+            return self.other.send(stream).await;
+        }
+        let digest = hex::encode(hash.finalize());
+        let mut text = head_text("200 OK", digest.len() as u64);
+        text.extend_from_slice(digest.as_bytes());
+        stream.write_all(&text).await
+    }
+}
+
+async fn next_head(stream: &mut TcpStream, inbox: &mut Inbox) -> io::Result<Option<RequestHead>> {
+    loop {
+        let parsed = head::request(inbox.unread()).map_err(io::Error::other)?;
+        if let Some(head) = parsed {
+            inbox.consume(head.length_bytes);
+            return Ok(Some(head));
+        }
+        if inbox.fill(stream).await? == 0 {
+            return Ok(None);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The command line: arguments, exit codes (those of sysexits.h), and what is said to a person.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use thiserror::Error;
+use tidegate::StartError;
+use tidegate::telemetry::log::LogError;
+use tidegate_config::{Config, Problems};
+
+/// A gateway for S3 buckets and HTTP APIs that stays standing.
+#[derive(Parser)]
+#[command(version, about)]
+pub(crate) struct Arguments {
+    /// Configuration file, TOML or YAML; the environment (TIDEGATE_…) wins over it.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Say every error of the configuration at once, start nothing.
+    Check,
+    /// Ask a running gateway's admin listener whether it lives.
+    Health,
+}
+
+/// Why the process ends with another code than 0.
+#[derive(Debug, Error)]
+pub(crate) enum Exit {
+    #[error("{0}")]
+    Config(Problems),
+    #[cfg(not(feature = "origin"))]
+    #[error("buckets: none is configured, and this build has no embedded origin to fall back on; configure one")]
+    NoBuckets,
+    #[error("{0}")]
+    Start(#[from] StartError),
+    #[error("{0}")]
+    Log(#[from] LogError),
+    #[cfg(feature = "origin")]
+    #[error("{0}")]
+    Origin(#[from] tidegate::origin::OriginError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("no answer from {address}: {why}")]
+    Unhealthy { address: SocketAddr, why: String },
+    #[error("ended before every request was")]
+    Impatient,
+}
+
+impl Exit {
+    pub(crate) fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Config(_) => 78,
+            #[cfg(not(feature = "origin"))]
+            Self::NoBuckets => 78,
+            Self::Start(StartError::Listen { .. }) => 69,
+            Self::Log(_) => 73,
+            #[cfg(feature = "origin")]
+            Self::Origin(_) => 73,
+            Self::Start(_) | Self::Io(_) => 71,
+            Self::Unhealthy { .. } | Self::Impatient => 1,
+        })
+    }
+
+    pub(crate) fn tell(&self) {
+        say(&mut io::stderr(), &format!("tidegate: {self}\n"));
+    }
+}
+
+pub(crate) fn check(config: &Config) -> Result<(), Exit> {
+    let Config { buckets, .. } = config;
+    let count = buckets.len();
+    say(&mut io::stdout(), &format!("the configuration is sound: {count} bucket{}\n", if count == 1 { "" } else { "s" }));
+    Ok(())
+}
+
+/// One request, without a client library: the image's health check must be cheap.
+pub(crate) fn health(config: &Config) -> Result<(), Exit> {
+    let ip = if config.admin.address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { config.admin.address };
+    let address = SocketAddr::new(ip, config.admin.port);
+    let ask = || -> io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.take(4096).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let unhealthy = |why: String| Exit::Unhealthy { address, why };
+    let answer = ask().map_err(|error| unhealthy(error.to_string()))?;
+    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(unhealthy("it does not live".to_owned())) }
+}
+
+/// What a person needs who started it with nothing configured.
+pub(crate) fn welcome(address: SocketAddr, admin: SocketAddr) {
+    let text = format!(
+        "\ntidegate serves the bucket `demo` on http://{address}/ (data in ./tidegate-data)\n\
+         status: curl http://{admin}/status\n\n\
+         try it:\n  \
+         curl -T Cargo.toml http://{address}/demo/hello.txt\n  \
+         curl http://{address}/demo/hello.txt\n  \
+         aws --no-sign-request --endpoint-url http://{address} s3 cp Cargo.toml s3://demo/hello.toml\n  \
+         aws --no-sign-request --endpoint-url http://{address} s3 ls s3://demo/\n\n"
+    );
+    say(&mut io::stderr(), &text);
+}
+
+/// A closed pipe is no reason to fail.
+fn say(out: &mut dyn Write, text: &str) {
+    let _ = out.write_all(text.as_bytes());
+}

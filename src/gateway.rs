@@ -1,0 +1,246 @@
+//! Start, run, drain, stop (G4).
+//!
+//! Actors are prepared first and given their thread as the workers come up: the request-path actors live on the workers'
+//! own arbiters, because a message to a thread of its own costs more than everything it decides. Draining
+//! waits for the slots before it stops the workers, for with them go the actors.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::web::{self, Data};
+use actix_web::{App, HttpServer};
+use prometheus::Registry;
+use slog::{Logger, info, warn};
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tidegate_actors::{BucketId, Launches, Prepared, clock};
+use tidegate_config::{BucketConfig, Config};
+use tokio::task::JoinHandle;
+
+use crate::http::{admin, probes, proxy};
+use crate::router::{Bucket, Router};
+use crate::telemetry::metrics::RequestMetrics;
+use crate::worker::{Shared, Worker};
+
+const BACKLOG: i32 = 4096;
+/// Far above what a worker can serve; the in-flight cap and the descriptor watch come first.
+const CONNECTIONS_PER_WORKER: usize = 25_000;
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+/// After the drain nothing is left that a worker would wait for.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Why the gateway did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A listener's address cannot be bound.
+    #[error("{key}: cannot listen on {address}: {source}")]
+    Listen {
+        /// The configuration key of the port.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Two metrics of the same name: a defect of tidegate itself.
+    #[error("a metric cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// An endpoint's address is no authority.
+    #[error("buckets.{bucket}: `{endpoint}` cannot be called: {source}")]
+    Endpoint {
+        /// The bucket.
+        bucket: String,
+        /// The endpoint.
+        endpoint: String,
+        /// Why.
+        source: actix_web::http::uri::InvalidUri,
+    },
+    /// More buckets than there are IDs.
+    #[error("buckets: there are more than 65535")]
+    TooManyBuckets,
+    /// A thread or socket could not be had.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Starts gateways.
+pub struct Gateway;
+
+/// A running gateway.
+pub struct Running {
+    /// Where the data listener is.
+    pub address: SocketAddr,
+    /// Where the admin listener is.
+    pub admin: SocketAddr,
+    shared: Arc<Shared>,
+    data: ServerHandle,
+    side: ServerHandle,
+    tasks: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Gateway {
+    /// Binds both listeners, starts the actors and the workers. Must run inside an actix system.
+    ///
+    /// # Errors
+    /// An address is taken, or something the configuration names cannot be had.
+    pub fn start(config: Config, log: Logger) -> Result<Running, StartError> {
+        let data_address = SocketAddr::new(config.server.address, config.server.port);
+        let admin_address = SocketAddr::new(config.admin.address, config.admin.port);
+        let data_listener = listen("server.port", data_address)?;
+        let admin_listener = listen("admin.port", admin_address)?;
+        let address = data_listener.local_addr()?;
+        let admin = admin_listener.local_addr()?;
+
+        let registry = Registry::new();
+        let Prepared { actors, pools, launches } = tidegate_actors::prepare(&config, &registry, &log)?;
+        let metrics = RequestMetrics::register(&registry)?;
+        let mut buckets = Vec::new();
+        for (index, ((name, bucket), pool)) in config.buckets.iter().zip(pools).enumerate() {
+            let id = BucketId::new(u16::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
+            let authorities = authorities(name, bucket)?;
+            let metrics = metrics.bucket(name);
+            buckets.push(Bucket { id, name: name.clone(), config: bucket.clone(), authorities, pool, metrics });
+        }
+        warn_of_closed(&config, &log);
+        let shared = Arc::new(Shared {
+            connections: buckets.iter().map(|_| Default::default()).collect(),
+            router: Router::new(buckets),
+            actors,
+            metrics,
+            registry,
+            log: log.clone(),
+            draining: false.into(),
+            config,
+        });
+        let data = data_server(&shared, data_listener, launches)?;
+        let side = admin_server(&shared, admin_listener)?;
+        info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
+            "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
+        let (data_handle, side_handle) = (data.handle(), side.handle());
+        let tasks = vec![actix_rt::spawn(data), actix_rt::spawn(side)];
+        Ok(Running { address, admin, shared, data: data_handle, side: side_handle, tasks })
+    }
+}
+
+fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    bind().map_err(|source| StartError::Listen { key, address, source })
+}
+
+fn authorities(name: &str, bucket: &BucketConfig) -> Result<Vec<actix_web::http::uri::Authority>, StartError> {
+    let parse = |endpoint: &tidegate_config::Endpoint| {
+        endpoint.authority.parse().map_err(|source| StartError::Endpoint {
+            bucket: name.to_owned(),
+            endpoint: endpoint.url(),
+            source,
+        })
+    };
+    bucket.upstream.endpoints.iter().map(parse).collect()
+}
+
+/// Nothing configured means closed, and the gateway says so at the start (A4).
+fn warn_of_closed(config: &Config, log: &Logger) {
+    for (name, _) in config.buckets.iter().filter(|(_, bucket)| bucket.auth.is_empty()) {
+        warn!(log, "bucket is closed: it has no `auth` entry"; "bucket" => name,
+            "hint" => format!("buckets.{name}.auth = [\"anonymous\"] opens it to everybody"));
+    }
+}
+
+fn data_server(shared: &Arc<Shared>, listener: TcpListener, launches: Launches) -> Result<Server, StartError> {
+    let server = &shared.config.server;
+    let workers = if server.workers == 0 {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    } else {
+        server.workers
+    };
+    let mut launches = launches;
+    launches.start_own_threads()?;
+    let launches = Arc::new(Mutex::new(launches.deal(workers)));
+    let for_workers = Arc::clone(shared);
+    let started = HttpServer::new(move || {
+        // The factory runs on the worker's own thread: here its share of the actors comes to life.
+        let hand = launches.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        hand.into_iter().flatten().for_each(tidegate_actors::Launch::start);
+        let worker = Data::new(Worker::new(Arc::clone(&for_workers)));
+        App::new()
+            .app_data(worker)
+            .route("/-/livez", web::get().to(probes::live))
+            .route("/-/readyz", web::get().to(probes::ready))
+            .default_service(web::to(proxy::proxy))
+    })
+    .workers(workers)
+    .worker_max_blocking_threads(4)
+    .max_connections(CONNECTIONS_PER_WORKER)
+    .keep_alive(server.keep_alive)
+    .client_request_timeout(server.header_timeout)
+    .client_disconnect_timeout(Duration::from_secs(1))
+    .shutdown_timeout(1)
+    .disable_signals()
+    .tcp_nodelay(true)
+    .listen(listener)?;
+    Ok(started.run())
+}
+
+fn admin_server(shared: &Arc<Shared>, listener: TcpListener) -> Result<Server, StartError> {
+    let shared = Arc::clone(shared);
+    let server = HttpServer::new(move || {
+        App::new().app_data(Data::new(Worker::new(Arc::clone(&shared)))).configure(admin::routes)
+    })
+    .workers(1)
+    .worker_max_blocking_threads(1)
+    .shutdown_timeout(1)
+    .disable_signals()
+    .listen(listener)?;
+    Ok(server.run())
+}
+
+impl Running {
+    /// Ready turns false, new connections are not taken, requests in flight finish within the drain time, actors and
+    /// workers stop. Returns how many requests were cut off.
+    pub async fn stop(self) -> usize {
+        let Self { shared, data, side, tasks, .. } = self;
+        let began = clock::now();
+        shared.draining.store(true, Ordering::Release);
+        info!(shared.log, "draining"; "in_flight" => shared.actors.monitor.in_flight());
+        data.pause().await;
+        let cut_off = drained(&shared, began + shared.config.server.drain_timeout).await;
+        if cut_off > 0 {
+            warn!(shared.log, "drain time is up"; "cut_off" => cut_off);
+        }
+        let graceful = cut_off == 0;
+        let stop = async {
+            data.stop(graceful).await;
+            side.stop(false).await;
+            for task in tasks {
+                let _ = task.await;
+            }
+        };
+        let _ = tokio::time::timeout(STOP_TIMEOUT + Duration::from_secs(1), stop).await;
+        let took = clock::now().saturating_duration_since(began);
+        info!(shared.log, "stopped"; "took_ms" => u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        cut_off
+    }
+}
+
+/// Waits until nothing is in flight, or the deadline; returns what still is.
+async fn drained(shared: &Shared, deadline: Instant) -> usize {
+    loop {
+        let in_flight = shared.actors.monitor.in_flight();
+        if in_flight == 0 || clock::now() >= deadline {
+            return in_flight;
+        }
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+}

@@ -1,0 +1,86 @@
+//! The admin listener: status, metrics, probes, and chaos where it is allowed.
+
+use std::rc::Rc;
+
+use actix_web::web::{self, Data, Path, Query, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
+use prometheus::{Encoder, TextEncoder};
+use serde::Deserialize;
+use serde_json::json;
+use tidegate_actors::{Crash, clock};
+
+use crate::http::error::{AdminStatus, json_answer, metrics_answer};
+use crate::http::probes;
+use crate::status;
+use crate::worker::Worker;
+
+/// Every route of the admin listener.
+pub(crate) fn routes(config: &mut ServiceConfig) {
+    config
+        .route("/status", web::get().to(status_page))
+        .route("/metrics", web::get().to(metrics))
+        .route("/livez", web::get().to(probes::live))
+        .route("/readyz", web::get().to(probes::ready))
+        .route("/actors/{name}/crash", web::post().to(crash))
+        .default_service(web::to(not_found));
+}
+
+async fn status_page(worker: Data<Rc<Worker>>) -> impl Responder {
+    json_answer(AdminStatus::Ok, &status::document(&worker.shared).await)
+}
+
+async fn metrics(worker: Data<Rc<Worker>>) -> HttpResponse {
+    let shared = &worker.shared;
+    shared.actors.observe(clock::now());
+    for (bucket, connections) in shared.router.buckets().iter().zip(&shared.connections) {
+        let size = bucket.config.upstream.connection_pool.size.get();
+        bucket.metrics.observe_connections(size, connections.open(), bucket.pool.in_flight());
+    }
+    let mut text = Vec::new();
+    let encoder = TextEncoder::new();
+    let encoded = encoder.encode(&shared.registry.gather(), &mut text).map(|()| text);
+    metrics_answer(encoder.format_type(), encoded)
+}
+
+#[derive(Deserialize)]
+struct CrashQuery {
+    #[serde(default)]
+    at: Option<String>,
+    #[serde(default)]
+    victim: Option<String>,
+}
+
+/// `POST /actors/{name}/crash?at=decide|apply|timer|started[&victim=next]`.
+async fn crash(worker: Data<Rc<Worker>>, name: Path<String>, query: Query<CrashQuery>) -> HttpResponse {
+    let refused = |status, code: &str, message: String| {
+        json_answer(status, &json!({ "error": { "code": code, "message": message } }))
+    };
+    if !worker.shared.config.admin.chaos {
+        let message = "crashing actors is off; set admin.chaos = true to allow it".to_owned();
+        return refused(AdminStatus::Forbidden, "chaos_off", message);
+    }
+    let place = match query.at.as_deref().unwrap_or("decide").parse() {
+        Ok(place) => place,
+        Err(error) => {
+            let error: tidegate_actors::UnknownPlace = error;
+            return refused(AdminStatus::BadRequest, "unknown_place", error.to_string());
+        }
+    };
+    let next_message = match query.victim.as_deref() {
+        None | Some("self") => false,
+        Some("next") => true,
+        Some(other) => {
+            let message = format!("no victim `{other}`: use self (the default) or next");
+            return refused(AdminStatus::BadRequest, "unknown_victim", message);
+        }
+    };
+    match worker.shared.actors.crash(&name, Crash { place, next_message }) {
+        Ok(count) => json_answer(AdminStatus::Accepted, &json!({ "crashing": count })),
+        Err(error) => refused(AdminStatus::NotFound, "unknown_actor", error.to_string()),
+    }
+}
+
+async fn not_found() -> HttpResponse {
+    let paths = ["/status", "/metrics", "/livez", "/readyz"];
+    json_answer(AdminStatus::NotFound, &json!({ "error": { "code": "not_found", "paths": paths } }))
+}

@@ -1,0 +1,250 @@
+//! What a request may be made of, before anything is spent on it (V1–V3). No state, no message.
+//!
+//! Framing that two parsers could read differently is refused and the connection closed: that is what request
+//! smuggling lives on. Paths are looked at but never changed: what passes goes upstream byte for byte (V5).
+//! Deliberately absent: injection patterns (V4), and everything the HTTP parser has refused before (bad chunk
+//! sizes, obs-fold, malformed lines), which never gets here.
+
+use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+use actix_web::http::{Method, Uri, Version};
+use tidegate_config::LimitsConfig;
+
+/// Why a request was refused at the edge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EdgeRejection {
+    /// HTTP/1.1 without exactly one Host.
+    Host,
+    /// Content-Length and Transfer-Encoding together, repeated, or not understood.
+    Framing(&'static str),
+    /// The target is not a path.
+    Target,
+    /// A `..` segment, plain or encoded, or an encoded control byte.
+    Path(&'static str),
+    /// The target is too long.
+    UriTooLong {
+        /// Its bytes.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The headers are too large.
+    HeadersTooLarge {
+        /// Their bytes.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// There are too many headers.
+    TooManyHeaders {
+        /// Their number.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A body of unknown length.
+    LengthRequired,
+    /// The announced body is too large.
+    BodyTooLarge {
+        /// Its announced bytes, if it was announced.
+        bytes: Option<u64>,
+        /// The limit.
+        limit: u64,
+    },
+    /// A method the gateway does not pass on.
+    Method,
+}
+
+/// What the body is said to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyLength {
+    /// There is none.
+    Empty,
+    /// So many bytes.
+    Known(u64),
+    /// Chunked.
+    Chunked,
+}
+
+/// The parts of a request that the edge looks at.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+    pub(crate) version: Version,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+/// Checks what does not depend on the bucket, and says how long the body is.
+pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength, EdgeRejection> {
+    if head.version == Version::HTTP_11 && head.headers.get_all(HOST).count() != 1 {
+        return Err(EdgeRejection::Host);
+    }
+    let length = framing(head.headers)?;
+    let (bytes, count) = head
+        .headers
+        .iter()
+        .fold((0, 0), |(bytes, count), (name, value)| (bytes + name.as_str().len() + value.len() + 4, count + 1));
+    if count > limits.max_headers {
+        return Err(EdgeRejection::TooManyHeaders { count, limit: limits.max_headers });
+    }
+    if bytes as u64 > limits.max_header_size {
+        return Err(EdgeRejection::HeadersTooLarge { bytes: bytes as u64, limit: limits.max_header_size });
+    }
+    let method = head.method;
+    if !matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::POST | Method::DELETE) {
+        return Err(EdgeRejection::Method);
+    }
+    if !head.uri.path().starts_with('/') {
+        return Err(EdgeRejection::Target);
+    }
+    path_safety(head.uri.path())?;
+    let announced = head.headers.contains_key(CONTENT_LENGTH);
+    if length == BodyLength::Empty && !announced && matches!(*method, Method::PUT | Method::POST) {
+        return Err(EdgeRejection::LengthRequired);
+    }
+    Ok(length)
+}
+
+/// Checks what a bucket may set for itself.
+pub(crate) fn check_bucket(
+    head: Head<'_>,
+    length: BodyLength,
+    uri_max: u64,
+    body_max: Option<u64>,
+) -> Result<(), EdgeRejection> {
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len()) as u64;
+    if target > uri_max {
+        return Err(EdgeRejection::UriTooLong { bytes: target, limit: uri_max });
+    }
+    match (length, body_max) {
+        (BodyLength::Known(bytes), Some(limit)) if bytes > limit => {
+            Err(EdgeRejection::BodyTooLarge { bytes: Some(bytes), limit })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn framing(headers: &HeaderMap) -> Result<BodyLength, EdgeRejection> {
+    let mut encodings = headers.get_all(TRANSFER_ENCODING);
+    let mut lengths = headers.get_all(CONTENT_LENGTH);
+    match (encodings.next(), lengths.next()) {
+        (Some(_), Some(_)) => Err(EdgeRejection::Framing("both content-length and transfer-encoding")),
+        (Some(encoding), None) => {
+            let plain = encodings.next().is_none() && encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
+            if plain { Ok(BodyLength::Chunked) } else { Err(EdgeRejection::Framing("a transfer-encoding other than chunked")) }
+        }
+        (None, Some(_)) if lengths.next().is_some() => Err(EdgeRejection::Framing("repeated content-length")),
+        (None, Some(length)) => {
+            let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            match digits.and_then(|text| text.parse().ok()) {
+                Some(0) => Ok(BodyLength::Empty),
+                Some(bytes) => Ok(BodyLength::Known(bytes)),
+                None => Err(EdgeRejection::Framing("malformed content-length")),
+            }
+        }
+        (None, None) => Ok(BodyLength::Empty),
+    }
+}
+
+/// Refuses what an upstream might resolve to another bucket. `..name` and `a..b` are legal keys and pass.
+fn path_safety(path: &str) -> Result<(), EdgeRejection> {
+    let encoded = memchr::memchr(b'%', path.as_bytes()).is_some();
+    if !encoded && !path.contains("..") && !path.contains('\\') {
+        return Ok(());
+    }
+    let once = decode(path.as_bytes());
+    if once.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
+        return Err(EdgeRejection::Path("an encoded nul, carriage return or line feed"));
+    }
+    let twice = decode(&once);
+    for view in [path.as_bytes(), &once, &twice] {
+        if view.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| segment == b"..") {
+            return Err(EdgeRejection::Path("a `..` segment"));
+        }
+    }
+    Ok(())
+}
+
+/// Percent-decodes; what is no escape stays as it is.
+pub(crate) fn decode(text: &[u8]) -> Vec<u8> {
+    let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        if *byte == b'%'
+            && let (Some(high), Some(low)) = (digit(at + 1), digit(at + 2))
+            && let Ok(value) = u8::try_from(high * 16 + low)
+        {
+            decoded.push(value);
+            at += 3;
+        } else {
+            decoded.push(*byte);
+            at += 1;
+        }
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn run(method: Method, uri: &str, pairs: &[(&'static str, &'static str)]) -> Result<BodyLength, EdgeRejection> {
+        let uri: Uri = uri.parse().unwrap();
+        let headers = headers(pairs);
+        check(Head { method: &method, uri: &uri, version: Version::HTTP_11, headers: &headers }, &LimitsConfig::default())
+    }
+
+    /// V1
+    #[test]
+    fn ambiguous_framing_is_refused() {
+        let post = |pairs: &[(&'static str, &'static str)]| {
+            let mut all = vec![("host", "a")];
+            all.extend_from_slice(pairs);
+            run(Method::POST, "/b/k", &all)
+        };
+        assert_eq!(post(&[("content-length", "3")]), Ok(BodyLength::Known(3)));
+        assert_eq!(post(&[("transfer-encoding", "chunked")]), Ok(BodyLength::Chunked));
+        for bad in [
+            &[("content-length", "3"), ("transfer-encoding", "chunked")][..],
+            &[("content-length", "3"), ("content-length", "3")],
+            &[("content-length", "+3")],
+            &[("content-length", "3 ")],
+            &[("transfer-encoding", "identity")],
+            &[("transfer-encoding", "gzip, chunked")],
+        ] {
+            assert!(matches!(post(bad), Err(EdgeRejection::Framing(_))), "{bad:?}");
+        }
+    }
+
+    /// V1, V2
+    #[test]
+    fn host_length_and_method_are_required() {
+        assert_eq!(run(Method::GET, "/b/k", &[]), Err(EdgeRejection::Host));
+        assert_eq!(run(Method::GET, "/b/k", &[("host", "a"), ("host", "b")]), Err(EdgeRejection::Host));
+        assert_eq!(run(Method::PUT, "/b/k", &[("host", "a")]), Err(EdgeRejection::LengthRequired));
+        assert_eq!(run(Method::PUT, "/b/k", &[("host", "a"), ("content-length", "0")]), Ok(BodyLength::Empty));
+        assert_eq!(run(Method::TRACE, "/b/k", &[("host", "a")]), Err(EdgeRejection::Method));
+    }
+
+    /// V3, V5
+    #[test]
+    fn traversal_is_refused_and_legal_keys_pass() {
+        for bad in ["/b/../c", "/b/..", "/b/%2e%2e/c", "/b/%252e%252e%252fc", "/b/..%2fc", "/b/..%5cc", "/b/a%00b", "/b/a%0db"] {
+            assert!(matches!(run(Method::GET, bad, &[("host", "a")]), Err(EdgeRejection::Path(_))), "{bad}");
+        }
+        for good in ["/b/..name", "/b/a..b", "/b//c", "/b/a%2Fb", "/b/...", "/b/it's", "/b/100%25", "/b/%zz", "/b/a+b~/"] {
+            assert_eq!(run(Method::GET, good, &[("host", "a")]), Ok(BodyLength::Empty), "{good}");
+        }
+    }
+}

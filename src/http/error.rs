@@ -1,0 +1,438 @@
+//! From causes to answers: the only file that names status codes.
+//!
+//! Every component refuses in its own words; here each cause becomes a status, an S3 code, a reason word that is the
+//! same in header, log and metric (O4), and the moment to try again. The exhaustive match names what was
+//! forgotten. Outside says little, the log says all.
+
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::{Method, StatusCode};
+use actix_web::HttpResponse;
+use serde_json::json;
+use tidegate_actors::{AskError, BreakerRejection, LimiterRejection, MonitorRejection, PoolRejection};
+use tidegate_config::Kind;
+
+use crate::auth::AuthRejection;
+use crate::http::edge::EdgeRejection;
+use crate::router::RouteRejection;
+use crate::s3::document::ErrorDocument;
+use crate::upstream::UpstreamRejection;
+
+/// The header that names the reason of every refusal.
+pub(crate) const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
+/// The header that carries the request's ID.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Why the gateway answers itself.
+#[derive(Debug)]
+pub(crate) enum GatewayError {
+    Edge(EdgeRejection),
+    Route(RouteRejection),
+    Monitor(MonitorRejection),
+    Limiter(LimiterRejection),
+    Auth(AuthRejection),
+    Pool(PoolRejection),
+    Breaker(BreakerRejection),
+    Upstream(UpstreamRejection),
+    Panicked,
+}
+
+macro_rules! from_rejection {
+    ($($variant:ident($rejection:ty)),+ $(,)?) => {
+        $(impl From<$rejection> for GatewayError {
+            fn from(rejection: $rejection) -> Self {
+                Self::$variant(rejection)
+            }
+        })+
+    };
+}
+
+from_rejection!(
+    Edge(EdgeRejection),
+    Route(RouteRejection),
+    Monitor(MonitorRejection),
+    Limiter(LimiterRejection),
+    Auth(AuthRejection),
+    Pool(PoolRejection),
+    Breaker(BreakerRejection),
+    Upstream(UpstreamRejection),
+);
+
+/// What a client is told.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) retry_after: Option<Duration>,
+    /// The connection's framing is in doubt: close it.
+    pub(crate) close: bool,
+    /// Headers of the RateLimit draft.
+    pub(crate) rate_limit: Option<[(HeaderName, String); 2]>,
+}
+
+impl Answer {
+    fn new(status: StatusCode, code: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, reason, message: message.into(), retry_after: None, close: false, rate_limit: None }
+    }
+
+    fn retry(self, after: Duration) -> Self {
+        Self { retry_after: Some(after), ..self }
+    }
+
+    fn closing(self) -> Self {
+        Self { close: true, ..self }
+    }
+}
+
+impl GatewayError {
+    /// What the client is told.
+    pub(crate) fn answer(&self) -> Answer {
+        match self {
+            Self::Edge(rejection) => edge(rejection),
+            Self::Route(RouteRejection::NoSuchBucket(name)) => Answer::new(
+                StatusCode::NOT_FOUND,
+                "NoSuchBucket",
+                "no_such_bucket",
+                format!("no bucket of this gateway is named `{name}`"),
+            ),
+            Self::Route(RouteRejection::NoBucket) => Answer::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "MethodNotAllowed",
+                "no_bucket",
+                "the path names no bucket; only GET lists the buckets",
+            ),
+            Self::Monitor(rejection) => monitor(rejection),
+            Self::Limiter(rejection) => limiter(rejection),
+            Self::Auth(rejection) => auth(rejection),
+            Self::Pool(rejection) => pool(rejection),
+            Self::Breaker(rejection) => breaker(rejection),
+            Self::Upstream(rejection) => upstream(rejection),
+            Self::Panicked => Answer::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalError",
+                "panic",
+                "the gateway failed over this request; its log says why",
+            )
+            .closing(),
+        }
+    }
+}
+
+fn edge(rejection: &EdgeRejection) -> Answer {
+    let bad = |reason, message: String| Answer::new(StatusCode::BAD_REQUEST, "InvalidRequest", reason, message);
+    match rejection {
+        EdgeRejection::Host => bad("host", "an HTTP/1.1 request needs exactly one host header".to_owned()).closing(),
+        EdgeRejection::Framing(what) => bad("framing", format!("the body's length is ambiguous: {what}")).closing(),
+        EdgeRejection::Target => bad("target", "the request target must be a path".to_owned()),
+        EdgeRejection::Path(what) => {
+            Answer::new(StatusCode::BAD_REQUEST, "InvalidURI", "path", format!("the path holds {what}"))
+        }
+        EdgeRejection::UriTooLong { bytes, limit } => Answer::new(
+            StatusCode::URI_TOO_LONG,
+            "InvalidURI",
+            "uri_too_long",
+            format!("the request target has {bytes} bytes, the limit is {limit}"),
+        ),
+        EdgeRejection::HeadersTooLarge { bytes, limit } => Answer::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "RequestHeaderSectionTooLarge",
+            "headers_too_large",
+            format!("the headers have {bytes} bytes, the limit is {limit}"),
+        ),
+        EdgeRejection::TooManyHeaders { count, limit } => Answer::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "RequestHeaderSectionTooLarge",
+            "too_many_headers",
+            format!("there are {count} headers, the limit is {limit}"),
+        ),
+        EdgeRejection::LengthRequired => Answer::new(
+            StatusCode::LENGTH_REQUIRED,
+            "MissingContentLength",
+            "length_required",
+            "say how long the body is: content-length, or transfer-encoding chunked",
+        ),
+        EdgeRejection::BodyTooLarge { bytes, limit } => {
+            let size = bytes.map_or_else(|| "more bytes than that".to_owned(), |bytes| format!("{bytes} bytes"));
+            Answer::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "EntityTooLarge",
+                "body_too_large",
+                format!("the body has {size}, the limit is {limit}"),
+            )
+            .closing()
+        }
+        EdgeRejection::Method => Answer::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            "method",
+            "the gateway passes on GET, HEAD, PUT, POST and DELETE",
+        ),
+    }
+}
+
+fn monitor(rejection: &MonitorRejection) -> Answer {
+    match rejection {
+        MonitorRejection::Full { in_flight, limit } => slow_down(
+            "too_many_requests_in_flight",
+            format!("{in_flight} requests are in flight, the limit is {limit}"),
+        ),
+        MonitorRejection::Exhausted { retry_after, .. } => {
+            slow_down("exhausted", "the gateway is out of resources and sheds load").retry(*retry_after)
+        }
+    }
+}
+
+fn limiter(rejection: &LimiterRejection) -> Answer {
+    match rejection {
+        LimiterRejection::Limited(limited) => {
+            let reason = match limited.scope {
+                tidegate_actors::Scope::Global => "rate_limit_global",
+                tidegate_actors::Scope::Ip => "rate_limit_ip",
+                tidegate_actors::Scope::Bucket => "rate_limit_bucket",
+            };
+            let window = (f64::from(limited.burst) / limited.requests_per_second).ceil().max(1.0);
+            let scope = limited.scope.as_str();
+            let headers = [
+                (
+                    HeaderName::from_static("ratelimit-policy"),
+                    format!("\"{scope}\";q={};w={window}", limited.burst),
+                ),
+                (
+                    HeaderName::from_static("ratelimit"),
+                    format!("\"{scope}\";r=0;t={}", seconds(limited.reset_after)),
+                ),
+            ];
+            let answer = Answer::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "SlowDown",
+                reason,
+                format!("the {scope} limit of {} requests per second is used up", limited.requests_per_second),
+            );
+            Answer { rate_limit: Some(headers), ..answer.retry(limited.retry_after) }
+        }
+        LimiterRejection::Unavailable(error) => unavailable("limiter_unavailable", *error),
+    }
+}
+
+fn auth(rejection: &AuthRejection) -> Answer {
+    match rejection {
+        AuthRejection::Closed => Answer::new(
+            StatusCode::FORBIDDEN,
+            "AccessDenied",
+            "bucket_closed",
+            "this bucket has no `auth` entry and is closed",
+        ),
+        AuthRejection::Session => Answer::new(
+            StatusCode::UNAUTHORIZED,
+            "InvalidToken",
+            "session_malformed",
+            "a session ID has 1 to 128 letters, digits and hyphens",
+        ),
+        AuthRejection::CopySource => Answer::new(
+            StatusCode::FORBIDDEN,
+            "AccessDenied",
+            "copy_source",
+            "x-amz-copy-source must name an object in a bucket of the same upstream that you may read",
+        ),
+    }
+}
+
+fn pool(rejection: &PoolRejection) -> Answer {
+    match rejection {
+        PoolRejection::QueueFull { queued, in_flight } => slow_down(
+            "queue_full",
+            format!("{in_flight} requests of this bucket are in flight and {queued} wait"),
+        ),
+        PoolRejection::QueueTimeout { waited } => slow_down(
+            "queue_timeout",
+            format!("no place fell free within {} ms", waited.as_millis()),
+        ),
+        PoolRejection::Unavailable(error) => unavailable("pool_unavailable", *error),
+    }
+}
+
+fn breaker(rejection: &BreakerRejection) -> Answer {
+    match rejection {
+        BreakerRejection::Open { retry_after, cause } => Answer::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            "breaker_open",
+            format!("the upstream failed ({cause}) and is left alone for a while"),
+        )
+        .retry(*retry_after),
+        BreakerRejection::HalfOpenFull { retry_after } => Answer::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            "breaker_half_open",
+            "the upstream failed and is being tried again",
+        )
+        .retry(*retry_after),
+        BreakerRejection::Unavailable(error) => unavailable("breaker_unavailable", *error),
+    }
+}
+
+fn upstream(rejection: &UpstreamRejection) -> Answer {
+    let bad = |reason, message: String| Answer::new(StatusCode::BAD_GATEWAY, "BadGateway", reason, message);
+    match rejection {
+        UpstreamRejection::Connect(why) => bad("upstream_connect", format!("cannot connect to the upstream: {why}")),
+        UpstreamRejection::Reset(why) => {
+            bad("upstream_reset", format!("the upstream closed the connection before it answered: {why}"))
+        }
+        UpstreamRejection::Decode(why) => bad("decode_failed", format!("the upstream's answer is no HTTP: {why}")),
+        UpstreamRejection::Timeout(phase) => Answer::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "GatewayTimeout",
+            phase.reason(),
+            format!("the upstream did not answer in time: {}", phase.as_str()),
+        ),
+        UpstreamRejection::BodyTooLarge { limit } => edge(&EdgeRejection::BodyTooLarge { bytes: None, limit: *limit }),
+        UpstreamRejection::ClientGone => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "IncompleteBody",
+            "client_gone",
+            "the request's body ended before its announced length",
+        )
+        .closing(),
+        UpstreamRejection::BodyMalformed(why) => {
+            Answer::new(StatusCode::BAD_REQUEST, "InvalidRequest", "body_malformed", format!("the body is malformed: {why}"))
+                .closing()
+        }
+        UpstreamRejection::SignedChunks => Answer::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            "signed_chunks",
+            "signed chunks (x-amz-content-sha256: STREAMING-AWS4-…) are not implemented; send the payload unsigned or with its hash",
+        )
+        .closing(),
+        UpstreamRejection::Target => {
+            Answer::new(StatusCode::BAD_REQUEST, "InvalidURI", "target", "the upstream target cannot be built from this path")
+        }
+    }
+}
+
+fn slow_down(reason: &'static str, message: impl Into<String>) -> Answer {
+    Answer::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", reason, message).retry(Duration::from_secs(1))
+}
+
+fn unavailable(reason: &'static str, error: AskError) -> Answer {
+    let message = format!("a guard of the gateway gave no answer: {error}");
+    Answer::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message).retry(error.retry_after())
+}
+
+/// Whole seconds, rounded up, at least 1: a client that comes back then is not too early.
+fn seconds(duration: Duration) -> u64 {
+    let whole = duration.as_secs();
+    if duration.subsec_nanos() > 0 { whole + 1 } else { whole.max(1) }
+}
+
+/// In whose words the error is told.
+pub(crate) struct Addressee<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) method: &'a Method,
+    pub(crate) resource: &'a str,
+    pub(crate) request_id: &'a HeaderValue,
+}
+
+impl Answer {
+    /// The answer in S3's shape or in JSON (E1).
+    pub(crate) fn respond(&self, to: &Addressee<'_>) -> HttpResponse {
+        let request_id = to.request_id.to_str().unwrap_or_default();
+        let (content_type, body) = match to.kind {
+            Kind::S3 => {
+                let document =
+                    ErrorDocument { code: self.code, message: &self.message, resource: to.resource, request_id };
+                ("application/xml", document.to_xml())
+            }
+            Kind::Http => ("application/json", self.to_json(request_id)),
+        };
+        let mut response = HttpResponse::build(self.status);
+        response.insert_header((CONTENT_TYPE, content_type));
+        response.insert_header((REASON, self.reason));
+        response.insert_header((REQUEST_ID, to.request_id.clone()));
+        if to.kind == Kind::S3 {
+            response.insert_header(("x-amz-request-id", to.request_id.clone()));
+        }
+        if let Some(after) = self.retry_after {
+            response.insert_header((RETRY_AFTER, seconds(after)));
+        }
+        for (name, value) in self.rate_limit.iter().flatten() {
+            response.insert_header((name.clone(), value.as_str()));
+        }
+        if self.close {
+            response.force_close();
+        }
+        // The body of an answer to HEAD is left out by the HTTP layer, its length stays.
+        response.body(body)
+    }
+
+    fn to_json(&self, request_id: &str) -> String {
+        let mut error = json!({
+            "code": self.reason,
+            "message": self.message,
+            "request_id": request_id,
+        });
+        if let Some(after) = self.retry_after {
+            error["retry_after"] = seconds(after).into();
+        }
+        json!({ "error": error }).to_string()
+    }
+}
+
+/// An admin or probe answer in JSON.
+pub(crate) fn json_answer(status: AdminStatus, body: &serde_json::Value) -> HttpResponse<BoxBody> {
+    HttpResponse::build(status.code()).insert_header((CONTENT_TYPE, "application/json")).body(format!("{body}\n"))
+}
+
+/// A document of the gateway's own.
+pub(crate) fn xml_answer(document: String) -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/xml")).body(document)
+}
+
+/// The metrics, or why there are none.
+pub(crate) fn metrics_answer(content_type: &str, text: Result<Vec<u8>, prometheus::Error>) -> HttpResponse<BoxBody> {
+    match text {
+        Ok(text) => HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type.to_owned())).body(text),
+        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
+    }
+}
+
+/// The statuses that the admin listener and the probes use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdminStatus {
+    Ok,
+    Accepted,
+    NotReady,
+    NotFound,
+    BadRequest,
+    Forbidden,
+}
+
+impl AdminStatus {
+    fn code(self) -> StatusCode {
+        match self {
+            Self::Ok => StatusCode::OK,
+            Self::Accepted => StatusCode::ACCEPTED,
+            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// B2, L1: a client told to come back is not told to come too early
+    #[test]
+    fn retry_after_rounds_up_to_whole_seconds() {
+        assert_eq!(seconds(Duration::from_millis(1)), 1);
+        assert_eq!(seconds(Duration::from_millis(1001)), 2);
+        assert_eq!(seconds(Duration::from_secs(2)), 2);
+        assert_eq!(seconds(Duration::ZERO), 1);
+    }
+}

@@ -1,0 +1,8 @@
+//! HTTP: the two listeners' handlers. `proxy.rs` is the request path, `error.rs` the only place that names statuses.
+
+pub(crate) mod admin;
+pub(crate) mod edge;
+pub(crate) mod error;
+pub(crate) mod probes;
+pub(crate) mod proxy;
+mod request_id;

@@ -1,0 +1,147 @@
+//! A request's way through the gateway. The order is the documentation:
+//!
+//! ```text
+//!  1 edge      size, framing, path safety                    400 405 411 413 414 431
+//!  2 route     path → bucket                                 404
+//!  3 monitor   level, then the in-flight slot                503
+//!  4 limiter   global, client address, bucket in one ask     429
+//!  5 auth      session, identity                             401 403
+//!  6 breaker   published state, before queueing              503
+//!    pool      place in the bucket's gate, endpoint          503
+//!  7 breaker   half-open permit, immediately before the call 503
+//!  8 upstream  attempts within the deadline                  502 504
+//!  9 answer    streamed; the outcome reported at its last byte
+//! 10 record    access log and metrics, when everything above is dropped
+//! ```
+//!
+//! Cheapest and most global first; what can be lost is taken last. Everything taken is a ticket whose `Drop` gives it back
+//! on every path.
+
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::FutureExt;
+use tidegate_actors::{IpKey, clock};
+use tidegate_config::Kind;
+
+use crate::auth::authenticate;
+use crate::http::edge::{self, BodyLength, Head};
+use crate::http::error::{Addressee, GatewayError, xml_answer};
+use crate::http::request_id;
+use crate::s3::{document, target};
+use crate::telemetry::record::Record;
+use crate::upstream::{self, Passing, ProxyBody};
+use crate::worker::Worker;
+
+/// Serves one request on the data listener.
+pub(crate) async fn proxy(
+    request: HttpRequest,
+    payload: web::Payload,
+    worker: Data<Rc<Worker>>,
+) -> HttpResponse<ProxyBody> {
+    let worker = Rc::clone(&worker);
+    #[cfg(feature = "bench")]
+    if !worker.shared.config.guards {
+        return upstream::raw::pass(&worker, request, payload.into_inner()).await;
+    }
+    let id = request_id::of(request.headers());
+    let client = request.peer_addr().map(|peer| peer.ip());
+    let method = request.method().clone();
+    let mut record = Box::new(Record::new(&worker, id, method, request.uri().clone(), client));
+    let handled = AssertUnwindSafe(handle(&worker, request, payload.into_inner(), &mut record)).catch_unwind().await;
+    match handled {
+        Ok(Ok(Handled::Upstream(passing))) => upstream::pass_on(&worker, passing, record),
+        Ok(Ok(Handled::Own(response))) => {
+            record.status = response.status().as_u16();
+            response.map_body(|_, body| ProxyBody::Own(body, Some(record)))
+        }
+        Ok(Err(error)) => refuse(&worker, &error, record),
+        Err(_panic) => refuse(&worker, &GatewayError::Panicked, record),
+    }
+}
+
+/// What came of a request.
+enum Handled {
+    /// An answer from upstream.
+    Upstream(Passing),
+    /// An answer of the gateway's own.
+    Own(HttpResponse),
+}
+
+async fn handle(
+    worker: &Rc<Worker>,
+    request: HttpRequest,
+    payload: Payload,
+    record: &mut Record,
+) -> Result<Handled, GatewayError> {
+    let shared = &worker.shared;
+    let actors = &shared.actors;
+    let head = Head {
+        method: request.method(),
+        uri: request.uri(),
+        version: request.version(),
+        headers: request.headers(),
+    };
+
+    // 1 edge, 2 route
+    let length = edge::check(head, &shared.config.server.limits)?;
+    let (name, _) = target::split(head.uri.path());
+    if name.is_empty() && head.method == Method::GET {
+        return Ok(Handled::Own(list_buckets(worker)));
+    }
+    let bucket = shared.router.route(name)?;
+    record.bucket = Some(bucket.id);
+    edge::check_bucket(head, length, bucket.config.max_uri_length, bucket.config.max_request_size)?;
+
+    // 3 monitor, 4 limiter, 5 auth
+    let slot = actors.monitor.enter()?;
+    if let Some(client) = record.client {
+        actors.limiter.admit(bucket.id, IpKey::from(client)).await?;
+    }
+    authenticate(head.headers, &bucket.config, &actors.sessions).await?;
+
+    // 6 breaker's published state, pool
+    actors.breaker.peek(bucket.id, clock::now())?;
+    record.phases.admitted = Some(clock::now());
+    let permit = bucket.pool.acquire().await?;
+    record.phases.permitted = Some(clock::now());
+
+    // 7 and 8, for each attempt
+    let late = may_fail_late(&request);
+    let outbound = upstream::prepare(request, payload, length, bucket, record).await?;
+    let called = upstream::call(worker, bucket, outbound, permit, record).await?;
+    Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late }))
+}
+
+/// Operations whose 200 may turn out to be an error document.
+fn may_fail_late(request: &HttpRequest) -> bool {
+    match *request.method() {
+        Method::PUT => request.headers().contains_key("x-amz-copy-source"),
+        Method::POST => request.query_string().contains("uploadId="),
+        _ => false,
+    }
+}
+
+fn refuse(worker: &Worker, error: &GatewayError, mut record: Box<Record>) -> HttpResponse<ProxyBody> {
+    let answer = error.answer();
+    record.status = answer.status.as_u16();
+    record.reason = Some(answer.reason);
+    let kind = record.bucket.map_or(Kind::S3, |id| worker.shared.router.bucket(id).config.kind);
+    let to = Addressee { kind, method: &record.method, resource: record.uri.path(), request_id: &record.id };
+    let response = answer.respond(&to);
+    response.map_body(|_, body| ProxyBody::Own(body, Some(record)))
+}
+
+/// `GET /`: the buckets that a client may see by name; a glob has no names to list.
+fn list_buckets(worker: &Worker) -> HttpResponse {
+    let open = worker.shared.router.buckets().iter().filter(|bucket| {
+        let config = &bucket.config;
+        config.kind == Kind::S3 && config.pattern.is_exact() && !config.auth.is_empty()
+    });
+    let document = document::list_buckets(open.map(|bucket| bucket.config.pattern.as_str()));
+    xml_answer(document)
+}

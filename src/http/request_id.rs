@@ -1,0 +1,60 @@
+//! The ID by which a request is found again (O1): the client's if it is a sound one, else a fresh one.
+
+use std::cell::RefCell;
+
+use actix_web::http::header::{HeaderMap, HeaderValue};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::http::error::REQUEST_ID;
+
+const LENGTH_MAX: usize = 128;
+
+thread_local! {
+    static RANDOM: RefCell<SmallRng> = RefCell::new(SmallRng::from_os_rng());
+}
+
+/// Takes over a client's ID of letters, digits, `-`, `_` and `.`, or makes one of 16 hexadecimal digits.
+pub(crate) fn of(headers: &HeaderMap) -> HeaderValue {
+    if let Some(given) = headers.get(REQUEST_ID)
+        && sound(given.as_bytes())
+    {
+        return given.clone();
+    }
+    fresh()
+}
+
+fn sound(id: &[u8]) -> bool {
+    let legal = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !id.is_empty() && id.len() <= LENGTH_MAX && id.iter().all(legal)
+}
+
+fn fresh() -> HeaderValue {
+    let random: u64 = RANDOM.with_borrow_mut(Rng::random);
+    let mut digits = [0; 16];
+    // The buffer is of the length that eight bytes need.
+    let encoded = hex::encode_to_slice(random.to_be_bytes(), &mut digits).is_ok();
+    let value = if encoded { HeaderValue::from_bytes(&digits).ok() } else { None };
+    value.unwrap_or_else(|| HeaderValue::from_static("0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// O1
+    #[test]
+    fn only_a_sound_id_is_taken_over() {
+        let of_given = |given: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_static(given));
+            of(&headers).to_str().unwrap().to_owned()
+        };
+        assert_eq!(of_given("abc-1_2.X"), "abc-1_2.X");
+        for bad in ["", "a b", "a\"b", "a,b"] {
+            let made = of_given(bad);
+            assert!(made != bad && made.len() == 16, "{bad} -> {made}");
+        }
+        assert_ne!(fresh(), fresh());
+    }
+}

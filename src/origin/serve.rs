@@ -1,0 +1,76 @@
+//! The origin's listener: one thread, one single-threaded runtime, HTTP/1.1 on the loopback interface.
+//!
+//! `TCP_NODELAY` is set on every connection: head and body of a small answer leave in two writes, and Nagle's
+//! algorithm against the reader's delayed acknowledgement would hold the second back for some 45 ms.
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use s3s::service::S3Service;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+// The gateway has drained before it stops its origin: what is still open by then is idle or lost.
+const STOP_GRACE: Duration = Duration::from_millis(300);
+// Without descriptors `accept` fails at once, for as long as that lasts: wait instead of spinning.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+pub(super) fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Binds before the thread exists, so that every failure is the caller's to report.
+pub(super) fn listen(runtime: &Runtime) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    let _entered = runtime.enter();
+    TcpListener::from_std(listener)
+}
+
+/// Serves until `stopped` resolves: by a message or, as here, by the sender's drop.
+pub(super) fn run(
+    runtime: Runtime,
+    listener: TcpListener,
+    service: S3Service,
+    stopped: oneshot::Receiver<()>,
+) {
+    runtime.block_on(async move {
+        let connections = GracefulShutdown::new();
+        tokio::select! {
+            _ = stopped => {}
+            () = accept(listener, &service, &connections) => {}
+        }
+        // Past the grace the runtime's end cuts what is left.
+        drop(timeout(STOP_GRACE, connections.shutdown()).await);
+    });
+    runtime.shutdown_background();
+}
+
+async fn accept(listener: TcpListener, service: &S3Service, connections: &GracefulShutdown) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => serve(stream, service.clone(), connections),
+            Err(_) => sleep(ACCEPT_RETRY).await,
+        }
+    }
+}
+
+fn serve(stream: TcpStream, service: S3Service, connections: &GracefulShutdown) {
+    if stream.set_nodelay(true).is_err() {
+        // Only a socket that is already closed refuses the option.
+        return;
+    }
+    let server = auto::Builder::new(TokioExecutor::new()).http1_only();
+    let connection = connections.watch(
+        server
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned(),
+    );
+    // A connection's error is the peer's going away; the gateway sees and reports it on its own side.
+    tokio::spawn(async move { drop(connection.await) });
+}

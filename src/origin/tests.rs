@@ -1,0 +1,109 @@
+//! What must hold before the first signed request; those are the business of the suites with real clients.
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::scratch::Scratch;
+use super::{OriginError, start};
+
+fn get_unsigned(address: SocketAddr, target: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    write!(
+        stream,
+        "GET {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// The origin trusts nobody on the loopback interface: only the gateway knows the secret.
+#[test]
+fn an_unsigned_request_is_refused() {
+    let scratch = Scratch::new();
+    let origin = start(scratch.path(), "demo").unwrap();
+    let answer = get_unsigned(origin.address, "/demo/");
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.contains("<Code>AccessDenied</Code>"), "{answer}");
+}
+
+#[test]
+fn two_starts_have_two_secrets() {
+    let (left, right) = (Scratch::new(), Scratch::new());
+    let (left, right) = (
+        start(left.path(), "demo").unwrap(),
+        start(right.path(), "demo").unwrap(),
+    );
+    assert_eq!(left.secret_access_key.len(), 64);
+    assert_ne!(left.secret_access_key, right.secret_access_key);
+}
+
+#[test]
+fn missing_directories_are_made() {
+    let scratch = Scratch::new();
+    let directory = scratch.path().join("not/yet/there");
+    let _origin = start(&directory, "demo").unwrap();
+    assert!(directory.join("demo").is_dir());
+    assert_eq!(
+        fs::read_dir(directory.join("demo")).unwrap().count(),
+        0,
+        "the trial write left something behind"
+    );
+}
+
+/// Issue "bad input": an unwritable data directory is one clear error that names it.
+#[test]
+fn a_file_in_the_directorys_place_is_named() {
+    let scratch = Scratch::new();
+    let directory = scratch.path().join("taken");
+    fs::write(&directory, "a file").unwrap();
+    let error = start(&directory, "demo").unwrap_err();
+    assert!(matches!(error, OriginError::Create { .. }), "{error:?}");
+    assert!(error.to_string().contains(directory.to_str().unwrap()), "{error}");
+}
+
+/// Mode bits do not bind root and no test may mount a file system, so the trial file's place is taken instead.
+#[test]
+fn a_failed_trial_write_names_the_directory() {
+    let scratch = Scratch::new();
+    let bucket_directory = scratch.path().join("demo");
+    fs::create_dir_all(bucket_directory.join(".tidegate-write-probe")).unwrap();
+    let error = start(scratch.path(), "demo").unwrap_err();
+    assert!(matches!(error, OriginError::Write { .. }), "{error:?}");
+    assert!(
+        error.to_string().contains(bucket_directory.to_str().unwrap()),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_directory_serves_one_origin_at_a_time_and_is_free_after_a_drop() {
+    let scratch = Scratch::new();
+    let first = start(scratch.path(), "demo").unwrap();
+    let error = start(scratch.path(), "demo").unwrap_err();
+    assert!(matches!(error, OriginError::InUse { .. }), "{error:?}");
+    drop(first);
+    start(scratch.path(), "demo").unwrap();
+}
+
+/// G4: cleaning up takes less than a second, also while a client holds its connection open.
+#[test]
+fn a_drop_ends_the_server_soon_even_with_an_idle_client() {
+    let scratch = Scratch::new();
+    let origin = start(scratch.path(), "demo").unwrap();
+    let address = origin.address;
+    let mut idle = TcpStream::connect(address).unwrap();
+    idle.write_all(b"GET /demo/ HTTP/1.1\r\n").unwrap();
+    #[expect(clippy::disallowed_methods, reason = "measures the test itself")]
+    let started = Instant::now();
+    drop(origin);
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "took {:?}",
+        started.elapsed()
+    );
+    assert!(TcpStream::connect(address).is_err(), "the port still answers");
+}

@@ -1,0 +1,63 @@
+//! The two XML documents the gateway writes itself: errors in S3's shape (E1) and the list of buckets.
+
+/// An error as S3 clients expect it.
+pub(crate) struct ErrorDocument<'a> {
+    pub(crate) code: &'a str,
+    pub(crate) message: &'a str,
+    pub(crate) resource: &'a str,
+    pub(crate) request_id: &'a str,
+}
+
+impl ErrorDocument<'_> {
+    pub(crate) fn to_xml(&self) -> String {
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{}</Message><Resource>{}</Resource>\
+             <RequestId>{}</RequestId><HostId>tidegate</HostId></Error>",
+            escape(self.code),
+            escape(self.message),
+            escape(self.resource),
+            escape(self.request_id),
+        )
+    }
+}
+
+/// The answer to `GET /`.
+pub(crate) fn list_buckets<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let buckets: String = names
+        .map(|name| {
+            format!("<Bucket><Name>{}</Name><CreationDate>1970-01-01T00:00:00.000Z</CreationDate></Bucket>", escape(name))
+        })
+        .collect();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListAllMyBucketsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+         <Owner><ID>tidegate</ID><DisplayName>tidegate</DisplayName></Owner><Buckets>{buckets}</Buckets></ListAllMyBucketsResult>"
+    )
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            // XML 1.0 cannot say control characters at all.
+            c if c.is_control() => escaped.push('\u{fffd}'),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// E1, E4
+    #[test]
+    fn nothing_a_client_sends_can_break_out_of_the_document() {
+        let document = ErrorDocument { code: "X", message: "a<b>&\u{1}", resource: "/b/\"k", request_id: "1" };
+        assert!(document.to_xml().contains("<Message>a&lt;b&gt;&amp;\u{fffd}</Message><Resource>/b/&quot;k</Resource>"));
+    }
+}

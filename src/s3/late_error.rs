@@ -1,0 +1,48 @@
+//! A 200 that is none: CompleteMultipartUpload and CopyObject answer 200 before they know, and may end in an
+//! error document (R1, E2).
+//!
+//! The bytes pass on as they come, for a client waits on them for minutes; the scan only looks at the first element,
+//! behind the white space that such an answer keeps alive with.
+
+/// Looks at the first element of a document as it streams by.
+#[derive(Debug, Default)]
+pub(crate) struct LateError {
+    head: Vec<u8>,
+}
+
+/// Enough for a declaration and the first element's name.
+const HEAD_MAX: usize = 512;
+
+impl LateError {
+    pub(crate) fn look(&mut self, bytes: &[u8]) {
+        let rest = if self.head.is_empty() { bytes.trim_ascii_start() } else { bytes };
+        let room = HEAD_MAX - self.head.len();
+        self.head.extend_from_slice(&rest[..rest.len().min(room)]);
+    }
+
+    /// Whether the document is an error.
+    pub(crate) fn found(&self) -> bool {
+        let text = String::from_utf8_lossy(&self.head);
+        let body = text.split_once("?>").map_or(&*text, |(_, body)| body);
+        let body = body.trim_start();
+        body.starts_with("<Error>") || body.starts_with("<Error ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R1, E2
+    #[test]
+    fn an_error_document_is_seen_behind_white_space_and_across_chunks() {
+        let mut scan = LateError::default();
+        for chunk in [" \n", "  ", "<?xml version=\"1.0\"?>\n<Er", "ror><Code>InternalError"] {
+            scan.look(chunk.as_bytes());
+        }
+        assert!(scan.found());
+        let mut fine = LateError::default();
+        fine.look(b"  <?xml version=\"1.0\"?><CopyObjectResult><ETag>&lt;Error&gt;</ETag>");
+        assert!(!fine.found());
+    }
+}

@@ -1,0 +1,90 @@
+//! The request target as sent upstream: the same bytes, but for the upstream's own bucket name.
+
+use actix_web::http::uri::PathAndQuery;
+
+/// The path's first segment, which names the bucket, and the rest with its slash.
+pub(crate) fn split(path: &str) -> (&str, &str) {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    match path.find('/') {
+        Some(slash) => path.split_at(slash),
+        None => (path, ""),
+    }
+}
+
+/// Puts `name` in the place of the path's first segment.
+pub(crate) fn rename(target: &PathAndQuery, name: &str) -> Option<PathAndQuery> {
+    let (_, rest) = split(target.path());
+    assemble(&format!("/{name}{rest}"), target.query())
+}
+
+/// Puts `prefix` in the place of the path's first segment (http buckets).
+pub(crate) fn strip(target: &PathAndQuery, prefix: &str) -> Option<PathAndQuery> {
+    let (_, rest) = split(target.path());
+    let path = format!("{prefix}{rest}");
+    assemble(if path.is_empty() { "/" } else { &path }, target.query())
+}
+
+/// Takes out of a presigned query what proved the client's identity: it must not travel on (A2).
+pub(crate) fn without_presigning(target: &PathAndQuery) -> Option<PathAndQuery> {
+    let query = target.query()?;
+    if !query.contains("X-Amz-Signature=") {
+        return None;
+    }
+    let kept: Vec<&str> = query.split('&').filter(|pair| !presigns(pair)).collect();
+    assemble(target.path(), Some(&kept.join("&")).filter(|query| !query.is_empty()).map(String::as_str))
+}
+
+fn presigns(pair: &str) -> bool {
+    const NAMES: [&str; 7] = [
+        "X-Amz-Algorithm",
+        "X-Amz-Credential",
+        "X-Amz-Date",
+        "X-Amz-Expires",
+        "X-Amz-SignedHeaders",
+        "X-Amz-Signature",
+        "X-Amz-Security-Token",
+    ];
+    let name = pair.split('=').next().unwrap_or(pair);
+    NAMES.contains(&name)
+}
+
+fn assemble(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
+    match query {
+        Some(query) => format!("{path}?{query}").parse().ok(),
+        None => path.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(text: &str) -> PathAndQuery {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_first_segment_is_the_bucket() {
+        assert_eq!(split("/b/k//x/"), ("b", "/k//x/"));
+        assert_eq!(split("/b"), ("b", ""));
+        assert_eq!(split("/"), ("", ""));
+    }
+
+    /// V5: nothing but the name changes
+    #[test]
+    fn renaming_keeps_every_other_byte() {
+        let renamed = rename(&target("/b//a%2Fb+c~%zz/?x=%20+&y"), "other").unwrap();
+        assert_eq!(renamed, target("/other//a%2Fb+c~%zz/?x=%20+&y"));
+        assert_eq!(strip(&target("/api/v1//x?q"), "/base").unwrap(), target("/base/v1//x?q"));
+        assert_eq!(strip(&target("/api"), "").unwrap(), target("/"));
+    }
+
+    /// A2, V7
+    #[test]
+    fn a_presigned_query_loses_only_its_signature() {
+        let presigned = target("/b/k?versionId=7&X-Amz-Algorithm=A&X-Amz-Credential=B&X-Amz-Signature=C&response-x=%20");
+        assert_eq!(without_presigning(&presigned).unwrap(), target("/b/k?versionId=7&response-x=%20"));
+        assert_eq!(without_presigning(&target("/b/k?X-Amz-Signature=C")).unwrap(), target("/b/k"));
+        assert_eq!(without_presigning(&target("/b/k?x=1")), None);
+    }
+}

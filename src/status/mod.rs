@@ -1,0 +1,123 @@
+//! The status document: how far the gateway has degraded, and why (X7).
+//!
+//! Made from published snapshots and vital signs, so it answers at every level and while actors are down; only the
+//! limiter's and the session cache's sizes are asked for, and left out if no answer comes.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+use tidegate_actors::{Reading, Status, Vitals, clock};
+
+use crate::router::Bucket;
+use crate::worker::Shared;
+
+/// The whole document.
+pub(crate) async fn document(shared: &Shared) -> Value {
+    let now = clock::now();
+    let actors = &shared.actors;
+    let limiter = actors.limiter.inspect().await.ok();
+    let sessions = actors.sessions.inspect().await.ok();
+    let mut document = monitor(shared, now);
+    document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
+    document.insert(
+        "buckets".to_owned(),
+        shared.router.buckets().iter().map(|each| (each.name.clone(), bucket(shared, each, now))).collect::<Map<_, _>>().into(),
+    );
+    document.insert(
+        "actors".to_owned(),
+        actors.vitals().map(|vitals| (vitals.name().to_owned(), actor(vitals, now))).collect::<Map<_, _>>().into(),
+    );
+    document.insert("limiter".to_owned(), limiter.map_or(Value::Null, |report| json!({ "clients": report.clients })));
+    document.insert(
+        "sessions".to_owned(),
+        sessions.map_or(Value::Null, |report| {
+            json!({ "entries": report.len, "capacity": report.capacity, "hits": report.hits,
+                "misses": report.misses, "evicted": report.evicted })
+        }),
+    );
+    Value::Object(document)
+}
+
+fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
+    let view = shared.actors.monitor.view();
+    let reading = |reading: &Reading| match reading {
+        Reading::Known { used, limit } => json!({
+            "used": used, "limit": limit, "pressure": round(*used as f64 / (*limit).max(1) as f64) }),
+        Reading::Unknown => json!({ "unknown": true }),
+    };
+    let mut resources = Map::new();
+    for (name, value) in view.readings() {
+        let mut value = reading(value);
+        value["age_ms"] = view.sampled.map_or(Value::Null, |sampled| millis(now.saturating_duration_since(sampled)).into());
+        resources.insert(name.to_owned(), value);
+    }
+    let transitions: Vec<Value> = view
+        .transitions
+        .iter()
+        .map(|t| {
+            json!({ "from": t.from.as_str(), "to": t.to.as_str(), "ago_ms": millis(now.saturating_duration_since(t.at)),
+                "reason": t.reason.as_ref().map(ToString::to_string) })
+        })
+        .collect();
+    let mut document = Map::new();
+    document.insert("level".to_owned(), view.level.as_str().into());
+    document.insert("since_ms".to_owned(), millis(now.saturating_duration_since(view.since)).into());
+    document.insert("reason".to_owned(), view.reason.as_ref().map(ToString::to_string).into());
+    document.insert("switched_off".to_owned(), json!(view.switched_off()));
+    document.insert("resources".to_owned(), resources.into());
+    document.insert("transitions".to_owned(), transitions.into());
+    document
+}
+
+fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
+    let breaker = shared.actors.breaker.view(bucket.id, now);
+    let pool = bucket.pool.view();
+    let endpoints: Vec<Value> = bucket
+        .authorities
+        .iter()
+        .zip(&pool.endpoints)
+        .map(|(authority, in_flight)| json!({ "authority": authority.as_str(), "in_flight": in_flight }))
+        .collect();
+    json!({
+        "kind": bucket.config.kind.as_str(),
+        "pattern": bucket.config.pattern.as_str(),
+        "breaker": {
+            "state": breaker.state.as_str(),
+            "generation": breaker.generation,
+            "consecutive_failures": breaker.consecutive_failures,
+            "opened_total": breaker.opened_total,
+            "open_for_ms": breaker.open_for.map(millis),
+            "cause": breaker.cause.map(|cause| cause.to_string()),
+        },
+        "pool": {
+            "in_flight": pool.in_flight,
+            "max_concurrent": pool.concurrent_max,
+            "queued": pool.queued,
+            "max_queued": pool.queued_max,
+            "connections": shared.connections[bucket.id.index()].open(),
+            "endpoints": endpoints,
+        },
+    })
+}
+
+fn actor(vitals: &Vitals, now: Instant) -> Value {
+    let status = vitals.status(now);
+    json!({
+        "state": status.as_str(),
+        "retry_after_ms": match status { Status::Failed { retry_after } => Some(millis(retry_after)), _ => None },
+        "generation": vitals.generation(),
+        "restarts": vitals.restarts(),
+        "mailbox_depth": vitals.depth(),
+        "mailbox_capacity": vitals.capacity(),
+        "handled": vitals.handled(),
+        "poisoned": vitals.poisoned(),
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn round(ratio: f64) -> f64 {
+    (ratio * 1e4).round() / 1e4
+}

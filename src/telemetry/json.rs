@@ -1,0 +1,147 @@
+//! slog records as lines of JSON, for the access log's rate.
+//!
+//! A line is serialized into a buffer that the thread keeps, with strings escaped by `serde_json`, so nothing a
+//! client sends can end a line or forge a field (O2). The date part of the time stamp is formatted once a second.
+
+use std::cell::RefCell;
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::time::SystemTime;
+
+use slog::{Drain, KV, Key, Level, Never, OwnedKVList, Record, Serializer};
+use tidegate_actors::clock;
+use time::OffsetDateTime;
+
+use crate::telemetry::sink::Sink;
+
+/// Writes records to the sink.
+pub(crate) struct JsonDrain {
+    sink: Sink,
+}
+
+impl JsonDrain {
+    pub(crate) fn new(sink: Sink) -> Self {
+        Self { sink }
+    }
+}
+
+#[derive(Default)]
+struct Scratch {
+    line: Vec<u8>,
+    second: u64,
+    date: String,
+    text: String,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Drain for JsonDrain {
+    type Ok = ();
+    type Err = Never;
+
+    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.line.clear();
+            scratch.stamp(clock::wall());
+            scratch.open(record.level());
+            let mut fields = Fields { line: &mut scratch.line, text: &mut scratch.text };
+            // The only errors are those of values that refuse to be written; the rest of the line stands.
+            let _ = fields.emit_arguments("msg", record.msg());
+            let _ = record.kv().serialize(record, &mut fields);
+            let _ = values.serialize(record, &mut fields);
+            scratch.line.extend_from_slice(b"}\n");
+            self.sink.push(&scratch.line);
+        });
+        Ok(())
+    }
+}
+
+impl Scratch {
+    fn stamp(&mut self, now: SystemTime) {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if since.as_secs() != self.second {
+            self.second = since.as_secs();
+            self.date.clear();
+            let at = OffsetDateTime::from(now);
+            let _ = write!(
+                self.date,
+                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+                at.year(), u8::from(at.month()), at.day(), at.hour(), at.minute(), at.second()
+            );
+        }
+        let _ = write!(self.line, "{{\"ts\":\"{}.{:03}Z\"", self.date, since.subsec_millis());
+    }
+
+    fn open(&mut self, level: Level) {
+        let _ = write!(self.line, ",\"level\":\"{}\"", level.as_short_str());
+    }
+}
+
+struct Fields<'a> {
+    line: &'a mut Vec<u8>,
+    text: &'a mut String,
+}
+
+impl Fields<'_> {
+    fn key(&mut self, key: Key) {
+        self.line.extend_from_slice(b",\"");
+        self.line.extend_from_slice(key.as_bytes());
+        self.line.extend_from_slice(b"\":");
+    }
+
+    fn value(&mut self, key: Key, value: impl fmt::Display) -> slog::Result {
+        self.key(key);
+        write!(self.line, "{value}")?;
+        Ok(())
+    }
+}
+
+impl Serializer for Fields<'_> {
+    fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
+        self.key(key);
+        self.text.clear();
+        self.text.write_fmt(*value)?;
+        serde_json::to_writer(&mut *self.line, self.text.as_str()).map_err(std::io::Error::from)?;
+        Ok(())
+    }
+
+    fn emit_str(&mut self, key: Key, value: &str) -> slog::Result {
+        self.key(key);
+        serde_json::to_writer(&mut *self.line, value).map_err(std::io::Error::from)?;
+        Ok(())
+    }
+
+    fn emit_u64(&mut self, key: Key, value: u64) -> slog::Result {
+        self.value(key, value)
+    }
+
+    fn emit_u32(&mut self, key: Key, value: u32) -> slog::Result {
+        self.value(key, value)
+    }
+
+    fn emit_u16(&mut self, key: Key, value: u16) -> slog::Result {
+        self.value(key, value)
+    }
+
+    fn emit_usize(&mut self, key: Key, value: usize) -> slog::Result {
+        self.value(key, value)
+    }
+
+    fn emit_i64(&mut self, key: Key, value: i64) -> slog::Result {
+        self.value(key, value)
+    }
+
+    fn emit_bool(&mut self, key: Key, value: bool) -> slog::Result {
+        self.value(key, value)
+    }
+
+    fn emit_none(&mut self, _: Key) -> slog::Result {
+        Ok(())
+    }
+
+    fn emit_unit(&mut self, _: Key) -> slog::Result {
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! The request path's metrics (O3), resolved per bucket at the start so that counting is an atomic each.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
+
+/// Every family that the request path counts in.
+#[derive(Clone)]
+pub(crate) struct RequestMetrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    received: IntCounterVec,
+    sent: IntCounterVec,
+    errors: IntCounterVec,
+    retry_attempts: IntCounterVec,
+    retry_success: IntCounterVec,
+    retry_exhausted: IntCounterVec,
+    connections: ConnectionGauges,
+    unrouted: IntCounterVec,
+}
+
+/// Upstream connections per bucket.
+#[derive(Clone)]
+struct ConnectionGauges {
+    size: IntGaugeVec,
+    active: IntGaugeVec,
+    idle: IntGaugeVec,
+}
+
+/// One bucket's.
+pub(crate) struct BucketMetrics {
+    classes: [IntCounter; 5],
+    pub(crate) duration: Histogram,
+    pub(crate) received: IntCounter,
+    pub(crate) sent: IntCounter,
+    pub(crate) retry_attempts: IntCounter,
+    pub(crate) retry_success: IntCounter,
+    pub(crate) retry_exhausted: IntCounter,
+    errors: IntCounterVec,
+    name: String,
+    size: prometheus::IntGauge,
+    active: prometheus::IntGauge,
+    idle: prometheus::IntGauge,
+}
+
+impl RequestMetrics {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let gauge = |name: &str, help: &str| -> Result<IntGaugeVec, prometheus::Error> {
+            let family = IntGaugeVec::new(Opts::new(name, help), &["bucket"])?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+        let duration = HistogramVec::new(
+            HistogramOpts::new("request_duration_seconds", "time from a request's head to the last byte of its answer")
+                .buckets(buckets),
+            &["bucket"],
+        )?;
+        registry.register(Box::new(duration.clone()))?;
+        Ok(Self {
+            requests: counter("requests_total", "requests by class of the answer's status", &["bucket", "class"])?,
+            duration,
+            received: counter("received_bytes_total", "body bytes taken from clients", &["bucket"])?,
+            sent: counter("sent_bytes_total", "body bytes sent to clients", &["bucket"])?,
+            errors: counter("errors_total", "answers the gateway gave itself, and transfers that broke", &["bucket", "reason"])?,
+            retry_attempts: counter("s3_retry_attempts_total", "upstream attempts after the first", &["bucket"])?,
+            retry_success: counter("s3_retry_success_total", "requests that succeeded after a retry", &["bucket"])?,
+            retry_exhausted: counter("s3_retry_exhausted_total", "requests that failed in every attempt", &["bucket"])?,
+            connections: ConnectionGauges {
+                size: gauge("connection_pool_size", "most upstream connections, all workers together")?,
+                active: gauge("connection_pool_active", "upstream connections in use")?,
+                idle: gauge("connection_pool_idle", "upstream connections kept for reuse")?,
+            },
+            unrouted: counter("unrouted_total", "requests refused before a bucket was known", &["reason"])?,
+        })
+    }
+
+    pub(crate) fn bucket(&self, name: &str) -> BucketMetrics {
+        let class = |class: &str| self.requests.with_label_values(&[name, class]);
+        let one = [name];
+        BucketMetrics {
+            classes: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
+            duration: self.duration.with_label_values(&one),
+            received: self.received.with_label_values(&one),
+            sent: self.sent.with_label_values(&one),
+            retry_attempts: self.retry_attempts.with_label_values(&one),
+            retry_success: self.retry_success.with_label_values(&one),
+            retry_exhausted: self.retry_exhausted.with_label_values(&one),
+            errors: self.errors.clone(),
+            name: name.to_owned(),
+            size: self.connections.size.with_label_values(&one),
+            active: self.connections.active.with_label_values(&one),
+            idle: self.connections.idle.with_label_values(&one),
+        }
+    }
+
+    pub(crate) fn unrouted(&self, reason: &str) {
+        self.unrouted.with_label_values(&[reason]).inc();
+    }
+}
+
+impl BucketMetrics {
+    pub(crate) fn answered(&self, status: u16) {
+        if let Some(class) = self.classes.get(usize::from(status / 100).saturating_sub(1)) {
+            class.inc();
+        }
+    }
+
+    pub(crate) fn error(&self, reason: &str) {
+        self.errors.with_label_values(&[&self.name, reason]).inc();
+    }
+
+    /// Sets the connection gauges; called before a scrape is answered.
+    pub(crate) fn observe_connections(&self, size: usize, open: usize, active: usize) {
+        let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let active = active.min(open);
+        self.size.set(signed(size));
+        self.active.set(signed(active));
+        self.idle.set(signed(open - active));
+    }
+}

@@ -1,0 +1,143 @@
+//! The record of one request, from its head to its last byte: access log line and metrics (O2, O4).
+//!
+//! It is owned by whoever owns the request at the moment, in the end by the answer's body, and writes itself when
+//! it is dropped: no path, be it success, refusal, panic or a client that left, goes unrecorded. Query values that
+//! prove an identity are redacted.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use actix_web::http::header::HeaderValue;
+use actix_web::http::{Method, Uri};
+use slog::info;
+use tidegate_actors::{BucketId, clock};
+
+use crate::upstream::flow::Flow;
+use crate::worker::Worker;
+
+/// What happened to one request.
+pub(crate) struct Record {
+    worker: Rc<Worker>,
+    pub(crate) started: Instant,
+    pub(crate) id: HeaderValue,
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) bucket: Option<BucketId>,
+    pub(crate) status: u16,
+    /// Why the gateway answered itself or broke the transfer; none where the upstream's answer passed whole.
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) attempts: u32,
+    pub(crate) endpoint: Option<usize>,
+    pub(crate) flow: Rc<Flow>,
+    pub(crate) sent_bytes: u64,
+    pub(crate) phases: Phases,
+}
+
+/// Moments on a request's way; what was not reached stays empty.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Phases {
+    /// All refusals were passed.
+    pub(crate) admitted: Option<Instant>,
+    /// The pool's permit was there.
+    pub(crate) permitted: Option<Instant>,
+    /// The head of the upstream's answer was there.
+    pub(crate) first_byte: Option<Instant>,
+}
+
+impl Record {
+    pub(crate) fn new(worker: &Rc<Worker>, id: HeaderValue, method: Method, uri: Uri, client: Option<IpAddr>) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            started: clock::now(),
+            id,
+            method,
+            uri,
+            client,
+            bucket: None,
+            status: 0,
+            reason: None,
+            attempts: 0,
+            endpoint: None,
+            flow: Rc::default(),
+            sent_bytes: 0,
+            phases: Phases::default(),
+        }
+    }
+
+    fn log(&self, now: Instant) {
+        let us = |from: Instant, to: Option<Instant>| to.map(|to| micros(to.saturating_duration_since(from)));
+        let Phases { admitted, permitted, first_byte } = self.phases;
+        let shared = &self.worker.shared;
+        let bucket = self.bucket.map(|id| shared.router.bucket(id).name.as_str());
+        // Under pressure a line says only what cannot be left out.
+        let detailed = shared.actors.monitor.level() < tidegate_actors::Level::Critical;
+        info!(shared.log, "request";
+            "id" => self.id.to_str().unwrap_or_default(),
+            "method" => self.method.as_str(),
+            "path" => self.uri.path(),
+            "query" => self.uri.query().filter(|_| detailed).map(redact),
+            "bucket" => bucket,
+            "status" => self.status,
+            "reason" => self.reason,
+            "client" => self.client.map(|client| client.to_string()),
+            "client_source" => "peer",
+            "received_bytes" => self.flow.bytes(),
+            "sent_bytes" => self.sent_bytes,
+            "attempts" => self.attempts,
+            "endpoint" => self.endpoint,
+            "admission_us" => us(self.started, admitted),
+            "queue_us" => admitted.and_then(|from| us(from, permitted)),
+            "first_byte_us" => permitted.and_then(|from| us(from, first_byte)),
+            "total_us" => micros(now.saturating_duration_since(self.started)));
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let now = clock::now();
+        let shared = &self.worker.shared;
+        if let Some(bucket) = self.bucket {
+            let metrics = &shared.router.bucket(bucket).metrics;
+            metrics.answered(self.status);
+            metrics.duration.observe(now.saturating_duration_since(self.started).as_secs_f64());
+            metrics.received.inc_by(self.flow.bytes());
+            metrics.sent.inc_by(self.sent_bytes);
+            if let Some(reason) = self.reason {
+                metrics.error(reason);
+            }
+        } else if let Some(reason) = self.reason {
+            shared.metrics.unrouted(reason);
+        }
+        if shared.config.log.access {
+            self.log(now);
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Hides the values of query parameters that prove an identity.
+fn redact(query: &str) -> String {
+    const SECRET: [&str; 6] =
+        ["x-amz-signature", "x-amz-credential", "x-amz-security-token", "signature", "access_token", "token"];
+    let hide = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) if SECRET.contains(&name.to_ascii_lowercase().as_str()) => format!("{name}=redacted"),
+        _ => pair.to_owned(),
+    };
+    query.split('&').map(hide).collect::<Vec<_>>().join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::redact;
+
+    /// O2, C4
+    #[test]
+    fn signatures_are_redacted() {
+        assert_eq!(redact("a=1&X-Amz-Signature=abc&b"), "a=1&X-Amz-Signature=redacted&b");
+    }
+}

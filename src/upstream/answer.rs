@@ -1,0 +1,318 @@
+//! The answer on its way to the client, with everything that is held until its last byte.
+//!
+//! The slot, the permit, the breaker's ticket and the record live in the body, so they end with it: whole, broken or
+//! dropped because the client left. A body that ends before its length, or by a close that may not end it, is an
+//! error, and the client's connection is closed without a terminator: a short body never looks whole (T6).
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::error::PayloadError;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use actix_web::http::{Method, StatusCode};
+use bytes::Bytes;
+use awc::ClientResponse;
+use futures_util::Stream;
+use thiserror::Error;
+use tidegate_actors::{BreakerTicket, BucketId, Cause, Outcome, Permit, Slot, clock};
+use tokio::time::Sleep;
+
+use crate::http::error::REQUEST_ID;
+use crate::s3::late_error::LateError;
+use crate::telemetry::record::Record;
+use crate::upstream::call::Called;
+use crate::upstream::headers::{Nominated, travels_down};
+use crate::worker::Worker;
+
+/// The body of any answer on the data listener.
+pub(crate) enum ProxyBody {
+    /// The upstream's, as it comes.
+    Upstream(Box<AnswerBody>),
+    /// The gateway's own, with the record that ends with it.
+    Own(BoxBody, Option<Box<Record>>),
+}
+
+/// Why a transfer broke.
+#[derive(Debug, Error)]
+pub(crate) enum TransferError {
+    /// The upstream closed too early.
+    #[error("the upstream ended after {received} of {expected} bytes")]
+    Short {
+        /// Bytes that came.
+        received: u64,
+        /// Bytes that were announced.
+        expected: u64,
+    },
+    /// The upstream's connection broke.
+    #[error("the upstream's connection broke: {0}")]
+    Broken(PayloadError),
+    /// No byte for too long.
+    #[error("the upstream sent nothing for {0:?}")]
+    Idle(Duration),
+}
+
+/// How an answer's body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// After so many bytes.
+    Length(u64),
+    /// With the last chunk.
+    Chunked,
+    /// When the upstream closes.
+    Close,
+    /// It has no body (HEAD, 204, 304).
+    Nothing,
+}
+
+/// What is held to the last byte.
+struct Held {
+    record: Box<Record>,
+    ticket: Option<BreakerTicket>,
+    _permit: Permit,
+    _slot: Slot,
+}
+
+/// The upstream's body.
+pub(crate) struct AnswerBody {
+    /// What is still to come; dropped early, it takes its connection along.
+    response: Option<ClientResponse>,
+    document: Option<Bytes>,
+    size: BodySize,
+    ending: Ending,
+    received: u64,
+    idle: Duration,
+    moved: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+    late_error: Option<LateError>,
+    held: Option<Held>,
+    worker: Rc<Worker>,
+}
+
+/// An upstream's answer on its way.
+pub(crate) struct Passing {
+    pub(crate) called: Called,
+    pub(crate) bucket: BucketId,
+    pub(crate) slot: Slot,
+    /// Whether a 200 may turn out to be an error document.
+    pub(crate) late: bool,
+}
+
+/// Builds the client's answer from the upstream's.
+pub(crate) fn pass_on(worker: &Rc<Worker>, passing: Passing, mut record: Box<Record>) -> HttpResponse<ProxyBody> {
+    let Passing { called, bucket, slot, late } = passing;
+    let Called { response: upstream, document, permit, ticket } = called;
+    let bucket = worker.shared.router.bucket(bucket);
+    let status = upstream.status();
+    let headers = upstream.headers();
+    let mut response = HttpResponse::new(status);
+    let nominated = Nominated::of(headers);
+    for (name, value) in headers {
+        if travels_down(name, &nominated) || (*name == CONTENT_LENGTH && status == StatusCode::NOT_MODIFIED) {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    response.headers_mut().insert(REQUEST_ID, record.id.clone());
+    record.status = status.as_u16();
+    let ending = match &document {
+        Some(document) => Ending::Length(document.len() as u64),
+        None => ending(headers, status, &record.method),
+    };
+    let body = AnswerBody {
+        size: size(ending, headers, &record.method),
+        response: Some(upstream),
+        document,
+        ending,
+        received: 0,
+        idle: bucket.config.upstream.idle_timeout,
+        moved: clock::now(),
+        timer: None,
+        late_error: late.then(LateError::default),
+        held: Some(Held { record, ticket, _permit: permit, _slot: slot }),
+        worker: Rc::clone(worker),
+    };
+    response.set_body(ProxyBody::Upstream(Box::new(body)))
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn ending(headers: &HeaderMap, status: StatusCode, method: &Method) -> Ending {
+    if method == Method::HEAD || matches!(status.as_u16(), 100..=199 | 204 | 304) {
+        return Ending::Nothing;
+    }
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Ending::Chunked;
+    }
+    length(headers).map_or(Ending::Close, Ending::Length)
+}
+
+fn size(ending: Ending, headers: &HeaderMap, method: &Method) -> BodySize {
+    match ending {
+        Ending::Length(bytes) => BodySize::Sized(bytes),
+        Ending::Chunked | Ending::Close => BodySize::Stream,
+        // HEAD keeps the length of the body that GET would have had.
+        Ending::Nothing if method == Method::HEAD => length(headers).map_or(BodySize::None, BodySize::Sized),
+        Ending::Nothing => BodySize::None,
+    }
+}
+
+impl AnswerBody {
+    fn whole(&mut self) {
+        let Some(mut held) = self.held.take() else { return };
+        self.close_surplus(&held);
+        if let Some(ticket) = held.ticket.take() {
+            let late = self.late_error.as_ref().is_some_and(LateError::found);
+            if late {
+                held.record.reason = Some("late_error");
+            }
+            ticket.report(if late { failed(Cause::Status(200)) } else { Outcome::Success });
+        }
+    }
+
+    fn broken(&mut self, error: TransferError) -> TransferError {
+        self.response = None;
+        if let Some(mut held) = self.held.take() {
+            let (reason, cause) = match &error {
+                TransferError::Short { .. } => ("short_answer", Cause::Reset),
+                TransferError::Broken(_) => ("broken_answer", Cause::Reset),
+                TransferError::Idle(_) => ("timeout_idle", Cause::Timeout),
+            };
+            held.record.reason = Some(reason);
+            slog::warn!(self.worker.shared.log, "transfer broken"; "id" => held.record.id.to_str().unwrap_or_default(),
+                "error" => error.to_string());
+            if let Some(ticket) = held.ticket.take() {
+                ticket.report(failed(cause));
+            }
+        }
+        error
+    }
+
+    /// A connection that would be one idle too many is dropped before it goes back to the pool.
+    fn close_surplus(&mut self, held: &Held) {
+        let (Some(id), Ending::Length(_)) = (held.record.bucket, self.ending) else { return };
+        let shared = &self.worker.shared;
+        let bucket = shared.router.bucket(id);
+        let open = shared.connections[id.index()].open();
+        if open > bucket.config.upstream.connection_pool.max_idle {
+            let idle = open.saturating_sub(bucket.pool.in_flight());
+            if idle >= bucket.config.upstream.connection_pool.max_idle {
+                self.response = None;
+            }
+        }
+    }
+
+    /// Whether the end of the stream is the end of the body.
+    fn ended(&mut self) -> Poll<Option<Result<Bytes, TransferError>>> {
+        if let Ending::Length(expected) = self.ending
+            && self.received < expected
+        {
+            let error = TransferError::Short { received: self.received, expected };
+            return Poll::Ready(Some(Err(self.broken(error))));
+        }
+        self.whole();
+        self.response = None;
+        Poll::Ready(None)
+    }
+
+    fn idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
+        let due = self.moved + self.idle;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
+        while timer.as_mut().poll(cx).is_ready() {
+            if due <= clock::now() {
+                let error = TransferError::Idle(self.idle);
+                return Poll::Ready(Some(Err(self.broken(error))));
+            }
+            timer.as_mut().reset(due.into());
+        }
+        Poll::Pending
+    }
+}
+
+fn failed(cause: Cause) -> Outcome {
+    Outcome::Failure { cause, retry_after: None }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        // The client left before the last byte: that says nothing about the upstream (B3), so the ticket goes back unused.
+        if let Some(held) = &mut self.held {
+            if self.ending == Ending::Nothing {
+                self.whole();
+            } else {
+                held.record.reason = Some("client_gone");
+            }
+        }
+    }
+}
+
+impl MessageBody for AnswerBody {
+    type Error = TransferError;
+
+    fn size(&self) -> BodySize {
+        self.size
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
+        let this = self.get_mut();
+        let Some(response) = &mut this.response else { return Poll::Ready(None) };
+        let polled = match this.document.take() {
+            Some(document) => Poll::Ready(Some(Ok(document))),
+            None => Pin::new(response).poll_next(cx),
+        };
+        match polled {
+            Poll::Ready(Some(Ok(chunk))) => {
+                this.moved = clock::now();
+                this.received += chunk.len() as u64;
+                if let Some(scan) = &mut this.late_error {
+                    scan.look(&chunk);
+                }
+                if let Some(held) = &mut this.held {
+                    held.record.sent_bytes = this.received;
+                }
+                Poll::Ready(Some(Ok(chunk)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let closed = matches!(&error, PayloadError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof);
+                if closed && matches!(this.ending, Ending::Close | Ending::Length(_)) {
+                    return this.ended();
+                }
+                                let error = TransferError::Broken(error);
+                Poll::Ready(Some(Err(this.broken(error))))
+            }
+            Poll::Ready(None) => this.ended(),
+            Poll::Pending => this.idle(cx),
+        }
+    }
+}
+
+impl MessageBody for ProxyBody {
+    type Error = Box<dyn Error>;
+
+    fn size(&self) -> BodySize {
+        match self {
+            Self::Upstream(body) => body.size(),
+            Self::Own(body, _) => body.size(),
+        }
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Box<dyn Error>>>> {
+        match self.get_mut() {
+            Self::Upstream(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
+            Self::Own(body, record) => {
+                let polled = Pin::new(body).poll_next(cx);
+                if let (Poll::Ready(Some(Ok(chunk))), Some(record)) = (&polled, record) {
+                    record.sent_bytes += chunk.len() as u64;
+                }
+                polled
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The attempts of one request: breaker's permit, call, verdict, and perhaps once more (R1–R4).
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_http::body::None as NoBody;
+use actix_web::http::Method;
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use awc::ClientResponse;
+use actix_web::error::ParseError;
+use awc::error::{ConnectError, SendRequestError};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use tidegate_actors::{BreakerTicket, Level, Outcome, Permit, clock};
+use tidegate_config::Kind;
+
+use crate::http::error::GatewayError;
+use crate::router::Bucket;
+use crate::telemetry::record::Record;
+use crate::upstream::body::RequestBody;
+use crate::upstream::outbound::Outbound;
+use crate::upstream::retry::{asked_for, attempts_max, wait};
+use crate::upstream::verdict::{self, Verdict};
+use crate::upstream::watch::{Limits, Phase, watch};
+use crate::upstream::UpstreamRejection;
+use crate::worker::Worker;
+
+/// Error documents up to this size are read for their code.
+const DOCUMENT_BYTES_MAX: u64 = 8 << 10;
+/// How long such a document may take.
+const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// An answer whose body is still to come, and what is held for it.
+pub(crate) struct Called {
+    pub(crate) response: ClientResponse,
+    /// The whole body, where it was read because its error code mattered.
+    pub(crate) document: Option<Bytes>,
+    pub(crate) permit: Permit,
+    /// Where the outcome is known only at the last byte.
+    pub(crate) ticket: Option<BreakerTicket>,
+}
+
+/// Calls the upstream until an answer is worth passing on.
+pub(crate) async fn call(
+    worker: &Worker,
+    bucket: &Bucket,
+    mut outbound: Outbound,
+    mut permit: Permit,
+    record: &mut Record,
+) -> Result<Called, GatewayError> {
+    let upstream = &bucket.config.upstream;
+    let monitor = &worker.shared.actors.monitor;
+    let attempts = attempts_max(&upstream.retry, outbound.request.headers());
+    let total = record.started + upstream.request_timeout;
+    loop {
+        let breaker = &worker.shared.actors.breaker;
+        let clearance = breaker.peek(bucket.id, clock::now())?;
+        let ticket = breaker.permit(bucket.id, clearance).await?;
+        record.attempts += 1;
+        record.endpoint = Some(permit.endpoint().0);
+        let began = clock::now();
+        let limits = Limits { began, total, first_byte: upstream.timeout, idle: upstream.idle_timeout };
+        let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
+        record.phases.first_byte = Some(clock::now());
+        let judged = judge(&result, bucket);
+
+        let may_retry = judged.verdict.transient
+            && outbound.replays()
+            && record.attempts < attempts
+            && monitor.level() < Level::Critical;
+        let left = total.saturating_duration_since(clock::now());
+        if may_retry && let Some(pause) = wait(&upstream.retry, record.attempts + 1, judged.asked, left) {
+            ticket.report(judged.verdict.outcome);
+            if matches!(result, Err(UpstreamRejection::Connect(_))) {
+                bucket.pool.ail(permit.endpoint());
+            }
+            drop(result);
+            bucket.metrics.retry_attempts.inc();
+            tokio::time::sleep(pause).await;
+            bucket.pool.repick(&mut permit).await;
+            continue;
+        }
+        count_retries(bucket, record.attempts, &judged.verdict);
+        return finish(result, judged.verdict, ticket, permit);
+    }
+}
+
+fn finish(
+    result: Result<Head, UpstreamRejection>,
+    verdict: Verdict,
+    ticket: BreakerTicket,
+    permit: Permit,
+) -> Result<Called, GatewayError> {
+    let Head { response, document, code: _ } = match result {
+        Ok(head) => head,
+        Err(rejection) => {
+            ticket.report(verdict.outcome);
+            return Err(rejection.into());
+        }
+    };
+    // A failure is told at once; whether a success is one is known at its last byte.
+    let ticket = if verdict.outcome == Outcome::Success {
+        Some(ticket)
+    } else {
+        ticket.report(verdict.outcome);
+        None
+    };
+    Ok(Called { response, document, permit, ticket })
+}
+
+fn count_retries(bucket: &Bucket, attempts: u32, verdict: &Verdict) {
+    if attempts > 1 {
+        match verdict.outcome {
+            Outcome::Failure { .. } => bucket.metrics.retry_exhausted.inc(),
+            Outcome::Success | Outcome::Neutral => bucket.metrics.retry_success.inc(),
+        }
+    }
+}
+
+struct Head {
+    response: ClientResponse,
+    document: Option<Bytes>,
+    code: Option<String>,
+}
+
+struct Judged {
+    verdict: Verdict,
+    asked: Option<Duration>,
+}
+
+fn judge(result: &Result<Head, UpstreamRejection>, bucket: &Bucket) -> Judged {
+    match result {
+        Ok(head) => {
+            let status = head.response.status().as_u16();
+            let asked = if status >= 400 { asked_for(head.response.headers(), clock::wall()) } else { None };
+            let verdict = verdict::of_status(status, head.code.as_deref(), asked);
+            Judged { verdict, asked }
+        }
+        Err(rejection) => {
+            if matches!(rejection, UpstreamRejection::Connect(_)) {
+                bucket.metrics.error("upstream_connect_attempt");
+            }
+            Judged { verdict: verdict::of_failure(rejection), asked: None }
+        }
+    }
+}
+
+/// One call, up to the head of the answer.
+async fn attempt(
+    worker: &Worker,
+    bucket: &Bucket,
+    outbound: &mut Outbound,
+    permit: &Permit,
+    limits: Limits,
+    record: &Record,
+) -> Result<Head, UpstreamRejection> {
+    let client = worker.client(bucket);
+    let authority = &bucket.authorities[permit.endpoint().0];
+    let kind = bucket.config.kind;
+    let request = outbound.build(client, authority, kind).ok_or(UpstreamRejection::Target)?;
+    let flow = Rc::clone(&record.flow);
+    let sending = match &mut outbound.body {
+        RequestBody::None => request.send_body(NoBody::new()),
+        RequestBody::Whole(bytes) => request.send_body(bytes.clone()),
+        RequestBody::Stream(upload) => {
+            let upload = upload.take().ok_or(UpstreamRejection::ClientGone)?;
+            flow.begin(clock::now());
+            request.send_body(upload)
+        }
+    };
+    let sent = watch(sending, limits, &flow).await.map_err(UpstreamRejection::Timeout)?;
+    let response = sent.map_err(|error| flow.take_fault().unwrap_or_else(|| fault(&error)))?;
+    head(response, kind, outbound.request.method()).await
+}
+
+async fn head(mut response: ClientResponse, kind: Kind, method: &Method) -> Result<Head, UpstreamRejection> {
+    let worth_a_look = kind == Kind::S3 && method != Method::HEAD && matches!(response.status().as_u16(), 400 | 503);
+    if !worth_a_look || !is_small_xml(response.headers()) {
+        return Ok(Head { response, document: None, code: None });
+    }
+    let document = read_document(&mut response).await?;
+    let code = verdict::error_code(&document);
+    Ok(Head { response, document: Some(document), code })
+}
+
+fn is_small_xml(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    text(CONTENT_TYPE).is_some_and(|kind| kind.contains("xml"))
+        && text(CONTENT_LENGTH).is_none_or(|length| length.parse().is_ok_and(|bytes: u64| bytes <= DOCUMENT_BYTES_MAX))
+}
+
+async fn read_document(body: &mut ClientResponse) -> Result<Bytes, UpstreamRejection> {
+    let read = async {
+        let mut document = BytesMut::new();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| UpstreamRejection::Reset(error.to_string()))?;
+            document.extend_from_slice(&chunk);
+            if document.len() as u64 > DOCUMENT_BYTES_MAX {
+                return Err(UpstreamRejection::Decode("an error document larger than 8 KiB".to_owned()));
+            }
+        }
+        Ok(document.freeze())
+    };
+    tokio::time::timeout(DOCUMENT_TIME_MAX, read).await.map_err(|_| UpstreamRejection::Timeout(Phase::Idle))?
+}
+
+fn fault(error: &SendRequestError) -> UpstreamRejection {
+    match error {
+        SendRequestError::Connect(ConnectError::Timeout) => UpstreamRejection::Timeout(Phase::Connect),
+        SendRequestError::Connect(ConnectError::Disconnected) => UpstreamRejection::Reset("disconnected".to_owned()),
+        SendRequestError::Connect(error) => UpstreamRejection::Connect(error.to_string()),
+        SendRequestError::Send(error) => UpstreamRejection::Reset(error.to_string()),
+        SendRequestError::Response(ParseError::Io(error)) => UpstreamRejection::Reset(error.to_string()),
+        SendRequestError::Response(error) => UpstreamRejection::Decode(error.to_string()),
+        SendRequestError::Timeout => UpstreamRejection::Timeout(Phase::FirstByte),
+        other => UpstreamRejection::Reset(other.to_string()),
+    }
+}

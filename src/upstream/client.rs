@@ -1,0 +1,87 @@
+//! One bucket's HTTP client on one worker thread: awc with every default that is wrong for a gateway set right.
+//!
+//! No redirects, no decompression, no timeout of its own (the watch has them all), no default headers, `TCP_NODELAY`.
+//! awc's own limit is the pool's whole size on every worker, so that it never queues: the bucket's gate is what bounds
+//! connections in use. Idle ones over `max_idle` are closed as their answer ends, see `answer.rs`.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_service::fn_service;
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection as Connected};
+use actix_web::http::Uri;
+use tidegate_config::BucketConfig;
+use tokio::net::{TcpStream, lookup_host};
+
+use crate::s3::sign::Signer;
+use crate::upstream::connection::Connection;
+
+/// How long an idle upstream connection is kept; below what common servers keep theirs.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Open upstream connections of one bucket, all workers together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConnectionCounts {
+    open: Arc<AtomicUsize>,
+}
+
+impl ConnectionCounts {
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+/// What a worker calls a bucket's upstream with.
+pub(crate) struct Client {
+    pub(crate) http: awc::Client,
+    pub(crate) signer: Option<Signer>,
+    pub(crate) counts: ConnectionCounts,
+}
+
+impl Client {
+    pub(crate) fn new(bucket: &BucketConfig, counts: ConnectionCounts) -> Self {
+        let upstream = &bucket.upstream;
+        let open = Arc::clone(&counts.open);
+        let connect = fn_service(move |info: ConnectInfo<Uri>| {
+            let open = Arc::clone(&open);
+            async move {
+                let stream = connect(&info).await.map_err(ConnectError::Io)?;
+                Ok(Connected::new(info.request().clone(), Connection::new(stream, open)))
+            }
+        });
+        let connector = awc::Connector::new()
+            .connector(connect)
+            .timeout(upstream.connect_timeout)
+            .limit(upstream.connection_pool.size.get().max(upstream.concurrency.max_concurrent.get()))
+            .conn_keep_alive(KEEP_ALIVE)
+            .conn_lifetime(Duration::MAX / 4)
+            .disconnect_timeout(Duration::ZERO);
+        let http = awc::ClientBuilder::new()
+            .connector(connector)
+            .disable_timeout()
+            .disable_redirects()
+            .no_default_headers()
+            .finish();
+        let signer =
+            upstream.credentials.clone().map(|credentials| Signer::new(credentials, upstream.region.clone()));
+        Self { http, signer, counts }
+    }
+}
+
+/// Tries each address the name has, in order.
+async fn connect(info: &ConnectInfo<Uri>) -> io::Result<TcpStream> {
+    let host = info.hostname().trim_start_matches('[').trim_end_matches(']');
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("no address for `{host}`"));
+    for address in lookup_host((host, info.port())).await? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

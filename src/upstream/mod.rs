@@ -1,0 +1,49 @@
+//! The upstream call: attempts, timeouts, what an answer means, and its body on the way to the client.
+//!
+//! `call` reads as the policy: breaker's permit, attempt, verdict, and perhaps once more. What is taken for an attempt is
+//! given back by `Drop` on every path.
+
+pub(crate) mod answer;
+pub(crate) mod body;
+mod call;
+pub(crate) mod client;
+mod connection;
+pub(crate) mod flow;
+mod headers;
+mod outbound;
+#[cfg(feature = "bench")]
+pub(crate) mod raw;
+mod retry;
+mod verdict;
+mod watch;
+
+pub(crate) use answer::{Passing, ProxyBody, pass_on};
+pub(crate) use call::call;
+pub(crate) use outbound::{Outbound, prepare};
+pub(crate) use watch::Phase;
+
+/// Why there is no answer to pass on.
+#[derive(Debug, Clone)]
+pub(crate) enum UpstreamRejection {
+    /// No connection.
+    Connect(String),
+    /// The connection broke before the answer's head was there.
+    Reset(String),
+    /// The answer's head is no HTTP.
+    Decode(String),
+    /// A timeout.
+    Timeout(Phase),
+    /// The request's body grew over the limit as it streamed.
+    BodyTooLarge {
+        /// The limit.
+        limit: u64,
+    },
+    /// The client left in mid-upload.
+    ClientGone,
+    /// The request's body is badly framed.
+    BodyMalformed(String),
+    /// A body whose chunks are signed with a key the upstream does not know.
+    SignedChunks,
+    /// The target upstream is no URI.
+    Target,
+}

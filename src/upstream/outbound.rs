@@ -1,0 +1,172 @@
+//! A request as it goes upstream: its target, its headers and its body, prepared once and built for each attempt.
+
+use std::rc::Rc;
+
+use actix_web::HttpRequest;
+use actix_web::body::BodySize;
+use actix_web::dev::Payload;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::uri::{Authority, PathAndQuery, Scheme};
+use actix_web::http::{Method, Uri, uri};
+use sha2::{Digest, Sha256};
+use tidegate_actors::clock;
+use tidegate_config::Kind;
+
+use crate::auth::AuthRejection;
+use crate::http::edge::BodyLength;
+use crate::http::error::{GatewayError, REQUEST_ID};
+use crate::router::Bucket;
+use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
+use crate::s3::{copy_source, target};
+use crate::telemetry::record::Record;
+use crate::upstream::UpstreamRejection;
+use crate::upstream::body::{REPLAY_BYTES_MAX, RequestBody, Upload, read_whole};
+use crate::upstream::client::Client;
+use crate::upstream::headers::{Nominated, travels_up};
+
+const COPY_SOURCE: header::HeaderName = header::HeaderName::from_static("x-amz-copy-source");
+
+/// Everything about a request that does not change between attempts.
+pub(crate) struct Outbound {
+    pub(crate) request: HttpRequest,
+    pub(crate) target: PathAndQuery,
+    pub(crate) body: RequestBody,
+    nominated: Nominated,
+    copy_source: Option<HeaderValue>,
+    request_id: HeaderValue,
+    content_sha256: Option<HeaderValue>,
+}
+
+/// Maps the target and takes the body in hand.
+pub(crate) async fn prepare(
+    request: HttpRequest,
+    mut payload: Payload,
+    length: BodyLength,
+    bucket: &Bucket,
+    record: &mut Record,
+) -> Result<Outbound, GatewayError> {
+    let target = map_target(&request, bucket)?;
+    let copy_source = map_copy_source(&request, bucket)?;
+    refuse_signed_chunks(request.headers())?;
+    let replays = idempotent(request.method());
+    let flow = &record.flow;
+    let body = match length {
+        BodyLength::Empty if request.headers().contains_key(header::CONTENT_LENGTH) => RequestBody::Whole(Default::default()),
+        BodyLength::Empty => RequestBody::None,
+        BodyLength::Known(bytes) if replays && bytes <= REPLAY_BYTES_MAX => {
+            RequestBody::Whole(read_whole(&mut payload, bytes, flow).await?)
+        }
+        BodyLength::Known(bytes) => stream(payload, BodySize::Sized(bytes), bucket, record),
+        BodyLength::Chunked => stream(payload, BodySize::Stream, bucket, record),
+    };
+    let content_sha256 = (bucket.config.kind == Kind::S3).then(|| payload_hash(request.headers(), &body));
+    Ok(Outbound {
+        nominated: Nominated::of(request.headers()),
+        request,
+        target,
+        body,
+        copy_source,
+        request_id: record.id.clone(),
+        content_sha256,
+    })
+}
+
+fn stream(payload: Payload, size: BodySize, bucket: &Bucket, record: &Record) -> RequestBody {
+    let limit = bucket.config.max_request_size;
+    RequestBody::Stream(Some(Upload { payload, size, limit, flow: Rc::clone(&record.flow) }))
+}
+
+fn idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE)
+}
+
+fn map_target(request: &HttpRequest, bucket: &Bucket) -> Result<PathAndQuery, UpstreamRejection> {
+    let original = request.uri().path_and_query().ok_or(UpstreamRejection::Target)?;
+    let upstream = &bucket.config.upstream;
+    let mapped = match bucket.config.kind {
+        Kind::Http => {
+            let prefix = upstream.endpoints.first().map_or("", |endpoint| endpoint.path_prefix.as_str());
+            Some(target::strip(original, prefix).ok_or(UpstreamRejection::Target)?)
+        }
+        Kind::S3 => {
+            let unsigned = target::without_presigning(original);
+            let original = unsigned.as_ref().unwrap_or(original);
+            let name = upstream.bucket.as_deref().filter(|name| *name != target::split(original.path()).0);
+            match name {
+                Some(name) => Some(target::rename(original, name).ok_or(UpstreamRejection::Target)?),
+                None => unsigned,
+            }
+        }
+    };
+    Ok(mapped.unwrap_or_else(|| original.clone()))
+}
+
+/// The source must be in this same bucket entry, where the client is let in already.
+fn map_copy_source(request: &HttpRequest, bucket: &Bucket) -> Result<Option<HeaderValue>, AuthRejection> {
+    let Some(value) = request.headers().get(COPY_SOURCE) else { return Ok(None) };
+    if bucket.config.kind != Kind::S3 {
+        return Ok(Some(value.clone()));
+    }
+    let source = value.to_str().ok().and_then(copy_source::split).ok_or(AuthRejection::CopySource)?;
+    if !bucket.config.pattern.matches(&source.0) {
+        return Err(AuthRejection::CopySource);
+    }
+    let Some(name) = &bucket.config.upstream.bucket else { return Ok(Some(value.clone())) };
+    HeaderValue::try_from(format!("/{name}{}", source.1)).map(Some).map_err(|_| AuthRejection::CopySource)
+}
+
+fn refuse_signed_chunks(headers: &HeaderMap) -> Result<(), UpstreamRejection> {
+    let signed = headers.get(CONTENT_SHA256).is_some_and(|value| value.as_bytes().starts_with(b"STREAMING-AWS4-"));
+    if signed { Err(UpstreamRejection::SignedChunks) } else { Ok(()) }
+}
+
+/// The client's own hash where it gave one, so that the store verifies what the client meant.
+fn payload_hash(headers: &HeaderMap, body: &RequestBody) -> HeaderValue {
+    let given = headers.get(CONTENT_SHA256).filter(|value| {
+        let bytes = value.as_bytes();
+        bytes == b"STREAMING-UNSIGNED-PAYLOAD-TRAILER" || (bytes.len() == 64 && bytes.iter().all(u8::is_ascii_hexdigit))
+    });
+    match (given, body) {
+        (Some(given), _) => given.clone(),
+        (None, RequestBody::None) => HeaderValue::from_static(EMPTY_SHA256),
+        (None, RequestBody::Whole(bytes)) => HeaderValue::try_from(hex::encode(Sha256::digest(bytes)))
+            .unwrap_or_else(|_| HeaderValue::from_static(UNSIGNED_PAYLOAD)),
+        (None, RequestBody::Stream(_)) => HeaderValue::from_static(UNSIGNED_PAYLOAD),
+    }
+}
+
+impl Outbound {
+    /// Whether the request may be sent a second time (R3).
+    pub(crate) fn replays(&self) -> bool {
+        idempotent(self.request.method()) && !matches!(self.body, RequestBody::Stream(_))
+    }
+
+    /// Builds the request for one attempt at an endpoint.
+    pub(crate) fn build(&self, client: &Client, authority: &Authority, kind: Kind) -> Option<awc::ClientRequest> {
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(authority.clone());
+        parts.path_and_query = Some(self.target.clone());
+        let uri = Uri::from_parts(parts).ok()?;
+        let method = self.request.method();
+        let mut request = client.http.request(method.clone(), uri).no_decompress();
+        let headers = request.headers_mut();
+        for (name, value) in self.request.headers() {
+            if travels_up(name, kind, &self.nominated) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        headers.insert(header::HOST, HeaderValue::from_str(authority.as_str()).ok()?);
+        headers.insert(REQUEST_ID, self.request_id.clone());
+        if let Some(source) = &self.copy_source {
+            headers.insert(COPY_SOURCE, source.clone());
+        }
+        if let Some(signer) = &client.signer {
+            if let Some(hash) = &self.content_sha256 {
+                headers.insert(CONTENT_SHA256, hash.clone());
+            }
+            signer.sign(method.as_str(), &self.target, headers, clock::wall());
+        }
+        Some(request)
+    }
+}

@@ -1,0 +1,97 @@
+//! Whether a failed attempt is made again, and when (R1–R4, R7).
+
+use std::time::{Duration, SystemTime};
+
+use actix_web::http::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use rand::Rng;
+use tidegate_config::RetryConfig;
+
+/// What an upstream may make the gateway wait before it tries again; asked for more, its answer is passed on.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+const SDK_REQUEST: HeaderName = HeaderName::from_static("amz-sdk-request");
+
+/// How many attempts a request has, seen from its own headers: a client that is itself retrying is not multiplied.
+pub(crate) fn attempts_max(config: &RetryConfig, headers: &HeaderMap) -> u32 {
+    let retrying = headers.get(SDK_REQUEST).and_then(|value| value.to_str().ok()).is_some_and(|text| {
+        let attempt = text.split(';').find_map(|part| part.trim().strip_prefix("attempt="));
+        attempt.and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| number > 1)
+    });
+    if retrying { 1 } else { config.max_attempts.get() }
+}
+
+/// The wait before attempt `next` (2, 3, …), or none if the upstream asks for more than it may have.
+pub(crate) fn wait(config: &RetryConfig, next: u32, asked: Option<Duration>, left: Duration) -> Option<Duration> {
+    let doublings = next.saturating_sub(2).min(16);
+    let ceiling = config.initial_backoff.saturating_mul(1 << doublings).min(config.max_backoff);
+    // Full jitter: clients that failed together must not come back together.
+    let jittered = ceiling.mul_f64(rand::rng().random::<f64>());
+    let wait = match asked {
+        Some(asked) if asked > RETRY_AFTER_MAX => return None,
+        Some(asked) => asked.max(jittered),
+        None => jittered,
+    };
+    (wait < left).then_some(wait)
+}
+
+/// `Retry-After` in seconds or as a date. A date in the past is now; nonsense is ignored.
+pub(crate) fn asked_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    fn headers(name: HeaderName, value: &'static str) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        map.insert(name, HeaderValue::from_static(value));
+        map
+    }
+
+    /// R4
+    #[test]
+    fn retry_after_is_read_in_both_forms_and_capped() {
+        let now = httpdate::parse_http_date("Fri, 20 Nov 2026 12:00:00 GMT").unwrap();
+        let asked = |value| asked_for(&headers(RETRY_AFTER, value), now);
+        assert_eq!(asked("3"), Some(Duration::from_secs(3)));
+        assert_eq!(asked("Fri, 20 Nov 2026 12:00:02 GMT"), Some(Duration::from_secs(2)));
+        assert_eq!(asked("Fri, 20 Nov 2020 12:00:00 GMT"), Some(Duration::ZERO));
+        for nonsense in ["-1", "1e99", "soon", ""] {
+            assert_eq!(asked(nonsense), None, "{nonsense}");
+        }
+        let config = RetryConfig::default();
+        let left = Duration::from_secs(30);
+        assert_eq!(wait(&config, 2, Some(Duration::from_secs(6)), left), None);
+        assert!(wait(&config, 2, Some(Duration::from_secs(2)), left).unwrap() >= Duration::from_secs(2));
+        assert_eq!(wait(&config, 2, Some(Duration::from_secs(2)), Duration::from_secs(1)), None);
+    }
+
+    /// R2
+    #[test]
+    fn the_back_off_doubles_with_full_jitter_up_to_its_cap() {
+        let config = RetryConfig::default();
+        let left = Duration::from_secs(30);
+        for (next, ceiling) in [(2, 100), (3, 200), (4, 400), (9, 1000), (99, 1000)] {
+            let waits: Vec<Duration> = (0..200).filter_map(|_| wait(&config, next, None, left)).collect();
+            let ceiling = Duration::from_millis(ceiling);
+            assert!(waits.iter().all(|wait| *wait <= ceiling));
+            assert!(waits.iter().any(|wait| *wait > ceiling / 2) && waits.iter().any(|wait| *wait < ceiling / 2));
+        }
+    }
+
+    /// R7
+    #[test]
+    fn a_client_that_retries_is_not_multiplied() {
+        let config = RetryConfig::default();
+        assert_eq!(attempts_max(&config, &headers(SDK_REQUEST, "attempt=1; max=3")), 3);
+        assert_eq!(attempts_max(&config, &headers(SDK_REQUEST, "attempt=2; max=3")), 1);
+        assert_eq!(attempts_max(&config, &HeaderMap::new()), 3);
+    }
+}

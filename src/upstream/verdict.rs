@@ -1,0 +1,97 @@
+//! What an upstream's answer, or its failure to answer, means: for the breaker (B3) and for a retry (R1).
+
+use std::time::Duration;
+
+use tidegate_actors::{Cause, Outcome};
+
+use crate::upstream::UpstreamRejection;
+
+/// A judged attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// For the breaker.
+    pub(crate) outcome: Outcome,
+    /// Whether another attempt may help.
+    pub(crate) transient: bool,
+}
+
+/// Judges a status. `code` is the S3 error code, where the body was looked at.
+pub(crate) fn of_status(status: u16, code: Option<&str>, retry_after: Option<Duration>) -> Verdict {
+    match (status, code) {
+        // Throttling says the upstream lives (B3).
+        (429, _) | (_, Some("SlowDown")) => Verdict { outcome: Outcome::Neutral, transient: status >= 500 },
+        (400, Some("RequestTimeout")) => Verdict { outcome: Outcome::Neutral, transient: true },
+        (500 | 502..=504, _) => Verdict { outcome: failure(Cause::Status(status), retry_after), transient: true },
+        // 501 is an answer about the request, like a 4xx.
+        (501, _) => Verdict { outcome: Outcome::Neutral, transient: false },
+        (505..=599, _) => Verdict { outcome: failure(Cause::Status(status), retry_after), transient: false },
+        (400..=499, _) => Verdict { outcome: Outcome::Neutral, transient: false },
+        _ => Verdict { outcome: Outcome::Success, transient: false },
+    }
+}
+
+/// Judges a call without an answer.
+pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
+    let failed = |cause| Verdict { outcome: failure(cause, None), transient: true };
+    match rejection {
+        UpstreamRejection::Connect(_) => failed(Cause::Connect),
+        UpstreamRejection::Reset(_) => failed(Cause::Reset),
+        UpstreamRejection::Decode(_) => Verdict { outcome: failure(Cause::Decode, None), transient: false },
+        UpstreamRejection::Timeout(phase) if phase.is_upstreams() => failed(Cause::Timeout),
+        // The client's doing.
+        UpstreamRejection::Timeout(_)
+        | UpstreamRejection::BodyTooLarge { .. }
+        | UpstreamRejection::ClientGone
+        | UpstreamRejection::BodyMalformed(_)
+        | UpstreamRejection::SignedChunks
+        | UpstreamRejection::Target => Verdict { outcome: Outcome::Neutral, transient: false },
+    }
+}
+
+fn failure(cause: Cause, retry_after: Option<Duration>) -> Outcome {
+    Outcome::Failure { cause, retry_after }
+}
+
+/// The code in an S3 error document.
+pub(crate) fn error_code(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let (_, rest) = text.split_once("<Code>")?;
+    let (code, _) = rest.split_once("</Code>")?;
+    Some(code.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R1
+    #[test]
+    fn what_is_retried() {
+        for status in [500, 502, 503, 504] {
+            assert!(of_status(status, None, None).transient, "{status}");
+        }
+        for status in [200, 304, 400, 401, 403, 404, 405, 409, 412, 416, 501] {
+            assert!(!of_status(status, None, None).transient, "{status}");
+        }
+        assert!(of_status(400, Some("RequestTimeout"), None).transient);
+        assert!(of_status(503, Some("SlowDown"), None).transient);
+    }
+
+    /// B3
+    #[test]
+    fn what_counts_against_the_upstream() {
+        let counts = |status, code| matches!(of_status(status, code, None).outcome, Outcome::Failure { .. });
+        assert!(counts(500, None) && counts(503, None) && counts(504, None));
+        assert!(!counts(503, Some("SlowDown")) && !counts(429, None) && !counts(404, None) && !counts(501, None));
+        assert_eq!(of_failure(&UpstreamRejection::ClientGone).outcome, Outcome::Neutral);
+        assert!(matches!(of_failure(&UpstreamRejection::Connect(String::new())).outcome, Outcome::Failure { .. }));
+    }
+
+    /// E2
+    #[test]
+    fn the_error_code_is_found() {
+        let body = b"<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>x</Message></Error>";
+        assert_eq!(error_code(body).as_deref(), Some("SlowDown"));
+        assert_eq!(error_code(b"<html>"), None);
+    }
+}

@@ -1,0 +1,124 @@
+//! The timeouts until the head of the answer (T1–T3), in one timer.
+//!
+//! While the request's body flows, only idleness is timed and the total stands still; from its last byte on, the first
+//! byte of the answer is due within `timeout`, and within what is left of the total. The timer is set once and
+//! looks again when it fires, so progress costs nothing.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tidegate_actors::clock;
+
+use crate::upstream::flow::Flow;
+
+/// Which timeout struck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No connection in time.
+    Connect,
+    /// No body byte moved for too long.
+    Upload,
+    /// No first byte of the answer in time.
+    FirstByte,
+    /// The request's total time is up.
+    Total,
+    /// The answer's body stood still.
+    Idle,
+}
+
+impl Phase {
+    /// The word in reasons and metrics.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Connect => "timeout_connect",
+            Self::Upload => "timeout_upload",
+            Self::FirstByte => "timeout_first_byte",
+            Self::Total => "timeout_total",
+            Self::Idle => "timeout_idle",
+        }
+    }
+
+    /// Whether the upstream is to blame; an upload that stands still is as likely the client's doing.
+    pub(crate) fn is_upstreams(self) -> bool {
+        self != Self::Upload
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connecting",
+            Self::Upload => "the upload stood still",
+            Self::FirstByte => "waiting for the first byte",
+            Self::Total => "the request's total time is up",
+            Self::Idle => "the answer stood still",
+        }
+    }
+}
+
+/// The limits of one attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) began: Instant,
+    /// When the request's total time is up if no body flows.
+    pub(crate) total: Instant,
+    pub(crate) first_byte: Duration,
+    pub(crate) idle: Duration,
+}
+
+impl Limits {
+    fn due(&self, flow: &Flow) -> (Instant, Phase) {
+        if let Some(moved) = flow.uploading_since() {
+            return (moved + self.idle, Phase::Upload);
+        }
+        let (ended, paused) = flow.uploaded().unwrap_or((self.began, Duration::ZERO));
+        let first_byte = ended.max(self.began) + self.first_byte;
+        let total = self.total + paused;
+        if first_byte <= total { (first_byte, Phase::FirstByte) } else { (total, Phase::Total) }
+    }
+}
+
+/// Runs a call until it is done or a limit strikes; the call is then dropped, and its connection with it.
+pub(crate) async fn watch<F: Future>(call: F, limits: Limits, flow: &Flow) -> Result<F::Output, Phase> {
+    let mut call = pin!(call);
+    let mut timer = pin!(tokio::time::sleep_until(limits.due(flow).0.into()));
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = call.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            let (due, phase) = limits.due(flow);
+            if due <= clock::now() {
+                return Poll::Ready(Err(phase));
+            }
+            timer.as_mut().reset(due.into());
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    /// T1, T2
+    #[test]
+    fn the_total_pauses_while_the_body_flows() {
+        let t0 = Instant::now();
+        let limits = Limits { began: t0, total: t0 + secs(30), first_byte: secs(20), idle: secs(10) };
+        let flow = Flow::default();
+        assert_eq!(limits.due(&flow), (t0 + secs(20), Phase::FirstByte));
+        flow.begin(t0);
+        flow.moved(1, t0 + secs(100));
+        assert_eq!(limits.due(&flow), (t0 + secs(110), Phase::Upload));
+        flow.end(t0 + secs(105));
+        assert_eq!(limits.due(&flow), (t0 + secs(125), Phase::FirstByte));
+        let late = Limits { total: t0 + secs(15), ..limits };
+        assert_eq!(late.due(&flow), (t0 + secs(120), Phase::Total));
+    }
+}

@@ -1,0 +1,49 @@
+//! What one worker thread has at hand: everything shared, and the clients and signers of its own.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use prometheus::Registry;
+use slog::Logger;
+use tidegate_actors::Actors;
+use tidegate_config::Config;
+
+use crate::router::{Bucket, Router};
+use crate::telemetry::metrics::RequestMetrics;
+use crate::upstream::client::{Client, ConnectionCounts};
+
+/// The gateway as all threads see it.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) router: Router,
+    pub(crate) actors: Actors,
+    pub(crate) metrics: RequestMetrics,
+    pub(crate) registry: Registry,
+    pub(crate) connections: Vec<ConnectionCounts>,
+    pub(crate) log: Logger,
+    pub(crate) draining: AtomicBool,
+}
+
+/// One worker thread's.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    clients: Vec<Client>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
+        let clients = shared
+            .router
+            .buckets()
+            .iter()
+            .zip(&shared.connections)
+            .map(|(bucket, counts)| Client::new(&bucket.config, counts.clone()))
+            .collect();
+        Rc::new(Self { shared, clients })
+    }
+
+    pub(crate) fn client(&self, bucket: &Bucket) -> &Client {
+        &self.clients[bucket.id.index()]
+    }
+}

@@ -1,0 +1,21 @@
+//! The embedded origin by itself: `origin DIRECTORY BUCKET` prints one JSON line with its address and keys, and
+//! serves until standard input ends. The client suites use it to show that they hold without the gateway between.
+
+use std::io::{Read, stdin};
+use std::path::Path;
+
+use tidegate::origin;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(directory), Some(bucket)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: origin DIRECTORY BUCKET".into());
+    };
+    let origin = origin::start(Path::new(&directory), &bucket)?;
+    println!(
+        r#"{{"address":"{}","access_key_id":"{}","secret_access_key":"{}"}}"#,
+        origin.address, origin.access_key_id, origin.secret_access_key
+    );
+    stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}

@@ -1,0 +1,183 @@
+"""The processes under test: the gateway, the embedded origin by itself, a Ceph Object Gateway.
+
+Each is started on ports of its own, with its output in files, and ended by its process id. Nothing of the caller's
+environment that could change an outcome (keys, proxies, gateway settings) is passed on.
+"""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import time
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent.parent
+START_SECONDS = 20
+STOP_SECONDS = 35
+
+
+class StartError(Exception):
+    """A server did not come up; the text holds what it said."""
+
+
+def clean_environment(**extra):
+    hidden = ("AWS_", "TIDEGATE_", "BOTO", "RGW_", "MON_", "CEPH_")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(hidden) and not name.lower().endswith("_proxy")
+    }
+    return kept | extra
+
+
+def free_port():
+    """Below 32768, where no outgoing connection can have taken it."""
+    for port in random.SystemRandom().sample(range(12000, 32000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise StartError("no free port between 12000 and 32000")
+
+
+class Process:
+    """A program that tells on its standard output, as a line of JSON, when it is ready."""
+
+    def __init__(self, command, directory, is_ready, environment=None):
+        self.out = directory / "stdout.log"
+        self.err = directory / "stderr.log"
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [str(part) for part in command],
+                cwd=directory,
+                env=environment or clean_environment(),
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=err,
+            )
+        try:
+            self.ready = self._await(is_ready)
+        except StartError:
+            self.process.kill()
+            self.process.communicate()
+            raise
+
+    def _await(self, is_ready):
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            for line in self.lines():
+                if is_ready(line):
+                    return line
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise StartError(
+            f"{self.process.args} is not ready (exit code {self.process.poll()})\n"
+            f"stdout: {self.out.read_text()[-3000:]}\nstderr: {self.err.read_text()[-3000:]}"
+        )
+
+    def lines(self):
+        """The JSON lines written so far."""
+        for line in self.out.read_bytes().splitlines():
+            if line.startswith(b"{"):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    continue  # still being written
+
+    def stop(self):
+        """Ends it as an operator would; the answer is its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.communicate(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise
+        return self.process.returncode
+
+
+class Gateway(Process):
+    """The real binary. Without a configuration it serves bucket `demo` from its embedded origin."""
+
+    def __init__(self, directory, configuration=None):
+        binary = pathlib.Path(os.environ.get("TIDEGATE_BINARY", ROOT / "target/debug/tidegate"))
+        if not binary.is_file():
+            raise StartError(f"no gateway at {binary}: build it, or name it in TIDEGATE_BINARY")
+        settings = {
+            "TIDEGATE_SERVER__PORT": "0",
+            "TIDEGATE_ADMIN__PORT": "0",
+            "TIDEGATE_LOG__FORMAT": "json",
+        }
+        if configuration is not None:
+            path = directory / "tidegate.toml"
+            path.write_text(configuration)
+            settings["TIDEGATE_CONFIG"] = str(path)
+        super().__init__(
+            [binary.resolve()],
+            directory,
+            lambda line: line.get("msg") == "listening" and "address" in line and "admin" in line,
+            clean_environment(**settings),
+        )
+        self.endpoint = f"http://{self.ready['address']}"
+        self.admin = f"http://{self.ready['admin']}"
+
+
+class OriginAlone(Process):
+    """The embedded origin without a gateway before it."""
+
+    def __init__(self, directory, bucket):
+        binary = pathlib.Path(os.environ.get("TIDEGATE_ORIGIN_BINARY", ROOT / "target/debug/examples/origin"))
+        if not binary.is_file():
+            raise StartError(f"no origin at {binary}: build it, or name it in TIDEGATE_ORIGIN_BINARY")
+        super().__init__([binary.resolve(), directory / "data", bucket], directory, lambda line: "address" in line)
+        self.endpoint = f"http://{self.ready['address']}"
+        self.access_key_id = self.ready["access_key_id"]
+        self.secret_access_key = self.ready["secret_access_key"]
+
+
+class Rgw:
+    """A one-node Ceph Object Gateway that verifies signatures and knows conditional requests."""
+
+    access_key_id = "CLIENTSUITEKEY"
+    secret_access_key = "client-suite-secret"
+
+    def __init__(self, directory):
+        self.directory = directory
+        running = os.environ.get("TIDEGATE_TEST_RGW")
+        self.is_ours = running is None
+        if running:
+            self.endpoint = running
+            return
+        port, monitor_port = free_port(), free_port()
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self._run(
+            "start",
+            RGW_PORT=str(port),
+            MON_PORT=str(monitor_port),
+            RGW_ACCESS_KEY_ID=self.access_key_id,
+            RGW_SECRET_ACCESS_KEY=self.secret_access_key,
+        )
+
+    def _run(self, action, **settings):
+        done = subprocess.run(
+            [HERE / "rgw.sh", action, self.directory],
+            env=clean_environment(**settings),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        if done.returncode != 0:
+            raise StartError(done.stdout)
+
+    def stop(self):
+        if self.is_ours:
+            self._run("stop")
