@@ -38,7 +38,7 @@ impl Worker {
             .buckets()
             .iter()
             .zip(&shared.connections)
-            .map(|(bucket, counts)| Client::new(&bucket.config, counts.clone()))
+            .map(|(bucket, counts)| Client::new(&bucket.config, counts))
             .collect();
         Rc::new(Self { shared, clients })
     }

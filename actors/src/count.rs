@@ -58,12 +58,10 @@ pub(crate) struct Gate {
 const WAITING_SHIFT: u32 = 32;
 const LIVE_MASK: u64 = (1 << WAITING_SHIFT) - 1;
 
-#[expect(clippy::cast_possible_truncation, reason = "a half of the word")]
 fn live_in(word: u64) -> usize {
     (word & LIVE_MASK) as usize
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a half of the word")]
 fn waiting_in(word: u64) -> usize {
     (word >> WAITING_SHIFT) as usize
 }

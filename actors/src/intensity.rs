@@ -66,7 +66,7 @@ mod tests {
     /// S3
     #[test]
     fn five_crashes_in_the_window_restart_the_sixth_is_held_down() {
-        let t0 = Instant::now();
+        let t0 = crate::clock::now();
         let mut intensity = Intensity::new(5, ms(10_000));
         for i in 0..5 {
             assert_eq!(intensity.crashed(t0 + ms(i)), Verdict::Restart);
@@ -78,7 +78,7 @@ mod tests {
     /// S3
     #[test]
     fn the_hold_doubles_up_to_ten_seconds_and_starts_over_after_a_quiet_window() {
-        let mut now = Instant::now();
+        let mut now = crate::clock::now();
         let mut intensity = Intensity::new(0, ms(10_000));
         let mut holds = Vec::new();
         for _ in 0..9 {
@@ -93,7 +93,7 @@ mod tests {
     /// S3
     #[test]
     fn crashes_older_than_the_window_do_not_count() {
-        let t0 = Instant::now();
+        let t0 = crate::clock::now();
         let mut intensity = Intensity::new(2, ms(100));
         for i in 0..20 {
             assert_eq!(intensity.crashed(t0 + ms(i * 60)), Verdict::Restart, "crash {i}");

@@ -13,7 +13,6 @@ mod intensity;
 mod limiter;
 mod mailbox;
 mod metrics;
-#[path = "/tmp/monitor_stub.rs"]
 mod monitor;
 mod pool;
 mod sessions;
@@ -29,7 +28,9 @@ pub use breaker::{
 pub use chaos::{Crash, CrashPlace, UnknownPlace};
 pub use limiter::{Limited, LimiterHandle, LimiterRejection, LimiterReport, Scope};
 pub use mailbox::AskError;
-pub use monitor::{Level, MonitorHandle, MonitorRejection, MonitorView, Reading, Slot};
+pub use monitor::{
+    Level, MonitorHandle, MonitorRejection, MonitorView, Reading, Reason, Sensor, Slot, Transition,
+};
 pub use pool::{EndpointId, EndpointTicket, Permit, PoolHandle, PoolRejection, PoolView};
 pub use sessions::{Identity, InvalidSessionId, SessionId, SessionsHandle, SessionsReport};
 pub use system::{Actors, Launch, Launches, Prepared, UnknownActor, prepare};

@@ -20,7 +20,7 @@ use crate::metrics::ActorMetrics;
 use crate::vitals::Vitals;
 
 /// A message and the type of its answer.
-pub trait Request: Send + 'static {
+pub(crate) trait Request: Send + 'static {
     /// What the actor answers.
     type Reply: Send + 'static;
     /// The message's name in reports.

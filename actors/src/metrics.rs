@@ -9,7 +9,7 @@ use crate::vitals::{Status, Vitals};
 
 /// The families that all actors share, one label value each.
 #[derive(Debug, Clone)]
-pub struct ActorFamilies {
+pub(crate) struct ActorFamilies {
     restarts: IntGaugeVec,
     generation: IntGaugeVec,
     depth: IntGaugeVec,
@@ -22,7 +22,7 @@ pub struct ActorFamilies {
 
 /// One actor's own.
 #[derive(Debug, Clone)]
-pub struct ActorMetrics {
+pub(crate) struct ActorMetrics {
     pub(crate) wait: Histogram,
     pub(crate) handle: Histogram,
     pub(crate) rejected_busy: IntCounter,
@@ -36,7 +36,7 @@ impl ActorFamilies {
     ///
     /// # Errors
     /// A family of that name is registered already.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["actor"]);
         let counter = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
         let times = |name: &str, help: &str| {
@@ -83,7 +83,7 @@ impl ActorFamilies {
     }
 
     /// Copies the vital signs into the gauges; called before a scrape is answered.
-    pub fn observe(&self, vitals: &Vitals, now: std::time::Instant) {
+    pub(crate) fn observe(&self, vitals: &Vitals, now: std::time::Instant) {
         let name = &[vitals.name()];
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.restarts.with_label_values(name).set(signed(vitals.restarts()));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::body::BoxBody;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::StatusCode;
 use actix_web::HttpResponse;
 use serde_json::json;
 use tidegate_actors::{AskError, BreakerRejection, LimiterRejection, MonitorRejection, PoolRejection};
@@ -331,7 +331,6 @@ fn seconds(duration: Duration) -> u64 {
 /// In whose words the error is told.
 pub(crate) struct Addressee<'a> {
     pub(crate) kind: Kind,
-    pub(crate) method: &'a Method,
     pub(crate) resource: &'a str,
     pub(crate) request_id: &'a HeaderValue,
 }

@@ -29,7 +29,7 @@ use tidegate_actors::{IpKey, clock};
 use tidegate_config::Kind;
 
 use crate::auth::authenticate;
-use crate::http::edge::{self, BodyLength, Head};
+use crate::http::edge::{self, Head};
 use crate::http::error::{Addressee, GatewayError, xml_answer};
 use crate::http::request_id;
 use crate::s3::{document, target};
@@ -131,7 +131,7 @@ fn refuse(worker: &Worker, error: &GatewayError, mut record: Box<Record>) -> Htt
     record.status = answer.status.as_u16();
     record.reason = Some(answer.reason);
     let kind = record.bucket.map_or(Kind::S3, |id| worker.shared.router.bucket(id).config.kind);
-    let to = Addressee { kind, method: &record.method, resource: record.uri.path(), request_id: &record.id };
+    let to = Addressee { kind, resource: record.uri.path(), request_id: &record.id };
     let response = answer.respond(&to);
     response.map_body(|_, body| ProxyBody::Own(body, Some(record)))
 }

@@ -73,24 +73,25 @@ impl Record {
         let bucket = self.bucket.map(|id| shared.router.bucket(id).name.as_str());
         // Under pressure a line says only what cannot be left out.
         let detailed = shared.actors.monitor.level() < tidegate_actors::Level::Critical;
+        // slog writes the last field first.
         info!(shared.log, "request";
-            "id" => self.id.to_str().unwrap_or_default(),
-            "method" => self.method.as_str(),
-            "path" => self.uri.path(),
-            "query" => self.uri.query().filter(|_| detailed).map(redact),
-            "bucket" => bucket,
-            "status" => self.status,
-            "reason" => self.reason,
-            "client" => self.client.map(|client| client.to_string()),
-            "client_source" => "peer",
-            "received_bytes" => self.flow.bytes(),
-            "sent_bytes" => self.sent_bytes,
-            "attempts" => self.attempts,
-            "endpoint" => self.endpoint,
-            "admission_us" => us(self.started, admitted),
-            "queue_us" => admitted.and_then(|from| us(from, permitted)),
+            "total_us" => micros(now.saturating_duration_since(self.started)),
             "first_byte_us" => permitted.and_then(|from| us(from, first_byte)),
-            "total_us" => micros(now.saturating_duration_since(self.started)));
+            "queue_us" => admitted.and_then(|from| us(from, permitted)),
+            "admission_us" => us(self.started, admitted),
+            "endpoint" => self.endpoint,
+            "attempts" => self.attempts,
+            "sent_bytes" => self.sent_bytes,
+            "received_bytes" => self.flow.bytes(),
+            "client_source" => "peer",
+            "client" => self.client.map(|client| client.to_string()),
+            "reason" => self.reason,
+            "status" => self.status,
+            "bucket" => bucket,
+            "query" => self.uri.query().filter(|_| detailed).map(redact),
+            "path" => self.uri.path(),
+            "method" => self.method.as_str(),
+            "id" => self.id.to_str().unwrap_or_default());
     }
 }
 

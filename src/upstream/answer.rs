@@ -71,6 +71,16 @@ enum Ending {
     Nothing,
 }
 
+/// Where the bytes come from.
+enum Source {
+    /// A document that was read whole; its response is at its end and must not be polled again.
+    Document(Bytes),
+    /// The upstream. Dropped before its end, it takes its connection along.
+    Stream(ClientResponse),
+    /// Nothing more comes.
+    Ended,
+}
+
 /// What is held to the last byte.
 struct Held {
     record: Box<Record>,
@@ -81,9 +91,7 @@ struct Held {
 
 /// The upstream's body.
 pub(crate) struct AnswerBody {
-    /// What is still to come; dropped early, it takes its connection along.
-    response: Option<ClientResponse>,
-    document: Option<Bytes>,
+    source: Source,
     size: BodySize,
     ending: Ending,
     received: u64,
@@ -126,8 +134,7 @@ pub(crate) fn pass_on(worker: &Rc<Worker>, passing: Passing, mut record: Box<Rec
     };
     let body = AnswerBody {
         size: size(ending, headers, &record.method),
-        response: Some(upstream),
-        document,
+        source: document.map_or(Source::Stream(upstream), Source::Document),
         ending,
         received: 0,
         idle: bucket.config.upstream.idle_timeout,
@@ -178,7 +185,7 @@ impl AnswerBody {
     }
 
     fn broken(&mut self, error: TransferError) -> TransferError {
-        self.response = None;
+        self.source = Source::Ended;
         if let Some(mut held) = self.held.take() {
             let (reason, cause) = match &error {
                 TransferError::Short { .. } => ("short_answer", Cause::Reset),
@@ -204,7 +211,7 @@ impl AnswerBody {
         if open > bucket.config.upstream.connection_pool.max_idle {
             let idle = open.saturating_sub(bucket.pool.in_flight());
             if idle >= bucket.config.upstream.connection_pool.max_idle {
-                self.response = None;
+                self.source = Source::Ended;
             }
         }
     }
@@ -218,7 +225,7 @@ impl AnswerBody {
             return Poll::Ready(Some(Err(self.broken(error))));
         }
         self.whole();
-        self.response = None;
+        self.source = Source::Ended;
         Poll::Ready(None)
     }
 
@@ -242,13 +249,12 @@ fn failed(cause: Cause) -> Outcome {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        // The client left before the last byte: that says nothing about the upstream (B3), so the ticket goes back unused.
-        if let Some(held) = &mut self.held {
-            if self.ending == Ending::Nothing {
-                self.whole();
-            } else {
-                held.record.reason = Some("client_gone");
-            }
+        // A body without bytes is never polled. Any other dropped before its last byte means that the client left,
+        // which says nothing about the upstream (B3): the ticket goes back unused.
+        if self.ending == Ending::Nothing || self.ending == Ending::Length(self.received) {
+            self.whole();
+        } else if let Some(held) = &mut self.held {
+            held.record.reason = Some("client_gone");
         }
     }
 }
@@ -262,10 +268,11 @@ impl MessageBody for AnswerBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
         let this = self.get_mut();
-        let Some(response) = &mut this.response else { return Poll::Ready(None) };
-        let polled = match this.document.take() {
-            Some(document) => Poll::Ready(Some(Ok(document))),
-            None => Pin::new(response).poll_next(cx),
+        let polled = match &mut this.source {
+            Source::Stream(response) => Pin::new(response).poll_next(cx),
+            Source::Document(document) if document.is_empty() => Poll::Ready(None),
+            Source::Document(document) => Poll::Ready(Some(Ok(std::mem::take(document)))),
+            Source::Ended => return Poll::Ready(None),
         };
         match polled {
             Poll::Ready(Some(Ok(chunk))) => {

@@ -37,11 +37,10 @@ impl ConnectionCounts {
 pub(crate) struct Client {
     pub(crate) http: awc::Client,
     pub(crate) signer: Option<Signer>,
-    pub(crate) counts: ConnectionCounts,
 }
 
 impl Client {
-    pub(crate) fn new(bucket: &BucketConfig, counts: ConnectionCounts) -> Self {
+    pub(crate) fn new(bucket: &BucketConfig, counts: &ConnectionCounts) -> Self {
         let upstream = &bucket.upstream;
         let open = Arc::clone(&counts.open);
         let connect = fn_service(move |info: ConnectInfo<Uri>| {
@@ -66,7 +65,7 @@ impl Client {
             .finish();
         let signer =
             upstream.credentials.clone().map(|credentials| Signer::new(credentials, upstream.region.clone()));
-        Self { http, signer, counts }
+        Self { http, signer }
     }
 }
 

@@ -19,7 +19,7 @@ mod watch;
 
 pub(crate) use answer::{Passing, ProxyBody, pass_on};
 pub(crate) use call::call;
-pub(crate) use outbound::{Outbound, prepare};
+pub(crate) use outbound::prepare;
 pub(crate) use watch::Phase;
 
 /// Why there is no answer to pass on.

@@ -24,7 +24,7 @@ pub(crate) async fn pass(worker: &Rc<Worker>, request: HttpRequest, payload: Pay
     let passed = call(worker, &request, payload).await.unwrap_or_else(|error| {
         let id = HeaderValue::from_static("raw");
         let kind = tidegate_config::Kind::S3;
-        let to = Addressee { kind, method: request.method(), resource: request.path(), request_id: &id };
+        let to = Addressee { kind, resource: request.path(), request_id: &id };
         error.answer().respond(&to)
     });
     passed.map_body(|_, body| ProxyBody::Own(body, None))

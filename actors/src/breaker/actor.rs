@@ -6,10 +6,11 @@ use std::time::Instant;
 use slog::{Logger, info, warn};
 use tidegate_config::BreakerConfig;
 
+use crate::breaker::decision::{Change, Entry, Refusal, Transition, TrialId};
 use crate::breaker::metrics::BreakerMetrics;
 use crate::breaker::outcome::{Failure, Outcome};
 use crate::breaker::published::Board;
-use crate::breaker::state::{Change, Circuit, Entry, Refusal, Transition, TrialId};
+use crate::breaker::state::Circuit;
 use crate::breaker::ticket::{BreakerTicket, Shared};
 use crate::host::{Component, Serve};
 use crate::mailbox::Request;
@@ -84,9 +85,16 @@ impl Breaker {
         log: Logger,
     ) -> Self {
         // Each circuit has a seed of its own, or all that re-open together would be tried together.
-        let circuit = |(config, index): (&BreakerConfig, u64)| Circuit::new(config.clone(), seed.wrapping_add(index));
+        let circuit =
+            |(config, index): (&BreakerConfig, u64)| Circuit::new(config.clone(), seed.wrapping_add(index));
         let circuits = configs.iter().zip(0..).map(circuit).collect();
-        let this = Self { circuits, names, board, metrics, log };
+        let this = Self {
+            circuits,
+            names,
+            board,
+            metrics,
+            log,
+        };
         for bucket in this.buckets() {
             this.publish(bucket);
         }
@@ -94,7 +102,9 @@ impl Breaker {
     }
 
     fn buckets(&self) -> impl Iterator<Item = BucketId> + use<> {
-        (0..self.circuits.len()).filter_map(|index| u16::try_from(index).ok()).map(BucketId::new)
+        (0..self.circuits.len())
+            .filter_map(|index| u16::try_from(index).ok())
+            .map(BucketId::new)
     }
 
     fn publish(&self, bucket: BucketId) {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::breaker::actor::{Breaker, Try};
+use crate::breaker::decision::{CircuitState, Pass, Refusal};
 use crate::breaker::outcome::Cause;
 use crate::breaker::published::Board;
-use crate::breaker::state::{CircuitState, Pass, Refusal};
 use crate::breaker::ticket::{BreakerTicket, Shared};
 use crate::chaos::Crash;
 use crate::clock;
@@ -81,7 +81,9 @@ pub struct BreakerHandle {
 
 impl BreakerHandle {
     pub(crate) fn new(mailbox: Mailbox<Breaker>, board: Arc<Board>) -> Self {
-        Self { shared: Arc::new(Shared { mailbox, board }) }
+        Self {
+            shared: Arc::new(Shared { mailbox, board }),
+        }
     }
 
     /// Looks at the bucket's circuit, so that what will be refused need not queue first (B2).
@@ -95,7 +97,10 @@ impl BreakerHandle {
             (CircuitState::HalfOpen, _) => Ok(Clearance::Trial),
             (CircuitState::Open, _) => {
                 let published = board.read(bucket);
-                match published.open_until.map(|until| until.saturating_duration_since(now)) {
+                match published
+                    .open_until
+                    .map(|until| until.saturating_duration_since(now))
+                {
                     Some(retry_after) if !retry_after.is_zero() => Err(BreakerRejection::Open {
                         retry_after,
                         cause: published.cause.unwrap_or(Cause::Connect),
@@ -111,7 +116,11 @@ impl BreakerHandle {
     ///
     /// # Errors
     /// The circuit is open, all trials are taken, or the actor gave no answer.
-    pub async fn permit(&self, bucket: BucketId, clearance: Clearance) -> Result<BreakerTicket, BreakerRejection> {
+    pub async fn permit(
+        &self,
+        bucket: BucketId,
+        clearance: Clearance,
+    ) -> Result<BreakerTicket, BreakerRejection> {
         let clearance = match clearance {
             Clearance::Closed { generation } if self.shared.board.word(bucket).1 != generation => {
                 self.peek(bucket, clock::now())?
@@ -139,7 +148,9 @@ impl BreakerHandle {
             consecutive_failures: published.consecutive_failures,
             opened_total: published.opened_total,
             open_for: match published.state {
-                CircuitState::Open => published.open_until.map(|until| until.saturating_duration_since(now)),
+                CircuitState::Open => published
+                    .open_until
+                    .map(|until| until.saturating_duration_since(now)),
                 CircuitState::Closed | CircuitState::HalfOpen => None,
             },
             cause: published.cause,

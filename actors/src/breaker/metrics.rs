@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::breaker::state::{CircuitState, Snapshot};
+use crate::breaker::decision::{CircuitState, Snapshot};
 use crate::types::BucketId;
 
 /// Per bucket.
@@ -22,13 +22,21 @@ impl BreakerMetrics {
     pub(crate) fn register(registry: &Registry, buckets: &[String]) -> Result<Self, prometheus::Error> {
         let labels = &["bucket"];
         let state = IntGaugeVec::new(
-            Opts::new("circuit_breaker_state", "state of the bucket's circuit: 0 closed, 1 open, 2 half-open"),
+            Opts::new(
+                "circuit_breaker_state",
+                "state of the bucket's circuit: 0 closed, 1 open, 2 half-open",
+            ),
             labels,
         )?;
-        let failures =
-            IntGaugeVec::new(Opts::new("circuit_breaker_failures", "failures of the upstream in a row"), labels)?;
+        let failures = IntGaugeVec::new(
+            Opts::new("circuit_breaker_failures", "failures of the upstream in a row"),
+            labels,
+        )?;
         let opened = IntCounterVec::new(
-            Opts::new("circuit_breaker_opened_total", "times the bucket's circuit opened"),
+            Opts::new(
+                "circuit_breaker_opened_total",
+                "times the bucket's circuit opened",
+            ),
             labels,
         )?;
         registry.register(Box::new(state.clone()))?;

@@ -29,6 +29,7 @@
 //! circuits are small and their messages rare.
 
 mod actor;
+mod decision;
 mod handle;
 mod metrics;
 mod outcome;
@@ -38,9 +39,9 @@ mod tally;
 mod ticket;
 
 pub(crate) use actor::Breaker;
+pub use decision::CircuitState;
 pub use handle::{BreakerHandle, BreakerRejection, BreakerView, Clearance};
 pub(crate) use metrics::BreakerMetrics;
 pub(crate) use published::Board;
 pub use outcome::{Cause, Outcome};
-pub use state::CircuitState;
 pub use ticket::BreakerTicket;

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::BreakerConfig;
 
+use crate::breaker::decision::{
+    Change, CircuitState, Entry, Pass, Refusal, Snapshot, Transition, TrialId, Verdict,
+};
 use crate::breaker::outcome::{Cause, Failure, Outcome};
 use crate::breaker::tally::Tally;
 
@@ -15,99 +18,6 @@ const OPEN_AFTER_REBUILD: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(30);
 /// What a request is told that finds all trials taken: they end when they end.
 const TRIALS_TAKEN_RETRY: Duration = Duration::from_secs(1);
-
-/// What a circuit does with requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CircuitState {
-    /// Admits all.
-    Closed,
-    /// Admits none.
-    Open,
-    /// Admits trials.
-    HalfOpen,
-}
-
-impl CircuitState {
-    /// The word in the status document.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
-    }
-}
-
-/// A trial's number, unique within its circuit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TrialId(u64);
-
-/// How a request came past the circuit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pass {
-    /// The circuit had closed meanwhile.
-    Closed { generation: u32 },
-    /// As one of the few.
-    Trial { generation: u32, id: TrialId },
-}
-
-/// Why a request is not tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    Open { retry_after: Duration, cause: Cause },
-    HalfOpenFull { retry_after: Duration },
-}
-
-/// What admitting a request changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entry {
-    Closed,
-    /// The first trial turns the circuit half-open.
-    FirstTrial,
-    Trial,
-}
-
-/// What a result changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
-    Nothing,
-    Tallied(Tally),
-    Tripped(Tally, Failure),
-    TrialEnded(TrialId, Verdict),
-}
-
-/// What a trial says of the upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Nothing,
-    Good,
-    /// The last success that was needed.
-    GoodEnough,
-    Bad(Failure),
-}
-
-/// A circuit changed its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transition {
-    Opened { cause: Cause, open_for: Duration },
-    HalfOpened,
-    Closed,
-}
-
-/// What is published of a circuit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Snapshot {
-    pub(crate) state: CircuitState,
-    pub(crate) generation: u32,
-    pub(crate) open_until: Option<Instant>,
-    pub(crate) consecutive_failures: u32,
-    pub(crate) opened_total: u64,
-    pub(crate) reopened: u32,
-    pub(crate) cause: Option<Cause>,
-    /// Trials' permits that are out, and when the last lease of them ends.
-    pub(crate) trials: u32,
-    pub(crate) leases_end: Option<Instant>,
-}
 
 #[derive(Debug)]
 struct Trial {
@@ -161,23 +71,41 @@ impl Circuit {
             Phase::Closed(_) => return Ok(Entry::Closed),
             Phase::Open { until } if now < until => {
                 let retry_after = until.saturating_duration_since(now);
-                return Err(Refusal::Open { retry_after, cause: self.blame() });
+                return Err(Refusal::Open {
+                    retry_after,
+                    cause: self.blame(),
+                });
             }
             Phase::Open { .. } => Entry::FirstTrial,
             Phase::HalfOpen { .. } => Entry::Trial,
         };
-        let leases = self.trials.iter().map(|trial| trial.lease_end).filter(|end| now < *end);
+        let leases = self
+            .trials
+            .iter()
+            .map(|trial| trial.lease_end)
+            .filter(|end| now < *end);
         if leases.clone().count() < self.trials_max() {
             return Ok(entry);
         }
-        let next_end = leases.min().map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
-        Err(Refusal::HalfOpenFull { retry_after: next_end.min(TRIALS_TAKEN_RETRY) })
+        let next_end = leases
+            .min()
+            .map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
+        Err(Refusal::HalfOpenFull {
+            retry_after: next_end.min(TRIALS_TAKEN_RETRY),
+        })
     }
 
     /// Admits what `admit` allowed.
     pub(crate) fn enter(&mut self, entry: Entry, now: Instant) -> (Pass, Option<Transition>) {
         let transition = match entry {
-            Entry::Closed => return (Pass::Closed { generation: self.generation }, None),
+            Entry::Closed => {
+                return (
+                    Pass::Closed {
+                        generation: self.generation,
+                    },
+                    None,
+                );
+            }
             Entry::Trial => None,
             Entry::FirstTrial => {
                 self.turn(Phase::HalfOpen { successes: 0 });
@@ -187,18 +115,31 @@ impl Circuit {
         let id = TrialId(self.next_trial);
         self.next_trial += 1;
         self.trials.retain(|trial| now < trial.lease_end);
-        self.trials.push(Trial { id, lease_end: now + LEASE });
-        (Pass::Trial { generation: self.generation, id }, transition)
+        self.trials.push(Trial {
+            id,
+            lease_end: now + LEASE,
+        });
+        (
+            Pass::Trial {
+                generation: self.generation,
+                id,
+            },
+            transition,
+        )
     }
 
     /// Judges calls made through the closed circuit: some successes, and perhaps a failure after them.
     pub(crate) fn judge(&self, generation: u32, successes: u32, failure: Option<Failure>) -> Change {
-        let Phase::Closed(mut tally) = self.phase else { return Change::Nothing };
+        let Phase::Closed(mut tally) = self.phase else {
+            return Change::Nothing;
+        };
         if self.generation != generation {
             return Change::Nothing;
         }
         tally.succeed(successes);
-        let Some(failure) = failure else { return Change::Tallied(tally) };
+        let Some(failure) = failure else {
+            return Change::Tallied(tally);
+        };
         tally.fail();
         // Only a failure opens a circuit, so successes may come in late without changing any verdict.
         if tally.is_bad(self.config.failure_threshold.get()) {
@@ -271,7 +212,13 @@ impl Circuit {
 
     /// Starts over from what was published: nothing open is forgiven, and permits out stay out until their leases end.
     pub(crate) fn rebuild(&mut self, last: Snapshot, now: Instant) -> Option<Transition> {
-        let Snapshot { state, generation, open_until, consecutive_failures, .. } = last;
+        let Snapshot {
+            state,
+            generation,
+            open_until,
+            consecutive_failures,
+            ..
+        } = last;
         self.generation = generation;
         self.opened_total = last.opened_total;
         self.reopened = last.reopened;
@@ -279,7 +226,10 @@ impl Circuit {
         self.consecutive_failures = consecutive_failures;
         self.trials.clear();
         for lease_end in last.leases_end.into_iter().cycle().take(last.trials as usize) {
-            self.trials.push(Trial { id: TrialId(self.next_trial), lease_end });
+            self.trials.push(Trial {
+                id: TrialId(self.next_trial),
+                lease_end,
+            });
             self.next_trial += 1;
         }
         match state {
@@ -289,13 +239,20 @@ impl Circuit {
                 None
             }
             CircuitState::Open => {
-                self.turn(Phase::Open { until: open_until.unwrap_or(now + OPEN_AFTER_REBUILD) });
+                self.turn(Phase::Open {
+                    until: open_until.unwrap_or(now + OPEN_AFTER_REBUILD),
+                });
                 None
             }
             CircuitState::HalfOpen => {
                 self.opened_total += 1;
-                self.turn(Phase::Open { until: now + OPEN_AFTER_REBUILD });
-                Some(Transition::Opened { cause: self.blame(), open_for: OPEN_AFTER_REBUILD })
+                self.turn(Phase::Open {
+                    until: now + OPEN_AFTER_REBUILD,
+                });
+                Some(Transition::Opened {
+                    cause: self.blame(),
+                    open_for: OPEN_AFTER_REBUILD,
+                })
             }
         }
     }
@@ -324,8 +281,13 @@ impl Circuit {
         let open_for = self.open_for(failure.retry_after);
         self.cause = Some(failure.cause);
         self.opened_total += 1;
-        self.turn(Phase::Open { until: now + open_for });
-        Transition::Opened { cause: failure.cause, open_for }
+        self.turn(Phase::Open {
+            until: now + open_for,
+        });
+        Transition::Opened {
+            cause: failure.cause,
+            open_for,
+        }
     }
 
     /// The first opening lasts as configured; only re-openings grow and are spread, lest gateways try in step.
@@ -333,7 +295,13 @@ impl Circuit {
         let most = self.config.timeout.max(OPEN_MAX);
         let grown = match self.reopened {
             0 => self.config.timeout,
-            n => self.config.timeout.saturating_mul(1 << n.min(20)).min(most).mul_f64(self.spread()).min(most),
+            n => self
+                .config
+                .timeout
+                .saturating_mul(1 << n.min(20))
+                .min(most)
+                .mul_f64(self.spread())
+                .min(most),
         };
         grown.max(retry_after.unwrap_or_default().min(OPEN_MAX))
     }

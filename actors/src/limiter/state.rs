@@ -261,7 +261,7 @@ mod tests {
     /// L1, L4
     #[test]
     fn the_burst_passes_then_the_rate() {
-        let t0 = Instant::now();
+        let t0 = crate::clock::now();
         let mut state = LimiterState::new(None, limit(10.0, 3), &[None], 10, t0);
         for _ in 0..3 {
             assert_eq!(take(&mut state, 1, t0), Ok(()));
@@ -276,7 +276,7 @@ mod tests {
     /// L1: no token is spent on one limit when another refuses
     #[test]
     fn a_refusal_charges_no_limit() {
-        let t0 = Instant::now();
+        let t0 = crate::clock::now();
         let mut state = LimiterState::new(limit(1.0, 5), limit(1.0, 1), &[limit(1.0, 5)], 10, t0);
         assert_eq!(take(&mut state, 1, t0), Ok(()));
         for _ in 0..20 {
@@ -291,7 +291,7 @@ mod tests {
     /// S5: a crash is no amnesty
     #[test]
     fn a_rebuild_spends_every_burst() {
-        let t0 = Instant::now();
+        let t0 = crate::clock::now();
         let mut state = LimiterState::new(limit(10.0, 5), limit(10.0, 5), &[limit(10.0, 5)], 10, t0);
         assert_eq!(take(&mut state, 1, t0), Ok(()));
         state.rebuild(t0);
@@ -303,7 +303,7 @@ mod tests {
     /// L5, P6
     #[test]
     fn a_million_clients_stay_in_the_table_and_share_what_is_beyond() {
-        let t0 = Instant::now();
+        let t0 = crate::clock::now();
         let mut state = LimiterState::new(None, limit(1.0, 1), &[None], 1000, t0);
         let admitted = (0..1_000_000).filter(|n| take(&mut state, *n, t0).is_ok()).count();
         assert_eq!(admitted, 1001, "1000 clients of their own and one for all the others");
@@ -321,7 +321,7 @@ mod tests {
             rate in 1u32..1000, burst in 1u32..50,
             steps in prop::collection::vec((0u64..50_000_000, 0u32..3, prop::bool::weighted(0.02)), 1..400),
         ) {
-            let t0 = Instant::now();
+            let t0 = crate::clock::now();
             let rate = f64::from(rate);
             let mut state = LimiterState::new(None, None, &[limit(rate, burst)], 2, t0);
             let mut now = t0;

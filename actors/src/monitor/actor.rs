@@ -57,8 +57,22 @@ impl Monitor {
     ) -> Self {
         let state = MonitorState::new(&config, now);
         let board = Arc::new(Board::new(&state));
-        let watched = watched.into_iter().map(|vitals| Watched { vitals, watch: StallWatch::new(now) }).collect();
-        Self { config, state, slots, watched, board, metrics, log }
+        let watched = watched
+            .into_iter()
+            .map(|vitals| Watched {
+                vitals,
+                watch: StallWatch::new(),
+            })
+            .collect();
+        Self {
+            config,
+            state,
+            slots,
+            watched,
+            board,
+            metrics,
+            log,
+        }
     }
 
     pub(super) fn board(&self) -> &Arc<Board> {
@@ -67,7 +81,9 @@ impl Monitor {
 
     fn watch(&mut self, now: Instant) {
         for Watched { vitals, watch } in &mut self.watched {
-            let Some(stalled) = watch.look(vitals.depth(), vitals.handled(), now) else { continue };
+            let Some(stalled) = watch.look(vitals.depth(), vitals.handled(), now) else {
+                continue;
+            };
             vitals.set_stalled(stalled);
             if stalled {
                 warn!(self.log, "actor stalls"; "stalled" => vitals.name(), "depth" => vitals.depth());
@@ -115,7 +131,8 @@ impl Serve<Sample> for Monitor {
 
     fn apply(&mut self, Sample(readings): Sample, judgement: Judgement, now: Instant) {
         let transition = self.state.apply(judgement);
-        self.board.publish(MonitorView::of(&self.state, Some((readings, now))));
+        self.board
+            .publish(MonitorView::of(&self.state, Some((readings, now))));
         self.metrics.sampled(&readings, self.state.level());
         if let Some(transition) = &transition {
             self.log_transition(transition);

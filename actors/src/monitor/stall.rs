@@ -9,23 +9,32 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StallWatch {
     handled: u64,
-    /// When it last moved or had nothing to do.
-    moved: Instant,
+    /// Since when it was seen with messages waiting and handled none. Only looks count: nobody may have looked for long.
+    still_since: Option<Instant>,
     stalled: bool,
 }
 
 impl StallWatch {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { handled: 0, moved: now, stalled: false }
+    pub(crate) fn new() -> Self {
+        Self {
+            handled: 0,
+            still_since: None,
+            stalled: false,
+        }
     }
 
     /// Looks at how many messages wait and were handled; says so if the verdict changed.
     pub(crate) fn look(&mut self, waiting: usize, handled: u64, now: Instant) -> Option<bool> {
-        if waiting == 0 || handled != self.handled {
-            self.moved = now;
-        }
+        let moved = handled != self.handled;
         self.handled = handled;
-        let stalled = now.saturating_duration_since(self.moved) >= PATIENCE;
+        self.still_since = match self.still_since {
+            _ if waiting == 0 => None,
+            Some(since) if !moved => Some(since),
+            _ => Some(now),
+        };
+        let stalled = self
+            .still_since
+            .is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
         let changed = stalled != self.stalled;
         self.stalled = stalled;
         changed.then_some(stalled)
@@ -35,6 +44,7 @@ impl StallWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
@@ -43,8 +53,8 @@ mod tests {
     /// S8
     #[test]
     fn waiting_messages_without_progress_for_a_second_are_a_stall() {
-        let t0 = Instant::now();
-        let mut watch = StallWatch::new(t0);
+        let t0 = clock::now();
+        let mut watch = StallWatch::new();
         assert_eq!(watch.look(1, 0, t0), None);
         assert_eq!(watch.look(1, 0, t0 + ms(999)), None);
         assert_eq!(watch.look(1, 0, t0 + ms(1000)), Some(true));
@@ -55,14 +65,18 @@ mod tests {
     /// S8
     #[test]
     fn an_idle_or_busy_actor_does_not_stall() {
-        let t0 = Instant::now();
-        let mut watch = StallWatch::new(t0);
+        let t0 = clock::now();
+        let mut watch = StallWatch::new();
         for n in 0..100 {
             assert_eq!(watch.look(0, 0, t0 + ms(n * 250)), None, "nothing waits");
         }
         for n in 0..100 {
             assert_eq!(watch.look(9, n, t0 + ms(30_000 + n * 250)), None, "it moves");
         }
-        assert_eq!(watch.look(1, 99, t0 + ms(55_500)), None, "waiting since half a second");
+        assert_eq!(
+            watch.look(1, 99, t0 + ms(55_500)),
+            None,
+            "waiting since half a second"
+        );
     }
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock;
 
 const DWELL: Duration = Duration::from_secs(2);
 
@@ -23,7 +24,11 @@ fn known(used: u64) -> Reading {
 }
 
 fn memory(used: u64) -> Readings {
-    Readings { memory: known(used), descriptors: known(1), in_flight: known(0) }
+    Readings {
+        memory: known(used),
+        descriptors: known(1),
+        in_flight: known(0),
+    }
 }
 
 fn sample(state: &mut MonitorState, readings: Readings, now: Instant) -> Option<Transition> {
@@ -43,7 +48,7 @@ fn a_level_begins_at_its_threshold_and_at_once() {
         (95, Level::Exhausted),
         (150, Level::Exhausted),
     ] {
-        let t0 = Instant::now();
+        let t0 = clock::now();
         let mut state = MonitorState::new(&config(), t0);
         let transition = sample(&mut state, memory(used), t0);
         assert_eq!(state.level(), level, "{used} %");
@@ -64,7 +69,7 @@ fn a_level_ends_below_the_threshold_under_it() {
         (80, 75, Level::Warning),
         (80, 74, Level::Normal),
     ] {
-        let t0 = Instant::now();
+        let t0 = clock::now();
         let mut state = MonitorState::new(&config(), t0);
         sample(&mut state, memory(from), t0);
         sample(&mut state, memory(used), t0 + DWELL);
@@ -75,13 +80,17 @@ fn a_level_ends_below_the_threshold_under_it() {
 /// X2: dwell
 #[test]
 fn a_level_is_held_before_it_falls_but_not_before_it_rises() {
-    let t0 = Instant::now();
+    let t0 = clock::now();
     let mut state = MonitorState::new(&config(), t0);
     sample(&mut state, memory(85), t0);
     let almost = t0 + DWELL - Duration::from_millis(1);
     assert_eq!(sample(&mut state, memory(10), almost), None);
     assert!(sample(&mut state, memory(96), almost).is_some());
-    assert_eq!(sample(&mut state, memory(10), t0 + DWELL), None, "the new level has its own dwell");
+    assert_eq!(
+        sample(&mut state, memory(10), t0 + DWELL),
+        None,
+        "the new level has its own dwell"
+    );
     assert!(sample(&mut state, memory(10), almost + DWELL).is_some());
     assert_eq!((state.level(), state.since()), (Level::Normal, almost + DWELL));
 }
@@ -89,48 +98,92 @@ fn a_level_is_held_before_it_falls_but_not_before_it_rises() {
 /// X2: in-flight stops at critical, the process's own memory and descriptors do not
 #[test]
 fn requests_in_flight_never_exhaust() {
-    let t0 = Instant::now();
-    let full = Readings { in_flight: known(100), ..memory(1) };
+    let t0 = clock::now();
+    let full = Readings {
+        in_flight: known(100),
+        ..memory(1)
+    };
     let mut state = MonitorState::new(&config(), t0);
     let transition = sample(&mut state, full, t0).unwrap();
     assert_eq!(transition.to, Level::Critical);
-    let expected = Reason { sensor: Sensor::InFlight, percent: 100.0, threshold: 90 };
+    let expected = Reason {
+        sensor: Sensor::InFlight,
+        percent: 100.0,
+        threshold: 90,
+    };
     assert_eq!(transition.reason, Some(expected));
 
-    let transition = sample(&mut state, Readings { descriptors: known(96), ..full }, t0).unwrap();
+    let transition = sample(
+        &mut state,
+        Readings {
+            descriptors: known(96),
+            ..full
+        },
+        t0,
+    )
+    .unwrap();
     assert_eq!(transition.to, Level::Exhausted);
     let reason = transition.reason.unwrap();
-    assert_eq!((reason.sensor, reason.threshold), (Sensor::Descriptors, 95), "in-flight is not to blame for this");
+    assert_eq!(
+        (reason.sensor, reason.threshold),
+        (Sensor::Descriptors, 95),
+        "in-flight is not to blame for this"
+    );
     assert_eq!(reason.to_string(), "descriptors at 96.0 %, threshold 95 %");
 }
 
 /// X4: a sensor that fails or goes stale never sheds by itself
 #[test]
 fn an_unknown_reading_stands_for_four_intervals_and_then_counts_for_nothing() {
-    let t0 = Instant::now();
-    let mut state = MonitorState::new(&MonitorConfig { dwell: Duration::ZERO, ..config() }, t0);
-    assert_eq!(sample(&mut state, Readings::NONE, t0), None, "unknown raises nothing");
+    let t0 = clock::now();
+    let mut state = MonitorState::new(
+        &MonitorConfig {
+            dwell: Duration::ZERO,
+            ..config()
+        },
+        t0,
+    );
+    assert_eq!(
+        sample(&mut state, Readings::NONE, t0),
+        None,
+        "unknown raises nothing"
+    );
     sample(&mut state, memory(99), t0);
-    let gone = Readings { memory: Reading::Unknown, ..memory(0) };
+    let gone = Readings {
+        memory: Reading::Unknown,
+        ..memory(0)
+    };
     assert_eq!(sample(&mut state, gone, t0 + Duration::from_millis(999)), None);
     let transition = sample(&mut state, gone, t0 + Duration::from_secs(1)).unwrap();
-    assert_eq!((transition.from, transition.to), (Level::Exhausted, Level::Normal));
+    assert_eq!(
+        (transition.from, transition.to),
+        (Level::Exhausted, Level::Normal)
+    );
 }
 
 /// X4
 #[test]
 fn a_limit_of_nothing_is_unknown() {
-    let t0 = Instant::now();
+    let t0 = clock::now();
     let mut state = MonitorState::new(&config(), t0);
-    let unlimited = Readings { memory: Reading::Known { used: 7, limit: 0 }, ..Readings::NONE };
+    let unlimited = Readings {
+        memory: Reading::Known { used: 7, limit: 0 },
+        ..Readings::NONE
+    };
     assert_eq!(sample(&mut state, unlimited, t0), None);
 }
 
 /// X7
 #[test]
 fn the_last_64_transitions_are_remembered() {
-    let t0 = Instant::now();
-    let mut state = MonitorState::new(&MonitorConfig { dwell: Duration::ZERO, ..config() }, t0);
+    let t0 = clock::now();
+    let mut state = MonitorState::new(
+        &MonitorConfig {
+            dwell: Duration::ZERO,
+            ..config()
+        },
+        t0,
+    );
     for n in 0..100u64 {
         let used = if n % 2 == 0 { 96 } else { 10 };
         sample(&mut state, memory(used), t0 + Duration::from_secs(n)).expect("each sample changes the level");
@@ -144,14 +197,25 @@ fn the_last_64_transitions_are_remembered() {
 /// S5: a rebuild goes on at the last level
 #[test]
 fn a_rebuild_keeps_the_level_until_a_sample_says_otherwise() {
-    let t0 = Instant::now();
+    let t0 = clock::now();
     let mut state = MonitorState::new(&config(), t0);
     sample(&mut state, memory(96), t0);
-    let (level, since, reason, transitions) = (state.level(), state.since(), state.reason(), state.transitions());
+    let (level, since, reason, transitions) =
+        (state.level(), state.since(), state.reason(), state.transitions());
     state.rebuild(level, since, &transitions);
-    assert_eq!((state.level(), state.since(), state.reason()), (Level::Exhausted, t0, reason));
-    assert_eq!(sample(&mut state, memory(91), t0 + DWELL), None, "still not below critical");
-    assert_eq!(sample(&mut state, memory(10), t0 + DWELL).unwrap().to, Level::Normal);
+    assert_eq!(
+        (state.level(), state.since(), state.reason()),
+        (Level::Exhausted, t0, reason)
+    );
+    assert_eq!(
+        sample(&mut state, memory(91), t0 + DWELL),
+        None,
+        "still not below critical"
+    );
+    assert_eq!(
+        sample(&mut state, memory(10), t0 + DWELL).unwrap().to,
+        Level::Normal
+    );
 }
 
 proptest! {
@@ -161,7 +225,7 @@ proptest! {
     fn the_level_follows_the_pressure_without_flapping(
         steps in prop::collection::vec((0u64..3000, prop::option::of(0u64..120), 0u64..120), 1..200),
     ) {
-        let mut now = Instant::now();
+        let mut now = clock::now();
         let mut state = MonitorState::new(&config(), now);
         let mut fell: Option<Instant> = None;
         for (ms, used, in_flight) in steps {

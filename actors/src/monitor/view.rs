@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::monitor::level::Level;
-use crate::monitor::state::{MonitorState, Reading, Readings, Reason, Transition};
+use crate::monitor::state::{MonitorState, Reading, Readings, Reason, Sensor, Transition};
 
 /// The monitor's last word.
 #[derive(Debug, Clone)]
@@ -40,8 +40,17 @@ impl MonitorView {
     }
 
     /// What each sensor said when they were read, by its name.
-    pub fn readings(&self) -> impl Iterator<Item = (&'static str, Reading)> + use<> {
-        self.readings.by_sensor().into_iter().map(|(sensor, reading)| (sensor.as_str(), reading))
+    pub fn readings(&self) -> [(&'static str, &Reading); 3] {
+        let Readings {
+            memory,
+            descriptors,
+            in_flight,
+        } = &self.readings;
+        [
+            (Sensor::Memory.as_str(), memory),
+            (Sensor::Descriptors.as_str(), descriptors),
+            (Sensor::InFlight.as_str(), in_flight),
+        ]
     }
 
     /// What the gateway does without.
@@ -51,7 +60,8 @@ impl MonitorView {
 
     /// Nobody has read the sensors for a while: the level is only the last one known (S4).
     pub fn is_stale(&self, now: Instant) -> bool {
-        self.sampled.is_none_or(|sampled| now.saturating_duration_since(sampled) >= self.stale_after)
+        self.sampled
+            .is_none_or(|sampled| now.saturating_duration_since(sampled) >= self.stale_after)
     }
 }
 
@@ -65,7 +75,10 @@ pub(crate) struct Board {
 impl Board {
     pub(super) fn new(state: &MonitorState) -> Self {
         let view = MonitorView::of(state, None);
-        Self { level: AtomicU8::new(view.level.number()), view: watch::Sender::new(Arc::new(view)) }
+        Self {
+            level: AtomicU8::new(view.level.number()),
+            view: watch::Sender::new(Arc::new(view)),
+        }
     }
 
     pub(super) fn publish(&self, view: MonitorView) {

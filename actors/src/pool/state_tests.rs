@@ -65,7 +65,7 @@ impl World {
             count.fetch_add(1, Ordering::SeqCst);
         }));
         let state = PoolState::new(Arc::clone(&shared), concurrent_max, queued_max, endpoints, 7);
-        Self { state, shared, nudges, now: Instant::now() }
+        Self { state, shared, nudges, now: crate::clock::now() }
     }
 
     /// As the shell does it.

@@ -1,0 +1,142 @@
+//! Rate limits as clients meet them.
+
+use std::time::Instant;
+
+use futures_util::future::join_all;
+
+use crate::support::{Answer, Gateway, Upstream, get};
+
+fn statuses(answers: &[Answer], status: u16) -> usize {
+    answers.iter().filter(|answer| answer.whole() == status).count()
+}
+
+async fn burst(gateway: &Gateway, path: &str, requests: usize) -> Vec<Answer> {
+    join_all((0..requests).map(|_| gateway.get(path))).await
+}
+
+/// A rate so slow that nothing comes back while a test runs.
+const SLOW: &str = "0.001";
+
+fn assert_refused(answer: &Answer, reason: &str, scope: &str, burst: u32) {
+    assert_eq!((answer.status, answer.reason()), (429, reason), "{}", answer.text());
+    assert!(answer.text().contains("<Code>SlowDown</Code>"), "{}", answer.text());
+    let wait = answer.retry_after().expect("retry-after");
+    assert!((990..=1000).contains(&wait), "at 0.001 a second the next token is 1000 s away, not {wait}");
+    let policy = answer.header("ratelimit-policy").expect("ratelimit-policy");
+    assert!(policy.starts_with(&format!("\"{scope}\";q={burst};w=")), "{policy}");
+    let state = answer.header("ratelimit").expect("ratelimit");
+    assert!(state.starts_with(&format!("\"{scope}\";r=0;t=")), "{state}");
+}
+
+/// L1: each of the three limits admits its burst and then answers 429 with Retry-After and the RateLimit headers
+#[tokio::test]
+async fn each_limit_answers_429_with_when_to_come_back() {
+    for (key, reason, scope) in [
+        ("rate_limit.global", "rate_limit_global", "global"),
+        ("rate_limit.per_ip", "rate_limit_ip", "ip"),
+        ("buckets.b.rate_limit", "rate_limit_bucket", "bucket"),
+    ] {
+        let upstream = Upstream::ok("x");
+        let gateway = Gateway::builder()
+            .bucket("b", &upstream)
+            .set(&format!("{key}.requests_per_second"), SLOW)
+            .set(&format!("{key}.burst"), "3")
+            .start()
+            .await;
+        for _ in 0..3 {
+            assert_eq!(gateway.get("/b/k").await.whole(), 200, "{key}");
+        }
+        assert_refused(&gateway.get("/b/k").await, reason, scope, 3);
+        assert_eq!(upstream.count(), 3, "{key}: the refused request was passed on");
+        assert_eq!(gateway.metric("rate_limit_exceeded_total{bucket=\"b\"}").await, 1.0);
+        let exceeded = gateway.metric(&format!("errors_total{{bucket=\"b\",reason=\"{reason}\"}}")).await;
+        assert_eq!(exceeded, 1.0);
+    }
+}
+
+/// L1, L4: no token is spent on one limit when another refuses, and buckets have budgets of their own
+#[tokio::test]
+async fn a_refusal_by_one_limit_spends_nothing_of_another() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("small", &upstream)
+        .bucket("large", &upstream)
+        .set("buckets.small.rate_limit.requests_per_second", SLOW)
+        .set("buckets.small.rate_limit.burst", "1")
+        .set("rate_limit.global.requests_per_second", SLOW)
+        .set("rate_limit.global.burst", "4")
+        .start()
+        .await;
+    assert_eq!(gateway.get("/small/k").await.whole(), 200);
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/small/k").await.reason(), "rate_limit_bucket");
+    }
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/large/k").await.whole(), 200, "the global burst is untouched by refusals");
+    }
+    assert_eq!(gateway.get("/large/k").await.reason(), "rate_limit_global");
+}
+
+/// L2: exact under concurrency and over all workers: a burst of n admits n of many at once, not one more or less
+#[tokio::test]
+async fn concurrent_requests_get_exactly_the_burst() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.rate_limit.requests_per_second", SLOW)
+        .set("buckets.b.rate_limit.burst", "17")
+        .start()
+        .await;
+    let answers = burst(&gateway, "/b/k", 60).await;
+    assert_eq!((statuses(&answers, 200), statuses(&answers, 429)), (17, 43));
+    assert_eq!(upstream.count(), 17);
+}
+
+/// L2: over any window the admitted requests stay within rate · window + burst, and the rate is given
+#[tokio::test]
+async fn the_rate_is_given_and_never_exceeded() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("rate_limit.per_ip.requests_per_second", "40")
+        .set("rate_limit.per_ip.burst", "5")
+        .start()
+        .await;
+    let began = Instant::now();
+    let mut admitted = 0;
+    while began.elapsed().as_secs_f64() < 1.0 {
+        admitted += statuses(&burst(&gateway, "/b/k", 8).await, 200);
+    }
+    let most = began.elapsed().as_secs_f64() * 40.0 + 5.0;
+    assert!(f64::from(u32::try_from(admitted).unwrap()) <= most, "{admitted} admitted, at most {most} allowed");
+    assert!(admitted > 5, "only {admitted} admitted: tokens do not come back");
+}
+
+/// L1, L4: without a limit nobody is limited, and the limiter is not even asked
+#[tokio::test]
+async fn limits_are_off_until_they_are_set() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let before = gateway.actor("limiter").await["handled"].as_u64().unwrap();
+    assert_eq!(statuses(&burst(&gateway, "/b/k", 50).await, 200), 50);
+    let after = gateway.actor("limiter").await["handled"].as_u64().unwrap();
+    assert!(after - before <= 2, "only the status page asks: {}", after - before);
+}
+
+/// L3: a client cannot choose its budget by a header
+#[tokio::test]
+async fn a_forwarded_header_changes_nothing() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("rate_limit.per_ip.requests_per_second", SLOW)
+        .set("rate_limit.per_ip.burst", "1")
+        .start()
+        .await;
+    assert_eq!(get(gateway.address(), "/b/k").await.whole(), 200);
+    for header in ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip"] {
+        let headers = [(header, "203.0.113.9")];
+        let answer = crate::support::request(gateway.address(), "GET", "/b/k", &headers, None).await;
+        assert_eq!(answer.reason(), "rate_limit_ip", "{header}");
+    }
+}

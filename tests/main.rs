@@ -1,0 +1,30 @@
+//! Everything that drives the real binary, in one test binary: one file per behaviour.
+//!
+//! The gateway runs as a child process on ports of the kernel's choosing; upstreams are real TCP servers inside the
+//! test process, or a real S3 server. Nothing here reaches into the gateway: what a test asserts is what a client, an
+//! upstream or an operator would see. No test asserts on wall-clock speed; waiting is polling with a generous end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on fails, and reads the clock it runs by"
+)]
+
+mod support;
+
+mod breaker;
+mod config_errors;
+mod edge;
+mod lifecycle;
+mod limits;
+mod observability;
+mod pool;
+mod proxying;
+mod requirements;
+mod retries;
+mod s3_client;
+mod sessions;
+mod supervision;
+mod tidy;
+mod timeouts;

@@ -1,0 +1,171 @@
+//! The default restart intensity: an actor that crashes too often is held down, and what that means for requests.
+
+use std::time::Duration;
+
+use crate::support::{Act, Gateway, Upstream, eventually, request};
+
+/// Five restarts are free; then the holds are 100, 200, 400, 800, 1600 and 3200 ms.
+const CRASHES: usize = 11;
+
+/// Crashes an actor until it is held down for seconds, which leaves the test time to look.
+async fn hold_down(gateway: &Gateway, actor: &str) {
+    for _ in 0..CRASHES {
+        gateway.crash(actor, "decide").await;
+    }
+    eventually(&format!("{actor} is held down"), || async {
+        let actor = gateway.actor(actor).await;
+        let left = actor["retry_after_ms"].as_u64().unwrap_or(0);
+        (actor["state"] == "failed" && left > 2000).then_some(())
+    })
+    .await;
+}
+
+/// Waits until the actor holds again, by itself.
+async fn recovers(gateway: &Gateway, actor: &str) {
+    eventually(&format!("{actor} runs again"), || async {
+        let vitals = gateway.actor(actor).await;
+        let all = u64::try_from(CRASHES).unwrap();
+        (vitals["state"] == "running" && vitals["restarts"].as_u64().unwrap() >= all).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.metric(&format!("actor_state{{actor=\"{actor}\"}}")).await, 0.0);
+}
+
+/// S3, S4: a failed limiter refuses requests that have a limit and those alone, and is back by itself
+#[tokio::test]
+async fn a_failed_limiter_refuses_what_has_a_limit() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("limited", &upstream)
+        .bucket("free", &upstream)
+        .set("admin.chaos", "true")
+        .set("buckets.limited.rate_limit.requests_per_second", "1000")
+        .start()
+        .await;
+    hold_down(&gateway, "limiter").await;
+    let answer = gateway.get("/limited/k").await;
+    assert_eq!((answer.whole(), answer.reason()), (503, "limiter_unavailable"));
+    assert!((1..=4).contains(&answer.retry_after().unwrap()), "until it is tried again: {answer:?}");
+    assert_eq!(gateway.get("/free/k").await.whole(), 200);
+    assert_eq!(upstream.count(), 1, "the refused request was passed on");
+    assert_eq!(gateway.metric("actor_state{actor=\"limiter\"}").await, 2.0);
+    let rejected = gateway.metric("actor_messages_rejected_total{actor=\"limiter\",reason=\"failed\"}").await;
+    assert!(rejected >= 1.0);
+    recovers(&gateway, "limiter").await;
+    assert_eq!(gateway.get("/limited/k").await.whole(), 200);
+}
+
+/// S4: with `rate_limit.on_failure = pass` a failed limiter lets requests pass
+#[tokio::test]
+async fn a_failed_limiter_lets_pass_where_that_is_configured() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("admin.chaos", "true")
+        .set("rate_limit.on_failure", "pass")
+        .set("rate_limit.global.requests_per_second", "0.001")
+        .set("rate_limit.global.burst", "1")
+        .start()
+        .await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.reason(), "rate_limit_global");
+    hold_down(&gateway, "limiter").await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    recovers(&gateway, "limiter").await;
+    assert_eq!(gateway.get("/b/k").await.reason(), "rate_limit_global", "the limit is in force again");
+}
+
+/// S3, S4: a failed pool is a 503 for its bucket and for no other
+#[tokio::test]
+async fn a_failed_pool_refuses_its_own_bucket_only() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("a", &upstream)
+        .bucket("b", &upstream)
+        .set("admin.chaos", "true")
+        .start()
+        .await;
+    hold_down(&gateway, "pool:a").await;
+    let answer = gateway.get("/a/k").await;
+    assert_eq!((answer.whole(), answer.reason()), (503, "pool_unavailable"));
+    assert!((1..=4).contains(&answer.retry_after().unwrap()), "{answer:?}");
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.actor("pool:b").await["restarts"], 0);
+    recovers(&gateway, "pool:a").await;
+    assert_eq!(gateway.get("/a/k").await.whole(), 200);
+    gateway.is_idle().await;
+}
+
+/// S4: with a failed session cache every request is verified afresh, and served
+#[tokio::test]
+async fn a_failed_session_cache_is_a_miss() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("admin.chaos", "true").start().await;
+    let ask = || request(gateway.address(), "GET", "/b/k", &[("x-tidegate-session", "s-1")], None);
+    assert_eq!(ask().await.whole(), 200);
+    hold_down(&gateway, "sessions").await;
+    assert_eq!(ask().await.whole(), 200);
+    assert_eq!(gateway.status().await["sessions"], serde_json::Value::Null, "nobody answers for the cache");
+    recovers(&gateway, "sessions").await;
+    assert_eq!(ask().await.whole(), 200);
+    assert_eq!(gateway.status().await["sessions"]["entries"], 1);
+}
+
+/// S4: while the breaker is failed its published state holds: closed circuits serve, open ones refuse
+#[tokio::test]
+async fn a_failed_breakers_published_state_holds() {
+    let good = Upstream::ok("x");
+    let bad = Upstream::start(|_| Act::status(500));
+    let gateway = Gateway::builder()
+        .bucket("good", &good)
+        .bucket("bad", &bad)
+        .set("admin.chaos", "true")
+        .set("buckets.bad.s3.retry.max_attempts", "1")
+        .start()
+        .await;
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/bad/k").await.whole(), 500);
+    }
+    hold_down(&gateway, "breaker").await;
+    assert_eq!(gateway.get("/good/k").await.whole(), 200);
+    let refused = gateway.get("/bad/k").await;
+    assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
+    assert!(refused.retry_after().unwrap() > 30, "its own time, not the actor's: {refused:?}");
+    assert_eq!(bad.count(), 5);
+    recovers(&gateway, "breaker").await;
+    assert_eq!(gateway.get("/good/k").await.whole(), 200);
+    assert_eq!(gateway.get("/bad/k").await.reason(), "breaker_open", "and it is still open");
+}
+
+/// S4: while the monitor is failed the last level holds, its readings visibly age, and requests are served
+#[tokio::test]
+async fn a_failed_monitors_last_level_holds_and_ages() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("admin.chaos", "true").start().await;
+    hold_down(&gateway, "monitor").await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    let age = |status: &serde_json::Value| status["resources"]["memory"]["age_ms"].as_u64();
+    eventually("the readings are seen to be stale", || async {
+        let status = gateway.status().await;
+        assert_eq!(status["level"], "normal");
+        (age(&status)? > 1000).then_some(())
+    })
+    .await;
+    recovers(&gateway, "monitor").await;
+    eventually("readings are fresh again", || async { (age(&gateway.status().await)? < 1000).then_some(()) }).await;
+}
+
+/// S3: the holds grow, so that an actor that cannot stand is no hot loop
+#[tokio::test]
+async fn an_actor_that_goes_on_crashing_is_no_hot_loop() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("admin.chaos", "true").start().await;
+    for _ in 0..30 {
+        gateway.crash("limiter", "decide").await;
+    }
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    let restarts = gateway.actor("limiter").await["restarts"].as_u64().unwrap();
+    // Five at once, then at most those that 100 + 200 + 400 + 800 ms leave room for.
+    assert!((6..=10).contains(&restarts), "{restarts} restarts in about a second");
+    assert_eq!(gateway.get("/b/k").await.whole(), 200, "a bucket without a limit does not need the limiter");
+}

@@ -1,0 +1,108 @@
+//! Poison messages, full mailboxes, and what every actor is measured by.
+
+use futures_util::future::join_all;
+
+use super::count;
+use crate::support::{Gateway, Upstream, eventually};
+
+/// S6: a message whose like crashed the actor twice is refused without a third crash, and reported; others are served
+#[tokio::test]
+async fn a_message_that_crashed_twice_is_refused_and_reported() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("a", &upstream)
+        .bucket("b", &upstream)
+        .chaos()
+        .set("supervision.window_seconds", "3")
+        .set("rate_limit.global.requests_per_second", "1000000")
+        .start()
+        .await;
+    for _ in 0..2 {
+        gateway.crash_next("limiter", "decide").await;
+        assert_eq!(gateway.get("/a/k").await.reason(), "limiter_unavailable");
+    }
+    let crashed = gateway.actor("limiter").await;
+    assert_eq!((&crashed["generation"], &crashed["poisoned"]), (&3.into(), &0.into()));
+    let third = gateway.get("/a/k").await;
+    assert_eq!((third.whole(), third.reason()), (503, "limiter_unavailable"));
+    assert!(third.retry_after().is_some());
+    assert_eq!(gateway.get("/b/k").await.whole(), 200, "the same client on another bucket is another message");
+    assert_eq!(upstream.count(), 1, "a poison message was admitted");
+    let reported = gateway.actor("limiter").await;
+    assert_eq!((&reported["generation"], &reported["poisoned"]), (&3.into(), &1.into()), "refused without a crash");
+    let rejected = "actor_messages_rejected_total{actor=\"limiter\",reason=\"poison\"}";
+    assert_eq!(gateway.metric(rejected).await, 1.0);
+    gateway.log_line("poison message: its like is refused", |line| line["message"] == "limiter.admit").await;
+    eventually("the suspicion ends with its window", || async {
+        (gateway.get("/a/k").await.whole() == 200).then_some(())
+    })
+    .await;
+}
+
+/// S7: a full mailbox answers busy at once, never queues past its capacity, and lets nothing past
+#[tokio::test]
+async fn a_full_mailbox_is_busy_at_once() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("supervision.mailbox_capacity", "1")
+        .set("rate_limit.global.requests_per_second", "1000000")
+        .set("buckets.b.s3.concurrency.max_queued", "1000")
+        .start()
+        .await;
+    let mut answers = Vec::new();
+    // How many requests meet depends on the scheduler; that some do out of so many does not.
+    for _ in 0..20 {
+        answers.extend(join_all((0..64).map(|_| gateway.get("/b/k"))).await);
+    }
+    let served = count(&answers, 200, "");
+    let limiter = count(&answers, 503, "limiter_unavailable");
+    let pool = count(&answers, 503, "pool_unavailable");
+    assert_eq!(served + limiter + pool, answers.len());
+    assert!(served > 0 && limiter + pool > 0, "{served} served, {limiter} and {pool} busy");
+    assert_eq!(upstream.count(), served);
+    assert!(answers.iter().filter(|answer| answer.status == 503).all(|answer| answer.retry_after() == Some(1)));
+    for (actor, busy) in [("limiter", limiter), ("pool:b", pool)] {
+        let name = format!("actor_messages_rejected_total{{actor=\"{actor}\",reason=\"busy\"}}");
+        assert!(gateway.metric(&name).await >= busy as f64, "{actor}");
+        assert_eq!(gateway.actor(actor).await["mailbox_capacity"], 1);
+    }
+    gateway.is_idle().await;
+}
+
+/// S9: every actor has its restarts, generation, depth, waiting and handling time, rejections and expiries measured
+#[tokio::test]
+async fn every_actor_is_measured() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .chaos()
+        .set("rate_limit.global.requests_per_second", "1000")
+        .start()
+        .await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    gateway.crash("limiter", "decide").await;
+    gateway.reaches_generation("limiter", 2).await;
+    let scrape = gateway.metrics().await;
+    for actor in ["monitor", "limiter", "sessions", "breaker", "pool:b"] {
+        for name in [
+            "actor_restarts_total",
+            "actor_generation",
+            "actor_mailbox_depth",
+            "actor_state",
+            "actor_mailbox_wait_seconds_count",
+            "actor_handle_seconds_count",
+            "actor_messages_expired_total",
+        ] {
+            assert!(scrape.contains(&format!("{name}{{actor=\"{actor}\"}} ")), "{name} of {actor} in:\n{scrape}");
+        }
+        for reason in ["busy", "failed", "poison"] {
+            let name = format!("actor_messages_rejected_total{{actor=\"{actor}\",reason=\"{reason}\"}} ");
+            assert!(scrape.contains(&name), "{name}");
+        }
+    }
+    assert_eq!(gateway.metric("actor_restarts_total{actor=\"limiter\"}").await, 1.0);
+    assert_eq!(gateway.metric("actor_generation{actor=\"limiter\"}").await, 2.0);
+    assert!(gateway.metric("actor_handle_seconds_count{actor=\"pool:b\"}").await >= 1.0);
+    assert!(gateway.metric("actor_mailbox_wait_seconds_count{actor=\"limiter\"}").await >= 1.0);
+}

@@ -1,0 +1,61 @@
+//! What a crash of an actor does, and above all what it does not: nothing bypassed, nothing lost, nothing leaked.
+
+mod crash;
+mod held_down;
+mod mailbox;
+mod storm;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::support::{Answer, Client, Gateway, client};
+
+const PLACES: [&str; 4] = ["decide", "apply", "timer", "started"];
+
+/// Clients that ask on and on, each over a connection of its own, until they are stopped.
+struct Load {
+    stop: Arc<AtomicBool>,
+    clients: Vec<tokio::task::JoinHandle<Vec<Answer>>>,
+}
+
+impl Load {
+    fn start(gateway: &Gateway, clients: usize, target: &str, headers: &[(&str, &str)]) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let message = client::message("GET", target, headers, None);
+        let ask = |_| {
+            let (stop, message, address) = (Arc::clone(&stop), message.clone(), gateway.address());
+            tokio::spawn(async move {
+                let mut answers = Vec::new();
+                let mut client = Client::connect(address).await;
+                while !stop.load(Ordering::Relaxed) {
+                    client.send(&message).await;
+                    answers.push(client.answer("GET").await);
+                }
+                answers
+            })
+        };
+        let clients = (0..clients).map(ask).collect();
+        Self { stop, clients }
+    }
+
+    /// Every answer; each must have come whole.
+    async fn answers(self) -> Vec<Answer> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut answers = Vec::new();
+        for client in self.clients {
+            answers.extend(client.await.unwrap());
+        }
+        assert!(answers.iter().all(|answer| answer.broken.is_none()), "a transfer broke");
+        answers
+    }
+}
+
+/// How many answers have this status and reason.
+fn count(answers: &[Answer], status: u16, reason: &str) -> usize {
+    answers.iter().filter(|answer| answer.status == status && answer.reason() == reason).count()
+}
+
+/// The answers that are neither 200 nor refused for this reason.
+fn others<'a>(answers: &'a [Answer], reason: &str) -> Vec<&'a Answer> {
+    answers.iter().filter(|answer| answer.status != 200 && answer.reason() != reason).collect()
+}

@@ -1,0 +1,156 @@
+//! Crash after crash: no limit, no open circuit and no gate lets anything past.
+
+use std::time::{Duration, Instant};
+
+use super::{Load, PLACES, count, others};
+use crate::support::{Act, Gateway, Latch, Upstream, get};
+
+/// S5, L2: over a storm of crashes in every place the upstream sees no request past rate · t + burst
+#[tokio::test]
+async fn a_storm_admits_nothing_past_the_limit() {
+    const RATE: f64 = 30.0;
+    const BURST: f64 = 10.0;
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .chaos()
+        .set("supervision.window_seconds", "0.001")
+        .set("buckets.b.rate_limit.requests_per_second", &RATE.to_string())
+        .set("buckets.b.rate_limit.burst", &BURST.to_string())
+        .start()
+        .await;
+    let began = Instant::now();
+    let load = Load::start(&gateway, 4, "/b/k", &[]);
+    // A crash in mid-write spends every burst, so the first half of the storm leaves the state clean: if a restart
+    // gave anything back, it would be seen here.
+    for places in [["decide", "timer", "started"].as_slice(), PLACES.as_slice()] {
+        for round in 0..40 {
+            let place = places[round % places.len()];
+            gateway.crash("limiter", place).await;
+            if place == "decide" || place == "apply" {
+                gateway.crash_next("limiter", place).await;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let answers = load.answers().await;
+    let most = began.elapsed().as_secs_f64() * RATE + BURST;
+    let restarts = gateway.actor("limiter").await["restarts"].as_u64().unwrap();
+    let admitted = count(&answers, 200, "");
+    assert!(restarts >= 80, "{restarts} restarts");
+    assert!(upstream.count() as f64 <= most, "{} passed, at most {most} may", upstream.count());
+    assert_eq!(upstream.count(), admitted);
+    assert!(admitted as f64 >= BURST, "the burst and what the rate gave were admitted, not {admitted}");
+    assert!(count(&answers, 429, "rate_limit_bucket") > 0, "the limit was in force");
+    let unexplained: Vec<_> =
+        answers.iter().filter(|a| a.status != 200 && a.status != 429 && a.reason() != "limiter_unavailable").collect();
+    assert!(unexplained.is_empty(), "{unexplained:?}");
+}
+
+/// S5: a crash in mid-write is no amnesty: whoever had spent the burst has not got it back
+#[tokio::test]
+async fn a_crash_in_mid_write_gives_no_burst_back() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .chaos()
+        .set("rate_limit.per_ip.requests_per_second", "0.001")
+        .set("rate_limit.per_ip.burst", "5")
+        .start()
+        .await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    }
+    let before = gateway.generation("limiter").await;
+    gateway.crash("limiter", "decide").await;
+    gateway.reaches_generation("limiter", before + 1).await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200, "a crash in decide forgets nothing and takes nothing");
+    gateway.crash("limiter", "apply").await;
+    gateway.reaches_generation("limiter", before + 2).await;
+    assert_eq!(gateway.get("/b/k").await.reason(), "rate_limit_ip", "rebuilt with the burst spent");
+    assert_eq!(upstream.count(), 4);
+}
+
+/// S5, B2: an open circuit stays open over crashes in every place, with a true Retry-After, and nobody is let through
+#[tokio::test]
+async fn an_open_circuit_stays_open_over_crashes() {
+    let upstream = Upstream::start(|_| Act::status(500));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .chaos()
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "2")
+        .set("buckets.b.s3.circuit_breaker.timeout_seconds", "600")
+        .start()
+        .await;
+    for _ in 0..2 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    }
+    let first = gateway.get("/b/k").await;
+    assert_eq!(first.reason(), "breaker_open");
+    let mut wait = first.retry_after().unwrap();
+    assert!((590..=600).contains(&wait), "{wait}");
+    for round in 0..12 {
+        let place = PLACES[round % PLACES.len()];
+        let before = gateway.generation("breaker").await;
+        gateway.crash("breaker", place).await;
+        gateway.reaches_generation("breaker", before + 1).await;
+        let answer = gateway.get("/b/k").await;
+        assert_eq!((answer.whole(), answer.reason()), (503, "breaker_open"), "after a crash at {place}");
+        let next = answer.retry_after().unwrap();
+        assert!(next <= wait && next > 500, "{place}: {next} s after {wait} s");
+        wait = next;
+        assert_eq!(gateway.status().await["buckets"]["b"]["breaker"]["state"], "open", "{place}");
+    }
+    assert_eq!(upstream.count(), 2, "the upstream was left alone");
+    assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\"}").await, 1.0);
+}
+
+/// S5, P4: over a storm the gate neither over-grants nor leaks: afterwards exactly its permits can be had
+#[tokio::test]
+async fn a_storm_neither_leaks_nor_over_grants_permits() {
+    const GATE: usize = 3;
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |seen| {
+        if seen.target == "/b/held" { Act::ok("x").held(&held) } else { Act::ok("x").after(Duration::from_millis(5)) }
+    });
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .chaos()
+        .set("supervision.window_seconds", "0.001")
+        .set("buckets.b.s3.concurrency.max_concurrent", &GATE.to_string())
+        .set("buckets.b.s3.concurrency.queue_timeout_ms", "60000")
+        .start()
+        .await;
+    let load = Load::start(&gateway, 10, "/b/k", &[]);
+    for round in 0..60 {
+        let place = PLACES[round % PLACES.len()];
+        gateway.crash("pool:b", place).await;
+        if place == "decide" || place == "apply" {
+            gateway.crash_next("pool:b", place).await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let answers = load.answers().await;
+    let lost = others(&answers, "pool_unavailable");
+    assert!(lost.is_empty(), "{lost:?}");
+    assert!(count(&answers, 200, "") > 50, "requests ran");
+    assert_eq!(upstream.peak(), GATE, "the gate was used to the full and never passed");
+    gateway.is_idle().await;
+
+    let address = gateway.address();
+    let requests: Vec<_> = (0..GATE + 2).map(|_| tokio::spawn(async move { get(address, "/b/held").await })).collect();
+    upstream.works_on(GATE).await;
+    crate::support::eventually("the others queue", || async {
+        let pool = &gateway.status().await["buckets"]["b"]["pool"];
+        (pool["queued"] == 2 && pool["in_flight"] == GATE).then_some(())
+    })
+    .await;
+    latch.open_for_all();
+    for request in requests {
+        assert_eq!(request.await.unwrap().whole(), 200);
+    }
+    assert_eq!(upstream.peak(), GATE);
+    gateway.is_idle().await;
+}

@@ -1,0 +1,271 @@
+//! An HTTP/1.1 client that sends exactly the bytes it is given and says exactly what came back.
+//!
+//! No library stands between: a test of framing must see framing. A body that ends before its announced end is
+//! reported as broken and never mistaken for a whole one.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::PATIENCE;
+
+/// An answer as it came over the wire.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// In order, names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    /// How the transfer broke; none if the body came whole.
+    pub(crate) broken: Option<String>,
+}
+
+impl Answer {
+    /// The first header of this name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.all(name).first().copied()
+    }
+
+    /// Every header of this name, in order.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(each, _)| each == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// Why the gateway answered itself; empty where it did not.
+    pub(crate) fn reason(&self) -> &str {
+        self.header("x-tidegate-reason").unwrap_or_default()
+    }
+
+    /// The seconds after which to try again.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        self.header("retry-after").map(|value| value.parse().unwrap())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn sha256(&self) -> String {
+        sha256(&self.body)
+    }
+
+    /// The status, for a body that came whole.
+    pub(crate) fn whole(&self) -> u16 {
+        assert_eq!(self.broken, None, "{self:?}");
+        self.status
+    }
+}
+
+/// The hash in hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// One connection.
+pub(crate) struct Client {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let stream = timeout(PATIENCE, TcpStream::connect(address)).await.expect("connects in time").unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, unread: Vec::new() }
+    }
+
+    /// Sends these bytes; fails if the peer does not take them.
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).await.unwrap();
+    }
+
+    /// Sends these bytes, or says why the peer did not take them.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("the peer takes bytes in time")
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) async fn finish(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
+    /// Closes with a reset instead of an orderly end.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// The answer's status line and headers, with an empty body.
+    pub(crate) async fn head(&mut self) -> Answer {
+        self.try_head().await.expect("an answer's head")
+    }
+
+    /// The head, or none if the connection ends first.
+    pub(crate) async fn try_head(&mut self) -> Option<Answer> {
+        let end = loop {
+            if let Some(at) = find(&self.unread, b"\r\n\r\n") {
+                break at;
+            }
+            if self.fill().await.is_err() {
+                return None;
+            }
+        };
+        let head = latin1(&self.unread[..end]);
+        self.unread.drain(..end + 4);
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).expect("a status").parse().unwrap();
+        let header = |line: &str| {
+            let (name, value) = line.split_once(':').expect("a header");
+            (name.to_ascii_lowercase(), value.trim().to_owned())
+        };
+        Some(Answer { status, headers: lines.map(header).collect(), body: Vec::new(), broken: None })
+    }
+
+    /// A whole answer to a request of this method; interim answers are skipped.
+    pub(crate) async fn answer(&mut self, method: &str) -> Answer {
+        self.try_answer(method).await.expect("an answer")
+    }
+
+    /// A whole answer, or none if the connection ends before a head.
+    pub(crate) async fn try_answer(&mut self, method: &str) -> Option<Answer> {
+        let mut answer = self.try_head().await?;
+        while (100..200).contains(&answer.status) {
+            answer = self.try_head().await?;
+        }
+        self.body(&mut answer, method).await;
+        Some(answer)
+    }
+
+    /// Reads the body that belongs to this head.
+    pub(crate) async fn body(&mut self, answer: &mut Answer, method: &str) {
+        let read = if method == "HEAD" || matches!(answer.status, 100..=199 | 204 | 304) {
+            Ok(())
+        } else if answer.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
+            self.chunks(&mut answer.body).await
+        } else if let Some(length) = answer.header("content-length") {
+            let length = length.parse().unwrap();
+            self.exactly(length, &mut answer.body).await
+        } else {
+            while self.fill().await.is_ok() {}
+            answer.body.append(&mut self.unread);
+            Ok(())
+        };
+        answer.broken = read.err();
+    }
+
+    /// At least one more byte of whatever comes, or why there is none.
+    pub(crate) async fn some(&mut self) -> Result<Vec<u8>, String> {
+        if self.unread.is_empty() {
+            self.fill().await?;
+        }
+        Ok(std::mem::take(&mut self.unread))
+    }
+
+    /// Whether the peer closes the connection without another byte.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        self.unread.is_empty() && self.fill().await.is_err()
+    }
+
+    async fn chunks(&mut self, body: &mut Vec<u8>) -> Result<(), String> {
+        loop {
+            let line = self.line().await?;
+            let size = usize::from_str_radix(line.split(';').next().unwrap().trim(), 16).map_err(|_| "chunk size")?;
+            if size == 0 {
+                while !self.line().await?.is_empty() {}
+                return Ok(());
+            }
+            self.exactly(size, body).await?;
+            if !self.line().await?.is_empty() {
+                return Err("a chunk without its end".to_owned());
+            }
+        }
+    }
+
+    async fn line(&mut self) -> Result<String, String> {
+        loop {
+            if let Some(at) = find(&self.unread, b"\r\n") {
+                let line = latin1(&self.unread[..at]);
+                self.unread.drain(..at + 2);
+                return Ok(line);
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn exactly(&mut self, mut length: usize, body: &mut Vec<u8>) -> Result<(), String> {
+        loop {
+            let taken = length.min(self.unread.len());
+            body.extend(self.unread.drain(..taken));
+            length -= taken;
+            if length == 0 {
+                return Ok(());
+            }
+            self.fill().await.map_err(|error| format!("{error}, {length} bytes missing"))?;
+        }
+    }
+
+    /// Reads more, or says how the connection ended.
+    async fn fill(&mut self) -> Result<(), String> {
+        let mut buffer = vec![0; 64 << 10];
+        match timeout(PATIENCE, self.stream.read(&mut buffer)).await.expect("the peer sends or closes in time") {
+            Ok(0) => Err("closed".to_owned()),
+            Ok(bytes) => {
+                self.unread.extend_from_slice(&buffer[..bytes]);
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Every byte as the character of its number, so that nothing is lost.
+pub(crate) fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+/// One request on a connection of its own. A body gets a Content-Length.
+pub(crate) async fn request(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: Option<&[u8]>,
+) -> Answer {
+    let mut client = Client::connect(address).await;
+    client.send(message(method, target, headers, body)).await;
+    client.answer(method).await
+}
+
+/// The bytes of a request.
+pub(crate) fn message(method: &str, target: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Vec<u8> {
+    let mut bytes = format!("{method} {target} HTTP/1.1\r\nhost: gateway.test\r\n");
+    for (name, value) in headers {
+        bytes.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if let Some(body) = body {
+        bytes.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    bytes.push_str("\r\n");
+    let mut bytes = bytes.into_bytes();
+    bytes.extend_from_slice(body.unwrap_or_default());
+    bytes
+}
+
+pub(crate) async fn get(address: SocketAddr, target: &str) -> Answer {
+    request(address, "GET", target, &[], None).await
+}
+
+pub(crate) async fn head(address: SocketAddr, target: &str) -> Answer {
+    request(address, "HEAD", target, &[], None).await
+}
+
+pub(crate) async fn put(address: SocketAddr, target: &str, body: impl AsRef<[u8]>) -> Answer {
+    request(address, "PUT", target, &[], Some(body.as_ref())).await
+}

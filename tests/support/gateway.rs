@@ -1,0 +1,333 @@
+//! The real binary as a child process, ended by its own process ID and never outliving the value that holds it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{Answer, PATIENCE, Scratch, Upstream, eventually, get, request};
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    child: Child,
+    data: SocketAddr,
+    admin: SocketAddr,
+    lines: Arc<Mutex<Vec<String>>>,
+    errors: Arc<Mutex<String>>,
+    directory: Scratch,
+}
+
+/// What a gateway is started with.
+pub(crate) struct Builder {
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+    file: Option<String>,
+    directory: Scratch,
+}
+
+/// How a process ended that was not meant to stay.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Builder {
+    /// A bucket of kind `s3`, open to everybody.
+    pub(crate) fn bucket(self, name: &str, upstream: &Upstream) -> Self {
+        self.bucket_at(name, &[upstream.address()])
+    }
+
+    /// A bucket of kind `s3` on these endpoints, open to everybody.
+    pub(crate) fn bucket_at(self, name: &str, endpoints: &[SocketAddr]) -> Self {
+        let urls: Vec<String> = endpoints.iter().map(|address| format!("http://{address}")).collect();
+        self.set(&format!("buckets.{name}.auth"), "anonymous")
+            .set(&format!("buckets.{name}.s3.endpoints"), &urls.join(","))
+    }
+
+    /// A bucket of kind `http`, open to everybody.
+    pub(crate) fn http_bucket(self, name: &str, upstream: &Upstream) -> Self {
+        self.set(&format!("buckets.{name}.kind"), "http")
+            .set(&format!("buckets.{name}.auth"), "anonymous")
+            .set(&format!("buckets.{name}.http.endpoints"), &format!("http://{}", upstream.address()))
+    }
+
+    /// Sets a key by its variable.
+    pub(crate) fn set(self, key: &str, value: &str) -> Self {
+        let name = format!("TIDEGATE_{}", key.to_ascii_uppercase().replace('.', "__"));
+        self.env(&name, value)
+    }
+
+    /// Sets a variable; a later one wins.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Writes a configuration file and names it on the command line.
+    pub(crate) fn config(self, toml: &str) -> Self {
+        Self { file: Some(toml.to_owned()), ..self }
+    }
+
+    /// Chaos allowed, and as many restarts as a storm needs.
+    pub(crate) fn chaos(self) -> Self {
+        self.set("admin.chaos", "true").set("supervision.max_restarts", "100000")
+    }
+
+    pub(crate) fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Where the process starts.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.env_clear().envs(self.environment.iter().cloned()).current_dir(self.directory.path());
+        if let Some(file) = &self.file {
+            let path = self.directory.path().join("tidegate.toml");
+            std::fs::write(&path, file).unwrap();
+            command.arg("--config").arg(path);
+        }
+        command.args(&self.arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) async fn start(self) -> Gateway {
+        let mut child = self.command().spawn().unwrap();
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let errors = Arc::<Mutex<String>>::default();
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let into = Arc::clone(&lines);
+        thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| into.lock().unwrap().push(line));
+        });
+        let into = Arc::clone(&errors);
+        thread::spawn(move || {
+            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| {
+                let mut text = into.lock().unwrap();
+                text.push_str(&line);
+                text.push('\n');
+            });
+        });
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut gateway =
+            Gateway { child, data: nowhere, admin: nowhere, lines, errors, directory: self.directory };
+        let line = gateway.log_line("listening", |_| true).await;
+        let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
+        (gateway.data, gateway.admin) = (address("address"), address("admin"));
+        gateway
+    }
+
+    /// Runs it to its end, which must come by itself.
+    pub(crate) fn run(self) -> Ended {
+        let mut child = self.command().spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let reader = thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).map(|_| text)
+        });
+        let errors = thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).map(|_| text)
+        });
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if began.elapsed() > PATIENCE {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("it runs on: {}", errors.join().unwrap().unwrap());
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        let (stdout, stderr) = (reader.join().unwrap().unwrap(), errors.join().unwrap().unwrap());
+        Ended { code: status.code(), stdout, stderr }
+    }
+}
+
+impl Gateway {
+    /// A gateway on free ports.
+    pub(crate) fn builder() -> Builder {
+        let builder = Builder {
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            file: None,
+            directory: Scratch::new(),
+        };
+        builder.set("server.port", "0").set("admin.port", "0").set("server.workers", "2")
+    }
+
+    /// A gateway with one bucket `b`.
+    pub(crate) async fn in_front_of(upstream: &Upstream) -> Self {
+        Self::builder().bucket("b", upstream).start().await
+    }
+
+    /// Where the data listener is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.data
+    }
+
+    /// Where the admin listener is.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.data)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where the process runs.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        get(self.data, path).await
+    }
+
+    pub(crate) async fn admin(&self, path: &str) -> Answer {
+        get(self.admin, path).await
+    }
+
+    pub(crate) async fn status(&self) -> Value {
+        let answer = self.admin("/status").await;
+        assert_eq!(answer.whole(), 200);
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// One metric, with its labels as a scrape writes them.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics().await;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no metric {name} in:\n{text}")).parse().unwrap()
+    }
+
+    /// The whole scrape.
+    pub(crate) async fn metrics(&self) -> String {
+        self.admin("/metrics").await.text()
+    }
+
+    /// Has an actor crash in a message of its own.
+    pub(crate) async fn crash(&self, actor: &str, at: &str) {
+        self.crash_query(actor, &format!("at={at}")).await;
+    }
+
+    /// Has an actor crash over the next ordinary message.
+    pub(crate) async fn crash_next(&self, actor: &str, at: &str) {
+        self.crash_query(actor, &format!("at={at}&victim=next")).await;
+    }
+
+    async fn crash_query(&self, actor: &str, query: &str) {
+        let path = format!("/actors/{actor}/crash?{query}");
+        let answer = request(self.admin, "POST", &path, &[], Some(b"")).await;
+        assert_eq!(answer.whole(), 202, "{}", answer.text());
+    }
+
+    /// What `/status` says of one actor.
+    pub(crate) async fn actor(&self, name: &str) -> Value {
+        let status = self.status().await;
+        let actor = &status["actors"][name];
+        assert!(actor.is_object(), "no actor {name}: {status}");
+        actor.clone()
+    }
+
+    pub(crate) async fn generation(&self, actor: &str) -> u64 {
+        self.actor(actor).await["generation"].as_u64().unwrap()
+    }
+
+    /// Waits until the actor has come so far.
+    pub(crate) async fn reaches_generation(&self, actor: &str, generation: u64) {
+        let what = format!("{actor} reaches generation {generation}");
+        eventually(&what, || async move { (self.generation(actor).await >= generation).then_some(()) }).await;
+    }
+
+    /// Waits until nothing is in flight or queued anywhere.
+    pub(crate) async fn is_idle(&self) {
+        eventually("nothing is in flight", || async {
+            let status = self.status().await;
+            let buckets = status["buckets"].as_object().unwrap();
+            let idle = buckets.values().all(|bucket| bucket["pool"]["in_flight"] == 0 && bucket["pool"]["queued"] == 0);
+            (idle && status["requests_in_flight"] == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Every log line so far.
+    pub(crate) fn log_lines(&self) -> Vec<Value> {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+    }
+
+    /// Waits for a log line with this message.
+    pub(crate) async fn log_line(&self, message: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let find = || self.log_lines().into_iter().find(|line| line["msg"] == message && fits(line));
+        let began = Instant::now();
+        loop {
+            if let Some(line) = find() {
+                return line;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "no log line `{message}`\nstderr: {}\nlog: {:#?}",
+                self.errors.lock().unwrap(),
+                self.lines.lock().unwrap()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The access line of the request with this ID.
+    pub(crate) async fn access_line(&self, id: &str) -> Value {
+        self.log_line("request", |line| line["id"] == id).await
+    }
+
+    /// What it wrote to stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.errors.lock().unwrap().clone()
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait_exit(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "it runs on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // Ended already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

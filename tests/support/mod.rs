@@ -1,0 +1,42 @@
+//! Three nouns: a gateway (the real binary), an upstream that does as it is told, and a client that sees every byte.
+//!
+//! Deliberately absent: anything that knows how the gateway works inside.
+
+pub(crate) mod client;
+pub(crate) mod gateway;
+pub(crate) mod scratch;
+pub(crate) mod unreachable;
+pub(crate) mod upstream;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+pub(crate) use client::{Answer, Client, get, head, put, request};
+pub(crate) use gateway::Gateway;
+pub(crate) use scratch::Scratch;
+pub(crate) use upstream::{Act, Latch, Seen, Upstream};
+
+/// How long anything may take before a test gives up on it. Many tests share two cores.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(10);
+
+/// Waits until `look` finds something; fails with `what` if it never does.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "never happened: {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Waits until `holds` is true; fails with `what` if it never is.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually(what, || {
+        let held = holds();
+        async move { held.then_some(()) }
+    })
+    .await;
+}

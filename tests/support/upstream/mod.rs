@@ -1,0 +1,231 @@
+//! An upstream on a real socket that answers as a test tells it, byte by byte, and remembers what it was asked.
+//!
+//! It lives on a thread of its own, so that a test may block. It counts connections and the requests it works on at the
+//! same time: whether a gate held is told by the upstream, not by the gateway.
+
+mod act;
+mod serve;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+pub(crate) use act::{Act, Latch};
+
+use super::until;
+
+/// A request as the upstream saw it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    /// The request target, byte for byte (latin-1).
+    pub(crate) target: String,
+    /// In order, names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    /// The body; empty where the upstream did not read it.
+    pub(crate) body: Vec<u8>,
+    /// Whether the body came to its announced end.
+    pub(crate) whole: bool,
+    /// The how manieth connection it came on, from 1.
+    pub(crate) connection: usize,
+    /// The how manieth request this is, from 1.
+    pub(crate) number: usize,
+}
+
+impl Seen {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.all(name).first().copied()
+    }
+
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(each, _)| each == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    pub(crate) fn sha256(&self) -> String {
+        super::client::sha256(&self.body)
+    }
+}
+
+type Handler = dyn Fn(&Seen) -> Act + Send + Sync;
+
+/// When the handler is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    AfterBody,
+    AfterHead,
+}
+
+struct State {
+    handler: Box<Handler>,
+    when: When,
+    seen: Mutex<Vec<Seen>>,
+    connections: AtomicUsize,
+    live: AtomicUsize,
+    working: AtomicUsize,
+    peak: AtomicUsize,
+    cancelled: AtomicUsize,
+}
+
+enum Command {
+    Stop(oneshot::Sender<()>),
+    Start(oneshot::Sender<()>),
+}
+
+/// A scripted upstream.
+pub(crate) struct Upstream {
+    address: SocketAddr,
+    state: Arc<State>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Upstream {
+    /// Asks the handler once a request's body is there.
+    pub(crate) fn start(handler: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
+        Self::start_when(When::AfterBody, Box::new(handler))
+    }
+
+    /// Asks the handler as soon as a request's head is there, and does not read the body.
+    pub(crate) fn early(handler: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
+        Self::start_when(When::AfterHead, Box::new(handler))
+    }
+
+    /// Answers every request with 200 and this body.
+    pub(crate) fn ok(body: &'static str) -> Self {
+        Self::start(move |_| Act::ok(body))
+    }
+
+    /// Answers the first requests with these, and every later one with the last.
+    pub(crate) fn sequence(acts: Vec<Act>) -> Self {
+        Self::start(move |seen| acts[seen.number.min(acts.len()) - 1].clone())
+    }
+
+    fn start_when(when: When, handler: Box<Handler>) -> Self {
+        let state = Arc::new(State {
+            handler,
+            when,
+            seen: Mutex::default(),
+            connections: AtomicUsize::default(),
+            live: AtomicUsize::default(),
+            working: AtomicUsize::default(),
+            peak: AtomicUsize::default(),
+            cancelled: AtomicUsize::default(),
+        });
+        let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let (commands, received) = mpsc::unbounded_channel();
+        let of_thread = Arc::clone(&state);
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(run(TcpListener::from_std(socket), address, of_thread, received));
+        });
+        Self { address, state, commands }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Every request whose head came, in order.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.state.seen.lock().unwrap().clone()
+    }
+
+    /// How many requests came.
+    pub(crate) fn count(&self) -> usize {
+        self.state.seen.lock().unwrap().len()
+    }
+
+    /// The request that came last.
+    pub(crate) fn last(&self) -> Seen {
+        self.seen().pop().expect("a request came")
+    }
+
+    /// Connections that are open.
+    pub(crate) fn live(&self) -> usize {
+        self.state.live.load(Ordering::SeqCst)
+    }
+
+    /// Connections that were ever opened.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// Requests it works on: their head came, their answer has not ended.
+    pub(crate) fn working(&self) -> usize {
+        self.state.working.load(Ordering::SeqCst)
+    }
+
+    /// Most requests it ever worked on at the same time.
+    pub(crate) fn peak(&self) -> usize {
+        self.state.peak.load(Ordering::SeqCst)
+    }
+
+    /// Requests whose connection ended before their answer did.
+    pub(crate) fn cancelled(&self) -> usize {
+        self.state.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it works on so many requests.
+    pub(crate) async fn works_on(&self, requests: usize) {
+        until(&format!("the upstream works on {requests} requests"), || self.working() == requests).await;
+    }
+
+    /// Closes every connection and refuses new ones.
+    pub(crate) async fn stop(&self) {
+        self.command(Command::Stop).await;
+    }
+
+    /// Listens again where it listened.
+    pub(crate) async fn start_again(&self) {
+        self.command(Command::Start).await;
+    }
+
+    async fn command(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
+        let (done, is_done) = oneshot::channel();
+        assert!(self.commands.send(command(done)).is_ok());
+        is_done.await.unwrap();
+    }
+}
+
+async fn run(
+    listener: std::io::Result<TcpListener>,
+    address: SocketAddr,
+    state: Arc<State>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
+    let mut listener = Some(listener.unwrap());
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            match &listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = accepted => {
+                let (stream, _) = accepted.unwrap();
+                connections.spawn(serve::connection(stream, Arc::clone(&state)));
+            }
+            Some(_) = connections.join_next() => {}
+            command = commands.recv() => match command {
+                None => return,
+                Some(Command::Stop(done)) => {
+                    listener = None;
+                    connections.shutdown().await;
+                    let _ = done.send(());
+                }
+                Some(Command::Start(done)) => {
+                    listener = Some(TcpListener::bind(address).await.unwrap());
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+}

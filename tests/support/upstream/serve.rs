@@ -1,0 +1,261 @@
+//! One connection: read a request, ask the handler, do as it says.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::act::{Act, End, Framing, Part};
+use super::{Seen, State, When};
+use crate::support::client::latin1;
+
+/// A count that falls when it is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+pub(super) async fn connection(mut stream: TcpStream, state: Arc<State>) {
+    let number = state.connections.fetch_add(1, Ordering::SeqCst) + 1;
+    let _live = Counted::new(&state.live);
+    let _ = stream.set_nodelay(true);
+    let mut unread = Vec::new();
+    loop {
+        let Ok(Some(mut seen)) = read_head(&mut stream, &mut unread).await else { return };
+        let working = Counted::new(&state.working);
+        state.peak.fetch_max(state.working.load(Ordering::SeqCst), Ordering::SeqCst);
+        seen.connection = number;
+        let index = {
+            let mut all = state.seen.lock().unwrap();
+            seen.number = all.len() + 1;
+            all.push(seen.clone());
+            all.len() - 1
+        };
+        if state.when == When::AfterBody {
+            seen.whole = read_body(&mut stream, &mut unread, &mut seen).await.is_ok();
+            state.seen.lock().unwrap()[index] = seen.clone();
+            if !seen.whole {
+                state.cancelled.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+        }
+        let act = (state.handler)(&seen);
+        let done = perform(&mut stream, &act, &seen.method).await;
+        if done.is_err() {
+            state.cancelled.fetch_add(1, Ordering::SeqCst);
+        }
+        drop(working);
+        match act.end {
+            End::Keep if done.is_ok() => {}
+            End::Close if done.is_ok() => return linger(stream).await,
+            _ => return,
+        }
+    }
+}
+
+async fn fill(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    match stream.read(&mut buffer).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        bytes => {
+            unread.extend_from_slice(&buffer[..bytes]);
+            Ok(())
+        }
+    }
+}
+
+async fn read_head(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Option<Seen>> {
+    let end = loop {
+        if let Some(at) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at;
+        }
+        fill(stream, unread).await?;
+    };
+    let head = latin1(&unread[..end]);
+    unread.drain(..end + 4);
+    let mut lines = head.split("\r\n");
+    let mut request = lines.next().unwrap_or_default().split(' ');
+    let mut word = || request.next().unwrap_or_default().to_owned();
+    let (method, target) = (word(), word());
+    let headers = lines.filter_map(|line| line.split_once(':'));
+    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+    Ok(Some(Seen { method, target, headers, ..Seen::default() }))
+}
+
+async fn read_body(stream: &mut TcpStream, unread: &mut Vec<u8>, seen: &mut Seen) -> io::Result<()> {
+    if seen.header("transfer-encoding").is_some() {
+        loop {
+            let line = read_line(stream, unread).await?;
+            let size = usize::from_str_radix(line.split(';').next().unwrap_or_default(), 16);
+            let size = size.map_err(|_| io::ErrorKind::InvalidData)?;
+            if size == 0 {
+                while !read_line(stream, unread).await?.is_empty() {}
+                return Ok(());
+            }
+            read_exactly(stream, unread, size, &mut seen.body).await?;
+            read_line(stream, unread).await?;
+        }
+    }
+    let length = seen.header("content-length").map_or(0, |length| length.parse().unwrap_or(0));
+    read_exactly(stream, unread, length, &mut seen.body).await
+}
+
+async fn read_line(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<String> {
+    loop {
+        if let Some(at) = unread.windows(2).position(|window| window == b"\r\n") {
+            let line = latin1(&unread[..at]);
+            unread.drain(..at + 2);
+            return Ok(line);
+        }
+        fill(stream, unread).await?;
+    }
+}
+
+async fn read_exactly(
+    stream: &mut TcpStream,
+    unread: &mut Vec<u8>,
+    mut length: usize,
+    body: &mut Vec<u8>,
+) -> io::Result<()> {
+    loop {
+        let taken = length.min(unread.len());
+        body.extend(unread.drain(..taken));
+        length -= taken;
+        if length == 0 {
+            return Ok(());
+        }
+        fill(stream, unread).await?;
+    }
+}
+
+/// Fails if the other side closes before the act is over.
+async fn perform(stream: &mut TcpStream, act: &Act, method: &str) -> io::Result<()> {
+    for part in &act.before {
+        step(stream, part, Framing::Raw).await?;
+    }
+    if act.framing != Framing::Raw {
+        stream.write_all(head(act, method).as_bytes()).await?;
+    }
+    if method != "HEAD" && !matches!(act.status, 204 | 304) {
+        body(stream, act).await?;
+    }
+    match act.end {
+        End::Keep | End::Close => Ok(()),
+        End::Reset => {
+            socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
+            Ok(())
+        }
+        End::Hang => {
+            let mut unread = Vec::new();
+            while fill(stream, &mut unread).await.is_ok() {
+                unread.clear();
+            }
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+}
+
+fn head(act: &Act, method: &str) -> String {
+    let mut head = format!("HTTP/1.1 {} Status\r\n", act.status);
+    for (name, value) in &act.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let length: usize = act.parts.iter().map(|part| if let Part::Bytes(bytes) = part { bytes.len() } else { 0 }).sum();
+    let has_length = act.headers.iter().any(|(name, _)| name == "content-length");
+    match act.framing {
+        Framing::Length if has_length || (matches!(act.status, 204 | 304) && method != "HEAD") => {}
+        Framing::Length => head.push_str(&format!("content-length: {length}\r\n")),
+        Framing::Chunked => head.push_str("transfer-encoding: chunked\r\n"),
+        Framing::Close | Framing::Raw => {}
+    }
+    head + "\r\n"
+}
+
+async fn body(stream: &mut TcpStream, act: &Act) -> io::Result<()> {
+    let mut left = act.cut_at.unwrap_or(usize::MAX);
+    for part in &act.parts {
+        match part {
+            Part::Bytes(bytes) => {
+                let sent = bytes.len().min(left);
+                left -= sent;
+                let cut = sent < bytes.len();
+                if act.framing == Framing::Chunked && cut {
+                    // The chunk says its whole size and breaks off.
+                    stream.write_all(format!("{:x}\r\n", bytes.len()).as_bytes()).await?;
+                    stream.write_all(&bytes[..sent]).await?;
+                } else {
+                    step(stream, &Part::Bytes(bytes[..sent].to_vec()), act.framing).await?;
+                }
+                if cut {
+                    return Ok(());
+                }
+            }
+            pause => step(stream, pause, act.framing).await?,
+        }
+    }
+    if act.framing == Framing::Chunked && act.cut_at.is_none() {
+        stream.write_all(b"0\r\n\r\n").await?;
+    }
+    Ok(())
+}
+
+async fn step(stream: &mut TcpStream, part: &Part, framing: Framing) -> io::Result<()> {
+    match part {
+        Part::Bytes(bytes) if bytes.is_empty() => Ok(()),
+        Part::Bytes(bytes) if framing == Framing::Chunked => {
+            let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
+            chunk.extend_from_slice(bytes);
+            chunk.extend_from_slice(b"\r\n");
+            stream.write_all(&chunk).await
+        }
+        Part::Bytes(bytes) => stream.write_all(bytes).await,
+        Part::Pause(pause) => unless_gone(stream, tokio::time::sleep(*pause)).await,
+        Part::Hold(latch) => unless_gone(stream, latch.wait()).await,
+    }
+}
+
+/// Waits, but not for somebody who has left.
+async fn unless_gone(stream: &TcpStream, wait: impl Future<Output = ()>) -> io::Result<()> {
+    tokio::select! {
+        () = wait => Ok(()),
+        () = gone(stream) => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+async fn gone(stream: &TcpStream) {
+    let mut byte = [0];
+    loop {
+        match stream.peek(&mut byte).await {
+            Ok(0) | Err(_) => return,
+            // Bytes that nobody reads hide what comes after them.
+            Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+/// Closes as servers do: what still comes is taken for a while, lest a reset overtake the answer.
+async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut unread = Vec::new();
+    let drain = async {
+        while fill(&mut stream, &mut unread).await.is_ok() {
+            unread.clear();
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(2), drain).await;
+}

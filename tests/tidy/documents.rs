@@ -1,0 +1,81 @@
+//! What the documents say against what the code is.
+//!
+//! The README's tables stand between marks, `<!-- config:begin -->` and `<!-- config:end -->` (likewise `metrics`), so
+//! that the text around them is free. The configuration table is made from the code; the metrics table is written by
+//! hand, because what to do about a metric is no property of the code, and is held against a real scrape.
+
+use std::collections::BTreeSet;
+
+use super::sources::{CRATES, all, read};
+use crate::support::{Gateway, Upstream, eventually};
+
+/// What stands between the marks `name:begin` and `name:end` of the README.
+fn marked(name: &str) -> String {
+    let readme = read("README.md");
+    let (begin, end) = (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"));
+    let text = readme.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end)).map(|(text, _)| text);
+    text.unwrap_or_else(|| panic!("README.md has no section between {begin} and {end}")).trim().to_owned()
+}
+
+/// G6: the documented keys and defaults are those of the code
+#[test]
+fn the_readmes_configuration_table_is_the_codes() {
+    let (documented, actual) = (marked("config"), tidegate_config::reference_table());
+    let stray = documented.lines().zip(actual.trim().lines()).find(|(documented, actual)| documented != actual);
+    assert!(
+        documented == actual.trim(),
+        "README.md's configuration table is out of date, first at {stray:?}\n\
+         -> put the output of `cargo run -p tidegate-config --example reference` between the config marks"
+    );
+}
+
+/// The names in the first column: `` | `name{label}` | … ``.
+fn first_column(table: &str) -> BTreeSet<String> {
+    let name = |row: &str| {
+        let cell = row.strip_prefix('|')?.trim_start().strip_prefix('`')?.split('`').next()?;
+        Some(cell.split('{').next().unwrap_or(cell).to_owned())
+    };
+    table.lines().filter_map(name).collect()
+}
+
+/// O3: the documented metrics are those of a scrape, no more and no fewer
+#[tokio::test]
+async fn the_readmes_metrics_table_names_what_a_scrape_shows() {
+    let upstream = Upstream::answering(200, b"").await;
+    let gateway = Gateway::builder().bucket("b", &upstream).start().await;
+    // Families with open label values appear with their first count: a request that ends at the edge, one in a bucket.
+    assert_eq!(gateway.get("/nowhere/k").await.status, 404);
+    assert_eq!(gateway.get(&format!("/b/{}", "k".repeat(8200))).await.status, 414);
+    let scraped = eventually("both refusals are counted", || async {
+        let text = gateway.metrics().await;
+        let counted = text.contains("unrouted_total{") && text.contains("errors_total{");
+        counted.then(|| {
+            let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned));
+            names.collect::<BTreeSet<_>>()
+        })
+    })
+    .await;
+    let documented = first_column(&marked("metrics"));
+    let missing: Vec<_> = scraped.difference(&documented).collect();
+    let stray: Vec<_> = documented.difference(&scraped).collect();
+    assert!(
+        missing.is_empty() && stray.is_empty(),
+        "README.md's metrics table lacks {missing:?} and names {stray:?}, which no scrape shows\n\
+         -> one row per metric, its name first, in backquotes"
+    );
+}
+
+/// Who looks for a place in the code finds its folder in the map.
+#[test]
+fn the_architectures_code_map_names_every_folder() {
+    let architecture = read("ARCHITECTURE.md");
+    let mut folders: BTreeSet<String> = CRATES.iter().map(|name| format!("{name}/")).collect();
+    for source in all() {
+        for inside in ["actors/src/", "src/"] {
+            let folder = source.path.strip_prefix(inside).and_then(|rest| rest.split_once('/'));
+            folders.extend(folder.map(|(folder, _)| format!("{folder}/")));
+        }
+    }
+    let missing: Vec<_> = folders.iter().filter(|folder| !architecture.contains(folder.as_str())).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md names no {missing:?}\n-> add each to the code map, with what it is for");
+}

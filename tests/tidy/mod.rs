@@ -1,0 +1,239 @@
+//! The invariants of ARCHITECTURE.md that a look at the text can check.
+//!
+//! A rule is data: what it says, what to do instead, how it is recognised, and an example that breaks it, so that a
+//! rule which no longer sees anything fails too. Rules about types, visibility or function length are the compiler's
+//! and clippy's and are absent here; so is layout, which rustfmt settles.
+
+mod documents;
+pub(crate) mod sources;
+
+use sources::Source;
+
+/// Where a source breaks a rule: lines, numbered from 1.
+type Lines = Vec<usize>;
+
+struct Rule {
+    says: &'static str,
+    /// What to do where it does not hold.
+    instead: &'static str,
+    finds: fn(&Source) -> Lines,
+    /// Path and text of a source that breaks it.
+    example: (&'static str, &'static str),
+}
+
+const RULES: [Rule; 11] = [
+    Rule {
+        says: "only src/http/error.rs names status codes",
+        instead: "give the cause a variant in its own error enum and its status in src/http/error.rs",
+        finds: status_codes,
+        example: ("src/http/edge.rs", "HttpResponse::BadRequest()"),
+    },
+    Rule {
+        says: "only actors/src/system.rs starts actors",
+        instead: "add a field to `Actors` and its start to system.rs",
+        finds: |source| {
+            let allowed = ["actors/src/system.rs", "actors/src/supervisor.rs"];
+            code(source, &allowed, |line| calls(line, &["supervise", "Supervisor::start", "Actor::start", "Context::run"]))
+        },
+        example: ("actors/src/limiter/handle.rs", "supervise(host);"),
+    },
+    Rule {
+        says: "only actors/src/clock.rs reads the time",
+        instead: "take `now` as the last argument, or call clock::now() in the shell",
+        finds: |source| {
+            if source.path.starts_with("loadtest/") {
+                return Lines::new();
+            }
+            code(source, &["actors/src/clock.rs"], |line| {
+                let readers = ["Instant::now", "SystemTime::now", "OffsetDateTime::now_utc", "UtcDateTime::now"];
+                calls(line, &readers) || line.contains(".elapsed()")
+            })
+        },
+        example: ("src/worker.rs", "let t = Instant::now();"),
+    },
+    Rule {
+        says: "only the config crate reads the environment",
+        instead: "declare a key in config/ and take its value from the section",
+        finds: |source| {
+            if source.path.starts_with("config/src/") || source.path.starts_with("loadtest/") {
+                return Lines::new();
+            }
+            let readers = ["env::var", "env::vars", "env::var_os", "env::vars_os", "env::set_var", "env::remove_var"];
+            code(source, &[], |line| calls(line, &readers))
+        },
+        example: ("src/main.rs", "let x = env::var(\"X\");"),
+    },
+    Rule {
+        says: "a state machine knows no runtime",
+        instead: "return the decision from state.rs; send, log and count it in actor.rs",
+        finds: |source| {
+            if !source.path.starts_with("actors/") || source.name() != "state.rs" {
+                return Lines::new();
+            }
+            let runtimes = ["actix", "actix_rt", "tokio", "slog", "prometheus", "awc"];
+            code(source, &[], |line| runtimes.iter().any(|runtime| has_word(line, runtime)))
+        },
+        example: ("actors/src/pool/state.rs", "use tokio::sync::oneshot;"),
+    },
+    Rule {
+        says: "components do not import each other",
+        instead: "have system.rs give `new` a handle or a value of the peer",
+        finds: foreign_components,
+        example: ("actors/src/pool/actor.rs", "use crate::breaker::BreakerHandle;"),
+    },
+    Rule {
+        says: "every module opens with `//!`, which argues its design",
+        instead: "begin the file with why it exists, and what is deliberately absent",
+        finds: |source| {
+            let opens = !source.is_rust() || source.text.starts_with("//!");
+            if opens { Lines::new() } else { vec![1] }
+        },
+        example: ("src/worker.rs", "use std::rc::Rc;"),
+    },
+    Rule {
+        says: "a source file has at most 400 lines",
+        instead: "split it where it has two subjects, or move its tests to a file beside it",
+        finds: |source| {
+            let lines = source.text.lines().count();
+            if source.is_rust() && !source.is_test && lines > LINES_MAX { vec![lines] } else { Lines::new() }
+        },
+        example: ("src/worker.rs", EXAMPLE_OF_401_LINES),
+    },
+    Rule {
+        says: "nothing is left unfinished",
+        instead: "finish it, or open an issue and delete the mark",
+        finds: |source| {
+            let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
+            lines(&source.text, |line| marks.iter().any(|mark| has_word(line, mark)))
+        },
+        example: ("README.md", concat!("and (TO", "DO) more")),
+    },
+    Rule {
+        says: "every test runs and can fail",
+        instead: "make the test pass or delete it; assert something that could be false",
+        finds: |source| {
+            let marks = [
+                concat!("#[ig", "nore"),
+                concat!("assert!(", "true"),
+                concat!("mark.", "skip"),
+                concat!("mark.", "xfail"),
+                concat!("pytest.", "skip("),
+            ];
+            lines(&source.text, |line| marks.iter().any(|mark| line.contains(mark)))
+        },
+        example: ("tests/pool.rs", concat!("#[ig", "nore = \"slow\"]")),
+    },
+    Rule {
+        says: "a file is named after what is in it",
+        instead: "find the noun; a drawer for odds and ends grows for ever",
+        finds: |source| {
+            let drawers = ["utils", "util", "common", "helpers", "helper", "manager", "misc"];
+            let in_drawer = source.path.split(['/', '.']).any(|part| drawers.contains(&part));
+            if in_drawer { vec![1] } else { Lines::new() }
+        },
+        example: ("src/utils.rs", "//! things"),
+    },
+];
+
+const LINES_MAX: usize = 400;
+const EXAMPLE_OF_401_LINES: &str = {
+    const BYTES: [u8; 401] = [b'\n'; 401];
+    match std::str::from_utf8(&BYTES) {
+        Ok(text) => text,
+        Err(_) => "",
+    }
+};
+
+/// Files that only read the statuses of upstreams.
+const READS_STATUSES: [(&str, &str); 1] = [
+    // A 304 has its object's content-length and no body: the answer must be framed without it.
+    ("src/upstream/answer.rs", "StatusCode::NOT_MODIFIED"),
+];
+
+fn status_codes(source: &Source) -> Lines {
+    if !source.path.starts_with("src/") {
+        return Lines::new();
+    }
+    code(source, &["src/http/error.rs"], |line| {
+        let read = READS_STATUSES.iter().find(|(path, _)| *path == source.path).map_or("", |(_, constant)| constant);
+        let names = |path: &str| {
+            let mut at = line.match_indices(path).map(|(at, _)| &line[at..]);
+            at.any(|rest| rest[path.len()..].starts_with(|c: char| c.is_ascii_uppercase()) && !(rest.starts_with(read) && !read.is_empty()))
+        };
+        names("StatusCode::") || names("HttpResponse::") || line.contains("StatusCode::from_u16")
+    })
+}
+
+fn foreign_components(source: &Source) -> Lines {
+    const COMPONENTS: [&str; 5] = ["breaker", "limiter", "monitor", "pool", "sessions"];
+    // Every file of the crate but these two is a component's, or below all of them.
+    if !source.path.starts_with("actors/src/") || ["lib.rs", "system.rs"].contains(&source.name()) {
+        return Lines::new();
+    }
+    let own = source.path.split('/').nth(2).unwrap_or_default();
+    code(source, &[], |line| {
+        let imports = |component: &&&str| has_word(line, &format!("crate::{component}"));
+        COMPONENTS.iter().filter(|component| **component != own).any(|component| imports(&component))
+            || line.contains("super::super")
+    })
+}
+
+/// The shipped lines that offend, but in these files.
+fn code(source: &Source, allowed: &[&str], offends: impl Fn(&str) -> bool) -> Lines {
+    if allowed.contains(&source.path.as_str()) {
+        return Lines::new();
+    }
+    source.code().into_iter().filter(|(_, line)| offends(line)).map(|(number, _)| number).collect()
+}
+
+fn lines(text: &str, offends: impl Fn(&str) -> bool) -> Lines {
+    text.lines().enumerate().filter(|(_, line)| offends(line)).map(|(at, _)| at + 1).collect()
+}
+
+/// Whether the line calls, or passes on, one of these functions.
+fn calls(line: &str, functions: &[&str]) -> bool {
+    let defines = |function: &str| line.contains(&format!("fn {function}"));
+    functions.iter().any(|function| has_word(line, function) && !defines(function))
+}
+
+/// Whether `word` stands in the line as a whole, not as a part of a longer name.
+fn has_word(line: &str, word: &str) -> bool {
+    let in_name = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back().is_some_and(in_name);
+        let after = line[at + word.len()..].chars().next().is_some_and(in_name);
+        !before && !after
+    })
+}
+
+/// The rules hold in every file of the repository.
+#[test]
+fn every_rule_holds() {
+    let sources = sources::all();
+    assert!(sources.len() > 150, "only {} sources are found: the walk is wrong", sources.len());
+    let mut broken = Vec::new();
+    for Rule { says, instead, finds, .. } in RULES {
+        let places = sources.iter().flat_map(|source| finds(source).into_iter().map(|line| (&source.path, line)));
+        let places: Vec<String> = places.map(|(path, line)| format!("  {path}:{line}")).collect();
+        if !places.is_empty() {
+            broken.push(format!("{says}:\n{}\n  -> {instead}", places.join("\n")));
+        }
+    }
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+/// A rule that finds nothing in its own counterexample watches nothing.
+#[test]
+fn every_rule_finds_what_breaks_it() {
+    for Rule { says, finds, example: (path, text), .. } in RULES {
+        assert!(!finds(&Source::sample(path, text)).is_empty(), "the rule is blind: {says}");
+    }
+}
+
+/// The allow-list names what exists, so that it can only shrink.
+#[test]
+fn every_exception_is_still_needed() {
+    for (path, constant) in READS_STATUSES {
+        assert!(sources::read(path).contains(constant), "{path} no longer names {constant}: strike it from the list");
+    }
+}

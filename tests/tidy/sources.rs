@@ -1,0 +1,153 @@
+//! The repository as text: every source file, and which of its lines are code that ships.
+//!
+//! Lines are read as rustfmt writes them, not parsed: a test item ends at the brace that stands under its first
+//! character, a comment begins at `//`. That is enough for rules about words, and needs no parser to keep up to date.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// The folders that hold sources, each a crate or the tests.
+pub(crate) const CRATES: [&str; 5] = ["actors", "config", "loadtest", "src", "tests"];
+const SUFFIXES: [&str; 5] = ["rs", "py", "sh", "toml", "md"];
+/// What tools leave in the tree.
+const GENERATED: [&str; 3] = ["target", ".venv", "__pycache__"];
+
+/// One file.
+pub(crate) struct Source {
+    /// From the repository's root, with `/`.
+    pub(crate) path: String,
+    pub(crate) text: String,
+    /// Compiled for tests only.
+    pub(crate) is_test: bool,
+}
+
+/// One file of the repository by its path from the root.
+pub(crate) fn read(path: &str) -> String {
+    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&whole).unwrap_or_else(|error| panic!("{path} cannot be read: {error}"))
+}
+
+/// Every source file of the repository, in order of its path.
+pub(crate) fn all() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(root).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if CRATES.contains(&name.as_str()) || name == ".ci" {
+            walk(root, &name, &mut paths);
+        } else if is_source(&name) || name == "Dockerfile" {
+            paths.push(name);
+        }
+    }
+    paths.sort();
+    let texts: Vec<(String, String)> = paths.into_iter().map(|path| (read(&path), path)).map(|(t, p)| (p, t)).collect();
+    let declared: BTreeSet<String> = texts.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
+    let source = |(path, text): (String, String)| Source {
+        is_test: path.starts_with("tests/") || path.contains("/tests/") || declared.contains(&path),
+        path,
+        text,
+    };
+    texts.into_iter().map(source).collect()
+}
+
+fn walk(root: &Path, folder: &str, paths: &mut Vec<String>) {
+    for entry in fs::read_dir(root.join(folder)).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let path = format!("{folder}/{name}");
+        if entry.file_type().unwrap().is_dir() {
+            if !GENERATED.contains(&name.as_str()) {
+                walk(root, &path, paths);
+            }
+        } else if is_source(&name) || folder == ".ci" {
+            paths.push(path);
+        }
+    }
+}
+
+fn is_source(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, suffix)| SUFFIXES.contains(&suffix))
+}
+
+/// The files that this one declares as modules for tests only.
+fn test_modules(path: &str, text: &str) -> Vec<String> {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let mut files = Vec::new();
+    for (at, _) in lines.iter().enumerate().filter(|(_, line)| **line == "#[cfg(test)]") {
+        let item = lines[at + 1..].iter().position(|line| !line.starts_with("#["));
+        let Some(item) = item.map(|offset| at + 1 + offset) else { continue };
+        let Some(name) = lines[item].strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) else { continue };
+        let named = lines[at..item].iter().find_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]"));
+        let file = named.map_or_else(|| format!("{name}.rs"), str::to_owned);
+        files.extend([format!("{folder}/{file}"), format!("{folder}/{name}/mod.rs")]);
+    }
+    files
+}
+
+impl Source {
+    pub(crate) fn sample(path: &str, text: &str) -> Self {
+        Self { path: path.to_owned(), text: text.to_owned(), is_test: false }
+    }
+
+    pub(crate) fn is_rust(&self) -> bool {
+        self.path.ends_with(".rs")
+    }
+
+    /// The last part of the path.
+    pub(crate) fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The lines that ship, numbered from 1: without tests and without comments.
+    pub(crate) fn code(&self) -> Vec<(usize, &str)> {
+        let mut code = Vec::new();
+        if self.is_test || !self.is_rust() {
+            return code;
+        }
+        let mut lines = self.text.lines().enumerate();
+        while let Some((at, line)) = lines.next() {
+            if line.trim() == "#[cfg(test)]" {
+                skip_item(&mut lines);
+            } else {
+                code.push((at + 1, without_comment(line)));
+            }
+        }
+        code
+    }
+}
+
+/// Takes an item's lines: attributes, then either one line that ends with `;` or a block.
+fn skip_item<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>) {
+    let mut end = None;
+    for (_, line) in lines {
+        match &end {
+            Some(end) if line == end => return,
+            Some(_) => {}
+            None if line.trim_start().starts_with("#[") => {}
+            None if line.trim_end().ends_with([';', '}']) => return,
+            None => {
+                let indent = line.len() - line.trim_start().len();
+                end = Some(format!("{}}}", &line[..indent]));
+            }
+        }
+    }
+}
+
+/// The line up to its comment; `://` in a URL begins none.
+fn without_comment(line: &str) -> &str {
+    let begins = |at: &usize| *at == 0 || line.as_bytes()[at - 1] != b':';
+    line.match_indices("//").map(|(at, _)| at).find(begins).map_or(line, |at| &line[..at])
+}
+
+/// What ships is found, and what does not is left out: the rules would be blind otherwise.
+#[test]
+fn tests_and_comments_are_no_code() {
+    let text = "//! doc\nuse a;\n\n#[cfg(test)]\nuse b;\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n    c();\n}\nd(\"http://e\"); // f\n";
+    let source = Source::sample("src/x.rs", text);
+    let code: Vec<_> = source.code().into_iter().filter(|(_, line)| !line.is_empty()).collect();
+    assert_eq!(code, [(2, "use a;"), (11, "d(\"http://e\"); ")]);
+    let files = test_modules("src/a/mod.rs", "#[cfg(test)]\n#[path = \"z_tests.rs\"]\nmod tests;\nmod other;\n");
+    assert_eq!(files, ["src/a/z_tests.rs", "src/a/tests/mod.rs"]);
+}
