@@ -90,8 +90,9 @@ impl Gateway {
     pub fn start(config: Config, log: Logger) -> Result<Running, StartError> {
         let data_address = SocketAddr::new(config.server.address, config.server.port);
         let admin_address = SocketAddr::new(config.admin.address, config.admin.port);
-        let data_listener = listen("server.port", data_address)?;
-        let admin_listener = listen("admin.port", admin_address)?;
+        let stall = config.server.write_stall_timeout;
+        let data_listener = listen("server.port", data_address, stall)?;
+        let admin_listener = listen("admin.port", admin_address, stall)?;
         let address = data_listener.local_addr()?;
         let admin = admin_listener.local_addr()?;
 
@@ -126,10 +127,14 @@ impl Gateway {
     }
 }
 
-fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+/// Accepted connections inherit `stall` (T4): a client that takes no byte for so long is cut off by the kernel, which
+/// alone sees what lies unread in its buffers.
+fn listen(key: &'static str, address: SocketAddr, stall: Duration) -> Result<TcpListener, StartError> {
     let bind = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(stall))?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;

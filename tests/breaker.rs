@@ -1,1 +1,296 @@
-//! Placeholder.
+//! The circuit breaker as clients and the upstream meet it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually, get, request};
+
+/// A bucket `b` that is never retried, and opens as by default unless the test says otherwise.
+async fn start(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
+    let builder = Gateway::builder().bucket("b", upstream).set("buckets.b.s3.retry.max_attempts", "1");
+    let builder = settings
+        .iter()
+        .fold(builder, |builder, (key, value)| builder.set(&format!("buckets.b.s3.circuit_breaker.{key}"), value));
+    builder.start().await
+}
+
+async fn circuit(gateway: &Gateway) -> Value {
+    gateway.status().await["buckets"]["b"]["breaker"].clone()
+}
+
+/// Waits until the circuit may be tried again.
+async fn passes(gateway: &Gateway, open: Duration) {
+    tokio::time::sleep(open).await;
+    eventually("the circuit's time is up", || async {
+        let circuit = circuit(gateway).await;
+        (circuit["state"] != "open" || circuit["open_for_ms"] == 0).then_some(())
+    })
+    .await;
+}
+
+/// An upstream that can be told to fail.
+fn switchable() -> (Upstream, Arc<AtomicBool>) {
+    let fails = Arc::new(AtomicBool::new(true));
+    let told = Arc::clone(&fails);
+    let upstream = Upstream::start(move |_| if told.load(Ordering::SeqCst) { Act::status(500) } else { Act::ok("x") });
+    (upstream, fails)
+}
+
+/// B1, B2, B5: five failures in a row open the circuit; then 503 at once with a true Retry-After, the upstream is left
+/// alone, and another bucket feels nothing
+#[tokio::test]
+async fn five_failures_open_the_circuit_of_this_bucket_alone() {
+    let bad = Upstream::start(|_| Act::status(500));
+    let good = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &bad)
+        .bucket("good", &good)
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .start()
+        .await;
+    for failures in 1..=5 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 500, "failure {failures} is passed on");
+    }
+    for _ in 0..3 {
+        let refused = gateway.get("/b/k").await;
+        assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
+        assert!((40..=60).contains(&refused.retry_after().unwrap()), "{refused:?}");
+        assert_eq!(gateway.get("/good/k").await.whole(), 200);
+    }
+    assert_eq!(bad.count(), 5);
+    let circuit = circuit(&gateway).await;
+    assert_eq!((&circuit["state"], &circuit["cause"]), (&"open".into(), &"status 500".into()));
+    assert_eq!((&circuit["consecutive_failures"], &circuit["opened_total"]), (&5.into(), &1.into()));
+    assert!(circuit["open_for_ms"].as_u64().unwrap() <= 60_000);
+    assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"b\"}").await, 1.0);
+    assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"good\"}").await, 0.0);
+    assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\"}").await, 1.0);
+    assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"b\"}").await, 5.0);
+}
+
+/// B1: a success in between starts the row over
+#[tokio::test]
+async fn a_success_ends_a_row_of_failures() {
+    let upstream = Upstream::start(|seen| if seen.number % 5 == 0 { Act::ok("x") } else { Act::status(500) });
+    let gateway = start(&upstream, &[]).await;
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    }
+    assert_eq!(circuit(&gateway).await["consecutive_failures"], 4);
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    eventually("the row is over", || async {
+        (circuit(&gateway).await["consecutive_failures"] == 0).then_some(())
+    })
+    .await;
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    }
+    assert_eq!(circuit(&gateway).await["state"], "closed");
+}
+
+/// B1, B3: half of the last calls failing opens it, though never five in a row
+#[tokio::test]
+async fn half_of_the_calls_failing_opens_the_circuit() {
+    let upstream = Upstream::start(|seen| if seen.number % 2 == 0 { Act::ok("x") } else { Act::status(503) });
+    let gateway = start(&upstream, &[]).await;
+    for call in 1..=21 {
+        let expected = if call % 2 == 0 { 200 } else { 503 };
+        assert_eq!(gateway.get("/b/k").await.whole(), expected, "call {call}");
+    }
+    assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
+    assert_eq!(upstream.count(), 21);
+}
+
+/// B1, B3: connect failures, resets and timeouts count as much as statuses
+#[tokio::test]
+async fn failures_without_an_answer_count() {
+    for (act, status, cause) in [(Act::reset(), 502, "reset"), (Act::hang(), 504, "timeout"), (Act::raw("nonsense\r\n\r\n"), 502, "decode")] {
+        let upstream = Upstream::start(move |_| act.clone());
+        let gateway = Gateway::builder()
+            .bucket("b", &upstream)
+            .set("buckets.b.s3.retry.max_attempts", "1")
+            .set("buckets.b.s3.timeout", "0.05")
+            .set("buckets.b.s3.circuit_breaker.failure_threshold", "2")
+            .start()
+            .await;
+        for _ in 0..2 {
+            assert_eq!(gateway.get("/b/k").await.whole(), status, "{cause}");
+        }
+        assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open", "{cause}");
+        assert_eq!(circuit(&gateway).await["cause"], cause);
+    }
+    let refusing = crate::support::unreachable::Refusing::new();
+    let gateway = Gateway::builder()
+        .bucket_at("b", &[refusing.address])
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "2")
+        .start()
+        .await;
+    for _ in 0..2 {
+        assert_eq!(gateway.get("/b/k").await.reason(), "upstream_connect");
+    }
+    assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
+}
+
+/// B1, B4: half-open admits three trials at once and no more; two successes close it
+#[tokio::test]
+async fn half_open_admits_three_trials_and_two_successes_close_it() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |seen| if seen.number == 1 { Act::status(500) } else { Act::ok("x").held(&held) });
+    let gateway = start(&upstream, &[("failure_threshold", "1"), ("timeout_seconds", "0.2")]).await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    passes(&gateway, Duration::from_millis(200)).await;
+    let address = gateway.address();
+    let trials: Vec<_> = (0..3).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
+    upstream.works_on(3).await;
+    assert_eq!(circuit(&gateway).await["state"], "half_open");
+    assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"b\"}").await, 2.0);
+    let fourth = gateway.get("/b/k").await;
+    assert_eq!((fourth.whole(), fourth.reason()), (503, "breaker_half_open"));
+    assert!(fourth.retry_after().is_some());
+    assert_eq!(upstream.count(), 4);
+    latch.open_for_all();
+    for trial in trials {
+        assert_eq!(trial.await.unwrap().whole(), 200);
+    }
+    eventually("the circuit closes", || async { (circuit(&gateway).await["state"] == "closed").then_some(()) }).await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+}
+
+/// B1: one failure re-opens it, for longer than the first time
+#[tokio::test]
+async fn a_failed_trial_opens_the_circuit_for_longer() {
+    let upstream = Upstream::start(|_| Act::status(500));
+    let gateway = start(&upstream, &[("failure_threshold", "1"), ("timeout_seconds", "1")]).await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    passes(&gateway, Duration::from_secs(1)).await;
+    let opened = Instant::now();
+    assert_eq!(gateway.get("/b/k").await.whole(), 500, "the trial");
+    assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
+    let circuit = circuit(&gateway).await;
+    assert_eq!(circuit["opened_total"], 2);
+    let left = Duration::from_millis(circuit["open_for_ms"].as_u64().unwrap()) + opened.elapsed();
+    assert!(left >= Duration::from_millis(1750) && left <= Duration::from_secs(4), "twice a second, give or take: {left:?}");
+    assert_eq!(upstream.count(), 2);
+}
+
+/// B1, R4: an upstream that asks to be left alone for longer is
+#[tokio::test]
+async fn the_upstreams_retry_after_is_honoured() {
+    let upstream = Upstream::start(|_| Act::status(503).header("retry-after", "300"));
+    let gateway = start(&upstream, &[("failure_threshold", "1"), ("timeout_seconds", "1")]).await;
+    let passed_on = gateway.get("/b/k").await;
+    assert_eq!((passed_on.whole(), passed_on.retry_after()), (503, Some(300)));
+    let refused = gateway.get("/b/k").await;
+    assert_eq!(refused.reason(), "breaker_open");
+    assert!((280..=300).contains(&refused.retry_after().unwrap()), "{refused:?}");
+}
+
+/// B3: what the client did wrong, and throttling, say nothing about the upstream's health
+#[tokio::test]
+async fn client_errors_and_throttling_do_not_count() {
+    for status in [400, 403, 404, 409, 412, 416, 429, 501] {
+        let upstream = Upstream::start(move |_| Act::status(status));
+        let gateway = start(&upstream, &[("failure_threshold", "1")]).await;
+        for _ in 0..3 {
+            assert_eq!(gateway.get("/b/k").await.whole(), status);
+        }
+        assert_eq!(circuit(&gateway).await["consecutive_failures"], 0, "{status}");
+    }
+    let upstream = Upstream::start(|_| Act::s3_error(503, "SlowDown"));
+    let gateway = start(&upstream, &[("failure_threshold", "1")]).await;
+    for _ in 0..3 {
+        let answer = gateway.get("/b/k").await;
+        assert_eq!((answer.whole(), answer.reason()), (503, ""));
+    }
+}
+
+/// B3, T7: clients that leave, in mid-wait, in mid-download or in mid-upload, say nothing about the upstream
+#[tokio::test]
+async fn clients_that_leave_do_not_count() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/waits" => Act::hang(),
+        "/b/streams" => Act::ok("begin").then_held(&held, "end"),
+        _ => Act::ok("x"),
+    });
+    let gateway = start(&upstream, &[("failure_threshold", "1")]).await;
+    for _ in 0..2 {
+        let mut waiting = Client::connect(gateway.address()).await;
+        waiting.send(client::message("GET", "/b/waits", &[], None)).await;
+        upstream.works_on(1).await;
+        drop(waiting);
+        upstream.works_on(0).await;
+
+        let mut streaming = Client::connect(gateway.address()).await;
+        streaming.send(client::message("GET", "/b/streams", &[], None)).await;
+        assert_eq!(streaming.head().await.status, 200);
+        streaming.reset();
+        upstream.works_on(0).await;
+
+        let mut uploading = Client::connect(gateway.address()).await;
+        uploading.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nbegin").await;
+        upstream.works_on(1).await;
+        uploading.reset();
+        upstream.works_on(0).await;
+    }
+    gateway.is_idle().await;
+    let circuit = circuit(&gateway).await;
+    assert_eq!((&circuit["state"], &circuit["consecutive_failures"]), (&"closed".into(), &0.into()));
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+}
+
+/// B4: a trial whose client leaves gives its permit back without a verdict
+#[tokio::test]
+async fn a_trial_that_is_abandoned_gives_its_permit_back() {
+    let (upstream, fails) = switchable();
+    let gateway = start(
+        &upstream,
+        &[
+            ("failure_threshold", "1"),
+            ("success_threshold", "1"),
+            ("half_open_max_requests", "1"),
+            ("timeout_seconds", "0.2"),
+        ],
+    )
+    .await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    passes(&gateway, Duration::from_millis(200)).await;
+    fails.store(false, Ordering::SeqCst);
+    let mut trial = Client::connect(gateway.address()).await;
+    trial.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nbegin").await;
+    upstream.works_on(1).await;
+    assert_eq!(gateway.get("/b/k").await.reason(), "breaker_half_open", "the only trial is taken");
+    trial.reset();
+    upstream.works_on(0).await;
+    eventually("the permit is back", || async {
+        (request(gateway.address(), "GET", "/b/k", &[], None).await.whole() == 200).then_some(())
+    })
+    .await;
+    assert_eq!(circuit(&gateway).await["state"], "closed");
+}
+
+/// B3, E2, R1: a 200 that ends in an error document is a failure
+#[tokio::test]
+async fn an_error_document_inside_a_200_counts_as_a_failure() {
+    let document = "<?xml version=\"1.0\"?>\n<Error><Code>InternalError</Code></Error>";
+    let upstream = Upstream::start(move |_| Act::ok("  \n").then_after(Duration::from_millis(20), document).chunked());
+    let gateway = start(&upstream, &[]).await;
+    for failures in 1..=2 {
+        let answer = request(gateway.address(), "POST", "/b/k?uploadId=7", &[], Some(b"<Complete/>")).await;
+        assert_eq!((answer.whole(), answer.text().trim()), (200, document), "it passes as it came");
+        eventually("it is counted", || async {
+            (circuit(&gateway).await["consecutive_failures"] == failures).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(upstream.count(), 2, "a POST is not tried again");
+    let answer = request(gateway.address(), "GET", "/b/k?uploadId=7", &[], None).await;
+    assert_eq!(answer.whole(), 200);
+    assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"late_error\"}").await, 2.0);
+}

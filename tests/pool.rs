@@ -1,1 +1,266 @@
-//! Placeholder.
+//! The gate in front of each upstream: how many at once, who waits, who is next, and that everything comes back.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use crate::support::gateway::Builder;
+use crate::support::unreachable::Refusing;
+use crate::support::{Act, Answer, Client, Gateway, Latch, Upstream, client, eventually, get};
+
+/// An upstream that answers when the latch opens.
+fn held() -> (Upstream, Latch) {
+    let latch = Latch::new();
+    let of_upstream = latch.clone();
+    (Upstream::start(move |_| Act::ok("x").held(&of_upstream)), latch)
+}
+
+fn gated(upstream: &Upstream, concurrent: usize, queued: usize, timeout_ms: u64) -> Builder {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set("buckets.b.s3.concurrency.max_concurrent", &concurrent.to_string())
+        .set("buckets.b.s3.concurrency.max_queued", &queued.to_string())
+        .set("buckets.b.s3.concurrency.queue_timeout_ms", &timeout_ms.to_string())
+}
+
+fn ask(gateway: &Gateway, target: impl Into<String>) -> JoinHandle<Answer> {
+    let (address, target) = (gateway.address(), target.into());
+    tokio::spawn(async move { get(address, &target).await })
+}
+
+async fn queue_holds(gateway: &Gateway, waiting: usize) {
+    eventually(&format!("{waiting} wait"), || async {
+        (gateway.status().await["buckets"]["b"]["pool"]["queued"] == waiting).then_some(())
+    })
+    .await;
+}
+
+/// P3, P4: no more than the gate at once, all served in the end, and the gate used to the full
+#[tokio::test]
+async fn a_gate_of_ten_lets_ten_through_at_once() {
+    let upstream = Upstream::start(|_| Act::ok("x").after(Duration::from_millis(20)));
+    let gateway = gated(&upstream, 10, 100, 60_000).start().await;
+    let requests: Vec<_> = (0..60).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    for request in requests {
+        assert_eq!(request.await.unwrap().whole(), 200);
+    }
+    assert_eq!(upstream.peak(), 10);
+    gateway.is_idle().await;
+}
+
+/// P3, O4: the queue is bounded: one more is refused at once, and says so
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let (upstream, latch) = held();
+    let gateway = gated(&upstream, 1, 2, 60_000).start().await;
+    let first = ask(&gateway, "/b/first");
+    upstream.works_on(1).await;
+    let waiting = [ask(&gateway, "/b/second"), ask(&gateway, "/b/third")];
+    queue_holds(&gateway, 2).await;
+    let refused = gateway.get("/b/fourth").await;
+    assert_eq!((refused.whole(), refused.reason()), (503, "queue_full"));
+    assert_eq!(refused.retry_after(), Some(1));
+    assert!(refused.text().contains("<Code>SlowDown</Code>"), "{}", refused.text());
+    assert_eq!(gateway.metric("request_queue_depth").await, 2.0);
+    assert_eq!(gateway.metric("request_queue_rejections_total{bucket=\"b\",reason=\"full\"}").await, 1.0);
+    latch.open_for_all();
+    assert_eq!(first.await.unwrap().whole(), 200);
+    for request in waiting {
+        assert_eq!(request.await.unwrap().whole(), 200);
+    }
+    assert_eq!(upstream.count(), 3);
+    gateway.is_idle().await;
+}
+
+/// P3: without a queue a full gate fails fast
+#[tokio::test]
+async fn without_a_queue_a_full_gate_refuses_at_once() {
+    let (upstream, latch) = held();
+    let gateway = gated(&upstream, 1, 0, 60_000).start().await;
+    let first = ask(&gateway, "/b/first");
+    upstream.works_on(1).await;
+    assert_eq!(gateway.get("/b/second").await.reason(), "queue_full");
+    latch.open_for_all();
+    assert_eq!(first.await.unwrap().whole(), 200);
+    gateway.is_idle().await;
+    assert_eq!(gateway.get("/b/third").await.whole(), 200);
+}
+
+/// P4: hand-off is direct and first come first served: a freed permit is the head waiter's, and a newcomer waits behind
+#[tokio::test]
+async fn a_freed_permit_goes_to_whoever_has_waited_longest() {
+    let (upstream, latch) = held();
+    let gateway = gated(&upstream, 1, 100, 60_000).start().await;
+    let mut requests = vec![ask(&gateway, "/b/0")];
+    upstream.works_on(1).await;
+    for i in 1..=5 {
+        requests.push(ask(&gateway, format!("/b/{i}")));
+        queue_holds(&gateway, i).await;
+    }
+    for (served, request) in requests.into_iter().enumerate() {
+        latch.open(1);
+        assert_eq!(request.await.unwrap().whole(), 200);
+        let order: Vec<String> = upstream.seen().into_iter().map(|seen| seen.target).collect();
+        for (i, target) in order.iter().enumerate() {
+            assert_eq!(*target, format!("/b/{i}"), "after {served} were served");
+        }
+    }
+    assert_eq!((upstream.peak(), upstream.count()), (1, 6));
+    gateway.is_idle().await;
+}
+
+/// P3: who waits too long is told so, and leaves no trace in the queue
+#[tokio::test]
+async fn the_queue_has_a_deadline() {
+    let (upstream, latch) = held();
+    let gateway = gated(&upstream, 1, 100, 100).start().await;
+    let first = ask(&gateway, "/b/first");
+    upstream.works_on(1).await;
+    let began = Instant::now();
+    let late = gateway.get("/b/second").await;
+    assert_eq!((late.whole(), late.reason()), (503, "queue_timeout"));
+    assert!(began.elapsed() >= Duration::from_millis(100), "it did wait");
+    assert_eq!(late.retry_after(), Some(1));
+    assert_eq!(gateway.metric("request_queue_rejections_total{bucket=\"b\",reason=\"timeout\"}").await, 1.0);
+    latch.open_for_all();
+    assert_eq!(first.await.unwrap().whole(), 200);
+    assert_eq!(gateway.get("/b/third").await.whole(), 200);
+    assert_eq!(upstream.count(), 2, "the one that gave up was not called after all");
+    gateway.is_idle().await;
+}
+
+/// P4: a waiter that leaves passes its place on, wherever in the queue it stood
+#[tokio::test]
+async fn a_client_that_leaves_the_queue_passes_its_place_on() {
+    let (upstream, latch) = held();
+    let gateway = gated(&upstream, 1, 100, 60_000).start().await;
+    let first = ask(&gateway, "/b/first");
+    upstream.works_on(1).await;
+    let mut leaving = Client::connect(gateway.address()).await;
+    leaving.send(client::message("GET", "/b/leaves", &[], None)).await;
+    queue_holds(&gateway, 1).await;
+    let stays = ask(&gateway, "/b/stays");
+    queue_holds(&gateway, 2).await;
+    drop(leaving);
+    gateway.log_line("request", |line| line["path"] == "/b/leaves").await;
+    latch.open(1);
+    assert_eq!(first.await.unwrap().whole(), 200);
+    latch.open(1);
+    assert_eq!(stays.await.unwrap().whole(), 200);
+    let targets: Vec<String> = upstream.seen().into_iter().map(|seen| seen.target).collect();
+    assert_eq!(targets, ["/b/first", "/b/stays"]);
+    gateway.is_idle().await;
+}
+
+/// P2, P4: a place is held to the last byte of the answer, not to its first
+#[tokio::test]
+async fn a_place_is_held_to_the_last_byte() {
+    let latch = Latch::new();
+    let of_upstream = latch.clone();
+    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/streams" => Act::ok("begin").then_held(&of_upstream, "end"),
+        _ => Act::ok("x"),
+    });
+    let gateway = gated(&upstream, 1, 100, 60_000).start().await;
+    let mut streaming = Client::connect(gateway.address()).await;
+    streaming.send(client::message("GET", "/b/streams", &[], None)).await;
+    let mut answer = streaming.head().await;
+    assert_eq!(answer.status, 200);
+    let second = ask(&gateway, "/b/second");
+    queue_holds(&gateway, 1).await;
+    let status = gateway.status().await;
+    assert_eq!(status["requests_in_flight"], 2);
+    assert_eq!(status["buckets"]["b"]["pool"]["in_flight"], 1);
+    assert_eq!(upstream.count(), 1);
+    latch.open_for_all();
+    streaming.body(&mut answer, "GET").await;
+    assert_eq!((answer.whole(), answer.text().as_str()), (200, "beginend"));
+    assert_eq!(second.await.unwrap().whole(), 200);
+    gateway.is_idle().await;
+}
+
+/// P4, T7: when every client leaves in mid-stream everything comes back, and the upstream's connections are closed
+#[tokio::test]
+async fn clients_that_leave_in_mid_stream_release_everything() {
+    let latch = Latch::new();
+    let of_upstream = latch.clone();
+    let upstream = Upstream::start(move |_| Act::ok("begin").then_held(&of_upstream, "end"));
+    let gateway = gated(&upstream, 8, 8, 60_000).start().await;
+    for _ in 0..3 {
+        let mut clients = Vec::new();
+        for _ in 0..8 {
+            let mut client = Client::connect(gateway.address()).await;
+            client.send(client::message("GET", "/b/k", &[], None)).await;
+            assert_eq!(client.head().await.status, 200);
+            clients.push(client);
+        }
+        assert_eq!(gateway.status().await["buckets"]["b"]["pool"]["in_flight"], 8);
+        clients.into_iter().for_each(Client::reset);
+        gateway.is_idle().await;
+        upstream.works_on(0).await;
+        eventually("their upstream connections are closed", || async { (upstream.live() == 0).then_some(()) }).await;
+    }
+    latch.open_for_all();
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+}
+
+/// P2: over the process's cap 503 at once, whatever the bucket; below it all is well again
+#[tokio::test]
+async fn the_whole_process_has_a_cap() {
+    let (upstream, latch) = held();
+    let gateway =
+        gated(&upstream, 10, 10, 60_000).bucket("other", &upstream).set("server.max_concurrent_requests", "3").start().await;
+    let requests: Vec<_> = (0..3).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    upstream.works_on(3).await;
+    let refused = gateway.get("/other/k").await;
+    assert_eq!((refused.whole(), refused.reason()), (503, "too_many_requests_in_flight"));
+    assert_eq!(refused.retry_after(), Some(1));
+    assert_eq!(gateway.metric("concurrency_limit_rejections_total").await, 1.0);
+    assert_eq!(gateway.admin("/readyz").await.whole(), 200, "probes need no slot");
+    latch.open_for_all();
+    for request in requests {
+        assert_eq!(request.await.unwrap().whole(), 200);
+    }
+    gateway.is_idle().await;
+    assert_eq!(gateway.get("/other/k").await.whole(), 200);
+}
+
+/// P1: connections are reused one request after the other, and at most `max_idle` stay open
+#[tokio::test]
+async fn connections_are_reused_and_few_stay_idle() {
+    let (upstream, latch) = held();
+    let gateway =
+        gated(&upstream, 10, 10, 60_000).set("buckets.b.s3.connection_pool.max_idle", "2").set("server.workers", "1").start().await;
+    let requests: Vec<_> = (0..10).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
+    upstream.works_on(10).await;
+    assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 10.0);
+    latch.open_for_all();
+    for request in requests {
+        assert_eq!(request.await.unwrap().whole(), 200);
+    }
+    gateway.is_idle().await;
+    eventually("at most two stay", || async { (upstream.live() <= 2).then_some(()) }).await;
+    assert_eq!(gateway.metric("connection_pool_size{bucket=\"b\"}").await, 50.0);
+    assert_eq!(gateway.metric("connection_pool_idle{bucket=\"b\"}").await, upstream.live() as f64);
+    let opened = upstream.connections();
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    }
+    assert_eq!(upstream.connections(), opened, "five more requests opened no connection");
+}
+
+/// P5: several endpoints share the load, and one that refuses connections costs nobody a request
+#[tokio::test]
+async fn endpoints_share_the_load_and_a_dead_one_is_passed_over() {
+    let (left, right) = (Upstream::ok("x"), Upstream::ok("x"));
+    let dead = Refusing::new();
+    let gateway =
+        Gateway::builder().bucket_at("b", &[left.address(), dead.address, right.address()]).start().await;
+    for _ in 0..40 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    }
+    assert_eq!(left.count() + right.count(), 40);
+    assert!(left.count() >= 5 && right.count() >= 5, "{} and {}", left.count(), right.count());
+    let endpoints = &gateway.status().await["buckets"]["b"]["pool"]["endpoints"];
+    assert_eq!(endpoints.as_array().unwrap().len(), 3);
+}

@@ -1,1 +1,203 @@
-//! Placeholder.
+//! Timeouts in both directions: what is cut, what is not, and that what is cut is gone at once.
+
+use std::time::{Duration, Instant};
+
+use crate::support::unreachable::Silent;
+use crate::support::{Act, Client, Gateway, Upstream, client, eventually, get, put};
+
+fn once(upstream: &Upstream) -> crate::support::gateway::Builder {
+    Gateway::builder().bucket("b", upstream).set("buckets.b.s3.retry.max_attempts", "1")
+}
+
+/// T2, T3: no first byte in time is 504, the upstream's connection is gone at once, and its permit is back
+#[tokio::test]
+async fn no_first_byte_is_504_and_the_upstream_is_let_go() {
+    let upstream = Upstream::start(|_| Act::hang());
+    let gateway = once(&upstream).set("buckets.b.s3.timeout", "0.2").start().await;
+    let began = Instant::now();
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.whole(), answer.reason()), (504, "timeout_first_byte"));
+    assert!(answer.text().contains("<Code>GatewayTimeout</Code>"), "{}", answer.text());
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    eventually("its connection is gone", || async { (upstream.live() == 0).then_some(()) }).await;
+    assert_eq!(upstream.cancelled(), 1);
+    gateway.is_idle().await;
+    assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"timeout_first_byte\"}").await, 1.0);
+}
+
+/// T2: the first byte is due from the end of the request's body, not from its beginning
+#[tokio::test]
+async fn a_slow_upload_does_not_use_up_the_time_for_the_first_byte() {
+    let upstream = Upstream::start(|_| Act::ok("stored").after(Duration::from_millis(300)));
+    let gateway = once(&upstream).set("buckets.b.s3.timeout", "1").start().await;
+    let body = paced_upload(&gateway, 8, Duration::from_millis(200)).await;
+    assert_eq!(upstream.last().sha256(), client::sha256(&body));
+}
+
+/// T1: the total is not spent while body bytes flow up
+#[tokio::test]
+async fn an_upload_longer_than_the_total_is_fine_while_it_flows() {
+    let upstream = Upstream::start(|_| Act::ok("stored"));
+    let gateway = once(&upstream).set("server.request_timeout", "0.7").start().await;
+    let body = paced_upload(&gateway, 8, Duration::from_millis(200)).await;
+    assert_eq!(upstream.last().sha256(), client::sha256(&body));
+}
+
+/// Uploads in pieces with pauses; the answer must be 200.
+async fn paced_upload(gateway: &Gateway, pieces: usize, pause: Duration) -> Vec<u8> {
+    let piece = vec![b'x'; 20_000];
+    let mut uploading = Client::connect(gateway.address()).await;
+    let length = piece.len() * pieces;
+    uploading.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n")).await;
+    for _ in 0..pieces {
+        tokio::time::sleep(pause).await;
+        uploading.send(&piece).await;
+    }
+    let answer = uploading.answer("PUT").await;
+    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    piece.repeat(pieces)
+}
+
+/// T1: the total cuts what has no answer yet, retries included
+#[tokio::test]
+async fn the_total_ends_a_request_without_an_answer() {
+    let upstream = Upstream::start(|_| Act::hang());
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.request_timeout", "0.5")
+        .set("buckets.b.s3.timeout", "10")
+        .start()
+        .await;
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.whole(), answer.reason()), (504, "timeout_total"));
+    eventually("its connection is gone", || async { (upstream.live() == 0).then_some(()) }).await;
+    assert_eq!(upstream.count(), 1, "no time was left for another attempt");
+    gateway.is_idle().await;
+}
+
+/// T2, T3, T6: an answer that stands still is broken off: the client sees a broken transfer, never a short body
+#[tokio::test]
+async fn an_answer_that_stands_still_is_broken_off() {
+    for chunked in [false, true] {
+        let upstream = Upstream::start(move |_| {
+            let act = Act::ok("begin").then_after(Duration::from_secs(60), "end");
+            if chunked { act.chunked() } else { act }
+        });
+        let gateway = once(&upstream).set("buckets.b.s3.idle_timeout", "0.2").start().await;
+        let answer = get(gateway.address(), "/b/k").await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "begin"));
+        assert!(answer.broken.is_some(), "chunked {chunked}: the body looks whole");
+        eventually("its connection is gone", || async { (upstream.live() == 0).then_some(()) }).await;
+        gateway.is_idle().await;
+        assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"timeout_idle\"}").await, 1.0);
+    }
+}
+
+/// T2: connecting has a time of its own
+#[tokio::test]
+async fn a_connection_that_is_not_made_is_504() {
+    let silent = Silent::new();
+    let gateway = Gateway::builder()
+        .bucket_at("b", &[silent.address])
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.connect_timeout", "0.3")
+        .start()
+        .await;
+    let began = Instant::now();
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.whole(), answer.reason()), (504, "timeout_connect"));
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    gateway.is_idle().await;
+}
+
+/// T1, T5: long downloads and long chunked streams are not cut by the total once their first byte came
+#[tokio::test]
+async fn a_long_answer_is_not_cut_by_the_total() {
+    for chunked in [false, true] {
+        let upstream = Upstream::start(move |_| {
+            let act = (0..8).fold(Act::ok("piece"), |act, _| act.then_after(Duration::from_millis(150), "piece"));
+            if chunked { act.chunked() } else { act }
+        });
+        let gateway = once(&upstream)
+            .set("server.request_timeout", "0.5")
+            .set("buckets.b.s3.timeout", "0.5")
+            .start()
+            .await;
+        let answer = gateway.get("/b/k").await;
+        assert_eq!((answer.whole(), answer.text()), (200, "piece".repeat(9)), "chunked {chunked}");
+    }
+}
+
+/// T2, T3: an upload that stands still is given up, and the upstream does not take it for a whole one
+#[tokio::test]
+async fn an_upload_that_stands_still_is_given_up() {
+    let upstream = Upstream::start(|_| Act::ok("stored"));
+    let gateway = once(&upstream).set("buckets.b.s3.idle_timeout", "0.3").start().await;
+    for framing in ["content-length: 1000000", "transfer-encoding: chunked"] {
+        let before = upstream.cancelled();
+        let mut uploading = Client::connect(gateway.address()).await;
+        uploading.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n5\r\nbegin\r\n")).await;
+        let answer = uploading.answer("PUT").await;
+        assert_eq!((answer.whole(), answer.reason()), (504, "timeout_upload"), "{framing}");
+        eventually("the upstream is let go", || async { (upstream.cancelled() == before + 1).then_some(()) }).await;
+        assert!(!upstream.last().whole, "{framing}: the upstream took it for whole");
+    }
+    gateway.is_idle().await;
+    assert_eq!(put(gateway.address(), "/b/k", "x").await.whole(), 200);
+}
+
+/// T2, T3: a small upload, which is read whole before the upstream is called, is timed as well
+#[tokio::test]
+async fn a_small_upload_that_stands_still_holds_nothing_for_long() {
+    let upstream = Upstream::start(|_| Act::ok("stored"));
+    let gateway = once(&upstream)
+        .set("buckets.b.s3.idle_timeout", "0.3")
+        .set("server.request_timeout", "1")
+        .start()
+        .await;
+    let mut uploading = Client::connect(gateway.address()).await;
+    uploading.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nbegin").await;
+    let answer = uploading.try_answer("PUT").await;
+    assert!(answer.is_none_or(|answer| matches!(answer.status, 400 | 408 | 504)));
+    assert_eq!(upstream.count(), 0, "the upstream was not called with half a body");
+    gateway.is_idle().await;
+}
+
+/// T4: a client that trickles its head is cut off
+#[tokio::test]
+async fn a_head_that_trickles_in_is_cut_off() {
+    let upstream = Upstream::ok("x");
+    let gateway = once(&upstream).set("server.header_timeout", "0.5").start().await;
+    let mut slow = Client::connect(gateway.address()).await;
+    slow.send("GET /b/k HTTP/1.1\r\nhost: a\r\n").await;
+    let answer = slow.try_answer("GET").await;
+    assert!(answer.is_none_or(|answer| answer.status == 408), "a head that never ends is no request");
+    assert!(slow.is_closed().await);
+    assert_eq!(upstream.count(), 0);
+}
+
+/// T4: an idle connection is closed after its keep-alive
+#[tokio::test]
+async fn an_idle_client_connection_is_closed() {
+    let upstream = Upstream::ok("x");
+    let gateway = once(&upstream).set("server.keep_alive", "1").start().await;
+    let mut idle = Client::connect(gateway.address()).await;
+    for _ in 0..2 {
+        idle.send(client::message("GET", "/b/k", &[], None)).await;
+        assert_eq!(idle.answer("GET").await.whole(), 200, "kept alive in between");
+    }
+    assert!(idle.is_closed().await);
+}
+
+/// T4: a client that takes no byte of its answer holds nothing for ever
+#[tokio::test]
+async fn a_client_that_does_not_read_is_let_go() {
+    let body = vec![b'x'; 32 << 20];
+    let upstream = Upstream::start(move |_| Act::ok(&body));
+    let gateway = once(&upstream).set("server.write_stall_timeout", "0.5").start().await;
+    let mut stalled = Client::connect(gateway.address()).await;
+    stalled.send(client::message("GET", "/b/k", &[], None)).await;
+    assert_eq!(stalled.head().await.status, 200);
+    gateway.is_idle().await;
+    eventually("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+}

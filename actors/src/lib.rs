@@ -14,6 +14,7 @@ mod limiter;
 mod mailbox;
 mod metrics;
 mod monitor;
+mod patience;
 mod pool;
 mod sessions;
 mod supervisor;

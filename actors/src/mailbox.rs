@@ -7,6 +7,7 @@
 //!
 //! `Addr` never leaves this file and `supervisor.rs`.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use crate::chaos::Crash;
 use crate::clock;
 use crate::host::{Component, Host, Serve};
 use crate::metrics::ActorMetrics;
+use crate::patience::{self, OutOfPatience};
 use crate::vitals::Vitals;
 
 /// A message and the type of its answer.
@@ -153,12 +155,12 @@ impl<C: Component> Mailbox<C> {
         let sent = clock::now();
         let seat = self.seat(sent)?;
         let deadline = sent + patience;
-        let answer = self.addr.send(Ask { message, seat, sent, deadline });
-        match tokio::time::timeout_at(deadline.into(), answer).await {
+        let answer = pin!(self.addr.send(Ask { message, seat, sent, deadline }));
+        match patience::wait(answer, deadline).await {
             Ok(Ok(answer)) => answer,
             // The reply channel was dropped unanswered: the message went down with the crash.
             Ok(Err(_)) => Err(AskError::Crashed),
-            Err(_) => Err(AskError::Expired),
+            Err(OutOfPatience) => Err(AskError::Expired),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What every actor is measured by (S9), registered on the registry passed in.
 //!
-//! Restarts, generation and depth are read from the vitals when somebody scrapes; only what has to be
+//! Generation and depth are read from the vitals when somebody scrapes; only what has to be
 //! counted as it happens is counted on the way.
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
@@ -10,7 +10,7 @@ use crate::vitals::{Status, Vitals};
 /// The families that all actors share, one label value each.
 #[derive(Debug, Clone)]
 pub(crate) struct ActorFamilies {
-    restarts: IntGaugeVec,
+    restarts: IntCounterVec,
     generation: IntGaugeVec,
     depth: IntGaugeVec,
     state: IntGaugeVec,
@@ -29,6 +29,7 @@ pub(crate) struct ActorMetrics {
     pub(crate) rejected_failed: IntCounter,
     pub(crate) rejected_poison: IntCounter,
     pub(crate) expired: IntCounter,
+    pub(crate) restarts: IntCounter,
 }
 
 impl ActorFamilies {
@@ -44,12 +45,12 @@ impl ActorFamilies {
             HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &["actor"])
         };
         let this = Self {
-            restarts: gauge("actor_restarts_total", "times the supervisor restarted the actor")?,
+            restarts: counter("actor_restarts_total", "times the supervisor restarted the actor", &["actor"])?,
             generation: gauge("actor_generation", "incarnation of the actor, the first is 1")?,
             depth: gauge("actor_mailbox_depth", "messages that wait for the actor")?,
             state: gauge("actor_state", "0 running, 1 stalled, 2 failed")?,
             wait: times("actor_mailbox_wait_seconds", "time a message waited in the mailbox")?,
-            handle: times("actor_handle_seconds", "time the actor took over a message")?,
+            handle: times("actor_handle_seconds", "time the actor took over a message, one in sixteen measured")?,
             rejected: counter(
                 "actor_messages_rejected_total",
                 "messages refused by reason: busy, failed, poison",
@@ -61,9 +62,10 @@ impl ActorFamilies {
                 &["actor"],
             )?,
         };
-        for family in [&this.restarts, &this.generation, &this.depth, &this.state] {
+        for family in [&this.generation, &this.depth, &this.state] {
             registry.register(Box::new(family.clone()))?;
         }
+        registry.register(Box::new(this.restarts.clone()))?;
         registry.register(Box::new(this.wait.clone()))?;
         registry.register(Box::new(this.handle.clone()))?;
         registry.register(Box::new(this.rejected.clone()))?;
@@ -79,6 +81,7 @@ impl ActorFamilies {
             rejected_failed: self.rejected.with_label_values(&[name, "failed"]),
             rejected_poison: self.rejected.with_label_values(&[name, "poison"]),
             expired: self.expired.with_label_values(&[name]),
+            restarts: self.restarts.with_label_values(&[name]),
         }
     }
 
@@ -86,7 +89,6 @@ impl ActorFamilies {
     pub(crate) fn observe(&self, vitals: &Vitals, now: std::time::Instant) {
         let name = &[vitals.name()];
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.restarts.with_label_values(name).set(signed(vitals.restarts()));
         self.generation.with_label_values(name).set(signed(vitals.generation()));
         self.depth.with_label_values(name).set(signed(vitals.depth() as u64));
         self.state.with_label_values(name).set(match vitals.status(now) {

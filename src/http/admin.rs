@@ -3,14 +3,14 @@
 use std::rc::Rc;
 
 use actix_web::web::{self, Data, Path, Query, ServiceConfig};
-use actix_web::{HttpResponse, Responder};
+use actix_web::{HttpRequest, HttpResponse, Responder};
 use prometheus::{Encoder, TextEncoder};
 use serde::Deserialize;
 use serde_json::json;
-use tidegate_actors::{Crash, clock};
+use tidegate_actors::{Crash, CrashPlace, clock};
 
-use crate::http::error::{AdminStatus, json_answer, metrics_answer};
-use crate::http::probes;
+use crate::http::error::{AdminStatus, admin_error, json_answer, metrics_answer};
+use crate::http::{probes, request_id};
 use crate::status;
 use crate::worker::Worker;
 
@@ -51,36 +51,38 @@ struct CrashQuery {
 }
 
 /// `POST /actors/{name}/crash?at=decide|apply|timer|started[&victim=next]`.
-async fn crash(worker: Data<Rc<Worker>>, name: Path<String>, query: Query<CrashQuery>) -> HttpResponse {
-    let refused = |status, code: &str, message: String| {
-        json_answer(status, &json!({ "error": { "code": code, "message": message } }))
-    };
+async fn crash(
+    request: HttpRequest,
+    worker: Data<Rc<Worker>>,
+    name: Path<String>,
+    query: Query<CrashQuery>,
+) -> HttpResponse {
+    let id = request_id::of(request.headers());
+    let refused = |status, code: &str, message: &str| admin_error(status, code, message, &id);
     if !worker.shared.config.admin.chaos {
-        let message = "crashing actors is off; set admin.chaos = true to allow it".to_owned();
+        let message = "crashing actors is off; set admin.chaos = true to allow it";
         return refused(AdminStatus::Forbidden, "chaos_off", message);
     }
-    let place = match query.at.as_deref().unwrap_or("decide").parse() {
+    let place: Result<CrashPlace, _> = query.at.as_deref().unwrap_or("decide").parse();
+    let place = match place {
         Ok(place) => place,
-        Err(error) => {
-            let error: tidegate_actors::UnknownPlace = error;
-            return refused(AdminStatus::BadRequest, "unknown_place", error.to_string());
-        }
+        Err(error) => return refused(AdminStatus::BadRequest, "unknown_place", &error.to_string()),
     };
     let next_message = match query.victim.as_deref() {
         None | Some("self") => false,
         Some("next") => true,
         Some(other) => {
             let message = format!("no victim `{other}`: use self (the default) or next");
-            return refused(AdminStatus::BadRequest, "unknown_victim", message);
+            return refused(AdminStatus::BadRequest, "unknown_victim", &message);
         }
     };
     match worker.shared.actors.crash(&name, Crash { place, next_message }) {
         Ok(count) => json_answer(AdminStatus::Accepted, &json!({ "crashing": count })),
-        Err(error) => refused(AdminStatus::NotFound, "unknown_actor", error.to_string()),
+        Err(error) => refused(AdminStatus::NotFound, "unknown_actor", &error.to_string()),
     }
 }
 
-async fn not_found() -> HttpResponse {
-    let paths = ["/status", "/metrics", "/livez", "/readyz"];
-    json_answer(AdminStatus::NotFound, &json!({ "error": { "code": "not_found", "paths": paths } }))
+async fn not_found(request: HttpRequest) -> HttpResponse {
+    let message = "the admin listener answers GET /status, /metrics, /livez, /readyz and POST /actors/{name}/crash";
+    admin_error(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

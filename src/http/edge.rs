@@ -9,6 +9,9 @@ use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING
 use actix_web::http::{Method, Uri, Version};
 use tidegate_config::LimitsConfig;
 
+use crate::s3::copy_source::COPY_SOURCE;
+use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256};
+
 /// Why a request was refused at the edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EdgeRejection {
@@ -98,7 +101,7 @@ pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength,
         return Err(EdgeRejection::Target);
     }
     path_safety(head.uri.path())?;
-    let announced = head.headers.contains_key(CONTENT_LENGTH);
+    let announced = head.headers.contains_key(CONTENT_LENGTH) || announces_nothing(head);
     if length == BodyLength::Empty && !announced && matches!(*method, Method::PUT | Method::POST) {
         return Err(EdgeRejection::LengthRequired);
     }
@@ -144,6 +147,15 @@ fn framing(headers: &HeaderMap) -> Result<BodyLength, EdgeRejection> {
         }
         (None, None) => Ok(BodyLength::Empty),
     }
+}
+
+/// Whether a request without a length says in S3's words that it has no body: SDKs leave the length out there, as
+/// HTTP lets them, and a copy or the start of a multipart upload never has one.
+fn announces_nothing(head: Head<'_>) -> bool {
+    let starts_upload = |pair: &str| matches!(pair, "uploads" | "uploads=");
+    head.headers.get(CONTENT_SHA256).is_some_and(|hash| hash == EMPTY_SHA256)
+        || head.headers.contains_key(COPY_SOURCE)
+        || (*head.method == Method::POST && head.uri.query().is_some_and(|query| query.split('&').any(starts_upload)))
 }
 
 /// Refuses what an upstream might resolve to another bucket. `..name` and `a..b` are legal keys and pass.
@@ -235,6 +247,18 @@ mod tests {
         assert_eq!(run(Method::PUT, "/b/k", &[("host", "a")]), Err(EdgeRejection::LengthRequired));
         assert_eq!(run(Method::PUT, "/b/k", &[("host", "a"), ("content-length", "0")]), Ok(BodyLength::Empty));
         assert_eq!(run(Method::TRACE, "/b/k", &[("host", "a")]), Err(EdgeRejection::Method));
+    }
+
+    /// V2: what SDKs send without a length because there is no body is no reason to refuse them
+    #[test]
+    fn a_body_that_is_said_to_be_empty_needs_no_length() {
+        let empty = |method, uri, header| run(method, uri, &[("host", "a"), header]);
+        assert_eq!(empty(Method::PUT, "/b/k", ("x-amz-content-sha256", EMPTY_SHA256)), Ok(BodyLength::Empty));
+        assert_eq!(empty(Method::PUT, "/b/k", ("x-amz-copy-source", "/b/j")), Ok(BodyLength::Empty));
+        assert_eq!(run(Method::POST, "/b/k?uploads", &[("host", "a")]), Ok(BodyLength::Empty));
+        let unsigned = ("x-amz-content-sha256", "UNSIGNED-PAYLOAD");
+        assert_eq!(empty(Method::PUT, "/b/k", unsigned), Err(EdgeRejection::LengthRequired));
+        assert_eq!(run(Method::PUT, "/b/k?uploads", &[("host", "a")]), Err(EdgeRejection::LengthRequired));
     }
 
     /// V3, V5

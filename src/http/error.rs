@@ -7,23 +7,18 @@
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::http::StatusCode;
 use actix_web::HttpResponse;
 use serde_json::json;
 use tidegate_actors::{AskError, BreakerRejection, LimiterRejection, MonitorRejection, PoolRejection};
-use tidegate_config::Kind;
 
 use crate::auth::AuthRejection;
+use crate::http::answer::{Answer, REQUEST_ID, seconds};
 use crate::http::edge::EdgeRejection;
 use crate::router::RouteRejection;
-use crate::s3::document::ErrorDocument;
 use crate::upstream::UpstreamRejection;
 
-/// The header that names the reason of every refusal.
-pub(crate) const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
-/// The header that carries the request's ID.
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Why the gateway answers itself.
 #[derive(Debug)]
@@ -59,33 +54,6 @@ from_rejection!(
     Breaker(BreakerRejection),
     Upstream(UpstreamRejection),
 );
-
-/// What a client is told.
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) code: &'static str,
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-    pub(crate) retry_after: Option<Duration>,
-    /// The connection's framing is in doubt: close it.
-    pub(crate) close: bool,
-    /// Headers of the RateLimit draft.
-    pub(crate) rate_limit: Option<[(HeaderName, String); 2]>,
-}
-
-impl Answer {
-    fn new(status: StatusCode, code: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, reason, message: message.into(), retry_after: None, close: false, rate_limit: None }
-    }
-
-    fn retry(self, after: Duration) -> Self {
-        Self { retry_after: Some(after), ..self }
-    }
-
-    fn closing(self) -> Self {
-        Self { close: true, ..self }
-    }
-}
 
 impl GatewayError {
     /// What the client is told.
@@ -179,8 +147,9 @@ fn monitor(rejection: &MonitorRejection) -> Answer {
             "too_many_requests_in_flight",
             format!("{in_flight} requests are in flight, the limit is {limit}"),
         ),
-        MonitorRejection::Exhausted { retry_after, .. } => {
-            slow_down("exhausted", "the gateway is out of resources and sheds load").retry(*retry_after)
+        MonitorRejection::Exhausted { reason, retry_after } => {
+            let why = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+            slow_down("exhausted", format!("the gateway is out of resources and sheds load{why}")).retry(*retry_after)
         }
     }
 }
@@ -322,67 +291,17 @@ fn unavailable(reason: &'static str, error: AskError) -> Answer {
     Answer::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message).retry(error.retry_after())
 }
 
-/// Whole seconds, rounded up, at least 1: a client that comes back then is not too early.
-fn seconds(duration: Duration) -> u64 {
-    let whole = duration.as_secs();
-    if duration.subsec_nanos() > 0 { whole + 1 } else { whole.max(1) }
-}
-
-/// In whose words the error is told.
-pub(crate) struct Addressee<'a> {
-    pub(crate) kind: Kind,
-    pub(crate) resource: &'a str,
-    pub(crate) request_id: &'a HeaderValue,
-}
-
-impl Answer {
-    /// The answer in S3's shape or in JSON (E1).
-    pub(crate) fn respond(&self, to: &Addressee<'_>) -> HttpResponse {
-        let request_id = to.request_id.to_str().unwrap_or_default();
-        let (content_type, body) = match to.kind {
-            Kind::S3 => {
-                let document =
-                    ErrorDocument { code: self.code, message: &self.message, resource: to.resource, request_id };
-                ("application/xml", document.to_xml())
-            }
-            Kind::Http => ("application/json", self.to_json(request_id)),
-        };
-        let mut response = HttpResponse::build(self.status);
-        response.insert_header((CONTENT_TYPE, content_type));
-        response.insert_header((REASON, self.reason));
-        response.insert_header((REQUEST_ID, to.request_id.clone()));
-        if to.kind == Kind::S3 {
-            response.insert_header(("x-amz-request-id", to.request_id.clone()));
-        }
-        if let Some(after) = self.retry_after {
-            response.insert_header((RETRY_AFTER, seconds(after)));
-        }
-        for (name, value) in self.rate_limit.iter().flatten() {
-            response.insert_header((name.clone(), value.as_str()));
-        }
-        if self.close {
-            response.force_close();
-        }
-        // The body of an answer to HEAD is left out by the HTTP layer, its length stays.
-        response.body(body)
-    }
-
-    fn to_json(&self, request_id: &str) -> String {
-        let mut error = json!({
-            "code": self.reason,
-            "message": self.message,
-            "request_id": request_id,
-        });
-        if let Some(after) = self.retry_after {
-            error["retry_after"] = seconds(after).into();
-        }
-        json!({ "error": error }).to_string()
-    }
-}
-
 /// An admin or probe answer in JSON.
 pub(crate) fn json_answer(status: AdminStatus, body: &serde_json::Value) -> HttpResponse<BoxBody> {
     HttpResponse::build(status.code()).insert_header((CONTENT_TYPE, "application/json")).body(format!("{body}\n"))
+}
+
+/// A refusal of the admin listener, in the shape of E1.
+pub(crate) fn admin_error(status: AdminStatus, code: &str, message: &str, request_id: &HeaderValue) -> HttpResponse<BoxBody> {
+    let id = request_id.to_str().unwrap_or_default();
+    let mut response = json_answer(status, &json!({ "error": { "code": code, "message": message, "request_id": id } }));
+    response.headers_mut().insert(REQUEST_ID, request_id.clone());
+    response
 }
 
 /// A document of the gateway's own.
@@ -419,19 +338,5 @@ impl AdminStatus {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Forbidden => StatusCode::FORBIDDEN,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// B2, L1: a client told to come back is not told to come too early
-    #[test]
-    fn retry_after_rounds_up_to_whole_seconds() {
-        assert_eq!(seconds(Duration::from_millis(1)), 1);
-        assert_eq!(seconds(Duration::from_millis(1001)), 2);
-        assert_eq!(seconds(Duration::from_secs(2)), 2);
-        assert_eq!(seconds(Duration::ZERO), 1);
     }
 }

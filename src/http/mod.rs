@@ -1,6 +1,7 @@
 //! HTTP: the two listeners' handlers. `proxy.rs` is the request path, `error.rs` the only place that names statuses.
 
 pub(crate) mod admin;
+pub(crate) mod answer;
 pub(crate) mod edge;
 pub(crate) mod error;
 pub(crate) mod probes;

@@ -30,8 +30,10 @@ use tidegate_config::Kind;
 
 use crate::auth::authenticate;
 use crate::http::edge::{self, Head};
-use crate::http::error::{Addressee, GatewayError, xml_answer};
+use crate::http::answer::Addressee;
+use crate::http::error::{GatewayError, xml_answer};
 use crate::http::request_id;
+use crate::s3::copy_source::COPY_SOURCE;
 use crate::s3::{document, target};
 use crate::telemetry::record::Record;
 use crate::upstream::{self, Passing, ProxyBody};
@@ -49,9 +51,7 @@ pub(crate) async fn proxy(
         return upstream::raw::pass(&worker, request, payload.into_inner()).await;
     }
     let id = request_id::of(request.headers());
-    let client = request.peer_addr().map(|peer| peer.ip());
-    let method = request.method().clone();
-    let mut record = Box::new(Record::new(&worker, id, method, request.uri().clone(), client));
+    let mut record = Box::new(Record::new(&worker, id, request.clone()));
     let handled = AssertUnwindSafe(handle(&worker, request, payload.into_inner(), &mut record)).catch_unwind().await;
     match handled {
         Ok(Ok(Handled::Upstream(passing))) => upstream::pass_on(&worker, passing, record),
@@ -99,14 +99,15 @@ async fn handle(
 
     // 3 monitor, 4 limiter, 5 auth
     let slot = actors.monitor.enter()?;
-    if let Some(client) = record.client {
+    if let Some(client) = record.client() {
         actors.limiter.admit(bucket.id, IpKey::from(client)).await?;
     }
     authenticate(head.headers, &bucket.config, &actors.sessions).await?;
 
     // 6 breaker's published state, pool
-    actors.breaker.peek(bucket.id, clock::now())?;
-    record.phases.admitted = Some(clock::now());
+    let now = clock::now();
+    actors.breaker.peek(bucket.id, now)?;
+    record.phases.admitted = Some(now);
     let permit = bucket.pool.acquire().await?;
     record.phases.permitted = Some(clock::now());
 
@@ -120,7 +121,7 @@ async fn handle(
 /// Operations whose 200 may turn out to be an error document.
 fn may_fail_late(request: &HttpRequest) -> bool {
     match *request.method() {
-        Method::PUT => request.headers().contains_key("x-amz-copy-source"),
+        Method::PUT => request.headers().contains_key(COPY_SOURCE),
         Method::POST => request.query_string().contains("uploadId="),
         _ => false,
     }
@@ -131,7 +132,7 @@ fn refuse(worker: &Worker, error: &GatewayError, mut record: Box<Record>) -> Htt
     record.status = answer.status.as_u16();
     record.reason = Some(answer.reason);
     let kind = record.bucket.map_or(Kind::S3, |id| worker.shared.router.bucket(id).config.kind);
-    let to = Addressee { kind, resource: record.uri.path(), request_id: &record.id };
+    let to = Addressee { kind, resource: record.request.path(), request_id: &record.id };
     let response = answer.respond(&to);
     response.map_body(|_, body| ProxyBody::Own(body, Some(record)))
 }

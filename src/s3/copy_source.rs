@@ -3,8 +3,13 @@
 //! The gateway's credentials may read more than its clients may, so the source must be in a bucket of the same
 //! upstream that the client could read itself; its name is then put in the upstream's words.
 
+use actix_web::http::header::HeaderName;
+
 use crate::http::edge::decode;
 use crate::s3::sign::encode;
+
+/// The header that names the source of a copy.
+pub(crate) const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
 /// The source's bucket and the rest of the value, with its slash.
 pub(crate) fn split(value: &str) -> Option<(String, String)> {

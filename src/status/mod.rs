@@ -63,6 +63,7 @@ fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
     document.insert("level".to_owned(), view.level.as_str().into());
     document.insert("since_ms".to_owned(), millis(now.saturating_duration_since(view.since)).into());
     document.insert("reason".to_owned(), view.reason.as_ref().map(ToString::to_string).into());
+    document.insert("stale".to_owned(), view.is_stale(now).into());
     document.insert("switched_off".to_owned(), json!(view.switched_off()));
     document.insert("resources".to_owned(), resources.into());
     document.insert("transitions".to_owned(), transitions.into());

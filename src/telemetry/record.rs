@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use actix_web::HttpRequest;
 use actix_web::http::header::HeaderValue;
-use actix_web::http::{Method, Uri};
 use slog::info;
 use tidegate_actors::{BucketId, clock};
 
@@ -21,9 +21,7 @@ pub(crate) struct Record {
     worker: Rc<Worker>,
     pub(crate) started: Instant,
     pub(crate) id: HeaderValue,
-    pub(crate) method: Method,
-    pub(crate) uri: Uri,
-    pub(crate) client: Option<IpAddr>,
+    pub(crate) request: HttpRequest,
     pub(crate) bucket: Option<BucketId>,
     pub(crate) status: u16,
     /// Why the gateway answered itself or broke the transfer; none where the upstream's answer passed whole.
@@ -47,14 +45,12 @@ pub(crate) struct Phases {
 }
 
 impl Record {
-    pub(crate) fn new(worker: &Rc<Worker>, id: HeaderValue, method: Method, uri: Uri, client: Option<IpAddr>) -> Self {
+    pub(crate) fn new(worker: &Rc<Worker>, id: HeaderValue, request: HttpRequest) -> Self {
         Self {
             worker: Rc::clone(worker),
             started: clock::now(),
             id,
-            method,
-            uri,
-            client,
+            request,
             bucket: None,
             status: 0,
             reason: None,
@@ -66,11 +62,17 @@ impl Record {
         }
     }
 
+    /// The address the request came from.
+    pub(crate) fn client(&self) -> Option<IpAddr> {
+        self.request.peer_addr().map(|peer| peer.ip())
+    }
+
     fn log(&self, now: Instant) {
         let us = |from: Instant, to: Option<Instant>| to.map(|to| micros(to.saturating_duration_since(from)));
         let Phases { admitted, permitted, first_byte } = self.phases;
         let shared = &self.worker.shared;
         let bucket = self.bucket.map(|id| shared.router.bucket(id).name.as_str());
+        let uri = self.request.uri();
         // Under pressure a line says only what cannot be left out.
         let detailed = shared.actors.monitor.level() < tidegate_actors::Level::Critical;
         // slog writes the last field first.
@@ -84,13 +86,13 @@ impl Record {
             "sent_bytes" => self.sent_bytes,
             "received_bytes" => self.flow.bytes(),
             "client_source" => "peer",
-            "client" => self.client.map(|client| client.to_string()),
+            "client" => self.client().map(Address),
             "reason" => self.reason,
             "status" => self.status,
             "bucket" => bucket,
-            "query" => self.uri.query().filter(|_| detailed).map(redact),
-            "path" => self.uri.path(),
-            "method" => self.method.as_str(),
+            "query" => uri.query().filter(|_| detailed).map(redact),
+            "path" => uri.path(),
+            "method" => self.request.method().as_str(),
             "id" => self.id.to_str().unwrap_or_default());
     }
 }
@@ -114,6 +116,15 @@ impl Drop for Record {
         if shared.config.log.access {
             self.log(now);
         }
+    }
+}
+
+/// An address that is written without a string of its own.
+struct Address(IpAddr);
+
+impl slog::Value for Address {
+    fn serialize(&self, _: &slog::Record<'_>, key: slog::Key, serializer: &mut dyn slog::Serializer) -> slog::Result {
+        serializer.emit_arguments(key, &format_args!("{}", self.0))
     }
 }
 

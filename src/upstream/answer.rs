@@ -24,7 +24,7 @@ use thiserror::Error;
 use tidegate_actors::{BreakerTicket, BucketId, Cause, Outcome, Permit, Slot, clock};
 use tokio::time::Sleep;
 
-use crate::http::error::REQUEST_ID;
+use crate::http::answer::REQUEST_ID;
 use crate::s3::late_error::LateError;
 use crate::telemetry::record::Record;
 use crate::upstream::call::Called;
@@ -130,15 +130,15 @@ pub(crate) fn pass_on(worker: &Rc<Worker>, passing: Passing, mut record: Box<Rec
     record.status = status.as_u16();
     let ending = match &document {
         Some(document) => Ending::Length(document.len() as u64),
-        None => ending(headers, status, &record.method),
+        None => ending(headers, status, record.request.method()),
     };
     let body = AnswerBody {
-        size: size(ending, headers, &record.method),
+        size: size(ending, headers, record.request.method()),
         source: document.map_or(Source::Stream(upstream), Source::Document),
         ending,
         received: 0,
         idle: bucket.config.upstream.idle_timeout,
-        moved: clock::now(),
+        moved: record.phases.first_byte.unwrap_or(record.started),
         timer: None,
         late_error: late.then(LateError::default),
         held: Some(Held { record, ticket, _permit: permit, _slot: slot }),

@@ -37,7 +37,13 @@ pub(crate) struct Upload {
     pub(crate) size: BodySize,
     pub(crate) limit: Option<u64>,
     pub(crate) flow: Rc<Flow>,
+    /// Bytes handed on, those of the pretence after an early answer included.
+    pub(crate) handed: u64,
 }
+
+/// What is pretended at a time.
+const PRETENCE_BYTES: usize = 64 << 10;
+static PRETENCE: [u8; PRETENCE_BYTES] = [0; PRETENCE_BYTES];
 
 /// awc wants an error; the flow knows the reason.
 #[derive(Debug, Error)]
@@ -51,6 +57,20 @@ impl Upload {
     }
 }
 
+impl Upload {
+    /// The upstream has answered, its connection swallows what is written: the length is made up without the client.
+    fn pretend(&mut self) -> Poll<Option<Result<Bytes, UploadFailed>>> {
+        let BodySize::Sized(size) = self.size else { return Poll::Ready(None) };
+        let left = size - self.handed;
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        let chunk = left.min(PRETENCE_BYTES as u64);
+        self.handed += chunk;
+        Poll::Ready(Some(Ok(Bytes::from_static(&PRETENCE).slice(..usize::try_from(chunk).unwrap_or(PRETENCE_BYTES)))))
+    }
+}
+
 impl MessageBody for Upload {
     type Error = UploadFailed;
 
@@ -59,9 +79,13 @@ impl MessageBody for Upload {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UploadFailed>>> {
+        if self.flow.answered_early() {
+            return self.pretend();
+        }
         match self.payload.poll_next_unpin(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(chunk))) => {
+                self.handed += chunk.len() as u64;
                 self.flow.moved(chunk.len(), clock::now());
                 if let Some(limit) = self.limit.filter(|limit| self.flow.bytes() > *limit) {
                     return Poll::Ready(Some(Err(self.fail(UpstreamRejection::BodyTooLarge { limit }))));

@@ -54,11 +54,11 @@ pub(crate) async fn call(
     let total = record.started + upstream.request_timeout;
     loop {
         let breaker = &worker.shared.actors.breaker;
-        let clearance = breaker.peek(bucket.id, clock::now())?;
+        let began = clock::now();
+        let clearance = breaker.peek(bucket.id, began)?;
         let ticket = breaker.permit(bucket.id, clearance).await?;
         record.attempts += 1;
         record.endpoint = Some(permit.endpoint().0);
-        let began = clock::now();
         let limits = Limits { began, total, first_byte: upstream.timeout, idle: upstream.idle_timeout };
         let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
         record.phases.first_byte = Some(clock::now());
@@ -68,8 +68,8 @@ pub(crate) async fn call(
             && outbound.replays()
             && record.attempts < attempts
             && monitor.level() < Level::Critical;
-        let left = total.saturating_duration_since(clock::now());
-        if may_retry && let Some(pause) = wait(&upstream.retry, record.attempts + 1, judged.asked, left) {
+        let left = || total.saturating_duration_since(clock::now());
+        if may_retry && let Some(pause) = wait(&upstream.retry, record.attempts + 1, judged.asked, left()) {
             ticket.report(judged.verdict.outcome);
             if matches!(result, Err(UpstreamRejection::Connect(_))) {
                 bucket.pool.ail(permit.endpoint());

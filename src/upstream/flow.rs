@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use crate::upstream::UpstreamRejection;
 
 /// Progress of one upload. Lives on one thread.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Flow {
     bytes: Cell<u64>,
     moved: Cell<Option<Instant>>,
     ended: Cell<Option<Instant>>,
     began: Cell<Option<Instant>>,
+    answered_early: Cell<bool>,
     fault: RefCell<Option<UpstreamRejection>>,
 }
 
@@ -40,6 +41,20 @@ impl Flow {
 
     pub(crate) fn take_fault(&self) -> Option<UpstreamRejection> {
         self.fault.borrow_mut().take()
+    }
+
+    /// Whether the request streams a body.
+    pub(crate) fn is_uploading(&self) -> bool {
+        self.began.get().is_some()
+    }
+
+    /// The upstream has answered before it had the whole body: the rest is of no use to it.
+    pub(crate) fn answer_early(&self) {
+        self.answered_early.set(true);
+    }
+
+    pub(crate) fn answered_early(&self) -> bool {
+        self.answered_early.get()
     }
 
     /// Body bytes so far.

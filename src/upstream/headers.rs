@@ -8,7 +8,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName};
 use tidegate_config::Kind;
 
 use crate::auth::SESSION;
-use crate::http::error::{REASON, REQUEST_ID};
+use crate::http::answer::{REASON, REQUEST_ID};
 
 
 /// The names that this message's `Connection` header nominates.

@@ -8,6 +8,7 @@ pub(crate) mod body;
 mod call;
 pub(crate) mod client;
 mod connection;
+mod early;
 pub(crate) mod flow;
 mod headers;
 mod outbound;

@@ -14,17 +14,17 @@ use tidegate_config::Kind;
 
 use crate::auth::AuthRejection;
 use crate::http::edge::BodyLength;
-use crate::http::error::{GatewayError, REQUEST_ID};
+use crate::http::answer::REQUEST_ID;
+use crate::http::error::GatewayError;
 use crate::router::Bucket;
 use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
-use crate::s3::{copy_source, target};
+use crate::s3::copy_source::{self, COPY_SOURCE};
+use crate::s3::target;
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::{REPLAY_BYTES_MAX, RequestBody, Upload, read_whole};
 use crate::upstream::client::Client;
 use crate::upstream::headers::{Nominated, travels_up};
-
-const COPY_SOURCE: header::HeaderName = header::HeaderName::from_static("x-amz-copy-source");
 
 /// Everything about a request that does not change between attempts.
 pub(crate) struct Outbound {
@@ -51,7 +51,10 @@ pub(crate) async fn prepare(
     let replays = idempotent(request.method());
     let flow = &record.flow;
     let body = match length {
-        BodyLength::Empty if request.headers().contains_key(header::CONTENT_LENGTH) => RequestBody::Whole(Default::default()),
+        // Said with a length even where the client left it out: servers are stricter than HTTP.
+        BodyLength::Empty if takes_body(request.method()) || request.headers().contains_key(header::CONTENT_LENGTH) => {
+            RequestBody::Whole(Default::default())
+        }
         BodyLength::Empty => RequestBody::None,
         BodyLength::Known(bytes) if replays && bytes <= REPLAY_BYTES_MAX => {
             RequestBody::Whole(read_whole(&mut payload, bytes, flow).await?)
@@ -73,7 +76,11 @@ pub(crate) async fn prepare(
 
 fn stream(payload: Payload, size: BodySize, bucket: &Bucket, record: &Record) -> RequestBody {
     let limit = bucket.config.max_request_size;
-    RequestBody::Stream(Some(Upload { payload, size, limit, flow: Rc::clone(&record.flow) }))
+    RequestBody::Stream(Some(Upload { payload, size, limit, flow: Rc::clone(&record.flow), handed: 0 }))
+}
+
+fn takes_body(method: &Method) -> bool {
+    matches!(*method, Method::PUT | Method::POST)
 }
 
 fn idempotent(method: &Method) -> bool {

@@ -13,7 +13,8 @@ use actix_web::http::uri::{self, Scheme};
 use actix_web::http::Uri;
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::http::error::{Addressee, GatewayError};
+use crate::http::answer::Addressee;
+use crate::http::error::GatewayError;
 use crate::s3::target;
 use crate::upstream::headers::{Nominated, travels_down, travels_up};
 use crate::upstream::{ProxyBody, UpstreamRejection};

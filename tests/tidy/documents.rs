@@ -21,7 +21,8 @@ fn marked(name: &str) -> String {
 #[test]
 fn the_readmes_configuration_table_is_the_codes() {
     let (documented, actual) = (marked("config"), tidegate_config::reference_table());
-    let stray = documented.lines().zip(actual.trim().lines()).find(|(documented, actual)| documented != actual);
+    let stray =
+        documented.lines().zip(actual.trim().lines()).find(|(documented, actual)| documented != actual);
     assert!(
         documented == actual.trim(),
         "README.md's configuration table is out of date, first at {stray:?}\n\
@@ -41,7 +42,7 @@ fn first_column(table: &str) -> BTreeSet<String> {
 /// O3: the documented metrics are those of a scrape, no more and no fewer
 #[tokio::test]
 async fn the_readmes_metrics_table_names_what_a_scrape_shows() {
-    let upstream = Upstream::answering(200, b"").await;
+    let upstream = Upstream::ok("");
     let gateway = Gateway::builder().bucket("b", &upstream).start().await;
     // Families with open label values appear with their first count: a request that ends at the edge, one in a bucket.
     assert_eq!(gateway.get("/nowhere/k").await.status, 404);
@@ -50,7 +51,9 @@ async fn the_readmes_metrics_table_names_what_a_scrape_shows() {
         let text = gateway.metrics().await;
         let counted = text.contains("unrouted_total{") && text.contains("errors_total{");
         counted.then(|| {
-            let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned));
+            let names = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned));
             names.collect::<BTreeSet<_>>()
         })
     })
@@ -77,5 +80,8 @@ fn the_architectures_code_map_names_every_folder() {
         }
     }
     let missing: Vec<_> = folders.iter().filter(|folder| !architecture.contains(folder.as_str())).collect();
-    assert!(missing.is_empty(), "ARCHITECTURE.md names no {missing:?}\n-> add each to the code map, with what it is for");
+    assert!(
+        missing.is_empty(),
+        "ARCHITECTURE.md names no {missing:?}\n-> add each to the code map, with what it is for"
+    );
 }

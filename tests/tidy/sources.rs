@@ -41,7 +41,8 @@ pub(crate) fn all() -> Vec<Source> {
         }
     }
     paths.sort();
-    let texts: Vec<(String, String)> = paths.into_iter().map(|path| (read(&path), path)).map(|(t, p)| (p, t)).collect();
+    let texts: Vec<(String, String)> =
+        paths.into_iter().map(|path| (read(&path), path)).map(|(t, p)| (p, t)).collect();
     let declared: BTreeSet<String> = texts.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
     let source = |(path, text): (String, String)| Source {
         is_test: path.starts_with("tests/") || path.contains("/tests/") || declared.contains(&path),
@@ -78,8 +79,11 @@ fn test_modules(path: &str, text: &str) -> Vec<String> {
     for (at, _) in lines.iter().enumerate().filter(|(_, line)| **line == "#[cfg(test)]") {
         let item = lines[at + 1..].iter().position(|line| !line.starts_with("#["));
         let Some(item) = item.map(|offset| at + 1 + offset) else { continue };
-        let Some(name) = lines[item].strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) else { continue };
-        let named = lines[at..item].iter().find_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]"));
+        let Some(name) = lines[item].strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) else {
+            continue;
+        };
+        let named =
+            lines[at..item].iter().find_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]"));
         let file = named.map_or_else(|| format!("{name}.rs"), str::to_owned);
         files.extend([format!("{folder}/{file}"), format!("{folder}/{name}/mod.rs")]);
     }
@@ -148,6 +152,7 @@ fn tests_and_comments_are_no_code() {
     let source = Source::sample("src/x.rs", text);
     let code: Vec<_> = source.code().into_iter().filter(|(_, line)| !line.is_empty()).collect();
     assert_eq!(code, [(2, "use a;"), (11, "d(\"http://e\"); ")]);
-    let files = test_modules("src/a/mod.rs", "#[cfg(test)]\n#[path = \"z_tests.rs\"]\nmod tests;\nmod other;\n");
+    let files =
+        test_modules("src/a/mod.rs", "#[cfg(test)]\n#[path = \"z_tests.rs\"]\nmod tests;\nmod other;\n");
     assert_eq!(files, ["src/a/z_tests.rs", "src/a/tests/mod.rs"]);
 }

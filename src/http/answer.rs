@@ -1,0 +1,115 @@
+//! An answer of the gateway's own: what it says, and in whose words it is told (E1).
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use serde_json::json;
+use tidegate_config::Kind;
+
+use crate::s3::document::ErrorDocument;
+
+/// The header that names the reason of every refusal.
+pub(crate) const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
+/// The header that carries the request's ID.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a client is told.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) retry_after: Option<Duration>,
+    /// The connection's framing is in doubt: close it.
+    pub(crate) close: bool,
+    /// Headers of the RateLimit draft.
+    pub(crate) rate_limit: Option<[(HeaderName, String); 2]>,
+}
+
+impl Answer {
+    pub(crate) fn new(status: StatusCode, code: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, reason, message: message.into(), retry_after: None, close: false, rate_limit: None }
+    }
+
+    pub(crate) fn retry(self, after: Duration) -> Self {
+        Self { retry_after: Some(after), ..self }
+    }
+
+    pub(crate) fn closing(self) -> Self {
+        Self { close: true, ..self }
+    }
+}
+
+/// Whole seconds, rounded up, at least 1: a client that comes back then is not too early.
+pub(crate) fn seconds(duration: Duration) -> u64 {
+    let whole = duration.as_secs();
+    if duration.subsec_nanos() > 0 { whole + 1 } else { whole.max(1) }
+}
+
+/// In whose words the error is told.
+pub(crate) struct Addressee<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) resource: &'a str,
+    pub(crate) request_id: &'a HeaderValue,
+}
+
+impl Answer {
+    /// The answer in S3's shape or in JSON (E1).
+    pub(crate) fn respond(&self, to: &Addressee<'_>) -> HttpResponse {
+        let request_id = to.request_id.to_str().unwrap_or_default();
+        let (content_type, body) = match to.kind {
+            Kind::S3 => {
+                let document =
+                    ErrorDocument { code: self.code, message: &self.message, resource: to.resource, request_id };
+                ("application/xml", document.to_xml())
+            }
+            Kind::Http => ("application/json", self.to_json(request_id)),
+        };
+        let mut response = HttpResponse::build(self.status);
+        response.insert_header((CONTENT_TYPE, content_type));
+        response.insert_header((REASON, self.reason));
+        response.insert_header((REQUEST_ID, to.request_id.clone()));
+        if to.kind == Kind::S3 {
+            response.insert_header(("x-amz-request-id", to.request_id.clone()));
+        }
+        if let Some(after) = self.retry_after {
+            response.insert_header((RETRY_AFTER, seconds(after)));
+        }
+        for (name, value) in self.rate_limit.iter().flatten() {
+            response.insert_header((name.clone(), value.as_str()));
+        }
+        if self.close {
+            response.force_close();
+        }
+        // The body of an answer to HEAD is left out by the HTTP layer, its length stays.
+        response.body(body)
+    }
+
+    fn to_json(&self, request_id: &str) -> String {
+        let mut error = json!({
+            "code": self.reason,
+            "message": self.message,
+            "request_id": request_id,
+        });
+        if let Some(after) = self.retry_after {
+            error["retry_after"] = seconds(after).into();
+        }
+        json!({ "error": error }).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// B2, L1: a client told to come back is not told to come too early
+    #[test]
+    fn retry_after_rounds_up_to_whole_seconds() {
+        assert_eq!(seconds(Duration::from_millis(1)), 1);
+        assert_eq!(seconds(Duration::from_millis(1001)), 2);
+        assert_eq!(seconds(Duration::from_secs(2)), 2);
+        assert_eq!(seconds(Duration::ZERO), 1);
+    }
+}

@@ -1,0 +1,108 @@
+//! Errors reach the SDK as errors it knows: the server's as the server gave them, the gateway's own in the same shape.
+
+use aws_sdk_s3::error::ProvideErrorMetadata;
+
+use super::{MIB, before, client, demo, noise, origin, put};
+use crate::support::{Gateway, Upstream, get};
+
+/// E1, E2: the server's NoSuchKey is the SDK's own type, and HEAD, which has no document, is its NotFound
+#[tokio::test]
+async fn a_missing_key_is_the_sdks_no_such_key() {
+    let (gateway, client) = demo().await;
+    let missing =
+        client.get_object().bucket("demo").key("none").send().await.unwrap_err().into_service_error();
+    assert!(missing.is_no_such_key(), "{missing:?}");
+    let missing =
+        client.head_object().bucket("demo").key("none").send().await.unwrap_err().into_service_error();
+    assert!(missing.is_not_found(), "{missing:?}");
+    assert_eq!(gateway.get("/demo/none").await.reason(), "", "the gateway answered in the server's place");
+}
+
+/// E1, O1, O4: an unknown bucket is NoSuchBucket, with the request's ID and the reason
+#[tokio::test]
+async fn an_unknown_bucket_is_named() {
+    let (gateway, client) = demo().await;
+    let unknown = client.list_objects_v2().bucket("nowhere").send().await.unwrap_err();
+    let response = unknown.raw_response().unwrap();
+    assert_eq!(response.status().as_u16(), 404);
+    assert_eq!(response.headers().get("x-tidegate-reason"), Some("no_such_bucket"));
+    let id = response.headers().get("x-request-id").unwrap().to_owned();
+    assert_eq!(gateway.access_line(&id).await["status"], 404);
+    let unknown = unknown.into_service_error();
+    assert!(unknown.is_no_such_bucket(), "{unknown:?}");
+    assert!(unknown.message().unwrap().contains("`nowhere`"));
+}
+
+/// A4, E1, O4: a bucket without an `auth` entry refuses everybody, whoever signs, and says at the start that it will
+#[tokio::test]
+async fn a_closed_bucket_is_access_denied() {
+    let upstream = Upstream::ok("");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("buckets.b.auth", "").start().await;
+    gateway.log_line("bucket is closed: it has no `auth` entry", |line| line["bucket"] == "b").await;
+    let client = client(&gateway);
+    let read = client.get_object().bucket("b").key("k").send().await.unwrap_err();
+    assert_eq!(read.raw_response().unwrap().status().as_u16(), 403);
+    assert_eq!(read.code(), Some("AccessDenied"));
+    assert_eq!(read.raw_response().unwrap().headers().get("x-tidegate-reason"), Some("bucket_closed"));
+    let written = client.put_object().bucket("b").key("k").body(vec![1].into()).send().await.unwrap_err();
+    assert_eq!(written.code(), Some("AccessDenied"));
+    assert_eq!(get(gateway.address(), "/b/k").await.whole(), 403);
+    assert_eq!(upstream.count(), 0);
+}
+
+/// V2, E1: beyond the limit the SDK is told so, in S3's words, and nothing is stored
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused() {
+    let (origin, _directory) = origin();
+    let gateway = before(&origin).set("buckets.alias.max_request_size", "1MiB").start().await;
+    let client = client(&gateway);
+    let refused =
+        client.put_object().bucket("alias").key("o").body(noise(MIB + 1, 6).into()).send().await.unwrap_err();
+    assert_eq!(refused.raw_response().unwrap().status().as_u16(), 413);
+    assert_eq!(refused.code(), Some("EntityTooLarge"));
+    put(&client, "alias", "o", noise(MIB, 6)).await;
+}
+
+/// E2: what the server says of an aborted upload passes, and nothing of the upload is left
+#[tokio::test]
+async fn an_aborted_upload_takes_no_more_parts() {
+    let (_gateway, client) = demo().await;
+    let upload = client.create_multipart_upload().bucket("demo").key("o").send().await.unwrap();
+    let part = |number| {
+        let part = client.upload_part().bucket("demo").key("o").upload_id(upload.upload_id().unwrap());
+        part.part_number(number).body(vec![1].into()).send()
+    };
+    part(1).await.unwrap();
+    let abort =
+        client.abort_multipart_upload().bucket("demo").key("o").upload_id(upload.upload_id().unwrap());
+    abort.send().await.unwrap();
+    let refused = part(2).await.unwrap_err();
+    let response = refused.raw_response().unwrap();
+    // The embedded origin no longer knows whose upload it was, and says AccessDenied where others say NoSuchUpload.
+    assert_eq!((response.status().as_u16(), refused.code()), (403, Some("AccessDenied")));
+    assert_eq!(response.headers().get("x-tidegate-reason"), None);
+    let missing = client.head_object().bucket("demo").key("o").send().await.unwrap_err().into_service_error();
+    assert!(missing.is_not_found(), "{missing:?}");
+}
+
+/// E2, A2, R1: wrong credentials of the gateway are the server's refusal, passed on once
+#[tokio::test]
+async fn wrong_upstream_credentials_give_the_servers_own_error() {
+    let (origin, _directory) = origin();
+    let gateway = before(&origin).set("buckets.alias.s3.secret_access_key", "not-the-secret").start().await;
+    let refused = client(&gateway).get_object().bucket("alias").key("k").send().await.unwrap_err();
+    assert_eq!(refused.raw_response().unwrap().status().as_u16(), 403);
+    assert_eq!(refused.code(), Some("SignatureDoesNotMatch"));
+    assert_eq!(refused.raw_response().unwrap().headers().get("x-tidegate-reason"), None);
+    assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"alias\"}").await, 0.0);
+    assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"alias\"}").await, 0.0);
+}
+
+/// E5: what the origin does not do it says, and the gateway passes that on
+#[tokio::test]
+async fn an_operation_the_server_lacks_is_not_implemented() {
+    let (_gateway, client) = demo().await;
+    let refused = client.list_multipart_uploads().bucket("demo").send().await.unwrap_err();
+    assert_eq!(refused.raw_response().unwrap().status().as_u16(), 501);
+    assert_eq!(refused.code(), Some("NotImplemented"));
+}

@@ -1,0 +1,121 @@
+//! Under whose name: the upstream sees the gateway's bucket name and the gateway's keys, never the client's.
+
+use std::time::Duration;
+
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sdk_s3::types::MetadataDirective;
+use futures_util::future::join_all;
+
+use super::{before, client, config, demo, noise, origin, put, read};
+use crate::support::client::sha256;
+use crate::support::{Gateway, Upstream, get};
+
+/// G1, V5, A2: `buckets.NAME.s3.bucket` is where the objects are; clients see only NAME
+#[tokio::test]
+async fn the_upstreams_bucket_may_have_another_name() {
+    let (origin, directory) = origin();
+    let gateway = before(&origin).start().await;
+    let client = client(&gateway);
+    put(&client, "alias", "folder/k ü+", b"under another name".to_vec()).await;
+    let stored = directory.path().join("real/folder/k ü+");
+    assert_eq!(std::fs::read(stored).unwrap(), b"under another name");
+    let listed = client.list_objects_v2().bucket("alias").prefix("folder/").send().await.unwrap();
+    assert_eq!(listed.contents()[0].key(), Some("folder/k ü+"));
+    assert_eq!(read(&client, "alias", "folder/k ü+").await, b"under another name");
+    let behind = client.get_object().bucket("real").key("folder/k ü+").send().await.unwrap_err();
+    assert_eq!(behind.code(), Some("NoSuchBucket"));
+}
+
+/// V5, I2: a copy names its source by the gateway's name for the bucket; bytes and metadata follow it or are replaced
+#[tokio::test]
+async fn a_copy_within_a_renamed_bucket_finds_its_source() {
+    let (origin, _directory) = origin();
+    let gateway = before(&origin).start().await;
+    let client = client(&gateway);
+    let source = client.put_object().bucket("alias").key("from +%").body(b"bytes".to_vec().into());
+    source.metadata("a", "1").send().await.unwrap();
+    let copy = || client.copy_object().bucket("alias").copy_source("alias/from%20%2B%25");
+    copy().key("kept").send().await.unwrap();
+    copy()
+        .key("replaced")
+        .metadata_directive(MetadataDirective::Replace)
+        .metadata("b", "2")
+        .send()
+        .await
+        .unwrap();
+    let metadata = async |key: &str| {
+        let head = client.head_object().bucket("alias").key(key).send().await.unwrap();
+        head.metadata().cloned().unwrap_or_default().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(read(&client, "alias", "kept").await, b"bytes");
+    assert_eq!(metadata("kept").await, [("a".to_owned(), "1".to_owned())]);
+    assert_eq!(metadata("replaced").await, [("b".to_owned(), "2".to_owned())]);
+    let stolen = client
+        .copy_object()
+        .bucket("alias")
+        .key("x")
+        .copy_source("real/from%20%2B%25")
+        .send()
+        .await
+        .unwrap_err();
+    assert_eq!(stolen.raw_response().unwrap().status().as_u16(), 403);
+}
+
+/// A2, V7: what proved the client's identity stays here: signature, session token, presigned query
+#[tokio::test]
+async fn nothing_of_the_clients_identity_travels_on() {
+    let upstream = Upstream::ok("");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.access_key_id", "GATEWAYKEY")
+        .set("buckets.b.s3.secret_access_key", "gateway-secret")
+        .start()
+        .await;
+    let client = client(&gateway);
+    client.get_object().bucket("b").key("k").send().await.unwrap();
+    let presigned = client.get_object().bucket("b").key("k").response_content_type("text/plain");
+    let presigned =
+        presigned.presigned(PresigningConfig::expires_in(Duration::from_secs(60)).unwrap()).await.unwrap();
+    let target = presigned.uri().strip_prefix(&gateway.url("")).unwrap();
+    assert!(target.contains("X-Amz-Security-Token=token"));
+    assert_eq!(get(gateway.address(), target).await.whole(), 200);
+    let [signed, from_query] = <[_; 2]>::try_from(upstream.seen()).unwrap();
+    assert_eq!(from_query.target, "/b/k?x-id=GetObject&response-content-type=text%2Fplain");
+    for seen in [signed, from_query] {
+        assert!(seen.header("authorization").unwrap().contains("Credential=GATEWAYKEY/"), "{seen:?}");
+        assert_eq!(seen.header("x-amz-security-token"), None);
+        let whole = format!("{seen:?}");
+        assert!(!whole.contains("CLIENTSOWNKEY") && !whole.contains("X-Amz-"), "{whole}");
+    }
+}
+
+/// A2: a presigned URL of a client that no server knows reads from a server that verifies the gateway's signature
+#[tokio::test]
+async fn a_presigned_url_is_signed_anew() {
+    let (gateway, client) = demo().await;
+    put(&client, "demo", "a b+c", b"presigned".to_vec()).await;
+    let hour = PresigningConfig::expires_in(Duration::from_secs(3600)).unwrap();
+    let presigned = client.get_object().bucket("demo").key("a b+c").presigned(hour).await.unwrap();
+    let got = get(gateway.address(), presigned.uri().strip_prefix(&gateway.url("")).unwrap()).await;
+    assert_eq!((got.whole(), got.text()), (200, "presigned".to_owned()));
+}
+
+/// P3, V5: many clients at once through a narrow gate: all are served, and no body is another's
+#[tokio::test]
+async fn objects_written_at_once_do_not_mix() {
+    let (origin, _directory) = origin();
+    let gateway = before(&origin)
+        .set("buckets.alias.s3.concurrency.max_concurrent", "4")
+        .set("buckets.alias.s3.concurrency.queue_timeout_ms", "60000")
+        .start()
+        .await;
+    let round_trip = async |n: u64| {
+        let client = aws_sdk_s3::Client::from_conf(config(gateway.url("")).build());
+        let (key, body) = (format!("{n:02}"), noise(20_000 + n as usize * 1000, n));
+        put(&client, "alias", &key, body.clone()).await;
+        assert_eq!(sha256(&read(&client, "alias", &key).await), sha256(&body));
+    };
+    join_all((0..40).map(round_trip)).await;
+    gateway.is_idle().await;
+}

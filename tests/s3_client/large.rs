@@ -1,0 +1,105 @@
+//! Large bodies: in parts and streamed, compared by hash, and never held in memory.
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::RequestChecksumCalculation;
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use futures_util::StreamExt;
+
+use super::{MIB, before, config, demo, hash_of, noise, origin, put, read};
+use crate::support::client::sha256;
+use crate::support::request;
+
+/// V2, V5, P1: 100 MiB in parts, several at a time and out of order; what comes down is what went up
+#[tokio::test]
+async fn a_multipart_upload_of_100_mib_comes_down_whole() {
+    const PARTS: i32 = 7;
+    let (gateway, client) = demo().await;
+    let whole = noise(100 * MIB, 3);
+    let upload = client.create_multipart_upload().bucket("demo").key("big object").send().await.unwrap();
+    let id = upload.upload_id().unwrap();
+    let part = |number: i32| {
+        let bytes = whole.chunks((100 * MIB).div_ceil(PARTS as usize)).nth(number as usize - 1).unwrap();
+        let part = client.upload_part().bucket("demo").key("big object").upload_id(id).part_number(number);
+        let sent = part.body(bytes.to_vec().into()).send();
+        async move {
+            let e_tag = sent.await.unwrap().e_tag().unwrap().to_owned();
+            CompletedPart::builder().part_number(number).e_tag(e_tag).build()
+        }
+    };
+    let sent = futures_util::stream::iter((1..=PARTS).rev()).map(part).buffer_unordered(3);
+    let mut parts: Vec<_> = sent.collect().await;
+    parts.sort_by_key(CompletedPart::part_number);
+    let complete = client.complete_multipart_upload().bucket("demo").key("big object").upload_id(id);
+    let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+    complete.multipart_upload(parts).send().await.unwrap();
+    let got = client.get_object().bucket("demo").key("big object").send().await.unwrap();
+    assert_eq!(hash_of(got).await, (whole.len(), sha256(&whole)));
+    gateway.is_idle().await;
+}
+
+/// The most memory that a process ever held.
+fn peak_rss_bytes(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+/// M3, V2: a file of exactly the default limit streams up and down in one request each; memory does not follow its size
+#[tokio::test]
+async fn a_streamed_file_of_100_mib_is_not_held_in_memory() {
+    let (origin, directory) = origin();
+    let gateway = before(&origin).start().await;
+    let config =
+        config(gateway.url("")).request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+    let client = Client::from_conf(config.build());
+    let whole = noise(100 * MIB, 4);
+    let file = directory.path().join("upload");
+    std::fs::write(&file, &whole).unwrap();
+    put(&client, "alias", "warm", noise(MIB, 5)).await;
+    read(&client, "alias", "warm").await;
+    let before = peak_rss_bytes(gateway.pid());
+    let body = ByteStream::from_path(&file).await.unwrap();
+    client.put_object().bucket("alias").key("o").body(body).send().await.unwrap();
+    let got = client.get_object().bucket("alias").key("o").send().await.unwrap();
+    assert_eq!(hash_of(got).await, (whole.len(), sha256(&whole)));
+    let grown = peak_rss_bytes(gateway.pid()).saturating_sub(before);
+    assert!(grown < 32 * MIB, "{} MiB more for a body of 100 MiB", grown / MIB);
+}
+
+/// V5, A1: a body in chunks with a trailing checksum, as SDKs send it over TLS, is stored as the bytes inside the chunks
+#[tokio::test]
+async fn an_unsigned_trailer_travels_on_and_is_verified_by_the_store() {
+    let (gateway, client) = demo().await;
+    let send = async |checksum: &str| {
+        let body = format!("5\r\nhello\r\n7\r\n, world\r\n0\r\nx-amz-checksum-crc32:{checksum}\r\n\r\n");
+        let headers = [
+            ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+            ("x-amz-decoded-content-length", "12"),
+            ("x-amz-trailer", "x-amz-checksum-crc32"),
+            ("content-encoding", "aws-chunked"),
+        ];
+        request(gateway.address(), "PUT", "/demo/o", &headers, Some(body.as_bytes())).await
+    };
+    let stored = send("/6tyOg==").await;
+    assert_eq!(stored.whole(), 200, "{}", stored.text());
+    assert_eq!(read(&client, "demo", "o").await, b"hello, world");
+    let refused = send("AAAAAA==").await;
+    assert_eq!(refused.whole(), 400, "{}", refused.text());
+    assert_eq!(read(&client, "demo", "o").await, b"hello, world");
+}
+
+/// E5, A1: signed chunks, as SDKs stream over plain HTTP, are 501 in a word the SDK reads, and nothing is stored
+#[tokio::test]
+async fn signed_chunks_are_refused_and_not_stored_with_their_framing() {
+    let (gateway, client) = demo().await;
+    let file = gateway.directory().join("upload");
+    std::fs::write(&file, noise(MIB, 7)).unwrap();
+    let body = ByteStream::from_path(&file).await.unwrap();
+    let refused = client.put_object().bucket("demo").key("o").body(body).send().await.unwrap_err();
+    assert_eq!(refused.raw_response().unwrap().status().as_u16(), 501);
+    assert_eq!(refused.code(), Some("NotImplemented"));
+    let missing = client.head_object().bucket("demo").key("o").send().await.unwrap_err();
+    assert!(missing.into_service_error().is_not_found());
+}
