@@ -192,6 +192,8 @@ fn data_server(shared: &Arc<Shared>, listener: TcpListener, launches: Launches) 
     .client_disconnect_timeout(Duration::from_secs(1))
     .shutdown_timeout(1)
     .disable_signals()
+    // A client that closes has left: its upstream call is cancelled and everything is released (T7).
+    .h1_allow_half_closed(false)
     .tcp_nodelay(true)
     .listen(listener)?;
     Ok(started.run())

@@ -31,6 +31,13 @@ async fn passes(gateway: &Gateway, open: Duration) {
     .await;
 }
 
+/// A PUT that breaks off in mid-body, large enough not to be held back in anybody's buffer.
+fn half_an_upload() -> Vec<u8> {
+    let mut bytes = b"PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n".to_vec();
+    bytes.resize(500_000, b'x');
+    bytes
+}
+
 /// An upstream that can be told to fail.
 fn switchable() -> (Upstream, Arc<AtomicBool>) {
     let fails = Arc::new(AtomicBool::new(true));
@@ -234,7 +241,7 @@ async fn clients_that_leave_do_not_count() {
         upstream.works_on(0).await;
 
         let mut uploading = Client::connect(gateway.address()).await;
-        uploading.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nbegin").await;
+        uploading.send(half_an_upload()).await;
         upstream.works_on(1).await;
         uploading.reset();
         upstream.works_on(0).await;
@@ -263,7 +270,7 @@ async fn a_trial_that_is_abandoned_gives_its_permit_back() {
     passes(&gateway, Duration::from_millis(200)).await;
     fails.store(false, Ordering::SeqCst);
     let mut trial = Client::connect(gateway.address()).await;
-    trial.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nbegin").await;
+    trial.send(half_an_upload()).await;
     upstream.works_on(1).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_half_open", "the only trial is taken");
     trial.reset();

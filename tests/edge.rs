@@ -1,1 +1,315 @@
-//! Placeholder.
+//! What the gateway refuses before anything is spent, byte by byte, and that none of it reaches the upstream.
+
+use crate::support::{Answer, Client, Gateway, Upstream, client, get, request};
+
+/// Sends these bytes, reads one answer, and says whether the gateway then closed the connection.
+async fn raw(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> (Answer, bool) {
+    let method = if bytes.as_ref().starts_with(b"HEAD") { "HEAD" } else { "GET" };
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(bytes).await;
+    let answer = client.answer(method).await;
+    // An open connection would serve another request.
+    if client.try_send("GET /-/livez HTTP/1.1\r\nhost: a\r\n\r\n").await.is_err() {
+        return (answer, true);
+    }
+    let next = client.try_answer("GET").await;
+    (answer, next.is_none())
+}
+
+/// V1: framing that two parsers could read differently is refused, the connection closed, and nothing travels on
+#[tokio::test]
+async fn ambiguous_framing_is_refused_and_the_connection_closed() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let head = "POST /b/k HTTP/1.1\r\nhost: a\r\n";
+    let smuggled = "GET /b/smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    for headers in [
+        "content-length: 3\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 3\r\n",
+        "content-length: 3\r\ncontent-length: 3\r\n",
+        "content-length: 3\r\ncontent-length: 4\r\n",
+        "content-length: 3, 3\r\n",
+        "content-length: +3\r\n",
+        "content-length: -3\r\n",
+        "content-length: 0x3\r\n",
+        "content-length: 3 3\r\n",
+        "content-length: 99999999999999999999\r\n",
+        "transfer-encoding: identity\r\n",
+        "transfer-encoding: gzip, chunked\r\n",
+        "transfer-encoding: chunked, chunked\r\n",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: xchunked\r\n",
+    ] {
+        let (answer, closed) = raw(&gateway, format!("{head}{headers}\r\n0\r\n\r\n{smuggled}")).await;
+        assert_eq!(answer.whole(), 400, "{headers}");
+        assert!(closed, "{headers}: the connection was kept");
+    }
+    assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
+}
+
+/// V1, E1: the edge's own refusals have the shape of every error; the parser's are empty
+#[tokio::test]
+async fn the_edges_refusals_are_s3_errors() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let both = "POST /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    let (answer, _) = raw(&gateway, both).await;
+    assert_eq!((answer.status, answer.reason()), (400, "framing"));
+    assert!(answer.text().contains("<Code>InvalidRequest</Code>"), "{}", answer.text());
+    assert_eq!(answer.header("content-type"), Some("application/xml"));
+    let id = answer.header("x-request-id").unwrap();
+    assert!(answer.text().contains(&format!("<RequestId>{id}</RequestId>")), "{}", answer.text());
+    gateway.access_line(id).await;
+    let counted = gateway.metric("unrouted_total{reason=\"framing\"}").await;
+    assert_eq!(counted, 1.0);
+}
+
+/// V1: exactly one Host on HTTP/1.1
+#[tokio::test]
+async fn a_request_needs_exactly_one_host() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for headers in ["", "host: a\r\nhost: b\r\n"] {
+        let (answer, closed) = raw(&gateway, format!("GET /b/k HTTP/1.1\r\n{headers}\r\n")).await;
+        assert_eq!((answer.whole(), answer.reason(), closed), (400, "host", true), "{headers}");
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+/// V1, V3: what is no HTTP is refused and the connection closed: bare CR and LF, NUL, obs-fold, malformed lines
+#[tokio::test]
+async fn what_is_no_http_is_refused() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for bytes in [
+        b"GET /b/k HTTP/1.1\r\nhost: a\r\nx: a\0b\r\n\r\n".as_slice(),
+        b"GET /b/k HTTP/1.1\r\nhost: a\r\nx: a\rb\r\n\r\n",
+        b"GET /b/k HTTP/1.1\r\nhost: a\r\nx: a\r\n folded\r\n\r\n",
+        b"GET /b/k HTTP/1.1\r\nhost: a\r\nx : a\r\n\r\n",
+        b"GET /b/k HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n",
+        b"GET /b/a b HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /b/\xc3\xa9 HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /b/k HTTP/9.9\r\nhost: a\r\n\r\n",
+        b"G=T /b/k HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    ] {
+        let shown = client::latin1(bytes);
+        let (answer, closed) = raw(&gateway, bytes).await;
+        assert_eq!(answer.whole(), 400, "{shown}");
+        assert!(closed, "{shown}: the connection was kept");
+    }
+    assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
+}
+
+/// V1: a body whose chunks are badly framed is refused, and the upstream never takes it for a whole one
+#[tokio::test]
+async fn bad_chunks_are_refused() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for chunks in ["xyz\r\nabc\r\n0\r\n\r\n", "-1\r\nabc\r\n0\r\n\r\n", "3\r\nabcdef\r\n0\r\n\r\n", "fffffffffffffffff\r\nabc\r\n"] {
+        let head = "PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+        let (answer, closed) = raw(&gateway, format!("{head}{chunks}")).await;
+        assert_eq!(answer.whole(), 400, "{chunks}");
+        assert!(closed, "{chunks}: the connection was kept");
+    }
+    gateway.is_idle().await;
+    assert!(upstream.seen().iter().all(|seen| !seen.whole), "{:?}", upstream.seen());
+}
+
+/// V2: a body that is announced too large is refused before the upstream hears of it
+#[tokio::test]
+async fn a_body_announced_too_large_is_413() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .bucket("large", &upstream)
+        .set("server.limits.max_request_size", "100000")
+        .set("buckets.large.max_request_size", "unlimited")
+        .start()
+        .await;
+    let put = async |target: &str, bytes: usize| {
+        request(gateway.address(), "PUT", target, &[], Some(&vec![b'x'; bytes])).await
+    };
+    assert_eq!(put("/b/k", 100_000).await.whole(), 200, "the limit itself passes");
+    let before = upstream.count();
+    let answer = raw(&gateway, "PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 100001\r\n\r\n").await;
+    assert_eq!((answer.0.whole(), answer.0.reason(), answer.1), (413, "body_too_large", true));
+    assert!(answer.0.text().contains("<Code>EntityTooLarge</Code>"), "{}", answer.0.text());
+    assert_eq!(upstream.count(), before);
+    assert_eq!(put("/large/k", 300_000).await.whole(), 200, "a bucket may set its own");
+}
+
+/// V2, Bad input: a chunked body is counted as it streams; over the limit it is 413 and the upstream never has it whole
+#[tokio::test]
+async fn a_chunked_body_that_grows_too_large_is_413() {
+    let upstream = Upstream::ok("x");
+    let gateway =
+        Gateway::builder().bucket("b", &upstream).set("server.limits.max_request_size", "100000").start().await;
+    let chunk = format!("c350\r\n{}\r\n", "x".repeat(50_000));
+    let head = "PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    let (fits, _) = raw(&gateway, format!("{head}{chunk}{chunk}0\r\n\r\n")).await;
+    assert_eq!(fits.whole(), 200, "the limit itself passes");
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(format!("{head}{chunk}{chunk}1\r\nx\r\n0\r\n\r\n")).await;
+    let answer = client.answer("PUT").await;
+    assert_eq!((answer.whole(), answer.reason()), (413, "body_too_large"));
+    assert!(client.is_closed().await);
+    gateway.is_idle().await;
+    assert!(upstream.seen().iter().skip(1).all(|seen| !seen.whole), "the upstream took it for whole");
+}
+
+/// V2: PUT and POST say how long their body is
+#[tokio::test]
+async fn put_and_post_need_a_length() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for method in ["PUT", "POST"] {
+        let answer = request(gateway.address(), method, "/b/k", &[], None).await;
+        assert_eq!((answer.whole(), answer.reason()), (411, "length_required"), "{method}");
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(request(gateway.address(), "PUT", "/b/k", &[], Some(b"")).await.whole(), 200, "zero is a length");
+}
+
+/// V2: long targets: s3 buckets take 8 KiB, http buckets 2 KiB
+#[tokio::test]
+async fn a_target_too_long_is_414() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).http_bucket("api", &upstream).start().await;
+    for (bucket, limit, shape) in [("b", 8192, "<Code>InvalidURI</Code>"), ("api", 2048, "\"code\":\"uri_too_long\"")] {
+        let target = |bytes: usize| format!("/{bucket}/{}", "k".repeat(bytes - bucket.len() - 2));
+        assert_eq!(get(gateway.address(), &target(limit)).await.whole(), 200, "{bucket}: the limit itself passes");
+        let answer = get(gateway.address(), &target(limit + 1)).await;
+        assert_eq!((answer.whole(), answer.reason()), (414, "uri_too_long"), "{bucket}");
+        assert!(answer.text().contains(shape), "{}", answer.text());
+    }
+    assert_eq!(upstream.count(), 2);
+}
+
+/// V2: headers too large or too many are 431
+#[tokio::test]
+async fn too_many_or_too_large_headers_are_431() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let large = "v".repeat(8192);
+    let answer = request(gateway.address(), "GET", "/b/k", &[("x-large", &large)], None).await;
+    assert_eq!((answer.whole(), answer.reason()), (431, "headers_too_large"));
+    // Host is one of them.
+    let names: Vec<String> = (0..90).map(|i| format!("x-{i}")).collect();
+    let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
+    assert_eq!(request(gateway.address(), "GET", "/b/k", &headers[..89], None).await.whole(), 200);
+    let answer = request(gateway.address(), "GET", "/b/k", &headers, None).await;
+    assert_eq!((answer.whole(), answer.reason()), (431, "too_many_headers"));
+    assert_eq!(upstream.count(), 1);
+}
+
+/// V2: heads beyond what the HTTP parser takes at all are refused, by whatever 4xx, and the connection closed
+#[tokio::test]
+async fn a_head_beyond_the_parsers_bounds_is_refused() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let many: String = (0..200).map(|i| format!("x-{i}: v\r\n")).collect();
+    let huge = format!("x-huge: {}\r\n", "v".repeat(200_000));
+    for headers in [many, huge] {
+        let mut client = Client::connect(gateway.address()).await;
+        // The gateway may close before it has taken all.
+        let _ = client.try_send(format!("GET /b/k HTTP/1.1\r\nhost: a\r\n{headers}\r\n")).await;
+        if let Some(answer) = client.try_answer("GET").await {
+            assert!((400..500).contains(&answer.status), "{answer:?}");
+            assert!(client.is_closed().await);
+        }
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+}
+
+/// V3: nothing that an upstream could resolve to another bucket, and no encoded control bytes in paths
+#[tokio::test]
+async fn traversal_and_control_bytes_in_paths_are_refused() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for path in [
+        "/b/../other/k",
+        "/b/a/../../other",
+        "/b/..",
+        "/b/a/..",
+        "/b/%2e%2e/other",
+        "/b/%2E%2E%2Fother",
+        "/b/.%2e/other",
+        "/b/..%2fother",
+        "/b/..%5cother",
+        "/b/..\\other",
+        "/b/%252e%252e%252fother",
+        "/b/a%00b",
+        "/b/a%0db",
+        "/b/a%0Ab",
+    ] {
+        let answer = get(gateway.address(), path).await;
+        assert_eq!((answer.whole(), answer.reason()), (400, "path"), "{path}");
+    }
+    assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
+}
+
+/// V1: targets that are no paths, and methods that do not travel on
+#[tokio::test]
+async fn other_forms_of_target_and_other_methods_are_refused() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for head in ["OPTIONS * HTTP/1.1", "CONNECT other:80 HTTP/1.1", "GET /b/k#fragment HTTP/1.1", "TRACE /b/k HTTP/1.1", "PATCH /b/k HTTP/1.1"] {
+        let (answer, _) = raw(&gateway, format!("{head}\r\nhost: a\r\n\r\n")).await;
+        assert!((400..500).contains(&answer.whole()), "{head}: {answer:?}");
+    }
+    assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
+}
+
+/// E1, Bad input: an unknown bucket is named in the error
+#[tokio::test]
+async fn an_unknown_bucket_is_named() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let answer = get(gateway.address(), "/nowhere/k").await;
+    assert_eq!((answer.whole(), answer.reason()), (404, "no_such_bucket"));
+    assert!(answer.text().contains("<Code>NoSuchBucket</Code>"), "{}", answer.text());
+    assert!(answer.text().contains("`nowhere`"), "{}", answer.text());
+    assert!(answer.text().contains("<Resource>/nowhere/k</Resource>"), "{}", answer.text());
+    let head = request(gateway.address(), "HEAD", "/nowhere/k", &[], None).await;
+    assert_eq!((head.whole(), head.body.len()), (404, 0));
+    assert_eq!(upstream.count(), 0);
+}
+
+/// A4: a bucket without an `auth` entry is closed, and the gateway says so at its start
+#[tokio::test]
+async fn a_bucket_without_auth_is_closed() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .set("buckets.closed.s3.endpoints", &format!("http://{}", upstream.address()))
+        .start()
+        .await;
+    let answer = get(gateway.address(), "/closed/k").await;
+    assert_eq!((answer.whole(), answer.reason()), (403, "bucket_closed"));
+    assert!(answer.text().contains("<Code>AccessDenied</Code>"), "{}", answer.text());
+    assert_eq!(upstream.count(), 0);
+    let warned = gateway.log_line("bucket is closed: it has no `auth` entry", |line| line["bucket"] == "closed").await;
+    assert_eq!(warned["level"], "WARN");
+}
+
+/// E1: an http bucket's errors are JSON
+#[tokio::test]
+async fn an_http_buckets_errors_are_json() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .http_bucket("api", &upstream)
+        .set("buckets.api.rate_limit.requests_per_second", "0.001")
+        .set("buckets.api.rate_limit.burst", "1")
+        .start()
+        .await;
+    assert_eq!(get(gateway.address(), "/api/v1").await.whole(), 200);
+    let answer = get(gateway.address(), "/api/v1").await;
+    assert_eq!((answer.whole(), answer.header("content-type")), (429, Some("application/json")));
+    let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let error = &document["error"];
+    assert_eq!(error["code"], "rate_limit_bucket");
+    assert_eq!(error["request_id"].as_str(), answer.header("x-request-id"));
+    assert_eq!(error["retry_after"].as_u64(), answer.retry_after());
+    assert!(!error["message"].as_str().unwrap().is_empty());
+}

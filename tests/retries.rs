@@ -1,1 +1,240 @@
-//! Placeholder.
+//! Which requests are tried again, how often, and when.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Act, Answer, Gateway, Upstream, client, request};
+
+const AGAIN: u16 = 503;
+
+async fn ask(gateway: &Gateway, method: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
+    let answer = request(gateway.address(), method, "/b/k", headers, body).await;
+    assert_eq!(answer.broken, None);
+    answer
+}
+
+/// R1, R2, R6: failures are tried again, three attempts in all; the client sees the success alone
+#[tokio::test]
+async fn the_third_attempt_may_succeed() {
+    let upstream = Upstream::sequence(vec![Act::status(AGAIN), Act::status(AGAIN), Act::ok("at last")]);
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.whole(), answer.text().as_str()), (200, "at last"));
+    assert_eq!(upstream.count(), 3);
+    assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 2.0);
+    assert_eq!(gateway.metric("s3_retry_success_total{bucket=\"b\"}").await, 1.0);
+    assert_eq!(gateway.metric("s3_retry_exhausted_total{bucket=\"b\"}").await, 0.0);
+    let line = gateway.log_line("request", |line| line["path"] == "/b/k").await;
+    assert_eq!(line["attempts"], 3);
+}
+
+/// R1, R2, R6: after three attempts the last answer is passed on as it came
+#[tokio::test]
+async fn after_three_attempts_the_failure_is_passed_on() {
+    for status in [500, 502, 503, 504] {
+        let upstream = Upstream::start(move |_| Act::answer(status, "why").header("x-from", "upstream"));
+        let gateway = Gateway::in_front_of(&upstream).await;
+        let answer = gateway.get("/b/k").await;
+        assert_eq!((answer.whole(), answer.text().as_str(), answer.header("x-from")), (status, "why", Some("upstream")));
+        assert_eq!(upstream.count(), 3, "{status}");
+        assert_eq!(gateway.metric("s3_retry_exhausted_total{bucket=\"b\"}").await, 1.0);
+    }
+}
+
+/// R1: what the client did wrong is not tried again, nor is an answer that is no failure
+#[tokio::test]
+async fn client_errors_are_not_tried_again() {
+    for status in [200, 206, 304, 400, 401, 403, 404, 405, 409, 412, 416, 501] {
+        let upstream = Upstream::start(move |_| Act::status(status));
+        let gateway = Gateway::in_front_of(&upstream).await;
+        assert_eq!(gateway.get("/b/k").await.whole(), status);
+        assert_eq!(upstream.count(), 1, "{status}");
+    }
+}
+
+/// R1: resets, connections closed without an answer, and timeouts before the first byte are tried again
+#[tokio::test]
+async fn failures_without_an_answer_are_tried_again() {
+    for act in [Act::reset(), Act::raw(""), Act::hang()] {
+        let upstream = Upstream::sequence(vec![act.clone(), Act::ok("x")]);
+        let gateway = Gateway::builder().bucket("b", &upstream).set("buckets.b.s3.timeout", "0.3").start().await;
+        assert_eq!(gateway.get("/b/k").await.whole(), 200, "{act:?}");
+        assert_eq!(upstream.count(), 2, "{act:?}");
+    }
+}
+
+/// R1: an upstream that comes back within the attempts costs the client nothing
+#[tokio::test]
+async fn a_refused_connection_is_tried_again() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.retry.max_attempts", "10")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "100")
+        .start()
+        .await;
+    upstream.stop().await;
+    let address = gateway.address();
+    let waiting = tokio::spawn(async move { crate::support::get(address, "/b/k").await });
+    crate::support::eventually("it is tried again", || async {
+        (gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await >= 1.0).then_some(())
+    })
+    .await;
+    upstream.start_again().await;
+    assert_eq!(waiting.await.unwrap().whole(), 200);
+}
+
+/// R3: only idempotent methods
+#[tokio::test]
+async fn a_post_is_never_tried_again() {
+    for (method, body, attempts) in [
+        ("POST", Some(b"x".as_slice()), 1),
+        ("GET", None, 3),
+        ("HEAD", None, 3),
+        ("PUT", Some(b"x"), 3),
+        ("DELETE", None, 3),
+    ] {
+        let upstream = Upstream::start(|_| Act::status(AGAIN));
+        let gateway = Gateway::in_front_of(&upstream).await;
+        assert_eq!(ask(&gateway, method, &[], body).await.status, AGAIN);
+        assert_eq!(upstream.count(), attempts, "{method}");
+    }
+}
+
+/// R3: a body of at most 64 KiB is sent again byte for byte
+#[tokio::test]
+async fn a_small_body_is_replayed_byte_for_byte() {
+    let body: Vec<u8> = (0..64 << 10).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let upstream = Upstream::sequence(vec![Act::status(AGAIN), Act::reset(), Act::ok("stored")]);
+    let gateway = Gateway::in_front_of(&upstream).await;
+    assert_eq!(ask(&gateway, "PUT", &[], Some(&body)).await.status, 200);
+    let hashes: Vec<String> = upstream.seen().iter().map(crate::support::Seen::sha256).collect();
+    assert_eq!(hashes, vec![client::sha256(&body); 3]);
+    assert!(upstream.seen().iter().all(|seen| seen.header("content-length") == Some("65536")));
+}
+
+/// R3: a larger one, or one of unknown length, is streamed and sent once
+#[tokio::test]
+async fn a_streamed_body_is_sent_once() {
+    let body = vec![b'x'; (64 << 10) + 1];
+    let upstream = Upstream::start(|_| Act::status(AGAIN));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    assert_eq!(ask(&gateway, "PUT", &[], Some(&body)).await.status, AGAIN);
+    assert_eq!(upstream.count(), 1);
+    assert_eq!(upstream.last().sha256(), client::sha256(&body));
+    let mut chunked = client::Client::connect(gateway.address()).await;
+    chunked.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await;
+    assert_eq!(chunked.answer("PUT").await.whole(), AGAIN);
+    assert_eq!(upstream.count(), 2);
+    assert_eq!(upstream.last().body, b"abc");
+}
+
+/// R3: once a byte of the answer went on, nothing is tried again: the client sees the break
+#[tokio::test]
+async fn nothing_is_tried_again_after_the_first_byte_went_on() {
+    let upstream = Upstream::start(|_| Act::ok("0123456789").cut_at(5));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "01234"));
+    assert!(answer.broken.is_some());
+    assert_eq!(upstream.count(), 1);
+}
+
+/// R4: the upstream's Retry-After is waited for, in seconds and as a date
+#[tokio::test]
+async fn retry_after_is_waited_for() {
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(2));
+    for (asked, least) in [("1".to_owned(), 1000), (date, 900)] {
+        let upstream = Upstream::sequence(vec![Act::status(AGAIN).header("retry-after", &asked), Act::ok("x")]);
+        let gateway = Gateway::in_front_of(&upstream).await;
+        let began = Instant::now();
+        assert_eq!(gateway.get("/b/k").await.whole(), 200, "{asked}");
+        assert!(began.elapsed() >= Duration::from_millis(least), "{asked}: after {:?}", began.elapsed());
+        assert_eq!(upstream.count(), 2);
+    }
+}
+
+/// R4: asked for more than five seconds, or for more than is left of the total, the gateway passes the answer on at once
+#[tokio::test]
+async fn too_long_a_retry_after_is_passed_on() {
+    for (asked, total) in [("6", "30"), ("3", "2")] {
+        let upstream = Upstream::start(move |_| Act::status(AGAIN).header("retry-after", asked));
+        let gateway =
+            Gateway::builder().bucket("b", &upstream).set("server.request_timeout", total).start().await;
+        let answer = gateway.get("/b/k").await;
+        assert_eq!((answer.whole(), answer.header("retry-after")), (AGAIN, Some(asked)));
+        assert_eq!(upstream.count(), 1, "{asked} of {total}");
+    }
+}
+
+/// R1, B3: S3's own words: SlowDown is tried again and is no failure, RequestTimeout (400) is transient, any other 400 is not
+#[tokio::test]
+async fn s3s_own_error_codes_are_understood() {
+    for (status, code, attempts) in [(503, "SlowDown", 3), (400, "RequestTimeout", 3), (400, "InvalidRequest", 1)] {
+        let upstream = Upstream::start(move |_| Act::s3_error(status, code));
+        let gateway = Gateway::in_front_of(&upstream).await;
+        let answer = gateway.get("/b/k").await;
+        assert_eq!(answer.whole(), status);
+        assert!(answer.text().contains(&format!("<Code>{code}</Code>")), "the document passes on: {}", answer.text());
+        assert_eq!(upstream.count(), attempts, "{code}");
+        assert_eq!(gateway.status().await["buckets"]["b"]["breaker"]["consecutive_failures"], 0, "{code}");
+    }
+}
+
+/// R7: a client that is itself retrying is not multiplied
+#[tokio::test]
+async fn a_retrying_client_is_not_multiplied() {
+    for (sent, attempts) in [("attempt=1; max=3", 3), ("attempt=2; max=3", 1), ("ttl=20261121T000000Z; attempt=3", 1)] {
+        let upstream = Upstream::start(|_| Act::status(AGAIN));
+        let gateway = Gateway::in_front_of(&upstream).await;
+        assert_eq!(ask(&gateway, "GET", &[("amz-sdk-request", sent)], None).await.status, AGAIN);
+        assert_eq!(upstream.count(), attempts, "{sent}");
+    }
+}
+
+/// R2: the number of attempts is configured, and one means none is repeated
+#[tokio::test]
+async fn the_number_of_attempts_is_configured() {
+    for attempts in [1, 2, 5] {
+        let upstream = Upstream::start(|_| Act::status(AGAIN));
+        let gateway = Gateway::builder()
+            .bucket("b", &upstream)
+            .set("buckets.b.s3.retry.max_attempts", &attempts.to_string())
+            .set("buckets.b.s3.circuit_breaker.failure_threshold", "100")
+            .start()
+            .await;
+        assert_eq!(gateway.get("/b/k").await.whole(), AGAIN);
+        assert_eq!(upstream.count(), attempts);
+    }
+}
+
+/// R1, B2: attempts stop when the circuit opens under them
+#[tokio::test]
+async fn an_opening_circuit_ends_the_attempts() {
+    let upstream = Upstream::start(|_| Act::status(AGAIN));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "2")
+        .start()
+        .await;
+    let answer = gateway.get("/b/k").await;
+    assert_eq!(answer.whole(), 503);
+    assert_eq!(upstream.count(), 2);
+    assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
+}
+
+/// R3, P5: a retry goes to another endpoint where there is one
+#[tokio::test]
+async fn a_retry_goes_to_another_endpoint() {
+    let bad = Upstream::start(|_| Act::status(500));
+    let good = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket_at("b", &[bad.address(), good.address()])
+        .set("buckets.b.s3.retry.max_attempts", "2")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "1000")
+        .start()
+        .await;
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    }
+    assert_eq!(good.count(), 10);
+}

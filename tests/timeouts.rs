@@ -133,10 +133,12 @@ async fn a_long_answer_is_not_cut_by_the_total() {
 async fn an_upload_that_stands_still_is_given_up() {
     let upstream = Upstream::start(|_| Act::ok("stored"));
     let gateway = once(&upstream).set("buckets.b.s3.idle_timeout", "0.3").start().await;
+    // Large enough not to be held back in anybody's buffer.
+    let begin = "x".repeat(0x7_0000);
     for framing in ["content-length: 1000000", "transfer-encoding: chunked"] {
         let before = upstream.cancelled();
         let mut uploading = Client::connect(gateway.address()).await;
-        uploading.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n5\r\nbegin\r\n")).await;
+        uploading.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n70000\r\n{begin}\r\n")).await;
         let answer = uploading.answer("PUT").await;
         assert_eq!((answer.whole(), answer.reason()), (504, "timeout_upload"), "{framing}");
         eventually("the upstream is let go", || async { (upstream.cancelled() == before + 1).then_some(()) }).await;

@@ -1,6 +1,6 @@
 //! What every actor is measured by (S9), registered on the registry passed in.
 //!
-//! Generation and depth are read from the vitals when somebody scrapes; only what has to be
+//! Restarts, generation and depth are read from the vitals when somebody scrapes; only what has to be
 //! counted as it happens is counted on the way.
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
@@ -29,7 +29,6 @@ pub(crate) struct ActorMetrics {
     pub(crate) rejected_failed: IntCounter,
     pub(crate) rejected_poison: IntCounter,
     pub(crate) expired: IntCounter,
-    pub(crate) restarts: IntCounter,
 }
 
 impl ActorFamilies {
@@ -81,7 +80,6 @@ impl ActorFamilies {
             rejected_failed: self.rejected.with_label_values(&[name, "failed"]),
             rejected_poison: self.rejected.with_label_values(&[name, "poison"]),
             expired: self.expired.with_label_values(&[name]),
-            restarts: self.restarts.with_label_values(&[name]),
         }
     }
 
@@ -89,6 +87,8 @@ impl ActorFamilies {
     pub(crate) fn observe(&self, vitals: &Vitals, now: std::time::Instant) {
         let name = &[vitals.name()];
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let restarts = self.restarts.with_label_values(name);
+        restarts.inc_by(vitals.restarts().saturating_sub(restarts.get()));
         self.generation.with_label_values(name).set(signed(vitals.generation()));
         self.depth.with_label_values(name).set(signed(vitals.depth() as u64));
         self.state.with_label_values(name).set(match vitals.status(now) {

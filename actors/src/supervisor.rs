@@ -18,7 +18,6 @@ use std::task::{Context as TaskContext, Poll};
 use actix::dev::ContextFut;
 use actix::dev::channel::AddressReceiver;
 use actix::{Actor, Context};
-use prometheus::IntCounter;
 use slog::{Logger, error, info};
 use tokio::time::Sleep;
 
@@ -33,11 +32,10 @@ pub(crate) fn supervise<C: Component>(
     mailbox: AddressReceiver<Host<C>>,
     intensity: Intensity,
     vitals: Arc<Vitals>,
-    restarts: IntCounter,
     log: Logger,
 ) {
     let actor = Context::with_receiver(mailbox).into_future(host);
-    actix_rt::spawn(Supervised { actor, intensity, hold: None, vitals, restarts, log });
+    actix_rt::spawn(Supervised { actor, intensity, hold: None, vitals, log });
 }
 
 struct Supervised<A>
@@ -48,7 +46,6 @@ where
     intensity: Intensity,
     hold: Option<Pin<Box<Sleep>>>,
     vitals: Arc<Vitals>,
-    restarts: IntCounter,
     log: Logger,
 }
 
@@ -65,7 +62,6 @@ where
 
     fn crashed(&mut self, panic: &(dyn Any + Send)) {
         self.vitals.restarted();
-        self.restarts.inc();
         let generation = self.vitals.generation();
         let now = clock::now();
         match self.intensity.crashed(now) {

@@ -135,11 +135,10 @@ impl Nursery<'_> {
         let supervision = &self.config.supervision;
         let log = self.log.new(o!("actor" => vitals.name().to_owned()));
         let metrics = self.families.actor(vitals.name());
-        let restarts = metrics.restarts.clone();
         let host = Host::new(component, supervision.window, Arc::clone(&vitals), metrics, log.clone());
         let restarts_max = usize::try_from(supervision.max_restarts).unwrap_or(usize::MAX);
         let intensity = Intensity::new(restarts_max, supervision.window);
-        Launch(Box::new(move || supervise(host, receiver, intensity, vitals, restarts, log)))
+        Launch(Box::new(move || supervise(host, receiver, intensity, vitals, log)))
     }
 }
 

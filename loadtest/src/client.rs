@@ -105,6 +105,13 @@ impl Request {
             keep,
         }
     }
+
+    /// The same with one more header.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        let begin = self.inline.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        self.inline.splice(begin..begin, format!("{name}: {value}\r\n").into_bytes());
+        self
+    }
 }
 
 /// An answer that arrived whole.

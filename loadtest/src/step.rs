@@ -93,9 +93,13 @@ impl Stage {
             (Some(_), _) => Keep::Text,
         };
         let path = format!("/{}/object", spec.bucket);
+        let bare = Request::new(&spec.method, self.gateway.address, &path, spec.body_bytes.0, keep);
         Load {
             address: self.gateway.address,
-            request: Request::new(&spec.method, self.gateway.address, &path, spec.body_bytes.0, keep),
+            request: spec
+                .headers
+                .iter()
+                .fold(bare, |request, (name, value)| request.with(name, value)),
             offered: spec.offered(seconds),
             connections: spec.connections,
             timeout: spec.timeout(),
@@ -103,7 +107,7 @@ impl Stage {
         }
     }
 
-    /// Waits for loads, events and storm, whichever takes longest.
+    /// Waits for loads, events and storm, whichever takes longest; without any load, for the step's length.
     async fn finish(
         &self,
         step: &Step,
@@ -116,6 +120,12 @@ impl Stage {
             }
             Ok(())
         };
+        let idle = async {
+            if step.loads.is_empty() {
+                tokio::time::sleep(Duration::from_secs_f64(step.seconds)).await;
+            }
+            Ok(())
+        };
         let storm = async {
             match &step.storm {
                 Some(spec) => storm::rage(spec, self.gateway.address, self.gateway.admin, &tallies.storm)
@@ -124,7 +134,7 @@ impl Stage {
                 None => Ok(()),
             }
         };
-        tokio::try_join!(loads, storm, self.events(step, tallies)).map(|_| ())
+        tokio::try_join!(loads, idle, storm, self.events(step, tallies)).map(|_| ())
     }
 
     async fn events(&self, step: &Step, tallies: &Tallies) -> Result<(), RunError> {

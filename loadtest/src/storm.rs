@@ -2,8 +2,13 @@
 //!
 //! After each crash a probe, on a connection of its own, asks for an object until one comes; the time from the crash
 //! order to that answer is how long the crash was felt. Probes that failed count as lost, like any other request.
+//!
+//! An actor crashes either over the order itself, and then no request may be lost, or over the next message of a
+//! request, and then that request may be, but no other. The probe asks what every request asks: an actor that is told
+//! things but asked nothing (the monitor, the breaker while it is closed) makes nobody wait, and shows in its restarts.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -29,10 +34,37 @@ pub(crate) struct StormSpec {
     pub(crate) places: Vec<String>,
     /// How many.
     pub(crate) crashes: u64,
+    /// Over whose message.
+    #[serde(default)]
+    pub(crate) victim: Victim,
     /// From the end of one to the next.
     pub(crate) pause_ms: u64,
     /// The bucket that is probed.
     pub(crate) bucket: String,
+    /// Headers of the probe.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+}
+
+/// The message an actor crashes over.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Victim {
+    /// The order to crash.
+    #[default]
+    Order,
+    /// The next one that comes.
+    Next,
+}
+
+impl Victim {
+    /// As the gateway calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Order => "self",
+            Self::Next => "next",
+        }
+    }
 }
 
 /// What a storm did.
@@ -117,7 +149,12 @@ pub(crate) async fn rage(
     report: &RefCell<StormReport>,
 ) -> io::Result<()> {
     let (mut orders, mut probes, mut pacer) = (Line::to(admin), Line::to(gateway), Pacer::new()?);
-    let probe = Request::new("GET", gateway, &format!("/{}/probe", spec.bucket), 0, Keep::Count);
+    let bare = Request::new("GET", gateway, &format!("/{}/probe", spec.bucket), 0, Keep::Count);
+    let probe = spec
+        .headers
+        .iter()
+        .fold(bare, |request, (name, value)| request.with(name, value));
+    let victim = spec.victim.name();
     let turns = spec
         .places
         .iter()
@@ -129,7 +166,7 @@ pub(crate) async fn rage(
         let order = Request::new(
             "POST",
             admin,
-            &format!("/actors/{actor}/crash?at={place}"),
+            &format!("/actors/{actor}/crash?at={place}&victim={victim}"),
             0,
             Keep::Count,
         );

@@ -100,7 +100,7 @@ async fn handle(
     // 3 monitor, 4 limiter, 5 auth
     let slot = actors.monitor.enter()?;
     if let Some(client) = record.client() {
-        actors.limiter.admit(bucket.id, IpKey::from(client)).await?;
+        actors.limiter.admit(bucket.id, IpKey::from(client), record.started).await?;
     }
     authenticate(head.headers, &bucket.config, &actors.sessions).await?;
 

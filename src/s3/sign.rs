@@ -153,7 +153,7 @@ mod tests {
     fn sign(target: &str, pairs: &[(&'static str, &'static str)]) -> String {
         let credentials = Credentials {
             access_key_id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
-            secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_owned().into(),
+            secret_access_key: tidegate_config::Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
         };
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {

@@ -91,9 +91,9 @@ impl Fields<'_> {
         self.line.extend_from_slice(b"\":");
     }
 
-    fn value(&mut self, key: Key, value: impl fmt::Display) -> slog::Result {
+    fn number(&mut self, key: Key, number: impl itoa::Integer) -> slog::Result {
         self.key(key);
-        write!(self.line, "{value}")?;
+        self.line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         Ok(())
     }
 }
@@ -114,27 +114,29 @@ impl Serializer for Fields<'_> {
     }
 
     fn emit_u64(&mut self, key: Key, value: u64) -> slog::Result {
-        self.value(key, value)
+        self.number(key, value)
     }
 
     fn emit_u32(&mut self, key: Key, value: u32) -> slog::Result {
-        self.value(key, value)
+        self.number(key, value)
     }
 
     fn emit_u16(&mut self, key: Key, value: u16) -> slog::Result {
-        self.value(key, value)
+        self.number(key, value)
     }
 
     fn emit_usize(&mut self, key: Key, value: usize) -> slog::Result {
-        self.value(key, value)
+        self.number(key, value)
     }
 
     fn emit_i64(&mut self, key: Key, value: i64) -> slog::Result {
-        self.value(key, value)
+        self.number(key, value)
     }
 
     fn emit_bool(&mut self, key: Key, value: bool) -> slog::Result {
-        self.value(key, value)
+        self.key(key);
+        self.line.extend_from_slice(if value { b"true" } else { b"false" });
+        Ok(())
     }
 
     fn emit_none(&mut self, _: Key) -> slog::Result {

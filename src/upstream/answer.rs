@@ -174,7 +174,6 @@ fn size(ending: Ending, headers: &HeaderMap, method: &Method) -> BodySize {
 impl AnswerBody {
     fn whole(&mut self) {
         let Some(mut held) = self.held.take() else { return };
-        self.close_surplus(&held);
         if let Some(ticket) = held.ticket.take() {
             let late = self.late_error.as_ref().is_some_and(LateError::found);
             if late {
@@ -202,17 +201,21 @@ impl AnswerBody {
         error
     }
 
-    /// A connection that would be one idle too many is dropped before it goes back to the pool.
-    fn close_surplus(&mut self, held: &Held) {
-        let (Some(id), Ending::Length(_)) = (held.record.bucket, self.ending) else { return };
+    /// awc gives a connection back as it reads the end of a body. So a body whose last byte is here is not read to its
+    /// end if its connection would be one idle too many: dropped with it, the connection closes.
+    fn close_surplus(&mut self) {
+        let Some(id) = self.held.as_ref().and_then(|held| held.record.bucket) else { return };
+        if self.ending != Ending::Length(self.received) || !matches!(self.source, Source::Stream(_)) {
+            return;
+        }
         let shared = &self.worker.shared;
         let bucket = shared.router.bucket(id);
+        let idle_max = bucket.config.upstream.connection_pool.max_idle;
         let open = shared.connections[id.index()].open();
-        if open > bucket.config.upstream.connection_pool.max_idle {
-            let idle = open.saturating_sub(bucket.pool.in_flight());
-            if idle >= bucket.config.upstream.connection_pool.max_idle {
-                self.source = Source::Ended;
-            }
+        // This request's own permit is still out, so its connection is not among the idle.
+        if open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max {
+            self.source = Source::Ended;
+            self.whole();
         }
     }
 
@@ -284,6 +287,7 @@ impl MessageBody for AnswerBody {
                 if let Some(held) = &mut this.held {
                     held.record.sent_bytes = this.received;
                 }
+                this.close_surplus();
                 Poll::Ready(Some(Ok(chunk)))
             }
             Poll::Ready(Some(Err(error))) => {

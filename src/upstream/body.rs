@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::Payload;
@@ -15,7 +16,7 @@ use futures_util::StreamExt;
 use thiserror::Error;
 use tidegate_actors::clock;
 
-use crate::upstream::UpstreamRejection;
+use crate::upstream::{Phase, UpstreamRejection};
 use crate::upstream::flow::Flow;
 
 /// Bodies up to this size are read whole if the request may then be retried.
@@ -119,9 +120,18 @@ fn client_fault(error: &PayloadError) -> UpstreamRejection {
 }
 
 /// Reads a small body whole. Its length was announced and is within the limit.
-pub(crate) async fn read_whole(payload: &mut Payload, length: u64, flow: &Flow) -> Result<Bytes, UpstreamRejection> {
+///
+/// `idle` is the longest it may stand still, as for a streamed one.
+pub(crate) async fn read_whole(
+    payload: &mut Payload,
+    length: u64,
+    idle: Duration,
+    flow: &Flow,
+) -> Result<Bytes, UpstreamRejection> {
     let mut whole = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
-    while let Some(chunk) = payload.next().await {
+    loop {
+        let next = tokio::time::timeout(idle, payload.next()).await;
+        let Some(chunk) = next.map_err(|_| UpstreamRejection::Timeout(Phase::Upload))? else { break };
         let chunk = chunk.map_err(|error| client_fault(&error))?;
         flow.moved(chunk.len(), clock::now());
         whole.extend_from_slice(&chunk);

@@ -57,7 +57,7 @@ pub(crate) async fn prepare(
         }
         BodyLength::Empty => RequestBody::None,
         BodyLength::Known(bytes) if replays && bytes <= REPLAY_BYTES_MAX => {
-            RequestBody::Whole(read_whole(&mut payload, bytes, flow).await?)
+            RequestBody::Whole(read_whole(&mut payload, bytes, bucket.config.upstream.idle_timeout, flow).await?)
         }
         BodyLength::Known(bytes) => stream(payload, BodySize::Sized(bytes), bucket, record),
         BodyLength::Chunked => stream(payload, BodySize::Stream, bucket, record),

@@ -231,7 +231,8 @@ async fn a_transfer_under_way_outlives_a_crash_of_every_actor() {
         }
     }
     for actor in ["limiter", "breaker", "pool:b", "sessions", "monitor"] {
-        gateway.reaches_generation(actor, 6).await;
+        // The timer's crash may be overtaken by the next, whose restart clears the timers.
+        gateway.reaches_generation(actor, 5).await;
     }
     latch.open_for_all();
     transfer.body(&mut answer, "GET").await;

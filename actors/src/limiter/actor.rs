@@ -17,7 +17,8 @@ pub(crate) struct Admit {
 }
 
 impl Request for Admit {
-    type Reply = Result<(), Limited>;
+    /// How many requests more the asker may admit on its own.
+    type Reply = Result<u32, Limited>;
     const NAME: &'static str = "limiter.admit";
 
     fn likeness(&self) -> u64 {
@@ -69,12 +70,12 @@ impl Serve<Admit> for Limiter {
         self.state.decide(message.bucket, message.client, now)
     }
 
-    fn apply(&mut self, message: Admit, decision: Self::Decision, now: Instant) -> Result<(), Limited> {
+    fn apply(&mut self, message: Admit, decision: Self::Decision, now: Instant) -> Result<u32, Limited> {
         match decision {
             Ok(charge) => {
                 self.state.apply(charge, now);
-                self.metrics.admitted(message.bucket, now);
-                Ok(())
+                self.metrics.admitted(message.bucket, 1 + charge.leased, now);
+                Ok(charge.leased)
             }
             Err(limited) => {
                 self.metrics.exceeded(message.bucket);

@@ -1,10 +1,13 @@
 //! What the request path sees of the limiter.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tidegate_config::OnFailure;
 
 use crate::chaos::Crash;
+use crate::limiter::lease;
 use crate::limiter::actor::{Admit, Inspect, Limiter, LimiterReport};
 use crate::limiter::state::Limited;
 use crate::mailbox::{AskError, Mailbox};
@@ -27,23 +30,33 @@ pub struct LimiterHandle {
     /// Whether any limit applies to the bucket; without one the actor is not asked.
     limited: Arc<[bool]>,
     on_failure: OnFailure,
+    /// Tells the limiters of one process apart where a thread serves several.
+    number: usize,
 }
 
 impl LimiterHandle {
     pub(crate) fn new(mailbox: Mailbox<Limiter>, limited: Arc<[bool]>, on_failure: OnFailure) -> Self {
-        Self { mailbox, limited, on_failure }
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        Self { mailbox, limited, on_failure, number: NUMBER.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Charges one request to every limit that applies, or to none.
     ///
     /// # Errors
     /// A limit is used up, or the actor gave no answer. While it is failed, `rate_limit.on_failure` decides.
-    pub async fn admit(&self, bucket: BucketId, client: IpKey) -> Result<(), LimiterRejection> {
+    pub async fn admit(&self, bucket: BucketId, client: IpKey, now: Instant) -> Result<(), LimiterRejection> {
         if !self.limited.get(bucket.index()).copied().unwrap_or(true) {
             return Ok(());
         }
+        let key = (self.number, bucket, client);
+        if lease::take(key, now) {
+            return Ok(());
+        }
         match self.mailbox.ask(Admit { bucket, client }).await {
-            Ok(verdict) => verdict.map_err(LimiterRejection::Limited),
+            Ok(verdict) => {
+                lease::keep(key, verdict.map_err(LimiterRejection::Limited)?, now);
+                Ok(())
+            }
             Err(AskError::Failed { .. }) if self.on_failure == OnFailure::Pass => Ok(()),
             Err(error) => Err(LimiterRejection::Unavailable(error)),
         }

@@ -65,13 +65,13 @@ impl LimiterMetrics {
         Ok(Self { buckets, rate })
     }
 
-    pub(crate) fn admitted(&self, bucket: BucketId, now: Instant) {
+    pub(crate) fn admitted(&self, bucket: BucketId, count: u32, now: Instant) {
         // Only the actor and a scrape come here, so the lock is free but for the scrape's moment.
         if let Some(bucket) = self.buckets.get(bucket.index())
             && let Ok(mut meter) = bucket.meter.lock()
         {
             meter.roll(now);
-            meter.count += 1;
+            meter.count += u64::from(count);
         }
     }
 

@@ -13,10 +13,12 @@
 //!
 //! *Restart*: a crash in `decide` forgets nothing. Found dirty, every key, known or not, starts with its burst spent.
 //! *While failed*: requests that have a limit are refused, or pass, as `rate_limit.on_failure` says.
+//! High limits are leased: an answer may bring a few admissions more, debited in advance, see `lease.rs`.
 //! Deliberately absent: one shard per worker. One ask covers three scopes, which would lie in different shards.
 
 mod actor;
 mod handle;
+mod lease;
 mod metrics;
 mod state;
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::RateLimit;
 
+use crate::limiter::lease::LEASE_MAX;
 use crate::types::{BucketId, IpKey};
 
 /// Which limit refused.
@@ -65,6 +66,12 @@ impl Gcra {
         Self { limit, interval: interval as u64, tolerance: tolerance as u64 }
     }
 
+    /// How many requests more may be charged in advance: nothing unless half of the burst is left.
+    fn spare(&self, tat: Tat, now: u64) -> u32 {
+        let ahead = tat.saturating_sub(now);
+        if ahead > self.tolerance / 2 { 0 } else { self.limit.burst.get() / 2000 }
+    }
+
     fn next(&self, tat: Tat, now: u64) -> Result<Tat, u64> {
         let next = tat.max(now) + self.interval;
         let earliest = next.saturating_sub(self.tolerance);
@@ -93,6 +100,8 @@ enum Slot {
 /// The arrival times to write if the request is admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Charge {
+    /// Requests charged in advance beyond the one that asked.
+    pub(crate) leased: u32,
     global: Option<Tat>,
     bucket: Option<(BucketId, Tat)>,
     client: Option<(Slot, Tat)>,
@@ -139,29 +148,39 @@ impl LimiterState {
     pub(crate) fn decide(&self, bucket: BucketId, client: IpKey, now: Instant) -> Result<Charge, Limited> {
         let now = self.nanos(now);
         let mut refusal: Option<Limited> = None;
+        let mut leased = LEASE_MAX;
         let mut check = |gcra: &Gcra, tat: Tat, scope: Scope| match gcra.next(tat, now) {
-            Ok(next) => next,
+            Ok(next) => {
+                leased = leased.min(gcra.spare(next, now));
+                (next, gcra.interval)
+            }
             Err(wait) => {
                 let limited = gcra.refuse(scope, wait);
                 if refusal.is_none_or(|other| other.retry_after < limited.retry_after) {
                     refusal = Some(limited);
                 }
-                tat
+                (tat, 0)
             }
         };
         let global = self.global.as_ref().map(|(gcra, tat)| check(gcra, *tat, Scope::Global));
-        let client = self.per_ip.as_ref().map(|gcra| {
-            let (slot, tat) = self.slot(client);
-            (slot, check(gcra, tat, Scope::Ip))
-        });
-        let bucket = self.buckets.get(bucket.index()).and_then(Option::as_ref).map(|(gcra, tat)| {
-            let next = check(gcra, *tat, Scope::Bucket);
-            (bucket, next)
-        });
-        match refusal {
-            Some(limited) => Err(limited),
-            None => Ok(Charge { global, bucket, client }),
+        let slot = self.per_ip.as_ref().map(|gcra| (gcra, self.slot(client)));
+        let client = slot.map(|(gcra, (slot, tat))| (slot, check(gcra, tat, Scope::Ip)));
+        let limit = self.buckets.get(bucket.index()).and_then(Option::as_ref);
+        let bucket = limit.map(|(gcra, tat)| (bucket, check(gcra, *tat, Scope::Bucket)));
+        if let Some(limited) = refusal {
+            return Err(limited);
         }
+        // Those who share one budget get no lease on it: it would be one client's luck at the cost of the others.
+        if matches!(client, Some((Slot::Overflow, _))) {
+            leased = 0;
+        }
+        let ahead = |(next, interval): (Tat, u64)| next + u64::from(leased) * interval;
+        Ok(Charge {
+            leased,
+            global: global.map(ahead),
+            bucket: bucket.map(|(id, next)| (id, ahead(next))),
+            client: client.map(|(slot, next)| (slot, ahead(next))),
+        })
     }
 
     /// Charges what `decide` allowed.
@@ -312,6 +331,22 @@ mod tests {
         let later = t0 + Duration::from_secs(60);
         let admitted = (2_000_000..2_000_500).filter(|n| take(&mut state, *n, later).is_ok()).count();
         assert!(admitted > 490, "idle clients make room, admitted {admitted}");
+    }
+
+    /// L2, L4: what is leased is charged, a burst is leased from only while half of it is left, small limits never
+    #[test]
+    fn leases_are_debited_in_advance() {
+        let t0 = crate::clock::now();
+        let mut state = LimiterState::new(None, limit(1.0, 4000), &[None], 10, t0);
+        let mut admitted = 0;
+        while let Ok(charge) = state.decide(BUCKET, client(1), t0) {
+            state.apply(charge, t0);
+            admitted += 1 + charge.leased;
+            assert_eq!(charge.leased, if admitted <= 2001 { 2 } else { 0 }, "after {admitted}");
+        }
+        assert_eq!(admitted, 4000);
+        let small = LimiterState::new(None, limit(1.0, 1999), &[limit(1e6, 1_000_000)], 10, t0);
+        assert_eq!(small.decide(BUCKET, client(1), t0).unwrap().leased, 0);
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 
 mod soundness;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -97,8 +97,8 @@ pub(crate) struct Step {
     /// How long load is offered.
     #[serde(default = "one_second")]
     pub(crate) seconds: f64,
-    /// What is offered, all at the same time.
-    #[serde(rename = "load")]
+    /// What is offered, all at the same time; a step without any watches the gateway idle.
+    #[serde(default, rename = "load")]
     pub(crate) loads: Vec<LoadSpec>,
     /// What befalls the upstreams meanwhile.
     #[serde(default, rename = "event")]
@@ -125,6 +125,9 @@ pub(crate) struct LoadSpec {
     /// What is uploaded.
     #[serde(default)]
     pub(crate) body_bytes: Bytes,
+    /// Headers beside those that every request has.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
     /// Open loop: requests per second, for the step's length.
     pub(crate) rate: Option<f64>,
     /// Open loop: several rates, one after another.

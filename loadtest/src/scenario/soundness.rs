@@ -1,6 +1,6 @@
 //! What a scenario's types cannot exclude: names that lead nowhere, loads that cannot be sent, ranges without bounds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{LoadSpec, Scenario, Step};
 use crate::expectation::Expectation;
@@ -41,12 +41,23 @@ fn in_loads(step: &Step) -> Option<String> {
             ))
         } else if load.connections == 0 || load.after_seconds >= step.seconds {
             Some(format!("load {name} can never send anything"))
+        } else if let Some(header) = broken_header(&load.headers) {
+            Some(format!("load {name} has a header that is none: {header}"))
         } else if !matches!(load.method.as_str(), "GET" | "PUT") {
             Some(format!("load {name} has method {}: use GET or PUT", load.method))
         } else {
             None
         }
     })
+}
+
+/// A header that would end early and take the rest of the request with it.
+fn broken_header(headers: &BTreeMap<String, String>) -> Option<&str> {
+    let is_broken = |text: &String| text.is_empty() || text.contains(char::is_control);
+    headers
+        .iter()
+        .find(|(name, value)| is_broken(name) || is_broken(value) || name.contains(':'))
+        .map(|(name, _)| name.as_str())
 }
 
 fn ways_to_offer(load: &LoadSpec) -> usize {
@@ -90,6 +101,11 @@ mod tests {
     fn contradictions_are_found_before_any_load() {
         let cases = [
             ("rate = 5", "rate = 5\nrequests = 3", "exactly one of"),
+            (
+                "rate = 5",
+                "rate = 5\nheaders = { x = \"a\\nb\" }",
+                "header that is none",
+            ),
             ("rate = 5", "rate = 5\nmethod = 'POST'", "use GET or PUT"),
             ("bucket = 'a'\nrate", "bucket = 'b'\nrate", "no upstream called b"),
             ("'s.l.ok'", "'t.l.ok'", "does not begin with the name of a step"),

@@ -1,0 +1,190 @@
+//! When an end breaks off: the other learns of it, and nothing is left behind.
+
+use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually, get, request};
+
+/// T6: an answer that ends before its announced length is a broken transfer for the client, counted and logged
+#[tokio::test]
+async fn a_truncated_answer_is_a_broken_transfer() {
+    let body = "0123456789".repeat(10_000);
+    for chunked in [false, true] {
+        for cut in [0, 5, 99_999] {
+            let answer = body.clone();
+            let upstream = Upstream::start(move |_| {
+                let act = Act::ok(&answer).cut_at(cut);
+                if chunked { act.chunked() } else { act }
+            });
+            let gateway = Gateway::in_front_of(&upstream).await;
+            let id = format!("cut-{cut}-{chunked}");
+            let answer = request(gateway.address(), "GET", "/b/k", &[("x-request-id", &id)], None).await;
+            assert_eq!(answer.status, 200, "cut at {cut}, chunked {chunked}");
+            assert!(answer.broken.is_some(), "cut at {cut}, chunked {chunked}: the body looks whole");
+            assert_eq!(answer.body, body.as_bytes()[..cut], "what came before the break is what the upstream sent");
+            let line = gateway.access_line(&id).await;
+            let reason = line["reason"].as_str().expect("a reason");
+            assert!(matches!(reason, "short_answer" | "broken_answer"), "{line}");
+            let counted = format!("errors_total{{bucket=\"b\",reason=\"{reason}\"}}");
+            assert_eq!(gateway.metric(&counted).await, 1.0);
+            gateway.log_line("transfer broken", |line| line["id"] == id.as_str()).await;
+            gateway.is_idle().await;
+        }
+    }
+}
+
+/// T6: a chunked answer that ends between two chunks, without the last one, is no whole answer either
+#[tokio::test]
+async fn a_chunked_answer_without_its_last_chunk_is_broken() {
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegin\r\n";
+    let upstream = Upstream::start(move |_| Act::raw(head));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let answer = get(gateway.address(), "/b/k").await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "begin"));
+    assert!(answer.broken.is_some(), "the body looks whole");
+}
+
+/// E2: an answer that is no HTTP is 502, not a guess
+#[tokio::test]
+async fn an_answer_that_is_no_http_is_502() {
+    let upstream = Upstream::start(|_| Act::raw("220 mail.example ESMTP\r\n\r\n"));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let answer = get(gateway.address(), "/b/k").await;
+    assert_eq!((answer.whole(), answer.reason()), (502, "decode_failed"));
+    assert!(answer.text().contains("<Code>BadGateway</Code>"), "{}", answer.text());
+}
+
+/// Bad input, E1: an upstream that cannot be reached is 502 and named as that
+#[tokio::test]
+async fn an_unreachable_upstream_is_502() {
+    let refusing = crate::support::unreachable::Refusing::new();
+    let gateway = Gateway::builder().bucket_at("b", &[refusing.address]).start().await;
+    let answer = get(gateway.address(), "/b/k").await;
+    assert_eq!((answer.whole(), answer.reason()), (502, "upstream_connect"));
+    assert!(answer.text().contains("cannot connect to the upstream"), "{}", answer.text());
+    gateway.is_idle().await;
+}
+
+/// T7: a client that leaves in mid-download: the upstream is let go and everything is released
+#[tokio::test]
+async fn a_client_gone_in_mid_download_cancels_the_upstream() {
+    for resets in [false, true] {
+        let latch = Latch::new();
+        let held = latch.clone();
+        let upstream = Upstream::start(move |_| Act::ok("begin").then_held(&held, "end".repeat(1_000_000)));
+        let gateway = Gateway::in_front_of(&upstream).await;
+        let mut leaving = Client::connect(gateway.address()).await;
+        leaving.send(client::message("GET", "/b/k", &[("x-request-id", "leaving")], None)).await;
+        assert_eq!(leaving.head().await.status, 200);
+        if resets {
+            leaving.reset();
+        } else {
+            drop(leaving);
+        }
+        eventually("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+        gateway.is_idle().await;
+        assert_eq!(gateway.access_line("leaving").await["reason"], "client_gone");
+        latch.open_for_all();
+        assert_eq!(get(gateway.address(), "/b/k").await.whole(), 200);
+    }
+}
+
+/// T7: a client that leaves while the upstream has not answered yet: the same
+#[tokio::test]
+async fn a_client_gone_before_the_answer_cancels_the_upstream() {
+    for resets in [false, true] {
+        let upstream = Upstream::start(|_| Act::hang());
+        // Long enough that no timeout can be mistaken for the client's leaving.
+        let gateway = Gateway::builder()
+            .bucket("b", &upstream)
+            .set("buckets.b.s3.timeout", "600")
+            .set("server.request_timeout", "600")
+            .start()
+            .await;
+        let mut leaving = Client::connect(gateway.address()).await;
+        leaving.send(client::message("GET", "/b/k", &[], None)).await;
+        upstream.works_on(1).await;
+        if resets {
+            leaving.reset();
+        } else {
+            drop(leaving);
+        }
+        eventually("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+        gateway.is_idle().await;
+    }
+}
+
+/// T7, Bad input: a client that leaves in mid-upload: the upstream is let go and never takes the body for a whole one
+#[tokio::test]
+async fn a_client_gone_in_mid_upload_leaves_nothing_behind() {
+    for framing in ["content-length: 1000000", "transfer-encoding: chunked"] {
+        for resets in [false, true] {
+            let upstream = Upstream::ok("stored");
+            let gateway = Gateway::in_front_of(&upstream).await;
+            let mut leaving = Client::connect(gateway.address()).await;
+            let begin = "x".repeat(0x7_0000);
+            let head = format!("PUT /b/k HTTP/1.1\r\nhost: a\r\nx-request-id: leaving\r\n{framing}\r\n\r\n");
+            leaving.send(format!("{head}70000\r\n{begin}\r\n")).await;
+            upstream.works_on(1).await;
+            if resets {
+                leaving.reset();
+            } else {
+                drop(leaving);
+            }
+            eventually("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+            assert!(!upstream.last().whole, "{framing}: the upstream took it for whole");
+            gateway.is_idle().await;
+            assert_eq!(upstream.count(), 1, "{framing}: it was tried again");
+            assert_eq!(gateway.access_line("leaving").await["reason"], "client_gone", "{framing}, resets {resets}");
+        }
+    }
+}
+
+/// T7: a client that ends a small upload early: nothing is sent upstream at all
+#[tokio::test]
+async fn a_client_gone_in_a_small_upload_is_never_passed_on() {
+    let upstream = Upstream::ok("stored");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let mut leaving = Client::connect(gateway.address()).await;
+    leaving.send("PUT /b/k HTTP/1.1\r\nhost: a\r\nx-request-id: leaving\r\ncontent-length: 100\r\n\r\nbegin").await;
+    drop(leaving);
+    assert_eq!(gateway.access_line("leaving").await["reason"], "client_gone");
+    gateway.is_idle().await;
+    assert_eq!(upstream.count(), 0);
+}
+
+/// B3, R3: an upstream that answers in mid-upload and closes: the client gets that answer, not a gateway error
+#[tokio::test]
+async fn an_early_answer_reaches_a_client_that_still_sends() {
+    for (status, code) in [(403, "AccessDenied"), (503, "ServiceUnavailable")] {
+        for framing in ["content-length", "chunked"] {
+            let upstream = Upstream::early(move |_| Act::s3_error(status, code).closing());
+            let gateway = Gateway::in_front_of(&upstream).await;
+            let mut uploading = Client::connect(gateway.address()).await;
+            let head = "PUT /b/k HTTP/1.1\r\nhost: a\r\n";
+            // More than all buffers on the way hold, so that the answer comes before the upload's end.
+            let piece = vec![b'x'; 1 << 20];
+            match framing {
+                "chunked" => uploading.send(format!("{head}transfer-encoding: chunked\r\n\r\n")).await,
+                _ => uploading.send(format!("{head}content-length: {}\r\n\r\n", 64 << 20)).await,
+            }
+            for _ in 0..64 {
+                // Once it has answered, the gateway need not take the rest.
+                let sent = match framing {
+                    "chunked" => {
+                        let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
+                        chunk.extend_from_slice(&piece);
+                        chunk.extend_from_slice(b"\r\n");
+                        uploading.try_send(chunk).await
+                    }
+                    _ => uploading.try_send(&piece).await,
+                };
+                if sent.is_err() {
+                    break;
+                }
+            }
+            let answer = uploading.try_answer("PUT").await;
+            let answer = answer.unwrap_or_else(|| panic!("{framing}: no answer to the upload that {status} refused"));
+            assert_eq!(answer.status, status, "{framing}: {}", answer.text());
+            assert!(answer.text().contains(code), "{framing}: {}", answer.text());
+            gateway.is_idle().await;
+        }
+    }
+}

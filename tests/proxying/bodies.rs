@@ -1,0 +1,191 @@
+//! Bodies: whole ones arrive whole, in whichever framing.
+
+use std::time::Duration;
+
+use crate::support::{Act, Client, Gateway, Latch, Upstream, client, get, head, put, request};
+
+/// A body without a pattern that a lost or doubled chunk would fit into.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}
+
+/// M3: bodies of every size arrive byte for byte, in both directions and in both framings
+#[tokio::test]
+async fn bodies_of_every_size_arrive_byte_for_byte() {
+    for bytes in [0, 1, 1000, 65_535, 65_536, 65_537, 1_000_000, 8 << 20] {
+        let body = noise(bytes);
+        let hash = client::sha256(&body);
+        for chunked in [false, true] {
+            let answer = body.clone();
+            let upstream = Upstream::start(move |_| if chunked { Act::ok(&answer).chunked() } else { Act::ok(&answer) });
+            let gateway = Gateway::in_front_of(&upstream).await;
+            let down = get(gateway.address(), "/b/k").await;
+            assert_eq!((down.whole(), down.sha256()), (200, hash.clone()), "{bytes} bytes, chunked {chunked}");
+            if chunked {
+                let mut up = Client::connect(gateway.address()).await;
+                up.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await;
+                for chunk in body.chunks(70_000) {
+                    up.send(format!("{:x}\r\n", chunk.len())).await;
+                    up.send(chunk).await;
+                    up.send("\r\n").await;
+                }
+                up.send("0\r\n\r\n").await;
+                assert_eq!(up.answer("PUT").await.whole(), 200);
+            } else {
+                assert_eq!(put(gateway.address(), "/b/k", &body).await.whole(), 200);
+                assert_eq!(upstream.last().header("content-length"), Some(bytes.to_string().as_str()));
+            }
+            assert_eq!(upstream.last().sha256(), hash, "{bytes} bytes up, chunked {chunked}");
+        }
+    }
+}
+
+/// I2: HEAD and 304 keep the length of the body they do not have; 204 has neither
+#[tokio::test]
+async fn answers_without_a_body_keep_their_length() {
+    let upstream = Upstream::start(|seen| match seen.target.as_str() {
+        "/b/head" => Act::ok("0123456789").header("etag", "\"e\""),
+        "/b/unchanged" => Act::status(304).header("content-length", "10").header("etag", "\"e\""),
+        "/b/nothing" => Act::status(204),
+        _ => Act::ok("x"),
+    });
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let mut client = Client::connect(gateway.address()).await;
+    for (method, target, status, length) in [
+        ("HEAD", "/b/head", 200, Some("10")),
+        ("GET", "/b/unchanged", 304, Some("10")),
+        ("GET", "/b/nothing", 204, None),
+    ] {
+        client.send(client::message(method, target, &[], None)).await;
+        let answer = client.answer(method).await;
+        assert_eq!((answer.whole(), answer.header("content-length")), (status, length), "{method} {target}");
+        assert_eq!(answer.header("transfer-encoding"), None, "{method} {target}");
+    }
+    client.send(client::message("GET", "/b/k", &[], None)).await;
+    assert_eq!(client.answer("GET").await.text(), "x", "the connection is in step");
+    gateway.is_idle().await;
+}
+
+/// E1: HEAD of what the gateway refuses has the error's headers and no body
+#[tokio::test]
+async fn a_refused_head_has_no_body() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(client::message("HEAD", "/nowhere/k", &[], None)).await;
+    assert_eq!(client.answer("HEAD").await.reason(), "no_such_bucket");
+    client.send(client::message("HEAD", "/b/k", &[], None)).await;
+    assert_eq!(client.answer("HEAD").await.whole(), 200, "the connection is in step");
+    assert_eq!(head(gateway.address(), "/b/k").await.header("content-length"), Some("1"));
+}
+
+/// T6: an answer that only the close ends arrives whole
+#[tokio::test]
+async fn an_answer_ended_by_the_close_is_whole() {
+    let body = noise(300_000);
+    let answer = body.clone();
+    let upstream = Upstream::start(move |_| Act::ok(&answer).until_close());
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let answer = get(gateway.address(), "/b/k").await;
+    assert_eq!((answer.whole(), answer.sha256()), (200, client::sha256(&body)));
+}
+
+/// H2, T5: a stream passes as it comes: the client has the first piece while the upstream still holds the second back
+#[tokio::test]
+async fn a_stream_is_not_held_back() {
+    for chunked in [false, true] {
+        let latch = Latch::new();
+        let held = latch.clone();
+        let upstream = Upstream::start(move |_| {
+            let act = Act::ok("data: 1\n\n").then_held(&held, "data: 2\n\n");
+            if chunked { act.chunked() } else { act.until_close() }
+        });
+        let gateway = Gateway::in_front_of(&upstream).await;
+        let mut stream = Client::connect(gateway.address()).await;
+        stream.send(client::message("GET", "/b/k", &[], None)).await;
+        let mut answer = stream.head().await;
+        let first = stream.some().await.unwrap();
+        assert!(client::latin1(&first).contains("data: 1"), "{first:?}");
+        latch.open_for_all();
+        let mut rest = Vec::new();
+        while let Ok(more) = stream.some().await {
+            rest.extend(more);
+            if client::latin1(&rest).contains("data: 2") {
+                break;
+            }
+        }
+        assert!(client::latin1(&rest).contains("data: 2"), "{rest:?}");
+        answer.broken = None;
+        assert_eq!(answer.status, 200);
+    }
+}
+
+/// R3: several requests on one connection, one after the other and pipelined, get their own answers
+#[tokio::test]
+async fn answers_keep_their_requests_order() {
+    let upstream = Upstream::start(|seen| {
+        let pause = if seen.target.ends_with('0') { 50 } else { 0 };
+        Act::ok(&seen.target).after(Duration::from_millis(pause))
+    });
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let mut client = Client::connect(gateway.address()).await;
+    let pipeline: Vec<u8> = (0..5).flat_map(|i| client::message("GET", &format!("/b/{i}"), &[], None)).collect();
+    client.send(pipeline).await;
+    for i in 0..5 {
+        assert_eq!(client.answer("GET").await.text(), format!("/b/{i}"));
+    }
+}
+
+/// V2: `Expect: 100-continue` is answered by the gateway, does not travel, and the upload arrives
+#[tokio::test]
+async fn expect_continue_is_answered() {
+    let upstream = Upstream::ok("stored");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let body = noise(200_000);
+    let mut client = Client::connect(gateway.address()).await;
+    let head = format!("PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", body.len());
+    client.send(head).await;
+    let interim = client.head().await;
+    assert_eq!(interim.status, 100);
+    client.send(&body).await;
+    assert_eq!(client.answer("PUT").await.whole(), 200);
+    let seen = upstream.last();
+    assert_eq!((seen.sha256(), seen.header("expect")), (client::sha256(&body), None));
+
+    let mut empty = Client::connect(gateway.address()).await;
+    empty.send("PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!(empty.answer("PUT").await.whole(), 200, "with an empty body too");
+}
+
+/// E1, E2, E4: an upstream's own error passes as it came, and is no error of the gateway's
+#[tokio::test]
+async fn an_upstreams_error_passes_as_it_came() {
+    let upstream = Upstream::start(|_| Act::s3_error(404, "NoSuchKey").header("x-amz-request-id", "theirs"));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let answer = get(gateway.address(), "/b/k").await;
+    assert_eq!((answer.whole(), answer.reason()), (404, ""));
+    assert_eq!(answer.header("x-amz-request-id"), Some("theirs"));
+    assert!(answer.text().contains("<Code>NoSuchKey</Code>"));
+    assert_eq!(gateway.metric("requests_total{bucket=\"b\",class=\"4xx\"}").await, 1.0);
+    let scrape = gateway.metrics().await;
+    assert!(!scrape.contains("errors_total{bucket=\"b\""), "{scrape}");
+}
+
+/// E1: signed chunks, which cannot be passed on, are refused clearly and not stored as garbage
+#[tokio::test]
+async fn signed_chunks_are_refused_clearly() {
+    let upstream = Upstream::ok("stored");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let headers = [("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"), ("content-encoding", "aws-chunked")];
+    let answer = request(gateway.address(), "PUT", "/b/k", &headers, Some(b"3;chunk-signature=0\r\nabc\r\n")).await;
+    assert_eq!((answer.whole(), answer.reason()), (501, "signed_chunks"));
+    assert!(answer.text().contains("<Code>NotImplemented</Code>"), "{}", answer.text());
+    assert_eq!(upstream.count(), 0);
+}

@@ -1,0 +1,158 @@
+//! Headers: which travel on, which end here, and that none is lost.
+
+use crate::support::{Act, Gateway, Upstream, get, request};
+
+/// V7, A2: hop-by-hop headers, what Connection nominates, the client's own proof and the gateway's own headers end here
+#[tokio::test]
+async fn what_is_not_for_the_upstream_ends_here() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let ends_here = [
+        ("connection", "keep-alive, X-Nominated"),
+        ("x-nominated", "1"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-connection", "keep-alive"),
+        ("proxy-authorization", "Basic eA=="),
+        ("te", "trailers"),
+        ("trailer", "x-checksum"),
+        ("authorization", "AWS4-HMAC-SHA256 Credential=CLIENT/…".trim_end_matches('…')),
+        ("x-amz-security-token", "client-token"),
+        ("x-amz-date", "20261121T000000Z"),
+        ("x-tidegate-session", "session-1"),
+        ("x-tidegate-reason", "forged"),
+    ];
+    let answer = request(gateway.address(), "GET", "/b/k", &ends_here, None).await;
+    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    let seen = upstream.last();
+    for (name, value) in ends_here {
+        assert!(!seen.all(name).contains(&value), "{name} travelled: {:?}", seen.headers);
+    }
+    for name in ["x-nominated", "authorization", "x-amz-security-token", "x-tidegate-session", "x-tidegate-reason", "te"] {
+        assert_eq!(seen.header(name), None, "{name}");
+    }
+}
+
+/// V7: everything else travels, repeated headers in their order and bytes as they came
+#[tokio::test]
+async fn everything_else_travels_repeated_headers_included() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let travels = [
+        ("x-repeated", "first"),
+        ("range", "bytes=0-9"),
+        ("x-repeated", "second"),
+        ("if-match", "\"etag\""),
+        ("if-none-match", "*"),
+        ("x-amz-meta-name", "a  b,c;\"d\""),
+        ("accept-encoding", "gzip, br"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("content-md5", "XUFAKrxLKna5cZ2REBfFkg=="),
+        ("cookie", "a=b"),
+        ("x-repeated", "third"),
+        ("user-agent", "test/1"),
+    ];
+    assert_eq!(request(gateway.address(), "GET", "/b/k", &travels, None).await.whole(), 200);
+    let seen = upstream.last();
+    assert_eq!(seen.all("x-repeated"), ["first", "second", "third"]);
+    for (name, value) in travels {
+        assert!(seen.all(name).contains(&value), "{name}: {:?}", seen.headers);
+    }
+    assert_eq!(seen.header("content-length"), None, "a GET without a body gets no length");
+    assert_eq!(seen.header("transfer-encoding"), None);
+}
+
+/// A2: Host names the upstream, and without credentials nothing is signed
+#[tokio::test]
+async fn host_names_the_upstream() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    assert_eq!(get(gateway.address(), "/b/k").await.whole(), 200);
+    let seen = upstream.last();
+    assert_eq!(seen.all("host"), [upstream.address().to_string()]);
+    assert_eq!(seen.header("authorization"), None);
+}
+
+/// A2: with credentials the request is signed with the bucket's own, whatever the client sent
+#[tokio::test]
+async fn with_credentials_the_request_is_signed_with_the_buckets_own() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.access_key_id", "GATEWAYKEY")
+        .set("buckets.b.s3.secret_access_key", "gateway-secret")
+        .set("buckets.b.s3.region", "eu-test-1")
+        .start()
+        .await;
+    let client = [("authorization", "AWS4-HMAC-SHA256 Credential=CLIENTKEY/x"), ("x-amz-date", "20200101T000000Z")];
+    assert_eq!(request(gateway.address(), "PUT", "/b/k", &client, Some(b"abc")).await.whole(), 200);
+    let seen = upstream.last();
+    let authorization = seen.header("authorization").expect("signed");
+    assert_eq!(seen.all("authorization").len(), 1);
+    assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=GATEWAYKEY/"), "{authorization}");
+    assert!(authorization.contains("/eu-test-1/s3/aws4_request, SignedHeaders="), "{authorization}");
+    assert!(!seen.all("x-amz-date").contains(&"20200101T000000Z"));
+    assert_eq!(seen.header("x-amz-content-sha256"), Some(crate::support::client::sha256(b"abc").as_str()));
+    assert!(seen.headers.iter().all(|(_, value)| !value.contains("gateway-secret") && !value.contains("CLIENTKEY")));
+}
+
+/// O1: the request's ID travels to the upstream and comes back, whoever made it
+#[tokio::test]
+async fn the_request_id_travels_both_ways() {
+    let upstream = Upstream::start(|_| Act::ok("x").header("x-request-id", "of-upstream"));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let answer = request(gateway.address(), "GET", "/b/k", &[("x-request-id", "mine-1.A_b")], None).await;
+    assert_eq!(answer.all("x-request-id"), ["mine-1.A_b"]);
+    assert_eq!(upstream.last().all("x-request-id"), ["mine-1.A_b"]);
+    let answer = get(gateway.address(), "/b/k").await;
+    let made = answer.header("x-request-id").unwrap();
+    assert_eq!(made.len(), 16);
+    assert_eq!(upstream.last().header("x-request-id"), Some(made));
+}
+
+/// V7, I2: an answer's headers travel as they came, but for hop-by-hop ones
+#[tokio::test]
+async fn an_answers_headers_travel_down() {
+    let upstream = Upstream::start(|_| {
+        Act::ok("x")
+            .header("ETag", "\"d41d8\"")
+            .header("Set-Cookie", "a=1")
+            .header("Set-Cookie", "b=2")
+            .header("x-amz-meta-a", "value")
+            .header("Content-Type", "text/plain; charset=utf-8")
+            .header("Content-Encoding", "gzip")
+            .header("Last-Modified", "Sat, 21 Nov 2026 00:00:00 GMT")
+            .header("Connection", "keep-alive, x-hop")
+            .header("x-hop", "1")
+            .header("Keep-Alive", "timeout=5")
+            .header("Proxy-Authenticate", "Basic")
+    });
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let answer = get(gateway.address(), "/b/k").await;
+    assert_eq!((answer.whole(), answer.body.as_slice()), (200, b"x".as_slice()), "nothing is decompressed");
+    assert_eq!(answer.all("set-cookie"), ["a=1", "b=2"]);
+    for (name, value) in [
+        ("etag", "\"d41d8\""),
+        ("x-amz-meta-a", "value"),
+        ("content-type", "text/plain; charset=utf-8"),
+        ("content-encoding", "gzip"),
+        ("last-modified", "Sat, 21 Nov 2026 00:00:00 GMT"),
+    ] {
+        assert_eq!(answer.all(name), [value], "{name}");
+    }
+    for name in ["x-hop", "keep-alive", "proxy-authenticate"] {
+        assert_eq!(answer.header(name), None, "{name}");
+    }
+}
+
+/// H4: a redirect is passed on, never followed
+#[tokio::test]
+async fn a_redirect_is_passed_on() {
+    let elsewhere = Upstream::ok("elsewhere");
+    let location = format!("http://{}/secret", elsewhere.address());
+    let told = location.clone();
+    let upstream = Upstream::start(move |_| Act::status(307).header("location", &told));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let answer = get(gateway.address(), "/b/k").await;
+    assert_eq!((answer.whole(), answer.header("location")), (307, Some(location.as_str())));
+    assert_eq!((upstream.count(), elsewhere.count()), (1, 0));
+}

@@ -1,0 +1,6 @@
+//! What travels through the gateway, and how: targets, headers, bodies, and what happens when an end breaks off.
+
+mod aborts;
+mod bodies;
+mod headers;
+mod targets;
