@@ -38,7 +38,7 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
         None => {}
     }
     let (log, _flushed_at_the_end) = telemetry::log::build(&config.log)?;
-    telemetry::log::log_panics(log.clone());
+    let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
     let origin = embedded_origin(&mut config)?;
     let demo = origin.is_some();
     actix_rt::System::new().block_on(serve(config, log, demo))

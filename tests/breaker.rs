@@ -11,14 +11,20 @@ use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually, 
 /// A bucket `b` that is never retried, and opens as by default unless the test says otherwise.
 async fn start(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
     let builder = Gateway::builder().bucket("b", upstream).set("buckets.b.s3.retry.max_attempts", "1");
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (key, value)| builder.set(&format!("buckets.b.s3.circuit_breaker.{key}"), value));
+    let builder = settings.iter().fold(builder, |builder, (key, value)| {
+        builder.set(&format!("buckets.b.s3.circuit_breaker.{key}"), value)
+    });
     builder.start().await
 }
 
 async fn circuit(gateway: &Gateway) -> Value {
     gateway.status().await["buckets"]["b"]["breaker"].clone()
+}
+
+/// Waits until the failures that were answered have opened the circuit: they are told to it as the answer goes out.
+async fn opens(gateway: &Gateway) {
+    eventually("the circuit opens", || async { (circuit(gateway).await["state"] == "open").then_some(()) })
+        .await;
 }
 
 /// Waits until the circuit may be tried again.
@@ -42,7 +48,8 @@ fn half_an_upload() -> Vec<u8> {
 fn switchable() -> (Upstream, Arc<AtomicBool>) {
     let fails = Arc::new(AtomicBool::new(true));
     let told = Arc::clone(&fails);
-    let upstream = Upstream::start(move |_| if told.load(Ordering::SeqCst) { Act::status(500) } else { Act::ok("x") });
+    let upstream =
+        Upstream::start(move |_| if told.load(Ordering::SeqCst) { Act::status(500) } else { Act::ok("x") });
     (upstream, fails)
 }
 
@@ -61,6 +68,7 @@ async fn five_failures_open_the_circuit_of_this_bucket_alone() {
     for failures in 1..=5 {
         assert_eq!(gateway.get("/b/k").await.whole(), 500, "failure {failures} is passed on");
     }
+    opens(&gateway).await;
     for _ in 0..3 {
         let refused = gateway.get("/b/k").await;
         assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
@@ -107,6 +115,7 @@ async fn half_of_the_calls_failing_opens_the_circuit() {
         let expected = if call % 2 == 0 { 200 } else { 503 };
         assert_eq!(gateway.get("/b/k").await.whole(), expected, "call {call}");
     }
+    opens(&gateway).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     assert_eq!(upstream.count(), 21);
 }
@@ -114,7 +123,11 @@ async fn half_of_the_calls_failing_opens_the_circuit() {
 /// B1, B3: connect failures, resets and timeouts count as much as statuses
 #[tokio::test]
 async fn failures_without_an_answer_count() {
-    for (act, status, cause) in [(Act::reset(), 502, "reset"), (Act::hang(), 504, "timeout"), (Act::raw("nonsense\r\n\r\n"), 502, "decode")] {
+    for (act, status, cause) in [
+        (Act::reset(), 502, "reset"),
+        (Act::hang(), 504, "timeout"),
+        (Act::raw("nonsense\r\n\r\n"), 502, "decode"),
+    ] {
         let upstream = Upstream::start(move |_| act.clone());
         let gateway = Gateway::builder()
             .bucket("b", &upstream)
@@ -126,6 +139,7 @@ async fn failures_without_an_answer_count() {
         for _ in 0..2 {
             assert_eq!(gateway.get("/b/k").await.whole(), status, "{cause}");
         }
+        opens(&gateway).await;
         assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open", "{cause}");
         assert_eq!(circuit(&gateway).await["cause"], cause);
     }
@@ -139,6 +153,7 @@ async fn failures_without_an_answer_count() {
     for _ in 0..2 {
         assert_eq!(gateway.get("/b/k").await.reason(), "upstream_connect");
     }
+    opens(&gateway).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
 }
 
@@ -147,7 +162,10 @@ async fn failures_without_an_answer_count() {
 async fn half_open_admits_three_trials_and_two_successes_close_it() {
     let latch = Latch::new();
     let held = latch.clone();
-    let upstream = Upstream::start(move |seen| if seen.number == 1 { Act::status(500) } else { Act::ok("x").held(&held) });
+    let upstream =
+        Upstream::start(
+            move |seen| if seen.number == 1 { Act::status(500) } else { Act::ok("x").held(&held) },
+        );
     let gateway = start(&upstream, &[("failure_threshold", "1"), ("timeout_seconds", "0.2")]).await;
     assert_eq!(gateway.get("/b/k").await.whole(), 500);
     passes(&gateway, Duration::from_millis(200)).await;
@@ -164,7 +182,10 @@ async fn half_open_admits_three_trials_and_two_successes_close_it() {
     for trial in trials {
         assert_eq!(trial.await.unwrap().whole(), 200);
     }
-    eventually("the circuit closes", || async { (circuit(&gateway).await["state"] == "closed").then_some(()) }).await;
+    eventually("the circuit closes", || async {
+        (circuit(&gateway).await["state"] == "closed").then_some(())
+    })
+    .await;
     assert_eq!(gateway.get("/b/k").await.whole(), 200);
 }
 
@@ -177,11 +198,16 @@ async fn a_failed_trial_opens_the_circuit_for_longer() {
     passes(&gateway, Duration::from_secs(1)).await;
     let opened = Instant::now();
     assert_eq!(gateway.get("/b/k").await.whole(), 500, "the trial");
+    eventually("it opens again", || async { (circuit(&gateway).await["opened_total"] == 2).then_some(()) })
+        .await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     let circuit = circuit(&gateway).await;
     assert_eq!(circuit["opened_total"], 2);
     let left = Duration::from_millis(circuit["open_for_ms"].as_u64().unwrap()) + opened.elapsed();
-    assert!(left >= Duration::from_millis(1750) && left <= Duration::from_secs(4), "twice a second, give or take: {left:?}");
+    assert!(
+        left >= Duration::from_millis(1750) && left <= Duration::from_secs(4),
+        "twice a second, give or take: {left:?}"
+    );
     assert_eq!(upstream.count(), 2);
 }
 
@@ -192,6 +218,7 @@ async fn the_upstreams_retry_after_is_honoured() {
     let gateway = start(&upstream, &[("failure_threshold", "1"), ("timeout_seconds", "1")]).await;
     let passed_on = gateway.get("/b/k").await;
     assert_eq!((passed_on.whole(), passed_on.retry_after()), (503, Some(300)));
+    opens(&gateway).await;
     let refused = gateway.get("/b/k").await;
     assert_eq!(refused.reason(), "breaker_open");
     assert!((280..=300).contains(&refused.retry_after().unwrap()), "{refused:?}");
@@ -286,7 +313,8 @@ async fn a_trial_that_is_abandoned_gives_its_permit_back() {
 #[tokio::test]
 async fn an_error_document_inside_a_200_counts_as_a_failure() {
     let document = "<?xml version=\"1.0\"?>\n<Error><Code>InternalError</Code></Error>";
-    let upstream = Upstream::start(move |_| Act::ok("  \n").then_after(Duration::from_millis(20), document).chunked());
+    let upstream =
+        Upstream::start(move |_| Act::ok("  \n").then_after(Duration::from_millis(20), document).chunked());
     let gateway = start(&upstream, &[]).await;
     for failures in 1..=2 {
         let answer = request(gateway.address(), "POST", "/b/k?uploadId=7", &[], Some(b"<Complete/>")).await;

@@ -1,1 +1,176 @@
-//! Placeholder.
+//! From start to end: ready, draining, exit codes, and starts that fail clearly.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::gateway::Ended;
+use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually, get, put};
+
+fn holding() -> (Upstream, Latch) {
+    let latch = Latch::new();
+    let held = latch.clone();
+    (Upstream::start(move |_| Act::ok("begin").then_held(&held, "end")), latch)
+}
+
+/// A download that has begun and goes on until the latch opens.
+async fn download(gateway: &Gateway) -> (Client, crate::support::Answer) {
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(client::message("GET", "/b/k", &[], None)).await;
+    let answer = client.head().await;
+    assert_eq!(answer.status, 200);
+    (client, answer)
+}
+
+/// G4, O5: on SIGTERM ready turns false first, no new connection is taken, what is in flight finishes, and the exit is 0
+#[tokio::test]
+async fn a_terminated_gateway_drains_and_exits_0() {
+    let (upstream, latch) = holding();
+    let mut gateway = Gateway::in_front_of(&upstream).await;
+    let (mut client, mut answer) = download(&gateway).await;
+    gateway.terminate();
+    eventually("ready turns false", || async {
+        let answer = gateway.admin("/readyz").await;
+        (answer.whole() == 503 && answer.text().contains("draining")).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.admin("/livez").await.whole(), 200, "it lives while it drains");
+    assert_eq!(gateway.status().await["requests_in_flight"], 1);
+    let mut late = Client::connect(gateway.address()).await;
+    late.send(client::message("GET", "/b/late", &[], None)).await;
+    latch.open_for_all();
+    client.body(&mut answer, "GET").await;
+    assert_eq!((answer.whole(), answer.text().as_str()), (200, "beginend"));
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+    assert_eq!(upstream.count(), 1, "a connection made while draining is not served");
+    gateway.log_line("draining", |line| line["in_flight"] == 1).await;
+    let stopped = gateway.log_line("stopped", |_| true).await;
+    assert!(stopped["took_ms"].is_u64());
+}
+
+/// G4: with nothing in flight it ends by itself at once, idle connections notwithstanding
+#[tokio::test]
+async fn an_idle_gateway_ends_by_itself() {
+    let upstream = Upstream::ok("x");
+    let mut gateway = Gateway::in_front_of(&upstream).await;
+    let mut idle = Client::connect(gateway.address()).await;
+    idle.send(client::message("GET", "/b/k", &[], None)).await;
+    assert_eq!(idle.answer("GET").await.whole(), 200);
+    gateway.terminate();
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+    let took = gateway.log_line("stopped", |_| true).await["took_ms"].as_u64().unwrap();
+    assert!(took < 10_000, "{took} ms: it waited for its drain time although nothing was in flight");
+    eventually("its upstream connections are closed", || async { (upstream.live() == 0).then_some(()) })
+        .await;
+}
+
+/// G4: what does not finish within the drain time is cut off and counted, and the client sees a broken transfer
+#[tokio::test]
+async fn the_drain_time_is_kept() {
+    let (upstream, _latch) = holding();
+    let mut gateway =
+        Gateway::builder().bucket("b", &upstream).set("server.drain_timeout", "0.3").start().await;
+    let (mut client, mut answer) = download(&gateway).await;
+    gateway.terminate();
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+    client.body(&mut answer, "GET").await;
+    assert!(answer.broken.is_some(), "a transfer that was cut off looks whole");
+    gateway.log_line("drain time is up", |line| line["cut_off"] == 1).await;
+}
+
+/// G4: a second signal ends it at once
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let (upstream, _latch) = holding();
+    let mut gateway =
+        Gateway::builder().bucket("b", &upstream).set("server.drain_timeout", "600").start().await;
+    let (_client, _) = download(&gateway).await;
+    gateway.terminate();
+    gateway.log_line("draining", |_| true).await;
+    gateway.terminate();
+    assert_eq!(gateway.wait_exit().await.code(), Some(1));
+    gateway.log_line("second signal: ending at once", |_| true).await;
+}
+
+/// Bad input: a port in use ends with 69 and names key and address; nothing is left behind
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let upstream = Upstream::ok("x");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for key in ["server.port", "admin.port"] {
+        let builder = Gateway::builder().bucket("b", &upstream).set(key, &address.port().to_string());
+        let Ended { code, stderr, .. } = tokio::task::spawn_blocking(move || builder.run()).await.unwrap();
+        assert_eq!(code, Some(69), "{stderr}");
+        assert!(stderr.contains(key) && stderr.contains(&address.to_string()), "{stderr}");
+        assert_eq!(stderr.trim().lines().count(), 1, "one clear error: {stderr}");
+    }
+}
+
+/// Bad input: a data directory that cannot be written ends with 73 and names it
+#[test]
+fn an_unwritable_data_directory_is_named() {
+    for unwritable in ["a file", "a directory without leave"] {
+        let builder = Gateway::builder();
+        let path = builder.directory().join("tidegate-data");
+        if unwritable == "a file" {
+            std::fs::write(&path, "in the way").unwrap();
+        } else {
+            std::fs::create_dir(&path).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o500)).unwrap();
+            // For root every directory can be written.
+            if std::fs::write(path.join("probe"), "").is_ok() {
+                continue;
+            }
+        }
+        let Ended { code, stderr, .. } = builder.run();
+        assert_eq!(code, Some(73), "{unwritable}: {stderr}");
+        assert!(stderr.contains("tidegate-data"), "{unwritable}: {stderr}");
+        assert_eq!(stderr.trim().lines().count(), 1, "one clear error: {stderr}");
+    }
+}
+
+/// Bad input: a log file that cannot be opened ends with 73 and names the key and the file
+#[test]
+fn a_log_file_that_cannot_be_opened_is_named() {
+    let Ended { code, stderr, .. } = Gateway::builder().set("log.output", "/nowhere/at/all.log").run();
+    assert_eq!(code, Some(73), "{stderr}");
+    assert!(stderr.contains("log.output") && stderr.contains("/nowhere/at/all.log"), "{stderr}");
+}
+
+/// G4: `tidegate health` says by its exit code whether a gateway lives
+#[tokio::test]
+async fn health_tells_by_its_exit_code() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let check = |port: u16| {
+        let builder = Gateway::builder().set("admin.port", &port.to_string()).argument("health");
+        tokio::task::spawn_blocking(move || builder.run())
+    };
+    let alive = check(gateway.admin_address().port()).await.unwrap();
+    assert_eq!((alive.code, alive.stderr.as_str()), (Some(0), ""));
+    let nobody = crate::support::unreachable::Refusing::new();
+    let dead = check(nobody.address.port()).await.unwrap();
+    assert_eq!(dead.code, Some(1), "{}", dead.stderr);
+    assert!(dead.stderr.contains(&nobody.address.to_string()), "{}", dead.stderr);
+}
+
+/// G4: with nothing configured there is a bucket `demo` on a real S3 server, and commands to try it with
+#[tokio::test]
+async fn with_nothing_configured_there_is_a_demo() {
+    let mut gateway = Gateway::builder().start().await;
+    assert_eq!(put(gateway.address(), "/demo/hello%20world.txt", "hello").await.whole(), 200);
+    let answer = get(gateway.address(), "/demo/hello%20world.txt").await;
+    assert_eq!((answer.whole(), answer.text().as_str()), (200, "hello"));
+    let listing = get(gateway.address(), "/demo?list-type=2").await;
+    assert!(listing.text().contains("<Key>hello world.txt</Key>"), "{}", listing.text());
+    let welcome = gateway.stderr();
+    for words in [
+        gateway.url("/demo/hello.txt"),
+        format!("http://{}/status", gateway.admin_address()),
+        "aws ".to_owned(),
+    ] {
+        assert!(welcome.contains(&words), "{words} in {welcome}");
+    }
+    assert!(gateway.directory().join("tidegate-data").is_dir());
+    gateway.terminate();
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+}

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 
-use crate::support::{Answer, Gateway, Upstream, get};
+use crate::support::client::message;
+use crate::support::{Answer, Client, Gateway, Upstream, get};
 
 fn statuses(answers: &[Answer], status: u16) -> usize {
     answers.iter().filter(|answer| answer.whole() == status).count()
@@ -108,8 +109,38 @@ async fn the_rate_is_given_and_never_exceeded() {
         admitted += statuses(&burst(&gateway, "/b/k", 8).await, 200);
     }
     let most = began.elapsed().as_secs_f64() * 40.0 + 5.0;
-    assert!(f64::from(u32::try_from(admitted).unwrap()) <= most, "{admitted} admitted, at most {most} allowed");
+    assert!(
+        f64::from(u32::try_from(admitted).unwrap()) <= most,
+        "{admitted} admitted, at most {most} allowed"
+    );
     assert!(admitted > 5, "only {admitted} admitted: tokens do not come back");
+}
+
+/// L2: a burst so large that workers are given admissions in advance is not exceeded, and at least half of it is given
+#[tokio::test]
+async fn a_large_burst_is_not_exceeded() {
+    const BURST: usize = 4000;
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("rate_limit.per_ip.requests_per_second", SLOW)
+        .set("rate_limit.per_ip.burst", &BURST.to_string())
+        .start()
+        .await;
+    let client = async || {
+        let mut client = Client::connect(gateway.address()).await;
+        let mut admitted = 0;
+        for _ in 0..BURST / 8 + 100 {
+            client.send(message("GET", "/b/k", &[], None)).await;
+            admitted += usize::from(client.answer("GET").await.whole() == 200);
+        }
+        admitted
+    };
+    let admitted: usize = join_all((0..8).map(|_| client())).await.into_iter().sum();
+    assert_eq!(upstream.count(), admitted);
+    assert!(admitted <= BURST, "{admitted} admitted");
+    // What a worker is given and does not use is lost, but from half of the burst on none is given.
+    assert!(admitted >= BURST / 2, "only {admitted} admitted");
 }
 
 /// L1, L4: without a limit nobody is limited, and the limiter is not even asked

@@ -198,7 +198,10 @@ async fn clients_that_leave_in_mid_stream_release_everything() {
         clients.into_iter().for_each(Client::reset);
         gateway.is_idle().await;
         upstream.works_on(0).await;
-        eventually("their upstream connections are closed", || async { (upstream.live() == 0).then_some(()) }).await;
+        eventually("their upstream connections are closed", || async {
+            (upstream.live() == 0).then_some(())
+        })
+        .await;
     }
     latch.open_for_all();
     assert_eq!(gateway.get("/b/k").await.whole(), 200);
@@ -208,8 +211,11 @@ async fn clients_that_leave_in_mid_stream_release_everything() {
 #[tokio::test]
 async fn the_whole_process_has_a_cap() {
     let (upstream, latch) = held();
-    let gateway =
-        gated(&upstream, 10, 10, 60_000).bucket("other", &upstream).set("server.max_concurrent_requests", "3").start().await;
+    let gateway = gated(&upstream, 10, 10, 60_000)
+        .bucket("other", &upstream)
+        .set("server.max_concurrent_requests", "3")
+        .start()
+        .await;
     let requests: Vec<_> = (0..3).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
     upstream.works_on(3).await;
     let refused = gateway.get("/other/k").await;
@@ -229,8 +235,11 @@ async fn the_whole_process_has_a_cap() {
 #[tokio::test]
 async fn connections_are_reused_and_few_stay_idle() {
     let (upstream, latch) = held();
-    let gateway =
-        gated(&upstream, 10, 10, 60_000).set("buckets.b.s3.connection_pool.max_idle", "2").set("server.workers", "1").start().await;
+    let gateway = gated(&upstream, 10, 10, 60_000)
+        .set("buckets.b.s3.connection_pool.max_idle", "2")
+        .set("server.workers", "1")
+        .start()
+        .await;
     let requests: Vec<_> = (0..10).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
     upstream.works_on(10).await;
     assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 10.0);

@@ -115,7 +115,8 @@ async fn a_connection_that_is_not_made_is_504() {
 async fn a_long_answer_is_not_cut_by_the_total() {
     for chunked in [false, true] {
         let upstream = Upstream::start(move |_| {
-            let act = (0..8).fold(Act::ok("piece"), |act, _| act.then_after(Duration::from_millis(150), "piece"));
+            let act =
+                (0..8).fold(Act::ok("piece"), |act, _| act.then_after(Duration::from_millis(150), "piece"));
             if chunked { act.chunked() } else { act }
         });
         let gateway = once(&upstream)
@@ -138,10 +139,13 @@ async fn an_upload_that_stands_still_is_given_up() {
     for framing in ["content-length: 1000000", "transfer-encoding: chunked"] {
         let before = upstream.cancelled();
         let mut uploading = Client::connect(gateway.address()).await;
-        uploading.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n70000\r\n{begin}\r\n")).await;
+        uploading
+            .send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n70000\r\n{begin}\r\n"))
+            .await;
         let answer = uploading.answer("PUT").await;
         assert_eq!((answer.whole(), answer.reason()), (504, "timeout_upload"), "{framing}");
-        eventually("the upstream is let go", || async { (upstream.cancelled() == before + 1).then_some(()) }).await;
+        eventually("the upstream is let go", || async { (upstream.cancelled() == before + 1).then_some(()) })
+            .await;
         assert!(!upstream.last().whole, "{framing}: the upstream took it for whole");
     }
     gateway.is_idle().await;

@@ -52,7 +52,9 @@ pub(crate) async fn proxy(
     }
     let id = request_id::of(request.headers());
     let mut record = Box::new(Record::new(&worker, id, request.clone()));
-    let handled = AssertUnwindSafe(handle(&worker, request, payload.into_inner(), &mut record)).catch_unwind().await;
+    let mut payload = payload.into_inner();
+    let handled = AssertUnwindSafe(handle(&worker, request, &mut payload, &mut record)).catch_unwind().await;
+    record.flow.leave(payload);
     match handled {
         Ok(Ok(Handled::Upstream(passing))) => upstream::pass_on(&worker, passing, record),
         Ok(Ok(Handled::Own(response))) => {
@@ -75,7 +77,7 @@ enum Handled {
 async fn handle(
     worker: &Rc<Worker>,
     request: HttpRequest,
-    payload: Payload,
+    payload: &mut Payload,
     record: &mut Record,
 ) -> Result<Handled, GatewayError> {
     let shared = &worker.shared;

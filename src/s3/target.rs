@@ -17,11 +17,15 @@ pub(crate) fn rename(target: &PathAndQuery, name: &str) -> Option<PathAndQuery> 
     assemble(&format!("/{name}{rest}"), target.query())
 }
 
-/// Puts `prefix` in the place of the path's first segment (http buckets).
-pub(crate) fn strip(target: &PathAndQuery, prefix: &str) -> Option<PathAndQuery> {
+/// Takes the path's first segment away (http buckets).
+pub(crate) fn strip(target: &PathAndQuery) -> Option<PathAndQuery> {
     let (_, rest) = split(target.path());
-    let path = format!("{prefix}{rest}");
-    assemble(if path.is_empty() { "/" } else { &path }, target.query())
+    assemble(if rest.is_empty() { "/" } else { rest }, target.query())
+}
+
+/// Puts an endpoint's own path before the target's.
+pub(crate) fn prefix(target: &PathAndQuery, prefix: &str) -> Option<PathAndQuery> {
+    assemble(&format!("{prefix}{}", target.path()), target.query())
 }
 
 /// Takes out of a presigned query what proved the client's identity: it must not travel on (A2).
@@ -75,8 +79,9 @@ mod tests {
     fn renaming_keeps_every_other_byte() {
         let renamed = rename(&target("/b//a%2Fb+c~%zz/?x=%20+&y"), "other").unwrap();
         assert_eq!(renamed, target("/other//a%2Fb+c~%zz/?x=%20+&y"));
-        assert_eq!(strip(&target("/api/v1//x?q"), "/base").unwrap(), target("/base/v1//x?q"));
-        assert_eq!(strip(&target("/api"), "").unwrap(), target("/"));
+        assert_eq!(strip(&target("/api/v1//x?q")).unwrap(), target("/v1//x?q"));
+        assert_eq!(strip(&target("/api")).unwrap(), target("/"));
+        assert_eq!(prefix(&target("/v1//x?q"), "/base").unwrap(), target("/base/v1//x?q"));
     }
 
     /// A2, V7

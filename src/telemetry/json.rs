@@ -75,7 +75,7 @@ impl Scratch {
     }
 
     fn open(&mut self, level: Level) {
-        let _ = write!(self.line, ",\"level\":\"{}\"", level.as_short_str());
+        let _ = write!(self.line, ",\"level\":\"{}\"", level.as_str());
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
-use std::panic::PanicHookInfo;
 use std::path::PathBuf;
 
-use slog::{Drain, Level, Logger, error, o};
+use slog::{Drain, Level, Logger, o};
 use thiserror::Error;
 use tidegate_config::{LogConfig, LogFormat, LogLevel, LogOutput};
 
@@ -85,14 +84,4 @@ impl Write for SinkWriter {
         self.line.clear();
         Ok(())
     }
-}
-
-/// Logs every panic with its place and stack before it unwinds (E3).
-pub fn log_panics(log: Logger) {
-    std::panic::set_hook(Box::new(move |panic: &PanicHookInfo<'_>| {
-        let text = panic.payload_as_str().unwrap_or("not a text");
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let stack = std::backtrace::Backtrace::force_capture().to_string();
-        error!(log, "panic"; "panic" => text, "place" => place, "stack" => stack);
-    }));
 }

@@ -106,7 +106,9 @@ impl RequestMetrics {
 
 impl BucketMetrics {
     pub(crate) fn answered(&self, status: u16) {
-        if let Some(class) = self.classes.get(usize::from(status / 100).saturating_sub(1)) {
+        // Who left unanswered has no class.
+        let class = usize::from(status / 100).checked_sub(1);
+        if let Some(class) = class.and_then(|class| self.classes.get(class)) {
             class.inc();
         }
     }

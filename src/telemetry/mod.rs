@@ -6,5 +6,6 @@
 pub(crate) mod json;
 pub mod log;
 pub(crate) mod metrics;
+pub mod panics;
 pub(crate) mod record;
 mod sink;

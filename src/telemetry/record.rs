@@ -100,6 +100,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let now = clock::now();
+        if self.status == 0 && self.reason.is_none() {
+            // Nobody was answered: the connection ended, and the handler with it.
+            self.reason = Some("client_gone");
+        }
         let shared = &self.worker.shared;
         if let Some(bucket) = self.bucket {
             let metrics = &shared.router.bucket(bucket).metrics;

@@ -28,6 +28,7 @@ use crate::http::answer::REQUEST_ID;
 use crate::s3::late_error::LateError;
 use crate::telemetry::record::Record;
 use crate::upstream::call::Called;
+use crate::upstream::flow::Flow;
 use crate::upstream::headers::{Nominated, travels_down};
 use crate::worker::Worker;
 
@@ -85,7 +86,7 @@ enum Source {
 struct Held {
     record: Box<Record>,
     ticket: Option<BreakerTicket>,
-    _permit: Permit,
+    permit: Permit,
     _slot: Slot,
 }
 
@@ -100,6 +101,8 @@ pub(crate) struct AnswerBody {
     timer: Option<Pin<Box<Sleep>>>,
     late_error: Option<LateError>,
     held: Option<Held>,
+    /// Outlives what is held, for the sake of a request body that was left unread.
+    _flow: Rc<Flow>,
     worker: Rc<Worker>,
 }
 
@@ -141,7 +144,8 @@ pub(crate) fn pass_on(worker: &Rc<Worker>, passing: Passing, mut record: Box<Rec
         moved: record.phases.first_byte.unwrap_or(record.started),
         timer: None,
         late_error: late.then(LateError::default),
-        held: Some(Held { record, ticket, _permit: permit, _slot: slot }),
+        _flow: Rc::clone(&record.flow),
+        held: Some(Held { record, ticket, permit, _slot: slot }),
         worker: Rc::clone(worker),
     };
     response.set_body(ProxyBody::Upstream(Box::new(body)))
@@ -173,13 +177,17 @@ fn size(ending: Ending, headers: &HeaderMap, method: &Method) -> BodySize {
 
 impl AnswerBody {
     fn whole(&mut self) {
-        let Some(mut held) = self.held.take() else { return };
-        if let Some(ticket) = held.ticket.take() {
+        let Some(held) = self.held.take() else { return };
+        let Held { mut record, ticket, permit, _slot } = held;
+        if let Some(ticket) = ticket {
             let late = self.late_error.as_ref().is_some_and(LateError::found);
             if late {
-                held.record.reason = Some("late_error");
+                record.reason = Some("late_error");
             }
             ticket.report(if late { failed(Cause::Status(200)) } else { Outcome::Success });
+        }
+        if let Some(bucket) = record.bucket {
+            self.worker.shared.router.bucket(bucket).pool.finish(permit, self.moved);
         }
     }
 
@@ -291,11 +299,12 @@ impl MessageBody for AnswerBody {
                 Poll::Ready(Some(Ok(chunk)))
             }
             Poll::Ready(Some(Err(error))) => {
-                let closed = matches!(&error, PayloadError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof);
+                let closed = matches!(&error, PayloadError::Io(cause) | PayloadError::Incomplete(Some(cause))
+                    if cause.kind() == io::ErrorKind::UnexpectedEof);
                 if closed && matches!(this.ending, Ending::Close | Ending::Length(_)) {
                     return this.ended();
                 }
-                                let error = TransferError::Broken(error);
+                let error = TransferError::Broken(error);
                 Poll::Ready(Some(Err(this.broken(error))))
             }
             Poll::Ready(None) => this.ended(),

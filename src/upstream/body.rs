@@ -3,6 +3,7 @@
 //! A small body of an idempotent request is read whole, so that the request can be tried again (R3); any other is
 //! streamed with one chunk in hand.
 
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -50,6 +51,12 @@ static PRETENCE: [u8; PRETENCE_BYTES] = [0; PRETENCE_BYTES];
 #[derive(Debug, Error)]
 #[error("the request's body failed")]
 pub(crate) struct UploadFailed;
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.flow.leave(mem::replace(&mut self.payload, Payload::None));
+    }
+}
 
 impl Upload {
     fn fail(&self, fault: UpstreamRejection) -> UploadFailed {

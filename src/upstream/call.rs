@@ -110,9 +110,10 @@ fn finish(
 
 fn count_retries(bucket: &Bucket, attempts: u32, verdict: &Verdict) {
     if attempts > 1 {
-        match verdict.outcome {
-            Outcome::Failure { .. } => bucket.metrics.retry_exhausted.inc(),
-            Outcome::Success | Outcome::Neutral => bucket.metrics.retry_success.inc(),
+        if verdict.transient || matches!(verdict.outcome, Outcome::Failure { .. }) {
+            bucket.metrics.retry_exhausted.inc();
+        } else {
+            bucket.metrics.retry_success.inc();
         }
     }
 }
@@ -156,8 +157,9 @@ async fn attempt(
 ) -> Result<Head, UpstreamRejection> {
     let client = worker.client(bucket);
     let authority = &bucket.authorities[permit.endpoint().0];
+    let prefix = &bucket.config.upstream.endpoints[permit.endpoint().0].path_prefix;
     let kind = bucket.config.kind;
-    let request = outbound.build(client, authority, kind).ok_or(UpstreamRejection::Target)?;
+    let request = outbound.build(client, authority, prefix, kind).ok_or(UpstreamRejection::Target)?;
     let flow = Rc::clone(&record.flow);
     let sending = match &mut outbound.body {
         RequestBody::None => request.send_body(NoBody::new()),

@@ -44,21 +44,9 @@ pub(crate) fn is_another(flow: &Rc<Flow>) -> bool {
     CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| !Rc::ptr_eq(current, flow)))
 }
 
-/// Whether these are the first bytes of a final answer; an interim one (1xx) is none.
-pub(crate) fn is_final(head: &[u8]) -> bool {
-    head.starts_with(b"HTTP/1.") && head.get(9).is_some_and(|digit| (b'2'..=b'5').contains(digit))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_interim_answer_is_not_final() {
-        assert!(is_final(b"HTTP/1.1 403 Forbidden\r\n"));
-        assert!(!is_final(b"HTTP/1.1 100 Continue\r\n"));
-        assert!(!is_final(b"HTTP/1.1"));
-    }
 
     #[test]
     fn calls_nest_and_end() {

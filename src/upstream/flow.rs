@@ -1,7 +1,10 @@
 //! How a request's body is getting on, shared between the body and the watch over the call.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::time::{Duration, Instant};
+
+use actix_web::dev::Payload;
 
 use crate::upstream::UpstreamRejection;
 
@@ -14,6 +17,17 @@ pub(crate) struct Flow {
     began: Cell<Option<Instant>>,
     answered_early: Cell<bool>,
     fault: RefCell<Option<UpstreamRejection>>,
+    unread: Unread,
+}
+
+/// A body that nobody reads any more.
+#[derive(Default)]
+struct Unread(RefCell<Option<Payload>>);
+
+impl fmt::Debug for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unread").field(&self.0.borrow().is_some()).finish()
+    }
 }
 
 impl Flow {
@@ -55,6 +69,14 @@ impl Flow {
 
     pub(crate) fn answered_early(&self) -> bool {
         self.answered_early.get()
+    }
+
+    /// Nobody reads the rest of the body. It is kept to the end of the answer: actix then lingers and closes the client's
+    /// connection, where a dropped chunked body it would read for ever, or wait on without being woken.
+    pub(crate) fn leave(&self, payload: Payload) {
+        if !matches!(payload, Payload::None) {
+            *self.unread.0.borrow_mut() = Some(payload);
+        }
     }
 
     /// Body bytes so far.

@@ -10,6 +10,7 @@ pub(crate) mod client;
 mod connection;
 mod early;
 pub(crate) mod flow;
+mod head;
 mod headers;
 mod outbound;
 #[cfg(feature = "bench")]

@@ -1,5 +1,6 @@
 //! A request as it goes upstream: its target, its headers and its body, prepared once and built for each attempt.
 
+use std::mem;
 use std::rc::Rc;
 
 use actix_web::HttpRequest;
@@ -40,7 +41,7 @@ pub(crate) struct Outbound {
 /// Maps the target and takes the body in hand.
 pub(crate) async fn prepare(
     request: HttpRequest,
-    mut payload: Payload,
+    payload: &mut Payload,
     length: BodyLength,
     bucket: &Bucket,
     record: &mut Record,
@@ -57,10 +58,10 @@ pub(crate) async fn prepare(
         }
         BodyLength::Empty => RequestBody::None,
         BodyLength::Known(bytes) if replays && bytes <= REPLAY_BYTES_MAX => {
-            RequestBody::Whole(read_whole(&mut payload, bytes, bucket.config.upstream.idle_timeout, flow).await?)
+            RequestBody::Whole(read_whole(payload, bytes, bucket.config.upstream.idle_timeout, flow).await?)
         }
-        BodyLength::Known(bytes) => stream(payload, BodySize::Sized(bytes), bucket, record),
-        BodyLength::Chunked => stream(payload, BodySize::Stream, bucket, record),
+        BodyLength::Known(bytes) => stream(mem::replace(payload, Payload::None), BodySize::Sized(bytes), bucket, record),
+        BodyLength::Chunked => stream(mem::replace(payload, Payload::None), BodySize::Stream, bucket, record),
     };
     let content_sha256 = (bucket.config.kind == Kind::S3).then(|| payload_hash(request.headers(), &body));
     Ok(Outbound {
@@ -91,10 +92,7 @@ fn map_target(request: &HttpRequest, bucket: &Bucket) -> Result<PathAndQuery, Up
     let original = request.uri().path_and_query().ok_or(UpstreamRejection::Target)?;
     let upstream = &bucket.config.upstream;
     let mapped = match bucket.config.kind {
-        Kind::Http => {
-            let prefix = upstream.endpoints.first().map_or("", |endpoint| endpoint.path_prefix.as_str());
-            Some(target::strip(original, prefix).ok_or(UpstreamRejection::Target)?)
-        }
+        Kind::Http => Some(target::strip(original).ok_or(UpstreamRejection::Target)?),
         Kind::S3 => {
             let unsigned = target::without_presigning(original);
             let original = unsigned.as_ref().unwrap_or(original);
@@ -149,11 +147,12 @@ impl Outbound {
     }
 
     /// Builds the request for one attempt at an endpoint.
-    pub(crate) fn build(&self, client: &Client, authority: &Authority, kind: Kind) -> Option<awc::ClientRequest> {
+    pub(crate) fn build(&self, client: &Client, authority: &Authority, prefix: &str, kind: Kind) -> Option<awc::ClientRequest> {
         let mut parts = uri::Parts::default();
         parts.scheme = Some(Scheme::HTTP);
         parts.authority = Some(authority.clone());
-        parts.path_and_query = Some(self.target.clone());
+        let prefixed = if prefix.is_empty() { Some(self.target.clone()) } else { target::prefix(&self.target, prefix) };
+        parts.path_and_query = Some(prefixed?);
         let uri = Uri::from_parts(parts).ok()?;
         let method = self.request.method();
         let mut request = client.http.request(method.clone(), uri).no_decompress();

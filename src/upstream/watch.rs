@@ -112,7 +112,7 @@ mod tests {
     /// T1, T2
     #[test]
     fn the_total_pauses_while_the_body_flows() {
-        let t0 = Instant::now();
+        let t0 = clock::now();
         let limits = Limits { began: t0, total: t0 + secs(30), first_byte: secs(20), idle: secs(10) };
         let flow = Flow::default();
         assert_eq!(limits.due(&flow), (t0 + secs(20), Phase::FirstByte));

@@ -24,10 +24,15 @@ async fn bodies_of_every_size_arrive_byte_for_byte() {
         let hash = client::sha256(&body);
         for chunked in [false, true] {
             let answer = body.clone();
-            let upstream = Upstream::start(move |_| if chunked { Act::ok(&answer).chunked() } else { Act::ok(&answer) });
+            let upstream =
+                Upstream::start(move |_| if chunked { Act::ok(&answer).chunked() } else { Act::ok(&answer) });
             let gateway = Gateway::in_front_of(&upstream).await;
             let down = get(gateway.address(), "/b/k").await;
-            assert_eq!((down.whole(), down.sha256()), (200, hash.clone()), "{bytes} bytes, chunked {chunked}");
+            assert_eq!(
+                (down.whole(), down.sha256()),
+                (200, hash.clone()),
+                "{bytes} bytes, chunked {chunked}"
+            );
             if chunked {
                 let mut up = Client::connect(gateway.address()).await;
                 up.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await;
@@ -97,6 +102,32 @@ async fn an_answer_ended_by_the_close_is_whole() {
     assert_eq!((answer.whole(), answer.sha256()), (200, client::sha256(&body)));
 }
 
+/// T6: the same for HTTP/1.0, and for a head that comes in pieces
+#[tokio::test]
+async fn a_head_in_pieces_and_http_1_0_are_understood() {
+    let pause = Duration::from_millis(30);
+    for act in [
+        Act::raw("HTTP/1.0 200 OK\r\nx-a: b\r\n\r\nbody"),
+        Act::raw("HTTP/1.1 200 OK\r\nx-a: b\r\n\r\nbody"),
+        Act::raw("HTTP/1.1 200 OK\r\nx-")
+            .then_after(pause, "a: b\r\n\r")
+            .then_after(pause, "\nbo")
+            .then_after(pause, "dy"),
+        Act::raw("HTTP/1.1 200 OK\r\nx-a: b\r\nconte").then_after(pause, "nt-length: 4\r\n\r\nbody"),
+        Act::raw("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nx-a: b\r\n\r\nbody"),
+    ] {
+        let told = act.clone();
+        let upstream = Upstream::start(move |_| told.clone());
+        let gateway = Gateway::in_front_of(&upstream).await;
+        for _ in 0..2 {
+            let answer = get(gateway.address(), "/b/k").await;
+            assert_eq!((answer.whole(), answer.text().as_str()), (200, "body"), "{act:?}");
+            assert_eq!(answer.header("x-a"), Some("b"), "{act:?}");
+        }
+        gateway.is_idle().await;
+    }
+}
+
 /// H2, T5: a stream passes as it comes: the client has the first piece while the upstream still holds the second back
 #[tokio::test]
 async fn a_stream_is_not_held_back() {
@@ -136,7 +167,8 @@ async fn answers_keep_their_requests_order() {
     });
     let gateway = Gateway::in_front_of(&upstream).await;
     let mut client = Client::connect(gateway.address()).await;
-    let pipeline: Vec<u8> = (0..5).flat_map(|i| client::message("GET", &format!("/b/{i}"), &[], None)).collect();
+    let pipeline: Vec<u8> =
+        (0..5).flat_map(|i| client::message("GET", &format!("/b/{i}"), &[], None)).collect();
     client.send(pipeline).await;
     for i in 0..5 {
         assert_eq!(client.answer("GET").await.text(), format!("/b/{i}"));
@@ -150,7 +182,10 @@ async fn expect_continue_is_answered() {
     let gateway = Gateway::in_front_of(&upstream).await;
     let body = noise(200_000);
     let mut client = Client::connect(gateway.address()).await;
-    let head = format!("PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     client.send(head).await;
     let interim = client.head().await;
     assert_eq!(interim.status, 100);
@@ -183,8 +218,10 @@ async fn an_upstreams_error_passes_as_it_came() {
 async fn signed_chunks_are_refused_clearly() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let headers = [("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"), ("content-encoding", "aws-chunked")];
-    let answer = request(gateway.address(), "PUT", "/b/k", &headers, Some(b"3;chunk-signature=0\r\nabc\r\n")).await;
+    let headers =
+        [("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"), ("content-encoding", "aws-chunked")];
+    let answer =
+        request(gateway.address(), "PUT", "/b/k", &headers, Some(b"3;chunk-signature=0\r\nabc\r\n")).await;
     assert_eq!((answer.whole(), answer.reason()), (501, "signed_chunks"));
     assert!(answer.text().contains("<Code>NotImplemented</Code>"), "{}", answer.text());
     assert_eq!(upstream.count(), 0);

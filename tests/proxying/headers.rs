@@ -27,7 +27,14 @@ async fn what_is_not_for_the_upstream_ends_here() {
     for (name, value) in ends_here {
         assert!(!seen.all(name).contains(&value), "{name} travelled: {:?}", seen.headers);
     }
-    for name in ["x-nominated", "authorization", "x-amz-security-token", "x-tidegate-session", "x-tidegate-reason", "te"] {
+    for name in [
+        "x-nominated",
+        "authorization",
+        "x-amz-security-token",
+        "x-tidegate-session",
+        "x-tidegate-reason",
+        "te",
+    ] {
         assert_eq!(seen.header(name), None, "{name}");
     }
 }
@@ -83,7 +90,8 @@ async fn with_credentials_the_request_is_signed_with_the_buckets_own() {
         .set("buckets.b.s3.region", "eu-test-1")
         .start()
         .await;
-    let client = [("authorization", "AWS4-HMAC-SHA256 Credential=CLIENTKEY/x"), ("x-amz-date", "20200101T000000Z")];
+    let client =
+        [("authorization", "AWS4-HMAC-SHA256 Credential=CLIENTKEY/x"), ("x-amz-date", "20200101T000000Z")];
     assert_eq!(request(gateway.address(), "PUT", "/b/k", &client, Some(b"abc")).await.whole(), 200);
     let seen = upstream.last();
     let authorization = seen.header("authorization").expect("signed");
@@ -92,7 +100,11 @@ async fn with_credentials_the_request_is_signed_with_the_buckets_own() {
     assert!(authorization.contains("/eu-test-1/s3/aws4_request, SignedHeaders="), "{authorization}");
     assert!(!seen.all("x-amz-date").contains(&"20200101T000000Z"));
     assert_eq!(seen.header("x-amz-content-sha256"), Some(crate::support::client::sha256(b"abc").as_str()));
-    assert!(seen.headers.iter().all(|(_, value)| !value.contains("gateway-secret") && !value.contains("CLIENTKEY")));
+    assert!(
+        seen.headers
+            .iter()
+            .all(|(_, value)| !value.contains("gateway-secret") && !value.contains("CLIENTKEY"))
+    );
 }
 
 /// O1: the request's ID travels to the upstream and comes back, whoever made it

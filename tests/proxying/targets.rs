@@ -31,7 +31,7 @@ async fn targets_travel_byte_for_byte() {
         "/b/a:b@c!d$e&f(g)h*i,j",
         "/b/%C3%A9%E2%82%AC",
         "/b/\"quoted\"",
-        "/b/{a}|^`",
+        "/b/{a}|^[b]\\",
         "/b/k?",
         "/b/k?a",
         "/b/k?a=",
@@ -72,7 +72,9 @@ async fn a_glob_serves_every_name_it_matches() {
         .set("buckets.narrow.pattern", "team-photos-*")
         .start()
         .await;
-    for (name, served_by) in [("team-a", "wide"), ("team-photos-2026", "narrow"), ("team-", "wide"), ("team-photos", "wide")] {
+    for (name, served_by) in
+        [("team-a", "wide"), ("team-photos-2026", "narrow"), ("team-", "wide"), ("team-photos", "wide")]
+    {
         let answer = get(gateway.address(), &format!("/{name}/k?x=1")).await;
         assert_eq!((answer.whole(), answer.text().as_str()), (200, served_by), "{name}");
     }
@@ -88,11 +90,17 @@ async fn invented_names_grow_no_state() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("any", &upstream).set("buckets.any.pattern", "*").start().await;
     assert_eq!(get(gateway.address(), "/first/k").await.whole(), 200);
-    let before = (gateway.status().await["buckets"].as_object().unwrap().len(), gateway.metrics().await.lines().count());
+    let before = (
+        gateway.status().await["buckets"].as_object().unwrap().len(),
+        gateway.metrics().await.lines().count(),
+    );
     for i in 0..100 {
         assert_eq!(get(gateway.address(), &format!("/invented-{i}/k")).await.whole(), 200);
     }
-    let after = (gateway.status().await["buckets"].as_object().unwrap().len(), gateway.metrics().await.lines().count());
+    let after = (
+        gateway.status().await["buckets"].as_object().unwrap().len(),
+        gateway.metrics().await.lines().count(),
+    );
     assert_eq!(before, after);
 }
 
@@ -100,8 +108,11 @@ async fn invented_names_grow_no_state() {
 #[tokio::test]
 async fn a_pattern_names_what_a_variable_cannot() {
     let upstream = Upstream::ok("x");
-    let gateway =
-        Gateway::builder().bucket("photos", &upstream).set("buckets.photos.pattern", "My.photos-2026").start().await;
+    let gateway = Gateway::builder()
+        .bucket("photos", &upstream)
+        .set("buckets.photos.pattern", "My.photos-2026")
+        .start()
+        .await;
     assert_eq!(get(gateway.address(), "/My.photos-2026/k").await.whole(), 200);
     assert_eq!(upstream.last().target, "/My.photos-2026/k");
     assert_eq!(get(gateway.address(), "/photos/k").await.whole(), 404);
@@ -112,9 +123,14 @@ async fn a_pattern_names_what_a_variable_cannot() {
 async fn an_http_buckets_path_is_prefixed() {
     let upstream = Upstream::ok("x");
     let base = format!("http://{}/base/v1", upstream.address());
-    let gateway =
-        Gateway::builder().http_bucket("api", &upstream).set("buckets.api.http.endpoints", &base).start().await;
-    for (sent, seen) in [("/api/x?y=%2F", "/base/v1/x?y=%2F"), ("/api//x/", "/base/v1//x/"), ("/api", "/base/v1")] {
+    let gateway = Gateway::builder()
+        .http_bucket("api", &upstream)
+        .set("buckets.api.http.endpoints", &base)
+        .start()
+        .await;
+    for (sent, seen) in
+        [("/api/x?y=%2F", "/base/v1/x?y=%2F"), ("/api//x/", "/base/v1//x/"), ("/api/", "/base/v1/")]
+    {
         assert_eq!(get(gateway.address(), sent).await.whole(), 200);
         assert_eq!(upstream.last().target, seen);
     }

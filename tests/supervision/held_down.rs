@@ -152,7 +152,10 @@ async fn a_failed_monitors_last_level_holds_and_ages() {
     })
     .await;
     recovers(&gateway, "monitor").await;
-    eventually("readings are fresh again", || async { (gateway.status().await["stale"] == false).then_some(()) }).await;
+    eventually("readings are fresh again", || async {
+        (gateway.status().await["stale"] == false).then_some(())
+    })
+    .await;
 }
 
 /// S3: the holds grow, so that an actor that cannot stand is no hot loop

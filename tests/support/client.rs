@@ -88,11 +88,6 @@ impl Client {
         timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("the peer takes bytes in time")
     }
 
-    /// Says that nothing more will be sent.
-    pub(crate) async fn finish(&mut self) {
-        self.stream.shutdown().await.unwrap();
-    }
-
     /// Closes with a reset instead of an orderly end.
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -143,7 +138,10 @@ impl Client {
     pub(crate) async fn body(&mut self, answer: &mut Answer, method: &str) {
         let read = if method == "HEAD" || matches!(answer.status, 100..=199 | 204 | 304) {
             Ok(())
-        } else if answer.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
+        } else if answer
+            .header("transfer-encoding")
+            .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
+        {
             self.chunks(&mut answer.body).await
         } else if let Some(length) = answer.header("content-length") {
             let length = length.parse().unwrap();
@@ -172,7 +170,8 @@ impl Client {
     async fn chunks(&mut self, body: &mut Vec<u8>) -> Result<(), String> {
         loop {
             let line = self.line().await?;
-            let size = usize::from_str_radix(line.split(';').next().unwrap().trim(), 16).map_err(|_| "chunk size")?;
+            let size = usize::from_str_radix(line.split(';').next().unwrap().trim(), 16)
+                .map_err(|_| "chunk size")?;
             if size == 0 {
                 while !self.line().await?.is_empty() {}
                 return Ok(());
@@ -210,7 +209,10 @@ impl Client {
     /// Reads more, or says how the connection ended.
     async fn fill(&mut self) -> Result<(), String> {
         let mut buffer = vec![0; 64 << 10];
-        match timeout(PATIENCE, self.stream.read(&mut buffer)).await.expect("the peer sends or closes in time") {
+        match timeout(PATIENCE, self.stream.read(&mut buffer))
+            .await
+            .expect("the peer sends or closes in time")
+        {
             Ok(0) => Err("closed".to_owned()),
             Ok(bytes) => {
                 self.unread.extend_from_slice(&buffer[..bytes]);

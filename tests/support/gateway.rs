@@ -111,7 +111,10 @@ impl Builder {
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let into = Arc::clone(&lines);
         thread::spawn(move || {
-            BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| into.lock().unwrap().push(line));
+            BufReader::new(stdout)
+                .lines()
+                .map_while(Result::ok)
+                .for_each(|line| into.lock().unwrap().push(line));
         });
         let into = Arc::clone(&errors);
         thread::spawn(move || {
@@ -163,12 +166,8 @@ impl Builder {
 impl Gateway {
     /// A gateway on free ports.
     pub(crate) fn builder() -> Builder {
-        let builder = Builder {
-            environment: Vec::new(),
-            arguments: Vec::new(),
-            file: None,
-            directory: Scratch::new(),
-        };
+        let builder =
+            Builder { environment: Vec::new(), arguments: Vec::new(), file: None, directory: Scratch::new() };
         builder.set("server.port", "0").set("admin.port", "0").set("server.workers", "2")
     }
 
@@ -189,10 +188,6 @@ impl Gateway {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.data)
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// Where the process runs.
@@ -265,7 +260,9 @@ impl Gateway {
         eventually("nothing is in flight", || async {
             let status = self.status().await;
             let buckets = status["buckets"].as_object().unwrap();
-            let idle = buckets.values().all(|bucket| bucket["pool"]["in_flight"] == 0 && bucket["pool"]["queued"] == 0);
+            let idle = buckets
+                .values()
+                .all(|bucket| bucket["pool"]["in_flight"] == 0 && bucket["pool"]["queued"] == 0);
             (idle && status["requests_in_flight"] == 0).then_some(())
         })
         .await;
@@ -274,7 +271,10 @@ impl Gateway {
     /// Every log line so far.
     pub(crate) fn log_lines(&self) -> Vec<Value> {
         let lines = self.lines.lock().unwrap();
-        lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+        lines
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+            .collect()
     }
 
     /// Waits for a log line with this message.
@@ -303,6 +303,11 @@ impl Gateway {
     /// What it wrote to stderr so far.
     pub(crate) fn stderr(&self) -> String {
         self.errors.lock().unwrap().clone()
+    }
+
+    /// The process, for what only the system knows of it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks it to end.

@@ -14,6 +14,8 @@ use crate::types::{BucketId, IpKey};
 pub(crate) struct Admit {
     pub(crate) bucket: BucketId,
     pub(crate) client: IpKey,
+    /// Admissions wanted beyond this one, if the limits are high enough.
+    pub(crate) more: u32,
 }
 
 impl Request for Admit {
@@ -67,7 +69,7 @@ impl Serve<Admit> for Limiter {
     type Decision = Result<Charge, Limited>;
 
     fn decide(&self, message: &Admit, now: Instant) -> Self::Decision {
-        self.state.decide(message.bucket, message.client, now)
+        self.state.decide(message.bucket, message.client, message.more, now)
     }
 
     fn apply(&mut self, message: Admit, decision: Self::Decision, now: Instant) -> Result<u32, Limited> {

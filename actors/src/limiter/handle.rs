@@ -7,7 +7,7 @@ use std::time::Instant;
 use tidegate_config::OnFailure;
 
 use crate::chaos::Crash;
-use crate::limiter::lease;
+use crate::limiter::lease::{self, Taken};
 use crate::limiter::actor::{Admit, Inspect, Limiter, LimiterReport};
 use crate::limiter::state::Limited;
 use crate::mailbox::{AskError, Mailbox};
@@ -49,10 +49,11 @@ impl LimiterHandle {
             return Ok(());
         }
         let key = (self.number, bucket, client);
-        if lease::take(key, now) {
-            return Ok(());
-        }
-        match self.mailbox.ask(Admit { bucket, client }).await {
+        let more = match lease::take(key, now) {
+            Taken::Paid => return Ok(()),
+            Taken::Ask { more } => more,
+        };
+        match self.mailbox.ask(Admit { bucket, client, more }).await {
             Ok(verdict) => {
                 lease::keep(key, verdict.map_err(LimiterRejection::Limited)?, now);
                 Ok(())

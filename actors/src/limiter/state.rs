@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::RateLimit;
 
-use crate::limiter::lease::LEASE_MAX;
 use crate::types::{BucketId, IpKey};
 
 /// Which limit refused.
@@ -144,11 +143,11 @@ impl LimiterState {
         }
     }
 
-    /// Checks every limit that applies, without charging any.
-    pub(crate) fn decide(&self, bucket: BucketId, client: IpKey, now: Instant) -> Result<Charge, Limited> {
+    /// Checks every limit that applies, without charging any. `more` admissions are wanted in advance.
+    pub(crate) fn decide(&self, bucket: BucketId, client: IpKey, more: u32, now: Instant) -> Result<Charge, Limited> {
         let now = self.nanos(now);
         let mut refusal: Option<Limited> = None;
-        let mut leased = LEASE_MAX;
+        let mut leased = more;
         let mut check = |gcra: &Gcra, tat: Tat, scope: Scope| match gcra.next(tat, now) {
             Ok(next) => {
                 leased = leased.min(gcra.spare(next, now));
@@ -272,7 +271,7 @@ mod tests {
     }
 
     fn take(state: &mut LimiterState, from: u32, now: Instant) -> Result<(), Limited> {
-        let charge = state.decide(BUCKET, client(from), now)?;
+        let charge = state.decide(BUCKET, client(from), 0, now)?;
         state.apply(charge, now);
         Ok(())
     }
@@ -339,14 +338,14 @@ mod tests {
         let t0 = crate::clock::now();
         let mut state = LimiterState::new(None, limit(1.0, 4000), &[None], 10, t0);
         let mut admitted = 0;
-        while let Ok(charge) = state.decide(BUCKET, client(1), t0) {
+        while let Ok(charge) = state.decide(BUCKET, client(1), 64, t0) {
             state.apply(charge, t0);
             admitted += 1 + charge.leased;
             assert_eq!(charge.leased, if admitted <= 2001 { 2 } else { 0 }, "after {admitted}");
         }
         assert_eq!(admitted, 4000);
         let small = LimiterState::new(None, limit(1.0, 1999), &[limit(1e6, 1_000_000)], 10, t0);
-        assert_eq!(small.decide(BUCKET, client(1), t0).unwrap().leased, 0);
+        assert_eq!(small.decide(BUCKET, client(1), 64, t0).unwrap().leased, 0);
     }
 
     proptest! {

@@ -11,6 +11,8 @@
 //!         └── queue full ──▶ refused at once
 //! ```
 //!
+//! Where a gate is wide, permits pass from request to request on a thread without an ask, see `stash.rs`.
+//!
 //! *Restart*: a crash in `decide` keeps the queue. Found dirty, the waiters are dropped (they see `Crashed`) and the
 //! live permits are what the live tickets say: their count never was the actor's to lose. Endpoints that were resting
 //! go on resting.
@@ -21,6 +23,7 @@
 mod actor;
 mod handle;
 mod metrics;
+mod stash;
 mod state;
 mod ticket;
 

@@ -17,6 +17,7 @@ pub struct EndpointId(pub usize);
 pub(crate) struct GateShared {
     pub(crate) gate: Gate,
     nudge: Box<dyn Fn() + Send + Sync>,
+    number: usize,
 }
 
 impl fmt::Debug for GateShared {
@@ -27,7 +28,13 @@ impl fmt::Debug for GateShared {
 
 impl GateShared {
     pub(crate) fn new(nudge: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { gate: Gate::new(), nudge: Box::new(nudge) }
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        Self { gate: Gate::new(), nudge: Box::new(nudge), number: NUMBER.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Tells the gates of one process apart.
+    pub(crate) fn number(&self) -> usize {
+        self.number
     }
 }
 
@@ -74,7 +81,7 @@ impl Drop for EndpointTicket {
 /// Leave to call the upstream now. Held until the last body byte.
 #[derive(Debug)]
 pub struct Permit {
-    _gate: GateTicket,
+    gate: GateTicket,
     endpoint: EndpointTicket,
 }
 
@@ -82,12 +89,27 @@ impl Permit {
     /// Only the state calls this: the count rises.
     pub(crate) fn new(shared: &Arc<GateShared>, endpoint: EndpointTicket) -> Self {
         shared.gate.rise();
-        Self { _gate: GateTicket { shared: Arc::clone(shared) }, endpoint }
+        Self { gate: GateTicket { shared: Arc::clone(shared) }, endpoint }
     }
 
     /// The endpoint to call.
     pub fn endpoint(&self) -> EndpointId {
         self.endpoint.id
+    }
+
+    /// The permits of its gate that are out.
+    pub(crate) fn live(&self) -> usize {
+        self.gate.shared.gate.live()
+    }
+
+    /// Whether somebody waits for a permit of its gate.
+    pub(crate) fn waited_for(&self) -> bool {
+        self.gate.shared.gate.waiting() > 0
+    }
+
+    /// A number that tells gates apart for as long as they live.
+    pub(crate) fn gate(&self) -> usize {
+        self.gate.shared.number()
     }
 
     /// Moves on to another endpoint, keeping the place in the gate.

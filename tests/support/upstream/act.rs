@@ -96,7 +96,8 @@ impl Act {
 
     /// An S3 error document.
     pub(crate) fn s3_error(status: u16, code: &str) -> Self {
-        let document = format!("<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>m</Message></Error>");
+        let document =
+            format!("<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>m</Message></Error>");
         Self::answer(status, document).header("content-type", "application/xml")
     }
 

@@ -122,7 +122,8 @@ impl Upstream {
         let of_thread = Arc::clone(&state);
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { run(TcpListener::from_std(socket), address, of_thread, received).await });
+            runtime
+                .block_on(async { run(TcpListener::from_std(socket), address, of_thread, received).await });
         });
         Self { address, state, commands }
     }

@@ -173,7 +173,8 @@ fn head(act: &Act, method: &str) -> String {
     for (name, value) in &act.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    let length: usize = act.parts.iter().map(|part| if let Part::Bytes(bytes) = part { bytes.len() } else { 0 }).sum();
+    let length: usize =
+        act.parts.iter().map(|part| if let Part::Bytes(bytes) = part { bytes.len() } else { 0 }).sum();
     let has_length = act.headers.iter().any(|(name, _)| name == "content-length");
     match act.framing {
         Framing::Length if has_length || (matches!(act.status, 204 | 304) && method != "HEAD") => {}

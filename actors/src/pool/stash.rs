@@ -1,0 +1,133 @@
+//! Permits passed from one request to the next on the same thread, where a gate is so wide that an ask for each is
+//! mostly talk.
+//!
+//! A permit that ends is kept for a moment, still counted as out, if nobody waits, the gate is less than half full and
+//! the bucket has one endpoint to choose from. The next request on this thread takes it over without an ask. The live
+//! count never rises by this, so the limit holds; a permit that has lain for 10 ms is dropped as any other, and one
+//! look at the waiters, before it is kept and before it is taken, lets the queue go first (P4). Gates below 64 keep
+//! nothing: they stay exact to the last place.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::pool::ticket::Permit;
+
+/// How long a permit may lie, and how often that is looked at.
+const GOOD_FOR: Duration = Duration::from_millis(10);
+/// Permits on one thread; more than that are never needed at once.
+const STASH_MAX: usize = 256;
+/// The narrowest gate that keeps permits.
+const WIDE: usize = 64;
+
+struct Kept {
+    permit: Permit,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct Stash {
+    kept: Vec<Kept>,
+    watched: bool,
+}
+
+thread_local! {
+    static STASH: RefCell<Stash> = RefCell::default();
+}
+
+/// Whether a gate of this width and use may keep permits at all.
+fn roomy(concurrent_max: usize, live: usize) -> bool {
+    concurrent_max >= WIDE && live <= concurrent_max / 2
+}
+
+/// Keeps a permit for the next request, or drops it.
+pub(crate) fn keep(permit: Permit, concurrent_max: usize, now: Instant) {
+    if !roomy(concurrent_max, permit.live()) || permit.waited_for() {
+        return;
+    }
+    STASH.with_borrow_mut(|stash| {
+        if stash.kept.len() < STASH_MAX {
+            stash.kept.push(Kept { permit, since: now });
+        }
+        if !stash.watched {
+            stash.watched = true;
+            actix_rt::spawn(watch());
+        }
+    });
+}
+
+/// Takes over a permit of this gate, if one lies here and nobody waits for it.
+pub(crate) fn take(gate: usize) -> Option<Permit> {
+    let kept = STASH.with_borrow_mut(|stash| {
+        let at = stash.kept.iter().rposition(|kept| kept.permit.gate() == gate)?;
+        Some(stash.kept.swap_remove(at))
+    })?;
+    // Dropped here, it goes to the head of the queue.
+    if kept.permit.waited_for() { None } else { Some(kept.permit) }
+}
+
+/// Drops what has lain too long or is waited for, as long as anything lies here.
+async fn watch() {
+    loop {
+        tokio::time::sleep(GOOD_FOR).await;
+        let now = clock::now();
+        let (dropped, go_on) = STASH.with_borrow_mut(|stash| {
+            let old = |kept: &Kept| now.saturating_duration_since(kept.since) >= GOOD_FOR || kept.permit.waited_for();
+            let dropped: Vec<Kept> = stash.kept.extract_if(.., |kept| old(kept)).collect();
+            stash.watched = !stash.kept.is_empty();
+            (dropped, stash.watched)
+        });
+        // A drop may nudge the actor, which must not find the stash borrowed.
+        drop(dropped);
+        if !go_on {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::pool::ticket::{EndpointId, EndpointTicket, GateShared};
+
+    fn permit(shared: &Arc<GateShared>) -> Permit {
+        Permit::new(shared, EndpointTicket::new(EndpointId(0), &Arc::new(AtomicUsize::new(0))))
+    }
+
+    /// P3, P4: a kept permit stays counted, goes to the same gate only, yields to waiters, and does not lie for long
+    #[actix_rt::test]
+    async fn a_kept_permit_is_taken_over_or_dropped() {
+        tokio::time::pause();
+        let shared = Arc::new(GateShared::new(|| {}));
+        let other = Arc::new(GateShared::new(|| {}));
+        let first = permit(&shared);
+        let gate = first.gate();
+        keep(first, 64, clock::now());
+        assert_eq!(shared.gate.live(), 1, "still counted");
+        assert!(take(permit(&other).gate()).is_none());
+        let again = take(gate).unwrap();
+        assert_eq!(shared.gate.live(), 1);
+        keep(again, 63, clock::now());
+        assert_eq!(shared.gate.live(), 0, "a narrow gate keeps nothing");
+        keep(permit(&shared), 64, clock::now());
+        shared.gate.publish_waiting(1);
+        assert!(take(gate).is_none());
+        assert_eq!(shared.gate.live(), 0, "it went to the queue");
+        shared.gate.publish_waiting(0);
+        keep(permit(&shared), 64, clock::now());
+        tokio::time::sleep(GOOD_FOR * 3).await;
+        assert_eq!(shared.gate.live(), 0, "dropped in time");
+    }
+
+    /// P3: a gate that is half full keeps nothing
+    #[actix_rt::test]
+    async fn a_busy_gate_keeps_nothing() {
+        let shared = Arc::new(GateShared::new(|| {}));
+        let _out: Vec<Permit> = (0..32).map(|_| permit(&shared)).collect();
+        keep(permit(&shared), 64, clock::now());
+        assert_eq!(shared.gate.live(), 32);
+    }
+}
