@@ -37,7 +37,9 @@ pub(crate) enum Exit {
     #[error("{0}")]
     Config(Problems),
     #[cfg(not(feature = "origin"))]
-    #[error("buckets: none is configured, and this build has no embedded origin to fall back on; configure one")]
+    #[error(
+        "buckets: none is configured, and this build has no embedded origin to fall back on; configure one"
+    )]
     NoBuckets,
     #[error("{0}")]
     Start(#[from] StartError),
@@ -77,13 +79,20 @@ impl Exit {
 pub(crate) fn check(config: &Config) -> Result<(), Exit> {
     let Config { buckets, .. } = config;
     let count = buckets.len();
-    say(&mut io::stdout(), &format!("the configuration is sound: {count} bucket{}\n", if count == 1 { "" } else { "s" }));
+    say(
+        &mut io::stdout(),
+        &format!("the configuration is sound: {count} bucket{}\n", if count == 1 { "" } else { "s" }),
+    );
     Ok(())
 }
 
 /// One request, without a client library: the image's health check must be cheap.
 pub(crate) fn health(config: &Config) -> Result<(), Exit> {
-    let ip = if config.admin.address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { config.admin.address };
+    let ip = if config.admin.address.is_unspecified() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        config.admin.address
+    };
     let address = SocketAddr::new(ip, config.admin.port);
     let ask = || -> io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;

@@ -104,7 +104,14 @@ impl Gateway {
             let id = BucketId::new(u16::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
             let authorities = authorities(name, bucket)?;
             let metrics = metrics.bucket(name);
-            buckets.push(Bucket { id, name: name.clone(), config: bucket.clone(), authorities, pool, metrics });
+            buckets.push(Bucket {
+                id,
+                name: name.clone(),
+                config: bucket.clone(),
+                authorities,
+                pool,
+                metrics,
+            });
         }
         warn_of_closed(&config, &log);
         let shared = Arc::new(Shared {
@@ -143,7 +150,10 @@ fn listen(key: &'static str, address: SocketAddr, stall: Duration) -> Result<Tcp
     bind().map_err(|source| StartError::Listen { key, address, source })
 }
 
-fn authorities(name: &str, bucket: &BucketConfig) -> Result<Vec<actix_web::http::uri::Authority>, StartError> {
+fn authorities(
+    name: &str,
+    bucket: &BucketConfig,
+) -> Result<Vec<actix_web::http::uri::Authority>, StartError> {
     let parse = |endpoint: &tidegate_config::Endpoint| {
         endpoint.authority.parse().map_err(|source| StartError::Endpoint {
             bucket: name.to_owned(),
@@ -162,7 +172,11 @@ fn warn_of_closed(config: &Config, log: &Logger) {
     }
 }
 
-fn data_server(shared: &Arc<Shared>, listener: TcpListener, launches: Launches) -> Result<Server, StartError> {
+fn data_server(
+    shared: &Arc<Shared>,
+    listener: TcpListener,
+    launches: Launches,
+) -> Result<Server, StartError> {
     let server = &shared.config.server;
     let workers = if server.workers == 0 {
         std::thread::available_parallelism().map_or(1, usize::from)

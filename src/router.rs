@@ -60,7 +60,8 @@ impl Router {
         if name.is_empty() {
             return Err(RouteRejection::NoBucket);
         }
-        let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+        let legal =
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
         let no_such = || RouteRejection::NoSuchBucket(name.chars().take(128).collect());
         if !legal {
             return Err(no_such());

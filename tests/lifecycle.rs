@@ -153,7 +153,7 @@ async fn health_tells_by_its_exit_code() {
     assert!(dead.stderr.contains(&nobody.address.to_string()), "{}", dead.stderr);
 }
 
-/// G4: with nothing configured there is a bucket `demo` on a real S3 server, and commands to try it with
+/// G4: with nothing configured there is a bucket `demo` on a real store, and commands to try it with
 #[tokio::test]
 async fn with_nothing_configured_there_is_a_demo() {
     let mut gateway = Gateway::builder().start().await;

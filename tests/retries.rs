@@ -177,7 +177,7 @@ async fn too_long_a_retry_after_is_passed_on() {
     }
 }
 
-/// R1, B3: S3's own words: SlowDown is tried again and is no failure, RequestTimeout (400) is transient, any other 400 is not
+/// R1, B3: the store's own words: SlowDown is tried again and is no failure, RequestTimeout (400) is transient, any other 400 is not
 #[tokio::test]
 async fn s3s_own_error_codes_are_understood() {
     for (status, code, attempts) in

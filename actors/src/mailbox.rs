@@ -129,7 +129,12 @@ impl<C: Component> Clone for Mailbox<C> {
 }
 
 impl<C: Component> Mailbox<C> {
-    pub(crate) fn new(addr: Addr<Host<C>>, vitals: Arc<Vitals>, metrics: ActorMetrics, patience: Duration) -> Self {
+    pub(crate) fn new(
+        addr: Addr<Host<C>>,
+        vitals: Arc<Vitals>,
+        metrics: ActorMetrics,
+        patience: Duration,
+    ) -> Self {
         Self { addr, vitals, metrics, patience }
     }
 
@@ -170,7 +175,10 @@ impl<C: Component> Mailbox<C> {
         M: Request<Reply = ()>,
         C: Serve<M>,
     {
-        #[expect(clippy::disallowed_methods, reason = "the one place: what a grant prepaid must not be refused")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place: what a grant prepaid must not be refused"
+        )]
         self.addr.do_send(Tell(message));
     }
 

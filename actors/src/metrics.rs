@@ -3,7 +3,9 @@
 //! Restarts, generation and depth are read from the vitals when somebody scrapes; only what has to be
 //! counted as it happens is counted on the way.
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
 
 use crate::vitals::{Status, Vitals};
 
@@ -38,18 +40,26 @@ impl ActorFamilies {
     /// A family of that name is registered already.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["actor"]);
-        let counter = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let counter =
+            |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
         let times = |name: &str, help: &str| {
             let buckets = vec![1e-6, 5e-6, 2.5e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
             HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &["actor"])
         };
         let this = Self {
-            restarts: counter("actor_restarts_total", "times the supervisor restarted the actor", &["actor"])?,
+            restarts: counter(
+                "actor_restarts_total",
+                "times the supervisor restarted the actor",
+                &["actor"],
+            )?,
             generation: gauge("actor_generation", "incarnation of the actor, the first is 1")?,
             depth: gauge("actor_mailbox_depth", "messages that wait for the actor")?,
             state: gauge("actor_state", "0 running, 1 stalled, 2 failed")?,
             wait: times("actor_mailbox_wait_seconds", "time a message waited in the mailbox")?,
-            handle: times("actor_handle_seconds", "time the actor took over a message, one in sixteen measured")?,
+            handle: times(
+                "actor_handle_seconds",
+                "time the actor took over a message, one in sixteen measured",
+            )?,
             rejected: counter(
                 "actor_messages_rejected_total",
                 "messages refused by reason: busy, failed, poison",

@@ -161,8 +161,13 @@ pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<Pre
     let general = rate_limit.global.is_some() || rate_limit.per_ip.is_some();
     let limited = limits.iter().map(|limit| general || limit.is_some()).collect();
     let limiter = LimiterHandle::new(unborn.mailbox.clone(), limited, rate_limit.on_failure);
-    let state =
-        LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, rate_limit.table_capacity.get(), now);
+    let state = LimiterState::new(
+        rate_limit.global,
+        rate_limit.per_ip,
+        &limits,
+        rate_limit.table_capacity.get(),
+        now,
+    );
     on_workers.push(nursery.bear(unborn, Limiter::new(state, Arc::clone(&limiter_metrics))));
 
     let mut pools = Vec::new();
@@ -175,14 +180,16 @@ pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<Pre
     let unborn = nursery.conceive::<Breaker>("breaker");
     let board = Arc::new(Board::new(names.len(), now));
     let breaker = BreakerHandle::new(unborn.mailbox.clone(), Arc::clone(&board));
-    let configs: Vec<_> = config.buckets.values().map(|bucket| bucket.upstream.circuit_breaker.clone()).collect();
+    let configs: Vec<_> =
+        config.buckets.values().map(|bucket| bucket.upstream.circuit_breaker.clone()).collect();
     let metrics = BreakerMetrics::register(registry, &names)?;
     let component = Breaker::new(&configs, names.into(), seed(), board, metrics, log.clone());
     on_workers.push(nursery.bear(unborn, component));
 
     let unborn = nursery.conceive::<Sessions>("sessions");
     let sessions = SessionsHandle::new(unborn.mailbox.clone());
-    on_workers.push(nursery.bear(unborn, Sessions::new(&config.sessions, SessionsMetrics::register(registry)?)));
+    on_workers
+        .push(nursery.bear(unborn, Sessions::new(&config.sessions, SessionsMetrics::register(registry)?)));
 
     let unborn = nursery.conceive::<Monitor>("monitor");
     let watched = [limiter.vitals(), breaker.vitals(), sessions.vitals()]
@@ -201,8 +208,16 @@ pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<Pre
     )?;
     let own_thread = vec![nursery.bear(unborn, component)];
 
-    let actors =
-        Actors { monitor, limiter, sessions, breaker, pools: pools.clone(), families, pool_families, limiter_metrics };
+    let actors = Actors {
+        monitor,
+        limiter,
+        sessions,
+        breaker,
+        pools: pools.clone(),
+        families,
+        pool_families,
+        limiter_metrics,
+    };
     Ok(Prepared { actors, pools, launches: Launches { own_thread, on_workers } })
 }
 
@@ -229,7 +244,8 @@ fn pool(
         upstream.endpoints.len(),
         seed(),
     );
-    let handle = PoolHandle::new(unborn.mailbox.clone(), shared, state.loads(), bounds, families.bucket(name));
+    let handle =
+        PoolHandle::new(unborn.mailbox.clone(), shared, state.loads(), bounds, families.bucket(name));
     (handle, nursery.bear(unborn, Pool::new(state)))
 }
 
@@ -242,7 +258,16 @@ fn seed() -> u64 {
 impl Actors {
     /// Every actor's vital signs.
     pub fn vitals(&self) -> impl Iterator<Item = &Arc<Vitals>> {
-        let Self { monitor, limiter, sessions, breaker, pools, families: _, pool_families: _, limiter_metrics: _ } = self;
+        let Self {
+            monitor,
+            limiter,
+            sessions,
+            breaker,
+            pools,
+            families: _,
+            pool_families: _,
+            limiter_metrics: _,
+        } = self;
         [monitor.vitals(), limiter.vitals(), sessions.vitals(), breaker.vitals()]
             .into_iter()
             .chain(pools.iter().map(PoolHandle::vitals))

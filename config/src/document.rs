@@ -21,9 +21,7 @@ pub(crate) fn parse(name: &Path, text: &str) -> Result<Vec<(KeyPath, Raw)>, Faul
             return Err(Fault::new("is of an unknown format").hinting("name it .toml, .yaml or .yml"));
         }
     };
-    let root = File::from_str(text, format)
-        .collect()
-        .map_err(|error| describe(error, text))?;
+    let root = File::from_str(text, format).collect().map_err(|error| describe(error, text))?;
     let mut leaves = Vec::new();
     for (name, value) in root {
         flatten(KeyPath::new([name]), value, &mut leaves);

@@ -10,10 +10,7 @@ use crate::setting::{KeyPath, VARIABLE_PREFIX};
 /// Sections of the older plan and where their keys are now.
 const MOVED_SECTIONS: [(&[&str], &[&str]); 2] = [
     (&["server", "rate_limit"], &["rate_limit", "global"]),
-    (
-        &["server", "circuit_breaker"],
-        &["buckets", "NAME", "s3", "circuit_breaker"],
-    ),
+    (&["server", "circuit_breaker"], &["buckets", "NAME", "s3", "circuit_breaker"]),
 ];
 
 /// Keys of the older plan by their last segment, and where a bucket has them now.
@@ -35,9 +32,7 @@ pub(crate) fn for_key(unknown: &KeyPath, known: &[KeyPath]) -> Option<KeyPath> {
     moved(segments, bucket).or_else(|| {
         let known: Vec<_> = known.iter().map(|path| with_bucket(path, bucket)).collect();
         let longer_name = known.iter().find(|path| is_longer_name(path, unknown));
-        let same_name = known
-            .iter()
-            .filter(|path| path.segments().last() == segments.last());
+        let same_name = known.iter().filter(|path| path.segments().last() == segments.last());
         let closest =
             same_name.min_by_key(|path| (Reverse(shared_start(path, unknown)), path.segments().len()));
         longer_name.or(closest).cloned().or_else(|| {
@@ -58,25 +53,15 @@ fn moved(segments: &[String], bucket: &str) -> Option<KeyPath> {
     }
     let last = segments.last()?;
     let (_, new) = MOVED_KEYS.iter().find(|(old, _)| old == last)?;
-    Some(KeyPath::new(
-        ["buckets", bucket].into_iter().chain(new.iter().copied()),
-    ))
+    Some(KeyPath::new(["buckets", bucket].into_iter().chain(new.iter().copied())))
 }
 
 fn with_bucket(path: &KeyPath, bucket: &str) -> KeyPath {
-    KeyPath::new(
-        path.segments()
-            .iter()
-            .map(|segment| if segment == "NAME" { bucket } else { segment }),
-    )
+    KeyPath::new(path.segments().iter().map(|segment| if segment == "NAME" { bucket } else { segment }))
 }
 
 fn shared_start(a: &KeyPath, b: &KeyPath) -> usize {
-    a.segments()
-        .iter()
-        .zip(b.segments())
-        .take_while(|(a, b)| a == b)
-        .count()
+    a.segments().iter().zip(b.segments()).take_while(|(a, b)| a == b).count()
 }
 
 /// Whether `path` is in the section of `unknown` and its name holds the unknown one, as `request_timeout`
@@ -104,9 +89,7 @@ pub(crate) fn for_service_link(variable: &str, value: &str) -> Option<String> {
 
 /// The candidate that takes the fewest edits, if those are few for a word of its length.
 pub(crate) fn nearest<S: AsRef<str>>(word: &str, candidates: impl IntoIterator<Item = S>) -> Option<S> {
-    let ranked = candidates
-        .into_iter()
-        .map(|candidate| (edits(word, candidate.as_ref()), candidate));
+    let ranked = candidates.into_iter().map(|candidate| (edits(word, candidate.as_ref()), candidate));
     let (distance, candidate) = ranked.min_by_key(|(distance, _)| *distance)?;
     (distance <= candidate.as_ref().chars().count() / 3).then_some(candidate)
 }

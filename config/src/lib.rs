@@ -98,10 +98,8 @@ impl Default for Config {
 impl Config {
     fn read(root: &mut Section<'_>) -> Self {
         #[cfg(feature = "bench")]
-        let guards = root.take(
-            &[" false takes every guard off the path"],
-            walk::key("guards", form::Flag, true),
-        );
+        let guards =
+            root.take(&[" false takes every guard off the path"], walk::key("guards", form::Flag, true));
         let server: ServerConfig = root.take(&[" the data listener"], nested("server"));
         let admin: AdminConfig =
             root.take(&[" the admin listener: probes, status, metrics"], nested("admin"));
@@ -111,10 +109,7 @@ impl Config {
             log: root.take(&[" the log"], nested("log")),
             supervision: root.take(&[" supervision of the actors"], nested("supervision")),
             rate_limit: root.take(&[" rate limits of the whole gateway"], nested("rate_limit")),
-            monitor: root.take(
-                &[" the resource monitor"],
-                nested_checked("monitor", MonitorConfig::checked),
-            ),
+            monitor: root.take(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked)),
             sessions: root.take(&[" the session cache"], nested("sessions")),
             buckets: bucket::read(&mut root.child("buckets"), &inherited),
             server,
@@ -126,10 +121,7 @@ impl Config {
 
     /// Adds the bucket `demo`, open to everybody, on an S3 server of this machine.
     pub fn add_demo(&mut self, endpoint_port: u16, access_key_id: impl Into<String>, secret: Secret) {
-        let credentials = Credentials {
-            access_key_id: access_key_id.into(),
-            secret_access_key: secret,
-        };
+        let credentials = Credentials { access_key_id: access_key_id.into(), secret_access_key: secret };
         let bucket = bucket::demo(&self.server, Endpoint::loopback(endpoint_port), credentials);
         self.buckets.insert(bucket::DEMO.to_owned(), bucket);
     }
@@ -142,10 +134,6 @@ fn check_listeners(root: &mut Section<'_>, server: &ServerConfig, admin: &AdminC
     if overlap && server.port == admin.port && server.port != 0 {
         let message = format!("{} is the port of the data listener too", admin.port);
         let mut section = root.child("admin");
-        section.refuse(
-            "port",
-            message,
-            Some("set admin.port or server.port to another".to_owned()),
-        );
+        section.refuse("port", message, Some("set admin.port or server.port to another".to_owned()));
     }
 }

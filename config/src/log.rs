@@ -67,11 +67,8 @@ impl Form for Output {
     }
 }
 
-const FORMATS: Choice<LogFormat> = Choice(&[
-    ("auto", LogFormat::Auto),
-    ("json", LogFormat::Json),
-    ("terminal", LogFormat::Terminal),
-]);
+const FORMATS: Choice<LogFormat> =
+    Choice(&[("auto", LogFormat::Auto), ("json", LogFormat::Json), ("terminal", LogFormat::Terminal)]);
 const LEVELS: Choice<LogLevel> = Choice(&[
     ("error", LogLevel::Error),
     ("warn", LogLevel::Warn),

@@ -64,11 +64,7 @@ pub struct Problems(Vec<Problem>);
 impl Problems {
     /// `Err` where anything is wrong, so that an empty list of problems cannot be mistaken for an error.
     pub(crate) fn none_or(problems: Vec<Problem>) -> Result<(), Self> {
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Self(problems))
-        }
+        if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
     }
 
     /// The problems in the order in which they were found.
@@ -87,9 +83,5 @@ impl<'a> IntoIterator for &'a Problems {
 }
 
 fn lines(problems: &[Problem]) -> String {
-    problems
-        .iter()
-        .map(Problem::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }

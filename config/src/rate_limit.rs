@@ -70,33 +70,19 @@ impl Spec for RateLimitKeys {
     fn take(self, docs: Docs, section: &mut Section<'_>) -> Option<RateLimit> {
         let mut child = section.child(self.0);
         child.introduce(docs);
-        let Written {
-            requests_per_second,
-            burst,
-        } = Written::read(&mut child);
+        let Written { requests_per_second, burst } = Written::read(&mut child);
         if child.is_set("burst") && !child.is_set("requests_per_second") {
             let rate = child.spell("requests_per_second");
-            child.refuse(
-                "burst",
-                "limits nothing without a rate",
-                Some(format!("set {rate} too")),
-            );
+            child.refuse("burst", "limits nothing without a rate", Some(format!("set {rate} too")));
         }
         let requests_per_second = requests_per_second?;
         let burst = burst.unwrap_or_else(|| burst_of(requests_per_second));
-        Some(RateLimit {
-            requests_per_second,
-            burst,
-        })
+        Some(RateLimit { requests_per_second, burst })
     }
 }
 
 /// A second's worth, which the form's range keeps far inside the type.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "casts from f64 saturate"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts from f64 saturate")]
 fn burst_of(requests_per_second: f64) -> NonZeroU32 {
     NonZeroU32::new(requests_per_second as u32).unwrap_or(NonZeroU32::MIN)
 }

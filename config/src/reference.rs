@@ -14,15 +14,11 @@ const BUCKET: &str = "NAME";
 
 /// A walk in which one bucket exists, so that the keys of buckets are visited.
 fn survey() -> Walk {
-    let bucket = Setting {
-        raw: Raw::Empty,
-        origin: Origin::Default,
-    };
+    let bucket = Setting { raw: Raw::Empty, origin: Origin::Default };
     let mut walk = Walk::over(Settings::from([(KeyPath::new(["buckets", BUCKET]), bucket)]));
     let _ = Config::read(&mut walk.root());
     // no key of released builds
-    walk.entries
-        .retain(|entry| entry.path != KeyPath::new(["guards"]));
+    walk.entries.retain(|entry| entry.path != KeyPath::new(["guards"]));
     walk
 }
 
@@ -35,30 +31,19 @@ pub(crate) fn keys() -> Vec<KeyPath> {
 pub fn reference_table() -> String {
     let mut table =
         String::from("| key | environment variable | default | accepts | meaning |\n|---|---|---|---|---|\n");
-    for Entry {
-        path,
-        docs,
-        accepts,
-        preset,
-    } in survey().entries
-    {
+    for Entry { path, docs, accepts, preset } in survey().entries {
         let Preset { value, words } = preset;
         let default = words.map_or_else(|| format!("`{}`", value.unwrap_or_default()), str::to_owned);
         let variable = path.variable();
         let meaning = summary(docs);
-        table.push_str(&format!(
-            "| `{path}` | `{variable}` | {default} | {accepts} | {meaning} |\n"
-        ));
+        table.push_str(&format!("| `{path}` | `{variable}` | {default} | {accepts} | {meaning} |\n"));
     }
     table
 }
 
 /// The first paragraph of a doc comment on one line.
 fn summary(docs: Docs) -> String {
-    let lines = docs
-        .iter()
-        .map(|line| line.trim())
-        .take_while(|line| !line.is_empty());
+    let lines = docs.iter().map(|line| line.trim()).take_while(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join(" ")
 }
 

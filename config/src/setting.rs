@@ -101,10 +101,9 @@ impl Raw {
         match self {
             Self::List(items) => Ok(items.clone()),
             Self::Variable(text) if text.trim().is_empty() => Ok(Vec::new()),
-            Self::Variable(text) => Ok(text
-                .split(',')
-                .map(|item| Self::Variable(item.trim().to_owned()))
-                .collect()),
+            Self::Variable(text) => {
+                Ok(text.split(',').map(|item| Self::Variable(item.trim().to_owned())).collect())
+            }
             Self::Empty => Err(Fault::new("has no value")),
             Self::Text(_) | Self::Bare(_) => Err(Fault::new("must be a list").hinting("put it in brackets")),
         }

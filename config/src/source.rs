@@ -21,9 +21,7 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The process's environment variables that concern tidegate.
 pub fn environment() -> Vec<(OsString, OsString)> {
-    env::vars_os()
-        .filter(|(name, _)| name.to_string_lossy().starts_with(VARIABLE_PREFIX))
-        .collect()
+    env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(VARIABLE_PREFIX)).collect()
 }
 
 /// What a configuration is read from. The default is no source at all: every key has its default.
@@ -40,19 +38,13 @@ impl Sources {
     /// Reads this file, whatever `TIDEGATE_CONFIG` names.
     #[must_use]
     pub fn file(self, path: impl Into<PathBuf>) -> Self {
-        Self {
-            file: Some(path.into()),
-            ..self
-        }
+        Self { file: Some(path.into()), ..self }
     }
 
     /// Reads `text` in place of any file; `name` stands for it in problems, and its extension says what it is.
     #[must_use]
     pub fn text(self, name: impl Into<PathBuf>, text: impl Into<String>) -> Self {
-        Self {
-            text: Some((name.into(), text.into())),
-            ..self
-        }
+        Self { text: Some((name.into(), text.into())), ..self }
     }
 
     /// Reads these variables; those without the prefix are ignored.
@@ -61,26 +53,17 @@ impl Sources {
         self,
         variables: impl IntoIterator<Item = (N, V)>,
     ) -> Self {
-        let environment = variables
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
+        let environment = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         Self { environment, ..self }
     }
 
     /// Lays the sources over one another; what could not be read at all is a problem.
     pub(crate) fn merge(self) -> (Settings, Vec<Problem>) {
-        let Self {
-            file,
-            text,
-            environment,
-        } = self;
+        let Self { file, text, environment } = self;
         let mut layers = Layers::default();
         let variables = layers.readable(environment);
         // an empty variable is how a shell takes a setting back for one command
-        let named = variables
-            .iter()
-            .find(|(name, value)| name == FILE_VARIABLE && !value.is_empty());
+        let named = variables.iter().find(|(name, value)| name == FILE_VARIABLE && !value.is_empty());
         match (text, file, named) {
             (Some((name, text)), _, _) => layers.lay_document(&name, &text, &Origin::File(name.clone())),
             (None, Some(path), _) => layers.lay_file(&path, &Origin::CommandLine),
@@ -132,15 +115,8 @@ impl Layers {
     fn lay_document(&mut self, name: &Path, text: &str, origin: &Origin) {
         match document::parse(name, text) {
             Ok(leaves) => {
-                let settings = leaves.into_iter().map(|(path, raw)| {
-                    (
-                        path,
-                        Setting {
-                            raw,
-                            origin: origin.clone(),
-                        },
-                    )
-                });
+                let settings =
+                    leaves.into_iter().map(|(path, raw)| (path, Setting { raw, origin: origin.clone() }));
                 self.settings.extend(settings);
             }
             Err(fault) => self.refuse(name.display().to_string(), origin.clone(), fault),
@@ -153,10 +129,7 @@ impl Layers {
             let path = path_of(&name);
             let key = path.to_string();
             let origin = Origin::Variable(name);
-            let setting = Setting {
-                raw: Raw::Variable(value),
-                origin: origin.clone(),
-            };
+            let setting = Setting { raw: Raw::Variable(value), origin: origin.clone() };
             let earlier = self.settings.insert(path, setting).map(|earlier| earlier.origin);
             if let Some(Origin::Variable(earlier)) = earlier {
                 self.refuse(key, origin, Fault::new(format!("is set by {earlier} too")));
@@ -166,12 +139,7 @@ impl Layers {
 
     fn refuse(&mut self, key: String, source: Origin, fault: Fault) {
         let Fault { message, hint } = fault;
-        self.problems.push(Problem {
-            key,
-            source,
-            message,
-            hint,
-        });
+        self.problems.push(Problem { key, source, message, hint });
     }
 }
 
@@ -182,9 +150,7 @@ fn path_of(variable: &str) -> KeyPath {
 
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let read = File::open(path)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)?;
+    let read = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if read as u64 > FILE_BYTES_MAX {
         return Err(ErrorKind::FileTooLarge.into());
     }

@@ -31,12 +31,7 @@ pub(crate) fn find(walk: &Walk) -> Vec<Problem> {
             let candidates = candidates.get_or_insert_with(reference::keys);
             ("unknown key".to_owned(), remedy(path, setting, candidates))
         };
-        problems.push(Problem {
-            key: path.to_string(),
-            source: setting.origin.clone(),
-            message,
-            hint,
-        });
+        problems.push(Problem { key: path.to_string(), source: setting.origin.clone(), message, hint });
     }
     problems
 }

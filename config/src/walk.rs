@@ -45,17 +45,11 @@ pub(crate) struct Walk {
 
 impl Walk {
     pub(crate) fn over(settings: Settings) -> Self {
-        Self {
-            settings,
-            ..Self::default()
-        }
+        Self { settings, ..Self::default() }
     }
 
     pub(crate) fn root(&mut self) -> Section<'_> {
-        Section {
-            walk: self,
-            path: KeyPath::default(),
-        }
+        Section { walk: self, path: KeyPath::default() }
     }
 }
 
@@ -73,10 +67,7 @@ impl Section<'_> {
 
     /// A section within this one.
     pub(crate) fn child(&mut self, name: &str) -> Section<'_> {
-        Section {
-            path: self.path.child(name),
-            walk: self.walk,
-        }
+        Section { path: self.path.child(name), walk: self.walk }
     }
 
     /// Keeps the words that introduce this section in the reference.
@@ -91,25 +82,15 @@ impl Section<'_> {
     /// The origin of the first value set anywhere below `name`.
     pub(crate) fn origin_within(&self, name: &str) -> Option<Origin> {
         let section = self.path.child(name);
-        let found = self
-            .walk
-            .settings
-            .iter()
-            .find(|(path, _)| path.is_within(&section));
+        let found = self.walk.settings.iter().find(|(path, _)| path.is_within(&section));
         found.map(|(_, setting)| setting.origin.clone())
     }
 
     /// The names of the sections directly below this one that anything is set in.
     pub(crate) fn names(&self) -> BTreeSet<String> {
         let depth = self.path.segments().len();
-        let within = self
-            .walk
-            .settings
-            .keys()
-            .filter(|path| path.is_within(&self.path));
-        within
-            .filter_map(|path| path.segments().get(depth).cloned())
-            .collect()
+        let within = self.walk.settings.keys().filter(|path| path.is_within(&self.path));
+        within.filter_map(|path| path.segments().get(depth).cloned()).collect()
     }
 
     /// The full spelling of a key of this section.
@@ -121,12 +102,7 @@ impl Section<'_> {
     pub(crate) fn refuse(&mut self, name: &str, message: impl Into<String>, hint: Option<String>) {
         let source = self.origin_within(name).unwrap_or(Origin::Default);
         let key = self.spell(name);
-        self.walk.problems.push(Problem {
-            key,
-            source,
-            message: message.into(),
-            hint,
-        });
+        self.walk.problems.push(Problem { key, source, message: message.into(), hint });
     }
 
     /// Records that `low` should have been below (or at most) `high`, at whichever of the two
@@ -136,16 +112,9 @@ impl Section<'_> {
         if self.is_refused(low.0) || self.is_refused(high.0) {
             return;
         }
-        let (up, down) = if strict {
-            ("above", "below")
-        } else {
-            ("at least", "at most")
-        };
-        let (at, other, word) = if self.is_set(low.0) || !self.is_set(high.0) {
-            (&low, &high, down)
-        } else {
-            (&high, &low, up)
-        };
+        let (up, down) = if strict { ("above", "below") } else { ("at least", "at most") };
+        let (at, other, word) =
+            if self.is_set(low.0) || !self.is_set(high.0) { (&low, &high, down) } else { (&high, &low, up) };
         let message = format!("{} must be {word} {} ({})", at.1, self.spell(other.0), other.1);
         self.refuse(at.0, message, None);
     }
@@ -170,12 +139,7 @@ impl Section<'_> {
 
     fn note<F: Form>(&mut self, name: &str, docs: Docs, form: &F, preset: Preset) {
         let path = self.path.child(name);
-        self.walk.entries.push(Entry {
-            path,
-            docs,
-            accepts: form.accepts(),
-            preset,
-        });
+        self.walk.entries.push(Entry { path, docs, accepts: form.accepts(), preset });
     }
 }
 
@@ -205,21 +169,13 @@ pub(crate) struct Key<F: Form> {
 }
 
 pub(crate) fn key<F: Form>(name: &'static str, form: F, default: F::Value) -> Key<F> {
-    Key {
-        name,
-        form,
-        default,
-        words: None,
-    }
+    Key { name, form, default, words: None }
 }
 
 impl<F: Form> Key<F> {
     /// Marks a default that gives way to other keys; `words` say how.
     pub(crate) fn yielding(self, words: &'static str) -> Self {
-        Self {
-            words: Some(words),
-            ..self
-        }
+        Self { words: Some(words), ..self }
     }
 }
 
@@ -227,21 +183,8 @@ impl<F: Form> Spec for Key<F> {
     type Value = F::Value;
 
     fn take(self, docs: Docs, section: &mut Section<'_>) -> F::Value {
-        let Self {
-            name,
-            form,
-            default,
-            words,
-        } = self;
-        section.note(
-            name,
-            docs,
-            &form,
-            Preset {
-                value: Some(form.show(&default)),
-                words,
-            },
-        );
+        let Self { name, form, default, words } = self;
+        section.note(name, docs, &form, Preset { value: Some(form.show(&default)), words });
         section.read(name, &form).unwrap_or(default)
     }
 }
@@ -259,15 +202,7 @@ impl<F: Form> Spec for Unset<F> {
 
     fn take(self, docs: Docs, section: &mut Section<'_>) -> Self::Value {
         let Self(name, form, absent) = self;
-        section.note(
-            name,
-            docs,
-            &form,
-            Preset {
-                value: None,
-                words: Some(absent),
-            },
-        );
+        section.note(name, docs, &form, Preset { value: None, words: Some(absent) });
         section.read(name, &form)
     }
 }

@@ -31,18 +31,10 @@ pub(crate) fn text(port: u16, log: &Path) -> String {
         .zip(&guards)
         .map(|(&(name, upstream), settings)| {
             let endpoint = SocketAddr::from(([127, 0, 0, 1], upstream));
-            Bucket {
-                name,
-                endpoint,
-                settings,
-            }
+            Bucket { name, endpoint, settings }
         })
         .collect();
-    let place = Place {
-        port,
-        admin_port: port.saturating_add(ADMIN_AFTER),
-        log,
-    };
+    let place = Place { port, admin_port: port.saturating_add(ADMIN_AFTER), log };
     configuration(&place, &buckets, &guards::gateway()).to_string()
 }
 
@@ -62,9 +54,6 @@ mod tests {
             assert_eq!(concurrent, Some(if name == "cap" { 10 } else { 1_024 }), "{name}");
             assert!(bucket["s3"].get("access_key_id").is_none());
         }
-        assert_eq!(
-            buckets["flap"]["s3"]["endpoints"][0].as_str(),
-            Some("http://127.0.0.1:19007")
-        );
+        assert_eq!(buckets["flap"]["s3"]["endpoints"][0].as_str(), Some("http://127.0.0.1:19007"));
     }
 }

@@ -125,11 +125,7 @@ fn run_scenario(arguments: RunArguments) -> Result<ExitCode, RunError> {
     if let Some(path) = arguments.json {
         report::write_json(&path, &findings)?;
     }
-    Ok(if findings.held {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if findings.held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn list(folder: &Path) -> Result<ExitCode, RunError> {

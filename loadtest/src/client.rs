@@ -99,11 +99,7 @@ impl Request {
         if streamed_bytes == 0 {
             inline.extend_from_slice(pattern::slice(0, body_bytes));
         }
-        Self {
-            inline,
-            streamed_bytes,
-            keep,
-        }
+        Self { inline, streamed_bytes, keep }
     }
 
     /// The same with one more header.
@@ -135,11 +131,7 @@ impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self, Fault> {
         let stream = TcpStream::connect(address).await.map_err(|_| Fault::Connect)?;
         stream.set_nodelay(true).map_err(|_| Fault::Connect)?;
-        Ok(Self {
-            stream,
-            inbox: Inbox::new(),
-            keep_alive: true,
-        })
+        Ok(Self { stream, inbox: Inbox::new(), keep_alive: true })
     }
 
     /// Whether another request may be sent: the last answer allowed it and nothing came in since.
@@ -163,11 +155,7 @@ impl Connection {
         let head = self.receive_head().await?;
         let (body_bytes, kept) = self.receive_body(head.body, request.keep).await?;
         self.keep_alive = head.keep_alive && sent_whole;
-        Ok(Answer {
-            status: head.status,
-            body_bytes,
-            kept,
-        })
+        Ok(Answer { status: head.status, body_bytes, kept })
     }
 
     /// Returns false if an answer came before the whole body was sent.
@@ -182,10 +170,7 @@ impl Connection {
                     early => return early.map(|_| false),
                 }
             }
-            match self
-                .stream
-                .try_write(pattern::slice(offset, request.streamed_bytes))
-            {
+            match self.stream.try_write(pattern::slice(offset, request.streamed_bytes)) {
                 Ok(count) => offset += count as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),

@@ -17,30 +17,18 @@ use crate::statistics::Statistics;
 use crate::upstream::{Behaviour, Upstreams};
 
 fn upstreams(behaviours: &[(&str, Behaviour)]) -> Upstreams {
-    let owned: Vec<_> = behaviours
-        .iter()
-        .map(|(name, behaviour)| ((*name).to_owned(), behaviour.clone()))
-        .collect();
+    let owned: Vec<_> =
+        behaviours.iter().map(|(name, behaviour)| ((*name).to_owned(), behaviour.clone())).collect();
     Upstreams::start(&owned).unwrap()
 }
 
 fn normal(bytes: u64, verify: bool) -> Behaviour {
-    Behaviour::Normal {
-        body_bytes: Bytes(bytes),
-        verify,
-    }
+    Behaviour::Normal { body_bytes: Bytes(bytes), verify }
 }
 
 fn load_to(address: SocketAddr, offered: Offered, connections: usize) -> Load {
     let request = Request::new("GET", address, "/bucket/object", 0, Keep::Count);
-    Load {
-        address,
-        request,
-        offered,
-        connections,
-        timeout: Duration::from_secs(3),
-        expected: None,
-    }
+    Load { address, request, offered, connections, timeout: Duration::from_secs(3), expected: None }
 }
 
 async fn offer(load: Load) -> Statistics {
@@ -60,13 +48,8 @@ async fn an_open_loop_sends_its_schedule_and_counts_every_answer() {
     let site = upstreams(&[("a", normal(1_024, false))]);
     let address = site.named("a").unwrap().address;
     let offered = Offered::Open(Schedule::constant(500.0, 1.0));
-    let statistics = LocalSet::new()
-        .run_until(offer(load_to(address, offered, 16)))
-        .await;
-    assert_eq!(
-        (value(&statistics, "requests"), value(&statistics, "ok")),
-        (500.0, 500.0)
-    );
+    let statistics = LocalSet::new().run_until(offer(load_to(address, offered, 16))).await;
+    assert_eq!((value(&statistics, "requests"), value(&statistics, "ok")), (500.0, 500.0));
     assert_eq!(value(&statistics, "body_bytes"), 500.0 * 1_024.0);
     assert_eq!(site.named("a").unwrap().seen.requests(), 500);
 }
@@ -75,24 +58,12 @@ async fn an_open_loop_sends_its_schedule_and_counts_every_answer() {
 /// sent on (coordinated omission) would report a fraction of that.
 #[tokio::test(flavor = "current_thread")]
 async fn a_queue_at_the_upstream_shows_in_the_latency_even_when_connections_run_out() {
-    let site = upstreams(&[(
-        "a",
-        Behaviour::Capacity {
-            parallel: 4,
-            hold_ms: 20,
-        },
-    )]);
+    let site = upstreams(&[("a", Behaviour::Capacity { parallel: 4, hold_ms: 20 })]);
     let upstream = site.named("a").unwrap();
     let offered = Offered::Open(Schedule::constant(800.0, 0.5));
-    let statistics = LocalSet::new()
-        .run_until(offer(load_to(upstream.address, offered, 8)))
-        .await;
+    let statistics = LocalSet::new().run_until(offer(load_to(upstream.address, offered, 8))).await;
     assert_eq!(value(&statistics, "ok"), 400.0);
-    assert!(
-        value(&statistics, "p99_ms") > 1_300.0,
-        "p99 {}",
-        value(&statistics, "p99_ms")
-    );
+    assert!(value(&statistics, "p99_ms") > 1_300.0, "p99 {}", value(&statistics, "p99_ms"));
     assert!(value(&statistics, "send_lag_p99_ms") > 1_200.0);
     assert!(upstream.seen.peak() <= 8, "never more under way than connections");
 }
@@ -101,35 +72,19 @@ async fn a_queue_at_the_upstream_shows_in_the_latency_even_when_connections_run_
 async fn impatience_bounds_a_hanging_upstream() {
     let site = upstreams(&[("a", Behaviour::Hang)]);
     let offered = Offered::Open(Schedule::constant(100.0, 0.5));
-    let load = Load {
-        timeout: Duration::from_millis(200),
-        ..load_to(site.named("a").unwrap().address, offered, 4)
-    };
+    let load =
+        Load { timeout: Duration::from_millis(200), ..load_to(site.named("a").unwrap().address, offered, 4) };
     let statistics = LocalSet::new().run_until(offer(load)).await;
     assert_eq!(value(&statistics, "errors"), 50.0);
-    assert_eq!(
-        value(&statistics, "fault_timed_out") + value(&statistics, "fault_unsent"),
-        50.0
-    );
-    assert!(
-        value(&statistics, "error_max_ms") < 400.0,
-        "{}",
-        value(&statistics, "error_max_ms")
-    );
+    assert_eq!(value(&statistics, "fault_timed_out") + value(&statistics, "fault_unsent"), 50.0);
+    assert!(value(&statistics, "error_max_ms") < 400.0, "{}", value(&statistics, "error_max_ms"));
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn each_misbehaviour_has_its_name() {
-    let site = upstreams(&[
-        ("no", Behaviour::Unavailable),
-        ("rst", Behaviour::Reset),
-        ("dead", Behaviour::Refused),
-    ]);
-    for (name, statistic) in [
-        ("no", "status_503"),
-        ("rst", "fault_closed"),
-        ("dead", "fault_connect"),
-    ] {
+    let site =
+        upstreams(&[("no", Behaviour::Unavailable), ("rst", Behaviour::Reset), ("dead", Behaviour::Refused)]);
+    for (name, statistic) in [("no", "status_503"), ("rst", "fault_closed"), ("dead", "fault_connect")] {
         let load = load_to(site.named(name).unwrap().address, Offered::Requests(5), 1);
         let statistics = LocalSet::new().run_until(offer(load)).await;
         assert_eq!(value(&statistics, statistic), 5.0, "{name}");
@@ -143,10 +98,7 @@ async fn a_killed_upstream_is_gone_and_a_restored_one_serves_on_the_same_port() 
     let ask = || offer(load_to(upstream.address, Offered::Requests(3), 1));
     assert_eq!(value(&LocalSet::new().run_until(ask()).await, "ok"), 3.0);
     site.kill(upstream).await.unwrap();
-    assert_eq!(
-        value(&LocalSet::new().run_until(ask()).await, "fault_connect"),
-        3.0
-    );
+    assert_eq!(value(&LocalSet::new().run_until(ask()).await, "fault_connect"), 3.0);
     site.restore(upstream).await.unwrap();
     assert_eq!(value(&LocalSet::new().run_until(ask()).await, "ok"), 3.0);
 }
@@ -165,11 +117,7 @@ async fn large_bodies_are_verified_both_ways_and_a_wrong_one_is_corrupt() {
     for (method, sent_bytes, keep, expected_bytes, statistic) in cases {
         let request = Request::new(method, address, "/a/big", sent_bytes, keep);
         let expected = Some(pattern::digest(expected_bytes));
-        let load = Load {
-            request,
-            expected,
-            ..load_to(address, Offered::Requests(2), 1)
-        };
+        let load = Load { request, expected, ..load_to(address, Offered::Requests(2), 1) };
         let statistics = LocalSet::new().run_until(offer(load)).await;
         assert_eq!(value(&statistics, statistic), 2.0, "{method} of {expected_bytes}");
     }

@@ -48,18 +48,11 @@ impl Expectation {
                 Some(unit) => unit,
             },
         };
-        let stretch = if self.statistic.ends_with("_ms") {
-            latency_tolerance
-        } else {
-            1.0
-        };
+        let stretch = if self.statistic.ends_with("_ms") { latency_tolerance } else { 1.0 };
         let lower = self.min.map(|min| min * unit - self.slack);
         let upper = self.max.map(|max| (max * unit + self.slack) * stretch);
         let held = lower.is_none_or(|lower| value >= lower) && upper.is_none_or(|upper| value <= upper);
-        Verdict {
-            held,
-            text: self.line(value, lower, upper),
-        }
+        Verdict { held, text: self.line(value, lower, upper) }
     }
 
     fn line(&self, value: f64, lower: Option<f64>, upper: Option<f64>) -> String {
@@ -69,10 +62,7 @@ impl Expectation {
             (None, Some(upper)) => format!("at most {upper:.2}"),
             (None, None) => "anything".to_owned(),
         };
-        format!(
-            "{} = {value:.2}, expected {bounds} ({})",
-            self.statistic, self.why
-        )
+        format!("{} = {value:.2}, expected {bounds} ({})", self.statistic, self.why)
     }
 
     fn unmeasured(&self, name: &str) -> Verdict {
@@ -111,16 +101,8 @@ mod tests {
     #[test]
     fn a_relative_range_multiplies_and_adds_its_slack() {
         let range = expectation("statistic = 'b.p99_ms'\nmax = 2\nof = 'a.p99_ms'\nslack = 1\nwhy = 'w'");
-        assert!(
-            range
-                .check(&measured(&[("a.p99_ms", 3.0), ("b.p99_ms", 7.0)]), 1.0)
-                .held
-        );
-        assert!(
-            !range
-                .check(&measured(&[("a.p99_ms", 3.0), ("b.p99_ms", 7.1)]), 1.0)
-                .held
-        );
+        assert!(range.check(&measured(&[("a.p99_ms", 3.0), ("b.p99_ms", 7.0)]), 1.0).held);
+        assert!(!range.check(&measured(&[("a.p99_ms", 3.0), ("b.p99_ms", 7.1)]), 1.0).held);
     }
 
     #[test]

@@ -45,11 +45,7 @@ pub(crate) enum Chunk {
 
 impl Chunk {
     /// Before the first size line.
-    pub(crate) const START: Self = Self::Size {
-        value: 0,
-        digits: 0,
-        extension: false,
-    };
+    pub(crate) const START: Self = Self::Size { value: 0, digits: 0, extension: false };
 }
 
 impl Framing {
@@ -97,18 +93,10 @@ impl Chunk {
             Self::Data(mut left) => {
                 let taken = take(&mut left, input);
                 each(&input[..taken]);
-                *self = if left == 0 {
-                    Self::DataEnd
-                } else {
-                    Self::Data(left)
-                };
+                *self = if left == 0 { Self::DataEnd } else { Self::Data(left) };
                 return Ok(taken);
             }
-            Self::Size {
-                value,
-                digits,
-                extension,
-            } => Self::size(byte, value, digits, extension)?,
+            Self::Size { value, digits, extension } => Self::size(byte, value, digits, extension)?,
             Self::DataEnd => match byte {
                 b'\r' => Self::DataEnd,
                 b'\n' => Self::START,
@@ -131,26 +119,12 @@ impl Chunk {
             (b'\n', _) if digits == 0 => Err(BadChunk),
             (b'\n', _) if value == 0 => Ok(Self::Trailer(0)),
             (b'\n', _) => Ok(Self::Data(value)),
-            (b';', _) if digits > 0 => Ok(Self::Size {
-                value,
-                digits,
-                extension: true,
-            }),
-            (b'\r', _) => Ok(Self::Size {
-                value,
-                digits,
-                extension,
-            }),
-            _ if extension => Ok(Self::Size {
-                value,
-                digits,
-                extension,
-            }),
-            (_, Some(digit)) if digits < 15 => Ok(Self::Size {
-                value: value << 4 | u64::from(digit),
-                digits: digits + 1,
-                extension,
-            }),
+            (b';', _) if digits > 0 => Ok(Self::Size { value, digits, extension: true }),
+            (b'\r', _) => Ok(Self::Size { value, digits, extension }),
+            _ if extension => Ok(Self::Size { value, digits, extension }),
+            (_, Some(digit)) if digits < 15 => {
+                Ok(Self::Size { value: value << 4 | u64::from(digit), digits: digits + 1, extension })
+            }
             _ => Err(BadChunk),
         }
     }
@@ -177,11 +151,7 @@ mod tests {
         for piece in 1..BODY.len() {
             let (data, used, framing) = decode(BODY, piece).unwrap();
             assert_eq!(data, b"hello world");
-            assert_eq!(
-                used,
-                BODY.len() - 4,
-                "the next message is left alone, pieces of {piece}"
-            );
+            assert_eq!(used, BODY.len() - 4, "the next message is left alone, pieces of {piece}");
             assert!(framing.is_done());
         }
     }

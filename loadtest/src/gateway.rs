@@ -62,11 +62,7 @@ impl Gateway {
         settings: &Table,
     ) -> Result<Self, GatewayError> {
         let log = directory.join("access.log");
-        let place = Place {
-            port: free_port()?,
-            admin_port: free_port()?,
-            log: &log,
-        };
+        let place = Place { port: free_port()?, admin_port: free_port()?, log: &log };
         let config = directory.join("tidegate.toml");
         fs::write(&config, configuration(&place, buckets, settings).to_string())?;
         let mut command = Command::new(binary);
@@ -76,11 +72,7 @@ impl Gateway {
         let admin = SocketAddr::from(([127, 0, 0, 1], place.admin_port));
         process.wait_for(address)?;
         process.wait_for(admin)?;
-        Ok(Self {
-            process,
-            address,
-            admin,
-        })
+        Ok(Self { process, address, admin })
     }
 
     /// Its process ID.
@@ -101,11 +93,8 @@ pub(crate) fn configuration(place: &Place<'_>, buckets: &[Bucket<'_>], settings:
         ("admin", listener(place.admin_port)),
         (
             "log",
-            table([
-                ("format", "json".into()),
-                ("output", place.log.to_string_lossy().into_owned().into()),
-            ])
-            .into(),
+            table([("format", "json".into()), ("output", place.log.to_string_lossy().into_owned().into())])
+                .into(),
         ),
     ]);
     let mut by_name = Table::new();
@@ -130,10 +119,7 @@ fn listener(port: u16) -> Value {
 
 /// A TOML table from pairs.
 pub(crate) fn table<const N: usize>(pairs: [(&str, Value); N]) -> Table {
-    pairs
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect()
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 fn lay_over(base: &mut Table, over: &Table) {
@@ -156,16 +142,8 @@ mod tests {
         let settings: Table = toml::from_str("[server]\nworkers = 1\n[buckets.a.s3]\ntimeout = 1").unwrap();
         let of_bucket: Table = toml::from_str("max_request_size = 'unlimited'\n[s3]\nregion = 'x'").unwrap();
         let endpoint = SocketAddr::from(([127, 0, 0, 1], 9));
-        let buckets = [Bucket {
-            name: "a",
-            endpoint,
-            settings: &of_bucket,
-        }];
-        let place = Place {
-            port: 1,
-            admin_port: 2,
-            log: Path::new("access.log"),
-        };
+        let buckets = [Bucket { name: "a", endpoint, settings: &of_bucket }];
+        let place = Place { port: 1, admin_port: 2, log: Path::new("access.log") };
         let all = configuration(&place, &buckets, &settings);
         assert_eq!(all["server"]["port"].as_integer(), Some(1));
         assert_eq!(all["server"]["workers"].as_integer(), Some(1));

@@ -37,11 +37,7 @@ pub(crate) const HEADER_KIB: i64 = 16;
 pub(crate) const URI_BYTES: i64 = 8_192;
 
 fn limit() -> Value {
-    table([
-        ("requests_per_second", REQUESTS_PER_SECOND.into()),
-        ("burst", REQUESTS_PER_SECOND.into()),
-    ])
-    .into()
+    table([("requests_per_second", REQUESTS_PER_SECOND.into()), ("burst", REQUESTS_PER_SECOND.into())]).into()
 }
 
 /// The guards of tidegate as a whole.
@@ -52,35 +48,19 @@ pub(crate) fn gateway() -> Table {
         ("max_uri_length", URI_BYTES.into()),
     ]);
     table([
-        (
-            "server",
-            table([
-                ("max_concurrent_requests", 8_192.into()),
-                ("limits", limits.into()),
-            ])
-            .into(),
-        ),
-        (
-            "rate_limit",
-            table([("global", limit()), ("per_ip", limit())]).into(),
-        ),
+        ("server", table([("max_concurrent_requests", 8_192.into()), ("limits", limits.into())]).into()),
+        ("rate_limit", table([("global", limit()), ("per_ip", limit())]).into()),
     ])
 }
 
 /// The guards of one bucket of tidegate.
 pub(crate) fn bucket(is_capped: bool) -> Table {
-    let (concurrent, queued) = if is_capped {
-        (CAPPED_CONCURRENT, CAPPED_QUEUED)
-    } else {
-        (CONCURRENT, QUEUED)
-    };
+    let (concurrent, queued) =
+        if is_capped { (CAPPED_CONCURRENT, CAPPED_QUEUED) } else { (CONCURRENT, QUEUED) };
     let upstream = table([
         ("connect_timeout", CONNECT_SECONDS.into()),
         ("timeout", FIRST_BYTE_SECONDS.into()),
-        (
-            "connection_pool",
-            table([("size", 1_024.into()), ("max_idle", 512.into())]).into(),
-        ),
+        ("connection_pool", table([("size", 1_024.into()), ("max_idle", 512.into())]).into()),
         (
             "concurrency",
             table([
@@ -92,11 +72,7 @@ pub(crate) fn bucket(is_capped: bool) -> Table {
         ),
         (
             "circuit_breaker",
-            table([
-                ("failure_threshold", FAILURES.into()),
-                ("timeout_seconds", OPEN_SECONDS.into()),
-            ])
-            .into(),
+            table([("failure_threshold", FAILURES.into()), ("timeout_seconds", OPEN_SECONDS.into())]).into(),
         ),
         (
             "retry",

@@ -82,12 +82,7 @@ pub(crate) fn response(bytes: &[u8]) -> Result<Option<ResponseHead>, BadHead> {
         (false, None) => Framing::UntilClose,
     };
     let keep_alive = parsed.version == Some(1) && !fields.close && body != Framing::UntilClose;
-    Ok(Some(ResponseHead {
-        status,
-        body,
-        keep_alive,
-        length_bytes,
-    }))
+    Ok(Some(ResponseHead { status, body, keep_alive, length_bytes }))
 }
 
 /// The request head at the front of `bytes`, or `None` if it is not complete yet.
@@ -118,22 +113,10 @@ mod tests {
     #[test]
     fn a_body_ends_as_the_head_says() {
         let cases: [(&str, Framing, bool); 4] = [
-            (
-                "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n",
-                Framing::Length(7),
-                true,
-            ),
-            (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-                Framing::Chunked(Chunk::START),
-                true,
-            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", Framing::Length(7), true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Framing::Chunked(Chunk::START), true),
             ("HTTP/1.1 503 No\r\n\r\n", Framing::UntilClose, false),
-            (
-                "HTTP/1.1 204 No\r\nConnection: close\r\n\r\n",
-                Framing::EMPTY,
-                false,
-            ),
+            ("HTTP/1.1 204 No\r\nConnection: close\r\n\r\n", Framing::EMPTY, false),
         ];
         for (text, body, keep_alive) in cases {
             let head = response(text.as_bytes()).unwrap().unwrap();

@@ -24,11 +24,7 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// An empty buffer, small until a large body comes.
     pub(crate) fn new() -> Self {
-        Self {
-            bytes: vec![0; SMALL_BYTES],
-            start: 0,
-            end: 0,
-        }
+        Self { bytes: vec![0; SMALL_BYTES], start: 0, end: 0 }
     }
 
     /// What has arrived and was not consumed.
@@ -96,10 +92,7 @@ impl Inbox {
             (self.start, self.end) = (0, self.end - self.start);
         }
         if self.end == self.bytes.len() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "message head too large",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "message head too large"));
         }
         Ok(&mut self.bytes[self.end..])
     }

@@ -69,11 +69,7 @@ struct Running {
 /// Offers the load to its end and waits for the last answer.
 pub(crate) async fn offer(load: Load, recorder: Rc<RefCell<Recorder>>) -> io::Result<()> {
     recorder.borrow_mut().begin(clock::now(), load.offered.planned());
-    let running = Rc::new(Running {
-        load,
-        idle: RefCell::default(),
-        recorder,
-    });
+    let running = Rc::new(Running { load, idle: RefCell::default(), recorder });
     match running.load.offered.clone() {
         Offered::Open(schedule) => running.open_loop(&schedule).await,
         Offered::Requests(limit) => running.closed_loop(limit, None).await,
@@ -136,17 +132,9 @@ impl Running {
         };
         match result {
             Ok(answer) => {
-                let corrupt = self
-                    .load
-                    .expected
-                    .as_ref()
-                    .is_some_and(|expected| *expected != answer.kept);
+                let corrupt = self.load.expected.as_ref().is_some_and(|expected| *expected != answer.kept);
                 let is_ok = (200..300).contains(&answer.status);
-                let outcome = if corrupt && is_ok {
-                    Err(Fault::Corrupt)
-                } else {
-                    Ok(answer.status)
-                };
+                let outcome = if corrupt && is_ok { Err(Fault::Corrupt) } else { Ok(answer.status) };
                 self.record(intended, sent, outcome, answer.body_bytes);
             }
             Err(fault) => self.record(intended, sent, Err(fault), 0),
@@ -171,19 +159,11 @@ impl Running {
             }
         }
         let open = Connection::open(self.load.address);
-        tokio::time::timeout_at(deadline.into(), open)
-            .await
-            .unwrap_or(Err(Fault::TimedOut))
+        tokio::time::timeout_at(deadline.into(), open).await.unwrap_or(Err(Fault::TimedOut))
     }
 
     fn record(&self, intended: Instant, sent: Instant, outcome: Outcome, body_bytes: u64) {
-        let finished = Finished {
-            intended,
-            sent,
-            ended: clock::now(),
-            outcome,
-            body_bytes,
-        };
+        let finished = Finished { intended, sent, ended: clock::now(), outcome, body_bytes };
         self.recorder.borrow_mut().record(finished);
     }
 }

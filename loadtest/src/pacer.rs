@@ -23,18 +23,11 @@ pub(crate) struct Pacer {
 
 impl Pacer {
     /// Needs a running tokio runtime.
-    #[expect(
-        deprecated,
-        reason = "an owned descriptor upholds what the unsafe replacement asks for"
-    )]
+    #[expect(deprecated, reason = "an owned descriptor upholds what the unsafe replacement asks for")]
     pub(crate) fn new() -> io::Result<Self> {
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-        )?;
-        Ok(Self {
-            timer: AsyncFd::with_interest(timer, Interest::READABLE)?,
-        })
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        Ok(Self { timer: AsyncFd::with_interest(timer, Interest::READABLE)? })
     }
 
     /// Sleeps until `deadline`; returns at once if it has passed.
@@ -64,14 +57,8 @@ impl Pacer {
 
     fn arm(&self, wait: Duration) -> io::Result<()> {
         let once = Itimerspec {
-            it_interval: Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
-            it_value: Timespec {
-                tv_sec: wait.as_secs() as i64,
-                tv_nsec: wait.subsec_nanos().into(),
-            },
+            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() },
         };
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
         Ok(())

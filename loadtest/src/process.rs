@@ -63,29 +63,14 @@ impl Process {
     /// Starts `command`, its output in a file of `directory`.
     pub(crate) fn start(mut command: Command, directory: &Path) -> Result<Self, ProcessError> {
         let program = command.get_program().to_string_lossy().into_owned();
-        let name = Path::new(&program)
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let output = directory.join(format!("{name}.out"));
         let mut spawn = || {
             let file = File::create(&output)?;
-            command
-                .stdin(Stdio::null())
-                .stdout(file.try_clone()?)
-                .stderr(file)
-                .spawn()
+            command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()
         };
-        let child = spawn().map_err(|cause| ProcessError::Spawn {
-            program: program.clone(),
-            cause,
-        })?;
-        Ok(Self {
-            child,
-            program,
-            output,
-        })
+        let child = spawn().map_err(|cause| ProcessError::Spawn { program: program.clone(), cause })?;
+        Ok(Self { child, program, output })
     }
 
     /// Its process ID.
@@ -107,17 +92,10 @@ impl Process {
             }
             let program = self.program.clone();
             if !self.is_running() {
-                return Err(ProcessError::Ended {
-                    program,
-                    output: self.last_output(),
-                });
+                return Err(ProcessError::Ended { program, output: self.last_output() });
             }
             if clock::now() > deadline {
-                return Err(ProcessError::Silent {
-                    program,
-                    address,
-                    output: self.last_output(),
-                });
+                return Err(ProcessError::Silent { program, address, output: self.last_output() });
             }
             std::thread::sleep(POLL);
         }
@@ -158,13 +136,7 @@ pub(crate) fn free_port() -> io::Result<u16> {
 pub(crate) fn lift_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     // without it the run is merely smaller, and connections that fail are counted
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            ..limit
-        },
-    );
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// A directory for configuration, logs and output; removed at the end unless something went wrong.

@@ -18,11 +18,7 @@ pub(crate) async fn show(tallies: &Tallies, gateway: u32) -> Infallible {
         tokio::time::sleep(if terminal { ON_TERMINAL } else { ELSEWHERE }).await;
         let text = line(tallies, gateway);
         // progress that cannot be shown is not worth failing for
-        let _ = if terminal {
-            write!(stderr(), "\r{text}\x1b[K")
-        } else {
-            writeln!(stderr(), "{text}")
-        };
+        let _ = if terminal { write!(stderr(), "\r{text}\x1b[K") } else { writeln!(stderr(), "{text}") };
     }
 }
 
@@ -31,11 +27,7 @@ fn line(tallies: &Tallies, gateway: u32) -> String {
     let rss_mib = usage::rss_mib(&[gateway]);
     let mut text = format!("{} {seconds} s, {rss_mib:.0} MiB", tallies.step);
     for offering in &tallies.offerings {
-        text.push_str(&format!(
-            " | {}: {}",
-            offering.name,
-            offering.recorder.borrow().glance()
-        ));
+        text.push_str(&format!(" | {}: {}", offering.name, offering.recorder.borrow().glance()));
     }
     match tallies.storm.borrow().ordered() {
         0 => {}

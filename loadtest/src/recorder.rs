@@ -124,10 +124,7 @@ impl Recorder {
         self.done += 1;
         self.body_bytes += finished.body_bytes;
         self.last_end = self.last_end.max(Some(finished.ended));
-        record(
-            &mut self.lag_micros,
-            finished.sent.saturating_duration_since(finished.intended),
-        );
+        record(&mut self.lag_micros, finished.sent.saturating_duration_since(finished.intended));
         match finished.outcome {
             Ok(status) => *self.statuses.entry(status).or_default() += 1,
             Err(fault) => *self.faults.entry(fault).or_default() += 1,
@@ -150,21 +147,13 @@ impl Recorder {
     }
 
     fn is_in_plan(&self, at: Instant) -> bool {
-        self.begin
-            .zip(self.planned)
-            .is_none_or(|(begin, planned)| at <= begin + planned)
+        self.begin.zip(self.planned).is_none_or(|(begin, planned)| at <= begin + planned)
     }
 
     /// From now on, tell what happened after `at` as `…_after_NAME`.
     pub(crate) fn mark(&mut self, name: &str, at: Instant) {
         let (first_ok, last_lost, lost_since) = (None, Duration::ZERO, 0);
-        self.marks.push(Mark {
-            name: name.to_owned(),
-            at,
-            first_ok,
-            last_lost,
-            lost_since,
-        });
+        self.marks.push(Mark { name: name.to_owned(), at, first_ok, last_lost, lost_since });
     }
 
     /// Requests that ended so far.
@@ -181,18 +170,12 @@ impl Recorder {
     pub(crate) fn glance(&self) -> String {
         let errors = self.lost() - self.refused;
         let p99 = self.ok_micros.value_at_quantile(0.99) as f64 / 1e3;
-        format!(
-            "{} done, {} refused, {errors} errors, p99 {p99:.1} ms",
-            self.done, self.refused
-        )
+        format!("{} done, {} refused, {errors} errors, p99 {p99:.1} ms", self.done, self.refused)
     }
 
     /// Writes everything as `PREFIX.…`. Rates are per second of the plan or, without one, of the time it took.
     pub(crate) fn summarize(&self, prefix: &str, into: &mut Statistics) {
-        let took = self
-            .begin
-            .zip(self.last_end)
-            .map(|(begin, end)| end.saturating_duration_since(begin));
+        let took = self.begin.zip(self.last_end).map(|(begin, end)| end.saturating_duration_since(begin));
         let seconds = self.planned.or(took).map(|duration| duration.as_secs_f64());
         let mut count = |name: &str, value: u64| into.set(format!("{prefix}.{name}"), value as f64);
         count("requests", self.done);
@@ -205,32 +188,17 @@ impl Recorder {
             count(&format!("status_{status}"), *requests);
         }
         for fault in Fault::ALL {
-            count(
-                &format!("fault_{}", fault.name()),
-                self.faults.get(&fault).copied().unwrap_or(0),
-            );
+            count(&format!("fault_{}", fault.name()), self.faults.get(&fault).copied().unwrap_or(0));
         }
         for mark in &self.marks {
             let name = &mark.name;
             into.set(format!("{prefix}.lost_after_{name}"), mark.lost_since as f64);
-            into.set(
-                format!("{prefix}.last_lost_after_{name}_ms"),
-                millis(mark.last_lost),
-            );
-            into.set_some(
-                format!("{prefix}.first_ok_after_{name}_ms"),
-                mark.first_ok.map(millis),
-            );
+            into.set(format!("{prefix}.last_lost_after_{name}_ms"), millis(mark.last_lost));
+            into.set_some(format!("{prefix}.first_ok_after_{name}_ms"), mark.first_ok.map(millis));
         }
         if let Some(seconds) = seconds.filter(|seconds| *seconds > 0.0) {
-            into.set(
-                format!("{prefix}.goodput_per_s"),
-                self.ok_in_time as f64 / seconds,
-            );
-            into.set(
-                format!("{prefix}.mib_per_s"),
-                self.body_bytes as f64 / seconds / f64::from(1 << 20),
-            );
+            into.set(format!("{prefix}.goodput_per_s"), self.ok_in_time as f64 / seconds);
+            into.set(format!("{prefix}.mib_per_s"), self.body_bytes as f64 / seconds / f64::from(1 << 20));
         }
         set_percentiles(&format!("{prefix}."), &self.ok_micros, into);
         set_percentiles(&format!("{prefix}.refused_"), &self.refused_micros, into);
@@ -243,17 +211,8 @@ fn set_percentiles(prefix: &str, micros: &Histogram<u64>, into: &mut Statistics)
     if micros.is_empty() {
         return;
     }
-    for (name, quantile) in [
-        ("p50", 0.5),
-        ("p90", 0.9),
-        ("p99", 0.99),
-        ("p999", 0.999),
-        ("max", 1.0),
-    ] {
-        into.set(
-            format!("{prefix}{name}_ms"),
-            micros.value_at_quantile(quantile) as f64 / 1e3,
-        );
+    for (name, quantile) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)] {
+        into.set(format!("{prefix}{name}_ms"), micros.value_at_quantile(quantile) as f64 / 1e3);
     }
 }
 
@@ -284,10 +243,7 @@ mod tests {
         let begin = clock::now();
         let mut recorder = Recorder::new();
         let late = finished(begin, 0, 250, Ok(200));
-        recorder.record(Finished {
-            sent: late.ended - Duration::from_millis(1),
-            ..late
-        });
+        recorder.record(Finished { sent: late.ended - Duration::from_millis(1), ..late });
         let statistics = statistics(&recorder);
         assert!(statistics.value("x.p50_ms").unwrap() >= 250.0);
         assert!(statistics.value("x.send_lag_p50_ms").unwrap() >= 249.0);
@@ -305,17 +261,8 @@ mod tests {
         recorder.record(finished(begin, 0, 1_500, Ok(200)));
         recorder.record(finished(begin, 1_990, 2_010, Ok(200)));
         let statistics = statistics(&recorder);
-        let expected = [
-            ("ok", 4.0),
-            ("refused", 2.0),
-            ("errors", 2.0),
-            ("lost", 4.0),
-            ("status_502", 1.0),
-        ];
-        for (name, value) in expected
-            .into_iter()
-            .chain([("fault_closed", 1.0), ("goodput_per_s", 1.0)])
-        {
+        let expected = [("ok", 4.0), ("refused", 2.0), ("errors", 2.0), ("lost", 4.0), ("status_502", 1.0)];
+        for (name, value) in expected.into_iter().chain([("fault_closed", 1.0), ("goodput_per_s", 1.0)]) {
             assert_eq!(statistics.value(&format!("x.{name}")), Some(value), "{name}");
         }
     }

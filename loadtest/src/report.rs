@@ -10,17 +10,8 @@ use crate::run::Findings;
 use crate::scenario::{Scenario, Step};
 use crate::statistics::Statistics;
 
-const LOAD_COLUMNS: [&str; 9] = [
-    "requests",
-    "ok",
-    "refused",
-    "errors",
-    "goodput_per_s",
-    "p50_ms",
-    "p99_ms",
-    "p999_ms",
-    "refused_p99_ms",
-];
+const LOAD_COLUMNS: [&str; 9] =
+    ["requests", "ok", "refused", "errors", "goodput_per_s", "p50_ms", "p99_ms", "p999_ms", "refused_p99_ms"];
 const PROCESS_ROWS: [&str; 2] = ["rss_mib", "descriptors"];
 /// Above this, latencies and rates of a step say more about the neighbours than about the gateway.
 const OTHER_CORES_MAX: f64 = 0.3;
@@ -32,10 +23,7 @@ pub(crate) fn write_json(path: &Path, findings: &impl Serialize) -> io::Result<(
 
 /// The run as text.
 pub(crate) fn text(scenario: &Scenario, findings: &Findings) -> String {
-    let mut lines = vec![
-        format!("{}: {}", findings.scenario, scenario.about),
-        String::new(),
-    ];
+    let mut lines = vec![format!("{}: {}", findings.scenario, scenario.about), String::new()];
     let mut rows = vec![header("step", "load", &LOAD_COLUMNS)];
     for step in &scenario.steps {
         rows.extend(load_rows(step, &findings.statistics));
@@ -48,49 +36,28 @@ pub(crate) fn text(scenario: &Scenario, findings: &Findings) -> String {
     }
     lines.extend(aligned(&rows));
     lines.push(String::new());
-    lines.extend(
-        scenario
-            .steps
-            .iter()
-            .filter_map(|step| noise(step, &findings.statistics)),
-    );
+    lines.extend(scenario.steps.iter().filter_map(|step| noise(step, &findings.statistics)));
     for verdict in &findings.verdicts {
-        lines.push(format!(
-            "{} {}",
-            if verdict.held { "held  " } else { "MISSED" },
-            verdict.text
-        ));
+        lines.push(format!("{} {}", if verdict.held { "held  " } else { "MISSED" }, verdict.text));
     }
     lines.push(format!(
         "{}: {}",
         findings.scenario,
-        if findings.held {
-            "all ranges held"
-        } else {
-            "FAILED"
-        }
+        if findings.held { "all ranges held" } else { "FAILED" }
     ));
     lines.join("\n")
 }
 
 fn header(first: &str, second: &str, columns: &[&str]) -> Vec<String> {
-    [first, second]
-        .iter()
-        .chain(columns)
-        .map(|&column| column.to_owned())
-        .collect()
+    [first, second].iter().chain(columns).map(|&column| column.to_owned()).collect()
 }
 
 fn load_rows(step: &Step, statistics: &Statistics) -> Vec<Vec<String>> {
     let storm = step.storm.is_some().then_some("storm");
     let row = |load: &str| {
-        let values = LOAD_COLUMNS
-            .iter()
-            .map(|column| cell(statistics, &format!("{}.{load}.{column}", step.name)));
-        [step.name.clone(), load.to_owned()]
-            .into_iter()
-            .chain(values)
-            .collect()
+        let values =
+            LOAD_COLUMNS.iter().map(|column| cell(statistics, &format!("{}.{load}.{column}", step.name)));
+        [step.name.clone(), load.to_owned()].into_iter().chain(values).collect()
     };
     let mut rows: Vec<Vec<String>> = step.loads.iter().map(|load| row(&load.name)).collect();
     rows.extend(storm.map(|storm| {
@@ -113,14 +80,7 @@ fn process_rows(step: &Step, scenario: &Scenario, statistics: &Statistics) -> Ve
     names
         .map(|name| {
             let value = |of: &str| cell(statistics, &format!("{}.{name}_{of}", step.name));
-            vec![
-                step.name.clone(),
-                name.clone(),
-                value("min"),
-                value("median"),
-                value("max"),
-                value("last"),
-            ]
+            vec![step.name.clone(), name.clone(), value("min"), value("median"), value("max"), value("last")]
         })
         .collect()
 }
@@ -152,22 +112,18 @@ pub(crate) fn number(value: f64) -> String {
 fn aligned(rows: &[Vec<String>]) -> Vec<String> {
     let full = rows.first().map_or(0, Vec::len);
     let width = |column: usize| {
-        let cells = rows
-            .iter()
-            .filter(|row| row.len() == full)
-            .filter_map(|row| row.get(column));
+        let cells = rows.iter().filter(|row| row.len() == full).filter_map(|row| row.get(column));
         cells.map(String::len).max().unwrap_or(0)
     };
     let widths: Vec<_> = (0..full).map(width).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).enumerate();
-        let padded = cells.map(|(column, (cell, &width))| {
-            if column < 2 {
-                format!("{cell:<width$}")
-            } else {
-                format!("{cell:>width$}")
-            }
-        });
+        let padded =
+            cells.map(
+                |(column, (cell, &width))| {
+                    if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+                },
+            );
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()
@@ -179,10 +135,7 @@ mod tests {
 
     #[test]
     fn numbers_are_short_and_columns_aligned() {
-        assert_eq!(
-            [1234.5, 12.34, 0.5, 7.0].map(number),
-            ["1234", "12.3", "0.50", "7"]
-        );
+        assert_eq!([1234.5, 12.34, 0.5, 7.0].map(number), ["1234", "12.3", "0.50", "7"]);
         let rows = [vec!["a", "b", "ms"], vec!["long", "x", "1234"]]
             .map(|row| row.into_iter().map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(aligned(&rows), ["a     b    ms", "long  x  1234"]);

@@ -67,9 +67,7 @@ pub(crate) fn run(
 ) -> Result<Findings, RunError> {
     let directory = RunDirectory::create(name)?;
     let mut stage = set(scenario, binary, directory.path())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut statistics = Statistics::default();
     for step in &scenario.steps {
         LocalSet::new().block_on(&runtime, stage.play(step, &mut statistics))?;
@@ -85,56 +83,28 @@ pub(crate) fn run(
     if held {
         directory.discard();
     }
-    Ok(Findings {
-        scenario: name.to_owned(),
-        held,
-        verdicts,
-        statistics,
-        readings,
-    })
+    Ok(Findings { scenario: name.to_owned(), held, verdicts, statistics, readings })
 }
 
 fn set(scenario: &Scenario, binary: &Path, directory: &Path) -> Result<Stage, RunError> {
-    let behaviours: Vec<_> = scenario
-        .upstreams
-        .iter()
-        .map(|spec| (spec.bucket.clone(), spec.behaviour.clone()))
-        .collect();
+    let behaviours: Vec<_> =
+        scenario.upstreams.iter().map(|spec| (spec.bucket.clone(), spec.behaviour.clone())).collect();
     let upstreams = Upstreams::start(&behaviours)?;
     let mut buckets = Vec::new();
     for spec in &scenario.upstreams {
-        let upstream = upstreams
-            .named(&spec.bucket)
-            .ok_or_else(|| RunError::Upstream(spec.bucket.clone()))?;
-        buckets.push(Bucket {
-            name: &spec.bucket,
-            endpoint: upstream.address,
-            settings: &spec.settings,
-        });
+        let upstream =
+            upstreams.named(&spec.bucket).ok_or_else(|| RunError::Upstream(spec.bucket.clone()))?;
+        buckets.push(Bucket { name: &spec.bucket, endpoint: upstream.address, settings: &spec.settings });
     }
     let gateway = Gateway::start(binary, directory, &buckets, &scenario.gateway)?;
     let metrics = scenario.metrics.clone();
-    let sampler = Sampler::start(Subject {
-        process: gateway.id(),
-        admin: gateway.admin,
-        metrics,
-    })?;
-    Ok(Stage {
-        gateway,
-        sampler,
-        upstreams,
-    })
+    let sampler = Sampler::start(Subject { process: gateway.id(), admin: gateway.admin, metrics })?;
+    Ok(Stage { gateway, sampler, upstreams })
 }
 
 fn survived(gateway: &mut Gateway) -> Verdict {
     let held = gateway.is_running();
-    let text = if held {
-        "the gateway's process survived"
-    } else {
-        "the gateway's process ended during the run"
-    };
-    Verdict {
-        held,
-        text: text.to_owned(),
-    }
+    let text =
+        if held { "the gateway's process survived" } else { "the gateway's process ended during the run" };
+    Verdict { held, text: text.to_owned() }
 }

@@ -63,9 +63,8 @@ impl Sampler {
     /// Begins to read.
     pub(crate) fn start(subject: Subject) -> io::Result<Self> {
         let (orders, inbox) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("sampler".to_owned())
-            .spawn(move || run(&subject, &inbox))?;
+        let thread =
+            std::thread::Builder::new().name("sampler".to_owned()).spawn(move || run(&subject, &inbox))?;
         Ok(Self { orders, thread })
     }
 
@@ -115,15 +114,9 @@ fn run(subject: &Subject, inbox: &Receiver<Order>) {
 
 fn read(subject: &Subject, step: &str, since: Duration) -> Reading {
     let processes = [subject.process];
-    let text = if subject.metrics.is_empty() {
-        String::new()
-    } else {
-        scrape(subject.admin).unwrap_or_default()
-    };
-    let sums = subject
-        .metrics
-        .iter()
-        .filter_map(|name| Some((name.clone(), sum_of(&text, name)?)));
+    let text =
+        if subject.metrics.is_empty() { String::new() } else { scrape(subject.admin).unwrap_or_default() };
+    let sums = subject.metrics.iter().filter_map(|name| Some((name.clone(), sum_of(&text, name)?)));
     Reading {
         seconds: since.as_secs_f64(),
         step: step.to_owned(),
@@ -136,10 +129,7 @@ fn read(subject: &Subject, step: &str, since: Duration) -> Reading {
 fn scrape(admin: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&admin, SCRAPE_WITHIN)?;
     stream.set_read_timeout(Some(SCRAPE_WITHIN))?;
-    write!(
-        stream,
-        "GET /metrics HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n"
-    )?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.take(8 << 20).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -169,15 +159,11 @@ pub(crate) fn summarize(readings: &[Reading], step: &str, into: &mut Statistics)
     into.set_some(format!("{step}.rss_growth_percent"), growth_percent(&rss));
     let names = of_step.iter().flat_map(|reading| reading.metrics.keys());
     for name in names.collect::<std::collections::BTreeSet<_>>() {
-        let values: Vec<_> = of_step
-            .iter()
-            .filter_map(|reading| reading.metrics.get(name).copied())
-            .collect();
+        let values: Vec<_> =
+            of_step.iter().filter_map(|reading| reading.metrics.get(name).copied()).collect();
         into.set_spread(&format!("{step}.metric.{name}"), &values);
         // a counter with labels appears with its first event: not there yet means none
-        let first = of_step
-            .first()
-            .map(|reading| reading.metrics.get(name).copied().unwrap_or(0.0));
+        let first = of_step.first().map(|reading| reading.metrics.get(name).copied().unwrap_or(0.0));
         let rise = first.zip(values.last()).map(|(first, last)| last - first);
         into.set_some(format!("{step}.metric.{name}_rise"), rise);
     }
@@ -203,16 +189,9 @@ mod tests {
             step: step.to_owned(),
             rss_mib,
             descriptors: 10.0,
-            metrics: opened
-                .map(|value| ("opened_total".to_owned(), value))
-                .into_iter()
-                .collect(),
+            metrics: opened.map(|value| ("opened_total".to_owned(), value)).into_iter().collect(),
         };
-        let readings = [
-            reading("a", 90.0, None),
-            reading("b", 20.0, None),
-            reading("b", 30.0, Some(2.0)),
-        ];
+        let readings = [reading("a", 90.0, None), reading("b", 20.0, None), reading("b", 30.0, Some(2.0))];
         let mut statistics = Statistics::default();
         summarize(&readings, "b", &mut statistics);
         assert_eq!(statistics.value("b.rss_mib_max"), Some(30.0));

@@ -70,18 +70,9 @@ mod tests {
     #[test]
     fn phases_follow_each_other_without_gap_or_overlap() {
         let schedule = Schedule::new(vec![
-            Phase {
-                rate: 2.0,
-                seconds: 1.0,
-            },
-            Phase {
-                rate: 0.0,
-                seconds: 2.0,
-            },
-            Phase {
-                rate: 4.0,
-                seconds: 0.5,
-            },
+            Phase { rate: 2.0, seconds: 1.0 },
+            Phase { rate: 0.0, seconds: 2.0 },
+            Phase { rate: 4.0, seconds: 0.5 },
         ]);
         let offsets: Vec<_> = schedule.offsets().collect();
         assert_eq!(offsets, [0, 500, 3000, 3250].map(Duration::from_millis));
@@ -93,9 +84,6 @@ mod tests {
         let schedule = Schedule::constant(3000.0, 600.0);
         let last = schedule.offsets().last().unwrap();
         assert_eq!(schedule.offsets().count(), 1_800_000);
-        assert!(
-            (last.as_secs_f64() - (600.0 - 1.0 / 3000.0)).abs() < 1e-6,
-            "{last:?}"
-        );
+        assert!((last.as_secs_f64() - (600.0 - 1.0 / 3000.0)).abs() < 1e-6, "{last:?}");
     }
 }

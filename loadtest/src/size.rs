@@ -16,9 +16,9 @@ impl<'de> Deserialize<'de> for Bytes {
         }
         match Spelling::deserialize(deserializer)? {
             Spelling::Number(bytes) => Ok(Self(bytes)),
-            Spelling::Text(text) => parse(&text)
-                .map(Self)
-                .ok_or_else(|| de::Error::custom(format!("{text:?} is not a size"))),
+            Spelling::Text(text) => {
+                parse(&text).map(Self).ok_or_else(|| de::Error::custom(format!("{text:?} is not a size")))
+            }
         }
     }
 }
@@ -38,12 +38,8 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_and_without_units() {
-        let sizes = [
-            ("12", Some(12)),
-            ("64KiB", Some(65_536)),
-            ("1 MiB", Some(1 << 20)),
-            ("1GiB", Some(1 << 30)),
-        ];
+        let sizes =
+            [("12", Some(12)), ("64KiB", Some(65_536)), ("1 MiB", Some(1 << 20)), ("1GiB", Some(1 << 30))];
         for (text, bytes) in sizes.into_iter().chain([("1 stone", None), ("", None)]) {
             assert_eq!(parse(text), bytes, "{text:?}");
         }

@@ -115,14 +115,6 @@ mod tests {
         assert_eq!(statistics.iter().count(), 0);
         statistics.set_spread("rss", &[3.0, 1.0, 2.0]);
         let all: Vec<_> = statistics.iter().collect();
-        assert_eq!(
-            all,
-            [
-                ("rss_last", 2.0),
-                ("rss_max", 3.0),
-                ("rss_median", 2.0),
-                ("rss_min", 1.0)
-            ]
-        );
+        assert_eq!(all, [("rss_last", 2.0), ("rss_max", 3.0), ("rss_median", 2.0), ("rss_min", 1.0)]);
     }
 }

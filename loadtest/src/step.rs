@@ -47,9 +47,7 @@ pub(crate) struct Tallies {
 impl Stage {
     /// Plays `step` to its end.
     pub(crate) async fn play(&self, step: &Step, into: &mut Statistics) -> Result<(), RunError> {
-        self.upstreams
-            .iter()
-            .for_each(|(_, upstream)| upstream.seen.reset());
+        self.upstreams.iter().for_each(|(_, upstream)| upstream.seen.reset());
         let mut loads = Vec::new();
         for spec in &step.loads {
             loads.push((spec.after_seconds, self.load(spec, step.seconds)));
@@ -67,10 +65,7 @@ impl Stage {
             let recorder = Rc::new(RefCell::new(Recorder::new()));
             let start = tallies.begin + Duration::from_secs_f64(after_seconds);
             let name = spec.name.clone();
-            tallies.offerings.push(Offering {
-                name,
-                recorder: Rc::clone(&recorder),
-            });
+            tallies.offerings.push(Offering { name, recorder: Rc::clone(&recorder) });
             running.spawn_local(async move {
                 tokio::time::sleep_until(start.into()).await;
                 load::offer(load, recorder).await
@@ -96,10 +91,7 @@ impl Stage {
         let bare = Request::new(&spec.method, self.gateway.address, &path, spec.body_bytes.0, keep);
         Load {
             address: self.gateway.address,
-            request: spec
-                .headers
-                .iter()
-                .fold(bare, |request, (name, value)| request.with(name, value)),
+            request: spec.headers.iter().fold(bare, |request, (name, value)| request.with(name, value)),
             offered: spec.offered(seconds),
             connections: spec.connections,
             timeout: spec.timeout(),
@@ -147,19 +139,14 @@ impl Stage {
                 Action::Restore => self.upstreams.restore(upstream).await?,
             }
             for offering in &tallies.offerings {
-                offering
-                    .recorder
-                    .borrow_mut()
-                    .mark(event.action.name(), clock::now());
+                offering.recorder.borrow_mut().mark(event.action.name(), clock::now());
             }
         }
         Ok(())
     }
 
     fn upstream(&self, bucket: &str) -> Result<&Upstream, RunError> {
-        self.upstreams
-            .named(bucket)
-            .ok_or_else(|| RunError::Upstream(bucket.to_owned()))
+        self.upstreams.named(bucket).ok_or_else(|| RunError::Upstream(bucket.to_owned()))
     }
 
     fn summarize(&self, step: &Step, tallies: &Tallies, into: &mut Statistics) {
@@ -172,10 +159,7 @@ impl Stage {
         }
         into.set(format!("{step_name}.lost_total"), lost_total as f64);
         if step.storm.is_some() {
-            tallies
-                .storm
-                .borrow()
-                .summarize(&format!("{step_name}.storm"), into);
+            tallies.storm.borrow().summarize(&format!("{step_name}.storm"), into);
         }
         for (bucket, upstream) in self.upstreams.iter() {
             let prefix = format!("{step_name}.upstream.{bucket}");

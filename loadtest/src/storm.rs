@@ -120,10 +120,7 @@ struct Line {
 
 impl Line {
     fn to(address: SocketAddr) -> Self {
-        Self {
-            address,
-            connection: None,
-        }
+        Self { address, connection: None }
     }
 
     async fn succeeds(&mut self, request: &Request, deadline: Instant) -> bool {
@@ -150,18 +147,10 @@ pub(crate) async fn rage(
 ) -> io::Result<()> {
     let (mut orders, mut probes, mut pacer) = (Line::to(admin), Line::to(gateway), Pacer::new()?);
     let bare = Request::new("GET", gateway, &format!("/{}/probe", spec.bucket), 0, Keep::Count);
-    let probe = spec
-        .headers
-        .iter()
-        .fold(bare, |request, (name, value)| request.with(name, value));
+    let probe = spec.headers.iter().fold(bare, |request, (name, value)| request.with(name, value));
     let victim = spec.victim.name();
-    let turns = spec
-        .places
-        .iter()
-        .flat_map(|place| spec.actors.iter().map(move |actor| (actor, place)));
-    let rounds = turns
-        .cycle()
-        .take(usize::try_from(spec.crashes).unwrap_or(usize::MAX));
+    let turns = spec.places.iter().flat_map(|place| spec.actors.iter().map(move |actor| (actor, place)));
+    let rounds = turns.cycle().take(usize::try_from(spec.crashes).unwrap_or(usize::MAX));
     for (actor, place) in rounds {
         let order = Request::new(
             "POST",

@@ -52,11 +52,7 @@ pub(crate) fn cpu_seconds(processes: &[u32]) -> f64 {
 pub(crate) fn host_cpu_seconds() -> f64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let first = text.lines().next().unwrap_or_default();
-    let fields: Vec<u64> = first
-        .split_whitespace()
-        .skip(1)
-        .filter_map(|field| field.parse().ok())
-        .collect();
+    let fields: Vec<u64> = first.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
     let idle = fields.get(3).copied().unwrap_or(0) + fields.get(4).copied().unwrap_or(0);
     // guest time, from the ninth field on, is contained in user time already
     let all: u64 = fields.iter().take(8).sum();
@@ -91,12 +87,7 @@ impl Window {
     /// Begins now; `ours` are the processes of the run, the load generator among them.
     pub(crate) fn begin(ours: Vec<u32>) -> Self {
         let (ours_begin, host_begin) = (cpu_seconds(&ours), host_cpu_seconds());
-        Self {
-            ours,
-            ours_begin,
-            host_begin,
-            begin: crate::clock::now(),
-        }
+        Self { ours, ours_begin, host_begin, begin: crate::clock::now() }
     }
 
     /// Cores kept busy by unrelated processes since then.

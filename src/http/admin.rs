@@ -83,6 +83,7 @@ async fn crash(
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    let message = "the admin listener answers GET /status, /metrics, /livez, /readyz and POST /actors/{name}/crash";
+    let message =
+        "the admin listener answers GET /status, /metrics, /livez, /readyz and POST /actors/{name}/crash";
     admin_error(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

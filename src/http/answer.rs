@@ -29,8 +29,21 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(status: StatusCode, code: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, reason, message: message.into(), retry_after: None, close: false, rate_limit: None }
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &'static str,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            reason,
+            message: message.into(),
+            retry_after: None,
+            close: false,
+            rate_limit: None,
+        }
     }
 
     pub(crate) fn retry(self, after: Duration) -> Self {
@@ -61,8 +74,12 @@ impl Answer {
         let request_id = to.request_id.to_str().unwrap_or_default();
         let (content_type, body) = match to.kind {
             Kind::S3 => {
-                let document =
-                    ErrorDocument { code: self.code, message: &self.message, resource: to.resource, request_id };
+                let document = ErrorDocument {
+                    code: self.code,
+                    message: &self.message,
+                    resource: to.resource,
+                    request_id,
+                };
                 ("application/xml", document.to_xml())
             }
             Kind::Http => ("application/json", self.to_json(request_id)),

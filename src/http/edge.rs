@@ -83,10 +83,9 @@ pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength,
         return Err(EdgeRejection::Host);
     }
     let length = framing(head.headers)?;
-    let (bytes, count) = head
-        .headers
-        .iter()
-        .fold((0, 0), |(bytes, count), (name, value)| (bytes + name.as_str().len() + value.len() + 4, count + 1));
+    let (bytes, count) = head.headers.iter().fold((0, 0), |(bytes, count), (name, value)| {
+        (bytes + name.as_str().len() + value.len() + 4, count + 1)
+    });
     if count > limits.max_headers {
         return Err(EdgeRejection::TooManyHeaders { count, limit: limits.max_headers });
     }
@@ -134,7 +133,11 @@ fn framing(headers: &HeaderMap) -> Result<BodyLength, EdgeRejection> {
         (Some(_), Some(_)) => Err(EdgeRejection::Framing("both content-length and transfer-encoding")),
         (Some(encoding), None) => {
             let plain = encodings.next().is_none() && encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
-            if plain { Ok(BodyLength::Chunked) } else { Err(EdgeRejection::Framing("a transfer-encoding other than chunked")) }
+            if plain {
+                Ok(BodyLength::Chunked)
+            } else {
+                Err(EdgeRejection::Framing("a transfer-encoding other than chunked"))
+            }
         }
         (None, Some(_)) if lengths.next().is_some() => Err(EdgeRejection::Framing("repeated content-length")),
         (None, Some(length)) => {
@@ -155,7 +158,8 @@ fn announces_nothing(head: Head<'_>) -> bool {
     let starts_upload = |pair: &str| matches!(pair, "uploads" | "uploads=");
     head.headers.get(CONTENT_SHA256).is_some_and(|hash| hash == EMPTY_SHA256)
         || head.headers.contains_key(COPY_SOURCE)
-        || (*head.method == Method::POST && head.uri.query().is_some_and(|query| query.split('&').any(starts_upload)))
+        || (*head.method == Method::POST
+            && head.uri.query().is_some_and(|query| query.split('&').any(starts_upload)))
 }
 
 /// Refuses what an upstream might resolve to another bucket. `..name` and `a..b` are legal keys and pass.
@@ -211,10 +215,17 @@ mod tests {
         map
     }
 
-    fn run(method: Method, uri: &str, pairs: &[(&'static str, &'static str)]) -> Result<BodyLength, EdgeRejection> {
+    fn run(
+        method: Method,
+        uri: &str,
+        pairs: &[(&'static str, &'static str)],
+    ) -> Result<BodyLength, EdgeRejection> {
         let uri: Uri = uri.parse().unwrap();
         let headers = headers(pairs);
-        check(Head { method: &method, uri: &uri, version: Version::HTTP_11, headers: &headers }, &LimitsConfig::default())
+        check(
+            Head { method: &method, uri: &uri, version: Version::HTTP_11, headers: &headers },
+            &LimitsConfig::default(),
+        )
     }
 
     /// V1
@@ -245,7 +256,10 @@ mod tests {
         assert_eq!(run(Method::GET, "/b/k", &[]), Err(EdgeRejection::Host));
         assert_eq!(run(Method::GET, "/b/k", &[("host", "a"), ("host", "b")]), Err(EdgeRejection::Host));
         assert_eq!(run(Method::PUT, "/b/k", &[("host", "a")]), Err(EdgeRejection::LengthRequired));
-        assert_eq!(run(Method::PUT, "/b/k", &[("host", "a"), ("content-length", "0")]), Ok(BodyLength::Empty));
+        assert_eq!(
+            run(Method::PUT, "/b/k", &[("host", "a"), ("content-length", "0")]),
+            Ok(BodyLength::Empty)
+        );
         assert_eq!(run(Method::TRACE, "/b/k", &[("host", "a")]), Err(EdgeRejection::Method));
     }
 
@@ -264,10 +278,29 @@ mod tests {
     /// V3, V5
     #[test]
     fn traversal_is_refused_and_legal_keys_pass() {
-        for bad in ["/b/../c", "/b/..", "/b/%2e%2e/c", "/b/%252e%252e%252fc", "/b/..%2fc", "/b/..%5cc", "/b/a%00b", "/b/a%0db"] {
+        for bad in [
+            "/b/../c",
+            "/b/..",
+            "/b/%2e%2e/c",
+            "/b/%252e%252e%252fc",
+            "/b/..%2fc",
+            "/b/..%5cc",
+            "/b/a%00b",
+            "/b/a%0db",
+        ] {
             assert!(matches!(run(Method::GET, bad, &[("host", "a")]), Err(EdgeRejection::Path(_))), "{bad}");
         }
-        for good in ["/b/..name", "/b/a..b", "/b//c", "/b/a%2Fb", "/b/...", "/b/it's", "/b/100%25", "/b/%zz", "/b/a+b~/"] {
+        for good in [
+            "/b/..name",
+            "/b/a..b",
+            "/b//c",
+            "/b/a%2Fb",
+            "/b/...",
+            "/b/it's",
+            "/b/100%25",
+            "/b/%zz",
+            "/b/a+b~/",
+        ] {
             assert_eq!(run(Method::GET, good, &[("host", "a")]), Ok(BodyLength::Empty), "{good}");
         }
     }

@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use actix_web::body::BoxBody;
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use actix_web::http::StatusCode;
 use actix_web::HttpResponse;
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde_json::json;
 use tidegate_actors::{AskError, BreakerRejection, LimiterRejection, MonitorRejection, PoolRejection};
 
@@ -18,7 +18,6 @@ use crate::http::answer::{Answer, REQUEST_ID, seconds};
 use crate::http::edge::EdgeRejection;
 use crate::router::RouteRejection;
 use crate::upstream::UpstreamRejection;
-
 
 /// Why the gateway answers itself.
 #[derive(Debug)]
@@ -90,10 +89,15 @@ impl GatewayError {
 }
 
 fn edge(rejection: &EdgeRejection) -> Answer {
-    let bad = |reason, message: String| Answer::new(StatusCode::BAD_REQUEST, "InvalidRequest", reason, message);
+    let bad =
+        |reason, message: String| Answer::new(StatusCode::BAD_REQUEST, "InvalidRequest", reason, message);
     match rejection {
-        EdgeRejection::Host => bad("host", "an HTTP/1.1 request needs exactly one host header".to_owned()).closing(),
-        EdgeRejection::Framing(what) => bad("framing", format!("the body's length is ambiguous: {what}")).closing(),
+        EdgeRejection::Host => {
+            bad("host", "an HTTP/1.1 request needs exactly one host header".to_owned()).closing()
+        }
+        EdgeRejection::Framing(what) => {
+            bad("framing", format!("the body's length is ambiguous: {what}")).closing()
+        }
         EdgeRejection::Target => bad("target", "the request target must be a path".to_owned()),
         EdgeRejection::Path(what) => {
             Answer::new(StatusCode::BAD_REQUEST, "InvalidURI", "path", format!("the path holds {what}"))
@@ -123,7 +127,8 @@ fn edge(rejection: &EdgeRejection) -> Answer {
             "say how long the body is: content-length, or transfer-encoding chunked",
         ),
         EdgeRejection::BodyTooLarge { bytes, limit } => {
-            let size = bytes.map_or_else(|| "more bytes than that".to_owned(), |bytes| format!("{bytes} bytes"));
+            let size =
+                bytes.map_or_else(|| "more bytes than that".to_owned(), |bytes| format!("{bytes} bytes"));
             Answer::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "EntityTooLarge",
@@ -149,7 +154,8 @@ fn monitor(rejection: &MonitorRejection) -> Answer {
         ),
         MonitorRejection::Exhausted { reason, retry_after } => {
             let why = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-            slow_down("exhausted", format!("the gateway is out of resources and sheds load{why}")).retry(*retry_after)
+            slow_down("exhausted", format!("the gateway is out of resources and sheds load{why}"))
+                .retry(*retry_after)
         }
     }
 }
@@ -178,7 +184,10 @@ fn limiter(rejection: &LimiterRejection) -> Answer {
                 StatusCode::TOO_MANY_REQUESTS,
                 "SlowDown",
                 reason,
-                format!("the {scope} limit of {} requests per second is used up", limited.requests_per_second),
+                format!(
+                    "the {scope} limit of {} requests per second is used up",
+                    limited.requests_per_second
+                ),
             );
             Answer { rate_limit: Some(headers), ..answer.retry(limited.retry_after) }
         }
@@ -215,10 +224,9 @@ fn pool(rejection: &PoolRejection) -> Answer {
             "queue_full",
             format!("{in_flight} requests of this bucket are in flight and {queued} wait"),
         ),
-        PoolRejection::QueueTimeout { waited } => slow_down(
-            "queue_timeout",
-            format!("no place fell free within {} ms", waited.as_millis()),
-        ),
+        PoolRejection::QueueTimeout { waited } => {
+            slow_down("queue_timeout", format!("no place fell free within {} ms", waited.as_millis()))
+        }
         PoolRejection::Unavailable(error) => unavailable("pool_unavailable", *error),
     }
 }
@@ -288,18 +296,27 @@ fn slow_down(reason: &'static str, message: impl Into<String>) -> Answer {
 
 fn unavailable(reason: &'static str, error: AskError) -> Answer {
     let message = format!("a guard of the gateway gave no answer: {error}");
-    Answer::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message).retry(error.retry_after())
+    Answer::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message)
+        .retry(error.retry_after())
 }
 
 /// An admin or probe answer in JSON.
 pub(crate) fn json_answer(status: AdminStatus, body: &serde_json::Value) -> HttpResponse<BoxBody> {
-    HttpResponse::build(status.code()).insert_header((CONTENT_TYPE, "application/json")).body(format!("{body}\n"))
+    HttpResponse::build(status.code())
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .body(format!("{body}\n"))
 }
 
 /// A refusal of the admin listener, in the shape of E1.
-pub(crate) fn admin_error(status: AdminStatus, code: &str, message: &str, request_id: &HeaderValue) -> HttpResponse<BoxBody> {
+pub(crate) fn admin_error(
+    status: AdminStatus,
+    code: &str,
+    message: &str,
+    request_id: &HeaderValue,
+) -> HttpResponse<BoxBody> {
     let id = request_id.to_str().unwrap_or_default();
-    let mut response = json_answer(status, &json!({ "error": { "code": code, "message": message, "request_id": id } }));
+    let mut response =
+        json_answer(status, &json!({ "error": { "code": code, "message": message, "request_id": id } }));
     response.headers_mut().insert(REQUEST_ID, request_id.clone());
     response
 }
@@ -310,7 +327,10 @@ pub(crate) fn xml_answer(document: String) -> HttpResponse<BoxBody> {
 }
 
 /// The metrics, or why there are none.
-pub(crate) fn metrics_answer(content_type: &str, text: Result<Vec<u8>, prometheus::Error>) -> HttpResponse<BoxBody> {
+pub(crate) fn metrics_answer(
+    content_type: &str,
+    text: Result<Vec<u8>, prometheus::Error>,
+) -> HttpResponse<BoxBody> {
     match text {
         Ok(text) => HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type.to_owned())).body(text),
         Err(error) => HttpResponse::InternalServerError().body(error.to_string()),

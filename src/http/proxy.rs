@@ -29,8 +29,8 @@ use tidegate_actors::{IpKey, clock};
 use tidegate_config::Kind;
 
 use crate::auth::authenticate;
-use crate::http::edge::{self, Head};
 use crate::http::answer::Addressee;
+use crate::http::edge::{self, Head};
 use crate::http::error::{GatewayError, xml_answer};
 use crate::http::request_id;
 use crate::s3::copy_source::COPY_SOURCE;

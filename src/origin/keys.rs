@@ -30,9 +30,7 @@ pub(super) struct FileKeys {
 
 impl FileKeys {
     pub(super) fn new(root: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-        }
+        Self { root: root.to_owned() }
     }
 
     fn path(&self, bucket: &str, key: &str) -> PathBuf {
@@ -56,16 +54,10 @@ impl FileKeys {
 
     fn check_writable(&self, bucket: &str, key: &str, sidecar_bytes: usize) -> S3Result<()> {
         if sidecar_bytes + base64_bytes(bucket) + base64_bytes(key) > FILE_NAME_BYTES_MAX {
-            return Err(s3_error!(
-                KeyTooLongError,
-                "the embedded origin's keys are shorter than this"
-            ));
+            return Err(s3_error!(KeyTooLongError, "the embedded origin's keys are shorter than this"));
         }
         if key.starts_with('/') || key.split('/').any(|segment| segment == "." || segment == "..") {
-            return Err(s3_error!(
-                InvalidRequest,
-                "the embedded origin cannot hold a key of this form"
-            ));
+            return Err(s3_error!(InvalidRequest, "the embedded origin cannot hold a key of this form"));
         }
         if self.is_other_kind(bucket, key) {
             return Err(s3_error!(
@@ -239,21 +231,14 @@ mod tests {
             ("up/../side", "InvalidRequest"),
             ("./here", "InvalidRequest"),
         ] {
-            assert_eq!(
-                code(keys.check_writable("demo", key, SIDECAR_BYTES)),
-                expected,
-                "{key}"
-            );
+            assert_eq!(code(keys.check_writable("demo", key, SIDECAR_BYTES)), expected, "{key}");
         }
     }
 
     #[test]
     fn an_empty_folder_gives_way_to_a_key() {
         let (scratch, keys) = keys();
-        assert_eq!(
-            code(keys.check_writable("demo", "folder/empty", SIDECAR_BYTES)),
-            "ok"
-        );
+        assert_eq!(code(keys.check_writable("demo", "folder/empty", SIDECAR_BYTES)), "ok");
         assert!(!scratch.path().join("demo/folder/empty").exists());
     }
 
@@ -263,11 +248,7 @@ mod tests {
         for (length, is_whole) in [(4, false), (5, true), (6, true)] {
             let mut range = Some(Range::Suffix { length });
             keys.clip_suffix("demo", "folder/file", &mut range);
-            assert_eq!(
-                matches!(range, Some(Range::Int { first: 0, last: None })),
-                is_whole,
-                "{length}"
-            );
+            assert_eq!(matches!(range, Some(Range::Int { first: 0, last: None })), is_whole, "{length}");
         }
     }
 }

@@ -66,11 +66,7 @@ fn serve(stream: TcpStream, service: S3Service, connections: &GracefulShutdown) 
         return;
     }
     let server = auto::Builder::new(TokioExecutor::new()).http1_only();
-    let connection = connections.watch(
-        server
-            .serve_connection(TokioIo::new(stream), service)
-            .into_owned(),
-    );
+    let connection = connections.watch(server.serve_connection(TokioIo::new(stream), service).into_owned());
     // A connection's error is the peer's going away; the gateway sees and reports it on its own side.
     tokio::spawn(async move { drop(connection.await) });
 }

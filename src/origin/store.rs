@@ -22,35 +22,22 @@ pub(super) struct Claim(#[expect(dead_code, reason = "held for its lock")] File)
 
 pub(super) fn claim(directory: &Path, bucket: &str) -> Result<Claim, OriginError> {
     let bucket_directory = directory.join(bucket);
-    fs::create_dir_all(&bucket_directory).map_err(|source| OriginError::Create {
-        directory: bucket_directory.clone(),
-        source,
-    })?;
+    fs::create_dir_all(&bucket_directory)
+        .map_err(|source| OriginError::Create { directory: bucket_directory.clone(), source })?;
     let lock = lock(directory)?;
-    probe(&bucket_directory).map_err(|source| OriginError::Write {
-        directory: bucket_directory.clone(),
-        source,
-    })?;
+    probe(&bucket_directory)
+        .map_err(|source| OriginError::Write { directory: bucket_directory.clone(), source })?;
     Ok(Claim(lock))
 }
 
 fn lock(directory: &Path) -> Result<File, OriginError> {
-    let write_error = |source| OriginError::Write {
-        directory: directory.to_owned(),
-        source,
-    };
+    let write_error = |source| OriginError::Write { directory: directory.to_owned(), source };
     let path = directory.join(LOCK_FILE);
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(write_error)?;
+    let file = File::options().create(true).append(true).open(path).map_err(write_error)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(OriginError::InUse {
-                directory: directory.to_owned(),
-            });
+            return Err(OriginError::InUse { directory: directory.to_owned() });
         }
         Err(TryLockError::Error(source)) => return Err(write_error(source)),
     }

@@ -10,11 +10,7 @@ use super::{OriginError, start};
 fn get_unsigned(address: SocketAddr, target: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    write!(
-        stream,
-        "GET {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -33,10 +29,7 @@ fn an_unsigned_request_is_refused() {
 #[test]
 fn two_starts_have_two_secrets() {
     let (left, right) = (Scratch::new(), Scratch::new());
-    let (left, right) = (
-        start(left.path(), "demo").unwrap(),
-        start(right.path(), "demo").unwrap(),
-    );
+    let (left, right) = (start(left.path(), "demo").unwrap(), start(right.path(), "demo").unwrap());
     assert_eq!(left.secret_access_key.len(), 64);
     assert_ne!(left.secret_access_key, right.secret_access_key);
 }
@@ -73,10 +66,7 @@ fn a_failed_trial_write_names_the_directory() {
     fs::create_dir_all(bucket_directory.join(".tidegate-write-probe")).unwrap();
     let error = start(scratch.path(), "demo").unwrap_err();
     assert!(matches!(error, OriginError::Write { .. }), "{error:?}");
-    assert!(
-        error.to_string().contains(bucket_directory.to_str().unwrap()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(bucket_directory.to_str().unwrap()), "{error}");
 }
 
 #[test]
@@ -100,10 +90,6 @@ fn a_drop_ends_the_server_soon_even_with_an_idle_client() {
     #[expect(clippy::disallowed_methods, reason = "measures the test itself")]
     let started = Instant::now();
     drop(origin);
-    assert!(
-        started.elapsed() < Duration::from_secs(1),
-        "took {:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(1), "took {:?}", started.elapsed());
     assert!(TcpStream::connect(address).is_err(), "the port still answers");
 }

@@ -25,7 +25,10 @@ impl ErrorDocument<'_> {
 pub(crate) fn list_buckets<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let buckets: String = names
         .map(|name| {
-            format!("<Bucket><Name>{}</Name><CreationDate>1970-01-01T00:00:00.000Z</CreationDate></Bucket>", escape(name))
+            format!(
+                "<Bucket><Name>{}</Name><CreationDate>1970-01-01T00:00:00.000Z</CreationDate></Bucket>",
+                escape(name)
+            )
         })
         .collect();
     format!(
@@ -57,7 +60,12 @@ mod tests {
     /// E1, E4
     #[test]
     fn nothing_a_client_sends_can_break_out_of_the_document() {
-        let document = ErrorDocument { code: "X", message: "a<b>&\u{1}", resource: "/b/\"k", request_id: "1" };
-        assert!(document.to_xml().contains("<Message>a&lt;b&gt;&amp;\u{fffd}</Message><Resource>/b/&quot;k</Resource>"));
+        let document =
+            ErrorDocument { code: "X", message: "a<b>&\u{1}", resource: "/b/\"k", request_id: "1" };
+        assert!(
+            document
+                .to_xml()
+                .contains("<Message>a&lt;b&gt;&amp;\u{fffd}</Message><Resource>/b/&quot;k</Resource>")
+        );
     }
 }

@@ -21,7 +21,8 @@ use time::macros::format_description;
 
 use crate::http::edge::decode;
 
-const TIMESTAMP: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
+const TIMESTAMP: &[BorrowedFormatItem<'_>] =
+    format_description!("[year][month][day]T[hour][minute][second]Z");
 
 /// The hash of nothing.
 pub(crate) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -54,8 +55,10 @@ impl Signer {
         }
         let (names, canonical) = canonical_request(method, target, headers);
         let scope = format!("{date}/{}/s3/aws4_request", self.region);
-        let to_sign =
-            format!("AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{}", hex::encode(Sha256::digest(canonical.as_bytes())));
+        let to_sign = format!(
+            "AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{}",
+            hex::encode(Sha256::digest(canonical.as_bytes()))
+        );
         let signature = hex::encode(hmac(&self.signing_key(date), to_sign.as_bytes()));
         let authorization = format!(
             "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
@@ -84,7 +87,8 @@ impl Signer {
 
 fn hmac(key: &[u8], data: &[u8]) -> [u8; 32] {
     // HMAC takes a key of any length; the error is of the trait's general form only.
-    Hmac::<Sha256>::new_from_slice(key).map_or([0; 32], |mac| mac.chain_update(data).finalize().into_bytes().into())
+    Hmac::<Sha256>::new_from_slice(key)
+        .map_or([0; 32], |mac| mac.chain_update(data).finalize().into_bytes().into())
 }
 
 /// The signed headers' names, and the canonical request.
@@ -128,7 +132,9 @@ pub(crate) fn encode(bytes: &[u8], keep_slash: bool) -> String {
     let mut encoded = String::with_capacity(bytes.len());
     for byte in bytes {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(*byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(*byte))
+            }
             b'/' if keep_slash => encoded.push('/'),
             _ => {
                 encoded.push('%');
@@ -160,7 +166,12 @@ mod tests {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let day = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
-        Signer::new(credentials, "us-east-1".to_owned()).sign("GET", &target.parse().unwrap(), &mut headers, day);
+        Signer::new(credentials, "us-east-1".to_owned()).sign(
+            "GET",
+            &target.parse().unwrap(),
+            &mut headers,
+            day,
+        );
         let authorization = headers.get(AUTHORIZATION).unwrap().to_str().unwrap();
         authorization.rsplit('=').next().unwrap().to_owned()
     }
@@ -185,7 +196,10 @@ mod tests {
         let same = |a: &str, b: &str| {
             let parse = |text: &str| text.parse::<PathAndQuery>().unwrap();
             let headers = HeaderMap::new();
-            assert_eq!(canonical_request("GET", &parse(a), &headers), canonical_request("GET", &parse(b), &headers));
+            assert_eq!(
+                canonical_request("GET", &parse(a), &headers),
+                canonical_request("GET", &parse(b), &headers)
+            );
         };
         same("/b/a'b+c", "/b/a%27b%2Bc");
         same("/b/%7e~", "/b/~%7E");

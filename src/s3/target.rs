@@ -87,7 +87,8 @@ mod tests {
     /// A2, V7
     #[test]
     fn a_presigned_query_loses_only_its_signature() {
-        let presigned = target("/b/k?versionId=7&X-Amz-Algorithm=A&X-Amz-Credential=B&X-Amz-Signature=C&response-x=%20");
+        let presigned =
+            target("/b/k?versionId=7&X-Amz-Algorithm=A&X-Amz-Credential=B&X-Amz-Signature=C&response-x=%20");
         assert_eq!(without_presigning(&presigned).unwrap(), target("/b/k?versionId=7&response-x=%20"));
         assert_eq!(without_presigning(&target("/b/k?X-Amz-Signature=C")).unwrap(), target("/b/k"));
         assert_eq!(without_presigning(&target("/b/k?x=1")), None);

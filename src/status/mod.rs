@@ -21,13 +21,26 @@ pub(crate) async fn document(shared: &Shared) -> Value {
     document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
     document.insert(
         "buckets".to_owned(),
-        shared.router.buckets().iter().map(|each| (each.name.clone(), bucket(shared, each, now))).collect::<Map<_, _>>().into(),
+        shared
+            .router
+            .buckets()
+            .iter()
+            .map(|each| (each.name.clone(), bucket(shared, each, now)))
+            .collect::<Map<_, _>>()
+            .into(),
     );
     document.insert(
         "actors".to_owned(),
-        actors.vitals().map(|vitals| (vitals.name().to_owned(), actor(vitals, now))).collect::<Map<_, _>>().into(),
+        actors
+            .vitals()
+            .map(|vitals| (vitals.name().to_owned(), actor(vitals, now)))
+            .collect::<Map<_, _>>()
+            .into(),
     );
-    document.insert("limiter".to_owned(), limiter.map_or(Value::Null, |report| json!({ "clients": report.clients })));
+    document.insert(
+        "limiter".to_owned(),
+        limiter.map_or(Value::Null, |report| json!({ "clients": report.clients })),
+    );
     document.insert(
         "sessions".to_owned(),
         sessions.map_or(Value::Null, |report| {
@@ -48,7 +61,8 @@ fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
     let mut resources = Map::new();
     for (name, value) in view.readings() {
         let mut value = reading(value);
-        value["age_ms"] = view.sampled.map_or(Value::Null, |sampled| millis(now.saturating_duration_since(sampled)).into());
+        value["age_ms"] =
+            view.sampled.map_or(Value::Null, |sampled| millis(now.saturating_duration_since(sampled)).into());
         resources.insert(name.to_owned(), value);
     }
     let transitions: Vec<Value> = view

@@ -68,7 +68,12 @@ impl Scratch {
             let _ = write!(
                 self.date,
                 "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
-                at.year(), u8::from(at.month()), at.day(), at.hour(), at.minute(), at.second()
+                at.year(),
+                u8::from(at.month()),
+                at.day(),
+                at.hour(),
+                at.minute(),
+                at.second()
             );
         }
         let _ = write!(self.line, "{{\"ts\":\"{}.{:03}Z\"", self.date, since.subsec_millis());

@@ -55,22 +55,46 @@ impl RequestMetrics {
             registry.register(Box::new(family.clone()))?;
             Ok(family)
         };
-        let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+        let buckets =
+            vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
         let duration = HistogramVec::new(
-            HistogramOpts::new("request_duration_seconds", "time from a request's head to the last byte of its answer")
-                .buckets(buckets),
+            HistogramOpts::new(
+                "request_duration_seconds",
+                "time from a request's head to the last byte of its answer",
+            )
+            .buckets(buckets),
             &["bucket"],
         )?;
         registry.register(Box::new(duration.clone()))?;
         Ok(Self {
-            requests: counter("requests_total", "requests by class of the answer's status", &["bucket", "class"])?,
+            requests: counter(
+                "requests_total",
+                "requests by class of the answer's status",
+                &["bucket", "class"],
+            )?,
             duration,
             received: counter("received_bytes_total", "body bytes taken from clients", &["bucket"])?,
             sent: counter("sent_bytes_total", "body bytes sent to clients", &["bucket"])?,
-            errors: counter("errors_total", "answers the gateway gave itself, and transfers that broke", &["bucket", "reason"])?,
-            retry_attempts: counter("s3_retry_attempts_total", "upstream attempts after the first", &["bucket"])?,
-            retry_success: counter("s3_retry_success_total", "requests that succeeded after a retry", &["bucket"])?,
-            retry_exhausted: counter("s3_retry_exhausted_total", "requests that failed in every attempt", &["bucket"])?,
+            errors: counter(
+                "errors_total",
+                "answers the gateway gave itself, and transfers that broke",
+                &["bucket", "reason"],
+            )?,
+            retry_attempts: counter(
+                "s3_retry_attempts_total",
+                "upstream attempts after the first",
+                &["bucket"],
+            )?,
+            retry_success: counter(
+                "s3_retry_success_total",
+                "requests that succeeded after a retry",
+                &["bucket"],
+            )?,
+            retry_exhausted: counter(
+                "s3_retry_exhausted_total",
+                "requests that failed in every attempt",
+                &["bucket"],
+            )?,
             connections: ConnectionGauges {
                 size: gauge("connection_pool_size", "most upstream connections, all workers together")?,
                 active: gauge("connection_pool_active", "upstream connections in use")?,

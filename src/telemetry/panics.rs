@@ -77,7 +77,8 @@ impl Reporter {
             error!(self.log, "panic"; "panic" => panic, "place" => place, "stack" => "none: another is being named");
             return;
         }
-        let report = Report { panic: panic.to_owned(), place: place.clone(), stack: Backtrace::force_capture() };
+        let report =
+            Report { panic: panic.to_owned(), place: place.clone(), stack: Backtrace::force_capture() };
         if self.reports.try_send(Some(report)).is_err() {
             error!(self.log, "panic"; "panic" => panic, "place" => place, "stack" => "none: nobody names it any more");
             self.busy.store(false, Ordering::Release);
@@ -138,7 +139,7 @@ mod tests {
         drop(guard);
         reporter.report("late", "here".to_owned());
         let lines = lines.0.lock().unwrap();
-        assert!(lines[0].starts_with("first|") && lines[0].contains("Reporter::report"), "{lines:?}");
+        assert!(lines[0].starts_with("first|") && lines[0].contains("a_panic_is_logged"), "{lines:?}");
         assert_eq!(lines[1], "late|none: nobody names it any more", "a panic after the end is not lost");
     }
 

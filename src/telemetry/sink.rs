@@ -76,7 +76,9 @@ impl Shared {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut pending, _) = self
             .wake
-            .wait_timeout_while(pending, FLUSH_EVERY, |pending| !pending.ended && pending.lines.len() < WAKE_AT_BYTES)
+            .wait_timeout_while(pending, FLUSH_EVERY, |pending| {
+                !pending.ended && pending.lines.len() < WAKE_AT_BYTES
+            })
             .unwrap_or_else(PoisonError::into_inner);
         if pending.lines.is_empty() && pending.ended {
             return false;
@@ -85,7 +87,10 @@ impl Shared {
         let dropped = std::mem::take(&mut pending.dropped);
         drop(pending);
         if dropped > 0 {
-            lines.extend_from_slice(format!("{{\"level\":\"WARN\",\"msg\":\"log lines dropped\",\"count\":{dropped}}}\n").as_bytes());
+            lines.extend_from_slice(
+                format!("{{\"level\":\"WARN\",\"msg\":\"log lines dropped\",\"count\":{dropped}}}\n")
+                    .as_bytes(),
+            );
         }
         true
     }
@@ -128,6 +133,9 @@ mod tests {
         }
         drop(guard);
         let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(text.lines().map(|line| line.parse::<u32>().unwrap()).collect::<Vec<_>>(), (0..1000).collect::<Vec<_>>());
+        assert_eq!(
+            text.lines().map(|line| line.parse::<u32>().unwrap()).collect::<Vec<_>>(),
+            (0..1000).collect::<Vec<_>>()
+        );
     }
 }

@@ -17,8 +17,8 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use actix_web::http::{Method, StatusCode};
-use bytes::Bytes;
 use awc::ClientResponse;
+use bytes::Bytes;
 use futures_util::Stream;
 use thiserror::Error;
 use tidegate_actors::{BreakerTicket, BucketId, Cause, Outcome, Permit, Slot, clock};
@@ -116,7 +116,11 @@ pub(crate) struct Passing {
 }
 
 /// Builds the client's answer from the upstream's.
-pub(crate) fn pass_on(worker: &Rc<Worker>, passing: Passing, mut record: Box<Record>) -> HttpResponse<ProxyBody> {
+pub(crate) fn pass_on(
+    worker: &Rc<Worker>,
+    passing: Passing,
+    mut record: Box<Record>,
+) -> HttpResponse<ProxyBody> {
     let Passing { called, bucket, slot, late } = passing;
     let Called { response: upstream, document, permit, ticket } = called;
     let bucket = worker.shared.router.bucket(bucket);

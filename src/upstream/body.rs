@@ -17,8 +17,8 @@ use futures_util::StreamExt;
 use thiserror::Error;
 use tidegate_actors::clock;
 
-use crate::upstream::{Phase, UpstreamRejection};
 use crate::upstream::flow::Flow;
+use crate::upstream::{Phase, UpstreamRejection};
 
 /// Bodies up to this size are read whole if the request may then be retried.
 pub(crate) const REPLAY_BYTES_MAX: u64 = 64 << 10;
@@ -75,7 +75,9 @@ impl Upload {
         }
         let chunk = left.min(PRETENCE_BYTES as u64);
         self.handed += chunk;
-        Poll::Ready(Some(Ok(Bytes::from_static(&PRETENCE).slice(..usize::try_from(chunk).unwrap_or(PRETENCE_BYTES)))))
+        Poll::Ready(Some(Ok(
+            Bytes::from_static(&PRETENCE).slice(..usize::try_from(chunk).unwrap_or(PRETENCE_BYTES))
+        )))
     }
 }
 
@@ -86,7 +88,10 @@ impl MessageBody for Upload {
         self.size
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UploadFailed>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, UploadFailed>>> {
         if self.flow.answered_early() {
             return self.pretend();
         }

@@ -4,10 +4,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix_http::body::None as NoBody;
+use actix_web::error::ParseError;
 use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use awc::ClientResponse;
-use actix_web::error::ParseError;
 use awc::error::{ConnectError, SendRequestError};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -17,12 +17,12 @@ use tidegate_config::Kind;
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
 use crate::telemetry::record::Record;
+use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
 use crate::upstream::outbound::Outbound;
 use crate::upstream::retry::{asked_for, attempts_max, wait};
 use crate::upstream::verdict::{self, Verdict};
 use crate::upstream::watch::{Limits, Phase, watch};
-use crate::upstream::UpstreamRejection;
 use crate::worker::Worker;
 
 /// Error documents up to this size are read for their code.
@@ -176,7 +176,8 @@ async fn attempt(
 }
 
 async fn head(mut response: ClientResponse, kind: Kind, method: &Method) -> Result<Head, UpstreamRejection> {
-    let worth_a_look = kind == Kind::S3 && method != Method::HEAD && matches!(response.status().as_u16(), 400 | 503);
+    let worth_a_look =
+        kind == Kind::S3 && method != Method::HEAD && matches!(response.status().as_u16(), 400 | 503);
     if !worth_a_look || !is_small_xml(response.headers()) {
         return Ok(Head { response, document: None, code: None });
     }
@@ -188,7 +189,8 @@ async fn head(mut response: ClientResponse, kind: Kind, method: &Method) -> Resu
 fn is_small_xml(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     text(CONTENT_TYPE).is_some_and(|kind| kind.contains("xml"))
-        && text(CONTENT_LENGTH).is_none_or(|length| length.parse().is_ok_and(|bytes: u64| bytes <= DOCUMENT_BYTES_MAX))
+        && text(CONTENT_LENGTH)
+            .is_none_or(|length| length.parse().is_ok_and(|bytes: u64| bytes <= DOCUMENT_BYTES_MAX))
 }
 
 async fn read_document(body: &mut ClientResponse) -> Result<Bytes, UpstreamRejection> {
@@ -203,13 +205,17 @@ async fn read_document(body: &mut ClientResponse) -> Result<Bytes, UpstreamRejec
         }
         Ok(document.freeze())
     };
-    tokio::time::timeout(DOCUMENT_TIME_MAX, read).await.map_err(|_| UpstreamRejection::Timeout(Phase::Idle))?
+    tokio::time::timeout(DOCUMENT_TIME_MAX, read)
+        .await
+        .map_err(|_| UpstreamRejection::Timeout(Phase::Idle))?
 }
 
 fn fault(error: &SendRequestError) -> UpstreamRejection {
     match error {
         SendRequestError::Connect(ConnectError::Timeout) => UpstreamRejection::Timeout(Phase::Connect),
-        SendRequestError::Connect(ConnectError::Disconnected) => UpstreamRejection::Reset("disconnected".to_owned()),
+        SendRequestError::Connect(ConnectError::Disconnected) => {
+            UpstreamRejection::Reset("disconnected".to_owned())
+        }
         SendRequestError::Connect(error) => UpstreamRejection::Connect(error.to_string()),
         SendRequestError::Send(error) => UpstreamRejection::Reset(error.to_string()),
         SendRequestError::Response(ParseError::Io(error)) => UpstreamRejection::Reset(error.to_string()),

@@ -147,11 +147,18 @@ impl Drop for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match &mut self.early {
             Early::No => {}
             Early::Final(_, flow) if early::is_another(flow) => {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "the connection has answered early")));
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::BrokenPipe,
+                    "the connection has answered early",
+                )));
             }
             Early::Final(bytes, _) if !bytes.is_empty() => {
                 move_into(buf, bytes);

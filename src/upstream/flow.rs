@@ -86,7 +86,11 @@ impl Flow {
 
     /// When body bytes last moved, while the upload goes on.
     pub(crate) fn uploading_since(&self) -> Option<Instant> {
-        if self.ended.get().is_some() { None } else { self.moved.get().filter(|_| self.began.get().is_some()) }
+        if self.ended.get().is_some() {
+            None
+        } else {
+            self.moved.get().filter(|_| self.began.get().is_some())
+        }
     }
 
     /// When the upload ended, and how long it took.

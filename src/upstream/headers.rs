@@ -10,7 +10,6 @@ use tidegate_config::Kind;
 use crate::auth::SESSION;
 use crate::http::answer::{REASON, REQUEST_ID};
 
-
 /// The names that this message's `Connection` header nominates.
 pub(crate) struct Nominated(Vec<String>);
 
@@ -23,7 +22,9 @@ impl Nominated {
             // The two everyday words name no header.
             names.extend(
                 listed
-                    .filter(|name| !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close"))
+                    .filter(|name| {
+                        !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close")
+                    })
                     .map(str::to_ascii_lowercase),
             );
         }
@@ -55,7 +56,9 @@ pub(crate) fn travels_up(name: &HeaderName, kind: Kind, nominated: &Nominated) -
     if hop_by_hop(name) || nominated.names(name) {
         return false;
     }
-    if matches!(name.as_str(), "host" | "content-length" | "expect") || [SESSION, REASON, REQUEST_ID].contains(name) {
+    if matches!(name.as_str(), "host" | "content-length" | "expect")
+        || [SESSION, REASON, REQUEST_ID].contains(name)
+    {
         return false;
     }
     // A client's proof of identity is the gateway's business alone (A2).
@@ -80,7 +83,15 @@ mod tests {
         headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive, X-Secret"));
         let nominated = Nominated::of(&headers);
         let up = |name: &'static str| travels_up(&HeaderName::from_static(name), Kind::S3, &nominated);
-        for gone in ["x-secret", "connection", "te", "authorization", "x-amz-security-token", "x-tidegate-session", "host"] {
+        for gone in [
+            "x-secret",
+            "connection",
+            "te",
+            "authorization",
+            "x-amz-security-token",
+            "x-tidegate-session",
+            "host",
+        ] {
             assert!(!up(gone), "{gone}");
         }
         for kept in ["x-amz-meta-a", "range", "if-match", "content-md5", "traceparent", "accept-encoding"] {

@@ -14,12 +14,12 @@ use tidegate_actors::clock;
 use tidegate_config::Kind;
 
 use crate::auth::AuthRejection;
-use crate::http::edge::BodyLength;
 use crate::http::answer::REQUEST_ID;
+use crate::http::edge::BodyLength;
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
-use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
 use crate::s3::copy_source::{self, COPY_SOURCE};
+use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
 use crate::s3::target;
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
@@ -53,14 +53,18 @@ pub(crate) async fn prepare(
     let flow = &record.flow;
     let body = match length {
         // Said with a length even where the client left it out: servers are stricter than HTTP.
-        BodyLength::Empty if takes_body(request.method()) || request.headers().contains_key(header::CONTENT_LENGTH) => {
+        BodyLength::Empty
+            if takes_body(request.method()) || request.headers().contains_key(header::CONTENT_LENGTH) =>
+        {
             RequestBody::Whole(Default::default())
         }
         BodyLength::Empty => RequestBody::None,
         BodyLength::Known(bytes) if replays && bytes <= REPLAY_BYTES_MAX => {
             RequestBody::Whole(read_whole(payload, bytes, bucket.config.upstream.idle_timeout, flow).await?)
         }
-        BodyLength::Known(bytes) => stream(mem::replace(payload, Payload::None), BodySize::Sized(bytes), bucket, record),
+        BodyLength::Known(bytes) => {
+            stream(mem::replace(payload, Payload::None), BodySize::Sized(bytes), bucket, record)
+        }
         BodyLength::Chunked => stream(mem::replace(payload, Payload::None), BodySize::Stream, bucket, record),
     };
     let content_sha256 = (bucket.config.kind == Kind::S3).then(|| payload_hash(request.headers(), &body));
@@ -121,7 +125,8 @@ fn map_copy_source(request: &HttpRequest, bucket: &Bucket) -> Result<Option<Head
 }
 
 fn refuse_signed_chunks(headers: &HeaderMap) -> Result<(), UpstreamRejection> {
-    let signed = headers.get(CONTENT_SHA256).is_some_and(|value| value.as_bytes().starts_with(b"STREAMING-AWS4-"));
+    let signed =
+        headers.get(CONTENT_SHA256).is_some_and(|value| value.as_bytes().starts_with(b"STREAMING-AWS4-"));
     if signed { Err(UpstreamRejection::SignedChunks) } else { Ok(()) }
 }
 
@@ -129,7 +134,8 @@ fn refuse_signed_chunks(headers: &HeaderMap) -> Result<(), UpstreamRejection> {
 fn payload_hash(headers: &HeaderMap, body: &RequestBody) -> HeaderValue {
     let given = headers.get(CONTENT_SHA256).filter(|value| {
         let bytes = value.as_bytes();
-        bytes == b"STREAMING-UNSIGNED-PAYLOAD-TRAILER" || (bytes.len() == 64 && bytes.iter().all(u8::is_ascii_hexdigit))
+        bytes == b"STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+            || (bytes.len() == 64 && bytes.iter().all(u8::is_ascii_hexdigit))
     });
     match (given, body) {
         (Some(given), _) => given.clone(),
@@ -147,11 +153,18 @@ impl Outbound {
     }
 
     /// Builds the request for one attempt at an endpoint.
-    pub(crate) fn build(&self, client: &Client, authority: &Authority, prefix: &str, kind: Kind) -> Option<awc::ClientRequest> {
+    pub(crate) fn build(
+        &self,
+        client: &Client,
+        authority: &Authority,
+        prefix: &str,
+        kind: Kind,
+    ) -> Option<awc::ClientRequest> {
         let mut parts = uri::Parts::default();
         parts.scheme = Some(Scheme::HTTP);
         parts.authority = Some(authority.clone());
-        let prefixed = if prefix.is_empty() { Some(self.target.clone()) } else { target::prefix(&self.target, prefix) };
+        let prefixed =
+            if prefix.is_empty() { Some(self.target.clone()) } else { target::prefix(&self.target, prefix) };
         parts.path_and_query = Some(prefixed?);
         let uri = Uri::from_parts(parts).ok()?;
         let method = self.request.method();

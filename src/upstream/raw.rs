@@ -8,9 +8,9 @@ use std::rc::Rc;
 use actix_http::body::None as NoBody;
 use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
 use actix_web::dev::Payload;
+use actix_web::http::Uri;
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use actix_web::http::uri::{self, Scheme};
-use actix_web::http::Uri;
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::http::answer::Addressee;
@@ -21,7 +21,11 @@ use crate::upstream::{ProxyBody, UpstreamRejection};
 use crate::worker::Worker;
 
 /// Passes one request.
-pub(crate) async fn pass(worker: &Rc<Worker>, request: HttpRequest, payload: Payload) -> HttpResponse<ProxyBody> {
+pub(crate) async fn pass(
+    worker: &Rc<Worker>,
+    request: HttpRequest,
+    payload: Payload,
+) -> HttpResponse<ProxyBody> {
     let passed = call(worker, &request, payload).await.unwrap_or_else(|error| {
         let id = HeaderValue::from_static("raw");
         let kind = tidegate_config::Kind::S3;
@@ -31,7 +35,11 @@ pub(crate) async fn pass(worker: &Rc<Worker>, request: HttpRequest, payload: Pay
     passed.map_body(|_, body| ProxyBody::Own(body, None))
 }
 
-async fn call(worker: &Worker, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, GatewayError> {
+async fn call(
+    worker: &Worker,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, GatewayError> {
     let bucket = worker.shared.router.route(target::split(request.path()).0)?;
     let authority = &bucket.authorities[0];
     let mut parts = uri::Parts::default();

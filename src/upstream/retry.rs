@@ -20,7 +20,12 @@ pub(crate) fn attempts_max(config: &RetryConfig, headers: &HeaderMap) -> u32 {
 }
 
 /// The wait before attempt `next` (2, 3, …), or none if the upstream asks for more than it may have.
-pub(crate) fn wait(config: &RetryConfig, next: u32, asked: Option<Duration>, left: Duration) -> Option<Duration> {
+pub(crate) fn wait(
+    config: &RetryConfig,
+    next: u32,
+    asked: Option<Duration>,
+    left: Duration,
+) -> Option<Duration> {
     let doublings = next.saturating_sub(2).min(16);
     let ceiling = config.initial_backoff.saturating_mul(1 << doublings).min(config.max_backoff);
     // Full jitter: clients that failed together must not come back together.
@@ -82,7 +87,9 @@ mod tests {
             let waits: Vec<Duration> = (0..200).filter_map(|_| wait(&config, next, None, left)).collect();
             let ceiling = Duration::from_millis(ceiling);
             assert!(waits.iter().all(|wait| *wait <= ceiling));
-            assert!(waits.iter().any(|wait| *wait > ceiling / 2) && waits.iter().any(|wait| *wait < ceiling / 2));
+            assert!(
+                waits.iter().any(|wait| *wait > ceiling / 2) && waits.iter().any(|wait| *wait < ceiling / 2)
+            );
         }
     }
 

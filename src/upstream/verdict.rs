@@ -21,7 +21,9 @@ pub(crate) fn of_status(status: u16, code: Option<&str>, retry_after: Option<Dur
         // Throttling says the upstream lives (B3).
         (429, _) | (_, Some("SlowDown")) => Verdict { outcome: Outcome::Neutral, transient: status >= 500 },
         (400, Some("RequestTimeout")) => Verdict { outcome: Outcome::Neutral, transient: true },
-        (500 | 502..=504, _) => Verdict { outcome: failure(Cause::Status(status), retry_after), transient: true },
+        (500 | 502..=504, _) => {
+            Verdict { outcome: failure(Cause::Status(status), retry_after), transient: true }
+        }
         // 501 is an answer about the request, like a 4xx.
         (501, _) => Verdict { outcome: Outcome::Neutral, transient: false },
         (505..=599, _) => Verdict { outcome: failure(Cause::Status(status), retry_after), transient: false },
@@ -82,9 +84,14 @@ mod tests {
     fn what_counts_against_the_upstream() {
         let counts = |status, code| matches!(of_status(status, code, None).outcome, Outcome::Failure { .. });
         assert!(counts(500, None) && counts(503, None) && counts(504, None));
-        assert!(!counts(503, Some("SlowDown")) && !counts(429, None) && !counts(404, None) && !counts(501, None));
+        assert!(
+            !counts(503, Some("SlowDown")) && !counts(429, None) && !counts(404, None) && !counts(501, None)
+        );
         assert_eq!(of_failure(&UpstreamRejection::ClientGone).outcome, Outcome::Neutral);
-        assert!(matches!(of_failure(&UpstreamRejection::Connect(String::new())).outcome, Outcome::Failure { .. }));
+        assert!(matches!(
+            of_failure(&UpstreamRejection::Connect(String::new())).outcome,
+            Outcome::Failure { .. }
+        ));
     }
 
     /// E2

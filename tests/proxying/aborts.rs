@@ -55,7 +55,7 @@ async fn an_answer_that_is_no_http_is_502() {
     assert!(answer.text().contains("<Code>BadGateway</Code>"), "{}", answer.text());
 }
 
-/// Bad input, E1: an upstream that cannot be reached is 502 and named as that
+/// E1: an upstream that cannot be reached is 502 and named as that
 #[tokio::test]
 async fn an_unreachable_upstream_is_502() {
     let refusing = crate::support::unreachable::Refusing::new();

@@ -88,13 +88,7 @@ impl Breaker {
         let circuit =
             |(config, index): (&BreakerConfig, u64)| Circuit::new(config.clone(), seed.wrapping_add(index));
         let circuits = configs.iter().zip(0..).map(circuit).collect();
-        let this = Self {
-            circuits,
-            names,
-            board,
-            metrics,
-            log,
-        };
+        let this = Self { circuits, names, board, metrics, log };
         for bucket in this.buckets() {
             this.publish(bucket);
         }
@@ -102,9 +96,7 @@ impl Breaker {
     }
 
     fn buckets(&self) -> impl Iterator<Item = BucketId> + use<> {
-        (0..self.circuits.len())
-            .filter_map(|index| u16::try_from(index).ok())
-            .map(BucketId::new)
+        (0..self.circuits.len()).filter_map(|index| u16::try_from(index).ok()).map(BucketId::new)
     }
 
     fn publish(&self, bucket: BucketId) {

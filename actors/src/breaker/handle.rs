@@ -81,9 +81,7 @@ pub struct BreakerHandle {
 
 impl BreakerHandle {
     pub(crate) fn new(mailbox: Mailbox<Breaker>, board: Arc<Board>) -> Self {
-        Self {
-            shared: Arc::new(Shared { mailbox, board }),
-        }
+        Self { shared: Arc::new(Shared { mailbox, board }) }
     }
 
     /// Looks at the bucket's circuit, so that what will be refused need not queue first (B2).
@@ -97,10 +95,7 @@ impl BreakerHandle {
             (CircuitState::HalfOpen, _) => Ok(Clearance::Trial),
             (CircuitState::Open, _) => {
                 let published = board.read(bucket);
-                match published
-                    .open_until
-                    .map(|until| until.saturating_duration_since(now))
-                {
+                match published.open_until.map(|until| until.saturating_duration_since(now)) {
                     Some(retry_after) if !retry_after.is_zero() => Err(BreakerRejection::Open {
                         retry_after,
                         cause: published.cause.unwrap_or(Cause::Connect),
@@ -148,9 +143,7 @@ impl BreakerHandle {
             consecutive_failures: published.consecutive_failures,
             opened_total: published.opened_total,
             open_for: match published.state {
-                CircuitState::Open => published
-                    .open_until
-                    .map(|until| until.saturating_duration_since(now)),
+                CircuitState::Open => published.open_until.map(|until| until.saturating_duration_since(now)),
                 CircuitState::Closed | CircuitState::HalfOpen => None,
             },
             cause: published.cause,

@@ -33,22 +33,13 @@ fn start(restarts_max: usize) -> (BreakerHandle, Registry) {
     let names: Arc<[String]> = Arc::new(["a".to_owned(), "b".to_owned()]);
     let actors = ActorFamilies::register(&registry).unwrap().actor("breaker");
     let metrics = BreakerMetrics::register(&registry, &names).unwrap();
-    let (board, vitals) = (
-        Arc::new(Board::new(2, clock::now())),
-        Arc::new(Vitals::new("breaker", 16)),
-    );
+    let (board, vitals) = (Arc::new(Board::new(2, clock::now())), Arc::new(Vitals::new("breaker", 16)));
     let configs = [config.clone(), config];
     let breaker = Breaker::new(&configs, names, 1, Arc::clone(&board), metrics, log.clone());
     let window = Duration::from_secs(10);
     let host = Host::new(breaker, window, Arc::clone(&vitals), actors.clone(), log.clone());
     let (sender, receiver) = actix::dev::channel::channel(16);
-    supervise(
-        host,
-        receiver,
-        Intensity::new(restarts_max, window),
-        Arc::clone(&vitals),
-        log,
-    );
+    supervise(host, receiver, Intensity::new(restarts_max, window), Arc::clone(&vitals), log);
     let mailbox = Mailbox::new(Addr::new(sender), vitals, actors, Duration::from_secs(1));
     (BreakerHandle::new(mailbox, board), registry)
 }
@@ -64,10 +55,7 @@ async fn settle() {
 
 async fn open(handle: &BreakerHandle, bucket: BucketId) {
     for _ in 0..2 {
-        let failure = Outcome::Failure {
-            cause: Cause::Status(500),
-            retry_after: None,
-        };
+        let failure = Outcome::Failure { cause: Cause::Status(500), retry_after: None };
         ticket(handle, bucket).await.unwrap().report(failure);
     }
     settle().await;
@@ -93,10 +81,7 @@ async fn successes_through_a_closed_circuit_send_no_message() {
 #[actix_rt::test]
 async fn a_success_between_two_failures_keeps_it_closed() {
     let (handle, _) = start(5);
-    let failure = Outcome::Failure {
-        cause: Cause::Reset,
-        retry_after: None,
-    };
+    let failure = Outcome::Failure { cause: Cause::Reset, retry_after: None };
     for _ in 0..10 {
         ticket(&handle, A).await.unwrap().report(failure);
         ticket(&handle, A).await.unwrap().report(Outcome::Success);
@@ -107,11 +92,7 @@ async fn a_success_between_two_failures_keeps_it_closed() {
     tokio::time::advance(Duration::from_millis(10)).await;
     ticket(&handle, A).await.unwrap().report(Outcome::Success);
     settle().await;
-    assert_eq!(
-        handle.view(A, clock::now()).consecutive_failures,
-        0,
-        "told within the batch's 10 ms"
-    );
+    assert_eq!(handle.view(A, clock::now()).consecutive_failures, 0, "told within the batch's 10 ms");
 }
 
 /// B2, B5
@@ -123,10 +104,7 @@ async fn an_open_circuit_refuses_with_its_time_and_its_neighbour_feels_nothing()
     open(&handle, A).await;
     let later = t0 + Duration::from_secs(10);
     let (retry_after, cause) = (Duration::from_secs(50), Cause::Status(500));
-    assert_eq!(
-        handle.peek(A, later),
-        Err(BreakerRejection::Open { retry_after, cause })
-    );
+    assert_eq!(handle.peek(A, later), Err(BreakerRejection::Open { retry_after, cause }));
     let overtaken = handle.permit(A, before).await.unwrap_err();
     assert!(
         matches!(overtaken, BreakerRejection::Open { .. }),
@@ -134,10 +112,7 @@ async fn an_open_circuit_refuses_with_its_time_and_its_neighbour_feels_nothing()
     );
     assert!(ticket(&handle, B).await.is_ok());
     let view = handle.view(A, later);
-    assert_eq!(
-        (view.state.as_str(), view.opened_total, view.cause),
-        ("open", 1, Some(cause))
-    );
+    assert_eq!((view.state.as_str(), view.opened_total, view.cause), ("open", 1, Some(cause)));
     assert_eq!(view.open_for, Some(retry_after));
     let values: Vec<(String, f64)> = registry
         .gather()
@@ -145,17 +120,11 @@ async fn an_open_circuit_refuses_with_its_time_and_its_neighbour_feels_nothing()
         .filter(|family| family.name().starts_with("circuit_breaker"))
         .map(|family| {
             let metric = &family.get_metric()[0];
-            (
-                family.name().to_owned(),
-                metric.get_gauge().get_value() + metric.get_counter().get_value(),
-            )
+            (family.name().to_owned(), metric.get_gauge().get_value() + metric.get_counter().get_value())
         })
         .collect();
     let expected = [("failures", 2.0), ("opened_total", 1.0), ("state", 1.0)];
-    assert_eq!(
-        values,
-        expected.map(|(name, value)| (format!("circuit_breaker_{name}"), value))
-    );
+    assert_eq!(values, expected.map(|(name, value)| (format!("circuit_breaker_{name}"), value)));
 }
 
 /// B4
@@ -169,12 +138,7 @@ async fn trials_are_bounded_and_a_dropped_ticket_gives_its_permit_back() {
         tickets.push(ticket(&handle, A).await.unwrap());
     }
     let full = ticket(&handle, A).await.unwrap_err();
-    assert_eq!(
-        full,
-        BreakerRejection::HalfOpenFull {
-            retry_after: Duration::from_secs(1)
-        }
-    );
+    assert_eq!(full, BreakerRejection::HalfOpenFull { retry_after: Duration::from_secs(1) });
     drop(tickets.pop());
     tickets.push(ticket(&handle, A).await.expect("a dropped one is back"));
     for ticket in tickets {
@@ -202,11 +166,7 @@ async fn a_lost_reply_leaks_no_permit() {
         drop(asking);
         settle().await;
     }
-    assert_eq!(
-        handle.vitals().handled(),
-        2 + 2 * 10,
-        "each was granted and given back"
-    );
+    assert_eq!(handle.vitals().handled(), 2 + 2 * 10, "each was granted and given back");
     assert!(ticket(&handle, A).await.is_ok());
 }
 
@@ -220,21 +180,14 @@ async fn a_crash_opens_nothing_up_and_its_caller_is_not_admitted() {
     chaos(&handle, CrashPlace::Apply, false);
     settle().await;
     let after = handle.view(A, now);
-    assert_eq!(
-        (after.state, after.generation),
-        (CircuitState::Open, before.generation + 1)
-    );
+    assert_eq!((after.state, after.generation), (CircuitState::Open, before.generation + 1));
     assert_eq!(after.open_for, before.open_for);
 
     tokio::time::advance(Duration::from_secs(60)).await;
     for place in [CrashPlace::Decide, CrashPlace::Apply] {
         chaos(&handle, place, true);
         let crashed = ticket(&handle, A).await.unwrap_err();
-        assert_eq!(
-            crashed,
-            BreakerRejection::Unavailable(AskError::Crashed),
-            "{place:?}"
-        );
+        assert_eq!(crashed, BreakerRejection::Unavailable(AskError::Crashed), "{place:?}");
         settle().await;
     }
     assert_eq!(handle.view(A, clock::now()).state, CircuitState::Open);
@@ -260,8 +213,5 @@ async fn while_failed_the_published_state_holds_and_trials_are_refused() {
     assert!(ticket(&handle, B).await.is_ok(), "closed stays closed");
     assert_eq!(handle.peek(A, clock::now()), Ok(Clearance::Trial));
     let refused = ticket(&handle, A).await.unwrap_err();
-    assert!(
-        matches!(refused, BreakerRejection::Unavailable(AskError::Failed { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, BreakerRejection::Unavailable(AskError::Failed { .. })), "{refused:?}");
 }

@@ -33,10 +33,7 @@ impl BreakerMetrics {
             labels,
         )?;
         let opened = IntCounterVec::new(
-            Opts::new(
-                "circuit_breaker_opened_total",
-                "times the bucket's circuit opened",
-            ),
+            Opts::new("circuit_breaker_opened_total", "times the bucket's circuit opened"),
             labels,
         )?;
         registry.register(Box::new(state.clone()))?;

@@ -42,6 +42,6 @@ pub(crate) use actor::Breaker;
 pub use decision::CircuitState;
 pub use handle::{BreakerHandle, BreakerRejection, BreakerView, Clearance};
 pub(crate) use metrics::BreakerMetrics;
-pub(crate) use published::Board;
 pub use outcome::{Cause, Outcome};
+pub(crate) use published::Board;
 pub use ticket::BreakerTicket;

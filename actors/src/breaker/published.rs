@@ -46,50 +46,25 @@ struct Pending {
 
 impl Board {
     pub(crate) fn new(circuits: usize, now: Instant) -> Self {
-        Self {
-            origin: now,
-            circuits: (0..circuits).map(|_| Published::default()).collect(),
-        }
+        Self { origin: now, circuits: (0..circuits).map(|_| Published::default()).collect() }
     }
 
     /// Only the actor calls this.
     pub(crate) fn publish(&self, bucket: BucketId, snapshot: Snapshot) {
         let published = &self.circuits[bucket.index()];
-        let Snapshot {
-            state,
-            generation,
-            open_until,
-            trials,
-            leases_end,
-            ..
-        } = snapshot;
-        published
-            .open_until
-            .store(self.nanos(open_until), Ordering::Release);
-        published
-            .consecutive_failures
-            .store(snapshot.consecutive_failures, Ordering::Release);
+        let Snapshot { state, generation, open_until, trials, leases_end, .. } = snapshot;
+        published.open_until.store(self.nanos(open_until), Ordering::Release);
+        published.consecutive_failures.store(snapshot.consecutive_failures, Ordering::Release);
         published.reopened.store(snapshot.reopened, Ordering::Release);
-        published
-            .opened_total
-            .store(snapshot.opened_total, Ordering::Release);
-        published
-            .cause
-            .store(encode_cause(snapshot.cause), Ordering::Release);
+        published.opened_total.store(snapshot.opened_total, Ordering::Release);
+        published.cause.store(encode_cause(snapshot.cause), Ordering::Release);
         published.trials.store(trials, Ordering::Release);
-        published
-            .leases_end
-            .store(self.nanos(leases_end), Ordering::Release);
+        published.leases_end.store(self.nanos(leases_end), Ordering::Release);
         if decode_word(published.word.load(Ordering::Acquire)).1 != generation {
             // Before the word: nobody can know the new generation yet, and those of the old one come too late.
-            published
-                .pending
-                .successes
-                .store(u64::from(generation) << 32, Ordering::Release);
+            published.pending.successes.store(u64::from(generation) << 32, Ordering::Release);
         }
-        published
-            .word
-            .store(encode_word(state, generation), Ordering::Release);
+        published.word.store(encode_word(state, generation), Ordering::Release);
     }
 
     pub(crate) fn read(&self, bucket: BucketId) -> Snapshot {
@@ -120,9 +95,7 @@ impl Board {
             let (of, count) = (word >> 32, word & u64::from(u32::MAX));
             (of == u64::from(generation)).then(|| of << 32 | (count + 1).min(u64::from(u32::MAX)))
         };
-        successes
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, count)
-            .is_ok()
+        successes.fetch_update(Ordering::AcqRel, Ordering::Acquire, count).is_ok()
     }
 
     /// Takes the successes of this generation that wait.
@@ -132,17 +105,12 @@ impl Board {
         let take = |word: u64| (word >> 32 == u64::from(generation)).then_some(empty);
         successes
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
-            .map_or(0, |word| {
-                u32::try_from(word & u64::from(u32::MAX)).unwrap_or(u32::MAX)
-            })
+            .map_or(0, |word| u32::try_from(word & u64::from(u32::MAX)).unwrap_or(u32::MAX))
     }
 
     /// Whether the actor has a row of failures that a success would end.
     pub(crate) fn has_failures(&self, bucket: BucketId) -> bool {
-        self.circuits[bucket.index()]
-            .consecutive_failures
-            .load(Ordering::Acquire)
-            > 0
+        self.circuits[bucket.index()].consecutive_failures.load(Ordering::Acquire) > 0
     }
 
     /// True for one caller every 10 ms.
@@ -151,9 +119,7 @@ impl Board {
         let now = self.nanos(Some(now));
         let last = flushed.load(Ordering::Acquire);
         let due = now.saturating_sub(last) >= u64::try_from(FLUSH_EVERY.as_nanos()).unwrap_or(u64::MAX);
-        due && flushed
-            .compare_exchange(last, now, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        due && flushed.compare_exchange(last, now, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Nanoseconds since the origin; 0 = none.
@@ -269,11 +235,7 @@ mod tests {
         assert!(board.count_success(BUCKET, 7));
         board.publish(BUCKET, snapshot(CircuitState::Open, 8, None, t0));
         assert!(!board.count_success(BUCKET, 7));
-        assert_eq!(
-            board.take_successes(BUCKET, 8),
-            0,
-            "the old generation's are gone"
-        );
+        assert_eq!(board.take_successes(BUCKET, 8), 0, "the old generation's are gone");
     }
 
     /// B1: successes travel in batches of at most 10 ms

@@ -71,40 +71,24 @@ impl Circuit {
             Phase::Closed(_) => return Ok(Entry::Closed),
             Phase::Open { until } if now < until => {
                 let retry_after = until.saturating_duration_since(now);
-                return Err(Refusal::Open {
-                    retry_after,
-                    cause: self.blame(),
-                });
+                return Err(Refusal::Open { retry_after, cause: self.blame() });
             }
             Phase::Open { .. } => Entry::FirstTrial,
             Phase::HalfOpen { .. } => Entry::Trial,
         };
-        let leases = self
-            .trials
-            .iter()
-            .map(|trial| trial.lease_end)
-            .filter(|end| now < *end);
+        let leases = self.trials.iter().map(|trial| trial.lease_end).filter(|end| now < *end);
         if leases.clone().count() < self.trials_max() {
             return Ok(entry);
         }
-        let next_end = leases
-            .min()
-            .map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
-        Err(Refusal::HalfOpenFull {
-            retry_after: next_end.min(TRIALS_TAKEN_RETRY),
-        })
+        let next_end = leases.min().map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
+        Err(Refusal::HalfOpenFull { retry_after: next_end.min(TRIALS_TAKEN_RETRY) })
     }
 
     /// Admits what `admit` allowed.
     pub(crate) fn enter(&mut self, entry: Entry, now: Instant) -> (Pass, Option<Transition>) {
         let transition = match entry {
             Entry::Closed => {
-                return (
-                    Pass::Closed {
-                        generation: self.generation,
-                    },
-                    None,
-                );
+                return (Pass::Closed { generation: self.generation }, None);
             }
             Entry::Trial => None,
             Entry::FirstTrial => {
@@ -115,17 +99,8 @@ impl Circuit {
         let id = TrialId(self.next_trial);
         self.next_trial += 1;
         self.trials.retain(|trial| now < trial.lease_end);
-        self.trials.push(Trial {
-            id,
-            lease_end: now + LEASE,
-        });
-        (
-            Pass::Trial {
-                generation: self.generation,
-                id,
-            },
-            transition,
-        )
+        self.trials.push(Trial { id, lease_end: now + LEASE });
+        (Pass::Trial { generation: self.generation, id }, transition)
     }
 
     /// Judges calls made through the closed circuit: some successes, and perhaps a failure after them.
@@ -212,13 +187,7 @@ impl Circuit {
 
     /// Starts over from what was published: nothing open is forgiven, and permits out stay out until their leases end.
     pub(crate) fn rebuild(&mut self, last: Snapshot, now: Instant) -> Option<Transition> {
-        let Snapshot {
-            state,
-            generation,
-            open_until,
-            consecutive_failures,
-            ..
-        } = last;
+        let Snapshot { state, generation, open_until, consecutive_failures, .. } = last;
         self.generation = generation;
         self.opened_total = last.opened_total;
         self.reopened = last.reopened;
@@ -226,10 +195,7 @@ impl Circuit {
         self.consecutive_failures = consecutive_failures;
         self.trials.clear();
         for lease_end in last.leases_end.into_iter().cycle().take(last.trials as usize) {
-            self.trials.push(Trial {
-                id: TrialId(self.next_trial),
-                lease_end,
-            });
+            self.trials.push(Trial { id: TrialId(self.next_trial), lease_end });
             self.next_trial += 1;
         }
         match state {
@@ -239,20 +205,13 @@ impl Circuit {
                 None
             }
             CircuitState::Open => {
-                self.turn(Phase::Open {
-                    until: open_until.unwrap_or(now + OPEN_AFTER_REBUILD),
-                });
+                self.turn(Phase::Open { until: open_until.unwrap_or(now + OPEN_AFTER_REBUILD) });
                 None
             }
             CircuitState::HalfOpen => {
                 self.opened_total += 1;
-                self.turn(Phase::Open {
-                    until: now + OPEN_AFTER_REBUILD,
-                });
-                Some(Transition::Opened {
-                    cause: self.blame(),
-                    open_for: OPEN_AFTER_REBUILD,
-                })
+                self.turn(Phase::Open { until: now + OPEN_AFTER_REBUILD });
+                Some(Transition::Opened { cause: self.blame(), open_for: OPEN_AFTER_REBUILD })
             }
         }
     }
@@ -281,13 +240,8 @@ impl Circuit {
         let open_for = self.open_for(failure.retry_after);
         self.cause = Some(failure.cause);
         self.opened_total += 1;
-        self.turn(Phase::Open {
-            until: now + open_for,
-        });
-        Transition::Opened {
-            cause: failure.cause,
-            open_for,
-        }
+        self.turn(Phase::Open { until: now + open_for });
+        Transition::Opened { cause: failure.cause, open_for }
     }
 
     /// The first opening lasts as configured; only re-openings grow and are spread, lest gateways try in step.
@@ -295,13 +249,9 @@ impl Circuit {
         let most = self.config.timeout.max(OPEN_MAX);
         let grown = match self.reopened {
             0 => self.config.timeout,
-            n => self
-                .config
-                .timeout
-                .saturating_mul(1 << n.min(20))
-                .min(most)
-                .mul_f64(self.spread())
-                .min(most),
+            n => {
+                self.config.timeout.saturating_mul(1 << n.min(20)).min(most).mul_f64(self.spread()).min(most)
+            }
         };
         grown.max(retry_after.unwrap_or_default().min(OPEN_MAX))
     }

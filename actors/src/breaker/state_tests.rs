@@ -20,14 +20,8 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-const FAILED: Failure = Failure {
-    cause: Cause::Status(503),
-    retry_after: None,
-};
-const BAD: Outcome = Outcome::Failure {
-    cause: Cause::Timeout,
-    retry_after: None,
-};
+const FAILED: Failure = Failure { cause: Cause::Status(503), retry_after: None };
+const BAD: Outcome = Outcome::Failure { cause: Cause::Timeout, retry_after: None };
 
 fn fail(circuit: &mut Circuit, failure: Failure, now: Instant) -> Option<Transition> {
     let change = circuit.judge(circuit.generation, 0, Some(failure));
@@ -68,28 +62,12 @@ fn state(circuit: &Circuit) -> CircuitState {
 fn five_failures_in_a_row_open_it_for_the_timeout() {
     let t0 = clock::now();
     let mut circuit = Circuit::new(config(), 1);
-    assert_eq!(
-        open(&mut circuit, t0),
-        Transition::Opened {
-            cause: FAILED.cause,
-            open_for: secs(60)
-        }
-    );
-    let refusal = Refusal::Open {
-        retry_after: secs(10),
-        cause: FAILED.cause,
-    };
+    assert_eq!(open(&mut circuit, t0), Transition::Opened { cause: FAILED.cause, open_for: secs(60) });
+    let refusal = Refusal::Open { retry_after: secs(10), cause: FAILED.cause };
     assert_eq!(circuit.admit(t0 + secs(50)), Err(refusal));
     assert_eq!(circuit.admit(t0 + secs(60)), Ok(Entry::FirstTrial));
     let published = circuit.snapshot();
-    assert_eq!(
-        (
-            published.consecutive_failures,
-            published.opened_total,
-            published.generation
-        ),
-        (5, 1, 2)
-    );
+    assert_eq!((published.consecutive_failures, published.opened_total, published.generation), (5, 1, 2));
 }
 
 /// B1
@@ -113,21 +91,11 @@ fn three_trials_are_admitted_and_two_successes_close_it_with_zero_counts() {
     open(&mut circuit, t0);
     let now = t0 + secs(60);
     let trials = [(); 3].map(|()| enter(&mut circuit, now).unwrap());
-    assert_eq!(
-        enter(&mut circuit, now),
-        Err(Refusal::HalfOpenFull { retry_after: secs(1) })
-    );
+    assert_eq!(enter(&mut circuit, now), Err(Refusal::HalfOpenFull { retry_after: secs(1) }));
     assert_eq!(end(&mut circuit, trials[0], Outcome::Success, now), None);
-    assert_eq!(
-        end(&mut circuit, trials[1], Outcome::Success, now),
-        Some(Transition::Closed)
-    );
+    assert_eq!(end(&mut circuit, trials[1], Outcome::Success, now), Some(Transition::Closed));
     assert_eq!(circuit.snapshot().consecutive_failures, 0);
-    assert_eq!(
-        end(&mut circuit, trials[2], BAD, now),
-        None,
-        "an earlier generation's failure"
-    );
+    assert_eq!(end(&mut circuit, trials[2], BAD, now), None, "an earlier generation's failure");
     assert_eq!(state(&circuit), CircuitState::Closed);
 }
 
@@ -168,31 +136,15 @@ fn a_permit_without_a_report_expires() {
 #[test]
 fn trials_of_an_earlier_generation_hold_their_permits() {
     let t0 = clock::now();
-    let mut circuit = Circuit::new(
-        BreakerConfig {
-            timeout: secs(1),
-            ..config()
-        },
-        1,
-    );
+    let mut circuit = Circuit::new(BreakerConfig { timeout: secs(1), ..config() }, 1);
     open(&mut circuit, t0);
     let now = t0 + secs(1);
     let trials = [(); 3].map(|()| enter(&mut circuit, now).unwrap());
-    assert!(matches!(
-        end(&mut circuit, trials[0], BAD, now),
-        Some(Transition::Opened { .. })
-    ));
+    assert!(matches!(end(&mut circuit, trials[0], BAD, now), Some(Transition::Opened { .. })));
     let again = now + secs(3);
     assert!(enter(&mut circuit, again).is_ok());
-    assert!(matches!(
-        enter(&mut circuit, again),
-        Err(Refusal::HalfOpenFull { .. })
-    ));
-    assert_eq!(
-        end(&mut circuit, trials[1], BAD, again),
-        None,
-        "its verdict counts no more"
-    );
+    assert!(matches!(enter(&mut circuit, again), Err(Refusal::HalfOpenFull { .. })));
+    assert_eq!(end(&mut circuit, trials[1], BAD, again), None, "its verdict counts no more");
     assert!(enter(&mut circuit, again).is_ok(), "its permit is back");
     assert_eq!(state(&circuit), CircuitState::HalfOpen);
 }
@@ -210,20 +162,14 @@ fn each_reopening_doubles_within_ten_percent_up_to_ten_minutes() {
             panic!("one failure re-opens")
         };
         let ratio = open_for.as_secs_f64() / expected;
-        assert!(
-            (0.9..=1.1).contains(&ratio) && open_for <= OPEN_MAX,
-            "{open_for:?} for {expected} s"
-        );
+        assert!((0.9..=1.1).contains(&ratio) && open_for <= OPEN_MAX, "{open_for:?} for {expected} s");
     }
     now += secs(600);
     let trials = [(); 2].map(|()| enter(&mut circuit, now).unwrap());
     for trial in trials {
         end(&mut circuit, trial, Outcome::Success, now);
     }
-    let reopened = Transition::Opened {
-        cause: FAILED.cause,
-        open_for: secs(60),
-    };
+    let reopened = Transition::Opened { cause: FAILED.cause, open_for: secs(60) };
     assert_eq!(open(&mut circuit, now), reopened, "closing starts over");
 }
 
@@ -236,14 +182,8 @@ fn a_longer_retry_after_is_honoured_up_to_ten_minutes() {
         for _ in 0..4 {
             fail(&mut circuit, FAILED, t0);
         }
-        let failure = Failure {
-            retry_after: Some(secs(asked)),
-            ..FAILED
-        };
-        let opened = Transition::Opened {
-            cause: FAILED.cause,
-            open_for: secs(expected),
-        };
+        let failure = Failure { retry_after: Some(secs(asked)), ..FAILED };
+        let opened = Transition::Opened { cause: FAILED.cause, open_for: secs(expected) };
         assert_eq!(fail(&mut circuit, failure, t0), Some(opened), "asked {asked} s");
     }
 }
@@ -256,38 +196,22 @@ fn a_rebuild_starts_over_from_the_publication() {
     fail(&mut circuit, FAILED, t0);
     let last = circuit.snapshot();
     assert_eq!(circuit.rebuild(last, t0), None);
-    assert_eq!(
-        (state(&circuit), circuit.snapshot().consecutive_failures),
-        (CircuitState::Closed, 0)
-    );
+    assert_eq!((state(&circuit), circuit.snapshot().consecutive_failures), (CircuitState::Closed, 0));
     assert_eq!(circuit.generation, last.generation + 1);
 
     open(&mut circuit, t0);
     let last = circuit.snapshot();
     assert_eq!(circuit.rebuild(last, t0 + secs(1)), None);
-    assert_eq!(
-        circuit.snapshot(),
-        Snapshot {
-            generation: last.generation + 1,
-            ..last
-        }
-    );
+    assert_eq!(circuit.snapshot(), Snapshot { generation: last.generation + 1, ..last });
 
     let now = t0 + secs(60);
     let trial = enter(&mut circuit, now).unwrap();
     let last = circuit.snapshot();
-    let opened = Transition::Opened {
-        cause: FAILED.cause,
-        open_for: secs(1),
-    };
+    let opened = Transition::Opened { cause: FAILED.cause, open_for: secs(1) };
     assert_eq!(circuit.rebuild(last, now), Some(opened));
     assert!(circuit.admit(now).is_err());
     let later = now + secs(1);
-    assert_eq!(
-        [(); 3].map(|()| enter(&mut circuit, later).is_ok()),
-        [true, true, false],
-        "one is still out"
-    );
+    assert_eq!([(); 3].map(|()| enter(&mut circuit, later).is_ok()), [true, true, false], "one is still out");
     assert_eq!(end(&mut circuit, trial, Outcome::Success, later), None);
     assert_eq!(state(&circuit), CircuitState::HalfOpen);
 }

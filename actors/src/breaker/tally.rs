@@ -21,11 +21,7 @@ impl Tally {
         if times > 0 {
             self.consecutive_failures = 0;
             self.calls = self.calls.saturating_add(times).min(RATE_CALLS);
-            self.recent = if times < RATE_CALLS {
-                (self.recent << times) & RATE_MASK
-            } else {
-                0
-            };
+            self.recent = if times < RATE_CALLS { (self.recent << times) & RATE_MASK } else { 0 };
         }
     }
 
@@ -53,11 +49,7 @@ mod tests {
     fn tally(calls: &str) -> Tally {
         let mut tally = Tally::default();
         for call in calls.chars() {
-            if call == 'f' {
-                tally.fail()
-            } else {
-                tally.succeed(1)
-            }
+            if call == 'f' { tally.fail() } else { tally.succeed(1) }
         }
         tally
     }

@@ -42,18 +42,8 @@ impl fmt::Debug for BreakerTicket {
 impl BreakerTicket {
     pub(crate) fn new(shared: Arc<Shared>, bucket: BucketId, pass: Pass) -> Self {
         match pass {
-            Pass::Closed { generation } => Self {
-                shared,
-                bucket,
-                generation,
-                trial: None,
-            },
-            Pass::Trial { generation, id } => Self {
-                shared,
-                bucket,
-                generation,
-                trial: Some(id),
-            },
+            Pass::Closed { generation } => Self { shared, bucket, generation, trial: None },
+            Pass::Trial { generation, id } => Self { shared, bucket, generation, trial: Some(id) },
         }
     }
 
@@ -88,29 +78,15 @@ impl BreakerTicket {
     }
 
     fn tell(&self, failure: Option<Failure>) {
-        let Self {
-            bucket, generation, ..
-        } = *self;
+        let Self { bucket, generation, .. } = *self;
         let successes = self.shared.board.take_successes(bucket, generation);
-        self.shared.mailbox.tell(Judge {
-            bucket,
-            generation,
-            successes,
-            failure,
-        });
+        self.shared.mailbox.tell(Judge { bucket, generation, successes, failure });
     }
 
     fn end_trial(&mut self, outcome: Outcome) {
         if let Some(id) = self.trial.take() {
-            let Self {
-                bucket, generation, ..
-            } = *self;
-            self.shared.mailbox.tell(EndTrial {
-                bucket,
-                generation,
-                id,
-                outcome,
-            });
+            let Self { bucket, generation, .. } = *self;
+            self.shared.mailbox.tell(EndTrial { bucket, generation, id, outcome });
         }
     }
 }

@@ -9,7 +9,6 @@ use crate::limiter::state::{Charge, Limited, LimiterState};
 use crate::mailbox::Request;
 use crate::types::{BucketId, IpKey};
 
-
 /// May this client have one request on this bucket?
 pub(crate) struct Admit {
     pub(crate) bucket: BucketId,

@@ -7,8 +7,8 @@ use std::time::Instant;
 use tidegate_config::OnFailure;
 
 use crate::chaos::Crash;
-use crate::limiter::lease::{self, Taken};
 use crate::limiter::actor::{Admit, Inspect, Limiter, LimiterReport};
+use crate::limiter::lease::{self, Taken};
 use crate::limiter::state::Limited;
 use crate::mailbox::{AskError, Mailbox};
 use crate::types::{BucketId, IpKey};

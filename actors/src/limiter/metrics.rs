@@ -49,7 +49,10 @@ impl LimiterMetrics {
             &["bucket"],
         )?;
         let rate = GaugeVec::new(
-            Opts::new("rate_limit_current_rate", "requests admitted in the last whole second, where a limit applies"),
+            Opts::new(
+                "rate_limit_current_rate",
+                "requests admitted in the last whole second, where a limit applies",
+            ),
             &["bucket"],
         )?;
         registry.register(Box::new(exceeded.clone()))?;

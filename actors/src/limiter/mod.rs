@@ -22,8 +22,8 @@ mod lease;
 mod metrics;
 mod state;
 
-pub use actor::LimiterReport;
 pub(crate) use actor::Limiter;
+pub use actor::LimiterReport;
 pub use handle::{LimiterHandle, LimiterRejection};
 pub(crate) use metrics::LimiterMetrics;
 pub(crate) use state::LimiterState;

@@ -58,7 +58,11 @@ struct Gcra {
 }
 
 impl Gcra {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and far below 2^64")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positive, and far below 2^64"
+    )]
     fn new(limit: RateLimit) -> Self {
         let interval = (1e9 / limit.requests_per_second).max(1.0);
         let tolerance = interval * f64::from(limit.burst.get());
@@ -144,7 +148,13 @@ impl LimiterState {
     }
 
     /// Checks every limit that applies, without charging any. `more` admissions are wanted in advance.
-    pub(crate) fn decide(&self, bucket: BucketId, client: IpKey, more: u32, now: Instant) -> Result<Charge, Limited> {
+    pub(crate) fn decide(
+        &self,
+        bucket: BucketId,
+        client: IpKey,
+        more: u32,
+        now: Instant,
+    ) -> Result<Charge, Limited> {
         let now = self.nanos(now);
         let mut refusal: Option<Limited> = None;
         let mut leased = more;

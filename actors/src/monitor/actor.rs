@@ -57,22 +57,9 @@ impl Monitor {
     ) -> Self {
         let state = MonitorState::new(&config, now);
         let board = Arc::new(Board::new(&state));
-        let watched = watched
-            .into_iter()
-            .map(|vitals| Watched {
-                vitals,
-                watch: StallWatch::new(),
-            })
-            .collect();
-        Self {
-            config,
-            state,
-            slots,
-            watched,
-            board,
-            metrics,
-            log,
-        }
+        let watched =
+            watched.into_iter().map(|vitals| Watched { vitals, watch: StallWatch::new() }).collect();
+        Self { config, state, slots, watched, board, metrics, log }
     }
 
     pub(super) fn board(&self) -> &Arc<Board> {
@@ -131,8 +118,7 @@ impl Serve<Sample> for Monitor {
 
     fn apply(&mut self, Sample(readings): Sample, judgement: Judgement, now: Instant) {
         let transition = self.state.apply(judgement);
-        self.board
-            .publish(MonitorView::of(&self.state, Some((readings, now))));
+        self.board.publish(MonitorView::of(&self.state, Some((readings, now))));
         self.metrics.sampled(&readings, self.state.level());
         if let Some(transition) = &transition {
             self.log_transition(transition);

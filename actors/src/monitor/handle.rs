@@ -77,24 +77,10 @@ impl MonitorHandle {
     ) -> Result<(Self, Monitor), prometheus::Error> {
         let metrics = MonitorMetrics::register(registry)?;
         let slots = Arc::new(Bounded::new(in_flight_max));
-        let monitor = Monitor::new(
-            config.clone(),
-            Arc::clone(&slots),
-            watched,
-            metrics.clone(),
-            log,
-            clock::now(),
-        );
+        let monitor =
+            Monitor::new(config.clone(), Arc::clone(&slots), watched, metrics.clone(), log, clock::now());
         let board = Arc::clone(monitor.board());
-        Ok((
-            Self {
-                mailbox,
-                board,
-                slots,
-                metrics,
-            },
-            monitor,
-        ))
+        Ok((Self { mailbox, board, slots, metrics }, monitor))
     }
 
     /// Takes a slot, or says no at once.
@@ -105,19 +91,14 @@ impl MonitorHandle {
         if self.board.level() == Level::Exhausted {
             self.metrics.shed.inc();
             let reason = self.board.view().reason;
-            return Err(MonitorRejection::Exhausted {
-                reason,
-                retry_after: SHED_RETRY,
-            });
+            return Err(MonitorRejection::Exhausted { reason, retry_after: SHED_RETRY });
         }
         if !self.slots.take() {
             self.metrics.full.inc();
             let (in_flight, limit) = (self.slots.taken(), self.slots.capacity());
             return Err(MonitorRejection::Full { in_flight, limit });
         }
-        Ok(Slot {
-            slots: Arc::clone(&self.slots),
-        })
+        Ok(Slot { slots: Arc::clone(&self.slots) })
     }
 
     /// The published level.

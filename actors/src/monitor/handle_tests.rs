@@ -28,12 +28,8 @@ fn start(exhausted: bool, restarts_max: usize) -> (MonitorHandle, Arc<Vitals>) {
     let vitals = Arc::new(Vitals::new("monitor", 16));
     let other = Arc::new(Vitals::new("other", 16));
     let (sender, receiver) = actix::dev::channel::channel(16);
-    let mailbox = Mailbox::new(
-        Addr::new(sender),
-        Arc::clone(&vitals),
-        actors.clone(),
-        Duration::from_secs(1),
-    );
+    let mailbox =
+        Mailbox::new(Addr::new(sender), Arc::clone(&vitals), actors.clone(), Duration::from_secs(1));
     let watched = vec![Arc::clone(&vitals), Arc::clone(&other)];
     let (handle, monitor) = MonitorHandle::new(mailbox, &config, 2, watched, &registry, log.clone()).unwrap();
     let window = Duration::from_secs(10);
@@ -57,13 +53,7 @@ async fn slots_are_bounded_and_come_back_when_dropped() {
     settle().await;
     let first = handle.enter().unwrap();
     let _second = handle.enter().unwrap();
-    assert_eq!(
-        handle.enter().unwrap_err(),
-        MonitorRejection::Full {
-            in_flight: 2,
-            limit: 2
-        }
-    );
+    assert_eq!(handle.enter().unwrap_err(), MonitorRejection::Full { in_flight: 2, limit: 2 });
     assert_eq!((handle.in_flight(), handle.metrics.full.get()), (2, 1));
     drop(first);
     assert!(handle.enter().is_ok());
@@ -85,10 +75,7 @@ async fn the_first_sample_comes_at_once_and_exhaustion_sheds_with_its_reason() {
             .any(|(name, reading)| name == "memory" && matches!(reading, Reading::Known { limit: 1, .. }))
     );
     match handle.enter().unwrap_err() {
-        MonitorRejection::Exhausted {
-            reason: Some(reason),
-            retry_after,
-        } => {
+        MonitorRejection::Exhausted { reason: Some(reason), retry_after } => {
             assert_eq!((reason.sensor.as_str(), reason.threshold), ("memory", 95));
             assert_eq!(retry_after, Duration::from_secs(1));
         }
@@ -103,10 +90,7 @@ async fn while_failed_the_last_level_holds_and_goes_stale() {
     let (handle, _) = start(true, 0);
     settle().await;
     for _ in 0..6 {
-        handle.crash(Crash {
-            place: CrashPlace::Decide,
-            next_message: false,
-        });
+        handle.crash(Crash { place: CrashPlace::Decide, next_message: false });
         settle().await;
         let held = handle.vitals().failed_for(now()).expect("held down");
         if held > Duration::from_secs(1) {
@@ -127,22 +111,12 @@ async fn a_crash_gives_no_slot_away_and_sampling_goes_on() {
     let (handle, _) = start(true, 100);
     let _slots = [handle.enter().unwrap(), handle.enter().unwrap()];
     settle().await;
-    for (restarts, place) in (1..).zip([
-        CrashPlace::Decide,
-        CrashPlace::Apply,
-        CrashPlace::Timer,
-        CrashPlace::Started,
-    ]) {
-        handle.crash(Crash {
-            place,
-            next_message: false,
-        });
+    for (restarts, place) in
+        (1..).zip([CrashPlace::Decide, CrashPlace::Apply, CrashPlace::Timer, CrashPlace::Started])
+    {
+        handle.crash(Crash { place, next_message: false });
         settle().await;
-        assert_eq!(
-            (handle.level(), handle.in_flight()),
-            (Level::Exhausted, 2),
-            "{place:?}"
-        );
+        assert_eq!((handle.level(), handle.in_flight()), (Level::Exhausted, 2), "{place:?}");
         assert!(handle.vitals().restarts() >= restarts, "{place:?}");
         let before = handle.view().sampled;
         tokio::time::sleep(Duration::from_millis(300)).await;

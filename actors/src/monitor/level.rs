@@ -66,19 +66,8 @@ pub(crate) struct Thresholds {
 
 impl From<&MonitorConfig> for Thresholds {
     fn from(config: &MonitorConfig) -> Self {
-        let MonitorConfig {
-            recover,
-            warning,
-            critical,
-            exhausted,
-            ..
-        } = *config;
-        Self {
-            recover,
-            warning,
-            critical,
-            exhausted,
-        }
+        let MonitorConfig { recover, warning, critical, exhausted, .. } = *config;
+        Self { recover, warning, critical, exhausted }
     }
 }
 

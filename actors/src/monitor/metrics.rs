@@ -22,18 +22,12 @@ impl MonitorMetrics {
             descriptors: IntGauge::new("file_descriptors_used", "descriptors the process has open")?,
             memory: IntGauge::new("memory_allocated_bytes", "resident memory of the process")?,
             in_flight: IntGauge::new("requests_in_flight", "requests that hold a slot")?,
-            level: IntGauge::new(
-                "degradation_level",
-                "0 normal, 1 warning, 2 critical, 3 exhausted",
-            )?,
+            level: IntGauge::new("degradation_level", "0 normal, 1 warning, 2 critical, 3 exhausted")?,
             full: IntCounter::new(
                 "concurrency_limit_rejections_total",
                 "requests refused because all slots were taken",
             )?,
-            shed: IntCounter::new(
-                "load_shed_total",
-                "requests refused because the level was exhausted",
-            )?,
+            shed: IntCounter::new("load_shed_total", "requests refused because the level was exhausted")?,
         };
         for gauge in [&this.descriptors, &this.memory, &this.in_flight, &this.level] {
             registry.register(Box::new(gauge.clone()))?;
@@ -45,10 +39,7 @@ impl MonitorMetrics {
     }
 
     pub(super) fn sampled(&self, readings: &Readings, level: Level) {
-        for (gauge, reading) in [
-            (&self.memory, readings.memory),
-            (&self.descriptors, readings.descriptors),
-        ] {
+        for (gauge, reading) in [(&self.memory, readings.memory), (&self.descriptors, readings.descriptors)] {
             if let Reading::Known { used, .. } = reading {
                 gauge.set(i64::try_from(used).unwrap_or(i64::MAX));
             }

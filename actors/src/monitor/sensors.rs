@@ -30,26 +30,15 @@ impl Sensors {
             let (system, pid) = process.as_mut()?;
             find_memory_limit(system, *pid)
         });
-        let descriptor_limit = config.descriptor_limit.or_else(|| {
-            System::open_files_limit()
-                .ok()
-                .and_then(|limit| u64::try_from(limit).ok())
-        });
-        Self {
-            process,
-            memory_limit_bytes,
-            descriptor_limit,
-            slots,
-        }
+        let descriptor_limit = config
+            .descriptor_limit
+            .or_else(|| System::open_files_limit().ok().and_then(|limit| u64::try_from(limit).ok()));
+        Self { process, memory_limit_bytes, descriptor_limit, slots }
     }
 
     /// Takes a sample.
     pub(crate) fn read(&mut self) -> Readings {
-        Readings {
-            memory: self.memory(),
-            descriptors: self.descriptors(),
-            in_flight: self.in_flight(),
-        }
+        Readings { memory: self.memory(), descriptors: self.descriptors(), in_flight: self.in_flight() }
     }
 
     fn memory(&mut self) -> Reading {
@@ -72,10 +61,7 @@ impl Sensors {
     }
 
     fn in_flight(&self) -> Reading {
-        known(
-            u64::try_from(self.slots.taken()).ok(),
-            u64::try_from(self.slots.capacity()).ok(),
-        )
+        known(u64::try_from(self.slots.taken()).ok(), u64::try_from(self.slots.capacity()).ok())
     }
 }
 
@@ -97,15 +83,8 @@ fn find_memory_limit(system: &mut System, pid: Pid) -> Option<u64> {
     refresh(system, pid);
     let host = Some(system.total_memory());
     let root = system.cgroup_limits().map(|limits| limits.total_memory);
-    let own = system
-        .process(pid)
-        .and_then(sysinfo::Process::cgroup_limits)
-        .map(|limits| limits.total_memory);
-    [host, root, own]
-        .into_iter()
-        .flatten()
-        .filter(|bytes| *bytes > 0)
-        .min()
+    let own = system.process(pid).and_then(sysinfo::Process::cgroup_limits).map(|limits| limits.total_memory);
+    [host, root, own].into_iter().flatten().filter(|bytes| *bytes > 0).min()
 }
 
 /// All that are open but the one that reads the list.
@@ -137,9 +116,7 @@ mod tests {
     fn every_sensor_finds_its_limit() {
         let readings = open(&MonitorConfig::default()).read();
         for (sensor, reading) in readings.by_sensor() {
-            let Reading::Known { used, limit } = reading else {
-                panic!("{sensor:?} failed")
-            };
+            let Reading::Known { used, limit } = reading else { panic!("{sensor:?} failed") };
             assert!(0 < used && used < limit, "{sensor:?}: {used} of {limit}");
         }
         assert_eq!(readings.in_flight, Reading::Known { used: 1, limit: 4 });

@@ -16,11 +16,7 @@ pub(crate) struct StallWatch {
 
 impl StallWatch {
     pub(crate) fn new() -> Self {
-        Self {
-            handled: 0,
-            still_since: None,
-            stalled: false,
-        }
+        Self { handled: 0, still_since: None, stalled: false }
     }
 
     /// Looks at how many messages wait and were handled; says so if the verdict changed.
@@ -32,9 +28,7 @@ impl StallWatch {
             Some(since) if !moved => Some(since),
             _ => Some(now),
         };
-        let stalled = self
-            .still_since
-            .is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
+        let stalled = self.still_since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
         let changed = stalled != self.stalled;
         self.stalled = stalled;
         changed.then_some(stalled)
@@ -73,10 +67,6 @@ mod tests {
         for n in 0..100 {
             assert_eq!(watch.look(9, n, t0 + ms(30_000 + n * 250)), None, "it moves");
         }
-        assert_eq!(
-            watch.look(1, 99, t0 + ms(55_500)),
-            None,
-            "waiting since half a second"
-        );
+        assert_eq!(watch.look(1, 99, t0 + ms(55_500)), None, "waiting since half a second");
     }
 }

@@ -77,23 +77,12 @@ pub(crate) struct Readings {
 
 impl Readings {
     /// Before the first sample.
-    pub(crate) const NONE: Self = Self {
-        memory: Reading::Unknown,
-        descriptors: Reading::Unknown,
-        in_flight: Reading::Unknown,
-    };
+    pub(crate) const NONE: Self =
+        Self { memory: Reading::Unknown, descriptors: Reading::Unknown, in_flight: Reading::Unknown };
 
     pub(super) fn by_sensor(&self) -> [(Sensor, Reading); 3] {
-        let Self {
-            memory,
-            descriptors,
-            in_flight,
-        } = *self;
-        [
-            (Sensor::Memory, memory),
-            (Sensor::Descriptors, descriptors),
-            (Sensor::InFlight, in_flight),
-        ]
+        let Self { memory, descriptors, in_flight } = *self;
+        [(Sensor::Memory, memory), (Sensor::Descriptors, descriptors), (Sensor::InFlight, in_flight)]
     }
 }
 
@@ -110,16 +99,8 @@ pub struct Reason {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            sensor,
-            percent,
-            threshold,
-        } = self;
-        write!(
-            f,
-            "{} at {percent:.1} %, threshold {threshold} %",
-            sensor.as_str()
-        )
+        let Self { sensor, percent, threshold } = self;
+        write!(f, "{} at {percent:.1} %, threshold {threshold} %", sensor.as_str())
     }
 }
 
@@ -183,19 +164,12 @@ impl MonitorState {
         let mut held = self.held;
         for (held, (sensor, reading)) in held.iter_mut().zip(readings.by_sensor()) {
             *held = match reading.percent() {
-                Some(percent) => Some(Held {
-                    sensor,
-                    percent,
-                    at: now,
-                }),
+                Some(percent) => Some(Held { sensor, percent, at: now }),
                 None => held.filter(|held| now.saturating_duration_since(held.at) < self.stale_after),
             };
         }
         let level_by = |rate: &dyn Fn(f64) -> Level| {
-            let levels = held
-                .iter()
-                .flatten()
-                .map(|held| rate(held.percent).min(held.sensor.level_max()));
+            let levels = held.iter().flatten().map(|held| rate(held.percent).min(held.sensor.level_max()));
             levels.max().unwrap_or(Level::Normal)
         };
         let entered = level_by(&|percent| self.thresholds.entered(percent));
@@ -258,17 +232,10 @@ impl MonitorState {
 
     /// The sensor with the highest pressure among those that may raise to this level.
     fn reason_for(&self, level: Level, held: &[Option<Held>; 3]) -> Option<Reason> {
-        let able = held
-            .iter()
-            .flatten()
-            .filter(|held| held.sensor.level_max() >= level);
+        let able = held.iter().flatten().filter(|held| held.sensor.level_max() >= level);
         let worst = able.max_by(|a, b| a.percent.total_cmp(&b.percent))?;
         let threshold = self.thresholds.of(level);
-        Some(Reason {
-            sensor: worst.sensor,
-            percent: worst.percent,
-            threshold,
-        })
+        Some(Reason { sensor: worst.sensor, percent: worst.percent, threshold })
     }
 }
 

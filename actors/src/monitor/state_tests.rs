@@ -24,11 +24,7 @@ fn known(used: u64) -> Reading {
 }
 
 fn memory(used: u64) -> Readings {
-    Readings {
-        memory: known(used),
-        descriptors: known(1),
-        in_flight: known(0),
-    }
+    Readings { memory: known(used), descriptors: known(1), in_flight: known(0) }
 }
 
 fn sample(state: &mut MonitorState, readings: Readings, now: Instant) -> Option<Transition> {
@@ -86,11 +82,7 @@ fn a_level_is_held_before_it_falls_but_not_before_it_rises() {
     let almost = t0 + DWELL - Duration::from_millis(1);
     assert_eq!(sample(&mut state, memory(10), almost), None);
     assert!(sample(&mut state, memory(96), almost).is_some());
-    assert_eq!(
-        sample(&mut state, memory(10), t0 + DWELL),
-        None,
-        "the new level has its own dwell"
-    );
+    assert_eq!(sample(&mut state, memory(10), t0 + DWELL), None, "the new level has its own dwell");
     assert!(sample(&mut state, memory(10), almost + DWELL).is_some());
     assert_eq!((state.level(), state.since()), (Level::Normal, almost + DWELL));
 }
@@ -99,29 +91,14 @@ fn a_level_is_held_before_it_falls_but_not_before_it_rises() {
 #[test]
 fn requests_in_flight_never_exhaust() {
     let t0 = clock::now();
-    let full = Readings {
-        in_flight: known(100),
-        ..memory(1)
-    };
+    let full = Readings { in_flight: known(100), ..memory(1) };
     let mut state = MonitorState::new(&config(), t0);
     let transition = sample(&mut state, full, t0).unwrap();
     assert_eq!(transition.to, Level::Critical);
-    let expected = Reason {
-        sensor: Sensor::InFlight,
-        percent: 100.0,
-        threshold: 90,
-    };
+    let expected = Reason { sensor: Sensor::InFlight, percent: 100.0, threshold: 90 };
     assert_eq!(transition.reason, Some(expected));
 
-    let transition = sample(
-        &mut state,
-        Readings {
-            descriptors: known(96),
-            ..full
-        },
-        t0,
-    )
-    .unwrap();
+    let transition = sample(&mut state, Readings { descriptors: known(96), ..full }, t0).unwrap();
     assert_eq!(transition.to, Level::Exhausted);
     let reason = transition.reason.unwrap();
     assert_eq!(
@@ -136,29 +113,13 @@ fn requests_in_flight_never_exhaust() {
 #[test]
 fn an_unknown_reading_stands_for_four_intervals_and_then_counts_for_nothing() {
     let t0 = clock::now();
-    let mut state = MonitorState::new(
-        &MonitorConfig {
-            dwell: Duration::ZERO,
-            ..config()
-        },
-        t0,
-    );
-    assert_eq!(
-        sample(&mut state, Readings::NONE, t0),
-        None,
-        "unknown raises nothing"
-    );
+    let mut state = MonitorState::new(&MonitorConfig { dwell: Duration::ZERO, ..config() }, t0);
+    assert_eq!(sample(&mut state, Readings::NONE, t0), None, "unknown raises nothing");
     sample(&mut state, memory(99), t0);
-    let gone = Readings {
-        memory: Reading::Unknown,
-        ..memory(0)
-    };
+    let gone = Readings { memory: Reading::Unknown, ..memory(0) };
     assert_eq!(sample(&mut state, gone, t0 + Duration::from_millis(999)), None);
     let transition = sample(&mut state, gone, t0 + Duration::from_secs(1)).unwrap();
-    assert_eq!(
-        (transition.from, transition.to),
-        (Level::Exhausted, Level::Normal)
-    );
+    assert_eq!((transition.from, transition.to), (Level::Exhausted, Level::Normal));
 }
 
 /// X4
@@ -166,10 +127,7 @@ fn an_unknown_reading_stands_for_four_intervals_and_then_counts_for_nothing() {
 fn a_limit_of_nothing_is_unknown() {
     let t0 = clock::now();
     let mut state = MonitorState::new(&config(), t0);
-    let unlimited = Readings {
-        memory: Reading::Known { used: 7, limit: 0 },
-        ..Readings::NONE
-    };
+    let unlimited = Readings { memory: Reading::Known { used: 7, limit: 0 }, ..Readings::NONE };
     assert_eq!(sample(&mut state, unlimited, t0), None);
 }
 
@@ -177,13 +135,7 @@ fn a_limit_of_nothing_is_unknown() {
 #[test]
 fn the_last_64_transitions_are_remembered() {
     let t0 = clock::now();
-    let mut state = MonitorState::new(
-        &MonitorConfig {
-            dwell: Duration::ZERO,
-            ..config()
-        },
-        t0,
-    );
+    let mut state = MonitorState::new(&MonitorConfig { dwell: Duration::ZERO, ..config() }, t0);
     for n in 0..100u64 {
         let used = if n % 2 == 0 { 96 } else { 10 };
         sample(&mut state, memory(used), t0 + Duration::from_secs(n)).expect("each sample changes the level");
@@ -203,19 +155,9 @@ fn a_rebuild_keeps_the_level_until_a_sample_says_otherwise() {
     let (level, since, reason, transitions) =
         (state.level(), state.since(), state.reason(), state.transitions());
     state.rebuild(level, since, &transitions);
-    assert_eq!(
-        (state.level(), state.since(), state.reason()),
-        (Level::Exhausted, t0, reason)
-    );
-    assert_eq!(
-        sample(&mut state, memory(91), t0 + DWELL),
-        None,
-        "still not below critical"
-    );
-    assert_eq!(
-        sample(&mut state, memory(10), t0 + DWELL).unwrap().to,
-        Level::Normal
-    );
+    assert_eq!((state.level(), state.since(), state.reason()), (Level::Exhausted, t0, reason));
+    assert_eq!(sample(&mut state, memory(91), t0 + DWELL), None, "still not below critical");
+    assert_eq!(sample(&mut state, memory(10), t0 + DWELL).unwrap().to, Level::Normal);
 }
 
 proptest! {

@@ -41,11 +41,7 @@ impl MonitorView {
 
     /// What each sensor said when they were read, by its name.
     pub fn readings(&self) -> [(&'static str, &Reading); 3] {
-        let Readings {
-            memory,
-            descriptors,
-            in_flight,
-        } = &self.readings;
+        let Readings { memory, descriptors, in_flight } = &self.readings;
         [
             (Sensor::Memory.as_str(), memory),
             (Sensor::Descriptors.as_str(), descriptors),
@@ -60,8 +56,7 @@ impl MonitorView {
 
     /// Nobody has read the sensors for a while: the level is only the last one known (S4).
     pub fn is_stale(&self, now: Instant) -> bool {
-        self.sampled
-            .is_none_or(|sampled| now.saturating_duration_since(sampled) >= self.stale_after)
+        self.sampled.is_none_or(|sampled| now.saturating_duration_since(sampled) >= self.stale_after)
     }
 }
 
@@ -75,10 +70,7 @@ pub(crate) struct Board {
 impl Board {
     pub(super) fn new(state: &MonitorState) -> Self {
         let view = MonitorView::of(state, None);
-        Self {
-            level: AtomicU8::new(view.level.number()),
-            view: watch::Sender::new(Arc::new(view)),
-        }
+        Self { level: AtomicU8::new(view.level.number()), view: watch::Sender::new(Arc::new(view)) }
     }
 
     pub(super) fn publish(&self, view: MonitorView) {

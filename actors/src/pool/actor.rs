@@ -9,7 +9,6 @@ use crate::mailbox::Request;
 use crate::pool::state::{Decision, PoolState, Waiter};
 use crate::pool::ticket::{EndpointId, EndpointTicket, Permit};
 
-
 impl Waiter for oneshot::Sender<Permit> {
     fn gone(&self) -> bool {
         self.is_closed()

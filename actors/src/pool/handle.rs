@@ -8,8 +8,8 @@ use crate::chaos::Crash;
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox};
 use crate::pool::PoolMetrics;
-use crate::pool::stash;
 use crate::pool::actor::{Acquire, Acquired, Ail, Pool, Repick};
+use crate::pool::stash;
 use crate::pool::ticket::{EndpointId, GateShared, Permit};
 use crate::vitals::Vitals;
 

@@ -1,6 +1,8 @@
 //! The pool's metrics (O3): time to a permit, depth of the queue, refusals.
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 /// The families, one label value per bucket.
 #[derive(Debug, Clone)]
@@ -24,19 +26,28 @@ impl PoolFamilies {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let this = Self {
             wait: HistogramVec::new(
-                HistogramOpts::new("connection_pool_wait_time_ms", "time a request waited for a permit of its bucket")
-                    .buckets(vec![0.1, 1.0, 5.0, 25.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]),
+                HistogramOpts::new(
+                    "connection_pool_wait_time_ms",
+                    "time a request waited for a permit of its bucket",
+                )
+                .buckets(vec![0.1, 1.0, 5.0, 25.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]),
                 &["bucket"],
             )?,
             rejected: IntCounterVec::new(
-                Opts::new("request_queue_rejections_total", "requests refused by a bucket's queue: full, timeout"),
+                Opts::new(
+                    "request_queue_rejections_total",
+                    "requests refused by a bucket's queue: full, timeout",
+                ),
                 &["bucket", "reason"],
             )?,
             depth: IntGaugeVec::new(
                 Opts::new("bucket_queue_depth", "requests that wait for a permit of their bucket"),
                 &["bucket"],
             )?,
-            total_depth: IntGauge::new("request_queue_depth", "requests that wait for a permit, all buckets")?,
+            total_depth: IntGauge::new(
+                "request_queue_depth",
+                "requests that wait for a permit, all buckets",
+            )?,
         };
         registry.register(Box::new(this.wait.clone()))?;
         registry.register(Box::new(this.rejected.clone()))?;

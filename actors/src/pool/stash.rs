@@ -72,7 +72,9 @@ async fn watch() {
         tokio::time::sleep(GOOD_FOR).await;
         let now = clock::now();
         let (dropped, go_on) = STASH.with_borrow_mut(|stash| {
-            let old = |kept: &Kept| now.saturating_duration_since(kept.since) >= GOOD_FOR || kept.permit.waited_for();
+            let old = |kept: &Kept| {
+                now.saturating_duration_since(kept.since) >= GOOD_FOR || kept.permit.waited_for()
+            };
             let dropped: Vec<Kept> = stash.kept.extract_if(.., |kept| old(kept)).collect();
             stash.watched = !stash.kept.is_empty();
             (dropped, stash.watched)

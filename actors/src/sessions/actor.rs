@@ -74,10 +74,7 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     pub(crate) fn new(config: &SessionsConfig, metrics: SessionsMetrics) -> Self {
-        Self {
-            state: SessionsState::new(config.capacity, config.ttl),
-            metrics,
-        }
+        Self { state: SessionsState::new(config.capacity, config.ttl), metrics }
     }
 }
 

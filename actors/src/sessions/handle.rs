@@ -27,13 +27,7 @@ impl SessionsHandle {
 
     /// Remembers a verified session. If that fails, the next request is verified again, and nothing else is lost.
     pub async fn remember(&self, id: &SessionId, identity: Identity) {
-        let _ = self
-            .mailbox
-            .ask(Remember {
-                id: id.clone(),
-                identity,
-            })
-            .await;
+        let _ = self.mailbox.ask(Remember { id: id.clone(), identity }).await;
     }
 
     /// What the status page shows.
@@ -76,27 +70,13 @@ mod tests {
         tokio::time::pause();
         let (log, registry) = (slog::Logger::root(slog::Discard, slog::o!()), Registry::new());
         let actors = ActorFamilies::register(&registry).unwrap().actor("sessions");
-        let config = SessionsConfig {
-            capacity: NonZeroUsize::new(3).unwrap(),
-            ttl: Duration::from_secs(60),
-        };
+        let config = SessionsConfig { capacity: NonZeroUsize::new(3).unwrap(), ttl: Duration::from_secs(60) };
         let sessions = Sessions::new(&config, SessionsMetrics::register(&registry).unwrap());
         let (window, vitals) = (Duration::from_secs(10), Arc::new(Vitals::new("sessions", 16)));
         let host = Host::new(sessions, window, Arc::clone(&vitals), actors.clone(), log.clone());
         let (sender, receiver) = actix::dev::channel::channel(16);
-        supervise(
-            host,
-            receiver,
-            Intensity::new(restarts_max, window),
-            Arc::clone(&vitals),
-            log,
-        );
-        SessionsHandle::new(Mailbox::new(
-            Addr::new(sender),
-            vitals,
-            actors,
-            Duration::from_secs(1),
-        ))
+        supervise(host, receiver, Intensity::new(restarts_max, window), Arc::clone(&vitals), log);
+        SessionsHandle::new(Mailbox::new(Addr::new(sender), vitals, actors, Duration::from_secs(1)))
     }
 
     fn id(text: &str) -> SessionId {
@@ -114,13 +94,7 @@ mod tests {
         assert_eq!(handle.resolve(&id("d")).await, Some(Identity::Anonymous));
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(handle.resolve(&id("d")).await, None, "its time is up");
-        let expected = SessionsReport {
-            len: 2,
-            capacity: 3,
-            hits: 1,
-            misses: 2,
-            evicted: 1,
-        };
+        let expected = SessionsReport { len: 2, capacity: 3, hits: 1, misses: 2, evicted: 1 };
         assert_eq!(handle.inspect().await, Ok(expected));
     }
 
@@ -129,15 +103,9 @@ mod tests {
     async fn a_dirty_crash_empties_the_cache_and_a_clean_one_does_not() {
         let handle = start(5);
         handle.remember(&id("a"), Identity::Anonymous).await;
-        handle.crash(Crash {
-            place: CrashPlace::Decide,
-            next_message: false,
-        });
+        handle.crash(Crash { place: CrashPlace::Decide, next_message: false });
         assert_eq!(handle.resolve(&id("a")).await, Some(Identity::Anonymous));
-        handle.crash(Crash {
-            place: CrashPlace::Apply,
-            next_message: false,
-        });
+        handle.crash(Crash { place: CrashPlace::Apply, next_message: false });
         assert_eq!(handle.resolve(&id("a")).await, None);
         assert_eq!(handle.vitals().generation(), 3);
     }
@@ -147,20 +115,13 @@ mod tests {
     async fn while_failed_every_look_up_is_a_miss() {
         let handle = start(0);
         handle.remember(&id("a"), Identity::Anonymous).await;
-        handle.crash(Crash {
-            place: CrashPlace::Decide,
-            next_message: false,
-        });
+        handle.crash(Crash { place: CrashPlace::Decide, next_message: false });
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(matches!(handle.inspect().await, Err(AskError::Failed { .. })));
         assert_eq!(handle.resolve(&id("a")).await, None);
         handle.remember(&id("b"), Identity::Anonymous).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(
-            handle.resolve(&id("a")).await,
-            Some(Identity::Anonymous),
-            "back again"
-        );
+        assert_eq!(handle.resolve(&id("a")).await, Some(Identity::Anonymous), "back again");
         assert_eq!(handle.resolve(&id("b")).await, None);
     }
 }

@@ -38,10 +38,7 @@ impl SessionId {
         if text.is_empty() || text.len() > BYTES_MAX {
             return Err(InvalidSessionId::Length { bytes: text.len() });
         }
-        match text
-            .bytes()
-            .position(|byte| !byte.is_ascii_alphanumeric() && byte != b'-')
-        {
+        match text.bytes().position(|byte| !byte.is_ascii_alphanumeric() && byte != b'-') {
             Some(at) => Err(InvalidSessionId::Character { at }),
             None => Ok(Self(text.into())),
         }

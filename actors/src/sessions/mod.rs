@@ -22,8 +22,8 @@ mod id;
 mod metrics;
 mod state;
 
-pub use actor::SessionsReport;
 pub(crate) use actor::Sessions;
+pub use actor::SessionsReport;
 pub use handle::SessionsHandle;
 pub use id::{InvalidSessionId, SessionId};
 pub(crate) use metrics::SessionsMetrics;

@@ -47,13 +47,7 @@ pub(crate) struct SessionsState {
 
 impl SessionsState {
     pub(crate) fn new(capacity: NonZeroUsize, ttl: Duration) -> Self {
-        Self {
-            capacity,
-            ttl,
-            entries: HashMap::default(),
-            order: VecDeque::new(),
-            next_stamp: 0,
-        }
+        Self { capacity, ttl, entries: HashMap::default(), order: VecDeque::new(), next_stamp: 0 }
     }
 
     /// Whose session is this?
@@ -77,14 +71,7 @@ impl SessionsState {
         let stamp = self.next_stamp;
         self.next_stamp += 1;
         self.order.push_back((stamp, id.clone()));
-        self.entries.insert(
-            id,
-            Entry {
-                identity,
-                stamp,
-                until: now + self.ttl,
-            },
-        );
+        self.entries.insert(id, Entry { identity, stamp, until: now + self.ttl });
         self.drop_dead_stamps();
         evicted
     }
@@ -122,8 +109,7 @@ impl SessionsState {
     fn drop_dead_stamps(&mut self) {
         if self.order.len() > self.entries.len() + self.capacity.get() {
             let entries = &self.entries;
-            self.order
-                .retain(|(stamp, id)| entries.get(id).is_some_and(|entry| entry.stamp == *stamp));
+            self.order.retain(|(stamp, id)| entries.get(id).is_some_and(|entry| entry.stamp == *stamp));
         }
     }
 
@@ -161,21 +147,13 @@ mod tests {
         for n in 0..1000 {
             assert_eq!(state.remember(id(n), Identity::Anonymous, t0), 0);
         }
-        assert_eq!(
-            state.remember(id(0), Identity::Anonymous, t0),
-            0,
-            "known, and now the newest"
-        );
+        assert_eq!(state.remember(id(0), Identity::Anonymous, t0), 0, "known, and now the newest");
         assert_eq!(state.remember(id(1000), Identity::Anonymous, t0), 100);
         assert_eq!(state.len(), 901);
         assert!(has(&state, 0, t0) && has(&state, 101, t0) && has(&state, 1000, t0));
         assert!((1..=100).all(|n| !has(&state, n, t0)));
         for n in 1001..1100 {
-            assert_eq!(
-                state.remember(id(n), Identity::Anonymous, t0),
-                0,
-                "room for a while"
-            );
+            assert_eq!(state.remember(id(n), Identity::Anonymous, t0), 0, "room for a while");
         }
     }
 
@@ -216,11 +194,8 @@ mod tests {
         fn remember(&mut self, n: usize, now: Instant) -> usize {
             let known = self.entries.iter().any(|(other, _)| *other == n);
             self.entries.retain(|(other, _)| *other != n);
-            let leaving = if !known && self.entries.len() == self.capacity {
-                (self.capacity / 10).max(1)
-            } else {
-                0
-            };
+            let leaving =
+                if !known && self.entries.len() == self.capacity { (self.capacity / 10).max(1) } else { 0 };
             self.entries.drain(..leaving);
             self.entries.push((n, now + TTL));
             leaving

@@ -30,9 +30,7 @@ impl Form for Method {
         } else {
             Fault::new(format!("{} is no authentication method", shown(word)))
         };
-        Err(fault
-            .hinting("only anonymous is implemented, and it lets everybody in")
-            .into())
+        Err(fault.hinting("only anonymous is implemented, and it lets everybody in").into())
     }
 
     fn accepts(&self) -> String {

@@ -76,9 +76,7 @@ impl Endpoint {
         if text.starts_with("https://") {
             return Err(EndpointError::Tls(shown(text)));
         }
-        let rest = text
-            .strip_prefix("http://")
-            .ok_or_else(|| EndpointError::Scheme(shown(text)))?;
+        let rest = text.strip_prefix("http://").ok_or_else(|| EndpointError::Scheme(shown(text)))?;
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if !path.chars().all(|c| c.is_ascii_graphic() && c != '?' && c != '#') {
             return Err(EndpointError::Path(shown(text)));
@@ -95,36 +93,19 @@ impl Endpoint {
         };
         let host = valid_host(host).ok_or_else(|| EndpointError::Host(shown(text)))?;
         let path_prefix = path.trim_end_matches('/').to_owned();
-        Ok(Self {
-            scheme: Scheme::Http,
-            authority: authority_of(&host, port),
-            host,
-            port,
-            path_prefix,
-        })
+        Ok(Self { scheme: Scheme::Http, authority: authority_of(&host, port), host, port, path_prefix })
     }
 
     /// An endpoint on this machine.
     pub fn loopback(port: u16) -> Self {
         let host = "127.0.0.1".to_owned();
         let authority = authority_of(&host, port);
-        Self {
-            scheme: Scheme::Http,
-            host,
-            port,
-            authority,
-            path_prefix: String::new(),
-        }
+        Self { scheme: Scheme::Http, host, port, authority, path_prefix: String::new() }
     }
 
     /// The endpoint as a URL.
     pub fn url(&self) -> String {
-        format!(
-            "{}://{}{}",
-            self.scheme.as_str(),
-            self.authority,
-            self.path_prefix
-        )
+        format!("{}://{}{}", self.scheme.as_str(), self.authority, self.path_prefix)
     }
 }
 
@@ -143,25 +124,15 @@ fn valid_host(host: &str) -> Option<String> {
     }
     let is_label = |label: &str| {
         !label.is_empty()
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     let is_name = host.len() <= 253 && host.split('.').all(is_label);
     is_name.then(|| host.to_ascii_lowercase())
 }
 
 fn authority_of(host: &str, port: u16) -> String {
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
-    if port == HTTP_PORT {
-        host
-    } else {
-        format!("{host}:{port}")
-    }
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if port == HTTP_PORT { host } else { format!("{host}:{port}") }
 }
 
 /// An endpoint, with or without a path.
@@ -184,20 +155,13 @@ impl Form for BaseUrl {
         })?;
         if !self.has_path && !endpoint.path_prefix.is_empty() {
             let fault = Fault::new(format!("{} has a path, an s3 endpoint has none", shown(text)));
-            return Err(fault
-                .hinting("the upstream's bucket name has a key of its own, bucket")
-                .into());
+            return Err(fault.hinting("the upstream's bucket name has a key of its own, bucket").into());
         }
         Ok(endpoint)
     }
 
     fn accepts(&self) -> String {
-        if self.has_path {
-            "http:// URL"
-        } else {
-            "http:// URL without a path"
-        }
-        .to_owned()
+        if self.has_path { "http:// URL" } else { "http:// URL without a path" }.to_owned()
     }
 
     fn show(&self, value: &Endpoint) -> String {
@@ -210,13 +174,8 @@ mod tests {
     use super::*;
 
     fn parts(text: &str) -> (String, u16, String, String) {
-        let Endpoint {
-            scheme: Scheme::Http,
-            host,
-            port,
-            authority,
-            path_prefix,
-        } = Endpoint::parse(text).unwrap();
+        let Endpoint { scheme: Scheme::Http, host, port, authority, path_prefix } =
+            Endpoint::parse(text).unwrap();
         (host, port, authority, path_prefix)
     }
 
@@ -227,10 +186,7 @@ mod tests {
     #[test]
     fn the_authority_leaves_out_the_default_port_only() {
         assert_eq!(parts("http://store:9000"), owned("store", 9000, "store:9000", ""));
-        assert_eq!(
-            parts("http://Store.example:80/"),
-            owned("store.example", 80, "store.example", "")
-        );
+        assert_eq!(parts("http://Store.example:80/"), owned("store.example", 80, "store.example", ""));
         assert_eq!(parts("http://[::1]:9000"), owned("::1", 9000, "[::1]:9000", ""));
         assert_eq!(parts("http://[::1]"), owned("::1", 80, "[::1]", ""));
         assert_eq!(parts("http://api/v1/"), owned("api", 80, "api", "/v1"));
@@ -241,10 +197,7 @@ mod tests {
         for url in ["http://store:9000", "http://[::1]:1/v1/x", "http://a.b"] {
             assert_eq!(Endpoint::parse(url).unwrap().url(), url);
         }
-        assert_eq!(
-            Endpoint::loopback(81),
-            Endpoint::parse("http://127.0.0.1:81").unwrap()
-        );
+        assert_eq!(Endpoint::loopback(81), Endpoint::parse("http://127.0.0.1:81").unwrap());
     }
 
     #[test]
@@ -252,23 +205,10 @@ mod tests {
         let error = |text| Endpoint::parse(text).unwrap_err();
         assert!(matches!(error("https://a"), EndpointError::Tls(_)));
         assert!(matches!(error("store:9000"), EndpointError::Scheme(_)));
-        for text in [
-            "http://",
-            "http://:80",
-            "http://a..b",
-            "http://[::g]",
-            "http://a b",
-            "http://[::1",
-        ] {
+        for text in ["http://", "http://:80", "http://a..b", "http://[::g]", "http://a b", "http://[::1"] {
             assert!(matches!(error(text), EndpointError::Host(_)), "{text}");
         }
-        for text in [
-            "http://a:",
-            "http://a:0",
-            "http://a:65536",
-            "http://a:+1",
-            "http://a:b",
-        ] {
+        for text in ["http://a:", "http://a:0", "http://a:65536", "http://a:+1", "http://a:b"] {
             assert!(matches!(error(text), EndpointError::Port(_)), "{text}");
         }
         for text in ["http://a/?x", "http://a#f", "http://a/b c", "http://a?x"] {

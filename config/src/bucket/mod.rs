@@ -148,11 +148,7 @@ pub(crate) fn read(section: &mut Section<'_>, inherited: &Inherited) -> BTreeMap
         let twin = buckets.iter().find(|(_, other)| other.pattern == bucket.pattern);
         if let Some((twin, _)) = twin {
             let message = format!("serves the same names as {}", section.spell(twin));
-            section.refuse(
-                &name,
-                message,
-                Some("give one of them another pattern".to_owned()),
-            );
+            section.refuse(&name, message, Some("give one of them another pattern".to_owned()));
         }
         buckets.insert(name, bucket);
     }
@@ -191,15 +187,7 @@ fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> Buc
 }
 
 fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
-    let Keys {
-        kind,
-        pattern,
-        auth,
-        max_request_size,
-        rate_limit,
-        s3,
-        http,
-    } = keys;
+    let Keys { kind, pattern, auth, max_request_size, rate_limit, s3, http } = keys;
     let request_timeout = inherited.request_timeout(kind);
     let (upstream, uri_length) = match kind {
         Kind::S3 => (s3.resolve(request_timeout), URI_LENGTH_S3),

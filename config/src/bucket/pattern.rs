@@ -46,27 +46,19 @@ impl Pattern {
             _ if text.len() > NAME_BYTES_MAX => Err(PatternError::TooLong),
             _ if text.starts_with('-') => Err(PatternError::LeadingHyphen),
             Some(character) => Err(PatternError::Character(character)),
-            None => Ok(Self {
-                text: text.to_owned(),
-            }),
+            None => Ok(Self { text: text.to_owned() }),
         }
     }
 
     /// Reads a name.
     pub(super) fn exact(name: &str) -> Result<Self, PatternError> {
         let pattern = Self::parse(name)?;
-        if pattern.is_exact() {
-            Ok(pattern)
-        } else {
-            Err(PatternError::Wildcard)
-        }
+        if pattern.is_exact() { Ok(pattern) } else { Err(PatternError::Wildcard) }
     }
 
     /// A pattern that the code itself names.
     pub(super) fn known(text: &'static str) -> Self {
-        Self {
-            text: text.to_owned(),
-        }
+        Self { text: text.to_owned() }
     }
 
     /// The pattern of every name.
@@ -95,9 +87,7 @@ impl Pattern {
             return self.text == name;
         };
         let (middle, suffix) = rest.rsplit_once('*').unwrap_or(("", rest));
-        let within = name
-            .strip_prefix(prefix)
-            .and_then(|name| name.strip_suffix(suffix));
+        let within = name.strip_prefix(prefix).and_then(|name| name.strip_suffix(suffix));
         let Some(mut within) = within else {
             return false;
         };
@@ -168,14 +158,9 @@ mod tests {
 
     #[test]
     fn literal_parts_do_not_overlap() {
-        for (pattern, name) in [
-            ("a*a", "a"),
-            ("ab*ba", "aba"),
-            ("*ab*ab*", "ab"),
-            ("a*b*c", "acb"),
-            ("a*", "ba"),
-            ("*a", "ab"),
-        ] {
+        for (pattern, name) in
+            [("a*a", "a"), ("ab*ba", "aba"), ("*ab*ab*", "ab"), ("a*b*c", "acb"), ("a*", "ba"), ("*a", "ab")]
+        {
             assert!(!matches(pattern, name), "{pattern} {name}");
         }
     }

@@ -31,11 +31,7 @@ impl RetryConfig {
         }
         if self.initial_backoff > self.max_backoff {
             let low = ("initial_backoff_ms", self.initial_backoff.as_millis().to_string());
-            section.refuse_order(
-                low,
-                ("max_backoff_ms", self.max_backoff.as_millis().to_string()),
-                false,
-            );
+            section.refuse_order(low, ("max_backoff_ms", self.max_backoff.as_millis().to_string()), false);
         }
         self
     }

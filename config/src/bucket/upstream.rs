@@ -115,37 +115,18 @@ impl S3Keys {
         for (missing, present) in [(pair[0], pair[1]), (pair[1], pair[0])] {
             if section.is_set(present) && !section.is_set(missing) {
                 let message = format!("is missing, but {} is set", section.spell(present));
-                section.refuse(
-                    missing,
-                    message,
-                    Some("set both, or neither to send unsigned".to_owned()),
-                );
+                section.refuse(missing, message, Some("set both, or neither to send unsigned".to_owned()));
             }
         }
     }
 
     pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
-        let Self {
-            endpoints,
-            bucket,
-            region,
-            access_key_id,
-            secret_access_key,
-            common,
-        } = self;
+        let Self { endpoints, bucket, region, access_key_id, secret_access_key, common } = self;
         let credentials = access_key_id
             .zip(secret_access_key)
-            .map(|(access_key_id, secret_access_key)| Credentials {
-                access_key_id,
-                secret_access_key,
-            });
+            .map(|(access_key_id, secret_access_key)| Credentials { access_key_id, secret_access_key });
         let endpoints = endpoints.unwrap_or_default();
-        UpstreamConfig {
-            bucket,
-            region,
-            credentials,
-            ..common.resolve(endpoints, request_timeout)
-        }
+        UpstreamConfig { bucket, region, credentials, ..common.resolve(endpoints, request_timeout) }
     }
 }
 
@@ -156,8 +137,7 @@ impl HttpKeys {
     }
 
     pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
-        self.common
-            .resolve(self.endpoints.unwrap_or_default(), request_timeout)
+        self.common.resolve(self.endpoints.unwrap_or_default(), request_timeout)
     }
 }
 

@@ -22,9 +22,7 @@ impl Form for Seconds {
         let text = raw.scalar()?;
         if text.trim().parse::<f64>().is_err() {
             let fault = Fault::new(format!("{} is not a number of seconds", shown(text)));
-            return Err(fault
-                .hinting("write seconds without a unit, such as 30 or 0.5")
-                .into());
+            return Err(fault.hinting("write seconds without a unit, such as 30 or 0.5").into());
         }
         let value = self.0.parse(raw)?;
         Duration::try_from_secs_f64(value)
@@ -88,10 +86,7 @@ fn written(bytes: u64) -> String {
     UNITS[4..]
         .iter()
         .find(|(_, size)| bytes >= *size && bytes.is_multiple_of(*size))
-        .map_or_else(
-            || bytes.to_string(),
-            |(unit, size)| format!("{}{unit}", bytes / size),
-        )
+        .map_or_else(|| bytes.to_string(), |(unit, size)| format!("{}{unit}", bytes / size))
 }
 
 impl Form for Bytes {
@@ -102,14 +97,10 @@ impl Form for Bytes {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, unit) = text.split_at(end);
         let unit = unit.trim_start();
-        let scale = UNITS
-            .iter()
-            .find(|(name, _)| unit.is_empty() || name.eq_ignore_ascii_case(unit));
+        let scale = UNITS.iter().find(|(name, _)| unit.is_empty() || name.eq_ignore_ascii_case(unit));
         let (Some((_, scale)), false) = (scale, digits.is_empty()) else {
             let fault = Fault::new(format!("{} is not a size", shown(text)));
-            return Err(fault
-                .hinting("write bytes, or a number with a unit such as 64MiB or 100MB")
-                .into());
+            return Err(fault.hinting("write bytes, or a number with a unit such as 64MiB or 100MB").into());
         };
         digits
             .parse::<u64>()
@@ -125,11 +116,7 @@ impl Form for Bytes {
 
     fn show(&self, value: &u64) -> String {
         let text = written(*value);
-        if text.ends_with('B') {
-            format!("\"{text}\"")
-        } else {
-            text
-        }
+        if text.ends_with('B') { format!("\"{text}\"") } else { text }
     }
 }
 
@@ -137,11 +124,7 @@ impl Bytes {
     fn range(&self) -> String {
         let spelt = |bytes: &u64| {
             let text = written(*bytes);
-            if text.ends_with('B') {
-                text
-            } else {
-                format!("{text} B")
-            }
+            if text.ends_with('B') { text } else { format!("{text} B") }
         };
         format!("{}–{}", spelt(self.0.start()), spelt(self.0.end()))
     }

@@ -60,10 +60,7 @@ pub(crate) struct Whole<T> {
 
 /// A whole number within `range`.
 pub(crate) const fn whole<T>(range: RangeInclusive<u64>) -> Whole<T> {
-    Whole {
-        range,
-        number: PhantomData,
-    }
+    Whole { range, number: PhantomData }
 }
 
 impl<T: Number> Form for Whole<T> {
@@ -86,9 +83,7 @@ impl<T: Number> Form for Whole<T> {
     }
 
     fn show(&self, value: &T) -> String {
-        value
-            .into_u64()
-            .map_or_else(String::new, |value| value.to_string())
+        value.into_u64().map_or_else(String::new, |value| value.to_string())
     }
 }
 

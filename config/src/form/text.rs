@@ -83,19 +83,11 @@ impl<T: Copy + PartialEq> Form for Choice<T> {
     }
 
     fn accepts(&self) -> String {
-        self.0
-            .iter()
-            .map(|(word, _)| *word)
-            .collect::<Vec<_>>()
-            .join(", ")
+        self.0.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ")
     }
 
     fn show(&self, value: &T) -> String {
-        let word = self
-            .0
-            .iter()
-            .find(|(_, meaning)| meaning == value)
-            .map_or("", |(word, _)| word);
+        let word = self.0.iter().find(|(_, meaning)| meaning == value).map_or("", |(word, _)| word);
         format!("\"{word}\"")
     }
 }
@@ -169,11 +161,7 @@ impl<F: Form> Form for List<F> {
                 Err(Faults(more)) => faults.extend(more),
             }
         }
-        if faults.is_empty() {
-            Ok(values)
-        } else {
-            Err(Faults(faults))
-        }
+        if faults.is_empty() { Ok(values) } else { Err(Faults(faults)) }
     }
 
     fn accepts(&self) -> String {

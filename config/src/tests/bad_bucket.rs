@@ -12,10 +12,7 @@ const BUCKETS: &[(&str, &str)] = &[
         "s3.endpoints = []",
         "s3.endpoints: a bucket needs an endpoint (from t.toml); name at least one, such as http://10.0.0.5:9000",
     ),
-    (
-        "s3.endpoints = \"http://a\"",
-        "s3.endpoints: must be a list (from t.toml); put it in brackets",
-    ),
+    ("s3.endpoints = \"http://a\"", "s3.endpoints: must be a list (from t.toml); put it in brackets"),
     (
         "s3.endpoints = [\"https://a\"]",
         "s3.endpoints: \"https://a\" asks for TLS, which is not implemented yet (from t.toml); only http:// is",
@@ -97,26 +94,13 @@ fn each_wrong_key_of_a_bucket_gives_one_line() {
 fn bad_bucket_names_are_refused() {
     for (name, why) in [
         ("-x", "it begins with `-` (from t.toml)"),
-        (
-            "a/b",
-            "it holds '/', only letters, digits, `.`, `_` and `-` are allowed (from t.toml)",
-        ),
+        ("a/b", "it holds '/', only letters, digits, `.`, `_` and `-` are allowed (from t.toml)"),
         ("", "it is empty (from t.toml)"),
-        (
-            "a*",
-            "it holds `*` (from t.toml); give the bucket a name and a pattern",
-        ),
+        ("a*", "it holds `*` (from t.toml); give the bucket a name and a pattern"),
     ] {
         let text = format!("[buckets.\"{name}\".s3]\nendpoints = [\"http://a\"]\n");
-        let key = if name == "-x" {
-            name.to_owned()
-        } else {
-            format!("\"{name}\"")
-        };
-        assert_eq!(
-            lines(from_toml(&text)),
-            [format!("buckets.{key}: is no bucket name: {why}")]
-        );
+        let key = if name == "-x" { name.to_owned() } else { format!("\"{name}\"") };
+        assert_eq!(lines(from_toml(&text)), [format!("buckets.{key}: is no bucket name: {why}")]);
     }
 }
 

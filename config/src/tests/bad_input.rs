@@ -8,24 +8,9 @@ use crate::*;
 
 /// One wrong variable each: name, value, the line without its key and origin.
 const VARIABLES: &[(&str, &str, &str, &str)] = &[
-    (
-        "SERVER__PORT",
-        "99999",
-        "server.port: 99999 is out of range 0–65535",
-        "",
-    ),
-    (
-        "SERVER__PORT",
-        "-1",
-        "server.port: -1 is out of range 0–65535",
-        "",
-    ),
-    (
-        "SERVER__PORT",
-        "http",
-        "server.port: \"http\" is not a whole number",
-        "",
-    ),
+    ("SERVER__PORT", "99999", "server.port: 99999 is out of range 0–65535", ""),
+    ("SERVER__PORT", "-1", "server.port: -1 is out of range 0–65535", ""),
+    ("SERVER__PORT", "http", "server.port: \"http\" is not a whole number", ""),
     ("SERVER__PORT", "", "server.port: \"\" is not a whole number", ""),
     (
         "SERVER__ADDRESS",
@@ -39,18 +24,8 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "server.request_timeout: \"30s\" is not a number of seconds",
         "write seconds without a unit, such as 30 or 0.5",
     ),
-    (
-        "SERVER__REQUEST_TIMEOUT",
-        "0",
-        "server.request_timeout: 0 is out of range 0.001–86400",
-        "",
-    ),
-    (
-        "SERVER__KEEP_ALIVE",
-        "NaN",
-        "server.keep_alive: NaN is out of range 0–86400",
-        "",
-    ),
+    ("SERVER__REQUEST_TIMEOUT", "0", "server.request_timeout: 0 is out of range 0.001–86400", ""),
+    ("SERVER__KEEP_ALIVE", "NaN", "server.keep_alive: NaN is out of range 0–86400", ""),
     (
         "SERVER__MAX_CONCURRENT_REQUESTS",
         "0",
@@ -69,30 +44,10 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "server.limits.max_header_size: 2MiB is out of range 256 B–1MiB",
         "",
     ),
-    (
-        "SERVER__LIMITS__MAX_HEADERS",
-        "91",
-        "server.limits.max_headers: 91 is out of range 1–90",
-        "",
-    ),
-    (
-        "ADMIN__CHAOS",
-        "yes",
-        "admin.chaos: \"yes\" is neither true nor false",
-        "",
-    ),
-    (
-        "LOG__FORMAT",
-        "jsno",
-        "log.format: \"jsno\" is none of auto, json, terminal",
-        "",
-    ),
-    (
-        "LOG__LEVEL",
-        "warning",
-        "log.level: \"warning\" is none of error, warn, info, debug, trace",
-        "",
-    ),
+    ("SERVER__LIMITS__MAX_HEADERS", "91", "server.limits.max_headers: 91 is out of range 1–90", ""),
+    ("ADMIN__CHAOS", "yes", "admin.chaos: \"yes\" is neither true nor false", ""),
+    ("LOG__FORMAT", "jsno", "log.format: \"jsno\" is none of auto, json, terminal", ""),
+    ("LOG__LEVEL", "warning", "log.level: \"warning\" is none of error, warn, info, debug, trace", ""),
     (
         "RATE_LIMIT__ON_FAILURE",
         "refuses",
@@ -111,24 +66,9 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "rate_limit.global.requests_per_second: 0 is out of range 0.001–10000000",
         "",
     ),
-    (
-        "MONITOR__CRITICAL",
-        "80",
-        "monitor.critical: 80 must be above monitor.warning (80)",
-        "",
-    ),
-    (
-        "MONITOR__RECOVER",
-        "85",
-        "monitor.recover: 85 must be at most monitor.warning (80)",
-        "",
-    ),
-    (
-        "MONITOR__EXHAUSTED",
-        "101",
-        "monitor.exhausted: 101 is out of range 1–100",
-        "",
-    ),
+    ("MONITOR__CRITICAL", "80", "monitor.critical: 80 must be above monitor.warning (80)", ""),
+    ("MONITOR__RECOVER", "85", "monitor.recover: 85 must be at most monitor.warning (80)", ""),
+    ("MONITOR__EXHAUSTED", "101", "monitor.exhausted: 101 is out of range 1–100", ""),
     (
         "ADMIN__PORT",
         "8080",
@@ -136,31 +76,11 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "set admin.port or server.port to another",
     ),
     ("SERVER", "x", "server: is a section, not a value", ""),
-    (
-        "SERVER__PRT",
-        "1",
-        "server.prt: unknown key",
-        "did you mean TIDEGATE_SERVER__PORT?",
-    ),
-    (
-        "SERVER_PORT",
-        "1",
-        "server_port: unknown key",
-        "did you mean TIDEGATE_SERVER__PORT?",
-    ),
-    (
-        "PORT",
-        "1",
-        "port: unknown key",
-        "did you mean TIDEGATE_SERVER__PORT?",
-    ),
+    ("SERVER__PRT", "1", "server.prt: unknown key", "did you mean TIDEGATE_SERVER__PORT?"),
+    ("SERVER_PORT", "1", "server_port: unknown key", "did you mean TIDEGATE_SERVER__PORT?"),
+    ("PORT", "1", "port: unknown key", "did you mean TIDEGATE_SERVER__PORT?"),
     ("ZEBRA", "1", "zebra: unknown key", ""),
-    (
-        "SERVER__TIMEOUT",
-        "1",
-        "server.timeout: unknown key",
-        "did you mean TIDEGATE_SERVER__REQUEST_TIMEOUT?",
-    ),
+    ("SERVER__TIMEOUT", "1", "server.timeout: unknown key", "did you mean TIDEGATE_SERVER__REQUEST_TIMEOUT?"),
     (
         "SERVER__MAX_HEADER_SIZE",
         "1",
@@ -180,11 +100,7 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
 fn each_wrong_variable_gives_one_line_with_key_origin_and_hint() {
     for (name, value, complaint, hint) in VARIABLES {
         let name = format!("TIDEGATE_{name}");
-        let remedy = if hint.is_empty() {
-            String::new()
-        } else {
-            format!("; {hint}")
-        };
+        let remedy = if hint.is_empty() { String::new() } else { format!("; {hint}") };
         let expected = format!("{complaint} (from {name}){remedy}");
         assert_eq!(lines(from_variables(&[(&name, value)])), [expected]);
     }
@@ -194,35 +110,18 @@ fn each_wrong_variable_gives_one_line_with_key_origin_and_hint() {
 #[test]
 fn keys_of_the_older_plan_name_their_new_place() {
     for (old, new) in [
-        (
-            "server.rate_limit.requests_per_second",
-            "rate_limit.global.requests_per_second",
-        ),
-        (
-            "server.connection_pool_size",
-            "buckets.NAME.s3.connection_pool.size",
-        ),
-        (
-            "buckets.demo.s3.connection_pool_size",
-            "buckets.demo.s3.connection_pool.size",
-        ),
-        (
-            "buckets.demo.max_idle_connections",
-            "buckets.demo.s3.connection_pool.max_idle",
-        ),
+        ("server.rate_limit.requests_per_second", "rate_limit.global.requests_per_second"),
+        ("server.connection_pool_size", "buckets.NAME.s3.connection_pool.size"),
+        ("buckets.demo.s3.connection_pool_size", "buckets.demo.s3.connection_pool.size"),
+        ("buckets.demo.max_idle_connections", "buckets.demo.s3.connection_pool.max_idle"),
         ("buckets.demo.path_prefix", "buckets.demo.pattern"),
         (
             "buckets.demo.circuit_breaker.failure_threshold",
             "buckets.demo.s3.circuit_breaker.failure_threshold",
         ),
     ] {
-        let found = lines(from_toml(&format!(
-            "{old} = 1\nbuckets.demo.s3.endpoints = [\"http://a\"]\n"
-        )));
-        assert_eq!(
-            found,
-            [format!("{old}: unknown key (from t.toml); did you mean {new}?")]
-        );
+        let found = lines(from_toml(&format!("{old} = 1\nbuckets.demo.s3.endpoints = [\"http://a\"]\n")));
+        assert_eq!(found, [format!("{old}: unknown key (from t.toml); did you mean {new}?")]);
     }
 }
 
@@ -231,9 +130,7 @@ fn keys_of_the_older_plan_name_their_new_place() {
 fn everything_wrong_is_said_at_once() {
     let text =
         "[server]\nport = 70000\nprt = 1\n[monitor]\nwarning = 95\n[buckets.demo]\nauth = [\"jwt\", \"x\"]\n";
-    let sources = Sources::default()
-        .text("t.toml", text)
-        .environment([("TIDEGATE_LOG__LEVEL", "loud")]);
+    let sources = Sources::default().text("t.toml", text).environment([("TIDEGATE_LOG__LEVEL", "loud")]);
     let problems = load(sources).unwrap_err();
     let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
     let expected = [
@@ -247,44 +144,27 @@ fn everything_wrong_is_said_at_once() {
     ];
     assert_eq!(keys, expected);
     assert_eq!(problems.to_string().lines().count(), expected.len());
-    let log = problems
-        .iter()
-        .find(|problem| problem.key == "log.level")
-        .unwrap();
+    let log = problems.iter().find(|problem| problem.key == "log.level").unwrap();
     assert_eq!(log.source, Origin::Variable("TIDEGATE_LOG__LEVEL".to_owned()));
 }
 
 #[test]
 fn a_value_that_cannot_be_read_is_in_no_order() {
     let found = lines(from_toml("[monitor]\nwarning = \"x\"\ncritical = 70\n"));
-    assert_eq!(
-        found,
-        ["monitor.warning: \"x\" is not a whole number (from t.toml)"]
-    );
+    assert_eq!(found, ["monitor.warning: \"x\" is not a whole number (from t.toml)"]);
 }
 
 #[test]
 fn a_key_that_two_variables_spell_is_refused() {
-    let found = lines(from_variables(&[
-        ("TIDEGATE_SERVER__PORT", "1"),
-        ("TIDEGATE_Server__Port", "2"),
-    ]));
-    assert_eq!(
-        found,
-        ["server.port: is set by TIDEGATE_SERVER__PORT too (from TIDEGATE_Server__Port)"]
-    );
+    let found = lines(from_variables(&[("TIDEGATE_SERVER__PORT", "1"), ("TIDEGATE_Server__Port", "2")]));
+    assert_eq!(found, ["server.port: is set by TIDEGATE_SERVER__PORT too (from TIDEGATE_Server__Port)"]);
 }
 
 #[test]
 fn a_variable_that_is_not_text_is_refused() {
     let value = OsString::from_vec(vec![0xff]);
-    let found = lines(load(
-        Sources::default().environment([("TIDEGATE_SERVER__PORT", value)]),
-    ));
-    assert_eq!(
-        found,
-        ["server.port: is not UTF-8 text (from TIDEGATE_SERVER__PORT)"]
-    );
+    let found = lines(load(Sources::default().environment([("TIDEGATE_SERVER__PORT", value)])));
+    assert_eq!(found, ["server.port: is not UTF-8 text (from TIDEGATE_SERVER__PORT)"]);
 }
 
 #[test]
@@ -296,10 +176,7 @@ fn files_that_cannot_be_read_name_who_named_them() {
     let found = lines(from_variables(&[("TIDEGATE_CONFIG", missing)]));
     assert_eq!(found, [format!("{message} (from TIDEGATE_CONFIG)")]);
     let found = lines(load(Sources::default().text("t.json", "{}")));
-    assert_eq!(
-        found,
-        ["t.json: is of an unknown format (from t.json); name it .toml, .yaml or .yml"]
-    );
+    assert_eq!(found, ["t.json: is of an unknown format (from t.json); name it .toml, .yaml or .yml"]);
 }
 
 /// C4: a parser's error quotes the line it stopped at
@@ -309,14 +186,8 @@ fn broken_documents_name_the_line_and_never_quote_it() {
     let yaml = "buckets:\n  b:\n    secret_access_key: \"hunter2\n  x: [\n";
     let in_toml = lines(from_toml(toml));
     let in_yaml = lines(load(Sources::default().text("t.yaml", yaml)));
-    assert!(
-        in_toml[0].starts_with("t.toml: cannot be parsed: line 3: "),
-        "{in_toml:?}"
-    );
-    assert!(
-        in_yaml[0].starts_with("t.yaml: cannot be parsed: "),
-        "{in_yaml:?}"
-    );
+    assert!(in_toml[0].starts_with("t.toml: cannot be parsed: line 3: "), "{in_toml:?}");
+    assert!(in_yaml[0].starts_with("t.yaml: cannot be parsed: "), "{in_yaml:?}");
     for line in in_toml.iter().chain(&in_yaml) {
         assert!(!line.contains("hunter2") && !line.contains('\n'), "{line}");
     }
@@ -325,19 +196,12 @@ fn broken_documents_name_the_line_and_never_quote_it() {
 /// C4
 #[test]
 fn a_wrong_credential_is_not_repeated() {
-    for text in [
-        "secret_access_key = \"hunter2 x\"",
-        "secret_access_key = 0x5ec2e7",
-        "access_key_id = \"hunter2 x\"",
-    ] {
+    for text in
+        ["secret_access_key = \"hunter2 x\"", "secret_access_key = 0x5ec2e7", "access_key_id = \"hunter2 x\""]
+    {
         let found = lines(from_toml(&format!("{DEMO}{text}\n")));
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(
-            found
-                .iter()
-                .all(|line| !line.contains("hunter2") && !line.contains("6210279")),
-            "{found:?}"
-        );
+        assert!(found.iter().all(|line| !line.contains("hunter2") && !line.contains("6210279")), "{found:?}");
     }
 }
 

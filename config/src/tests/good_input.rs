@@ -24,14 +24,9 @@ fn no_sources_give_the_documented_defaults() {
 #[test]
 fn a_variable_wins_over_the_file_and_the_file_over_the_default() {
     let text = "[server]\nport = 1000\nworkers = 3\n";
-    let sources = Sources::default()
-        .text("t.toml", text)
-        .environment([("TIDEGATE_SERVER__PORT", "0")]);
+    let sources = Sources::default().text("t.toml", text).environment([("TIDEGATE_SERVER__PORT", "0")]);
     let server = load(sources).unwrap().server;
-    assert_eq!(
-        (server.port, server.workers, server.keep_alive),
-        (0, 3, Duration::from_secs(75))
-    );
+    assert_eq!((server.port, server.workers, server.keep_alive), (0, 3, Duration::from_secs(75)));
 }
 
 /// G1
@@ -53,19 +48,11 @@ fn variables_alone_make_a_bucket() {
     assert!(demo.pattern.matches("my-photos") && !demo.pattern.matches("demo"));
     let limit = demo.rate_limit.unwrap();
     assert_eq!((limit.requests_per_second, limit.burst.get()), (5.0, 5));
-    let authorities: Vec<_> = demo
-        .upstream
-        .endpoints
-        .iter()
-        .map(|e| e.authority.as_str())
-        .collect();
+    let authorities: Vec<_> = demo.upstream.endpoints.iter().map(|e| e.authority.as_str()).collect();
     assert_eq!(authorities, ["a:1", "b:2"]);
     let credentials = demo.upstream.credentials.clone().unwrap();
     assert_eq!(
-        (
-            credentials.access_key_id.as_str(),
-            credentials.secret_access_key.expose()
-        ),
+        (credentials.access_key_id.as_str(), credentials.secret_access_key.expose()),
         ("0123", "0456")
     );
 }
@@ -74,12 +61,7 @@ fn variables_alone_make_a_bucket() {
 fn a_list_replaces_a_list() {
     let variable = ("TIDEGATE_BUCKETS__DEMO__S3__ENDPOINTS", "http://other");
     let config = load(Sources::default().text("t.toml", DEMO).environment([variable])).unwrap();
-    let hosts: Vec<_> = config.buckets["demo"]
-        .upstream
-        .endpoints
-        .iter()
-        .map(|e| e.host.as_str())
-        .collect();
+    let hosts: Vec<_> = config.buckets["demo"].upstream.endpoints.iter().map(|e| e.host.as_str()).collect();
     assert_eq!(hosts, ["other"]);
 }
 
@@ -103,10 +85,7 @@ fn a_bucket_without_an_auth_entry_is_closed() {
 fn bucket_names_and_patterns_may_hold_what_buckets_are_called() {
     let text = "[buckets.\"my.bucket-1_X\"]\npattern = \"logs-*\"\ns3 = { endpoints = [\"http://a\"] }\n";
     let config = from_toml(text).unwrap();
-    assert_eq!(
-        config.buckets["my.bucket-1_X"].pattern,
-        Pattern::parse("logs-*").unwrap()
-    );
+    assert_eq!(config.buckets["my.bucket-1_X"].pattern, Pattern::parse("logs-*").unwrap());
 }
 
 #[test]
@@ -187,15 +166,7 @@ fn the_demo_bucket_is_open_and_signed() {
     assert_eq!(demo.auth, [AuthMethod::Anonymous]);
     assert!(demo.pattern.matches("demo") && demo.pattern.is_exact());
     assert_eq!(demo.upstream.endpoints, [Endpoint::loopback(9999)]);
-    assert_eq!(
-        demo.upstream
-            .credentials
-            .as_ref()
-            .unwrap()
-            .secret_access_key
-            .expose(),
-        "secret"
-    );
+    assert_eq!(demo.upstream.credentials.as_ref().unwrap().secret_access_key.expose(), "secret");
     assert!(!format!("{config:?}").contains("\"secret\""));
 }
 

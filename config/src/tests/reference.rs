@@ -11,11 +11,7 @@ const FILE: &str = include_str!("../../default.toml");
 fn keys_of(text: &str) -> BTreeSet<String> {
     fn collect(prefix: &str, table: &toml::Table, keys: &mut BTreeSet<String>) {
         for (name, value) in table {
-            let path = if prefix.is_empty() {
-                name.clone()
-            } else {
-                format!("{prefix}.{name}")
-            };
+            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
             match value {
                 toml::Value::Table(table) => collect(&path, table, keys),
                 _ => drop(keys.insert(path)),
@@ -30,9 +26,7 @@ fn keys_of(text: &str) -> BTreeSet<String> {
 /// Takes the mark off keys and sections; a comment's mark is followed by a blank.
 fn uncommented(text: &str) -> String {
     let is_key = |line: &str| line.len() > 1 && !line.starts_with(' ');
-    let lines = text
-        .lines()
-        .map(|line| line.strip_prefix('#').filter(|rest| is_key(rest)).unwrap_or(line));
+    let lines = text.lines().map(|line| line.strip_prefix('#').filter(|rest| is_key(rest)).unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -65,11 +59,7 @@ fn every_key_of_the_reference_file_is_commented() {
     let lines: Vec<_> = FILE.lines().collect();
     let is_key = |line: &str| line.contains(" = ") && !line.starts_with("# ");
     for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_key(line)) {
-        let above: Vec<_> = lines[..at]
-            .iter()
-            .rev()
-            .take_while(|line| line.starts_with("# "))
-            .collect();
+        let above: Vec<_> = lines[..at].iter().rev().take_while(|line| line.starts_with("# ")).collect();
         assert!(above.len() >= 2, "{line}");
         assert!(above[0].starts_with("# accepts: "), "{line}");
     }
@@ -79,17 +69,11 @@ fn every_key_of_the_reference_file_is_commented() {
 #[test]
 fn the_table_has_a_full_row_for_every_key() {
     let table = reference::reference_table();
-    let rows: Vec<Vec<&str>> = table
-        .lines()
-        .skip(2)
-        .map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
-        .collect();
+    let rows: Vec<Vec<&str>> =
+        table.lines().skip(2).map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect();
     assert_eq!(rows.len(), reference::keys().len());
     for row in &rows {
-        assert!(
-            row.len() == 5 && row.iter().all(|cell| !cell.is_empty()),
-            "{row:?}"
-        );
+        assert!(row.len() == 5 && row.iter().all(|cell| !cell.is_empty()), "{row:?}");
     }
     let port = rows.iter().find(|row| row[0] == "`server.port`").unwrap();
     assert_eq!(port[1..4], ["`TIDEGATE_SERVER__PORT`", "`8080`", "0–65535"]);

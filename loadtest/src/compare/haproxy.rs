@@ -20,16 +20,9 @@ fn text(address: SocketAddr, routes: &[Route]) -> String {
         .map(|route| format!("  use_backend {0} if {{ path_beg /{0}/ }}\n", route.name))
         .collect();
     let backends: String = routes.iter().map(backend).collect();
-    let (rate, connect, answer) = (
-        guards::REQUESTS_PER_SECOND,
-        guards::CONNECT_SECONDS,
-        guards::FIRST_BYTE_SECONDS,
-    );
-    let (body, uri, buffer) = (
-        guards::BODY_MIB << 20,
-        guards::URI_BYTES,
-        guards::HEADER_KIB << 10,
-    );
+    let (rate, connect, answer) =
+        (guards::REQUESTS_PER_SECOND, guards::CONNECT_SECONDS, guards::FIRST_BYTE_SECONDS);
+    let (body, uri, buffer) = (guards::BODY_MIB << 20, guards::URI_BYTES, guards::HEADER_KIB << 10);
     // the access log goes to standard output, which the runner sends to a file
     format!(
         "global
@@ -69,11 +62,7 @@ fn backend(route: &Route) -> String {
     } else {
         (guards::CONCURRENT, guards::QUEUED)
     };
-    let (rate, retries, wait) = (
-        guards::REQUESTS_PER_SECOND,
-        guards::ATTEMPTS - 1,
-        guards::QUEUE_MS,
-    );
+    let (rate, retries, wait) = (guards::REQUESTS_PER_SECOND, guards::ATTEMPTS - 1, guards::QUEUE_MS);
     let (failures, open) = (guards::FAILURES, guards::OPEN_SECONDS);
     format!(
         "backend {name}

@@ -53,10 +53,7 @@ pub(crate) fn run(comparison: &Comparison) -> Result<Vec<Round>, RunError> {
     let site = Site::start()?;
     let peers = Peer::start_all(&comparison.binary, directory.path(), &site)?;
     let mut results = Vec::new();
-    for workload in workload::ALL
-        .iter()
-        .filter(|workload| comparison.chosen(workload))
-    {
+    for workload in workload::ALL.iter().filter(|workload| comparison.chosen(workload)) {
         results.extend(comparison.workload(workload, &site, &peers)?);
     }
     directory.discard();
@@ -72,12 +69,8 @@ impl Comparison {
     fn workload(&self, workload: &Workload, site: &Site, peers: &[Peer]) -> Result<Vec<Round>, RunError> {
         let mut results: Vec<Round> = Vec::new();
         for attempt in 0..self.rounds * 2 {
-            let counted = |peer: &Peer| {
-                results
-                    .iter()
-                    .filter(|round| round.counts && round.proxy == peer.name)
-                    .count()
-            };
+            let counted =
+                |peer: &Peer| results.iter().filter(|round| round.counts && round.proxy == peer.name).count();
             let mut due: Vec<_> = peers.iter().filter(|peer| counted(peer) < self.rounds).collect();
             if due.is_empty() {
                 break;
@@ -97,15 +90,6 @@ impl Comparison {
 fn progress(round: &Round, attempt: usize) -> String {
     let cpu = round.statistics.value("cpu_us").unwrap_or(0.0);
     let goodput = round.statistics.value("goodput_per_s").unwrap_or(0.0);
-    let fate = if round.counts {
-        ""
-    } else {
-        ", discarded: the machine was busy with other things"
-    };
-    format!(
-        "{} round {} {}: {goodput:.0}/s, {cpu:.1} µs{fate}",
-        round.workload,
-        attempt + 1,
-        round.proxy
-    )
+    let fate = if round.counts { "" } else { ", discarded: the machine was busy with other things" };
+    format!("{} round {} {}: {goodput:.0}/s, {cpu:.1} µs{fate}", round.workload, attempt + 1, round.proxy)
 }

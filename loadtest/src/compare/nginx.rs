@@ -12,20 +12,14 @@ pub(super) fn configure(directory: &Path, address: SocketAddr, routes: &[Route])
     let file = directory.join("nginx.conf");
     fs::write(&file, text(directory, address, routes))?;
     let [prefix, file] = [directory, &file].map(|path| path.to_string_lossy().into_owned());
-    Ok(["-e", "stderr", "-g", "daemon off;", "-p", &prefix, "-c", &file]
-        .map(str::to_owned)
-        .to_vec())
+    Ok(["-e", "stderr", "-g", "daemon off;", "-p", &prefix, "-c", &file].map(str::to_owned).to_vec())
 }
 
 fn text(directory: &Path, address: SocketAddr, routes: &[Route]) -> String {
     let upstreams: String = routes.iter().map(upstream).collect();
     let locations: String = routes.iter().map(location).collect();
     let (rate, body_mib) = (guards::REQUESTS_PER_SECOND, guards::BODY_MIB);
-    let (tries, connect, answer) = (
-        guards::ATTEMPTS,
-        guards::CONNECT_SECONDS,
-        guards::FIRST_BYTE_SECONDS,
-    );
+    let (tries, connect, answer) = (guards::ATTEMPTS, guards::CONNECT_SECONDS, guards::FIRST_BYTE_SECONDS);
     // a request line has to fit into one of these buffers, the header section into all of them
     let (buffers, buffer) = ((guards::HEADER_KIB << 10) / guards::URI_BYTES, guards::URI_BYTES);
     let home = directory.display();
@@ -62,17 +56,9 @@ http {{
 /// The endpoint stands twice: with a single server nginx neither counts failures nor tries again.
 fn upstream(route: &Route) -> String {
     let (name, endpoint) = (route.name, route.endpoint);
-    let concurrent = if route.is_capped() {
-        guards::CAPPED_CONCURRENT
-    } else {
-        guards::CONCURRENT
-    };
+    let concurrent = if route.is_capped() { guards::CAPPED_CONCURRENT } else { guards::CONCURRENT };
     let half = concurrent / 2;
-    let (failures, open, rate) = (
-        guards::FAILURES,
-        guards::OPEN_SECONDS,
-        guards::REQUESTS_PER_SECOND,
-    );
+    let (failures, open, rate) = (guards::FAILURES, guards::OPEN_SECONDS, guards::REQUESTS_PER_SECOND);
     let server = format!("server {endpoint} max_conns={half} max_fails={failures} fail_timeout={open}s;");
     format!(
         "  limit_req_zone $server_addr zone={name}:64k rate={rate}r/s;

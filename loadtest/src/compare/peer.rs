@@ -36,43 +36,24 @@ pub(super) struct Site {
 impl Site {
     /// 1 KiB and 64 KiB objects, an upload sink, and ten places of 20 ms each.
     pub(super) fn start() -> io::Result<Self> {
-        let normal = |bytes| Behaviour::Normal {
-            body_bytes: Bytes(bytes),
-            verify: false,
-        };
+        let normal = |bytes| Behaviour::Normal { body_bytes: Bytes(bytes), verify: false };
         let all = [
             ("small", normal(1 << 10)),
             ("large", normal(64 << 10)),
             ("sink", normal(0)),
-            (
-                CAPPED,
-                Behaviour::Capacity {
-                    parallel: 10,
-                    hold_ms: 20,
-                },
-            ),
+            (CAPPED, Behaviour::Capacity { parallel: 10, hold_ms: 20 }),
         ];
         let upstreams = Upstreams::start(&all.map(|(name, behaviour)| (name.to_owned(), behaviour)))?;
         Ok(Self { upstreams })
     }
 
     pub(super) fn upstream(&self, name: &str) -> Result<&Upstream, RunError> {
-        self.upstreams
-            .named(name)
-            .ok_or_else(|| RunError::Upstream(name.to_owned()))
+        self.upstreams.named(name).ok_or_else(|| RunError::Upstream(name.to_owned()))
     }
 
     fn routes(&self) -> Result<Vec<Route>, RunError> {
         let names = ["small", "large", "sink", CAPPED];
-        names
-            .into_iter()
-            .map(|name| {
-                Ok(Route {
-                    name,
-                    endpoint: self.upstream(name)?.address,
-                })
-            })
-            .collect()
+        names.into_iter().map(|name| Ok(Route { name, endpoint: self.upstream(name)?.address })).collect()
     }
 }
 
@@ -93,10 +74,7 @@ impl Peer {
     pub(super) fn start_all(binary: &Path, directory: &Path, site: &Site) -> Result<Vec<Self>, RunError> {
         let routes = site.routes()?;
         let mut peers = vec![Self::tidegate(binary, directory, &routes)?];
-        for (name, configure) in [
-            ("nginx", nginx::configure as Configure),
-            ("haproxy", haproxy::configure),
-        ] {
+        for (name, configure) in [("nginx", nginx::configure as Configure), ("haproxy", haproxy::configure)] {
             match on_path(name) {
                 Some(program) => peers.push(Self::other(name, program, configure, directory, &routes)?),
                 None => eprintln!("{name} is not on the PATH and is left out"),
@@ -114,25 +92,14 @@ impl Peer {
     }
 
     fn tidegate(binary: &Path, directory: &Path, routes: &[Route]) -> Result<Self, RunError> {
-        let settings: Vec<_> = routes
-            .iter()
-            .map(|route| guards::bucket(route.is_capped()))
-            .collect();
+        let settings: Vec<_> = routes.iter().map(|route| guards::bucket(route.is_capped())).collect();
         let buckets: Vec<_> = routes
             .iter()
             .zip(&settings)
-            .map(|(route, settings)| Bucket {
-                name: route.name,
-                endpoint: route.endpoint,
-                settings,
-            })
+            .map(|(route, settings)| Bucket { name: route.name, endpoint: route.endpoint, settings })
             .collect();
         let gateway = Gateway::start(binary, directory, &buckets, &guards::gateway())?;
-        Ok(Self {
-            name: "tidegate",
-            address: gateway.address,
-            running: Running::Tidegate(gateway),
-        })
+        Ok(Self { name: "tidegate", address: gateway.address, running: Running::Tidegate(gateway) })
     }
 
     fn other(
@@ -148,14 +115,8 @@ impl Peer {
         let mut command = Command::new(program);
         command.args(configure(&directory, address, routes)?);
         let mut process = Process::start(command, &directory).map_err(crate::gateway::GatewayError::from)?;
-        process
-            .wait_for(address)
-            .map_err(crate::gateway::GatewayError::from)?;
-        Ok(Self {
-            name,
-            address,
-            running: Running::Other(process),
-        })
+        process.wait_for(address).map_err(crate::gateway::GatewayError::from)?;
+        Ok(Self { name, address, running: Running::Other(process) })
     }
 }
 
@@ -168,7 +129,5 @@ const ALSO: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(ALSO.map(PathBuf::from));
-    folders
-        .map(|folder| folder.join(name))
-        .find(|program| program.is_file())
+    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }

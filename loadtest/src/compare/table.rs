@@ -20,11 +20,7 @@ enum Best {
 }
 
 const fn column(title: &'static str, statistic: &'static str, best: Option<Best>) -> Column {
-    Column {
-        title,
-        statistic,
-        best,
-    }
+    Column { title, statistic, best }
 }
 
 const ORDINARY: [Column; 6] = [
@@ -46,42 +42,21 @@ const OVERLOAD: [Column; 6] = [
 
 /// All tables.
 pub(crate) fn markdown(results: &[Round]) -> String {
-    ALL.iter()
-        .filter_map(|workload| table(workload, results))
-        .collect::<Vec<_>>()
-        .join("\n")
+    ALL.iter().filter_map(|workload| table(workload, results)).collect::<Vec<_>>().join("\n")
 }
 
 fn table(workload: &Workload, results: &[Round]) -> Option<String> {
-    let rounds: Vec<_> = results
-        .iter()
-        .filter(|round| round.workload == workload.name)
-        .collect();
+    let rounds: Vec<_> = results.iter().filter(|round| round.workload == workload.name).collect();
     let proxies: BTreeSet<_> = rounds.iter().map(|round| round.proxy.as_str()).collect();
     let discarded = rounds.iter().filter(|round| !round.counts).count();
-    let columns = if workload.is_overload() {
-        &OVERLOAD
-    } else {
-        &ORDINARY
-    };
-    let titles: String = columns
-        .iter()
-        .map(|column| format!(" {} |", column.title))
-        .collect();
+    let columns = if workload.is_overload() { &OVERLOAD } else { &ORDINARY };
+    let titles: String = columns.iter().map(|column| format!(" {} |", column.title)).collect();
     let mut text = format!("**{}**: {}\n\n", workload.name, workload.about);
-    text.push_str(&format!(
-        "| proxy | rounds |{titles}\n|---|---:|{}\n",
-        "---:|".repeat(columns.len())
-    ));
+    text.push_str(&format!("| proxy | rounds |{titles}\n|---|---:|{}\n", "---:|".repeat(columns.len())));
     for proxy in &proxies {
-        let counted = rounds
-            .iter()
-            .filter(|round| round.counts && round.proxy == *proxy)
-            .count();
-        let cells: String = columns
-            .iter()
-            .map(|column| format!(" {} |", column.cell(&rounds, proxy, &proxies)))
-            .collect();
+        let counted = rounds.iter().filter(|round| round.counts && round.proxy == *proxy).count();
+        let cells: String =
+            columns.iter().map(|column| format!(" {} |", column.cell(&rounds, proxy, &proxies))).collect();
         text.push_str(&format!("| {proxy} | {counted} |{cells}\n"));
     }
     if discarded > 0 {
@@ -96,11 +71,7 @@ fn table(workload: &Workload, results: &[Round]) -> Option<String> {
 impl Column {
     fn value(&self, rounds: &[&Round], proxy: &str) -> Option<f64> {
         let counted = rounds.iter().filter(|round| round.counts && round.proxy == proxy);
-        median(
-            &counted
-                .filter_map(|round| round.statistics.value(self.statistic))
-                .collect::<Vec<_>>(),
-        )
+        median(&counted.filter_map(|round| round.statistics.value(self.statistic)).collect::<Vec<_>>())
     }
 
     fn cell(&self, rounds: &[&Round], proxy: &str, proxies: &BTreeSet<&str>) -> String {
@@ -127,13 +98,7 @@ mod tests {
     fn round(proxy: &str, counts: bool, cpu_us: f64) -> Round {
         let mut statistics = Statistics::default();
         statistics.set("cpu_us", cpu_us);
-        Round {
-            workload: "steady".to_owned(),
-            proxy: proxy.to_owned(),
-            other_cores: 0.0,
-            counts,
-            statistics,
-        }
+        Round { workload: "steady".to_owned(), proxy: proxy.to_owned(), other_cores: 0.0, counts, statistics }
     }
 
     #[test]

@@ -88,9 +88,7 @@ impl Workload {
 
     /// Offers the load for `seconds` after a short warm-up.
     pub(super) fn measure(&self, site: &Site, peer: &Peer, seconds: f64) -> Result<Round, RunError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let offer = |seconds: f64| -> Result<Rc<RefCell<Recorder>>, RunError> {
             let recorder = Rc::new(RefCell::new(Recorder::new()));
             let offered = load::offer(self.load(peer, seconds), Rc::clone(&recorder));
@@ -117,13 +115,7 @@ impl Workload {
         statistics.set("upstream_peak", upstream.seen.peak() as f64);
         statistics.set("rss_mib", usage::rss_mib(&processes));
         let (workload, proxy) = (self.name.to_owned(), peer.name.to_owned());
-        Ok(Round {
-            workload,
-            proxy,
-            other_cores,
-            counts: true,
-            statistics,
-        })
+        Ok(Round { workload, proxy, other_cores, counts: true, statistics })
     }
 
     fn load(&self, peer: &Peer, seconds: f64) -> Load {

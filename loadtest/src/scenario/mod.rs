@@ -211,14 +211,10 @@ impl Scenario {
     /// Reads the scenario `name` of a folder.
     pub(crate) fn read(folder: &Path, name: &str) -> Result<Self, ScenarioError> {
         let path = folder.join(format!("{name}.toml"));
-        let text = fs::read_to_string(&path).map_err(|cause| ScenarioError::Unreadable {
-            path: path.clone(),
-            cause,
-        })?;
-        let scenario: Self = toml::from_str(&text).map_err(|cause| ScenarioError::Malformed {
-            path: path.clone(),
-            cause,
-        })?;
+        let text = fs::read_to_string(&path)
+            .map_err(|cause| ScenarioError::Unreadable { path: path.clone(), cause })?;
+        let scenario: Self =
+            toml::from_str(&text).map_err(|cause| ScenarioError::Malformed { path: path.clone(), cause })?;
         match soundness::contradiction(&scenario) {
             Some(reason) => Err(ScenarioError::Inconsistent { path, reason }),
             None => Ok(scenario),
@@ -227,10 +223,7 @@ impl Scenario {
 
     /// The names of a folder's scenarios, sorted.
     pub(crate) fn names(folder: &Path) -> Result<Vec<String>, ScenarioError> {
-        let unreadable = |cause| ScenarioError::Unreadable {
-            path: folder.to_owned(),
-            cause,
-        };
+        let unreadable = |cause| ScenarioError::Unreadable { path: folder.to_owned(), cause };
         let mut names = BTreeSet::new();
         for entry in fs::read_dir(folder).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
@@ -299,10 +292,7 @@ mod tests {
     fn scaling_keeps_rates_and_moves_events() {
         let scenario: Scenario = toml::from_str(SMALL).unwrap();
         let half = scenario.clone().scaled(0.5);
-        assert_eq!(
-            (half.steps[0].seconds, half.steps[0].events[0].at_seconds),
-            (5.0, 2.5)
-        );
+        assert_eq!((half.steps[0].seconds, half.steps[0].events[0].at_seconds), (5.0, 2.5));
         assert_eq!(half.steps[0].loads[0].rate, Some(5.0));
         assert_eq!(scenario.scaled(0.001).steps[0].seconds, SECONDS_MIN);
     }

@@ -7,28 +7,14 @@ use crate::expectation::Expectation;
 
 /// The first thing in `scenario` that does not fit the rest of it.
 pub(super) fn contradiction(scenario: &Scenario) -> Option<String> {
-    let buckets: BTreeSet<_> = scenario
-        .upstreams
-        .iter()
-        .map(|upstream| upstream.bucket.as_str())
-        .collect();
+    let buckets: BTreeSet<_> = scenario.upstreams.iter().map(|upstream| upstream.bucket.as_str()).collect();
     let steps: BTreeSet<_> = scenario.steps.iter().map(|step| step.name.as_str()).collect();
     if buckets.len() < scenario.upstreams.len() || steps.len() < scenario.steps.len() {
         return Some("two upstreams or two steps have the same name".to_owned());
     }
     let in_loads = scenario.steps.iter().find_map(in_loads);
-    let in_buckets = || {
-        scenario
-            .steps
-            .iter()
-            .find_map(|step| unknown_bucket(step, &buckets))
-    };
-    let in_ranges = || {
-        scenario
-            .expectations
-            .iter()
-            .find_map(|expectation| in_range(expectation, &steps))
-    };
+    let in_buckets = || scenario.steps.iter().find_map(|step| unknown_bucket(step, &buckets));
+    let in_ranges = || scenario.expectations.iter().find_map(|expectation| in_range(expectation, &steps));
     in_loads.or_else(in_buckets).or_else(in_ranges)
 }
 
@@ -36,9 +22,7 @@ fn in_loads(step: &Step) -> Option<String> {
     step.loads.iter().find_map(|load| {
         let name = &load.name;
         if ways_to_offer(load) != 1 {
-            Some(format!(
-                "load {name} needs exactly one of rate, phases, requests, closed"
-            ))
+            Some(format!("load {name} needs exactly one of rate, phases, requests, closed"))
         } else if load.connections == 0 || load.after_seconds >= step.seconds {
             Some(format!("load {name} can never send anything"))
         } else if let Some(header) = broken_header(&load.headers) {
@@ -61,12 +45,7 @@ fn broken_header(headers: &BTreeMap<String, String>) -> Option<&str> {
 }
 
 fn ways_to_offer(load: &LoadSpec) -> usize {
-    let given = [
-        load.rate.is_some(),
-        load.phases.is_some(),
-        load.requests.is_some(),
-        load.closed,
-    ];
+    let given = [load.rate.is_some(), load.phases.is_some(), load.requests.is_some(), load.closed];
     given.into_iter().filter(|given| *given).count()
 }
 
@@ -74,10 +53,7 @@ fn unknown_bucket(step: &Step, buckets: &BTreeSet<&str>) -> Option<String> {
     let of_loads = step.loads.iter().map(|load| load.bucket.as_str());
     let of_events = step.events.iter().map(|event| event.bucket.as_str());
     let of_storm = step.storm.as_ref().map(|storm| storm.bucket.as_str());
-    let unknown = of_loads
-        .chain(of_events)
-        .chain(of_storm)
-        .find(|bucket| !buckets.contains(bucket));
+    let unknown = of_loads.chain(of_events).chain(of_storm).find(|bucket| !buckets.contains(bucket));
     unknown.map(|bucket| format!("no upstream called {bucket}"))
 }
 
@@ -101,11 +77,7 @@ mod tests {
     fn contradictions_are_found_before_any_load() {
         let cases = [
             ("rate = 5", "rate = 5\nrequests = 3", "exactly one of"),
-            (
-                "rate = 5",
-                "rate = 5\nheaders = { x = \"a\\nb\" }",
-                "header that is none",
-            ),
+            ("rate = 5", "rate = 5\nheaders = { x = \"a\\nb\" }", "header that is none"),
             ("rate = 5", "rate = 5\nmethod = 'POST'", "use GET or PUT"),
             ("bucket = 'a'\nrate", "bucket = 'b'\nrate", "no upstream called b"),
             ("'s.l.ok'", "'t.l.ok'", "does not begin with the name of a step"),

@@ -51,8 +51,7 @@ impl Seen {
     /// Starts counting anew.
     pub(crate) fn reset(&self) {
         self.requests.store(0, Ordering::Relaxed);
-        self.peak
-            .store(self.active.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.peak.store(self.active.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
@@ -105,22 +104,12 @@ impl Upstreams {
         }
         let (orders, inbox) = mpsc::channel(16);
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let thread = std::thread::Builder::new()
-            .name("upstreams".to_owned())
-            .spawn(move || {
-                LocalSet::new().block_on(&runtime, serve(servers, inbox, ready));
-            })?;
-        let upstreams = Self {
-            by_name,
-            orders,
-            thread: Some(thread),
-        };
-        is_ready
-            .recv()
-            .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("upstreams".to_owned()).spawn(move || {
+            LocalSet::new().block_on(&runtime, serve(servers, inbox, ready));
+        })?;
+        let upstreams = Self { by_name, orders, thread: Some(thread) };
+        is_ready.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
         Ok(upstreams)
     }
 
@@ -131,9 +120,7 @@ impl Upstreams {
 
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Upstream)> {
-        self.by_name
-            .iter()
-            .map(|(name, upstream)| (name.as_str(), upstream))
+        self.by_name.iter().map(|(name, upstream)| (name.as_str(), upstream))
     }
 
     /// Closes its listener and every connection, as the end of its process would.
@@ -149,10 +136,7 @@ impl Upstreams {
     async fn order(&self, command: Command) -> io::Result<()> {
         let (done, is_done) = oneshot::channel();
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        self.orders
-            .send(Order { command, done })
-            .await
-            .map_err(|_| gone())?;
+        self.orders.send(Order { command, done }).await.map_err(|_| gone())?;
         is_done.await.map_err(|_| gone())?
     }
 }
@@ -161,10 +145,7 @@ impl Drop for Upstreams {
     fn drop(&mut self) {
         let (done, _) = oneshot::channel();
         // the thread drains this channel, so a full one is no reason to keep it
-        let _ = self.orders.try_send(Order {
-            command: Command::Stop,
-            done,
-        });
+        let _ = self.orders.try_send(Order { command: Command::Stop, done });
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -35,12 +35,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(address: SocketAddr, behaviour: Behaviour, seen: Arc<Seen>) -> Self {
-        Self {
-            address,
-            behaviour,
-            seen,
-            accepting: None,
-        }
+        Self { address, behaviour, seen, accepting: None }
     }
 
     /// Begins to listen, unless it does or its behaviour is not to.
@@ -107,10 +102,7 @@ impl Prepared {
             inline.extend_from_slice(slice);
             offset += slice.len() as u64;
         }
-        Self {
-            inline,
-            streamed_bytes,
-        }
+        Self { inline, streamed_bytes }
     }
 
     async fn send(&self, stream: &mut TcpStream) -> io::Result<()> {
@@ -143,11 +135,8 @@ impl Site {
             Behaviour::Slow { delay_ms } => (Semaphore::MAX_PERMITS, Duration::from_millis(delay_ms)),
             _ => (Semaphore::MAX_PERMITS, Duration::ZERO),
         };
-        let status = if matches!(behaviour, Behaviour::Unavailable) {
-            "503 Service Unavailable"
-        } else {
-            "200 OK"
-        };
+        let status =
+            if matches!(behaviour, Behaviour::Unavailable) { "503 Service Unavailable" } else { "200 OK" };
         Self {
             behaviour,
             seen,
