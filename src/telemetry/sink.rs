@@ -10,6 +10,8 @@ use std::time::Duration;
 
 const BUFFER_BYTES_MAX: usize = 8 << 20;
 const WAKE_AT_BYTES: usize = 256 << 10;
+/// What a buffer may keep when it was written: one that a slow disk made grow is not to stay that large.
+const KEPT_BYTES_MAX: usize = 2 * WAKE_AT_BYTES;
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
@@ -47,6 +49,7 @@ pub(crate) fn start(mut out: Box<dyn Write + Send>) -> io::Result<(Sink, SinkGua
             // Nothing can be logged about a log that cannot be written.
             let _ = out.write_all(&lines).and_then(|()| out.flush()).is_ok();
             lines.clear();
+            lines.shrink_to(KEPT_BYTES_MAX);
         }
     })?;
     Ok((Sink { shared: Arc::clone(&shared) }, SinkGuard { shared, writer: Some(writer) }))
