@@ -231,9 +231,7 @@ mod tests {
     fn a_further_header_stands_in_the_head_and_leaves_the_body_alone() {
         let host = SocketAddr::from(([127, 0, 0, 1], 9));
         let request = Request::new("PUT", host, "/b/k", 4, Keep::Count).with("x-a", "1");
-        let text = String::from_utf8_lossy(&request.inline).into_owned();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert_eq!(head, "PUT /b/k HTTP/1.1\r\nx-a: 1\r\nhost: 127.0.0.1:9\r\ncontent-length: 4");
-        assert_eq!(body.as_bytes(), pattern::slice(0, 4));
+        let head = b"PUT /b/k HTTP/1.1\r\nx-a: 1\r\nhost: 127.0.0.1:9\r\ncontent-length: 4\r\n\r\n";
+        assert_eq!(*request.inline, [head, pattern::slice(0, 4)].concat());
     }
 }
