@@ -8,7 +8,7 @@ use tidegate_config::OnFailure;
 
 use crate::chaos::Crash;
 use crate::limiter::actor::{Admit, Inspect, Limiter, LimiterReport};
-use crate::limiter::lease::{self, Taken};
+use crate::limiter::lease::{self, Key, LEASE_MAX, Taken};
 use crate::limiter::state::Limited;
 use crate::mailbox::{AskError, Mailbox};
 use crate::types::{BucketId, IpKey};
@@ -50,7 +50,12 @@ impl LimiterHandle {
         }
         let key = (self.number, bucket, client);
         let more = match lease::take(key, now) {
-            Taken::Paid => return Ok(()),
+            Taken::Paid { refill } => {
+                if refill {
+                    self.refill(key, now);
+                }
+                return Ok(());
+            }
             Taken::Ask { more } => more,
         };
         match self.mailbox.ask(Admit { bucket, client, more }).await {
@@ -61,6 +66,17 @@ impl LimiterHandle {
             Err(AskError::Failed { .. }) if self.on_failure == OnFailure::Pass => Ok(()),
             Err(error) => Err(LimiterRejection::Unavailable(error)),
         }
+    }
+
+    /// Has more admissions of a lease paid for while what is left of it is used.
+    fn refill(&self, key: Key, now: Instant) {
+        let mailbox = self.mailbox.clone();
+        actix_rt::spawn(async move {
+            let (_, bucket, client) = key;
+            if let Ok(Ok(leased)) = mailbox.ask(Admit { bucket, client, more: LEASE_MAX - 1 }).await {
+                lease::keep(key, leased + 1, now);
+            }
+        });
     }
 
     /// What the status page shows.
