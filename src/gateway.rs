@@ -29,6 +29,9 @@ use crate::worker::{Shared, Worker};
 const BACKLOG: i32 = 4096;
 /// Far above what a worker can serve; the in-flight cap and the descriptor watch come first.
 const CONNECTIONS_PER_WORKER: usize = 25_000;
+/// Answers are written to a connection in pieces of about this size: one system call for an object of 64 KiB, where
+/// actix's default needs two. A client that does not read holds as much.
+const WRITE_BYTES: usize = 64 << 10;
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// After the drain nothing is left that a worker would wait for.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
@@ -208,6 +211,7 @@ fn data_server(
     .disable_signals()
     // A client that closes has left: its upstream call is cancelled and everything is released (T7).
     .h1_allow_half_closed(false)
+    .h1_write_buffer_size(WRITE_BYTES)
     .tcp_nodelay(true)
     .listen(listener)?;
     Ok(started.run())

@@ -1,6 +1,7 @@
 //! The binary: configuration, telemetry, gateway, signal, drain, exit code, and nothing else.
 
 mod cli;
+mod memcpy;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,7 +18,11 @@ use crate::cli::{Arguments, Exit, Verb};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let arguments = Arguments::parse();
+    if arguments.verb.is_none() {
+        memcpy::settle();
+    }
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
             exit.tell();
