@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use prometheus::Registry;
 use slog::{Logger, info, warn};
@@ -21,7 +21,7 @@ use tidegate_actors::{BucketId, Launches, Prepared, clock};
 use tidegate_config::{BucketConfig, Config};
 use tokio::task::JoinHandle;
 
-use crate::http::{admin, probes, proxy};
+use crate::http::{admin, listener};
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::RequestMetrics;
 use crate::worker::{Shared, Worker};
@@ -29,9 +29,6 @@ use crate::worker::{Shared, Worker};
 const BACKLOG: i32 = 4096;
 /// Far above what a worker can serve; the in-flight cap and the descriptor watch come first.
 const CONNECTIONS_PER_WORKER: usize = 25_000;
-/// Answers are written to a connection in pieces of about this size: one system call for an object of 64 KiB, where
-/// actix's default needs two. A client that does not read holds as much.
-const WRITE_BYTES: usize = 64 << 10;
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// After the drain nothing is left that a worker would wait for.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
@@ -190,31 +187,20 @@ fn data_server(
     launches.start_own_threads()?;
     let launches = Arc::new(Mutex::new(launches.deal(workers)));
     let for_workers = Arc::clone(shared);
-    let started = HttpServer::new(move || {
+    let server = Server::build()
+        .workers(workers)
+        .worker_max_blocking_threads(4)
+        .max_concurrent_connections(CONNECTIONS_PER_WORKER)
+        .shutdown_timeout(1)
+        .disable_signals();
+    let closing = server.graceful_shutdown_signal();
+    let server = server.listen("data", listener, move || {
         // The factory runs on the worker's own thread: here its share of the actors comes to life.
         let hand = launches.lock().unwrap_or_else(PoisonError::into_inner).pop();
         hand.into_iter().flatten().for_each(tidegate_actors::Launch::start);
-        let worker = Data::new(Worker::new(Arc::clone(&for_workers)));
-        App::new()
-            .app_data(worker)
-            .route("/-/livez", web::get().to(probes::live))
-            .route("/-/readyz", web::get().to(probes::ready))
-            .default_service(web::to(proxy::proxy))
-    })
-    .workers(workers)
-    .worker_max_blocking_threads(4)
-    .max_connections(CONNECTIONS_PER_WORKER)
-    .keep_alive(server.keep_alive)
-    .client_request_timeout(server.header_timeout)
-    .client_disconnect_timeout(Duration::from_secs(1))
-    .shutdown_timeout(1)
-    .disable_signals()
-    // A client that closes has left: its upstream call is cancelled and everything is released (T7).
-    .h1_allow_half_closed(false)
-    .h1_write_buffer_size(WRITE_BYTES)
-    .tcp_nodelay(true)
-    .listen(listener)?;
-    Ok(started.run())
+        listener::service(&Worker::new(Arc::clone(&for_workers)), closing.clone())
+    })?;
+    Ok(server.run())
 }
 
 fn admin_server(shared: &Arc<Shared>, listener: TcpListener) -> Result<Server, StartError> {

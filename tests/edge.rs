@@ -100,6 +100,24 @@ async fn what_is_no_http_is_refused() {
     assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
 }
 
+/// V2: what the HTTP parser refuses, before there is a request, is logged and counted all the same
+#[tokio::test]
+async fn what_the_parser_refuses_is_told() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let many: String = (0..97).map(|n| format!("x-{n}: a\r\n")).collect();
+    for (bytes, reason) in [
+        (format!("GET /b/k HTTP/1.1\r\nhost: a\r\n{many}\r\n"), "head_too_large"),
+        ("G=T / HTTP/1.1\r\n\r\n".to_owned(), "malformed"),
+    ] {
+        let (answer, closed) = raw(&gateway, bytes).await;
+        assert!(closed && answer.body.is_empty(), "{answer:?}");
+        let line = gateway.log_line("request", |line| line["reason"] == reason).await;
+        assert_eq!(line["client"], "127.0.0.1");
+        assert_eq!(gateway.metric(&format!("unrouted_total{{reason=\"{reason}\"}}")).await, 1.0);
+    }
+}
+
 /// V1: a body whose chunks are badly framed is refused, and the upstream never takes it for a whole one
 #[tokio::test]
 async fn bad_chunks_are_refused() {

@@ -16,6 +16,7 @@ mod support;
 mod breaker;
 mod config_errors;
 mod edge;
+mod expect;
 mod lifecycle;
 mod limits;
 mod observability;

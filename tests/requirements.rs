@@ -69,7 +69,7 @@ const LEDGER: [(&str, &str, Standing); 104] = [
     ("R6", "attempts, successes and exhaustion are metrics", Met),
     ("R7", "a client that retries is not multiplied", Met),
     ("V1", "ambiguous HTTP is refused and the connection closed", Met),
-    ("V2", "limits of body, headers and URI", Later("what the HTTP parser refuses is not counted")),
+    ("V2", "limits of body, headers and URI", Met),
     (
         "V3",
         "control bytes and traversal in paths",

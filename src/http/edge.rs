@@ -5,6 +5,7 @@
 //! Deliberately absent: injection patterns (V4), and everything the HTTP parser has refused before (bad chunk
 //! sizes, obs-fold, malformed lines), which never gets here.
 
+use actix_web::dev::RequestHead;
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
 use actix_web::http::{Method, Uri, Version};
 use tidegate_config::LimitsConfig;
@@ -75,6 +76,12 @@ pub(crate) struct Head<'a> {
     pub(crate) uri: &'a Uri,
     pub(crate) version: Version,
     pub(crate) headers: &'a HeaderMap,
+}
+
+impl<'a> From<&'a RequestHead> for Head<'a> {
+    fn from(head: &'a RequestHead) -> Self {
+        Self { method: &head.method, uri: &head.uri, version: head.version, headers: &head.headers }
+    }
 }
 
 /// Checks what does not depend on the bucket, and says how long the body is.

@@ -20,22 +20,24 @@
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
-use actix_web::dev::Payload;
+use actix_http::{HttpMessage, Request, Response};
+use actix_web::body::BoxBody;
+use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::Method;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
-use tidegate_actors::{IpKey, clock};
+use tidegate_actors::{BucketId, IpKey, Permit, Slot, clock};
 use tidegate_config::Kind;
 
 use crate::auth::authenticate;
 use crate::http::answer::Addressee;
-use crate::http::edge::{self, Head};
+use crate::http::edge::{self, BodyLength, Head};
 use crate::http::error::{GatewayError, xml_answer};
 use crate::http::request_id;
 use crate::s3::copy_source::COPY_SOURCE;
 use crate::s3::{document, target};
-use crate::telemetry::record::Record;
+use crate::telemetry::record::{Asked, Record};
 use crate::upstream::{self, Passing, ProxyBody};
 use crate::worker::Worker;
 
@@ -50,10 +52,11 @@ pub(crate) async fn proxy(
     if !worker.shared.config.guards {
         return upstream::raw::pass(&worker, request, payload.into_inner()).await;
     }
-    let id = request_id::of(request.headers());
-    let mut record = Box::new(Record::new(&worker, id, request.clone()));
+    let early = request.extensions_mut().remove::<Expected>();
+    let Expected { mut record, admitted } = early.unwrap_or_else(|| Expected::none(&worker, request.head()));
     let mut payload = payload.into_inner();
-    let handled = AssertUnwindSafe(handle(&worker, request, &mut payload, &mut record)).catch_unwind().await;
+    let handling = handle(&worker, request, &mut payload, &mut record, admitted);
+    let handled = AssertUnwindSafe(handling).catch_unwind().await;
     record.flow.leave(payload);
     match handled {
         Ok(Ok(Handled::Upstream(passing))) => upstream::pass_on(&worker, passing, record),
@@ -66,6 +69,36 @@ pub(crate) async fn proxy(
     }
 }
 
+/// A request that waits for `100 Continue`, admitted before its body is asked for.
+struct Expected {
+    record: Box<Record>,
+    admitted: Option<Admitted>,
+}
+
+impl Expected {
+    fn none(worker: &Rc<Worker>, head: &RequestHead) -> Self {
+        let asked = Asked { method: head.method.clone(), uri: head.uri.clone(), peer: head.peer_addr };
+        let record = Box::new(Record::new(worker, request_id::of(&head.headers), asked));
+        Self { record, admitted: None }
+    }
+}
+
+/// Decides on a request with `Expect: 100-continue`: a refusal comes before the 100 and before a byte of the body.
+pub(crate) async fn expect(worker: Rc<Worker>, request: Request) -> Result<Request, Response<BoxBody>> {
+    let Expected { mut record, .. } = Expected::none(&worker, request.head());
+    let admitting =
+        AssertUnwindSafe(admit(&worker, Head::from(request.head()), &mut record)).catch_unwind().await;
+    let refusal = match admitting {
+        Ok(Ok(admitted)) => {
+            request.extensions_mut().insert(Expected { record, admitted: Some(admitted) });
+            return Ok(request);
+        }
+        Ok(Err(error)) => refuse(&worker, &error, record),
+        Err(_panic) => refuse(&worker, &GatewayError::Panicked, record),
+    };
+    Err(refusal.map_into_boxed_body().into())
+}
+
 /// What came of a request.
 enum Handled {
     /// An answer from upstream.
@@ -74,26 +107,24 @@ enum Handled {
     Own(HttpResponse),
 }
 
-async fn handle(
-    worker: &Rc<Worker>,
-    request: HttpRequest,
-    payload: &mut Payload,
-    record: &mut Record,
-) -> Result<Handled, GatewayError> {
+/// What a request was granted before its body was touched.
+enum Admitted {
+    /// A call of a bucket's upstream, with the places it takes.
+    Call { bucket: BucketId, length: BodyLength, slot: Slot, permit: Permit },
+    /// The list of buckets.
+    List,
+}
+
+/// Steps 1 to 6: everything that can refuse a request by its head.
+async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Result<Admitted, GatewayError> {
     let shared = &worker.shared;
     let actors = &shared.actors;
-    let head = Head {
-        method: request.method(),
-        uri: request.uri(),
-        version: request.version(),
-        headers: request.headers(),
-    };
 
     // 1 edge, 2 route
     let length = edge::check(head, &shared.config.server.limits)?;
     let (name, _) = target::split(head.uri.path());
     if name.is_empty() && head.method == Method::GET {
-        return Ok(Handled::Own(list_buckets(worker)));
+        return Ok(Admitted::List);
     }
     let bucket = shared.router.route(name)?;
     record.bucket = Some(bucket.id);
@@ -112,8 +143,27 @@ async fn handle(
     record.phases.admitted = Some(now);
     let permit = bucket.pool.acquire().await?;
     record.phases.permitted = Some(clock::now());
+    Ok(Admitted::Call { bucket: bucket.id, length, slot, permit })
+}
+
+async fn handle(
+    worker: &Rc<Worker>,
+    request: HttpRequest,
+    payload: &mut Payload,
+    record: &mut Record,
+    admitted: Option<Admitted>,
+) -> Result<Handled, GatewayError> {
+    // 1 to 6
+    let admitted = match admitted {
+        Some(admitted) => admitted,
+        None => admit(worker, Head::from(request.head()), record).await?,
+    };
+    let Admitted::Call { bucket, length, slot, permit } = admitted else {
+        return Ok(Handled::Own(list_buckets(worker)));
+    };
 
     // 7 and 8, for each attempt
+    let bucket = worker.shared.router.bucket(bucket);
     let late = may_fail_late(&request);
     let outbound = upstream::prepare(request, payload, length, bucket, record).await?;
     let called = upstream::call(worker, bucket, outbound, permit, record).await?;
@@ -134,7 +184,7 @@ fn refuse(worker: &Worker, error: &GatewayError, mut record: Box<Record>) -> Htt
     record.status = answer.status.as_u16();
     record.reason = Some(answer.reason);
     let kind = record.bucket.map_or(Kind::S3, |id| worker.shared.router.bucket(id).config.kind);
-    let to = Addressee { kind, resource: record.request.path(), request_id: &record.id };
+    let to = Addressee { kind, resource: record.request.uri.path(), request_id: &record.id };
     let response = answer.respond(&to);
     response.map_body(|_, body| ProxyBody::Own(body, Some(record)))
 }

@@ -4,12 +4,12 @@
 //! it is dropped: no path, be it success, refusal, panic or a client that left, goes unrecorded. Query values that
 //! prove an identity are redacted.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use actix_web::HttpRequest;
 use actix_web::http::header::HeaderValue;
+use actix_web::http::{Method, Uri};
 use slog::info;
 use tidegate_actors::{BucketId, clock};
 
@@ -21,7 +21,7 @@ pub(crate) struct Record {
     worker: Rc<Worker>,
     pub(crate) started: Instant,
     pub(crate) id: HeaderValue,
-    pub(crate) request: HttpRequest,
+    pub(crate) request: Asked,
     pub(crate) bucket: Option<BucketId>,
     pub(crate) status: u16,
     /// Why the gateway answered itself or broke the transfer; none where the upstream's answer passed whole.
@@ -31,6 +31,13 @@ pub(crate) struct Record {
     pub(crate) flow: Rc<Flow>,
     pub(crate) sent_bytes: u64,
     pub(crate) phases: Phases,
+}
+
+/// What was asked, kept beyond the request itself.
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) peer: Option<SocketAddr>,
 }
 
 /// Moments on a request's way; what was not reached stays empty.
@@ -45,7 +52,7 @@ pub(crate) struct Phases {
 }
 
 impl Record {
-    pub(crate) fn new(worker: &Rc<Worker>, id: HeaderValue, request: HttpRequest) -> Self {
+    pub(crate) fn new(worker: &Rc<Worker>, id: HeaderValue, request: Asked) -> Self {
         Self {
             worker: Rc::clone(worker),
             started: clock::now(),
@@ -64,7 +71,7 @@ impl Record {
 
     /// The address the request came from.
     pub(crate) fn client(&self) -> Option<IpAddr> {
-        self.request.peer_addr().map(|peer| peer.ip())
+        self.request.peer.map(|peer| peer.ip())
     }
 
     fn log(&self, now: Instant) {
@@ -72,7 +79,7 @@ impl Record {
         let Phases { admitted, permitted, first_byte } = self.phases;
         let shared = &self.worker.shared;
         let bucket = self.bucket.map(|id| shared.router.bucket(id).name.as_str());
-        let uri = self.request.uri();
+        let uri = &self.request.uri;
         // Under pressure a line says only what cannot be left out.
         let detailed = shared.actors.monitor.level() < tidegate_actors::Level::Critical;
         // slog writes the last field first.
@@ -92,7 +99,7 @@ impl Record {
             "bucket" => bucket,
             "query" => uri.query().filter(|_| detailed).map(redact),
             "path" => uri.path(),
-            "method" => self.request.method().as_str(),
+            "method" => self.request.method.as_str(),
             "id" => self.id.to_str().unwrap_or_default());
     }
 }

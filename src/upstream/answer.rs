@@ -137,10 +137,10 @@ pub(crate) fn pass_on(
     record.status = status.as_u16();
     let ending = match &document {
         Some(document) => Ending::Length(document.len() as u64),
-        None => ending(headers, status, record.request.method()),
+        None => ending(headers, status, &record.request.method),
     };
     let body = AnswerBody {
-        size: size(ending, headers, record.request.method()),
+        size: size(ending, headers, &record.request.method),
         source: document.map_or(Source::Stream(upstream), Source::Document),
         ending,
         received: 0,
