@@ -13,7 +13,7 @@ use actix_service::fn_service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection as Connected};
 use actix_web::http::Uri;
 use tidegate_config::BucketConfig;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 use crate::s3::sign::Signer;
 use crate::upstream::connection::Connection;
@@ -43,10 +43,11 @@ impl Client {
     pub(crate) fn new(bucket: &BucketConfig, counts: &ConnectionCounts) -> Self {
         let upstream = &bucket.upstream;
         let open = Arc::clone(&counts.open);
+        let receive_buffer = upstream.connection_pool.receive_buffer;
         let connect = fn_service(move |info: ConnectInfo<Uri>| {
             let open = Arc::clone(&open);
             async move {
-                let stream = connect(&info).await.map_err(ConnectError::Io)?;
+                let stream = connect(&info, receive_buffer).await.map_err(ConnectError::Io)?;
                 Ok(Connected::new(info.request().clone(), Connection::new(stream, open)))
             }
         });
@@ -70,17 +71,42 @@ impl Client {
 }
 
 /// Tries each address the name has, in order.
-async fn connect(info: &ConnectInfo<Uri>) -> io::Result<TcpStream> {
+async fn connect(info: &ConnectInfo<Uri>, receive_buffer: Option<u64>) -> io::Result<TcpStream> {
     let host = info.hostname().trim_start_matches('[').trim_end_matches(']');
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("no address for `{host}`"));
     for address in lookup_host((host, info.port())).await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_nodelay(true)?;
+        if let Some(bytes) = receive_buffer {
+            // Set before the connection is made, so that the window is scaled for it.
+            socket.set_recv_buffer_size(u32::try_from(bytes).unwrap_or(u32::MAX))?;
+        }
+        match socket.connect(address).await {
+            Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::SockRef;
+
+    use super::*;
+
+    /// P1: what the kernel may hold of an answer is what was configured
+    #[actix_rt::test]
+    async fn a_connection_has_the_configured_buffer() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let buffer = async |bytes| {
+            let stream = connect(&ConnectInfo::new(uri.clone()), bytes).await.unwrap();
+            assert!(stream.nodelay().unwrap());
+            SockRef::from(&stream).recv_buffer_size().unwrap()
+        };
+        // Linux doubles what is asked for, to account for its own bookkeeping.
+        assert_eq!(buffer(Some(8192)).await, 16_384);
+        assert!(buffer(None).await > 16_384);
+    }
 }

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use crate::form::{millis, nonzero, nonzero_size, seconds, whole};
+use crate::form::{millis, nonzero, nonzero_size, or_auto, seconds, whole};
 use crate::section::section;
 use crate::walk::{Section, key};
 
@@ -65,6 +65,13 @@ section! {
         ///
         /// Watch `connection_pool_idle`.
         pub max_idle: usize = key("max_idle", whole(0..=100_000), 10).yielding("10, or `size` if that is smaller");
+        /// what the kernel may hold of an answer on one connection; "auto" where the upstream is far away
+        ///
+        /// Left to itself (`auto`, `None`), Linux lets the buffer grow up to `net.ipv4.tcp_rmem`, so that a client that
+        /// reads slowly parks as much in the kernel; and an answer of about 64 KiB waits for a window that is as large.
+        /// Linux caps a fixed size at `net.core.rmem_max`. A connection carries about this size per round trip.
+        pub receive_buffer: Option<u64> =
+            key("receive_buffer", or_auto(4096..=1 << 30), Some(1 << 20));
     }
 }
 

@@ -130,29 +130,34 @@ impl Bytes {
     }
 }
 
-/// A size, or the word `unlimited`, which reads as `None`.
-pub(crate) struct OrUnlimited(Bytes);
+/// A size, or a word for none, which reads as `None`.
+pub(crate) struct OrWord(Bytes, &'static str);
 
 /// A size within `range`, or no limit.
-pub(crate) const fn or_unlimited(range: RangeInclusive<u64>) -> OrUnlimited {
-    OrUnlimited(bytes(range))
+pub(crate) const fn or_unlimited(range: RangeInclusive<u64>) -> OrWord {
+    OrWord(bytes(range), "unlimited")
 }
 
-impl Form for OrUnlimited {
+/// A size within `range`, or what the system chooses.
+pub(crate) const fn or_auto(range: RangeInclusive<u64>) -> OrWord {
+    OrWord(bytes(range), "auto")
+}
+
+impl Form for OrWord {
     type Value = Option<u64>;
 
     fn parse(&self, raw: &Raw) -> Result<Option<u64>, Faults> {
-        if raw.scalar()?.trim() == "unlimited" {
+        if raw.scalar()?.trim() == self.1 {
             return Ok(None);
         }
         self.0.parse(raw).map(Some)
     }
 
     fn accepts(&self) -> String {
-        format!("{}, or \"unlimited\"", self.0.accepts())
+        format!("{}, or \"{}\"", self.0.accepts(), self.1)
     }
 
     fn show(&self, value: &Option<u64>) -> String {
-        value.map_or_else(|| "\"unlimited\"".to_owned(), |bytes| self.0.show(&bytes))
+        value.map_or_else(|| format!("\"{}\"", self.1), |bytes| self.0.show(&bytes))
     }
 }

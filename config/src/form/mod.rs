@@ -12,7 +12,7 @@ mod text;
 
 use crate::setting::Raw;
 
-pub(crate) use measure::{bytes, millis, or_unlimited, seconds};
+pub(crate) use measure::{bytes, millis, or_auto, or_unlimited, seconds};
 pub(crate) use number::{decimal, nonzero, nonzero_size, whole};
 pub(crate) use text::{Address, Choice, Flag, SecretText, Word, list, shown};
 
