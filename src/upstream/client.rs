@@ -43,7 +43,8 @@ impl Client {
     pub(crate) fn new(bucket: &BucketConfig, counts: &ConnectionCounts) -> Self {
         let upstream = &bucket.upstream;
         let open = Arc::clone(&counts.open);
-        let receive_buffer = upstream.connection_pool.receive_buffer;
+        let receive_buffer =
+            upstream.connection_pool.receive_buffer.filter(|bytes| *bytes <= receive_buffer_max());
         let connect = fn_service(move |info: ConnectInfo<Uri>| {
             let open = Arc::clone(&open);
             async move {
@@ -68,6 +69,12 @@ impl Client {
             upstream.credentials.clone().map(|credentials| Signer::new(credentials, upstream.region.clone()));
         Self { http, signer }
     }
+}
+
+/// The largest buffer that can be had. A larger one would be cut to it, and no longer grow by itself.
+fn receive_buffer_max() -> u64 {
+    let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_max").ok();
+    limit.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Tries each address the name has, in order.

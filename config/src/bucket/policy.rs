@@ -65,13 +65,13 @@ section! {
         ///
         /// Watch `connection_pool_idle`.
         pub max_idle: usize = key("max_idle", whole(0..=100_000), 10).yielding("10, or `size` if that is smaller");
-        /// what the kernel may hold of an answer on one connection; "auto" where the upstream is far away
+        /// what the kernel may hold of an answer on one connection; "auto" leaves it to the kernel
         ///
-        /// Left to itself (`auto`, `None`), Linux lets the buffer grow up to `net.ipv4.tcp_rmem`, so that a client that
-        /// reads slowly parks as much in the kernel; and an answer of about 64 KiB waits for a window that is as large.
-        /// Linux caps a fixed size at `net.core.rmem_max`. A connection carries about this size per round trip.
+        /// Left to itself (`auto`, `None`), Linux begins with a window that an answer of 64 KiB fills, and grows it while
+        /// the answer is read, up to `net.ipv4.tcp_rmem`. A size over `net.core.rmem_max` cannot be had; the kernel is
+        /// then left to itself as well. A client that reads slowly parks about as much in the kernel.
         pub receive_buffer: Option<u64> =
-            key("receive_buffer", or_auto(4096..=1 << 30), Some(1 << 20));
+            key("receive_buffer", or_auto(4096..=1 << 30), Some(4 << 20));
     }
 }
 
