@@ -6,7 +6,7 @@
 use actix_web::http::header::HeaderName;
 
 use crate::http::edge::decode;
-use crate::s3::sign::encode;
+use crate::s3::sigv4::canonical::encode;
 
 /// The header that names the source of a copy.
 pub(crate) const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
