@@ -30,7 +30,7 @@ use futures_util::FutureExt;
 use tidegate_actors::{BucketId, IpKey, Permit, Slot, clock};
 use tidegate_config::Kind;
 
-use crate::auth::authenticate;
+use crate::auth::{self, Caller, Operation, authenticate, authenticate_lister, authorize};
 use crate::http::answer::Addressee;
 use crate::http::edge::{self, BodyLength, Head};
 use crate::http::error::{GatewayError, xml_answer};
@@ -110,9 +110,9 @@ enum Handled {
 /// What a request was granted before its body was touched.
 enum Admitted {
     /// A call of a bucket's upstream, with the places it takes.
-    Call { bucket: BucketId, length: BodyLength, slot: Slot, permit: Permit },
+    Call { bucket: BucketId, length: BodyLength, caller: Caller, slot: Slot, permit: Permit },
     /// The list of buckets.
-    List,
+    List { caller: Caller },
 }
 
 /// Steps 1 to 6: everything that can refuse a request by its head.
@@ -122,9 +122,10 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
 
     // 1 edge, 2 route
     let length = edge::check(head, &shared.config.server.limits)?;
-    let (name, _) = target::split(head.uri.path());
+    let (name, rest) = target::split(head.uri.path());
     if name.is_empty() && head.method == Method::GET {
-        return Ok(Admitted::List);
+        let caller = authenticate_lister(head, worker).await?;
+        return Ok(Admitted::List { caller });
     }
     let bucket = shared.router.route(name)?;
     record.bucket = Some(bucket.id);
@@ -135,7 +136,10 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     if let Some(client) = record.client() {
         actors.limiter.admit(bucket.id, IpKey::from(client), record.started).await?;
     }
-    authenticate(head.headers, &bucket.config, &actors.sessions).await?;
+    let caller = authenticate(head, &bucket.config, worker).await?;
+    record.key = caller.key();
+    let operation = Operation::of(head, bucket.config.kind, rest);
+    authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
 
     // 6 breaker's published state, pool
     let now = clock::now();
@@ -143,7 +147,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     record.phases.admitted = Some(now);
     let permit = bucket.pool.acquire().await?;
     record.phases.permitted = Some(clock::now());
-    Ok(Admitted::Call { bucket: bucket.id, length, slot, permit })
+    Ok(Admitted::Call { bucket: bucket.id, length, caller, slot, permit })
 }
 
 async fn handle(
@@ -158,14 +162,16 @@ async fn handle(
         Some(admitted) => admitted,
         None => admit(worker, Head::from(request.head()), record).await?,
     };
-    let Admitted::Call { bucket, length, slot, permit } = admitted else {
-        return Ok(Handled::Own(list_buckets(worker)));
+    let (bucket, length, caller, slot, permit) = match admitted {
+        Admitted::List { caller } => return Ok(Handled::Own(list_buckets(worker, &caller))),
+        Admitted::Call { bucket, length, caller, slot, permit } => (bucket, length, caller, slot, permit),
     };
 
     // 7 and 8, for each attempt
     let bucket = worker.shared.router.bucket(bucket);
     let late = may_fail_late(&request);
-    let outbound = upstream::prepare(request, payload, length, bucket, record).await?;
+    auth::screen(&caller, &request, payload, (length, bucket), &worker.shared.keyring).await?;
+    let outbound = upstream::prepare(request, payload, length, (bucket, &caller), record).await?;
     let called = upstream::call(worker, bucket, outbound, permit, record).await?;
     Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late }))
 }
@@ -190,10 +196,12 @@ fn refuse(worker: &Worker, error: &GatewayError, mut record: Box<Record>) -> Htt
 }
 
 /// `GET /`: the buckets that a client may see by name; a glob has no names to list.
-fn list_buckets(worker: &Worker) -> HttpResponse {
+fn list_buckets(worker: &Worker, caller: &Caller) -> HttpResponse {
     let open = worker.shared.router.buckets().iter().filter(|bucket| {
         let config = &bucket.config;
-        config.kind == Kind::S3 && config.pattern.is_exact() && !config.auth.is_empty()
+        config.kind == Kind::S3
+            && config.pattern.is_exact()
+            && auth::sees(caller, config, &worker.shared.keyring)
     });
     let document = document::list_buckets(open.map(|bucket| bucket.config.pattern.as_str()));
     xml_answer(document)

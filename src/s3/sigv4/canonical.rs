@@ -203,8 +203,7 @@ mod tests {
     fn header_values_are_trimmed_folded_and_joined_and_keep_their_bytes() {
         let mut headers = HeaderMap::new();
         for value in [&b"  a   b\t c "[..], b"\xe9"] {
-            headers
-                .append(HeaderName::from_static("x-amz-meta-m"), HeaderValue::from_bytes(value).unwrap());
+            headers.append(HeaderName::from_static("x-amz-meta-m"), HeaderValue::from_bytes(value).unwrap());
         }
         let names = ["host", "x-amz-meta-m"];
         let canonical = Canonical {

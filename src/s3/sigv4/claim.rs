@@ -14,9 +14,7 @@ use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
 
 use crate::http::edge::Head;
 use crate::s3::sign::CONTENT_SHA256;
-use crate::s3::sigv4::canonical::{
-    ALGORITHM, Canonical, SERVICE, TERMINATOR, canonical_path, is_hmac,
-};
+use crate::s3::sigv4::canonical::{ALGORITHM, Canonical, SERVICE, TERMINATOR, canonical_path, is_hmac};
 use crate::s3::sigv4::query::{self, Presigning};
 use crate::s3::sigv4::rejection::Place;
 use crate::s3::sigv4::{PayloadHash, Seed, SignatureRejection, Timestamp};
@@ -160,7 +158,11 @@ impl<'a> Claim<'a> {
     }
 
     /// Holds the claim against the place it was sent to.
-    pub(crate) fn check_scope(&self, accepts: impl Fn(&str) -> bool, expected: &str) -> Result<(), SignatureRejection> {
+    pub(crate) fn check_scope(
+        &self,
+        accepts: impl Fn(&str) -> bool,
+        expected: &str,
+    ) -> Result<(), SignatureRejection> {
         let malformed = |what| Err(SignatureRejection::Malformed(self.place, what));
         if self.scope.part(3) != TERMINATOR {
             return malformed("the scope does not end with aws4_request");
@@ -266,9 +268,8 @@ fn header_timestamp(headers: &HeaderMap) -> Result<Timestamp, SignatureRejection
     let mut values = headers.get_all(&name);
     let (Some(value), None) = (values.next(), values.next()) else { return Err(SignatureRejection::NoDate) };
     let text = value.to_str().map_err(|_| SignatureRejection::NoDate)?.trim();
-    let in_words = || {
-        (name == DATE).then(|| httpdate::parse_http_date(text).ok()).flatten().map(Timestamp::of)
-    };
+    let in_words =
+        || (name == DATE).then(|| httpdate::parse_http_date(text).ok()).flatten().map(Timestamp::of);
     Timestamp::parse(text).or_else(in_words).ok_or(SignatureRejection::NoDate)
 }
 

@@ -55,11 +55,13 @@ fn is_version_2(name: &str) -> bool {
     name.eq_ignore_ascii_case("AWSAccessKeyId")
 }
 
-fn name_of(pair: &str) -> Cow<'_, str> {
+/// The name of a pair, as it decodes.
+pub(crate) fn name_of(pair: &str) -> Cow<'_, str> {
     text_of(pair.split_once('=').map_or(pair, |(name, _)| name))
 }
 
-fn text_of(part: &str) -> Cow<'_, str> {
+/// A name or value, as it decodes.
+pub(crate) fn text_of(part: &str) -> Cow<'_, str> {
     if part.contains(['%', '+']) {
         let decoded = decode(part.replace('+', " ").as_bytes());
         Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())

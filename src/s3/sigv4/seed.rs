@@ -32,7 +32,10 @@ impl Seed {
     pub(crate) fn chunk(&mut self, data_sha256: &[u8; 32]) -> &str {
         let text = format!(
             "AWS4-HMAC-SHA256-PAYLOAD\n{}\n{}\n{}\n{EMPTY_SHA256}\n{}",
-            self.timestamp, self.scope, self.signature, hex(data_sha256)
+            self.timestamp,
+            self.scope,
+            self.signature,
+            hex(data_sha256)
         );
         self.next(&text)
     }
@@ -41,7 +44,10 @@ impl Seed {
     pub(crate) fn trailer(&mut self, lines_sha256: &[u8; 32]) -> &str {
         let text = format!(
             "AWS4-HMAC-SHA256-TRAILER\n{}\n{}\n{}\n{}",
-            self.timestamp, self.scope, self.signature, hex(lines_sha256)
+            self.timestamp,
+            self.scope,
+            self.signature,
+            hex(lines_sha256)
         );
         self.next(&text)
     }
