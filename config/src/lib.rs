@@ -115,17 +115,24 @@ impl Config {
             root.take(&[" the admin listener: probes, status, metrics"], nested("admin"));
         check_listeners(root, &server, &admin);
         let inherited = Inherited::from_server(&server, root.child("server").is_set("request_timeout"));
+        let log = root.take(&[" the log"], nested("log"));
+        let supervision = root.take(&[" supervision of the actors"], nested("supervision"));
+        let rate_limit = root.take(&[" rate limits of the whole gateway"], nested("rate_limit"));
+        let monitor =
+            root.take(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked));
+        let sessions = root.take(&[" the session cache"], nested("sessions"));
         let buckets = bucket::read(&mut root.child("buckets"), &inherited);
         let policies = policy::read(&mut root.child("policies"), &buckets);
+        let keys = client_key::read(&mut root.child("keys"), &policies);
         Self {
-            log: root.take(&[" the log"], nested("log")),
-            supervision: root.take(&[" supervision of the actors"], nested("supervision")),
-            rate_limit: root.take(&[" rate limits of the whole gateway"], nested("rate_limit")),
-            monitor: root.take(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked)),
-            sessions: root.take(&[" the session cache"], nested("sessions")),
-            keys: client_key::read(&mut root.child("keys"), &policies),
+            log,
+            supervision,
+            rate_limit,
+            monitor,
+            sessions,
             buckets,
             policies,
+            keys,
             server,
             admin,
             #[cfg(feature = "bench")]

@@ -100,11 +100,6 @@ impl Caller {
     }
 }
 
-/// Whether this request's signature will be verified at this bucket.
-pub(crate) fn verifies(head: Head<'_>, bucket: &BucketConfig) -> bool {
-    bucket.auth.contains(&AuthMethod::Sigv4) && offers_proof(head)
-}
-
 /// Says who the client of a bucket is.
 pub(crate) async fn authenticate(
     head: Head<'_>,
@@ -115,7 +110,7 @@ pub(crate) async fn authenticate(
     if bucket.auth.is_empty() {
         return Err(AuthRejection::Closed);
     }
-    if verifies(head, bucket) {
+    if bucket.auth.contains(&AuthMethod::Sigv4) && offers_proof(head) {
         let region = bucket.upstream.region.as_str();
         return verify(head, |given| given == region, region, worker).await;
     }

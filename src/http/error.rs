@@ -167,6 +167,8 @@ fn limiter(rejection: &LimiterRejection) -> Answer {
                 tidegate_actors::Scope::Global => "rate_limit_global",
                 tidegate_actors::Scope::Ip => "rate_limit_ip",
                 tidegate_actors::Scope::Bucket => "rate_limit_bucket",
+                tidegate_actors::Scope::Key => "rate_limit_key",
+                tidegate_actors::Scope::FailedAuth => "rate_limit_failed_auth",
             };
             let window = (f64::from(limited.burst) / limited.requests_per_second).ceil().max(1.0);
             let scope = limited.scope.as_str();

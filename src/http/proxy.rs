@@ -5,7 +5,7 @@
 //!  2 route     path → bucket                                 404
 //!  3 monitor   level, then the in-flight slot                503
 //!  4 limiter   global, client address, bucket in one ask     429
-//!  5 auth      session, identity                             401 403
+//!  5 auth      signature, key's limit, policy                400 401 403 429 501
 //!  6 breaker   published state, before queueing              503
 //!    pool      place in the bucket's gate, endpoint          503
 //!  7 breaker   half-open permit, immediately before the call 503
@@ -35,7 +35,9 @@ use crate::http::answer::Addressee;
 use crate::http::edge::{self, BodyLength, Head};
 use crate::http::error::{GatewayError, xml_answer};
 use crate::http::request_id;
+use crate::router::Bucket;
 use crate::s3::copy_source::COPY_SOURCE;
+use crate::s3::sigv4::offers_proof;
 use crate::s3::{document, target};
 use crate::telemetry::record::{Asked, Record};
 use crate::upstream::{self, Passing, ProxyBody};
@@ -124,7 +126,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let length = edge::check(head, &shared.config.server.limits)?;
     let (name, rest) = target::split(head.uri.path());
     if name.is_empty() && head.method == Method::GET {
-        let caller = authenticate_lister(head, worker).await?;
+        let caller = introduce(worker, None, head, record).await?;
         return Ok(Admitted::List { caller });
     }
     let bucket = shared.router.route(name)?;
@@ -136,8 +138,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     if let Some(client) = record.client() {
         actors.limiter.admit(bucket.id, IpKey::from(client), record.started).await?;
     }
-    let caller = authenticate(head, &bucket.config, worker).await?;
-    record.key = caller.key();
+    let caller = introduce(worker, Some(bucket), head, record).await?;
     let operation = Operation::of(head, bucket.config.kind, rest);
     authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
 
@@ -148,6 +149,40 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let permit = bucket.pool.acquire().await?;
     record.phases.permitted = Some(clock::now());
     Ok(Admitted::Call { bucket: bucket.id, length, caller, slot, permit })
+}
+
+/// Who asks: a client over its limit of failures is not listened to, a failure is charged to it (L8), a request to the
+/// key that signed it (L1). With no bucket, who asks for their list.
+async fn introduce(
+    worker: &Worker,
+    bucket: Option<&Bucket>,
+    head: Head<'_>,
+    record: &mut Record,
+) -> Result<Caller, GatewayError> {
+    let limiter = &worker.shared.actors.limiter;
+    let (client, id) = (record.client().map(IpKey::from), bucket.map(|bucket| bucket.id));
+    if let Some(client) = client.filter(|_| offers_proof(head)) {
+        limiter.may_authenticate(client, id, record.started)?;
+    }
+    let authenticated = match bucket {
+        Some(bucket) => authenticate(head, &bucket.config, worker).await,
+        None => authenticate_lister(head, worker).await,
+    };
+    match authenticated {
+        Ok(caller) => {
+            record.key = caller.key();
+            if let Some(key) = caller.key() {
+                limiter.admit_key(key, id).await?;
+            }
+            Ok(caller)
+        }
+        Err(rejection) => {
+            if let Some(client) = client.filter(|_| rejection.is_suspect()) {
+                limiter.failed_to_authenticate(client, id).await?;
+            }
+            Err(rejection.into())
+        }
+    }
 }
 
 async fn handle(

@@ -53,7 +53,11 @@ impl CopySource {
         let slash = path.iter().position(|byte| *byte == b'/')?;
         let (bucket, key) = (path[..slash].to_vec(), path[slash + 1..].to_vec());
         let climbs = key.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| segment == b"..");
-        let bucket = String::from_utf8(bucket).ok().filter(|_| !climbs && !key.is_empty())?;
+        // Nothing that a store takes for more than a name: a tenant, an access point.
+        let is_name = |name: &String| {
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+        };
+        let bucket = String::from_utf8(bucket).ok().filter(is_name).filter(|_| !climbs && !key.is_empty())?;
         Some(Self { bucket, key, version })
     }
 
@@ -85,7 +89,9 @@ mod tests {
     /// V3
     #[test]
     fn what_names_no_object_is_no_source() {
-        for bad in ["nothing", "src/", "/", "", "src/../other/k", "src/public/%2e%2e/secret", "%ff/k"] {
+        for bad in
+            ["nothing", "src/", "/", "", "src/../other/k", "src/public/%2e%2e/secret", "%ff/k", "t:b/k"]
+        {
             assert_eq!(CopySource::parse(bad), None, "{bad}");
         }
         assert_eq!(CopySource::of(&HeaderMap::new(), "a&X-Amz-Copy%2DSource=/b/k"), Err(NoSource));

@@ -71,7 +71,7 @@ impl Timestamp {
         self.moment().duration_since(now).unwrap_or_default()
     }
 
-    fn moment(&self) -> SystemTime {
+    pub(crate) fn moment(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.seconds)
     }
 }
