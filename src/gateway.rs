@@ -18,9 +18,10 @@ use slog::{Logger, info, warn};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tidegate_actors::{BucketId, Launches, Prepared, clock};
-use tidegate_config::{BucketConfig, Config};
+use tidegate_config::{AuthMethod, BucketConfig, Config};
 use tokio::task::JoinHandle;
 
+use crate::auth::Keyring;
 use crate::http::{admin, listener};
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::RequestMetrics;
@@ -117,6 +118,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             connections: buckets.iter().map(|_| Default::default()).collect(),
             router: Router::new(buckets),
+            keyring: Keyring::new(&config),
             actors,
             metrics,
             registry,
@@ -166,9 +168,16 @@ fn authorities(
 
 /// Nothing configured means closed, and the gateway says so at the start (A4).
 fn warn_of_closed(config: &Config, log: &Logger) {
+    let only_signed = |bucket: &BucketConfig| bucket.auth == [AuthMethod::Sigv4];
+    if config.keys.is_empty() {
+        for (name, _) in config.buckets.iter().filter(|(_, bucket)| only_signed(bucket)) {
+            warn!(log, "bucket is closed: it takes signatures, and there are no keys"; "bucket" => name,
+                "hint" => "keys.ID.secret and keys.ID.policy define one");
+        }
+    }
     for (name, _) in config.buckets.iter().filter(|(_, bucket)| bucket.auth.is_empty()) {
         warn!(log, "bucket is closed: it has no `auth` entry"; "bucket" => name,
-            "hint" => format!("buckets.{name}.auth = [\"anonymous\"] opens it to everybody"));
+            "hint" => format!("buckets.{name}.auth = [\"sigv4\"] opens it to client keys, [\"anonymous\"] to everybody"));
     }
 }
 

@@ -16,3 +16,5 @@ mod upstream;
 mod worker;
 
 pub use gateway::{Gateway, Running, StartError};
+#[cfg(feature = "bench")]
+pub use s3::sigv4::bench as signature_bench;

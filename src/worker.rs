@@ -9,6 +9,7 @@ use slog::Logger;
 use tidegate_actors::Actors;
 use tidegate_config::Config;
 
+use crate::auth::{Keyring, SigningKeys};
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::RequestMetrics;
 use crate::upstream::client::{Client, ConnectionCounts};
@@ -17,6 +18,7 @@ use crate::upstream::client::{Client, ConnectionCounts};
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) router: Router,
+    pub(crate) keyring: Keyring,
     pub(crate) actors: Actors,
     pub(crate) metrics: RequestMetrics,
     pub(crate) registry: Registry,
@@ -29,6 +31,7 @@ pub(crate) struct Shared {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     clients: Vec<Client>,
+    pub(crate) signing_keys: SigningKeys,
 }
 
 impl Worker {
@@ -38,9 +41,9 @@ impl Worker {
             .buckets()
             .iter()
             .zip(&shared.connections)
-            .map(|(bucket, counts)| Client::new(&bucket.config, counts))
+            .map(|(bucket, counts)| Client::new(&bucket.config, &shared.keyring, counts))
             .collect();
-        Rc::new(Self { shared, clients })
+        Rc::new(Self { shared, clients, signing_keys: SigningKeys::default() })
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &Client {

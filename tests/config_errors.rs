@@ -96,7 +96,7 @@ fn contradictions_are_refused() {
 /// G1, A4: what is not built yet is refused as such, not silently ignored
 #[test]
 fn what_is_not_implemented_is_refused() {
-    for method in ["sigv4", "jwt", "api_key"] {
+    for method in ["jwt", "api_key"] {
         refused(bucket().set("buckets.b.auth", method), &["buckets.b.auth", method, "not implemented"]);
     }
     refused(

@@ -13,6 +13,7 @@
 
 mod support;
 
+mod auth;
 mod breaker;
 mod config_errors;
 mod edge;

@@ -33,7 +33,9 @@ pub use monitor::{
     Level, MonitorHandle, MonitorRejection, MonitorView, Reading, Reason, Sensor, Slot, Transition,
 };
 pub use pool::{EndpointId, EndpointTicket, Permit, PoolHandle, PoolRejection, PoolView};
-pub use sessions::{Identity, InvalidSessionId, SessionId, SessionsHandle, SessionsReport};
+pub use sessions::{
+    Identity, InvalidSessionId, SessionId, SessionsHandle, SessionsReport, SigningKey, SigningKeyId,
+};
 pub use system::{Actors, Launch, Launches, Prepared, UnknownActor, prepare};
-pub use types::{BucketId, IpKey};
+pub use types::{BucketId, IpKey, KeyId};
 pub use vitals::{Status, Vitals};

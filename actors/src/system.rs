@@ -21,7 +21,9 @@ use crate::chaos::Crash;
 use crate::clock;
 use crate::host::{Component, Host};
 use crate::intensity::Intensity;
-use crate::limiter::{Limiter, LimiterHandle, LimiterMetrics, LimiterState};
+use crate::limiter::{
+    Closed, FailuresState, Limiter, LimiterHandle, LimiterMetrics, LimiterState, Limits, PerKeyState,
+};
 use crate::mailbox::Mailbox;
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle};
@@ -155,20 +157,8 @@ pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<Pre
     let mut on_workers = Vec::new();
 
     let limiter_metrics = Arc::new(LimiterMetrics::register(registry, &names)?);
-    let unborn = nursery.conceive::<Limiter>("limiter");
-    let limits: Vec<Option<RateLimit>> = config.buckets.values().map(|bucket| bucket.rate_limit).collect();
-    let rate_limit = &config.rate_limit;
-    let general = rate_limit.global.is_some() || rate_limit.per_ip.is_some();
-    let limited = limits.iter().map(|limit| general || limit.is_some()).collect();
-    let limiter = LimiterHandle::new(unborn.mailbox.clone(), limited, rate_limit.on_failure);
-    let state = LimiterState::new(
-        rate_limit.global,
-        rate_limit.per_ip,
-        &limits,
-        rate_limit.table_capacity.get(),
-        now,
-    );
-    on_workers.push(nursery.bear(unborn, Limiter::new(state, Arc::clone(&limiter_metrics))));
+    let (limiter, launch) = limiter(&nursery, &limiter_metrics, now);
+    on_workers.push(launch);
 
     let mut pools = Vec::new();
     for (name, bucket) in &config.buckets {
@@ -219,6 +209,29 @@ pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<Pre
         limiter_metrics,
     };
     Ok(Prepared { actors, pools, launches: Launches { own_thread, on_workers } })
+}
+
+fn limiter(nursery: &Nursery<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -> (LimiterHandle, Launch) {
+    let Config { rate_limit, buckets, keys, .. } = nursery.config;
+    let unborn = nursery.conceive::<Limiter>("limiter");
+    let limits: Vec<Option<RateLimit>> = buckets.values().map(|bucket| bucket.rate_limit).collect();
+    let clients_max = rate_limit.table_capacity.get();
+    let general = rate_limit.global.is_some() || rate_limit.per_ip.is_some();
+    let closed = Arc::new(Closed::new(clients_max));
+    let known = Limits {
+        buckets: limits.iter().map(|limit| general || limit.is_some()).collect(),
+        keys: rate_limit.per_key.is_some(),
+        failures: rate_limit.failed_auth,
+        closed: Arc::clone(&closed),
+        on_failure: rate_limit.on_failure,
+        metrics: Arc::clone(metrics),
+    };
+    let handle = LimiterHandle::new(unborn.mailbox.clone(), known);
+    let state = LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, clients_max, now);
+    let per_key = PerKeyState::new(rate_limit.per_key, keys.len(), now);
+    let failures = FailuresState::new(rate_limit.failed_auth, clients_max, now);
+    let limiter = Limiter::new(state, per_key, (failures, closed), Arc::clone(metrics));
+    (handle, nursery.bear(unborn, limiter))
 }
 
 fn pool(

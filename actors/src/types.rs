@@ -18,6 +18,22 @@ impl BucketId {
     }
 }
 
+/// A configured client key, as an index into every per-key table: invented key IDs cannot grow one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId(u32);
+
+impl KeyId {
+    /// The key at this place of the configuration.
+    pub const fn new(index: u32) -> Self {
+        Self(index)
+    }
+
+    /// The place in a per-key table.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What a client address counts as for limits (L3): IPv4 whole, mapped IPv4 unmapped, IPv6 by /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IpKey {

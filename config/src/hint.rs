@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 
+use crate::reference::MAPS;
 use crate::setting::{KeyPath, VARIABLE_PREFIX};
 
 /// Sections of the older plan and where their keys are now.
@@ -22,14 +23,16 @@ const MOVED_KEYS: [(&str, &[&str]); 5] = [
     ("secret_key", &["s3", "secret_access_key"]),
 ];
 
-/// The key that was probably meant, out of `known`, whose bucket is called NAME.
+/// The key that was probably meant, out of `known`, in which what has a name is called NAME.
 pub(crate) fn for_key(unknown: &KeyPath, known: &[KeyPath]) -> Option<KeyPath> {
     let segments = unknown.segments();
-    let bucket = match segments {
-        [section, name, ..] if edits(section, "buckets") <= 2 => name.as_str(),
-        _ => "NAME",
+    let near = |section: &str| MAPS.into_iter().find(|map| edits(section, map) <= map.len() / 3);
+    let (map, bucket) = match segments {
+        [section, name, ..] => near(section).map_or((None, "NAME"), |map| (Some(map), name.as_str())),
+        _ => (None, "NAME"),
     };
-    moved(segments, bucket).or_else(|| {
+    let moved = if map.is_none_or(|map| map == "buckets") { moved(segments, bucket) } else { None };
+    moved.or_else(|| {
         let known: Vec<_> = known.iter().map(|path| with_bucket(path, bucket)).collect();
         let longer_name = known.iter().find(|path| is_longer_name(path, unknown));
         let same_name = known.iter().filter(|path| path.segments().last() == segments.last());

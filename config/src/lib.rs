@@ -11,14 +11,17 @@
 
 mod admin;
 mod bucket;
+mod client_key;
 mod document;
 mod form;
 mod hint;
 mod log;
 mod monitor;
+mod policy;
 mod problem;
 mod rate_limit;
 mod reference;
+mod secret_file;
 mod section;
 mod server;
 mod sessions;
@@ -40,11 +43,14 @@ pub use bucket::{
     AuthMethod, BreakerConfig, BucketConfig, ConcurrencyConfig, ConnectionPoolConfig, Credentials, Endpoint,
     EndpointError, Kind, Pattern, PatternError, RetryConfig, Scheme, Secret, UpstreamConfig,
 };
+pub use client_key::{ClientKey, SignAs};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use monitor::MonitorConfig;
+pub use policy::{Access, PolicyConfig};
 pub use problem::{Origin, Problem, Problems};
 pub use rate_limit::{OnFailure, RateLimit, RateLimitConfig};
 pub use reference::{reference_file, reference_table};
+pub use secret_file::{SecretFile, SecretFileError};
 pub use server::{LimitsConfig, ServerConfig};
 pub use sessions::SessionsConfig;
 pub use source::{Sources, environment};
@@ -71,6 +77,10 @@ pub struct Config {
     pub sessions: SessionsConfig,
     /// the buckets by name
     pub buckets: BTreeMap<String, BucketConfig>,
+    /// what client keys may do, by name
+    pub policies: BTreeMap<String, PolicyConfig>,
+    /// the client keys by name
+    pub keys: BTreeMap<String, ClientKey>,
     /// whether anything guards the raw path; false is for measuring what the guards cost
     #[cfg(feature = "bench")]
     pub guards: bool,
@@ -105,13 +115,24 @@ impl Config {
             root.take(&[" the admin listener: probes, status, metrics"], nested("admin"));
         check_listeners(root, &server, &admin);
         let inherited = Inherited::from_server(&server, root.child("server").is_set("request_timeout"));
+        let log = root.take(&[" the log"], nested("log"));
+        let supervision = root.take(&[" supervision of the actors"], nested("supervision"));
+        let rate_limit = root.take(&[" rate limits of the whole gateway"], nested("rate_limit"));
+        let monitor =
+            root.take(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked));
+        let sessions = root.take(&[" the session cache"], nested("sessions"));
+        let buckets = bucket::read(&mut root.child("buckets"), &inherited);
+        let policies = policy::read(&mut root.child("policies"), &buckets);
+        let keys = client_key::read(&mut root.child("keys"), &policies);
         Self {
-            log: root.take(&[" the log"], nested("log")),
-            supervision: root.take(&[" supervision of the actors"], nested("supervision")),
-            rate_limit: root.take(&[" rate limits of the whole gateway"], nested("rate_limit")),
-            monitor: root.take(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked)),
-            sessions: root.take(&[" the session cache"], nested("sessions")),
-            buckets: bucket::read(&mut root.child("buckets"), &inherited),
+            log,
+            supervision,
+            rate_limit,
+            monitor,
+            sessions,
+            buckets,
+            policies,
+            keys,
             server,
             admin,
             #[cfg(feature = "bench")]

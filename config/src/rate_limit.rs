@@ -1,4 +1,5 @@
-//! Rate limits: for all requests, per client address, and (in each bucket) per bucket.
+//! Rate limits: for all requests, per client address, per client key, for failed authentications, and (in each bucket)
+//! per bucket.
 //!
 //! A limit is off until its rate is set, so a limit with a burst and no rate is a mistake and is refused.
 
@@ -37,6 +38,10 @@ section! {
         pub global: Option<RateLimit> = RateLimitKeys("global");
         /// limit for each client address (IPv6: each /64)
         pub per_ip: Option<RateLimit> = RateLimitKeys("per_ip");
+        /// limit for each client key, counted once its signature is verified
+        pub per_key: Option<RateLimit> = RateLimitKeys("per_key");
+        /// limit for each client address of authentications that fail; beyond it none is tried
+        pub failed_auth: Option<RateLimit> = RateLimitKeys("failed_auth");
         /// client addresses that are told apart; those beyond share one limit
         ///
         /// Raise it for more clients than that at a time; each costs memory.

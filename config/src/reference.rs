@@ -9,20 +9,22 @@ use crate::problem::Origin;
 use crate::setting::{KeyPath, Raw, Setting, Settings};
 use crate::walk::{Docs, Entry, Preset, Walk};
 
-/// Stands for any bucket's name.
-const BUCKET: &str = "NAME";
+/// Stands for any bucket's name, or that of anything else that has names.
+const NAME: &str = "NAME";
+/// The sections whose sections have names.
+pub(crate) const MAPS: [&str; 3] = ["buckets", "keys", "policies"];
 
-/// A walk in which one bucket exists, so that the keys of buckets are visited.
+/// A walk in which one of everything with a name exists, so that its keys are visited.
 fn survey() -> Walk {
-    let bucket = Setting { raw: Raw::Empty, origin: Origin::Default };
-    let mut walk = Walk::over(Settings::from([(KeyPath::new(["buckets", BUCKET]), bucket)]));
+    let one = |map| (KeyPath::new([map, NAME]), Setting { raw: Raw::Empty, origin: Origin::Default });
+    let mut walk = Walk::over(Settings::from(MAPS.map(one)));
     let _ = Config::read(&mut walk.root());
     // no key of released builds
     walk.entries.retain(|entry| entry.path != KeyPath::new(["guards"]));
     walk
 }
 
-/// Every documented key; buckets are called NAME.
+/// Every documented key; what has a name is called NAME.
 pub(crate) fn keys() -> Vec<KeyPath> {
     survey().entries.into_iter().map(|entry| entry.path).collect()
 }
@@ -57,7 +59,7 @@ pub fn reference_file() -> String {
     let walk = survey();
     for (section, docs) in &walk.sections {
         text.push('\n');
-        let mark = if is_in_bucket(section) { "#" } else { "" };
+        let mark = if is_in_map(section) { "#" } else { "" };
         push_docs(&mut text, docs);
         text.push_str(&format!("{mark}[{section}]\n"));
         for entry in &walk.entries {
@@ -87,6 +89,6 @@ fn line(entry: &Entry, name: &str, mark: &str) -> String {
     }
 }
 
-fn is_in_bucket(section: &KeyPath) -> bool {
-    section.is_within(&KeyPath::new(["buckets"]))
+fn is_in_map(section: &KeyPath) -> bool {
+    MAPS.iter().any(|map| section.is_within(&KeyPath::new([*map])))
 }

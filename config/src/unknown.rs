@@ -20,7 +20,7 @@ pub(crate) fn find(walk: &Walk) -> Vec<Problem> {
         if keys.contains(path) {
             continue;
         }
-        let is_section = *path == KeyPath::new(["buckets"])
+        let is_section = reference::MAPS.iter().any(|map| *path == KeyPath::new([*map]))
             || walk.sections.iter().any(|(section, _)| section.is_within(path));
         let (message, hint) = if is_section {
             if setting.raw == Raw::Empty {

@@ -24,6 +24,8 @@ pub(crate) struct Answer {
     pub(crate) retry_after: Option<Duration>,
     /// The connection's framing is in doubt: close it.
     pub(crate) close: bool,
+    /// Elements of the S3 document beyond the common ones.
+    pub(crate) details: Vec<(&'static str, String)>,
     /// Headers of the RateLimit draft.
     pub(crate) rate_limit: Option<[(HeaderName, String); 2]>,
 }
@@ -42,12 +44,18 @@ impl Answer {
             message: message.into(),
             retry_after: None,
             close: false,
+            details: Vec::new(),
             rate_limit: None,
         }
     }
 
     pub(crate) fn retry(self, after: Duration) -> Self {
         Self { retry_after: Some(after), ..self }
+    }
+
+    pub(crate) fn detail(mut self, element: &'static str, text: impl Into<String>) -> Self {
+        self.details.push((element, text.into()));
+        self
     }
 
     pub(crate) fn closing(self) -> Self {
@@ -79,6 +87,7 @@ impl Answer {
                     message: &self.message,
                     resource: to.resource,
                     request_id,
+                    details: &self.details,
                 };
                 ("application/xml", document.to_xml())
             }

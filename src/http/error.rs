@@ -13,7 +13,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde_json::json;
 use tidegate_actors::{AskError, BreakerRejection, LimiterRejection, MonitorRejection, PoolRejection};
 
-use crate::auth::AuthRejection;
+use crate::auth::{self, AuthRejection};
 use crate::http::answer::{Answer, REQUEST_ID, seconds};
 use crate::http::edge::EdgeRejection;
 use crate::router::RouteRejection;
@@ -73,7 +73,7 @@ impl GatewayError {
             ),
             Self::Monitor(rejection) => monitor(rejection),
             Self::Limiter(rejection) => limiter(rejection),
-            Self::Auth(rejection) => auth(rejection),
+            Self::Auth(rejection) => auth::answer(rejection),
             Self::Pool(rejection) => pool(rejection),
             Self::Breaker(rejection) => breaker(rejection),
             Self::Upstream(rejection) => upstream(rejection),
@@ -167,6 +167,8 @@ fn limiter(rejection: &LimiterRejection) -> Answer {
                 tidegate_actors::Scope::Global => "rate_limit_global",
                 tidegate_actors::Scope::Ip => "rate_limit_ip",
                 tidegate_actors::Scope::Bucket => "rate_limit_bucket",
+                tidegate_actors::Scope::Key => "rate_limit_key",
+                tidegate_actors::Scope::FailedAuth => "rate_limit_failed_auth",
             };
             let window = (f64::from(limited.burst) / limited.requests_per_second).ceil().max(1.0);
             let scope = limited.scope.as_str();
@@ -195,27 +197,21 @@ fn limiter(rejection: &LimiterRejection) -> Answer {
     }
 }
 
-fn auth(rejection: &AuthRejection) -> Answer {
-    match rejection {
-        AuthRejection::Closed => Answer::new(
-            StatusCode::FORBIDDEN,
-            "AccessDenied",
-            "bucket_closed",
-            "this bucket has no `auth` entry and is closed",
-        ),
-        AuthRejection::Session => Answer::new(
-            StatusCode::UNAUTHORIZED,
-            "InvalidToken",
-            "session_malformed",
-            "a session ID has 1 to 128 letters, digits and hyphens",
-        ),
-        AuthRejection::CopySource => Answer::new(
-            StatusCode::FORBIDDEN,
-            "AccessDenied",
-            "copy_source",
-            "x-amz-copy-source must name an object in a bucket of the same upstream that you may read",
-        ),
-    }
+/// An answer for each way in which a component refuses a request as such.
+pub(crate) fn bad_request(code: &'static str, reason: &'static str, message: impl Into<String>) -> Answer {
+    Answer::new(StatusCode::BAD_REQUEST, code, reason, message)
+}
+
+pub(crate) fn unauthorized(code: &'static str, reason: &'static str, message: impl Into<String>) -> Answer {
+    Answer::new(StatusCode::UNAUTHORIZED, code, reason, message)
+}
+
+pub(crate) fn forbidden(code: &'static str, reason: &'static str, message: impl Into<String>) -> Answer {
+    Answer::new(StatusCode::FORBIDDEN, code, reason, message)
+}
+
+pub(crate) fn not_implemented(reason: &'static str, message: impl Into<String>) -> Answer {
+    Answer::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", reason, message)
 }
 
 fn pool(rejection: &PoolRejection) -> Answer {

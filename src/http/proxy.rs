@@ -5,7 +5,7 @@
 //!  2 route     path → bucket                                 404
 //!  3 monitor   level, then the in-flight slot                503
 //!  4 limiter   global, client address, bucket in one ask     429
-//!  5 auth      session, identity                             401 403
+//!  5 auth      signature, key's limit, policy                400 401 403 429 501
 //!  6 breaker   published state, before queueing              503
 //!    pool      place in the bucket's gate, endpoint          503
 //!  7 breaker   half-open permit, immediately before the call 503
@@ -30,12 +30,14 @@ use futures_util::FutureExt;
 use tidegate_actors::{BucketId, IpKey, Permit, Slot, clock};
 use tidegate_config::Kind;
 
-use crate::auth::authenticate;
+use crate::auth::{self, Caller, Operation, authenticate, authenticate_lister, authorize};
 use crate::http::answer::Addressee;
 use crate::http::edge::{self, BodyLength, Head};
 use crate::http::error::{GatewayError, xml_answer};
 use crate::http::request_id;
+use crate::router::Bucket;
 use crate::s3::copy_source::COPY_SOURCE;
+use crate::s3::sigv4::offers_proof;
 use crate::s3::{document, target};
 use crate::telemetry::record::{Asked, Record};
 use crate::upstream::{self, Passing, ProxyBody};
@@ -110,9 +112,9 @@ enum Handled {
 /// What a request was granted before its body was touched.
 enum Admitted {
     /// A call of a bucket's upstream, with the places it takes.
-    Call { bucket: BucketId, length: BodyLength, slot: Slot, permit: Permit },
+    Call { bucket: BucketId, length: BodyLength, caller: Caller, slot: Slot, permit: Permit },
     /// The list of buckets.
-    List,
+    List { caller: Caller },
 }
 
 /// Steps 1 to 6: everything that can refuse a request by its head.
@@ -122,9 +124,10 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
 
     // 1 edge, 2 route
     let length = edge::check(head, &shared.config.server.limits)?;
-    let (name, _) = target::split(head.uri.path());
+    let (name, rest) = target::split(head.uri.path());
     if name.is_empty() && head.method == Method::GET {
-        return Ok(Admitted::List);
+        let caller = introduce(worker, None, head, record).await?;
+        return Ok(Admitted::List { caller });
     }
     let bucket = shared.router.route(name)?;
     record.bucket = Some(bucket.id);
@@ -135,7 +138,9 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     if let Some(client) = record.client() {
         actors.limiter.admit(bucket.id, IpKey::from(client), record.started).await?;
     }
-    authenticate(head.headers, &bucket.config, &actors.sessions).await?;
+    let caller = introduce(worker, Some(bucket), head, record).await?;
+    let operation = Operation::of(head, bucket.config.kind, rest);
+    authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
 
     // 6 breaker's published state, pool
     let now = clock::now();
@@ -143,7 +148,41 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     record.phases.admitted = Some(now);
     let permit = bucket.pool.acquire().await?;
     record.phases.permitted = Some(clock::now());
-    Ok(Admitted::Call { bucket: bucket.id, length, slot, permit })
+    Ok(Admitted::Call { bucket: bucket.id, length, caller, slot, permit })
+}
+
+/// Who asks: a client over its limit of failures is not listened to, a failure is charged to it (L8), a request to the
+/// key that signed it (L1). With no bucket, who asks for their list.
+async fn introduce(
+    worker: &Worker,
+    bucket: Option<&Bucket>,
+    head: Head<'_>,
+    record: &mut Record,
+) -> Result<Caller, GatewayError> {
+    let limiter = &worker.shared.actors.limiter;
+    let (client, id) = (record.client().map(IpKey::from), bucket.map(|bucket| bucket.id));
+    if let Some(client) = client.filter(|_| offers_proof(head)) {
+        limiter.may_authenticate(client, id, record.started)?;
+    }
+    let authenticated = match bucket {
+        Some(bucket) => authenticate(head, &bucket.config, worker).await,
+        None => authenticate_lister(head, worker).await,
+    };
+    match authenticated {
+        Ok(caller) => {
+            record.key = caller.key();
+            if let Some(key) = caller.key() {
+                limiter.admit_key(key, id).await?;
+            }
+            Ok(caller)
+        }
+        Err(rejection) => {
+            if let Some(client) = client.filter(|_| rejection.is_suspect()) {
+                limiter.failed_to_authenticate(client, id).await?;
+            }
+            Err(rejection.into())
+        }
+    }
 }
 
 async fn handle(
@@ -158,14 +197,16 @@ async fn handle(
         Some(admitted) => admitted,
         None => admit(worker, Head::from(request.head()), record).await?,
     };
-    let Admitted::Call { bucket, length, slot, permit } = admitted else {
-        return Ok(Handled::Own(list_buckets(worker)));
+    let (bucket, length, caller, slot, permit) = match admitted {
+        Admitted::List { caller } => return Ok(Handled::Own(list_buckets(worker, &caller))),
+        Admitted::Call { bucket, length, caller, slot, permit } => (bucket, length, caller, slot, permit),
     };
 
     // 7 and 8, for each attempt
     let bucket = worker.shared.router.bucket(bucket);
     let late = may_fail_late(&request);
-    let outbound = upstream::prepare(request, payload, length, bucket, record).await?;
+    auth::screen(&caller, &request, payload, (length, bucket), &worker.shared.keyring).await?;
+    let outbound = upstream::prepare(request, payload, length, (bucket, &caller), record).await?;
     let called = upstream::call(worker, bucket, outbound, permit, record).await?;
     Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late }))
 }
@@ -190,10 +231,12 @@ fn refuse(worker: &Worker, error: &GatewayError, mut record: Box<Record>) -> Htt
 }
 
 /// `GET /`: the buckets that a client may see by name; a glob has no names to list.
-fn list_buckets(worker: &Worker) -> HttpResponse {
+fn list_buckets(worker: &Worker, caller: &Caller) -> HttpResponse {
     let open = worker.shared.router.buckets().iter().filter(|bucket| {
         let config = &bucket.config;
-        config.kind == Kind::S3 && config.pattern.is_exact() && !config.auth.is_empty()
+        config.kind == Kind::S3
+            && config.pattern.is_exact()
+            && auth::sees(caller, config, &worker.shared.keyring)
     });
     let document = document::list_buckets(open.map(|bucket| bucket.config.pattern.as_str()));
     xml_answer(document)

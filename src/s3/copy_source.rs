@@ -1,28 +1,71 @@
 //! `x-amz-copy-source` names a bucket a second time, and the upstream would believe it.
 //!
 //! The gateway's credentials may read more than its clients may, so the source must be in a bucket of the same
-//! upstream that the client could read itself; its name is then put in the upstream's words.
+//! upstream that the client could read itself. What travels on is put together anew from what was checked, with the
+//! upstream's name for the bucket: two readers of the client's own spelling could see two keys. Stores read the
+//! parameter of the same name in presigned URLs; here it is refused.
 
-use actix_web::http::header::HeaderName;
+use actix_web::http::header::{HeaderMap, HeaderName};
 
 use crate::http::edge::decode;
-use crate::s3::sign::encode;
+use crate::s3::sigv4::canonical::encode;
+use crate::s3::sigv4::query::name_of;
 
 /// The header that names the source of a copy.
 pub(crate) const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
-/// The source's bucket and the rest of the value, with its slash.
-pub(crate) fn split(value: &str) -> Option<(String, String)> {
-    let value = value.strip_prefix('/').unwrap_or(value);
-    // Clients encode the value as a whole, the slash after the bucket included.
-    if let Some((bucket, key)) = value.split_once('/') {
-        let bucket = String::from_utf8(decode(bucket.as_bytes())).ok()?;
-        return Some((bucket, format!("/{key}")));
+/// A header that names no source, or a source in the query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoSource;
+
+/// The source of a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CopySource {
+    pub(crate) bucket: String,
+    /// Decoded.
+    pub(crate) key: Vec<u8>,
+    /// As it was sent.
+    version: Option<String>,
+}
+
+impl CopySource {
+    /// The source that a request names, if it is a copy.
+    pub(crate) fn of(headers: &HeaderMap, query: &str) -> Result<Option<Self>, NoSource> {
+        if query.split('&').any(|pair| name_of(pair).eq_ignore_ascii_case(COPY_SOURCE.as_str())) {
+            return Err(NoSource);
+        }
+        let mut values = headers.get_all(COPY_SOURCE);
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) => value.to_str().ok().and_then(Self::parse).map(Some).ok_or(NoSource),
+            (Some(_), Some(_)) => Err(NoSource),
+        }
     }
-    let whole = decode(value.as_bytes());
-    let slash = whole.iter().position(|byte| *byte == b'/')?;
-    let bucket = String::from_utf8(whole[..slash].to_vec()).ok()?;
-    Some((bucket, encode(&whole[slash..], true)))
+
+    /// Clients encode the value as a whole, the slash after the bucket included, or the key alone.
+    fn parse(value: &str) -> Option<Self> {
+        let (path, version) = match value.split_once("?versionId=") {
+            Some((path, version)) => (path, Some(version.to_owned())),
+            None => (value, None),
+        };
+        let decoded = decode(path.as_bytes());
+        let path = decoded.strip_prefix(b"/").unwrap_or(&decoded);
+        let slash = path.iter().position(|byte| *byte == b'/')?;
+        let (bucket, key) = (path[..slash].to_vec(), path[slash + 1..].to_vec());
+        let climbs = key.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| segment == b"..");
+        // Nothing that a store takes for more than a name: a tenant, an access point.
+        let is_name = |name: &String| {
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+        };
+        let bucket = String::from_utf8(bucket).ok().filter(is_name).filter(|_| !climbs && !key.is_empty())?;
+        Some(Self { bucket, key, version })
+    }
+
+    /// The header's value, for a bucket of another name.
+    pub(crate) fn value(&self, bucket: &str) -> String {
+        let version = self.version.as_ref().map_or_else(String::new, |id| format!("?versionId={id}"));
+        format!("/{bucket}/{}{version}", encode(&self.key, true))
+    }
 }
 
 #[cfg(test)]
@@ -31,10 +74,27 @@ mod tests {
 
     #[test]
     fn both_spellings_are_read() {
-        let pair = |bucket: &str, rest: &str| Some((bucket.to_owned(), rest.to_owned()));
-        assert_eq!(split("/src/a%20b?versionId=3"), pair("src", "/a%20b?versionId=3"));
-        assert_eq!(split("src/a//b"), pair("src", "/a//b"));
-        assert_eq!(split("src%2Fa%20b"), pair("src", "/a%20b"));
-        assert_eq!(split("nothing"), None);
+        for (value, bucket, sent) in [
+            ("/src/a%20b?versionId=3", "src", "/up/a%20b?versionId=3"),
+            ("src/a//b", "src", "/up/a//b"),
+            ("src%2Fa%20b?versionId=3", "src", "/up/a%20b?versionId=3"),
+            ("src%2Fsecret/public/x", "src", "/up/secret/public/x"),
+            ("src/a+b?c", "src", "/up/a%2Bb%3Fc"),
+        ] {
+            let source = CopySource::parse(value).unwrap();
+            assert_eq!((&*source.bucket, source.value("up")), (bucket, sent.to_owned()), "{value}");
+        }
+    }
+
+    /// V3
+    #[test]
+    fn what_names_no_object_is_no_source() {
+        for bad in
+            ["nothing", "src/", "/", "", "src/../other/k", "src/public/%2e%2e/secret", "%ff/k", "t:b/k"]
+        {
+            assert_eq!(CopySource::parse(bad), None, "{bad}");
+        }
+        assert_eq!(CopySource::of(&HeaderMap::new(), "a&X-Amz-Copy%2DSource=/b/k"), Err(NoSource));
+        assert_eq!(CopySource::of(&HeaderMap::new(), "a=x-amz-copy-source"), Ok(None));
     }
 }

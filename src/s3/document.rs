@@ -6,12 +6,16 @@ pub(crate) struct ErrorDocument<'a> {
     pub(crate) message: &'a str,
     pub(crate) resource: &'a str,
     pub(crate) request_id: &'a str,
+    /// Elements that this code has beyond the common ones.
+    pub(crate) details: &'a [(&'static str, String)],
 }
 
 impl ErrorDocument<'_> {
     pub(crate) fn to_xml(&self) -> String {
+        let details: String =
+            self.details.iter().map(|(name, text)| format!("<{name}>{}</{name}>", escape(text))).collect();
         format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{}</Message><Resource>{}</Resource>\
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{}</Message>{details}<Resource>{}</Resource>\
              <RequestId>{}</RequestId><HostId>tidegate</HostId></Error>",
             escape(self.code),
             escape(self.message),
@@ -60,8 +64,13 @@ mod tests {
     /// E1, E4
     #[test]
     fn nothing_a_client_sends_can_break_out_of_the_document() {
-        let document =
-            ErrorDocument { code: "X", message: "a<b>&\u{1}", resource: "/b/\"k", request_id: "1" };
+        let document = ErrorDocument {
+            code: "X",
+            message: "a<b>&\u{1}",
+            resource: "/b/\"k",
+            request_id: "1",
+            details: &[],
+        };
         assert!(
             document
                 .to_xml()

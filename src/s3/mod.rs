@@ -7,4 +7,5 @@ pub(crate) mod copy_source;
 pub(crate) mod document;
 pub(crate) mod late_error;
 pub(crate) mod sign;
+pub(crate) mod sigv4;
 pub(crate) mod target;

@@ -2,6 +2,8 @@
 
 use actix_web::http::uri::PathAndQuery;
 
+use crate::s3::sigv4::query::presigns;
+
 /// The path's first segment, which names the bucket, and the rest with its slash.
 pub(crate) fn split(path: &str) -> (&str, &str) {
     let path = path.strip_prefix('/').unwrap_or(path);
@@ -31,25 +33,11 @@ pub(crate) fn prefix(target: &PathAndQuery, prefix: &str) -> Option<PathAndQuery
 /// Takes out of a presigned query what proved the client's identity: it must not travel on (A2).
 pub(crate) fn without_presigning(target: &PathAndQuery) -> Option<PathAndQuery> {
     let query = target.query()?;
-    if !query.contains("X-Amz-Signature=") {
+    if !query.split('&').any(presigns) {
         return None;
     }
     let kept: Vec<&str> = query.split('&').filter(|pair| !presigns(pair)).collect();
     assemble(target.path(), Some(&kept.join("&")).filter(|query| !query.is_empty()).map(String::as_str))
-}
-
-fn presigns(pair: &str) -> bool {
-    const NAMES: [&str; 7] = [
-        "X-Amz-Algorithm",
-        "X-Amz-Credential",
-        "X-Amz-Date",
-        "X-Amz-Expires",
-        "X-Amz-SignedHeaders",
-        "X-Amz-Signature",
-        "X-Amz-Security-Token",
-    ];
-    let name = pair.split('=').next().unwrap_or(pair);
-    NAMES.contains(&name)
 }
 
 fn assemble(path: &str, query: Option<&str>) -> Option<PathAndQuery> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, Uri};
 use slog::info;
-use tidegate_actors::{BucketId, clock};
+use tidegate_actors::{BucketId, KeyId, clock};
 
 use crate::upstream::flow::Flow;
 use crate::worker::Worker;
@@ -23,6 +23,8 @@ pub(crate) struct Record {
     pub(crate) id: HeaderValue,
     pub(crate) request: Asked,
     pub(crate) bucket: Option<BucketId>,
+    /// The client key whose signature was verified.
+    pub(crate) key: Option<KeyId>,
     pub(crate) status: u16,
     /// Why the gateway answered itself or broke the transfer; none where the upstream's answer passed whole.
     pub(crate) reason: Option<&'static str>,
@@ -59,6 +61,7 @@ impl Record {
             id,
             request,
             bucket: None,
+            key: None,
             status: 0,
             reason: None,
             attempts: 0,
@@ -92,6 +95,7 @@ impl Record {
             "attempts" => self.attempts,
             "sent_bytes" => self.sent_bytes,
             "received_bytes" => self.flow.bytes(),
+            "key" => self.key.map(|id| shared.keyring.access_key_id(id)),
             "client_source" => "peer",
             "client" => self.client().map(Address),
             "reason" => self.reason,

@@ -4,6 +4,7 @@
 //! awc's own limit is the pool's whole size on every worker, so that it never queues: the bucket's gate is what bounds
 //! connections in use. Idle ones over `max_idle` are closed as their answer ends, see `answer.rs`.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +13,11 @@ use std::time::Duration;
 use actix_service::fn_service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection as Connected};
 use actix_web::http::Uri;
-use tidegate_config::BucketConfig;
+use tidegate_actors::KeyId;
+use tidegate_config::{BucketConfig, Kind};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
+use crate::auth::Keyring;
 use crate::s3::sign::Signer;
 use crate::upstream::connection::Connection;
 
@@ -36,11 +39,13 @@ impl ConnectionCounts {
 /// What a worker calls a bucket's upstream with.
 pub(crate) struct Client {
     pub(crate) http: awc::Client,
-    pub(crate) signer: Option<Signer>,
+    signer: Option<Signer>,
+    /// Of keys that sign as themselves.
+    own: HashMap<KeyId, Signer>,
 }
 
 impl Client {
-    pub(crate) fn new(bucket: &BucketConfig, counts: &ConnectionCounts) -> Self {
+    pub(crate) fn new(bucket: &BucketConfig, keyring: &Keyring, counts: &ConnectionCounts) -> Self {
         let upstream = &bucket.upstream;
         let open = Arc::clone(&counts.open);
         let receive_buffer =
@@ -67,7 +72,15 @@ impl Client {
             .finish();
         let signer =
             upstream.credentials.clone().map(|credentials| Signer::new(credentials, upstream.region.clone()));
-        Self { http, signer }
+        let own = |(id, pair)| (id, Signer::new(pair, upstream.region.clone()));
+        let own =
+            if bucket.kind == Kind::S3 { keyring.own_pairs().map(own).collect() } else { HashMap::new() };
+        Self { http, signer, own }
+    }
+
+    /// Who signs a request of this client key's.
+    pub(crate) fn signer(&self, key: Option<KeyId>) -> Option<&Signer> {
+        key.and_then(|key| self.own.get(&key)).or(self.signer.as_ref())
     }
 }
 

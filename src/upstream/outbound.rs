@@ -10,16 +10,17 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::http::uri::{Authority, PathAndQuery, Scheme};
 use actix_web::http::{Method, Uri, uri};
 use sha2::{Digest, Sha256};
-use tidegate_actors::clock;
+use tidegate_actors::{KeyId, clock};
 use tidegate_config::Kind;
 
-use crate::auth::AuthRejection;
+use crate::auth::{AuthRejection, Caller, payload_of};
 use crate::http::answer::REQUEST_ID;
 use crate::http::edge::BodyLength;
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
-use crate::s3::copy_source::{self, COPY_SOURCE};
+use crate::s3::copy_source::{COPY_SOURCE, CopySource};
 use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
+use crate::s3::sigv4::PayloadHash;
 use crate::s3::target;
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
@@ -36,6 +37,8 @@ pub(crate) struct Outbound {
     copy_source: Option<HeaderValue>,
     request_id: HeaderValue,
     content_sha256: Option<HeaderValue>,
+    /// The key that the client signed with.
+    key: Option<KeyId>,
 }
 
 /// Maps the target and takes the body in hand.
@@ -43,12 +46,14 @@ pub(crate) async fn prepare(
     request: HttpRequest,
     payload: &mut Payload,
     length: BodyLength,
-    bucket: &Bucket,
+    (bucket, caller): (&Bucket, &Caller),
     record: &mut Record,
 ) -> Result<Outbound, GatewayError> {
     let target = map_target(&request, bucket)?;
     let copy_source = map_copy_source(&request, bucket)?;
-    refuse_signed_chunks(request.headers())?;
+    if let Some(PayloadHash::SignedChunks { .. }) = payload_of(caller, request.headers()) {
+        return Err(UpstreamRejection::SignedChunks.into());
+    }
     let replays = idempotent(request.method());
     let flow = &record.flow;
     let body = match length {
@@ -76,6 +81,7 @@ pub(crate) async fn prepare(
         copy_source,
         request_id: record.id.clone(),
         content_sha256,
+        key: caller.key(),
     })
 }
 
@@ -110,24 +116,16 @@ fn map_target(request: &HttpRequest, bucket: &Bucket) -> Result<PathAndQuery, Up
     Ok(mapped.unwrap_or_else(|| original.clone()))
 }
 
-/// The source must be in this same bucket entry, where the client is let in already.
+/// The source must be in this same bucket entry; that the client may read it was checked before.
 fn map_copy_source(request: &HttpRequest, bucket: &Bucket) -> Result<Option<HeaderValue>, AuthRejection> {
-    let Some(value) = request.headers().get(COPY_SOURCE) else { return Ok(None) };
     if bucket.config.kind != Kind::S3 {
-        return Ok(Some(value.clone()));
+        return Ok(request.headers().get(COPY_SOURCE).cloned());
     }
-    let source = value.to_str().ok().and_then(copy_source::split).ok_or(AuthRejection::CopySource)?;
-    if !bucket.config.pattern.matches(&source.0) {
-        return Err(AuthRejection::CopySource);
-    }
-    let Some(name) = &bucket.config.upstream.bucket else { return Ok(Some(value.clone())) };
-    HeaderValue::try_from(format!("/{name}{}", source.1)).map(Some).map_err(|_| AuthRejection::CopySource)
-}
-
-fn refuse_signed_chunks(headers: &HeaderMap) -> Result<(), UpstreamRejection> {
-    let signed =
-        headers.get(CONTENT_SHA256).is_some_and(|value| value.as_bytes().starts_with(b"STREAMING-AWS4-"));
-    if signed { Err(UpstreamRejection::SignedChunks) } else { Ok(()) }
+    let source =
+        CopySource::of(request.headers(), request.query_string()).map_err(|_| AuthRejection::CopySource)?;
+    let Some(source) = source else { return Ok(None) };
+    let name = bucket.config.upstream.bucket.as_ref().unwrap_or(&source.bucket);
+    HeaderValue::try_from(source.value(name)).map(Some).map_err(|_| AuthRejection::CopySource)
 }
 
 /// The client's own hash where it gave one, so that the store verifies what the client meant.
@@ -180,7 +178,7 @@ impl Outbound {
         if let Some(source) = &self.copy_source {
             headers.insert(COPY_SOURCE, source.clone());
         }
-        if let Some(signer) = &client.signer {
+        if let Some(signer) = client.signer(self.key) {
             if let Some(hash) = &self.content_sha256 {
                 headers.insert(CONTENT_SHA256, hash.clone());
             }

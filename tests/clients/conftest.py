@@ -67,14 +67,14 @@ class Target:
         with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(10)) as pool:
             return pool.request(method, self.endpoint + path, **options)
 
-    def aws(self, *arguments, signed=True, check=True, stdin=None):
+    def aws(self, *arguments, signed=True, check=True, stdin=None, config=os.devnull):
         """Runs the AWS CLI; its output is text, its failure a failed test."""
         key_id, secret = self.keys
         environment = servers.clean_environment(
             AWS_ACCESS_KEY_ID=key_id,
             AWS_SECRET_ACCESS_KEY=secret,
             AWS_DEFAULT_REGION="us-east-1",
-            AWS_CONFIG_FILE=os.devnull,
+            AWS_CONFIG_FILE=str(config),
             AWS_SHARED_CREDENTIALS_FILE=os.devnull,
             AWS_EC2_METADATA_DISABLED="true",
             AWS_MAX_ATTEMPTS="1",

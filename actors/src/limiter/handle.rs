@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use tidegate_config::OnFailure;
+use tidegate_config::{OnFailure, RateLimit};
 
 use crate::chaos::Crash;
-use crate::limiter::actor::{Admit, Inspect, Limiter, LimiterReport};
+use crate::limiter::LimiterMetrics;
+use crate::limiter::actor::{Admit, AdmitKey, Failed, Inspect, Limiter, LimiterReport};
+use crate::limiter::failures::Closed;
 use crate::limiter::lease::{self, Key, LEASE_MAX, Taken};
 use crate::limiter::state::Limited;
 use crate::mailbox::{AskError, Mailbox};
-use crate::types::{BucketId, IpKey};
+use crate::types::{BucketId, IpKey, KeyId};
 use crate::vitals::Vitals;
 
 /// Why the limiter did not admit a request.
@@ -23,21 +25,33 @@ pub enum LimiterRejection {
     Unavailable(AskError),
 }
 
+/// What is known of the limits without asking.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    /// Whether any limit applies to the bucket; without one the actor is not asked.
+    pub(crate) buckets: Vec<bool>,
+    /// Whether client keys have one.
+    pub(crate) keys: bool,
+    /// The limit of authentications that fail, and who is over it.
+    pub(crate) failures: Option<RateLimit>,
+    pub(crate) closed: Arc<Closed>,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) metrics: Arc<LimiterMetrics>,
+}
+
 /// Asks the limiter.
 #[derive(Clone)]
 pub struct LimiterHandle {
     mailbox: Mailbox<Limiter>,
-    /// Whether any limit applies to the bucket; without one the actor is not asked.
-    limited: Arc<[bool]>,
-    on_failure: OnFailure,
+    limits: Arc<Limits>,
     /// Tells the limiters of one process apart where a thread serves several.
     number: usize,
 }
 
 impl LimiterHandle {
-    pub(crate) fn new(mailbox: Mailbox<Limiter>, limited: Arc<[bool]>, on_failure: OnFailure) -> Self {
+    pub(crate) fn new(mailbox: Mailbox<Limiter>, limits: Limits) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        Self { mailbox, limited, on_failure, number: NUMBER.fetch_add(1, Ordering::Relaxed) }
+        Self { mailbox, limits: Arc::new(limits), number: NUMBER.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Charges one request to every limit that applies, or to none.
@@ -45,7 +59,7 @@ impl LimiterHandle {
     /// # Errors
     /// A limit is used up, or the actor gave no answer. While it is failed, `rate_limit.on_failure` decides.
     pub async fn admit(&self, bucket: BucketId, client: IpKey, now: Instant) -> Result<(), LimiterRejection> {
-        if !self.limited.get(bucket.index()).copied().unwrap_or(true) {
+        if !self.limits.buckets.get(bucket.index()).copied().unwrap_or(true) {
             return Ok(());
         }
         let key = (self.number, bucket, client);
@@ -63,8 +77,64 @@ impl LimiterHandle {
                 lease::keep(key, verdict.map_err(LimiterRejection::Limited)?, now);
                 Ok(())
             }
-            Err(AskError::Failed { .. }) if self.on_failure == OnFailure::Pass => Ok(()),
-            Err(error) => Err(LimiterRejection::Unavailable(error)),
+            Err(error) => self.unanswered(error),
+        }
+    }
+
+    /// Charges one request to a client key, once it is known to be that key's.
+    ///
+    /// # Errors
+    /// As for `admit`.
+    pub async fn admit_key(&self, key: KeyId, bucket: Option<BucketId>) -> Result<(), LimiterRejection> {
+        if !self.limits.keys {
+            return Ok(());
+        }
+        match self.mailbox.ask(AdmitKey { key, bucket }).await {
+            Ok(verdict) => verdict.map_err(LimiterRejection::Limited),
+            Err(error) => self.unanswered(error),
+        }
+    }
+
+    /// Whether this client may try to prove who it is. Nothing is asked: it is published.
+    ///
+    /// # Errors
+    /// Too many of its tries have failed.
+    pub fn may_authenticate(
+        &self,
+        client: IpKey,
+        bucket: Option<BucketId>,
+        now: Instant,
+    ) -> Result<(), LimiterRejection> {
+        let limit = self.limits.failures;
+        let Some((limit, wait)) = limit.zip(self.limits.closed.remaining(client, now)) else { return Ok(()) };
+        if let Some(bucket) = bucket {
+            self.limits.metrics.exceeded(bucket);
+        }
+        Err(LimiterRejection::Limited(Limited::of_failures(limit, wait)))
+    }
+
+    /// Charges a failed authentication to a client.
+    ///
+    /// # Errors
+    /// It is over the limit already, or the actor gave no answer.
+    pub async fn failed_to_authenticate(
+        &self,
+        client: IpKey,
+        bucket: Option<BucketId>,
+    ) -> Result<(), LimiterRejection> {
+        if self.limits.failures.is_none() {
+            return Ok(());
+        }
+        match self.mailbox.ask(Failed { client, bucket }).await {
+            Ok(verdict) => verdict.map_err(LimiterRejection::Limited),
+            Err(error) => self.unanswered(error),
+        }
+    }
+
+    fn unanswered(&self, error: AskError) -> Result<(), LimiterRejection> {
+        match error {
+            AskError::Failed { .. } if self.limits.on_failure == OnFailure::Pass => Ok(()),
+            error => Err(LimiterRejection::Unavailable(error)),
         }
     }
 

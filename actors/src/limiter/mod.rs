@@ -1,4 +1,6 @@
-//! Rate limits: global, per client IP and per bucket, decided in one ask (L1, L2, L5).
+//! Rate limits: global, per client IP and per bucket, decided in one ask (L1, L2, L5); per client key in a second one, once
+//! a signature is verified, so that a forged key ID spends nobody's budget; and per client IP for authentications that
+//! fail (L8, see `failures`).
 //!
 //! The algorithm is GCRA: per key one timestamp, the *theoretical arrival time*. It admits at most
 //! `rate · window + burst` over any window, needs no timer, and says exactly when to try again. All limits that
@@ -11,20 +13,28 @@
 //! The table of clients is bounded; clients beyond it share one budget. Each new client sweeps two old ones, so
 //! idle clients leave without a timer.
 //!
-//! *Restart*: a crash in `decide` forgets nothing. Found dirty, every key, known or not, starts with its burst spent.
+//! *Restart*: a crash in `decide` forgets nothing. Found dirty, every key, known or not, starts with its burst spent; who was
+//! closed for failed authentications stays so.
 //! *While failed*: requests that have a limit are refused, or pass, as `rate_limit.on_failure` says.
 //! High limits are leased: an answer may bring a few admissions more, debited in advance, see `lease.rs`.
 //! Deliberately absent: one shard per worker. One ask covers three scopes, which would lie in different shards.
 
 mod actor;
+mod failures;
+mod gcra;
 mod handle;
 mod lease;
 mod metrics;
+mod per_key;
 mod state;
+mod table;
 
 pub(crate) use actor::Limiter;
 pub use actor::LimiterReport;
+pub(crate) use failures::{Closed, FailuresState};
+pub(crate) use handle::Limits;
 pub use handle::{LimiterHandle, LimiterRejection};
 pub(crate) use metrics::LimiterMetrics;
+pub(crate) use per_key::PerKeyState;
 pub(crate) use state::LimiterState;
 pub use state::{Limited, Scope};

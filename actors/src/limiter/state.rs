@@ -1,10 +1,11 @@
 //! GCRA over a global key, per-bucket keys and a bounded table of clients.
 
-use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use tidegate_config::RateLimit;
 
+use crate::limiter::gcra::{Gcra, Tat, nanos};
+use crate::limiter::table::{Slot, Table};
 use crate::types::{BucketId, IpKey};
 
 /// Which limit refused.
@@ -16,6 +17,10 @@ pub enum Scope {
     Ip,
     /// This bucket.
     Bucket,
+    /// This client key.
+    Key,
+    /// This client's address, for authentications that fail.
+    FailedAuth,
 }
 
 impl Scope {
@@ -25,6 +30,8 @@ impl Scope {
             Self::Global => "global",
             Self::Ip => "ip",
             Self::Bucket => "bucket",
+            Self::Key => "key",
+            Self::FailedAuth => "failed_auth",
         }
     }
 }
@@ -44,60 +51,11 @@ pub struct Limited {
     pub reset_after: Duration,
 }
 
-/// Nanoseconds since the limiter was made: a theoretical arrival time.
-type Tat = u64;
-
-/// One limit in nanoseconds.
-#[derive(Debug, Clone, Copy)]
-struct Gcra {
-    limit: RateLimit,
-    /// Between two requests at the rate.
-    interval: u64,
-    /// How far the arrival time may run ahead.
-    tolerance: u64,
-}
-
-impl Gcra {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "positive, and far below 2^64"
-    )]
-    fn new(limit: RateLimit) -> Self {
-        let interval = (1e9 / limit.requests_per_second).max(1.0);
-        let tolerance = interval * f64::from(limit.burst.get());
-        Self { limit, interval: interval as u64, tolerance: tolerance as u64 }
+impl Limited {
+    /// Too many failed authentications, for so long yet.
+    pub(crate) fn of_failures(limit: RateLimit, wait: Duration) -> Self {
+        Gcra::new(limit).refuse(Scope::FailedAuth, u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX))
     }
-
-    /// How many requests more may be charged in advance: nothing unless half of the burst is left.
-    fn spare(&self, tat: Tat, now: u64) -> u32 {
-        let ahead = tat.saturating_sub(now);
-        if ahead > self.tolerance / 2 { 0 } else { self.limit.burst.get() / 2000 }
-    }
-
-    fn next(&self, tat: Tat, now: u64) -> Result<Tat, u64> {
-        let next = tat.max(now) + self.interval;
-        let earliest = next.saturating_sub(self.tolerance);
-        if earliest <= now { Ok(next) } else { Err(earliest - now) }
-    }
-
-    fn refuse(&self, scope: Scope, wait: u64) -> Limited {
-        Limited {
-            scope,
-            burst: self.limit.burst.get(),
-            requests_per_second: self.limit.requests_per_second,
-            retry_after: Duration::from_nanos(wait),
-            reset_after: Duration::from_nanos(wait + self.tolerance.saturating_sub(self.interval)),
-        }
-    }
-}
-
-/// Where a client's arrival time is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slot {
-    Own(IpKey),
-    New(IpKey),
-    Overflow,
 }
 
 /// The arrival times to write if the request is admitted.
@@ -117,13 +75,7 @@ pub(crate) struct LimiterState {
     global: Option<(Gcra, Tat)>,
     buckets: Vec<Option<(Gcra, Tat)>>,
     per_ip: Option<Gcra>,
-    clients: HashMap<IpKey, Tat, ahash::RandomState>,
-    /// The clients in the order in which they are looked at for idleness.
-    sweep: VecDeque<IpKey>,
-    clients_max: usize,
-    overflow: Tat,
-    /// What a client has used up that is not in the table: nothing, or all since a rebuild.
-    floor: Tat,
+    clients: Table,
 }
 
 impl LimiterState {
@@ -139,11 +91,7 @@ impl LimiterState {
             global: global.map(|limit| (Gcra::new(limit), 0)),
             buckets: buckets.iter().map(|limit| limit.map(|limit| (Gcra::new(limit), 0))).collect(),
             per_ip: per_ip.map(Gcra::new),
-            clients: HashMap::default(),
-            sweep: VecDeque::new(),
-            clients_max,
-            overflow: 0,
-            floor: 0,
+            clients: Table::new(clients_max),
         }
     }
 
@@ -155,7 +103,7 @@ impl LimiterState {
         more: u32,
         now: Instant,
     ) -> Result<Charge, Limited> {
-        let now = self.nanos(now);
+        let now = nanos(self.origin, now);
         let mut refusal: Option<Limited> = None;
         let mut leased = more;
         let mut check = |gcra: &Gcra, tat: Tat, scope: Scope| match gcra.next(tat, now) {
@@ -172,7 +120,7 @@ impl LimiterState {
             }
         };
         let global = self.global.as_ref().map(|(gcra, tat)| check(gcra, *tat, Scope::Global));
-        let slot = self.per_ip.as_ref().map(|gcra| (gcra, self.slot(client)));
+        let slot = self.per_ip.as_ref().map(|gcra| (gcra, self.clients.slot(client)));
         let client = slot.map(|(gcra, (slot, tat))| (slot, check(gcra, tat, Scope::Ip)));
         let limit = self.buckets.get(bucket.index()).and_then(Option::as_ref);
         let bucket = limit.map(|(gcra, tat)| (bucket, check(gcra, *tat, Scope::Bucket)));
@@ -202,65 +150,24 @@ impl LimiterState {
         {
             *tat = next;
         }
-        match charge.client {
-            Some((Slot::Own(client), next)) => {
-                self.clients.insert(client, next);
-            }
-            Some((Slot::New(client), next)) => {
-                self.sweep_two(now);
-                self.clients.insert(client, next);
-                self.sweep.push_back(client);
-            }
-            Some((Slot::Overflow, next)) => {
-                self.sweep_two(now);
-                self.overflow = next;
-            }
-            None => {}
+        if let Some((slot, next)) = charge.client {
+            self.clients.write(slot, next, nanos(self.origin, now));
         }
     }
 
     /// Everybody's burst is spent as of now: a crash in mid-write must not be an amnesty.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        let nanos = self.nanos(now);
+        let nanos = nanos(self.origin, now);
         for (gcra, tat) in self.global.iter_mut().chain(self.buckets.iter_mut().flatten()) {
             *tat = nanos + gcra.tolerance;
         }
         let spent = nanos + self.per_ip.map_or(0, |gcra| gcra.tolerance);
-        self.clients.clear();
-        self.sweep.clear();
-        self.overflow = spent;
-        self.floor = spent;
+        self.clients.rebuild(spent);
     }
 
     /// Clients in the table.
     pub(crate) fn clients(&self) -> usize {
         self.clients.len()
-    }
-
-    fn slot(&self, client: IpKey) -> (Slot, Tat) {
-        match self.clients.get(&client) {
-            Some(tat) => (Slot::Own(client), *tat),
-            None if self.clients.len() < self.clients_max => (Slot::New(client), self.floor),
-            None => (Slot::Overflow, self.overflow),
-        }
-    }
-
-    /// Looks at the two oldest clients; an idle one, whose whole budget is there again, is forgotten.
-    fn sweep_two(&mut self, now: Instant) {
-        let now = self.nanos(now);
-        for _ in 0..2 {
-            let Some(client) = self.sweep.pop_front() else { return };
-            // Forgetting sets it to the floor, so after a rebuild nobody is forgotten before the floor has passed.
-            if self.clients.get(&client).is_some_and(|tat| *tat <= now && self.floor <= now) {
-                self.clients.remove(&client);
-            } else {
-                self.sweep.push_back(client);
-            }
-        }
-    }
-
-    fn nanos(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -336,7 +243,7 @@ mod tests {
         let admitted = (0..1_000_000).filter(|n| take(&mut state, *n, t0).is_ok()).count();
         assert_eq!(admitted, 1001, "1000 clients of their own and one for all the others");
         assert_eq!(state.clients(), 1000);
-        assert!(state.sweep.len() <= 1000);
+        assert!(state.clients.sweep.len() <= 1000);
         let later = t0 + Duration::from_secs(60);
         let admitted = (2_000_000..2_000_500).filter(|n| take(&mut state, *n, later).is_ok()).count();
         assert!(admitted > 490, "idle clients make room, admitted {admitted}");

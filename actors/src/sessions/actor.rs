@@ -7,8 +7,9 @@ use tidegate_config::SessionsConfig;
 use crate::host::{Component, Serve};
 use crate::mailbox::Request;
 use crate::sessions::id::SessionId;
+use crate::sessions::identity::{Identity, SigningKey, SigningKeyId};
 use crate::sessions::metrics::SessionsMetrics;
-use crate::sessions::state::{Found, Identity, SessionsState};
+use crate::sessions::state::{Cache, Found};
 
 /// Whose session is this?
 pub(crate) struct Resolve {
@@ -39,12 +40,41 @@ impl Request for Remember {
     }
 }
 
+/// Which signing key is this?
+pub(crate) struct ResolveKey {
+    pub(crate) id: SigningKeyId,
+}
+
+impl Request for ResolveKey {
+    type Reply = Option<SigningKey>;
+    const NAME: &'static str = "sessions.resolve_key";
+
+    fn likeness(&self) -> u64 {
+        self.id.likeness()
+    }
+}
+
+/// This signing key was derived.
+pub(crate) struct RememberKey {
+    pub(crate) id: SigningKeyId,
+    pub(crate) key: SigningKey,
+}
+
+impl Request for RememberKey {
+    type Reply = ();
+    const NAME: &'static str = "sessions.remember_key";
+
+    fn likeness(&self) -> u64 {
+        self.id.likeness()
+    }
+}
+
 /// What the status page shows of the session cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionsReport {
-    /// Sessions remembered.
+    /// Sessions and signing keys remembered.
     pub len: usize,
-    /// The bound on `len`.
+    /// The bound on each of the two.
     pub capacity: usize,
     /// Look-ups that found a session.
     pub hits: u64,
@@ -68,44 +98,58 @@ impl Request for Inspect {
 
 /// The component.
 pub(crate) struct Sessions {
-    state: SessionsState,
+    sessions: Cache<SessionId, Identity>,
+    keys: Cache<SigningKeyId, SigningKey>,
     metrics: SessionsMetrics,
 }
 
 impl Sessions {
     pub(crate) fn new(config: &SessionsConfig, metrics: SessionsMetrics) -> Self {
-        Self { state: SessionsState::new(config.capacity, config.ttl), metrics }
+        let sessions = Cache::new(config.capacity, config.ttl);
+        Self { sessions, keys: Cache::new(config.capacity, config.ttl), metrics }
+    }
+
+    /// Counts a look-up.
+    fn found<V>(&self, found: Found<V>) -> Option<V> {
+        if let Found::Hit(value) = found {
+            self.metrics.hits.inc();
+            return Some(value);
+        }
+        self.metrics.misses.inc();
+        self.metrics.holds(self.len());
+        None
+    }
+
+    fn made_room(&self, evicted: usize) {
+        self.metrics.evicted.inc_by(evicted as u64);
+        self.metrics.holds(self.len());
+    }
+
+    fn len(&self) -> usize {
+        self.sessions.len() + self.keys.len()
     }
 }
 
 impl Component for Sessions {
     fn rebuild(&mut self, _: Instant) {
-        self.state.clear();
+        self.sessions.clear();
+        self.keys.clear();
         self.metrics.holds(0);
     }
 }
 
 impl Serve<Resolve> for Sessions {
-    type Decision = Found;
+    type Decision = Found<Identity>;
 
-    fn decide(&self, message: &Resolve, now: Instant) -> Found {
-        self.state.find(&message.id, now)
+    fn decide(&self, message: &Resolve, now: Instant) -> Self::Decision {
+        self.sessions.find(&message.id, now)
     }
 
-    fn apply(&mut self, message: Resolve, found: Found, _: Instant) -> Option<Identity> {
-        match found {
-            Found::Hit(identity) => {
-                self.metrics.hits.inc();
-                return Some(identity);
-            }
-            Found::Expired => {
-                self.state.forget(&message.id);
-                self.metrics.holds(self.state.len());
-            }
-            Found::Miss => {}
+    fn apply(&mut self, message: Resolve, found: Self::Decision, _: Instant) -> Option<Identity> {
+        if found == Found::Expired {
+            self.sessions.forget(&message.id);
         }
-        self.metrics.misses.inc();
-        None
+        self.found(found)
     }
 }
 
@@ -115,9 +159,34 @@ impl Serve<Remember> for Sessions {
     fn decide(&self, _: &Remember, _: Instant) {}
 
     fn apply(&mut self, message: Remember, (): (), now: Instant) {
-        let evicted = self.state.remember(message.id, message.identity, now);
-        self.metrics.evicted.inc_by(evicted as u64);
-        self.metrics.holds(self.state.len());
+        let evicted = self.sessions.remember(message.id, message.identity, now);
+        self.made_room(evicted);
+    }
+}
+
+impl Serve<ResolveKey> for Sessions {
+    type Decision = Found<SigningKey>;
+
+    fn decide(&self, message: &ResolveKey, now: Instant) -> Self::Decision {
+        self.keys.find(&message.id, now)
+    }
+
+    fn apply(&mut self, message: ResolveKey, found: Self::Decision, _: Instant) -> Option<SigningKey> {
+        if found == Found::Expired {
+            self.keys.forget(&message.id);
+        }
+        self.found(found)
+    }
+}
+
+impl Serve<RememberKey> for Sessions {
+    type Decision = ();
+
+    fn decide(&self, _: &RememberKey, _: Instant) {}
+
+    fn apply(&mut self, message: RememberKey, (): (), now: Instant) {
+        let evicted = self.keys.remember(message.id, message.key, now);
+        self.made_room(evicted);
     }
 }
 
@@ -126,8 +195,8 @@ impl Serve<Inspect> for Sessions {
 
     fn decide(&self, _: &Inspect, _: Instant) -> SessionsReport {
         SessionsReport {
-            len: self.state.len(),
-            capacity: self.state.capacity(),
+            len: self.len(),
+            capacity: self.sessions.capacity(),
             hits: self.metrics.hits.get(),
             misses: self.metrics.misses.get(),
             evicted: self.metrics.evicted.get(),

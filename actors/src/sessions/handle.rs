@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::chaos::Crash;
 use crate::mailbox::{AskError, Mailbox};
-use crate::sessions::actor::{Inspect, Remember, Resolve, Sessions, SessionsReport};
+use crate::sessions::actor::{Inspect, Remember, RememberKey, Resolve, ResolveKey, Sessions, SessionsReport};
 use crate::sessions::id::SessionId;
-use crate::sessions::state::Identity;
+use crate::sessions::identity::{Identity, SigningKey, SigningKeyId};
 use crate::vitals::Vitals;
 
 /// Asks the session cache.
@@ -28,6 +28,16 @@ impl SessionsHandle {
     /// Remembers a verified session. If that fails, the next request is verified again, and nothing else is lost.
     pub async fn remember(&self, id: &SessionId, identity: Identity) {
         let _ = self.mailbox.ask(Remember { id: id.clone(), identity }).await;
+    }
+
+    /// A signing key, if it is remembered. Without an answer it is not: it is derived again (S4).
+    pub async fn signing_key(&self, id: &SigningKeyId) -> Option<SigningKey> {
+        self.mailbox.ask(ResolveKey { id: id.clone() }).await.ok().flatten()
+    }
+
+    /// Remembers a derived signing key. If that fails, it is derived again, and nothing else is lost.
+    pub async fn remember_signing_key(&self, id: &SigningKeyId, key: SigningKey) {
+        let _ = self.mailbox.ask(RememberKey { id: id.clone(), key }).await;
     }
 
     /// What the status page shows.

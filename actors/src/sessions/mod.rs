@@ -1,6 +1,8 @@
-//! Verified identities, remembered so that not every request is verified anew (C1).
+//! Identities and the keys that show them, remembered so that not every request derives them anew (C1).
 //!
-//! A session ID that was verified once maps to its identity until its time is up. The cache is bounded: at capacity the
+//! Two caches alike: a session ID maps to its identity, and a client key, day and region to the signing key derived from
+//! them, until its time is up. An ask costs more than deriving a signing key, so each worker keeps those it has seen
+//! and asks here for what is new to it; this cache is what bounds and ages them. Each is bounded: at capacity the
 //! oldest tenth leaves in one go, oldest by when it was last remembered, so that the cost of making room is paid
 //! once per many insertions. Looking one up neither refreshes nor reorders it, and so stays a read.
 //!
@@ -19,6 +21,7 @@
 mod actor;
 mod handle;
 mod id;
+mod identity;
 mod metrics;
 mod state;
 
@@ -26,5 +29,5 @@ pub(crate) use actor::Sessions;
 pub use actor::SessionsReport;
 pub use handle::SessionsHandle;
 pub use id::{InvalidSessionId, SessionId};
+pub use identity::{Identity, SigningKey, SigningKeyId};
 pub(crate) use metrics::SessionsMetrics;
-pub use state::Identity;

@@ -1,35 +1,27 @@
-//! The bounded cache: a map of entries, and a queue of stamps in the order in which they were remembered.
+//! The bounded cache of one kind of thing: a map of entries, and a queue of stamps in the order in which they were remembered.
 //!
 //! Remembering an ID again gives it a new stamp at the queue's end and leaves the old one behind, dead. Dead stamps
 //! are dropped when they outnumber the capacity, which costs each insertion a constant share.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
-
-use crate::sessions::id::SessionId;
 
 /// The share that leaves at capacity: one in so many.
 const EVICTED_SHARE: usize = 10;
 
-/// Who a session belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
-    /// Nobody in particular.
-    Anonymous,
-}
-
 #[derive(Debug)]
-struct Entry {
-    identity: Identity,
+struct Entry<V> {
+    value: V,
     stamp: u64,
     until: Instant,
 }
 
 /// What a look-up found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Found {
-    Hit(Identity),
+pub(crate) enum Found<V> {
+    Hit(V),
     /// It was there, but its time is up.
     Expired,
     Miss,
@@ -37,41 +29,41 @@ pub(crate) enum Found {
 
 /// The cache.
 #[derive(Debug)]
-pub(crate) struct SessionsState {
+pub(crate) struct Cache<K, V> {
     capacity: NonZeroUsize,
     ttl: Duration,
-    entries: HashMap<SessionId, Entry, ahash::RandomState>,
-    order: VecDeque<(u64, SessionId)>,
+    entries: HashMap<K, Entry<V>, ahash::RandomState>,
+    order: VecDeque<(u64, K)>,
     next_stamp: u64,
 }
 
-impl SessionsState {
+impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
     pub(crate) fn new(capacity: NonZeroUsize, ttl: Duration) -> Self {
         Self { capacity, ttl, entries: HashMap::default(), order: VecDeque::new(), next_stamp: 0 }
     }
 
-    /// Whose session is this?
-    pub(crate) fn find(&self, id: &SessionId, now: Instant) -> Found {
+    /// What is remembered under this name?
+    pub(crate) fn find(&self, id: &K, now: Instant) -> Found<V> {
         match self.entries.get(id) {
-            Some(entry) if now < entry.until => Found::Hit(entry.identity.clone()),
+            Some(entry) if now < entry.until => Found::Hit(entry.value.clone()),
             Some(_) => Found::Expired,
             None => Found::Miss,
         }
     }
 
-    /// Forgets a session that was found expired.
-    pub(crate) fn forget(&mut self, id: &SessionId) {
+    /// Forgets what was found expired.
+    pub(crate) fn forget(&mut self, id: &K) {
         self.entries.remove(id);
     }
 
-    /// Remembers a session as the newest; says how many others left for it.
-    pub(crate) fn remember(&mut self, id: SessionId, identity: Identity, now: Instant) -> usize {
+    /// Remembers something as the newest; says how many others left for it.
+    pub(crate) fn remember(&mut self, id: K, value: V, now: Instant) -> usize {
         let full = self.entries.len() >= self.capacity.get() && !self.entries.contains_key(&id);
         let evicted = if full { self.evict_oldest() } else { 0 };
         let stamp = self.next_stamp;
         self.next_stamp += 1;
         self.order.push_back((stamp, id.clone()));
-        self.entries.insert(id, Entry { identity, stamp, until: now + self.ttl });
+        self.entries.insert(id, Entry { value, stamp, until: now + self.ttl });
         self.drop_dead_stamps();
         evicted
     }
@@ -82,7 +74,7 @@ impl SessionsState {
         self.order.clear();
     }
 
-    /// Sessions remembered, expired ones that nobody asked for included.
+    /// Entries, expired ones that nobody asked for included.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -113,7 +105,7 @@ impl SessionsState {
         }
     }
 
-    fn is_live(&self, stamp: u64, id: &SessionId) -> bool {
+    fn is_live(&self, stamp: u64, id: &K) -> bool {
         self.entries.get(id).is_some_and(|entry| entry.stamp == stamp)
     }
 }
@@ -124,6 +116,7 @@ mod tests {
 
     use super::*;
     use crate::clock;
+    use crate::sessions::{Identity, SessionId};
 
     const TTL: Duration = Duration::from_secs(60);
 
@@ -131,11 +124,11 @@ mod tests {
         SessionId::parse(&format!("session-{n}")).unwrap()
     }
 
-    fn state(capacity: usize) -> SessionsState {
-        SessionsState::new(NonZeroUsize::new(capacity).unwrap(), TTL)
+    fn state(capacity: usize) -> Cache<SessionId, Identity> {
+        Cache::new(NonZeroUsize::new(capacity).unwrap(), TTL)
     }
 
-    fn has(state: &SessionsState, n: usize, now: Instant) -> bool {
+    fn has(state: &Cache<SessionId, Identity>, n: usize, now: Instant) -> bool {
         state.find(&id(n), now) == Found::Hit(Identity::Anonymous)
     }
 
@@ -201,7 +194,7 @@ mod tests {
             leaving
         }
 
-        fn find(&mut self, n: usize, now: Instant) -> Found {
+        fn find(&mut self, n: usize, now: Instant) -> Found<Identity> {
             match self.entries.iter().find(|(other, _)| *other == n) {
                 None => Found::Miss,
                 Some((_, until)) if now < *until => Found::Hit(Identity::Anonymous),

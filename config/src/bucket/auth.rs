@@ -9,11 +9,14 @@ use crate::setting::Raw;
 /// A way for clients to prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthMethod {
-    /// no proof: whoever reaches the listener may read and write
+    /// a signature by a client key (AWS Signature Version 4)
+    Sigv4,
+    /// no proof: whoever reaches the listener may do what `anonymous` says
     Anonymous,
 }
 
-const PLANNED: [&str; 3] = ["sigv4", "jwt", "api_key"];
+const METHODS: [(&str, AuthMethod); 2] = [("sigv4", AuthMethod::Sigv4), ("anonymous", AuthMethod::Anonymous)];
+const PLANNED: [&str; 2] = ["jwt", "api_key"];
 
 pub(super) struct Method;
 
@@ -22,24 +25,23 @@ impl Form for Method {
 
     fn parse(&self, raw: &Raw) -> Result<AuthMethod, Faults> {
         let word = raw.scalar()?.trim();
-        if word == "anonymous" {
-            return Ok(AuthMethod::Anonymous);
+        if let Some((_, method)) = METHODS.iter().find(|(name, _)| *name == word) {
+            return Ok(*method);
         }
         let fault = if PLANNED.contains(&word) {
             Fault::new(format!("{} is not implemented yet", shown(word)))
         } else {
             Fault::new(format!("{} is no authentication method", shown(word)))
         };
-        Err(fault.hinting("only anonymous is implemented, and it lets everybody in").into())
+        Err(fault.hinting("sigv4 asks for a client key's signature, anonymous lets everybody in").into())
     }
 
     fn accepts(&self) -> String {
-        "anonymous".to_owned()
+        METHODS.map(|(name, _)| name).join(", ")
     }
 
     fn show(&self, value: &AuthMethod) -> String {
-        match value {
-            AuthMethod::Anonymous => "\"anonymous\"".to_owned(),
-        }
+        let name = METHODS.iter().find(|(_, method)| method == value).map_or("", |(name, _)| name);
+        format!("\"{name}\"")
     }
 }

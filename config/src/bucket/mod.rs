@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::form::{Choice, list, or_unlimited};
+use crate::policy::{ACCESS, Access};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
 use crate::section::section;
 use crate::server::ServerConfig;
@@ -31,7 +32,7 @@ pub use secret::Secret;
 pub use upstream::{Credentials, UpstreamConfig};
 
 use auth::Method;
-use pattern::Glob;
+pub(crate) use pattern::Glob;
 use upstream::{HttpKeys, S3Keys};
 
 /// The name of the bucket on the embedded origin.
@@ -72,6 +73,8 @@ pub struct BucketConfig {
     pub pattern: Pattern,
     /// how clients may prove who they are; empty refuses everybody
     pub auth: Vec<AuthMethod>,
+    /// what clients may do without proof; nothing, unless `auth` lists anonymous
+    pub anonymous: Vec<Access>,
     /// largest request body in bytes; `None` is unlimited
     pub max_request_size: Option<u64>,
     /// longest request target in bytes
@@ -101,6 +104,8 @@ section! {
         pattern: Option<Pattern> = unset("pattern", Glob, "the bucket's name");
         /// how clients may prove who they are; a bucket without an entry refuses everybody
         auth: Vec<AuthMethod> = key("auth", list(Method), Vec::new());
+        /// what clients may do who bring no proof, where `auth` lists anonymous
+        anonymous: Option<Vec<Access>> = unset("anonymous", list(ACCESS), "everything");
         /// largest body, counted as it streams; beyond it 413
         max_request_size: Option<Option<u64>> =
             unset("max_request_size", or_unlimited(0..=1 << 50), "server.limits.max_request_size");
@@ -179,6 +184,7 @@ fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> Buc
         let message = format!("is not read, this bucket is of kind {}", keys.kind.as_str());
         section.refuse(idle.as_str(), message, Some(hint));
     }
+    check_auth(&mut section, &keys);
     match keys.kind {
         Kind::S3 => keys.s3.check(&mut section.child("s3")),
         Kind::Http => keys.http.check(&mut section.child("http")),
@@ -186,17 +192,35 @@ fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> Buc
     resolve(named, keys, inherited)
 }
 
+/// A list of methods that has no effect would be believed in.
+fn check_auth(section: &mut Section<'_>, keys: &Keys) {
+    if keys.anonymous.is_some() && !keys.auth.contains(&AuthMethod::Anonymous) {
+        let auth = section.spell("auth");
+        let hint = format!("add anonymous to {auth}, or take this away");
+        section.refuse("anonymous", format!("has no effect: {auth} does not list anonymous"), Some(hint));
+    }
+    if keys.kind == Kind::Http && keys.auth.contains(&AuthMethod::Sigv4) {
+        let hint = format!("set {} to s3, or list another method", section.spell("kind"));
+        section.refuse("auth", "sigv4 is for buckets of kind s3", Some(hint));
+    }
+}
+
 fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
-    let Keys { kind, pattern, auth, max_request_size, rate_limit, s3, http } = keys;
+    let Keys { kind, pattern, auth, anonymous, max_request_size, rate_limit, s3, http } = keys;
     let request_timeout = inherited.request_timeout(kind);
     let (upstream, uri_length) = match kind {
         Kind::S3 => (s3.resolve(request_timeout), URI_LENGTH_S3),
         Kind::Http => (http.resolve(request_timeout), URI_LENGTH_HTTP),
     };
+    let anonymous = match auth.contains(&AuthMethod::Anonymous) {
+        true => anonymous.unwrap_or_else(|| Access::ALL.to_vec()),
+        false => Vec::new(),
+    };
     BucketConfig {
         kind,
         pattern: pattern.unwrap_or(named),
         auth,
+        anonymous,
         max_request_size: max_request_size.unwrap_or(inherited.max_request_size),
         max_uri_length: inherited.max_uri_length.unwrap_or(uri_length),
         rate_limit,
@@ -204,11 +228,16 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
     }
 }
 
-/// The bucket on the embedded origin: signed towards the origin, open towards whoever reaches the listener.
+/// The bucket on the embedded origin: signed towards the origin, open towards whoever reaches the listener, for reading
+/// only where that may be another machine.
 pub(crate) fn demo(server: &ServerConfig, endpoint: Endpoint, credentials: Credentials) -> BucketConfig {
     let inherited = Inherited::from_server(server, true);
     let mut bucket = resolve(Pattern::known(DEMO), defaults(), &inherited);
     bucket.auth = vec![AuthMethod::Anonymous];
+    bucket.anonymous = match server.address.is_loopback() {
+        true => Access::ALL.to_vec(),
+        false => vec![Access::Read, Access::List],
+    };
     bucket.upstream.endpoints = vec![endpoint];
     bucket.upstream.credentials = Some(credentials);
     bucket

@@ -102,7 +102,7 @@ impl Pattern {
     }
 }
 
-pub(super) struct Glob;
+pub(crate) struct Glob;
 
 impl Form for Glob {
     type Value = Pattern;

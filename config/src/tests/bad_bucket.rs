@@ -32,14 +32,23 @@ const BUCKETS: &[(&str, &str)] = &[
         "s3.endpoints: http://a is listed twice (from t.toml)",
     ),
     (
-        "auth = [\"sigv4\"]\ns3.endpoints = [\"http://a\"]",
-        "auth: \"sigv4\" is not implemented yet (from t.toml); only anonymous is implemented, and it lets \
-         everybody in",
+        "auth = [\"jwt\"]\ns3.endpoints = [\"http://a\"]",
+        "auth: \"jwt\" is not implemented yet (from t.toml); sigv4 asks for a client key's signature, anonymous \
+         lets everybody in",
     ),
     (
         "auth = [\"anonymus\"]\ns3.endpoints = [\"http://a\"]",
-        "auth: \"anonymus\" is no authentication method (from t.toml); only anonymous is implemented, and it \
-         lets everybody in",
+        "auth: \"anonymus\" is no authentication method (from t.toml); sigv4 asks for a client key's signature, \
+         anonymous lets everybody in",
+    ),
+    (
+        "auth = [\"sigv4\"]\nkind = \"http\"\nhttp.endpoints = [\"http://a\"]",
+        "auth: sigv4 is for buckets of kind s3 (from t.toml); set buckets.b.kind to s3, or list another method",
+    ),
+    (
+        "auth = [\"sigv4\"]\nanonymous = [\"read\"]\ns3.endpoints = [\"http://a\"]",
+        "anonymous: has no effect: buckets.b.auth does not list anonymous (from t.toml); add anonymous to \
+         buckets.b.auth, or take this away",
     ),
     (
         "pattern = \"a/b\"\ns3.endpoints = [\"http://a\"]",

@@ -1,0 +1,187 @@
+//! Authentications that fail, per client address (L8): who guesses is soon not listened to.
+//!
+//! Failures are charged, successes cost nothing. Once a client's failures have used up the burst, it is *closed* until
+//! one more would fit: that moment is published, so that its requests are refused before anything is verified and
+//! without an ask, and everybody else's cost one load of an atomic. Requests that are verified at the same time as the
+//! failure that closes are not called back; each that fails is still told that it is over the limit, not what was wrong.
+//!
+//! Clients beyond the table's bound share a budget; it never closes anybody, for they are not one another.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidegate_config::RateLimit;
+
+use crate::limiter::gcra::{Gcra, Tat, nanos};
+use crate::limiter::state::{Limited, Scope};
+use crate::limiter::table::{Slot, Table};
+use crate::types::IpKey;
+
+/// The limit and what each client has left of it.
+#[derive(Debug)]
+pub(crate) struct FailuresState {
+    origin: Instant,
+    gcra: Option<Gcra>,
+    clients: Table,
+}
+
+/// What a failure costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fee {
+    slot: Slot,
+    next: Tat,
+    /// How long the client is closed by it.
+    pub(crate) closed_for: Option<Duration>,
+}
+
+impl FailuresState {
+    pub(crate) fn new(limit: Option<RateLimit>, clients_max: usize, now: Instant) -> Self {
+        Self { origin: now, gcra: limit.map(Gcra::new), clients: Table::new(clients_max) }
+    }
+
+    /// What one more failure costs this client, or that it has nothing left.
+    pub(crate) fn decide(&self, client: IpKey, now: Instant) -> Result<Option<Fee>, Limited> {
+        let Some(gcra) = &self.gcra else { return Ok(None) };
+        let now = nanos(self.origin, now);
+        let (slot, tat) = self.clients.slot(client);
+        let next = gcra.next(tat, now).map_err(|wait| gcra.refuse(Scope::FailedAuth, wait))?;
+        let wait = if slot == Slot::Overflow { None } else { gcra.next(next, now).err() };
+        Ok(Some(Fee { slot, next, closed_for: wait.map(Duration::from_nanos) }))
+    }
+
+    /// Charges what `decide` found.
+    pub(crate) fn apply(&mut self, fee: Fee, now: Instant) {
+        self.clients.write(fee.slot, fee.next, nanos(self.origin, now));
+    }
+
+    /// Everybody's burst is spent as of now. Who was closed stays so: that is published.
+    pub(crate) fn rebuild(&mut self, now: Instant) {
+        self.clients.rebuild(nanos(self.origin, now) + self.gcra.map_or(0, |gcra| gcra.tolerance));
+    }
+}
+
+/// The closed clients, as every thread sees them.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    count: AtomicUsize,
+    clients: Mutex<Clients>,
+    clients_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Clients {
+    until: HashMap<IpKey, Instant, ahash::RandomState>,
+    sweep: VecDeque<IpKey>,
+}
+
+impl Closed {
+    pub(crate) fn new(clients_max: usize) -> Self {
+        Self { count: AtomicUsize::new(0), clients: Mutex::default(), clients_max }
+    }
+
+    /// How long a client is closed yet.
+    pub(crate) fn remaining(&self, client: IpKey, now: Instant) -> Option<Duration> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = clients.until.get(&client)?;
+        Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+
+    /// Closes a client. Each looks at the two oldest, so that those whose time is over leave.
+    pub(crate) fn close(&self, client: IpKey, until: Instant, now: Instant) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..2 {
+            let Some(oldest) = clients.sweep.pop_front() else { break };
+            if clients.until.get(&oldest).is_some_and(|until| *until <= now) {
+                clients.until.remove(&oldest);
+            } else {
+                clients.sweep.push_back(oldest);
+            }
+        }
+        let known = clients.until.contains_key(&client);
+        if known || clients.until.len() < self.clients_max {
+            clients.until.insert(client, until);
+            if !known {
+                clients.sweep.push_back(client);
+            }
+        }
+        self.count.store(clients.until.len(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn state(clients_max: usize, now: Instant) -> FailuresState {
+        let limit = RateLimit { requests_per_second: 1.0, burst: 3.try_into().unwrap() };
+        FailuresState::new(Some(limit), clients_max, now)
+    }
+
+    fn fail(state: &mut FailuresState, client: u32, now: Instant) -> Result<Option<Duration>, Limited> {
+        let fee = state.decide(IpKey::V4(client), now)?.unwrap();
+        state.apply(fee, now);
+        Ok(fee.closed_for)
+    }
+
+    /// L8
+    #[test]
+    fn the_failure_that_uses_up_the_burst_closes_the_client() {
+        let t0 = crate::clock::now();
+        let mut state = state(10, t0);
+        assert_eq!((fail(&mut state, 1, t0), fail(&mut state, 1, t0)), (Ok(None), Ok(None)));
+        assert_eq!(fail(&mut state, 1, t0), Ok(Some(1000 * MS)));
+        assert_eq!(fail(&mut state, 1, t0).unwrap_err().scope, Scope::FailedAuth);
+        assert_eq!(fail(&mut state, 2, t0), Ok(None), "another client has its own budget");
+        assert_eq!(fail(&mut state, 1, t0 + 1000 * MS), Ok(Some(1000 * MS)), "one more, and closed again");
+    }
+
+    /// L5, L8: who shares the overflow is refused its failures, and never closed for another's
+    #[test]
+    fn the_overflow_closes_nobody() {
+        let t0 = crate::clock::now();
+        let mut state = state(1, t0);
+        assert_eq!(fail(&mut state, 1, t0), Ok(None));
+        for client in 2..5 {
+            assert_eq!(fail(&mut state, client, t0), Ok(None));
+        }
+        assert!(fail(&mut state, 5, t0).is_err());
+    }
+
+    /// L8, S5: a crash is no amnesty
+    #[test]
+    fn after_a_crash_every_failure_is_over_the_limit() {
+        let t0 = crate::clock::now();
+        let mut state = state(10, t0);
+        state.rebuild(t0);
+        assert!(fail(&mut state, 1, t0).is_err());
+        assert_eq!(fail(&mut state, 1, t0 + 1000 * MS), Ok(Some(1000 * MS)));
+    }
+
+    /// L5, L8
+    #[test]
+    fn what_is_published_ends_and_is_bounded() {
+        let t0 = crate::clock::now();
+        let closed = Closed::new(3);
+        assert_eq!(closed.remaining(IpKey::V4(1), t0), None);
+        closed.close(IpKey::V4(1), t0 + 5 * MS, t0);
+        assert_eq!(closed.remaining(IpKey::V4(1), t0 + 2 * MS), Some(3 * MS));
+        assert_eq!(closed.remaining(IpKey::V4(2), t0), None);
+        assert_eq!(closed.remaining(IpKey::V4(1), t0 + 5 * MS), None);
+        for client in 0..1000 {
+            closed.close(IpKey::V4(client), t0 + 1000 * MS, t0);
+        }
+        assert!(closed.count.load(Ordering::Relaxed) <= 3);
+        closed.close(IpKey::V4(7777), t0 + 3000 * MS, t0 + 2000 * MS);
+        assert!(
+            closed.remaining(IpKey::V4(7777), t0 + 2000 * MS).is_some(),
+            "those whose time is over make room"
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! Arrival times of clients, bounded: those beyond the bound share one.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::limiter::gcra::Tat;
+use crate::types::IpKey;
+
+/// Where a client's arrival time is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slot {
+    Own(IpKey),
+    New(IpKey),
+    Overflow,
+}
+
+/// The clients of one limit.
+#[derive(Debug)]
+pub(super) struct Table {
+    clients: HashMap<IpKey, Tat, ahash::RandomState>,
+    /// The clients in the order in which they are looked at for idleness.
+    pub(super) sweep: VecDeque<IpKey>,
+    clients_max: usize,
+    overflow: Tat,
+    /// What a client has used up that is not in the table: nothing, or all since a rebuild.
+    floor: Tat,
+}
+
+impl Table {
+    pub(super) fn new(clients_max: usize) -> Self {
+        Self { clients: HashMap::default(), sweep: VecDeque::new(), clients_max, overflow: 0, floor: 0 }
+    }
+
+    /// A client's place and arrival time.
+    pub(super) fn slot(&self, client: IpKey) -> (Slot, Tat) {
+        match self.clients.get(&client) {
+            Some(tat) => (Slot::Own(client), *tat),
+            None if self.clients.len() < self.clients_max => (Slot::New(client), self.floor),
+            None => (Slot::Overflow, self.overflow),
+        }
+    }
+
+    /// Writes a client's arrival time to its place.
+    pub(super) fn write(&mut self, slot: Slot, tat: Tat, now: u64) {
+        match slot {
+            Slot::Own(client) => {
+                self.clients.insert(client, tat);
+            }
+            Slot::New(client) => {
+                self.sweep_two(now);
+                self.clients.insert(client, tat);
+                self.sweep.push_back(client);
+            }
+            Slot::Overflow => {
+                self.sweep_two(now);
+                self.overflow = tat;
+            }
+        }
+    }
+
+    /// Forgets all clients; who comes from now on has used up what `spent` says.
+    pub(super) fn rebuild(&mut self, spent: Tat) {
+        self.clients.clear();
+        self.sweep.clear();
+        self.overflow = spent;
+        self.floor = spent;
+    }
+
+    /// Clients with a place of their own.
+    pub(super) fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Looks at the two oldest clients; an idle one, whose whole budget is there again, is forgotten.
+    fn sweep_two(&mut self, now: u64) {
+        for _ in 0..2 {
+            let Some(client) = self.sweep.pop_front() else { return };
+            // Forgetting sets it to the floor, so after a rebuild nobody is forgotten before the floor has passed.
+            if self.clients.get(&client).is_some_and(|tat| *tat <= now && self.floor <= now) {
+                self.clients.remove(&client);
+            } else {
+                self.sweep.push_back(client);
+            }
+        }
+    }
+}

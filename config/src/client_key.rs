@@ -1,0 +1,132 @@
+//! Client keys: the pairs that clients sign with, what they may do, and as whom their requests go on (A4, A5).
+//!
+//! A key's name is its access key ID, unless it has one of its own: an environment variable can only spell names in
+//! lower case. A key without a policy could do nothing and is refused at the start, as is a policy nobody defined.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::bucket::Secret;
+use crate::form::{Choice, SecretText, Word, shown};
+use crate::hint;
+use crate::policy::PolicyConfig;
+use crate::secret_file::SecretIn;
+use crate::section::section;
+use crate::walk::{Read as _, Section, key, unset};
+
+/// As whom a client's requests are signed towards the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignAs {
+    /// as the bucket's own credentials say
+    Bucket,
+    /// as the client: the store knows the same pair
+    Same,
+}
+
+const SIGN_AS: Choice<SignAs> = Choice(&[("bucket", SignAs::Bucket), ("same", SignAs::Same)]);
+
+section! {
+    /// A client key as it is written.
+    struct Keys {
+        /// public half of the pair
+        access_key_id: Option<String> = unset("access_key_id", Word("text"), "the key's name");
+        /// secret half of the pair
+        secret: Option<Secret> = unset("secret", SecretText, "required");
+        /// file that holds the secret half, in place of `secret`
+        secret_file: Option<Secret> = unset("secret_file", SecretIn, "required");
+        /// as whom its requests are signed towards the upstream: `same` is the client's own pair
+        upstream: SignAs = key("upstream", SIGN_AS, SignAs::Bucket);
+        /// name of the policy that says what it may do
+        policy: Option<String> = unset("policy", Word("name of a policy"), "required");
+    }
+}
+
+/// A pair that a client signs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientKey {
+    /// the public half
+    pub access_key_id: String,
+    /// the secret half
+    pub secret: Secret,
+    /// as whom its requests go on
+    pub upstream: SignAs,
+    /// the name of its policy
+    pub policy: String,
+}
+
+/// Reads the map of keys. A key with a fault stays out of the map; the fault stops the start.
+pub(crate) fn read(
+    section: &mut Section<'_>,
+    policies: &BTreeMap<String, PolicyConfig>,
+) -> BTreeMap<String, ClientKey> {
+    let mut keys: BTreeMap<String, ClientKey> = BTreeMap::new();
+    let known: BTreeSet<&str> = policies.keys().map(String::as_str).collect();
+    for name in section.names() {
+        let mut child = section.child(&name);
+        child.introduce(&[" a client key; clients sign with its pair"]);
+        let written = Keys::read(&mut child);
+        check_secret(&mut child, &written);
+        check_policy(&mut child, &written, &known);
+        let id = written.access_key_id.unwrap_or_else(|| name.clone());
+        let is_id = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '@' | ':');
+        if id.is_empty() || id.len() > 128 || !id.chars().all(is_id) {
+            let message = "is no access key ID: 1 to 128 letters, digits and -_.+@:";
+            let at = if child.is_set("access_key_id") { "access_key_id" } else { "" };
+            if at.is_empty() {
+                section.refuse(&name, message, None)
+            } else {
+                child.refuse(at, message, None)
+            }
+            continue;
+        }
+        if let Some((twin, _)) = keys.iter().find(|(_, other)| other.access_key_id == id) {
+            let message = format!("has the access key ID of {}", section.spell(twin));
+            section.refuse(&name, message, Some("give one of them another".to_owned()));
+        }
+        if let (Some(secret), Some(policy)) = (written.secret.or(written.secret_file), written.policy) {
+            keys.insert(name, ClientKey { access_key_id: id, secret, upstream: written.upstream, policy });
+        }
+    }
+    keys
+}
+
+fn check_secret(section: &mut Section<'_>, written: &Keys) {
+    match (section.is_set("secret"), section.is_set("secret_file")) {
+        (true, true) => {
+            let message = format!("is set, and so is {}", section.spell("secret"));
+            section.refuse("secret_file", message, Some("set one of them".to_owned()));
+        }
+        (false, false) => {
+            let hint = format!("set it, or {}", section.spell("secret_file"));
+            section.refuse("secret", "a key needs a secret", Some(hint));
+        }
+        _ => {}
+    }
+    let secret = written.secret.as_ref().or(written.secret_file.as_ref());
+    if secret.is_some_and(|secret| secret.expose().len() < SECRET_BYTES_MIN) {
+        let at = if section.is_set("secret") { "secret" } else { "secret_file" };
+        let message = format!("is shorter than {SECRET_BYTES_MIN} characters and could be guessed");
+        section.refuse(at, message, Some("openssl rand -hex 20 makes a good one".to_owned()));
+    }
+}
+
+/// A signature that was seen can be tried against guesses at any speed; S3's own secrets have 40 characters.
+const SECRET_BYTES_MIN: usize = 8;
+
+fn check_policy(section: &mut Section<'_>, written: &Keys, known: &BTreeSet<&str>) {
+    match &written.policy {
+        None if section.is_set("policy") => {}
+        None => {
+            let hint = "name one, such as policies.readers with buckets and methods".to_owned();
+            section.refuse("policy", "a key without a policy may do nothing", Some(hint));
+        }
+        Some(policy) if !known.contains(policy.as_str()) => {
+            let near = hint::nearest(policy, known.iter().copied());
+            let hint = match near {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("define policies.{policy}"),
+            };
+            section.refuse("policy", format!("there is no policies.{}", shown(policy)), Some(hint));
+        }
+        Some(_) => {}
+    }
+}

@@ -1,0 +1,138 @@
+//! Files that hold a secret (C5): one that others may read is refused, whatever stands in it.
+//!
+//! A file is small, is text, and its last line break is no part of it, because editors and `echo` leave one. Symbolic links
+//! are followed, for that is how orchestrators mount secrets; the mode that counts is the file's own. Errors name the path,
+//! never the content.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::bucket::Secret;
+use crate::form::{Fault, Faults, Form, shown};
+use crate::setting::Raw;
+
+/// A secret is a line, or a few of them.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+/// Read, write or execute by anybody.
+const OTHERS: u32 = 0o007;
+
+/// Why a file gives no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFileError {
+    /// it cannot be opened or read
+    #[error("{path} cannot be read: {source}")]
+    Read {
+        /// the file
+        path: String,
+        /// what the system said
+        source: io::Error,
+    },
+    /// its mode lets others in
+    #[error("{path} is open to others (mode {mode:04o})")]
+    Open {
+        /// the file
+        path: String,
+        /// its permissions
+        mode: u32,
+    },
+    /// there is nothing in it
+    #[error("{path} is empty")]
+    Empty {
+        /// the file
+        path: String,
+    },
+}
+
+/// The path of a file that holds a secret. It can be read again, for whoever rotates what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile(PathBuf);
+
+impl SecretFile {
+    /// Reads the secret.
+    ///
+    /// # Errors
+    /// It cannot be read, it is open to others, or it is empty.
+    pub fn read(&self) -> Result<Secret, SecretFileError> {
+        let path = || shown(&self.0.display().to_string());
+        let text = read(&self.0)
+            .map_err(|source| SecretFileError::Read { path: path(), source })?
+            .map_err(|mode| SecretFileError::Open { path: path(), mode })?;
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if line.is_empty() { Err(SecretFileError::Empty { path: path() }) } else { Ok(Secret::new(line)) }
+    }
+}
+
+/// The text, or the mode that forbids to read it.
+fn read(path: &Path) -> io::Result<Result<Zeroizing<String>, u32>> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        return Ok(Err(mode));
+    }
+    let mut text = Zeroizing::new(String::new());
+    if file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)? as u64 > FILE_BYTES_MAX {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
+    Ok(Ok(text))
+}
+
+/// The path of a secret's file, which must be readable now.
+pub(crate) struct SecretPath;
+
+impl SecretPath {
+    /// The file and what is in it.
+    pub(crate) fn open(raw: &Raw) -> Result<(SecretFile, Secret), Fault> {
+        let file = SecretFile(PathBuf::from(raw.text()?));
+        match file.read() {
+            Ok(secret) => Ok((file, secret)),
+            Err(error @ SecretFileError::Open { .. }) => {
+                Err(Fault::new(error.to_string()).hinting("chmod 600 it, or 640 with a group of its own"))
+            }
+            Err(error) => Err(Fault::new(error.to_string())),
+        }
+    }
+}
+
+impl Form for SecretPath {
+    type Value = SecretFile;
+
+    fn parse(&self, raw: &Raw) -> Result<SecretFile, Faults> {
+        Ok(Self::open(raw)?.0)
+    }
+
+    fn accepts(&self) -> String {
+        "path of a file that others cannot read".to_owned()
+    }
+
+    fn show(&self, value: &SecretFile) -> String {
+        shown(&value.0.display().to_string())
+    }
+}
+
+/// The path of a file whose content is the value.
+pub(crate) struct SecretIn;
+
+impl Form for SecretIn {
+    type Value = Secret;
+
+    fn parse(&self, raw: &Raw) -> Result<Secret, Faults> {
+        let (_, secret) = SecretPath::open(raw)?;
+        if secret.expose().chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(Fault::new("names a file with blanks or more than one line").into());
+        }
+        Ok(secret)
+    }
+
+    fn accepts(&self) -> String {
+        SecretPath.accepts()
+    }
+
+    fn show(&self, _: &Secret) -> String {
+        "\"…\"".to_owned()
+    }
+}

@@ -1,0 +1,154 @@
+//! What a client is told that was not let in: S3's own code for each cause, so that SDKs do what they do at S3.
+//!
+//! S3 gives a few causes the same code; the reason word tells them apart. What would help somebody who guesses is not
+//! said: neither the string to sign nor which half of a pair was wrong beyond what S3 says itself.
+
+use tidegate_config::Access;
+
+use crate::auth::AuthRejection;
+use crate::http::answer::Answer;
+use crate::http::error::{bad_request, forbidden, not_implemented, unauthorized};
+use crate::s3::sigv4::{Place, SKEW_MAX, SignatureRejection};
+
+/// The answer to a client that was not let in.
+pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
+    let denied = |reason, message: String| forbidden("AccessDenied", reason, message);
+    match rejection {
+        AuthRejection::Closed => {
+            denied("bucket_closed", "this bucket has no `auth` entry and is closed".to_owned())
+        }
+        AuthRejection::Session => unauthorized(
+            "InvalidToken",
+            "session_malformed",
+            "a session ID has 1 to 128 letters, digits and hyphens",
+        ),
+        AuthRejection::Unsigned => {
+            denied("not_signed", "this bucket takes signed requests only, and this one is not".to_owned())
+        }
+        AuthRejection::Signature(rejection) => signature(rejection),
+        AuthRejection::AnonymousMay(access) => denied(
+            "anonymous_denied",
+            format!("a request without proof of identity may not {} here", verb(*access)),
+        ),
+        AuthRejection::PolicyLacks(access) => {
+            denied("policy_denied", format!("the key's policy does not allow it to {} this", verb(*access)))
+        }
+        AuthRejection::CopySource => denied(
+            "copy_source",
+            "x-amz-copy-source must name an object in a bucket of the same upstream that you may read"
+                .to_owned(),
+        ),
+        AuthRejection::DeleteList(why) => bad_request(
+            "MalformedXML",
+            "delete_list",
+            format!("the list of keys to delete is not taken: {why}"),
+        ),
+    }
+}
+
+fn verb(access: Access) -> &'static str {
+    match access {
+        Access::Read => "read",
+        Access::Write => "write",
+        Access::Delete => "delete",
+        Access::List => "list",
+        Access::Configure => "configure",
+    }
+}
+
+fn signature(rejection: &SignatureRejection) -> Answer {
+    match rejection {
+        SignatureRejection::Ambiguous => bad_request(
+            "InvalidArgument",
+            "signature_ambiguous",
+            "only one auth mechanism allowed: the Authorization header or the X-Amz-Algorithm query parameter, once",
+        ),
+        SignatureRejection::Scheme => bad_request(
+            "InvalidArgument",
+            "authorization_scheme",
+            "the Authorization header is of no supported type; sign with AWS4-HMAC-SHA256",
+        ),
+        SignatureRejection::NotImplemented(what) => not_implemented(
+            "signature_not_implemented",
+            format!("{what} is not implemented; sign with AWS4-HMAC-SHA256"),
+        ),
+        SignatureRejection::Malformed(place, what) => malformed(*place, what),
+        SignatureRejection::Region { place, given, expected } => {
+            let message = format!("the region '{given}' is wrong; expecting '{expected}'");
+            malformed(*place, &message).detail("Region", expected)
+        }
+        SignatureRejection::NoContentSha256 => bad_request(
+            "InvalidRequest",
+            "content_sha256_missing",
+            "missing required header for this request: x-amz-content-sha256",
+        ),
+        SignatureRejection::ContentSha256 => bad_request(
+            "InvalidArgument",
+            "content_sha256_malformed",
+            "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, one of the STREAMING forms, or a valid sha256 value, once",
+        ),
+        SignatureRejection::Token => bad_request(
+            "InvalidToken",
+            "security_token",
+            "the provided token is malformed or otherwise invalid: keys of this gateway have none",
+        ),
+        other => unbelieved(other),
+    }
+}
+
+fn malformed(place: Place, what: &str) -> Answer {
+    match place {
+        Place::Header => bad_request(
+            "AuthorizationHeaderMalformed",
+            "authorization_malformed",
+            format!("the authorization header is malformed; {what}"),
+        ),
+        Place::Query => bad_request(
+            "AuthorizationQueryParametersError",
+            "presigned_malformed",
+            format!("error parsing the query's signature: {what}"),
+        ),
+    }
+}
+
+/// What is well formed and yet not believed.
+fn unbelieved(rejection: &SignatureRejection) -> Answer {
+    match rejection {
+        SignatureRejection::UnknownKey => forbidden(
+            "InvalidAccessKeyId",
+            "unknown_key",
+            "the access key ID you provided does not exist in our records",
+        ),
+        SignatureRejection::Skewed { signed, now } => forbidden(
+            "RequestTimeTooSkewed",
+            "clock_skewed",
+            "the difference between the request time and the current time is too large",
+        )
+        .detail("RequestTime", signed)
+        .detail("ServerTime", now)
+        .detail("MaxAllowedSkewMilliseconds", SKEW_MAX.as_millis().to_string()),
+        SignatureRejection::Expired { lifetime } => {
+            forbidden("AccessDenied", "presigned_expired", "Request has expired")
+                .detail("X-Amz-Expires", lifetime.as_secs().to_string())
+        }
+        SignatureRejection::NotYetValid => {
+            forbidden("AccessDenied", "presigned_early", "Request is not valid yet")
+        }
+        SignatureRejection::NoDate => forbidden(
+            "AccessDenied",
+            "date_missing",
+            "AWS authentication requires a valid Date or x-amz-date header, once",
+        ),
+        SignatureRejection::NotSigned(name) => forbidden(
+            "AccessDenied",
+            "header_not_signed",
+            format!("there were headers present in the request which were not signed: {name}"),
+        )
+        .detail("HeadersNotSigned", name),
+        _ => forbidden(
+            "SignatureDoesNotMatch",
+            "signature_mismatch",
+            "the request signature we calculated does not match the signature you provided; check your key and signing method",
+        ),
+    }
+}

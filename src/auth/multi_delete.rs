@@ -1,0 +1,180 @@
+//! Several objects deleted by one request: its body lists them, and a policy with prefixes must see every key first.
+//!
+//! Only then is the body read before it is passed on, up to 1 MiB (a thousand keys of full length). The reader is
+//! narrow on purpose: it takes exactly the elements that S3 documents, without comments, sections or document types,
+//! and refuses whatever else an XML parser upstream might read in another way than this one does.
+
+use actix_web::HttpRequest;
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tidegate_config::{Access, PolicyConfig};
+
+use crate::auth::operation::On;
+use crate::auth::{AuthRejection, Caller, Keyring, Operation, policy};
+use crate::http::edge::{BodyLength, Head};
+use crate::http::error::GatewayError;
+use crate::router::Bucket;
+use crate::s3::target;
+use crate::upstream::body::read_whole;
+use crate::upstream::flow::Flow;
+
+/// The longest list that is read.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// Looks at the keys that the body lists, if the caller's policy tells keys apart, and puts the body back.
+pub(crate) async fn screen(
+    caller: &Caller,
+    request: &HttpRequest,
+    payload: &mut Payload,
+    (length, bucket): (BodyLength, &Bucket),
+    keyring: &Keyring,
+) -> Result<(), GatewayError> {
+    let Some(policy) = caller.key().map(|id| keyring.policy(id)) else { return Ok(()) };
+    if policy.prefixes.is_empty() || !lists_keys(request, bucket) {
+        return Ok(());
+    }
+    let BodyLength::Known(length @ ..=BYTES_MAX) = length else { return Err(TOO_LONG.into()) };
+    // What it moves is counted when the body travels on.
+    let body = read_whole(payload, length, bucket.config.upstream.idle_timeout, &Flow::default()).await?;
+    check(policy, &body)?;
+    let again = stream::iter([Ok::<Bytes, PayloadError>(body)]);
+    *payload = Payload::Stream { payload: again.boxed_local() };
+    Ok(())
+}
+
+fn lists_keys(request: &HttpRequest, bucket: &Bucket) -> bool {
+    let head = Head::from(request.head());
+    let (_, rest) = target::split(head.uri.path());
+    Operation::of(head, bucket.config.kind, rest).on == On::Keys
+}
+
+const TOO_LONG: AuthRejection = AuthRejection::DeleteList(
+    "it must have a content-length of at most 1 MiB to be checked against the policy",
+);
+
+fn check(policy: &PolicyConfig, body: &[u8]) -> Result<(), AuthRejection> {
+    let text = std::str::from_utf8(body).map_err(|_| AuthRejection::DeleteList("it is not UTF-8"))?;
+    let keys = keys(text).map_err(AuthRejection::DeleteList)?;
+    let is_allowed = |key: &String| policy::has_key(policy, key.as_bytes());
+    if keys.iter().all(is_allowed) { Ok(()) } else { Err(AuthRejection::PolicyLacks(Access::Delete)) }
+}
+
+/// The keys of a `Delete` document.
+fn keys(text: &str) -> Result<Vec<String>, &'static str> {
+    let mut rest = text.trim_start_matches('\u{feff}').trim_start();
+    if let Some(after) = rest.strip_prefix("<?xml ") {
+        rest = after.split_once("?>").ok_or("its declaration does not end")?.1;
+    }
+    let mut open: Vec<&str> = Vec::new();
+    let mut keys = Vec::new();
+    while let Some(at) = rest.find('<') {
+        let (content, tagged) = rest.split_at(at);
+        let (tag, after) = tagged[1..].split_once('>').ok_or("a tag does not end")?;
+        match open.as_slice() {
+            ["Delete", "Object", "Key"] if tag == "/Key" => keys.push(unescape(content)?),
+            ["Delete", "Object", _] | ["Delete", "Quiet"] if tag.starts_with('/') => {}
+            _ if content.trim().is_empty() => {}
+            _ => return Err("there is text where none belongs"),
+        }
+        if let Some(name) = tag.strip_prefix('/') {
+            if open.pop() != Some(name.trim_end()) {
+                return Err("its tags do not match");
+            }
+        } else {
+            open_tag(tag, &mut open)?;
+        }
+        rest = after;
+    }
+    if !rest.trim().is_empty() || !open.is_empty() {
+        return Err("it does not end where it should");
+    }
+    Ok(keys)
+}
+
+fn open_tag<'a>(tag: &'a str, open: &mut Vec<&'a str>) -> Result<(), &'static str> {
+    let (name, attributes) = tag.split_once(char::is_whitespace).unwrap_or((tag, ""));
+    let (name, empty) = name.strip_suffix('/').map_or((name, false), |name| (name, true));
+    let is_known = match open.as_slice() {
+        [] => name == "Delete",
+        ["Delete"] => matches!(name, "Object" | "Quiet"),
+        ["Delete", "Object"] => matches!(name, "Key" | "VersionId" | "ETag" | "LastModifiedTime" | "Size"),
+        _ => false,
+    };
+    let attributes = attributes.trim();
+    let plain = attributes.is_empty()
+        || (name == "Delete" && attributes.starts_with("xmlns=") && !attributes.contains('&'));
+    if !is_known || !plain || empty || attributes.ends_with('/') {
+        return Err("it has an element that does not belong there");
+    }
+    open.push(name);
+    Ok(())
+}
+
+/// The five named entities and numbers.
+fn unescape(text: &str) -> Result<String, &'static str> {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('&') {
+        plain.push_str(&rest[..at]);
+        let (entity, after) = rest[at + 1..].split_once(';').ok_or("an entity does not end")?;
+        plain.push(match entity {
+            "amp" => '&',
+            "lt" => '<',
+            "gt" => '>',
+            "quot" => '"',
+            "apos" => '\'',
+            _ => numbered(entity).ok_or("an entity is not known")?,
+        });
+        rest = after;
+    }
+    plain.push_str(rest);
+    Ok(plain)
+}
+
+fn numbered(entity: &str) -> Option<char> {
+    let number = entity.strip_prefix('#')?;
+    let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
+    // `from_str_radix` would take a sign.
+    let plain = digits.chars().all(|c| c.is_digit(radix));
+    plain.then(|| u32::from_str_radix(digits, radix).ok()).flatten().and_then(char::from_u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A5: the keys are those that the store will read
+    #[test]
+    fn the_keys_of_a_list_are_read() {
+        let text = "<?xml version=\"1.0\"?>\n<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\n \
+                    <Object><Key>public/a&amp;b&#x20;c&#33;</Key><VersionId>7</VersionId></Object>\
+                    <Object><Key> x</Key></Object><Quiet>true</Quiet></Delete>\n";
+        assert_eq!(keys(text).unwrap(), ["public/a&b c!", " x"]);
+    }
+
+    /// A5: what two readers could read in two ways is refused
+    #[test]
+    fn what_is_not_plainly_a_list_is_refused() {
+        for inner in [
+            "<Object><Key>a<!-- b --></Key></Object>",
+            "<Object><Key><![CDATA[a]]></Key></Object>",
+            "<Object><Key>a<Key>b</Key></Key></Object>",
+            "<Object><Key x='1'>a</Key></Object>",
+            "<Object><Key/></Object>",
+            "<Object><Key>a&b;</Key></Object>",
+            "<Object><Key>a&#xd800;</Key></Object>",
+            "<Object><Key>a&#+33;</Key></Object>",
+            "<Object>a</Object>",
+            "<Object><Key>a</Object></Key>",
+            "<Other/>",
+            "<s:Object><Key>a</Key></s:Object>",
+        ] {
+            assert!(keys(&format!("<Delete>{inner}</Delete>")).is_err(), "{inner}");
+        }
+        for text in ["<!DOCTYPE a><Delete></Delete>", "<Delete>", "x", "<Delete></Delete>x", "<Delete"] {
+            assert!(keys(text).is_err(), "{text}");
+        }
+    }
+}

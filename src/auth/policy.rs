@@ -1,0 +1,93 @@
+//! What a policy allows: the bucket, the method and, where the policy names prefixes, the keys.
+//!
+//! Keys are compared as bytes, decoded once, the way a store reads them. With prefixes, what is not about a key is
+//! denied: a bucket's listing must name a prefix that lies below an allowed one, and only the questions that clients ask of
+//! a bucket before they begin (is it there, where is it) are answered. A list of keys to delete is looked at when it
+//! is there (`multi_delete`).
+
+use tidegate_config::{Access, PolicyConfig};
+
+use crate::auth::AuthRejection;
+use crate::auth::operation::{On, Operation};
+
+/// Whether a policy allows an operation in the bucket `name`.
+pub(super) fn allows(
+    policy: &PolicyConfig,
+    name: &str,
+    operation: &Operation<'_>,
+) -> Result<(), AuthRejection> {
+    let covers = policy.prefixes.is_empty()
+        || match &operation.on {
+            On::Key(key) => has_key(policy, key),
+            On::Listing(prefixes) => {
+                !prefixes.is_empty() && prefixes.iter().all(|prefix| has_key(policy, prefix))
+            }
+            On::Keys => true,
+            On::Bucket => operation.access == Access::List,
+        };
+    if names(policy, name) && policy.methods.contains(&operation.access) && covers {
+        Ok(())
+    } else {
+        Err(AuthRejection::PolicyLacks(operation.access))
+    }
+}
+
+/// Whether a policy is about the bucket `name`.
+pub(super) fn names(policy: &PolicyConfig, name: &str) -> bool {
+    policy.buckets.iter().any(|pattern| pattern.matches(name))
+}
+
+/// Whether a key, or a prefix of keys, lies below an allowed prefix.
+pub(super) fn has_key(policy: &PolicyConfig, key: &[u8]) -> bool {
+    policy.prefixes.iter().any(|prefix| key.starts_with(prefix.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_config::Pattern;
+
+    use super::*;
+
+    fn policy(prefixes: &[&str], methods: &[Access]) -> PolicyConfig {
+        PolicyConfig {
+            buckets: vec![Pattern::parse("logs-*").unwrap()],
+            prefixes: prefixes.iter().map(|text| (*text).to_owned()).collect(),
+            methods: methods.to_vec(),
+        }
+    }
+
+    fn on(access: Access, on: On<'_>) -> Operation<'_> {
+        Operation { access, on }
+    }
+
+    /// A5: bucket, method and prefix must all be named
+    #[test]
+    fn what_is_not_named_is_denied() {
+        let policy = policy(&["public/"], &[Access::Read, Access::List]);
+        let key = |access, key: &'static str| on(access, On::Key(key.as_bytes().into()));
+        assert_eq!(allows(&policy, "logs-eu", &key(Access::Read, "public/a")), Ok(()));
+        for (name, operation) in [
+            ("photos", key(Access::Read, "public/a")),
+            ("logs-eu", key(Access::Write, "public/a")),
+            ("logs-eu", key(Access::Read, "public")),
+            ("logs-eu", key(Access::Read, "/public/a")),
+            ("logs-eu", key(Access::Read, "secret/public/")),
+        ] {
+            assert_eq!(allows(&policy, name, &operation), Err(AuthRejection::PolicyLacks(operation.access)));
+        }
+        assert!(allows(&PolicyConfig::default(), "logs-eu", &key(Access::Read, "public/a")).is_err());
+    }
+
+    /// A5: a listing shows no key that could not be read
+    #[test]
+    fn a_listing_must_lie_below_an_allowed_prefix() {
+        let policy = policy(&["public/"], &[Access::List]);
+        let listing = |prefixes: &[&str]| {
+            let prefixes = prefixes.iter().map(|text| text.as_bytes().to_vec()).collect();
+            allows(&policy, "logs-eu", &on(Access::List, On::Listing(prefixes))).is_ok()
+        };
+        assert!(listing(&["public/"]) && listing(&["public/2024/"]));
+        assert!(!listing(&[]) && !listing(&[""]) && !listing(&["pub"]) && !listing(&["public/", "secret/"]));
+        assert!(allows(&policy, "logs-eu", &on(Access::List, On::Bucket)).is_ok());
+    }
+}

@@ -1,0 +1,79 @@
+//! What a request says of its payload: `x-amz-content-sha256`.
+
+use actix_web::http::header::HeaderMap;
+
+use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
+use crate::s3::sigv4::SignatureRejection;
+
+/// The values of `x-amz-content-sha256`. Whoever reads the body holds it against this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PayloadHash {
+    /// The body has this hash.
+    Sha256([u8; 32]),
+    /// The body is empty.
+    Empty,
+    /// The signature says nothing of the body.
+    Unsigned,
+    /// The body comes in chunks, each with a signature.
+    SignedChunks {
+        /// Signed trailing headers come after it.
+        trailer: bool,
+    },
+    /// The body comes in chunks without signatures, and trailing headers after it.
+    UnsignedTrailer,
+}
+
+impl PayloadHash {
+    pub(crate) fn parse(text: &str) -> Result<Self, SignatureRejection> {
+        match text {
+            UNSIGNED_PAYLOAD => Ok(Self::Unsigned),
+            EMPTY_SHA256 => Ok(Self::Empty),
+            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => Ok(Self::SignedChunks { trailer: false }),
+            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" => Ok(Self::SignedChunks { trailer: true }),
+            "STREAMING-UNSIGNED-PAYLOAD-TRAILER" => Ok(Self::UnsignedTrailer),
+            _ if text.starts_with("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD") => {
+                Err(SignatureRejection::NotImplemented("SigV4A (AWS4-ECDSA-P256-SHA256)"))
+            }
+            _ => {
+                let mut hash = [0; 32];
+                hex::decode_to_slice(text, &mut hash)
+                    .map(|()| Self::Sha256(hash))
+                    .map_err(|_| SignatureRejection::ContentSha256)
+            }
+        }
+    }
+
+    /// What the header says; two that differ would let two readers see two payloads.
+    pub(crate) fn header(headers: &HeaderMap) -> Result<Option<&str>, SignatureRejection> {
+        let mut values = headers.get_all(CONTENT_SHA256);
+        let Some(first) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(SignatureRejection::ContentSha256);
+        }
+        first.to_str().map(|text| Some(text.trim())).map_err(|_| SignatureRejection::ContentSha256)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A1
+    #[test]
+    fn every_form_is_told_apart() {
+        let hash = "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072";
+        assert!(matches!(PayloadHash::parse(hash), Ok(PayloadHash::Sha256([0x44, 0xce, ..]))));
+        assert_eq!(PayloadHash::parse(EMPTY_SHA256), Ok(PayloadHash::Empty));
+        assert_eq!(
+            PayloadHash::parse("STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"),
+            Ok(PayloadHash::SignedChunks { trailer: true })
+        );
+        for bad in ["", "unsigned-payload", &hash[1..], &format!("{hash}0"), "STREAMING-AWS4"] {
+            assert_eq!(PayloadHash::parse(bad), Err(SignatureRejection::ContentSha256), "{bad}");
+        }
+        assert!(matches!(
+            PayloadHash::parse("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER"),
+            Err(SignatureRejection::NotImplemented(_))
+        ));
+    }
+}

@@ -1,0 +1,156 @@
+//! A presigned URL's own parameters.
+//!
+//! Names are compared as they decode and in whatever case: an upstream might see a signature where the gateway saw none.
+//! Only the exact spelling is accepted, and each name once.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use actix_web::http::header::HeaderMap;
+
+use crate::http::edge::decode;
+use crate::s3::sign::UNSIGNED_PAYLOAD;
+use crate::s3::sigv4::canonical::{ALGORITHM, QUERY_SIGNATURE};
+use crate::s3::sigv4::claim::{Claim, SECURITY_TOKEN, Scope};
+use crate::s3::sigv4::rejection::Place;
+use crate::s3::sigv4::{PayloadHash, SignatureRejection, Timestamp};
+
+/// A week.
+const LIFETIME_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
+
+/// Every parameter of a presigned URL that belongs to its signature, and those that make a URL one.
+const NAMES: [(&str, bool); 8] = [
+    ("X-Amz-Algorithm", true),
+    ("X-Amz-Credential", true),
+    (QUERY_SIGNATURE, true),
+    ("X-Amz-Security-Token", true),
+    ("X-Amz-Date", false),
+    ("X-Amz-Expires", false),
+    ("X-Amz-SignedHeaders", false),
+    ("X-Amz-Content-Sha256", false),
+];
+
+/// The parameters' values, in the order of `NAMES`.
+#[derive(Debug, Default)]
+pub(super) struct Presigning<'a>([Option<Cow<'a, str>>; NAMES.len()]);
+
+/// Whether a query makes its URL a presigned one, of whatever version.
+pub(super) fn offers_proof(query: &str) -> bool {
+    query.split('&').any(|pair| {
+        let name = name_of(pair);
+        is_version_2(&name) || position(&name).is_some_and(|at| NAMES[at].1)
+    })
+}
+
+/// Whether a pair of a query belongs to a presigned URL's signature: it must not travel on.
+pub(crate) fn presigns(pair: &str) -> bool {
+    position(&name_of(pair)).is_some()
+}
+
+fn position(name: &str) -> Option<usize> {
+    NAMES.iter().position(|(known, _)| known.eq_ignore_ascii_case(name))
+}
+
+fn is_version_2(name: &str) -> bool {
+    name.eq_ignore_ascii_case("AWSAccessKeyId")
+}
+
+/// The name of a pair, as it decodes.
+pub(crate) fn name_of(pair: &str) -> Cow<'_, str> {
+    text_of(pair.split_once('=').map_or(pair, |(name, _)| name))
+}
+
+/// A name or value, as it decodes.
+pub(crate) fn text_of(part: &str) -> Cow<'_, str> {
+    if part.contains(['%', '+']) {
+        let decoded = decode(part.replace('+', " ").as_bytes());
+        Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+    } else {
+        Cow::Borrowed(part)
+    }
+}
+
+const fn malformed(what: &'static str) -> SignatureRejection {
+    SignatureRejection::Malformed(Place::Query, what)
+}
+
+impl<'a> Presigning<'a> {
+    /// Reads a query; none where nothing makes it that of a presigned URL.
+    pub(super) fn of(query: &'a str) -> Result<Option<Self>, SignatureRejection> {
+        if !offers_proof(query) {
+            return Ok(None);
+        }
+        let mut values = Self::default();
+        for pair in query.split('&') {
+            let name = name_of(pair);
+            if is_version_2(&name) {
+                return Err(SignatureRejection::NotImplemented("SigV2 (AWSAccessKeyId)"));
+            }
+            let Some(at) = position(&name) else { continue };
+            if name != NAMES[at].0 {
+                return Err(malformed("a parameter's name is in another case"));
+            }
+            let value = text_of(pair.split_once('=').map_or("", |(_, value)| value));
+            if values.0[at].replace(value).is_some() {
+                return Err(malformed("a parameter stands in the query twice"));
+            }
+        }
+        Ok(Some(values))
+    }
+
+    /// The signature and everything it names.
+    pub(super) fn claim(self, headers: &'a HeaderMap) -> Result<Claim<'a>, SignatureRejection> {
+        let [algorithm, credential, signature, token, date, expires, signed, payload] = self.0;
+        let (Some(algorithm), Some(credential), Some(signature)) = (algorithm, credential, signature) else {
+            return Err(malformed(INCOMPLETE));
+        };
+        let (Some(date), Some(expires), Some(signed)) = (date, expires, signed) else {
+            return Err(malformed(INCOMPLETE));
+        };
+        match &*algorithm {
+            ALGORITHM => {}
+            "AWS4-ECDSA-P256-SHA256" => {
+                return Err(SignatureRejection::NotImplemented("SigV4A (AWS4-ECDSA-P256-SHA256)"));
+            }
+            _ => return Err(malformed("X-Amz-Algorithm is not AWS4-HMAC-SHA256")),
+        }
+        let form = malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
+        let scope = Scope::parse(credential).ok_or(form)?;
+        let moment = malformed("X-Amz-Date is not of the form YYYYMMDDTHHMMSSZ");
+        let timestamp = Timestamp::parse(&date).ok_or(moment)?;
+        let payload = match (PayloadHash::header(headers)?, payload) {
+            (Some(header), Some(given)) if header != given => return Err(SignatureRejection::ContentSha256),
+            (_, Some(given)) => given,
+            (Some(header), None) => header.into(),
+            (None, None) => UNSIGNED_PAYLOAD.into(),
+        };
+        Ok(Claim {
+            place: Place::Query,
+            scope,
+            timestamp,
+            lifetime: Some(lifetime(&expires)?),
+            signed,
+            signature,
+            payload,
+            has_token: token.is_some() || headers.contains_key(SECURITY_TOKEN),
+        })
+    }
+}
+
+const INCOMPLETE: &str = "a presigned URL needs X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, \
+                          X-Amz-SignedHeaders and X-Amz-Expires";
+
+fn lifetime(text: &str) -> Result<Duration, SignatureRejection> {
+    let is_negative = text.strip_prefix('-').is_some_and(|digits| digits.parse::<u64>().is_ok());
+    if is_negative {
+        return Err(malformed("X-Amz-Expires must not be negative"));
+    }
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
+    if !digits {
+        return Err(malformed("X-Amz-Expires is not a number of seconds"));
+    }
+    match text.parse() {
+        Ok(seconds) if seconds <= LIFETIME_SECONDS_MAX => Ok(Duration::from_secs(seconds)),
+        Ok(_) | Err(_) => Err(malformed("X-Amz-Expires must not be more than a week, 604800 seconds")),
+    }
+}

@@ -1,0 +1,68 @@
+//! What a chain of chunk signatures goes on from: the key, the scope and the signature before.
+//!
+//! Used on both sides: to check a client's chunks, and to sign chunks for the upstream.
+//!
+//! Source: S3 "Transferring Payload in Multiple Chunks (Chunked Upload)" and its form with trailing headers.
+
+use std::fmt::Write;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::s3::sign::EMPTY_SHA256;
+
+/// The state of a signature chain. Each signature covers the one before it.
+#[derive(Clone)]
+pub(crate) struct Seed {
+    key: [u8; 32],
+    /// As in the header: `20130524T000000Z`.
+    timestamp: String,
+    /// `20130524/us-east-1/s3/aws4_request`.
+    scope: String,
+    /// The signature before, at first the request's own; lower-case hex.
+    signature: String,
+}
+
+impl Seed {
+    pub(crate) fn new(key: [u8; 32], timestamp: String, scope: String, signature: String) -> Self {
+        Self { key, timestamp, scope, signature }
+    }
+
+    /// The next chunk's signature, in lower-case hex, from the SHA-256 of its data. The chain goes on from it.
+    pub(crate) fn chunk(&mut self, data_sha256: &[u8; 32]) -> &str {
+        let text = format!(
+            "AWS4-HMAC-SHA256-PAYLOAD\n{}\n{}\n{}\n{EMPTY_SHA256}\n{}",
+            self.timestamp,
+            self.scope,
+            self.signature,
+            hex(data_sha256)
+        );
+        self.next(&text)
+    }
+
+    /// The signature over the trailing headers, from the SHA-256 of their canonical lines (`name:value\n` each).
+    pub(crate) fn trailer(&mut self, lines_sha256: &[u8; 32]) -> &str {
+        let text = format!(
+            "AWS4-HMAC-SHA256-TRAILER\n{}\n{}\n{}\n{}",
+            self.timestamp,
+            self.scope,
+            self.signature,
+            hex(lines_sha256)
+        );
+        self.next(&text)
+    }
+
+    fn next(&mut self, text: &str) -> &str {
+        let code: [u8; 32] = Hmac::<Sha256>::new_from_slice(&self.key)
+            .map_or([0; 32], |mac| mac.chain_update(text.as_bytes()).finalize().into_bytes().into());
+        self.signature = hex(&code);
+        &self.signature
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,119 @@
+//! The moment a request was signed, in the one form that strings to sign hold: `20130524T000000Z`.
+
+use std::time::{Duration, SystemTime};
+
+use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
+
+/// A moment to the second, and its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Timestamp {
+    text: String,
+    /// Since 1970.
+    seconds: u64,
+}
+
+impl Timestamp {
+    /// Reads `20130524T000000Z`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.len() != 16 || digits[8] != b'T' || digits[15] != b'Z' {
+            return None;
+        }
+        let number = |from: usize, to: usize| -> Option<u16> {
+            let part = text.get(from..to)?;
+            part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok())?
+        };
+        let small = |from: usize| number(from, from + 2).and_then(|value| u8::try_from(value).ok());
+        let month = Month::try_from(small(4)?).ok()?;
+        let date = Date::from_calendar_date(number(0, 4)?.into(), month, small(6)?).ok()?;
+        let time = Time::from_hms(small(9)?, small(11)?, small(13)?).ok()?;
+        let seconds = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp();
+        Some(Self { text: text.to_owned(), seconds: seconds.try_into().ok()? })
+    }
+
+    /// The second that `moment` is in.
+    pub(crate) fn of(moment: SystemTime) -> Self {
+        let seconds = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let at = i64::try_from(seconds).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+        let at = at.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let text = format!(
+            "{:04}{:02}{:02}T{:02}{:02}{:02}Z",
+            at.year(),
+            u8::from(at.month()),
+            at.day(),
+            at.hour(),
+            at.minute(),
+            at.second()
+        );
+        Self { text, seconds }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The day, as scopes name it.
+    pub(crate) fn date(&self) -> &str {
+        self.text.get(..8).unwrap_or_default()
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+
+    /// How far this lies before `now`.
+    pub(crate) fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.moment()).unwrap_or_default()
+    }
+
+    /// How far this lies after `now`.
+    pub(crate) fn lead(&self, now: SystemTime) -> Duration {
+        self.moment().duration_since(now).unwrap_or_default()
+    }
+
+    pub(crate) fn moment(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_survives_the_round_trip() {
+        for text in ["19700101T000000Z", "20130524T000000Z", "20240229T235959Z"] {
+            let read = Timestamp::parse(text).unwrap();
+            assert_eq!(Timestamp::of(read.moment()), read);
+        }
+        assert_eq!(Timestamp::parse("20130524T000000Z").unwrap().date(), "20130524");
+    }
+
+    #[test]
+    fn what_is_no_moment_is_refused() {
+        for bad in [
+            "",
+            "20130524",
+            "20130524T000000",
+            "20130524t000000Z",
+            "2013-05-24T00:00:00Z",
+            "20131324T000000Z",
+            "20130230T000000Z",
+            "20130524T250000Z",
+            "2013052+T000000Z",
+            "20130524T0000é0Z",
+            "19600101T000000Z",
+        ] {
+            assert_eq!(Timestamp::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn age_and_lead_are_never_both() {
+        let at = Timestamp::parse("20130524T000000Z").unwrap();
+        let later = at.moment() + Duration::from_secs(5);
+        assert_eq!((at.age(later), at.lead(later)), (Duration::from_secs(5), Duration::ZERO));
+        let sooner = at.moment() - Duration::from_secs(5);
+        assert_eq!((at.age(sooner), at.lead(sooner)), (Duration::ZERO, Duration::from_secs(5)));
+    }
+}

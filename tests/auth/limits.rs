@@ -1,0 +1,122 @@
+//! Limits that know who asks: per client key, and for those who fail to say.
+
+use super::signer::Headers;
+use super::{ID, Signer, ask, send, signed_bucket, signer};
+use crate::support::{Answer, Upstream, get};
+
+async fn guess(gateway: &crate::support::Gateway, secret: &str) -> Answer {
+    ask(gateway, &Signer::new(ID, secret), "GET", "/b/k").await
+}
+
+/// L8: failures are charged to the address, and beyond the limit nothing is verified, not even what is right
+#[tokio::test]
+async fn who_guesses_is_soon_not_listened_to() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream)
+        .set("buckets.b.auth", "sigv4,anonymous")
+        .set("buckets.b.anonymous", "read")
+        .set("rate_limit.failed_auth.requests_per_second", "0.01")
+        .set("rate_limit.failed_auth.burst", "3")
+        .start()
+        .await;
+    for _ in 0..10 {
+        assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200, "successes cost nothing");
+    }
+    for at in 0..3 {
+        assert_eq!(guess(&gateway, &format!("guess-{at}")).await.reason(), "signature_mismatch");
+    }
+    let refused = guess(&gateway, "guess-3").await;
+    assert_eq!((refused.whole(), refused.reason()), (429, "rate_limit_failed_auth"));
+    assert!(refused.retry_after().unwrap() > 60, "{refused:?}");
+    assert_eq!(
+        ask(&gateway, &signer(), "GET", "/b/k").await.whole(),
+        429,
+        "the right one cannot be told from it"
+    );
+    assert_eq!(ask(&gateway, &signer(), "GET", "/").await.whole(), 429, "nor through the list of buckets");
+    assert_eq!(get(gateway.address(), "/b/k").await.whole(), 200, "who proves nothing is not refused");
+    assert!(gateway.metric("rate_limit_exceeded_total{bucket=\"b\"}").await >= 2.0);
+}
+
+/// L8: a late link and a wrong clock are no guesses
+#[tokio::test]
+async fn a_late_link_is_no_guess() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream)
+        .set("rate_limit.failed_auth.requests_per_second", "0.01")
+        .set("rate_limit.failed_auth.burst", "1")
+        .start()
+        .await;
+    let late = Signer { ahead_seconds: -3600, ..signer() };
+    for _ in 0..3 {
+        let link = late.presigned("GET", "/b/k", "60");
+        assert_eq!(get(gateway.address(), &link).await.reason(), "presigned_expired");
+        assert_eq!(ask(&gateway, &late, "GET", "/b/k").await.reason(), "clock_skewed");
+    }
+    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200);
+}
+
+/// L8, S5: a crash of the limiter opens nothing to who was refused
+#[tokio::test]
+async fn a_crash_is_no_amnesty_for_who_guesses() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream)
+        .chaos()
+        .set("rate_limit.failed_auth.requests_per_second", "0.01")
+        .set("rate_limit.failed_auth.burst", "1")
+        .start()
+        .await;
+    assert_eq!(guess(&gateway, "guess").await.reason(), "signature_mismatch");
+    assert_eq!(guess(&gateway, "guess").await.reason(), "rate_limit_failed_auth");
+    gateway.crash("limiter", "apply").await;
+    gateway.reaches_generation("limiter", 2).await;
+    assert_eq!(guess(&gateway, "guess").await.reason(), "rate_limit_failed_auth");
+}
+
+/// L1: each key has its own budget, whatever address it comes from, and a forged ID spends nobody's
+#[tokio::test]
+async fn each_key_has_its_own_budget() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream)
+        .set("keys.other.access_key_id", "AKIDOTHER")
+        .set("keys.other.secret", "other-secret")
+        .set("keys.other.policy", "all")
+        .set("rate_limit.per_key.requests_per_second", "0.01")
+        .set("rate_limit.per_key.burst", "2")
+        .start()
+        .await;
+    for _ in 0..5 {
+        assert_eq!(guess(&gateway, "forged-secret").await.whole(), 403);
+    }
+    let statuses = async |signer: &Signer| {
+        let mut statuses = Vec::new();
+        for _ in 0..3 {
+            statuses.push(ask(&gateway, signer, "GET", "/b/k").await.whole());
+        }
+        statuses
+    };
+    assert_eq!(statuses(&signer()).await, [200, 200, 429]);
+    assert_eq!(statuses(&Signer::new("AKIDOTHER", "other-secret")).await, [200, 200, 429]);
+    let refused = ask(&gateway, &signer(), "GET", "/b/k").await;
+    assert_eq!(refused.reason(), "rate_limit_key");
+    assert!(refused.header("ratelimit-policy").unwrap().starts_with("\"key\";q=2;"), "{refused:?}");
+    assert_eq!(upstream.count(), 4);
+}
+
+/// V1, A1: with `Expect: 100-continue` a refusal comes before the body is asked for
+#[tokio::test]
+async fn a_wrong_signature_is_told_before_the_body() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream).start().await;
+    let wrong: Headers = Signer::new(ID, "wrong-secret").headers("PUT", "/b/k", "UNSIGNED-PAYLOAD", &[]);
+    let mut client = crate::support::Client::connect(gateway.address()).await;
+    let lines: String = wrong.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head = format!(
+        "PUT /b/k HTTP/1.1\r\nhost: gateway.test\r\nexpect: 100-continue\r\ncontent-length: 5\r\n{lines}\r\n"
+    );
+    client.send(head.into_bytes()).await;
+    let first = client.try_head().await.unwrap();
+    assert_eq!(first.status, 403, "no 100 came first");
+    let right = signer().headers("PUT", "/b/k", "UNSIGNED-PAYLOAD", &[]);
+    assert_eq!(send(&gateway, "PUT", "/b/k", &right, Some(b"bytes")).await.whole(), 200);
+}

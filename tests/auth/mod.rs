@@ -1,0 +1,61 @@
+//! Who may do what: signatures of clients, keys, policies, and what those may do who bring no proof.
+//!
+//! What is accepted is shown with the AWS SDK; what is not, with requests of which one thing is wrong.
+
+mod fuzz;
+mod limits;
+mod policies;
+mod rejections;
+mod signed;
+mod signer;
+
+use crate::support::{Answer, Gateway, Upstream, gateway, request};
+use signer::{Headers, Signer};
+
+const ID: &str = "AKIDREADER";
+const SECRET: &str = "reader/secret+of/forty=characters";
+
+/// Bucket `b`, which takes signatures only, and one key that may do all.
+fn signed_bucket(upstream: &Upstream) -> gateway::Builder {
+    with_key(Gateway::builder().bucket("b", upstream).set("buckets.b.auth", "sigv4"))
+}
+
+/// One key that may do all.
+fn with_key(builder: gateway::Builder) -> gateway::Builder {
+    builder
+        .set("keys.reader.access_key_id", ID)
+        .set("keys.reader.secret", SECRET)
+        .set("keys.reader.policy", "all")
+        .set("policies.all.buckets", "*")
+        .set("policies.all.methods", "read,write,delete,list,configure")
+}
+
+fn signer() -> Signer {
+    Signer::new(ID, SECRET)
+}
+
+/// Sends a request with these headers.
+async fn send(
+    gateway: &Gateway,
+    method: &str,
+    target: &str,
+    headers: &Headers,
+    body: Option<&[u8]>,
+) -> Answer {
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    request(gateway.address(), method, target, &headers, body).await
+}
+
+/// Sends a signed request without a body.
+async fn ask(gateway: &Gateway, signer: &Signer, method: &str, target: &str) -> Answer {
+    let headers = signer.headers(method, target, "UNSIGNED-PAYLOAD", &[]);
+    let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
+    send(gateway, method, target, &headers, body).await
+}
+
+/// The code in an S3 error document.
+fn code(answer: &Answer) -> String {
+    let text = answer.text();
+    let inner = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    inner.map_or_else(String::new, |(code, _)| code.to_owned())
+}

@@ -1,0 +1,214 @@
+//! What a key may do: what its policy names, and nothing else.
+
+use super::{ID, Signer, ask, send, signed_bucket, signer};
+use crate::support::client::sha256;
+use crate::support::{Answer, Gateway, Upstream, get};
+
+const GUEST: &str = "guest-secret";
+
+fn guest() -> Signer {
+    Signer::new("GUEST", GUEST)
+}
+
+/// Buckets `b` and `c`; the guest may read, list and delete below `public/` in `b`.
+async fn gateway(upstream: &Upstream) -> Gateway {
+    signed_bucket(upstream)
+        .bucket("c", upstream)
+        .set("buckets.c.auth", "sigv4")
+        .bucket("open", upstream)
+        .set("keys.guest.access_key_id", "GUEST")
+        .set("keys.guest.secret", GUEST)
+        .set("keys.guest.policy", "guests")
+        .set("policies.guests.buckets", "b")
+        .set("policies.guests.prefixes", "public/")
+        .set("policies.guests.methods", "read,list,delete")
+        .start()
+        .await
+}
+
+/// A5: bucket, prefix and method must all be named; what is not is 403 and goes nowhere
+#[tokio::test]
+async fn a_key_may_do_what_its_policy_names() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    for (method, target) in [
+        ("GET", "/b/public/k"),
+        ("HEAD", "/b/public/k"),
+        ("GET", "/b/publi%63/k"),
+        ("DELETE", "/b/public/k"),
+        ("GET", "/b?list-type=2&prefix=public%2F"),
+        ("HEAD", "/b"),
+        ("GET", "/b?location="),
+    ] {
+        assert_eq!(ask(&gateway, &guest(), method, target).await.whole(), 200, "{method} {target}");
+    }
+    let allowed = upstream.count();
+    for (method, target) in [
+        ("GET", "/b/k"),
+        ("GET", "/b/publi"),
+        ("GET", "/b//public/k"),
+        ("GET", "/b/secret/public/k"),
+        ("PUT", "/b/public/k"),
+        ("POST", "/b/public/k?uploads="),
+        ("GET", "/b"),
+        ("GET", "/b?list-type=2"),
+        ("GET", "/b?list-type=2&prefix=publi"),
+        ("GET", "/b?list-type=2&prefix=public%2F&prefix=secret%2F"),
+        ("GET", "/b?policy="),
+        ("PUT", "/b?policy="),
+        ("DELETE", "/b"),
+        ("POST", "/b"),
+        ("GET", "/c/public/k"),
+    ] {
+        let answer = ask(&gateway, &guest(), method, target).await;
+        assert_eq!((answer.whole(), answer.reason()), (403, "policy_denied"), "{method} {target}");
+    }
+    assert_eq!(upstream.count(), allowed);
+    assert_eq!(ask(&gateway, &signer(), "PUT", "/c/k").await.whole(), 200, "another key may");
+}
+
+async fn copy(gateway: &Gateway, signer: &Signer, target: &str, source: &str) -> Answer {
+    let copy = [("x-amz-copy-source", source)];
+    let headers = signer.headers("PUT", target, "UNSIGNED-PAYLOAD", &copy);
+    send(gateway, "PUT", target, &headers, None).await
+}
+
+/// A5: a copy is a read of its source
+#[tokio::test]
+async fn a_copy_needs_to_read_its_source() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream)
+        .set("keys.guest.access_key_id", "GUEST")
+        .set("keys.guest.secret", GUEST)
+        .set("keys.guest.policy", "guests")
+        .set("policies.guests.buckets", "b")
+        .set("policies.guests.prefixes", "public/")
+        .set("policies.guests.methods", "read,write")
+        .start()
+        .await;
+    assert_eq!(copy(&gateway, &guest(), "/b/public/k", "/b/public/j?versionId=3").await.whole(), 200);
+    assert_eq!(upstream.seen()[0].header("x-amz-copy-source"), Some("/b/public/j?versionId=3"));
+    for source in [
+        "/b/secret",
+        "b%2Fsecret",
+        "/b/public/../secret",
+        "/b/public/%2e%2e/secret",
+        "/c/public/j",
+        "/b%2Fsecret/public/k",
+        "nonsense",
+    ] {
+        let answer = copy(&gateway, &guest(), "/b/public/k", source).await;
+        assert_eq!((answer.whole(), answer.reason()), (403, "copy_source"), "{source}");
+    }
+    let hoisted = "/b/public/k?x-amz-copy-source=%2Fb%2Fsecret";
+    assert_eq!(ask(&gateway, &guest(), "PUT", hoisted).await.reason(), "copy_source");
+    assert_eq!(upstream.count(), 1);
+    assert_eq!(copy(&gateway, &signer(), "/b/k", "/b/secret").await.whole(), 200, "another key may");
+}
+
+async fn delete(gateway: &Gateway, signer: &Signer, document: &str) -> Answer {
+    let headers = signer.headers("POST", "/b?delete=", &sha256(document.as_bytes()), &[]);
+    send(gateway, "POST", "/b?delete=", &headers, Some(document.as_bytes())).await
+}
+
+/// A5: a list of keys to delete is looked at key by key, and passes on as it came
+#[tokio::test]
+async fn every_key_of_a_multi_delete_must_be_allowed() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    let list = |keys: &[&str]| {
+        let objects: String = keys.iter().map(|key| format!("<Object><Key>{key}</Key></Object>")).collect();
+        format!(
+            "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{objects}<Quiet>true</Quiet></Delete>"
+        )
+    };
+    let fine = list(&["public/a", "public/b&amp;c"]);
+    assert_eq!(delete(&gateway, &guest(), &fine).await.whole(), 200);
+    assert_eq!(upstream.seen()[0].sha256(), sha256(fine.as_bytes()));
+    let denied = delete(&gateway, &guest(), &list(&["public/a", "secret"])).await;
+    assert_eq!((denied.whole(), denied.reason()), (403, "policy_denied"));
+    for odd in ["<Delete><Object><Key>public/<!-- -->a</Key></Object></Delete>", "{}", &"x".repeat(2 << 20)] {
+        let answer = delete(&gateway, &guest(), odd).await;
+        assert_eq!((answer.whole(), answer.reason()), (400, "delete_list"));
+    }
+    assert_eq!(upstream.count(), 1);
+    assert_eq!(delete(&gateway, &signer(), &list(&["secret"])).await.whole(), 200, "no prefixes, no look");
+}
+
+/// A4, A5: `GET /` lists what the client may see
+#[tokio::test]
+async fn the_list_of_buckets_is_what_the_client_may_see() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    let names = |answer: &Answer| {
+        let text = answer.text();
+        let names = text.split("<Name>").skip(1).map(|rest| rest.split('<').next().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&get(gateway.address(), "/").await), ["open"]);
+    assert_eq!(names(&ask(&gateway, &guest(), "GET", "/").await), ["b", "open"]);
+    assert_eq!(names(&ask(&gateway, &signer(), "GET", "/").await), ["b", "c", "open"]);
+    let wrong = ask(&gateway, &Signer::new(ID, "wrong-secret"), "GET", "/").await;
+    assert_eq!((wrong.whole(), wrong.reason()), (403, "signature_mismatch"));
+}
+
+/// A4, C5: what could not work stops the start, and the line names both keys
+#[test]
+fn keys_that_cannot_work_stop_the_start() {
+    let base = "buckets = { b = { auth = [\"sigv4\"], s3 = { endpoints = [\"http://127.0.0.1:1\"] } } }\n\
+                [policies.all]\nbuckets = [\"*\"]\nmethods = [\"read\"]\n";
+    let directory = crate::support::Scratch::new();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "0123456789\n").unwrap();
+    let open = format!("[keys.a]\nsecret_file = {:?}\npolicy = \"all\"", secret.to_str().unwrap());
+    for (more, expected) in [
+        ("[keys.a]\nsecret = \"0123456789\"\npolicy = \"al\"", "keys.a.policy: there is no policies.\"al\""),
+        ("[keys.a]\nsecret = \"0123456789\"", "keys.a.policy: a key without a policy may do nothing"),
+        ("[keys.a]\npolicy = \"all\"", "keys.a.secret: a key needs a secret"),
+        ("[keys.a]\nsecret = \"short\"\npolicy = \"all\"", "keys.a.secret: is shorter than 8 characters"),
+        (
+            "[keys.a]\naccess_key_id = \"b\"\nsecret = \"0123456789\"\npolicy = \"all\"\n\
+             [keys.b]\nsecret = \"0123456789\"\npolicy = \"all\"",
+            "keys.b: has the access key ID of keys.a",
+        ),
+        (
+            "[policies.p]\nbuckets = [\"nowhere\"]\nmethods = [\"read\"]",
+            "policies.p.buckets: no bucket serves the name \"nowhere\"",
+        ),
+        ("[policies.p]\nbuckets = [\"b\"]", "policies.p.methods: a policy without it allows nothing"),
+        (
+            "[buckets.b]\nanonymous = [\"read\"]",
+            "buckets.b.anonymous: has no effect: buckets.b.auth does not list anonymous",
+        ),
+        (&open, "is open to others"),
+    ] {
+        let base = if more.starts_with("[buckets") {
+            base.replace("buckets = {", "x = {").replace(
+                "x = { b = { auth = [\"sigv4\"], s3 = { endpoints = [\"http://127.0.0.1:1\"] } } }\n",
+                "",
+            )
+        } else {
+            base.to_owned()
+        };
+        let more = if more.starts_with("[buckets") {
+            format!("{more}\nauth = [\"sigv4\"]\ns3.endpoints = [\"http://127.0.0.1:1\"]")
+        } else {
+            more.to_owned()
+        };
+        let ended = Gateway::builder().config(&format!("{base}{more}\n")).run();
+        assert_eq!(ended.code, Some(78), "{more}: {}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{expected}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("0123456789"), "no secret is repeated: {}", ended.stderr);
+    }
+}
+
+/// A4: a bucket that takes signatures, and no keys: closed, and the gateway says so at the start
+#[tokio::test]
+async fn without_keys_the_gateway_says_that_it_is_closed() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("buckets.b.auth", "sigv4").start().await;
+    let line =
+        gateway.log_line("bucket is closed: it takes signatures, and there are no keys", |_| true).await;
+    assert_eq!(line["bucket"], "b");
+    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.reason(), "unknown_key");
+}

@@ -1,0 +1,266 @@
+//! Each way in which a signature can be wrong, and S3's own code for it.
+
+use super::signer::{HOST, Headers};
+use super::{ID, SECRET, Signer, ask, code, send, signed_bucket, signer, with_key};
+use crate::support::{Answer, Client, Gateway, Upstream, get, request};
+
+const TARGET: &str = "/b/k?a=1";
+
+async fn gateway() -> (Gateway, Upstream) {
+    let upstream = Upstream::ok("x");
+    (signed_bucket(&upstream).start().await, upstream)
+}
+
+fn headers() -> Headers {
+    signer().headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[])
+}
+
+/// Status, code and reason.
+fn told(answer: &Answer) -> (u16, String, String) {
+    (answer.whole(), code(answer), answer.reason().to_owned())
+}
+
+fn expected(status: u16, code: &str, reason: &str) -> (u16, String, String) {
+    (status, code.to_owned(), reason.to_owned())
+}
+
+/// The right headers with one value changed.
+fn changed(name: &str, change: impl Fn(&str) -> String) -> Headers {
+    let mut headers = headers();
+    let (_, value) = headers.iter_mut().find(|(each, _)| each == name).unwrap();
+    *value = change(value);
+    headers
+}
+
+fn without(name: &str) -> Headers {
+    let mut headers = headers();
+    headers.retain(|(each, _)| each != name);
+    headers
+}
+
+fn with(name: &str, value: &str) -> Headers {
+    let mut headers = headers();
+    headers.push((name.to_owned(), value.to_owned()));
+    headers
+}
+
+fn by(change: impl Fn(&mut Signer)) -> Headers {
+    let mut signer = signer();
+    change(&mut signer);
+    signer.headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[])
+}
+
+/// A1, V8: every header that is not the right one is refused with S3's code, and nothing goes upstream
+#[tokio::test]
+async fn a_wrong_authorization_header_is_refused() {
+    let (gateway, upstream) = gateway().await;
+    let authorization = |change: &dyn Fn(&str) -> String| changed("authorization", change);
+    let replaced = |from: &'static str, to: &'static str| authorization(&|text| text.replace(from, to));
+    let mismatch = (403, "SignatureDoesNotMatch", "signature_mismatch");
+    let malformed = (400, "AuthorizationHeaderMalformed", "authorization_malformed");
+    let cases = [
+        (by(|signer| signer.secret.push('x')), mismatch),
+        (authorization(&|text| format!("{}0", &text[..text.len() - 1])), mismatch),
+        (authorization(&|text| text[..text.len() - 1].to_owned()), mismatch),
+        (
+            authorization(&|text| {
+                text.to_uppercase()
+                    .replace("SIGNEDHEADERS", "SignedHeaders")
+                    .replace("CREDENTIAL", "Credential")
+                    .replace("SIGNATURE", "Signature")
+            }),
+            malformed,
+        ),
+        (changed("x-amz-content-sha256", |_| super::super::support::client::sha256(b"")), mismatch),
+        (by(|signer| signer.id.push('x')), (403, "InvalidAccessKeyId", "unknown_key")),
+        (by(|signer| signer.region = "eu-west-1".to_owned()), malformed),
+        (by(|signer| signer.service = "ec2".to_owned()), malformed),
+        (replaced("aws4_request", "aws4_reques"), malformed),
+        (replaced("Credential=AKIDREADER/", "Credential="), malformed),
+        (replaced("SignedHeaders", "Signed"), malformed),
+        (replaced(", Signature=", ", Signature=0, Signature="), malformed),
+        (authorization(&|text| text.split(", Signature").next().unwrap().to_owned()), malformed),
+        (authorization(&|_| "AWS4-HMAC-SHA256".to_owned()), malformed),
+        (replaced("host;", "host;host;"), malformed),
+        (replaced("host;", "Host;"), malformed),
+        (replaced("SignedHeaders=host;x-amz-content-sha256;x-amz-date", "SignedHeaders="), malformed),
+        (replaced("host;", ""), (403, "AccessDenied", "header_not_signed")),
+        (replaced("host;", "host;x-amz-absent;"), mismatch),
+        (with("x-amz-acl", "public-read"), (403, "AccessDenied", "header_not_signed")),
+        (by(|signer| signer.ahead_seconds = 16 * 60), (403, "RequestTimeTooSkewed", "clock_skewed")),
+        (by(|signer| signer.ahead_seconds = -16 * 60), (403, "RequestTimeTooSkewed", "clock_skewed")),
+        (without("x-amz-date"), (403, "AccessDenied", "date_missing")),
+        (with("x-amz-date", "20130524T000000Z"), (403, "AccessDenied", "date_missing")),
+        (changed("x-amz-date", |_| "yesterday".to_owned()), (403, "AccessDenied", "date_missing")),
+        (changed("x-amz-date", |_| "20130524T000000Z".to_owned()), malformed),
+        (without("x-amz-content-sha256"), (400, "InvalidRequest", "content_sha256_missing")),
+        (
+            with("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
+            (400, "InvalidArgument", "content_sha256_malformed"),
+        ),
+        (
+            changed("x-amz-content-sha256", |_| "STREAMING".to_owned()),
+            (400, "InvalidArgument", "content_sha256_malformed"),
+        ),
+        (with("authorization", "AWS4-HMAC-SHA256 x"), (400, "InvalidArgument", "signature_ambiguous")),
+        (authorization(&|_| "Basic YTpi".to_owned()), (400, "InvalidArgument", "authorization_scheme")),
+        (authorization(&|_| String::new()), (400, "InvalidArgument", "authorization_scheme")),
+        (
+            authorization(&|_| format!("AWS {ID}:c2lnbmF0dXJl")),
+            (501, "NotImplemented", "signature_not_implemented"),
+        ),
+        (
+            replaced("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256"),
+            (501, "NotImplemented", "signature_not_implemented"),
+        ),
+    ];
+    for (headers, (status, code, reason)) in cases {
+        let answer = send(&gateway, "GET", TARGET, &headers, None).await;
+        assert_eq!(told(&answer), expected(status, code, reason), "{headers:?}");
+    }
+    let token = signer().headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[("x-amz-security-token", "t")]);
+    let answer = send(&gateway, "GET", TARGET, &token, None).await;
+    assert_eq!(told(&answer), expected(400, "InvalidToken", "security_token"));
+    assert_eq!(upstream.count(), 0, "nothing of this goes upstream");
+    assert_eq!(send(&gateway, "GET", TARGET, &headers(), None).await.whole(), 200, "the unchanged one does");
+}
+
+/// A1: the signature covers method, path, query and signed headers
+#[tokio::test]
+async fn a_signature_is_for_one_request() {
+    let (gateway, upstream) = gateway().await;
+    for (method, target) in [
+        ("HEAD", TARGET),
+        ("DELETE", TARGET),
+        ("GET", "/b/l?a=1"),
+        ("GET", "/b/k"),
+        ("GET", "/b/k?a=2"),
+        ("GET", "/b/k?a=1&a=1"),
+        ("GET", "/b/K?a=1"),
+    ] {
+        let answer = send(&gateway, method, target, &headers(), None).await;
+        assert_eq!((answer.whole(), answer.reason()), (403, "signature_mismatch"), "{method} {target}");
+    }
+    let with_meta = signer().headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[("x-amz-meta-a", "1")]);
+    let forged: Headers = with_meta
+        .into_iter()
+        .map(|(name, value)| {
+            let value = if name == "x-amz-meta-a" { "2".to_owned() } else { value };
+            (name, value)
+        })
+        .collect();
+    assert_eq!(send(&gateway, "GET", TARGET, &forged, None).await.reason(), "signature_mismatch");
+    assert_eq!(upstream.count(), 0);
+}
+
+/// A1: the signature covers the host: what was signed for another gateway is not for this one
+#[tokio::test]
+async fn a_signature_is_for_one_host() {
+    let (gateway, upstream) = gateway().await;
+    let headers: String = headers().iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    for (host, status) in [("other.test", 403), (HOST, 200)] {
+        let mut client = Client::connect(gateway.address()).await;
+        client.send(format!("GET {TARGET} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n").into_bytes()).await;
+        assert_eq!(client.answer("GET").await.whole(), status, "{host}");
+    }
+    assert_eq!(upstream.count(), 1);
+}
+
+/// A1, V8: every presigned URL that is not the right one is refused with S3's code
+#[tokio::test]
+async fn a_wrong_presigned_url_is_refused() {
+    let (gateway, upstream) = gateway().await;
+    let right = signer().presigned("GET", TARGET, "60");
+    let replaced = |from: &str, to: &str| right.replacen(from, to, 1);
+    let by = |change: &dyn Fn(&mut Signer), expires: &str| {
+        let mut signer = signer();
+        change(&mut signer);
+        signer.presigned("GET", TARGET, expires)
+    };
+    let mismatch = (403, "SignatureDoesNotMatch", "signature_mismatch");
+    let malformed = (400, "AuthorizationQueryParametersError", "presigned_malformed");
+    let cases = [
+        (by(&|signer| signer.secret.push('x'), "60"), mismatch),
+        (right[..right.len() - 1].to_owned(), mismatch),
+        (replaced("a=1", "a=2"), mismatch),
+        (replaced("/b/k", "/b/l"), mismatch),
+        (format!("{right}&extra=1"), mismatch),
+        (by(&|signer| signer.id.push('x'), "60"), (403, "InvalidAccessKeyId", "unknown_key")),
+        (by(&|signer| signer.region = "eu-west-1".to_owned(), "60"), malformed),
+        (by(&|signer| signer.service = "sts".to_owned(), "60"), malformed),
+        (by(&|_| (), "604801"), malformed),
+        (by(&|_| (), "-1"), malformed),
+        (by(&|_| (), "soon"), malformed),
+        (by(&|_| (), "99999999999999999999"), malformed),
+        (by(&|signer| signer.ahead_seconds = -120, "60"), (403, "AccessDenied", "presigned_expired")),
+        (by(&|signer| signer.ahead_seconds = 3600, "60"), (403, "AccessDenied", "presigned_early")),
+        (replaced("AWS4-HMAC-SHA256", "AWS4-HMAC-SHA1"), malformed),
+        (
+            replaced("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256"),
+            (501, "NotImplemented", "signature_not_implemented"),
+        ),
+        (replaced("&X-Amz-Expires=60", ""), malformed),
+        (replaced("&X-Amz-SignedHeaders=host", ""), malformed),
+        (replaced("X-Amz-SignedHeaders=host", "X-Amz-SignedHeaders=x-amz-date"), mismatch),
+        (replaced("X-Amz-Algorithm=AWS4-HMAC-SHA256&", ""), malformed),
+        (replaced("X-Amz-Date=", "X-Amz-Date=x"), malformed),
+        (format!("{right}&X-Amz-Signature=00"), malformed),
+        (format!("{right}&X-Amz-Expires=604800"), malformed),
+        (replaced("X-Amz-Expires", "x-amz-expires"), malformed),
+        (format!("{TARGET}&x-amz-signature=00"), malformed),
+        (format!("{TARGET}&X-Amz-Security-Token=t"), malformed),
+        (format!("{TARGET}&X%2DAmz-Credential=t"), malformed),
+        (format!("{right}&X-Amz-Security-Token=t"), (400, "InvalidToken", "security_token")),
+        (
+            format!("{TARGET}&AWSAccessKeyId={ID}&Expires=9&Signature=x"),
+            (501, "NotImplemented", "signature_not_implemented"),
+        ),
+    ];
+    for (target, (status, code, reason)) in cases {
+        let answer = get(gateway.address(), &target).await;
+        assert_eq!(told(&answer), expected(status, code, reason), "{target}");
+    }
+    let both = send(&gateway, "GET", &right, &headers(), None).await;
+    assert_eq!(told(&both), expected(400, "InvalidArgument", "signature_ambiguous"));
+    let unsigned = request(gateway.address(), "GET", &right, &[("x-amz-acl", "public-read")], None).await;
+    assert_eq!(told(&unsigned), expected(403, "AccessDenied", "header_not_signed"));
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(get(gateway.address(), &right).await.whole(), 200, "the unchanged one is accepted");
+    assert_eq!(upstream.seen()[0].target, TARGET, "and its signature stays here");
+}
+
+/// A1: what S3 adds to its errors so that SDKs can help themselves
+#[tokio::test]
+async fn errors_say_what_would_have_been_right() {
+    let (gateway, _upstream) = gateway().await;
+    let elsewhere = by(|signer| signer.region = "eu-west-1".to_owned());
+    let answer = send(&gateway, "GET", TARGET, &elsewhere, None).await;
+    assert!(answer.text().contains("<Region>us-east-1</Region>"), "{}", answer.text());
+    let late = send(&gateway, "GET", TARGET, &by(|signer| signer.ahead_seconds = -3600), None).await;
+    assert!(late.text().contains("<MaxAllowedSkewMilliseconds>900000</MaxAllowedSkewMilliseconds>"));
+    let nearly = by(|signer| signer.ahead_seconds = -14 * 60);
+    assert_eq!(send(&gateway, "GET", TARGET, &nearly, None).await.whole(), 200);
+}
+
+/// A4, E5: without proof a bucket that takes signatures is closed; a form's own signature is not read
+#[tokio::test]
+async fn without_a_signature_nothing_is_done() {
+    let (gateway, upstream) = gateway().await;
+    let answer = get(gateway.address(), "/b/k").await;
+    assert_eq!(told(&answer), expected(403, "AccessDenied", "not_signed"));
+    let form = [("content-type", "multipart/form-data; boundary=x")];
+    let answer = request(gateway.address(), "POST", "/b", &form, Some(b"x")).await;
+    assert_eq!(told(&answer), expected(501, "NotImplemented", "signature_not_implemented"));
+    assert_eq!(upstream.count(), 0);
+}
+
+/// A1: each bucket has its region
+#[tokio::test]
+async fn the_region_is_the_buckets() {
+    let upstream = Upstream::ok("x");
+    let builder = Gateway::builder().bucket("b", &upstream).set("buckets.b.auth", "sigv4");
+    let gateway = with_key(builder).set("buckets.b.s3.region", "eu-west-1").start().await;
+    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.reason(), "authorization_malformed");
+    let there = Signer { region: "eu-west-1".to_owned(), ..Signer::new(ID, SECRET) };
+    assert_eq!(ask(&gateway, &there, "GET", "/b/k").await.whole(), 200);
+}

@@ -1,0 +1,133 @@
+//! A signer of the tests' own, written from the specification alone, in which everything can be made wrong.
+
+use std::time::{Duration, SystemTime};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+/// The host that `support::request` sends.
+pub(crate) const HOST: &str = "gateway.test";
+
+/// Who signs, when, for where.
+#[derive(Clone)]
+pub(crate) struct Signer {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+    pub(crate) region: String,
+    pub(crate) service: String,
+    /// Seconds by which its clock is ahead.
+    pub(crate) ahead_seconds: i64,
+}
+
+pub(crate) type Headers = Vec<(String, String)>;
+
+impl Signer {
+    pub(crate) fn new(id: &str, secret: &str) -> Self {
+        let owned = str::to_owned;
+        Self {
+            id: owned(id),
+            secret: owned(secret),
+            region: owned("us-east-1"),
+            service: owned("s3"),
+            ahead_seconds: 0,
+        }
+    }
+
+    /// `20130524T000000Z`
+    pub(crate) fn timestamp(&self) -> String {
+        let offset = Duration::from_secs(self.ahead_seconds.unsigned_abs());
+        let now = SystemTime::now();
+        let at = OffsetDateTime::from(if self.ahead_seconds < 0 { now - offset } else { now + offset });
+        let (date, time) = (at.date(), at.time());
+        format!(
+            "{:04}{:02}{:02}T{:02}{:02}{:02}Z",
+            date.year(),
+            u8::from(date.month()),
+            date.day(),
+            time.hour(),
+            time.minute(),
+            time.second()
+        )
+    }
+
+    fn scope(&self, timestamp: &str) -> String {
+        format!("{}/{}/{}/aws4_request", &timestamp[..8], self.region, self.service)
+    }
+
+    /// The headers of a signed request with this payload hash; `more` are signed too.
+    pub(crate) fn headers(
+        &self,
+        method: &str,
+        target: &str,
+        payload: &str,
+        more: &[(&str, &str)],
+    ) -> Headers {
+        let timestamp = self.timestamp();
+        let mut signed: Headers = vec![
+            ("host".to_owned(), HOST.to_owned()),
+            ("x-amz-content-sha256".to_owned(), payload.to_owned()),
+            ("x-amz-date".to_owned(), timestamp.clone()),
+        ];
+        signed.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        signed.sort();
+        let names = signed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";");
+        let signature = self.signature(method, target, &signed, payload, &timestamp);
+        let scope = self.scope(&timestamp);
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
+            self.id
+        );
+        signed.retain(|(name, _)| name != "host");
+        signed.push(("authorization".to_owned(), authorization));
+        signed
+    }
+
+    /// A presigned target. The target's own path and query must be encoded in S3's way.
+    pub(crate) fn presigned(&self, method: &str, target: &str, expires: &str) -> String {
+        let timestamp = self.timestamp();
+        let credential = format!("{}/{}", self.id, self.scope(&timestamp)).replace('/', "%2F");
+        let mark = if target.contains('?') { '&' } else { '?' };
+        let target = format!(
+            "{target}{mark}X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={timestamp}\
+             &X-Amz-Expires={expires}&X-Amz-SignedHeaders=host"
+        );
+        let host = [("host".to_owned(), HOST.to_owned())];
+        let signature = self.signature(method, &target, &host, "UNSIGNED-PAYLOAD", &timestamp);
+        format!("{target}&X-Amz-Signature={signature}")
+    }
+
+    fn signature(
+        &self,
+        method: &str,
+        target: &str,
+        signed: &[(String, String)],
+        payload: &str,
+        timestamp: &str,
+    ) -> String {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut pairs: Vec<String> = query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| if pair.contains('=') { pair.to_owned() } else { format!("{pair}=") })
+            .collect();
+        pairs.sort();
+        let lines: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let names = signed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";");
+        let request = format!("{method}\n{path}\n{}\n{lines}\n{names}\n{payload}", pairs.join("&"));
+        let text = format!(
+            "AWS4-HMAC-SHA256\n{timestamp}\n{}\n{}",
+            self.scope(timestamp),
+            hex::encode(Sha256::digest(request))
+        );
+        let mut key = code(format!("AWS4{}", self.secret).as_bytes(), &timestamp[..8]);
+        for step in [&self.region, &self.service, "aws4_request"] {
+            key = code(&key, step);
+        }
+        hex::encode(code(&key, &text))
+    }
+}
+
+fn code(key: &[u8], text: &str) -> [u8; 32] {
+    Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(text).finalize().into_bytes().into()
+}
