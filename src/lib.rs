@@ -17,4 +17,4 @@ mod worker;
 
 pub use gateway::{Gateway, Running, StartError};
 #[cfg(feature = "bench")]
-pub use s3::sigv4::bench as signature_bench;
+pub use s3::{sigv4::bench as signature_bench, upload::bench as upload_bench};

@@ -18,6 +18,7 @@ mod breaker;
 mod config_errors;
 mod edge;
 mod expect;
+mod integrity;
 mod lifecycle;
 mod limits;
 mod observability;

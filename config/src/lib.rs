@@ -41,7 +41,7 @@ use walk::{Section, Walk, nested, nested_checked};
 pub use admin::AdminConfig;
 pub use bucket::{
     AuthMethod, BreakerConfig, BucketConfig, ConcurrencyConfig, ConnectionPoolConfig, Credentials, Endpoint,
-    EndpointError, Kind, Pattern, PatternError, RetryConfig, Scheme, Secret, UpstreamConfig,
+    EndpointError, Kind, Pattern, PatternError, RetryConfig, Scheme, Secret, UploadFraming, UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};

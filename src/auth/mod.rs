@@ -26,7 +26,7 @@ use tidegate_config::{Access, AuthMethod, BucketConfig, Kind};
 use crate::http::edge::Head;
 use crate::router::Bucket;
 use crate::s3::copy_source::{CopySource, NoSource};
-use crate::s3::sigv4::{Claim, PayloadHash, SignatureRejection, Verified, offers_proof};
+use crate::s3::sigv4::{Claim, SignatureRejection, Verified, offers_proof};
 use crate::worker::Worker;
 
 pub(crate) use answer::answer;
@@ -172,14 +172,6 @@ fn unsigned(head: Head<'_>) -> AuthRejection {
         SignatureRejection::NotImplemented("an upload by POST form").into()
     } else {
         AuthRejection::Unsigned
-    }
-}
-
-/// What the body of a caller's request must turn out to be, as far as a signature or a header says it.
-pub(crate) fn payload_of(caller: &Caller, headers: &HeaderMap) -> Option<PayloadHash> {
-    match &caller.verified {
-        Some(verified) => Some(verified.payload),
-        None => PayloadHash::header(headers).ok().flatten().and_then(|text| PayloadHash::parse(text).ok()),
     }
 }
 

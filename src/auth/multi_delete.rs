@@ -4,6 +4,8 @@
 //! narrow on purpose: it takes exactly the elements that S3 documents, without comments, sections or document types,
 //! and refuses whatever else an XML parser upstream might read in another way than this one does.
 
+use std::rc::Rc;
+
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
@@ -17,8 +19,7 @@ use crate::http::edge::{BodyLength, Head};
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
 use crate::s3::target;
-use crate::upstream::body::read_whole;
-use crate::upstream::flow::Flow;
+use crate::upstream::body::Source;
 
 /// The longest list that is read.
 const BYTES_MAX: u64 = 1 << 20;
@@ -37,7 +38,7 @@ pub(crate) async fn screen(
     }
     let BodyLength::Known(length @ ..=BYTES_MAX) = length else { return Err(TOO_LONG.into()) };
     // What it moves is counted when the body travels on.
-    let body = read_whole(payload, length, bucket.config.upstream.idle_timeout, &Flow::default()).await?;
+    let body = Source::take(payload, Some(length), bucket, Rc::default()).read_plain().await?;
     check(policy, &body)?;
     let again = stream::iter([Ok::<Bytes, PayloadError>(body)]);
     *payload = Payload::Stream { payload: again.boxed_local() };

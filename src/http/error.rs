@@ -17,6 +17,7 @@ use crate::auth::{self, AuthRejection};
 use crate::http::answer::{Answer, REQUEST_ID, seconds};
 use crate::http::edge::EdgeRejection;
 use crate::router::RouteRejection;
+use crate::s3::upload::{Refusal, UploadFault};
 use crate::upstream::UpstreamRejection;
 
 /// Why the gateway answers itself.
@@ -250,18 +251,24 @@ fn breaker(rejection: &BreakerRejection) -> Answer {
 fn upstream(rejection: &UpstreamRejection) -> Answer {
     let bad = |reason, message: String| Answer::new(StatusCode::BAD_GATEWAY, "BadGateway", reason, message);
     match rejection {
-        UpstreamRejection::Connect(why) => bad("upstream_connect", format!("cannot connect to the upstream: {why}")),
+        UpstreamRejection::Connect(why) => {
+            bad("upstream_connect", format!("cannot connect to the upstream: {why}"))
+        }
         UpstreamRejection::Reset(why) => {
             bad("upstream_reset", format!("the upstream closed the connection before it answered: {why}"))
         }
-        UpstreamRejection::Decode(why) => bad("decode_failed", format!("the upstream's answer is no HTTP: {why}")),
+        UpstreamRejection::Decode(why) => {
+            bad("decode_failed", format!("the upstream's answer is no HTTP: {why}"))
+        }
         UpstreamRejection::Timeout(phase) => Answer::new(
             StatusCode::GATEWAY_TIMEOUT,
             "GatewayTimeout",
             phase.reason(),
             format!("the upstream did not answer in time: {}", phase.as_str()),
         ),
-        UpstreamRejection::BodyTooLarge { limit } => edge(&EdgeRejection::BodyTooLarge { bytes: None, limit: *limit }),
+        UpstreamRejection::BodyTooLarge { limit } => {
+            edge(&EdgeRejection::BodyTooLarge { bytes: None, limit: *limit })
+        }
         UpstreamRejection::ClientGone => Answer::new(
             StatusCode::BAD_REQUEST,
             "IncompleteBody",
@@ -269,21 +276,33 @@ fn upstream(rejection: &UpstreamRejection) -> Answer {
             "the request's body ended before its announced length",
         )
         .closing(),
-        UpstreamRejection::BodyMalformed(why) => {
-            Answer::new(StatusCode::BAD_REQUEST, "InvalidRequest", "body_malformed", format!("the body is malformed: {why}"))
-                .closing()
-        }
-        UpstreamRejection::SignedChunks => Answer::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "NotImplemented",
-            "signed_chunks",
-            "signed chunks (x-amz-content-sha256: STREAMING-AWS4-…) are not implemented; send the payload unsigned or with its hash",
+        UpstreamRejection::BodyMalformed(why) => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequest",
+            "body_malformed",
+            format!("the body is malformed: {why}"),
         )
         .closing(),
-        UpstreamRejection::Target => {
-            Answer::new(StatusCode::BAD_REQUEST, "InvalidURI", "target", "the upstream target cannot be built from this path")
-        }
+        UpstreamRejection::Upload(fault) => upload(*fault),
+        UpstreamRejection::Target => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidURI",
+            "target",
+            "the upstream target cannot be built from this path",
+        ),
     }
+}
+
+fn upload(fault: UploadFault) -> Answer {
+    let (refusal, code, reason) = fault.refusal();
+    let status = match refusal {
+        Refusal::Bad => StatusCode::BAD_REQUEST,
+        Refusal::Denied => StatusCode::FORBIDDEN,
+        Refusal::LengthRequired => StatusCode::LENGTH_REQUIRED,
+        Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::Unsupported => StatusCode::NOT_IMPLEMENTED,
+    };
+    Answer::new(status, code, reason, fault.to_string()).closing()
 }
 
 fn slow_down(reason: &'static str, message: impl Into<String>) -> Answer {

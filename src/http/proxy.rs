@@ -206,7 +206,8 @@ async fn handle(
     let bucket = worker.shared.router.bucket(bucket);
     let late = may_fail_late(&request);
     auth::screen(&caller, &request, payload, (length, bucket), &worker.shared.keyring).await?;
-    let outbound = upstream::prepare(request, payload, length, (bucket, &caller), record).await?;
+    let signs = worker.client(bucket).signer(caller.key()).is_some();
+    let outbound = upstream::prepare(request, payload, length, (bucket, caller, signs), record).await?;
     let called = upstream::call(worker, bucket, outbound, permit, record).await?;
     Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late }))
 }

@@ -1,11 +1,14 @@
 //! What the gateway knows of S3: names in paths, signing towards the upstream, and the few documents it reads or writes.
 //!
-//! Deliberately absent: any model of S3's operations. Requests pass as they are; only what names a bucket
-//! or proves an identity is touched.
+//! Deliberately absent: any model of S3's operations. Requests pass as they are; only what names a bucket,
+//! proves an identity or frames a body is touched.
 
+pub(crate) mod checksum;
+pub(crate) mod chunked;
 pub(crate) mod copy_source;
 pub(crate) mod document;
 pub(crate) mod late_error;
 pub(crate) mod sign;
 pub(crate) mod sigv4;
 pub(crate) mod target;
+pub(crate) mod upload;

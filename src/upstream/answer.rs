@@ -2,7 +2,8 @@
 //!
 //! The slot, the permit, the breaker's ticket and the record live in the body, so they end with it: whole, broken or
 //! dropped because the client left. A body that ends before its length, or by a close that may not end it, is an
-//! error, and the client's connection is closed without a terminator: a short body never looks whole (T6).
+//! error, and the client's connection is closed without a terminator: a short body never looks whole (T6). So is one that
+//! is not what its checksum says (I1), which is known before its last piece is handed on.
 
 use std::error::Error;
 use std::future::Future;
@@ -22,9 +23,11 @@ use bytes::Bytes;
 use futures_util::Stream;
 use thiserror::Error;
 use tidegate_actors::{BreakerTicket, BucketId, Cause, Outcome, Permit, Slot, clock};
+use tidegate_config::Kind;
 use tokio::time::Sleep;
 
 use crate::http::answer::REQUEST_ID;
+use crate::s3::checksum::down::Answered;
 use crate::s3::late_error::LateError;
 use crate::telemetry::record::Record;
 use crate::upstream::call::Called;
@@ -54,6 +57,9 @@ pub(crate) enum TransferError {
     /// The upstream's connection broke.
     #[error("the upstream's connection broke: {0}")]
     Broken(PayloadError),
+    /// The body is not the object it says it is.
+    #[error("the upstream's body does not have the checksum in its {0}")]
+    Checksum(&'static str),
     /// No byte for too long.
     #[error("the upstream sent nothing for {0:?}")]
     Idle(Duration),
@@ -100,6 +106,7 @@ pub(crate) struct AnswerBody {
     moved: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     late_error: Option<LateError>,
+    checksum: Option<Answered>,
     held: Option<Held>,
     /// Outlives what is held, for the sake of a request body that was left unread.
     _flow: Rc<Flow>,
@@ -139,6 +146,8 @@ pub(crate) fn pass_on(
         Some(document) => Ending::Length(document.len() as u64),
         None => ending(headers, status, &record.request.method),
     };
+    let is_object = status.as_u16() == 200 && record.request.method == Method::GET;
+    let checksum = if is_object && bucket.config.kind == Kind::S3 { Answered::of(headers) } else { None };
     let body = AnswerBody {
         size: size(ending, headers, &record.request.method),
         source: document.map_or(Source::Stream(upstream), Source::Document),
@@ -148,6 +157,7 @@ pub(crate) fn pass_on(
         moved: record.phases.first_byte.unwrap_or(record.started),
         timer: None,
         late_error: late.then(LateError::default),
+        checksum,
         _flow: Rc::clone(&record.flow),
         held: Some(Held { record, ticket, permit, _slot: slot }),
         worker: Rc::clone(worker),
@@ -201,6 +211,7 @@ impl AnswerBody {
             let (reason, cause) = match &error {
                 TransferError::Short { .. } => ("short_answer", Cause::Reset),
                 TransferError::Broken(_) => ("broken_answer", Cause::Reset),
+                TransferError::Checksum(_) => ("answer_checksum", Cause::Decode),
                 TransferError::Idle(_) => ("timeout_idle", Cause::Timeout),
             };
             held.record.reason = Some(reason);
@@ -231,6 +242,14 @@ impl AnswerBody {
         }
     }
 
+    /// Whether the body that has just ended is the object it says it is.
+    fn check(&mut self) -> Result<(), TransferError> {
+        match self.checksum.take().map(Answered::verify) {
+            Some(Err(header)) => Err(self.broken(TransferError::Checksum(header))),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the end of the stream is the end of the body.
     fn ended(&mut self) -> Poll<Option<Result<Bytes, TransferError>>> {
         if let Ending::Length(expected) = self.ending
@@ -238,6 +257,9 @@ impl AnswerBody {
         {
             let error = TransferError::Short { received: self.received, expected };
             return Poll::Ready(Some(Err(self.broken(error))));
+        }
+        if let Err(error) = self.check() {
+            return Poll::Ready(Some(Err(error)));
         }
         self.whole();
         self.source = Source::Ended;
@@ -293,6 +315,14 @@ impl MessageBody for AnswerBody {
             Poll::Ready(Some(Ok(chunk))) => {
                 this.moved = clock::now();
                 this.received += chunk.len() as u64;
+                if let Some(checksum) = &mut this.checksum {
+                    checksum.update(&chunk);
+                }
+                if this.ending == Ending::Length(this.received)
+                    && let Err(error) = this.check()
+                {
+                    return Poll::Ready(Some(Err(error)));
+                }
                 if let Some(scan) = &mut this.late_error {
                     scan.look(&chunk);
                 }

@@ -1,8 +1,10 @@
-//! The request's body on its way up: counted, limited, and known to the watch.
+//! The request's body on its way up: counted, limited, known to the watch, and held to what its head says.
 //!
-//! A small body of an idempotent request is read whole, so that the request can be tried again (R3); any other is
-//! streamed with one chunk in hand.
+//! A small body is read whole, so that it is verified before the upstream hears of it, and so that the request can be tried
+//! again (R3); any other is streamed with one piece in hand. What is verified and how it is framed for the upstream is
+//! the business of `s3::upload`.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,6 +19,11 @@ use futures_util::StreamExt;
 use thiserror::Error;
 use tidegate_actors::clock;
 
+use crate::router::Bucket;
+use crate::s3::checksum::claim::Claims;
+use crate::s3::chunked::decode::{Peek, first_size};
+use crate::s3::chunked::encode::{Encoder, Frame};
+use crate::s3::upload::pipeline::Pipeline;
 use crate::upstream::flow::Flow;
 use crate::upstream::{Phase, UpstreamRejection};
 
@@ -30,17 +37,34 @@ pub(crate) enum RequestBody {
     /// Known bytes, which can be sent again.
     Whole(Bytes),
     /// A stream, which can be sent once.
-    Stream(Option<Upload>),
+    Stream(Option<Box<Upload>>),
 }
 
 /// A body in flight, once.
 pub(crate) struct Upload {
-    pub(crate) payload: Payload,
-    pub(crate) size: BodySize,
-    pub(crate) limit: Option<u64>,
-    pub(crate) flow: Rc<Flow>,
+    source: Source,
+    /// None where nothing is claimed about the body: its bytes pass as they are.
+    pipeline: Option<Pipeline>,
+    /// Verified, and not yet asked for.
+    ready: VecDeque<Bytes>,
+    /// Towards the upstream.
+    size: BodySize,
+    has_ended: bool,
     /// Bytes handed on, those of the pretence after an early answer included.
-    pub(crate) handed: u64,
+    handed: u64,
+}
+
+/// What the client sends.
+pub(crate) struct Source {
+    payload: Payload,
+    /// As its head says, framing included.
+    pub(crate) announced: Option<u64>,
+    limit: Option<u64>,
+    /// The longest it may stand still.
+    idle: Duration,
+    flow: Rc<Flow>,
+    /// Read to learn how it is framed.
+    peeked: VecDeque<Bytes>,
 }
 
 /// What is pretended at a time.
@@ -52,20 +76,124 @@ static PRETENCE: [u8; PRETENCE_BYTES] = [0; PRETENCE_BYTES];
 #[error("the request's body failed")]
 pub(crate) struct UploadFailed;
 
-impl Drop for Upload {
+impl Drop for Source {
     fn drop(&mut self) {
         self.flow.leave(mem::replace(&mut self.payload, Payload::None));
     }
 }
 
-impl Upload {
-    fn fail(&self, fault: UpstreamRejection) -> UploadFailed {
-        self.flow.fail(fault);
-        UploadFailed
+impl Source {
+    /// Takes a request's body over.
+    pub(crate) fn take(
+        payload: &mut Payload,
+        announced: Option<u64>,
+        bucket: &Bucket,
+        flow: Rc<Flow>,
+    ) -> Self {
+        Self {
+            payload: mem::replace(payload, Payload::None),
+            announced,
+            limit: bucket.config.max_request_size,
+            idle: bucket.config.upstream.idle_timeout,
+            flow,
+            peeked: VecDeque::new(),
+        }
+    }
+
+    /// The next piece; none at the end, which is where the head says.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamRejection>>> {
+        if let Some(piece) = self.peeked.pop_front() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        match self.payload.poll_next_unpin(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(piece))) => {
+                self.flow.moved(piece.len(), clock::now());
+                if let Some(limit) = self.limit.filter(|limit| self.flow.bytes() > *limit) {
+                    return Poll::Ready(Some(Err(UpstreamRejection::BodyTooLarge { limit })));
+                }
+                Poll::Ready(Some(Ok(piece)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(client_fault(&error)))),
+            Poll::Ready(None) if self.announced.is_some_and(|bytes| self.flow.bytes() < bytes) => {
+                Poll::Ready(Some(Err(UpstreamRejection::ClientGone)))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+        }
+    }
+
+    /// Whether all of it has come, as far as its head can tell.
+    fn is_whole(&self) -> bool {
+        self.peeked.is_empty() && self.announced == Some(self.flow.bytes())
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, UpstreamRejection> {
+        let next = tokio::time::timeout(self.idle, std::future::poll_fn(|cx| self.poll(cx)));
+        next.await.map_err(|_| UpstreamRejection::Timeout(Phase::Upload))?.transpose()
+    }
+
+    /// The size of the first chunk of an `aws-chunked` body.
+    pub(crate) async fn first_chunk(&mut self) -> Result<Option<u64>, UpstreamRejection> {
+        let mut pieces = VecDeque::new();
+        let mut beginning = BytesMut::new();
+        let size = loop {
+            match first_size(&beginning) {
+                Peek::Size(bytes) => break Some(bytes),
+                Peek::Nonsense => break None,
+                Peek::NeedMore => {}
+            }
+            let Some(piece) = self.next().await? else { break None };
+            beginning.extend_from_slice(&piece[..piece.len().min(32)]);
+            pieces.push_back(piece);
+        };
+        self.peeked = pieces;
+        Ok(size)
+    }
+
+    /// Reads a small body whole, about which nothing is claimed.
+    pub(crate) async fn read_plain(self) -> Result<Bytes, UpstreamRejection> {
+        let pipeline = Pipeline::plain(None, Claims::none(), None);
+        self.read_whole(pipeline).await.map(|(bytes, _)| bytes)
+    }
+
+    /// Reads a small body whole. What is returned is verified, with the trailing checksum where there is one.
+    pub(crate) async fn read_whole(
+        mut self,
+        mut pipeline: Pipeline,
+    ) -> Result<(Bytes, Option<String>), UpstreamRejection> {
+        let mut whole = BytesMut::new();
+        let trailer = loop {
+            let piece = self.next().await?;
+            let ended = piece.is_none();
+            if let Some(piece) = piece {
+                pipeline.push(piece).map_err(UpstreamRejection::Upload)?;
+            }
+            let trailer = if ended { pipeline.finish().map_err(UpstreamRejection::Upload)? } else { None };
+            while let Some(piece) = pipeline.pop() {
+                whole.extend_from_slice(&piece);
+            }
+            if ended {
+                break trailer;
+            }
+        };
+        Ok((whole.freeze(), trailer))
     }
 }
 
 impl Upload {
+    /// `size` is what the upstream is told.
+    pub(crate) fn new(source: Source, pipeline: Option<Pipeline>, size: BodySize) -> Self {
+        Self { source, pipeline, ready: VecDeque::new(), size, has_ended: false, handed: 0 }
+    }
+
+    /// Frames the body for the upstream. Must come before its first byte.
+    pub(crate) fn frame(&mut self, frame: Frame, encoder: Encoder) {
+        if let Some(pipeline) = &mut self.pipeline {
+            self.size = BodySize::Sized(frame.framed_length());
+            pipeline.frame(encoder);
+        }
+    }
+
     /// The upstream has answered, its connection swallows what is written: the length is made up without the client.
     fn pretend(&mut self) -> Poll<Option<Result<Bytes, UploadFailed>>> {
         let BodySize::Sized(size) = self.size else { return Poll::Ready(None) };
@@ -78,6 +206,34 @@ impl Upload {
         Poll::Ready(Some(Ok(
             Bytes::from_static(&PRETENCE).slice(..usize::try_from(chunk).unwrap_or(PRETENCE_BYTES))
         )))
+    }
+
+    fn take(&mut self, piece: Bytes) -> Result<(), UpstreamRejection> {
+        match &mut self.pipeline {
+            None => self.ready.push_back(piece),
+            Some(pipeline) => {
+                pipeline.push(piece).map_err(UpstreamRejection::Upload)?;
+                self.ready.extend(std::iter::from_fn(|| pipeline.pop()));
+            }
+        }
+        if self.source.is_whole() { self.end() } else { Ok(()) }
+    }
+
+    /// The client has sent everything.
+    fn end(&mut self) -> Result<(), UpstreamRejection> {
+        self.has_ended = true;
+        if let Some(mut pipeline) = self.pipeline.take() {
+            pipeline.finish().map_err(UpstreamRejection::Upload)?;
+            self.ready.extend(std::iter::from_fn(|| pipeline.pop()));
+        }
+        self.mark_end();
+        Ok(())
+    }
+
+    fn mark_end(&self) {
+        if self.has_ended && self.ready.is_empty() {
+            self.source.flow.end(clock::now());
+        }
     }
 }
 
@@ -92,33 +248,28 @@ impl MessageBody for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, UploadFailed>>> {
-        if self.flow.answered_early() {
-            return self.pretend();
+        let this = &mut *self;
+        if this.source.flow.answered_early() {
+            return this.pretend();
         }
-        match self.payload.poll_next_unpin(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(chunk))) => {
-                self.handed += chunk.len() as u64;
-                self.flow.moved(chunk.len(), clock::now());
-                if let Some(limit) = self.limit.filter(|limit| self.flow.bytes() > *limit) {
-                    return Poll::Ready(Some(Err(self.fail(UpstreamRejection::BodyTooLarge { limit }))));
-                }
-                if let BodySize::Sized(size) = self.size
-                    && self.flow.bytes() == size
-                {
-                    self.flow.end(clock::now());
-                }
-                Poll::Ready(Some(Ok(chunk)))
+        loop {
+            if let Some(piece) = this.ready.pop_front() {
+                this.handed += piece.len() as u64;
+                this.mark_end();
+                return Poll::Ready(Some(Ok(piece)));
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.fail(client_fault(&error))))),
-            Poll::Ready(None) => {
-                self.flow.end(clock::now());
-                if let BodySize::Sized(size) = self.size
-                    && self.flow.bytes() < size
-                {
-                    return Poll::Ready(Some(Err(self.fail(UpstreamRejection::ClientGone))));
-                }
-                Poll::Ready(None)
+            if this.has_ended {
+                return Poll::Ready(None);
+            }
+            let taken = match this.source.poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(piece))) => this.take(piece),
+                Poll::Ready(Some(Err(fault))) => Err(fault),
+                Poll::Ready(None) => this.end(),
+            };
+            if let Err(fault) = taken {
+                this.source.flow.fail(fault);
+                return Poll::Ready(Some(Err(UploadFailed)));
             }
         }
     }
@@ -129,27 +280,4 @@ fn client_fault(error: &PayloadError) -> UpstreamRejection {
         PayloadError::Incomplete(_) | PayloadError::Io(_) => UpstreamRejection::ClientGone,
         other => UpstreamRejection::BodyMalformed(other.to_string()),
     }
-}
-
-/// Reads a small body whole. Its length was announced and is within the limit.
-///
-/// `idle` is the longest it may stand still, as for a streamed one.
-pub(crate) async fn read_whole(
-    payload: &mut Payload,
-    length: u64,
-    idle: Duration,
-    flow: &Flow,
-) -> Result<Bytes, UpstreamRejection> {
-    let mut whole = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
-    loop {
-        let next = tokio::time::timeout(idle, payload.next()).await;
-        let Some(chunk) = next.map_err(|_| UpstreamRejection::Timeout(Phase::Upload))? else { break };
-        let chunk = chunk.map_err(|error| client_fault(&error))?;
-        flow.moved(chunk.len(), clock::now());
-        whole.extend_from_slice(&chunk);
-    }
-    if (whole.len() as u64) < length {
-        return Err(UpstreamRejection::ClientGone);
-    }
-    Ok(whole.freeze())
 }

@@ -12,12 +12,15 @@ mod early;
 pub(crate) mod flow;
 mod head;
 mod headers;
+mod intake;
 mod outbound;
 #[cfg(feature = "bench")]
 pub(crate) mod raw;
 mod retry;
 mod verdict;
 mod watch;
+
+use crate::s3::upload::UploadFault;
 
 pub(crate) use answer::{Passing, ProxyBody, pass_on};
 pub(crate) use call::call;
@@ -44,8 +47,8 @@ pub(crate) enum UpstreamRejection {
     ClientGone,
     /// The request's body is badly framed.
     BodyMalformed(String),
-    /// A body whose chunks are signed with a key the upstream does not know.
-    SignedChunks,
+    /// The request's body is not what its head says.
+    Upload(UploadFault),
     /// The target upstream is no URI.
     Target,
 }

@@ -1,32 +1,28 @@
 //! A request as it goes upstream: its target, its headers and its body, prepared once and built for each attempt.
 
-use std::mem;
-use std::rc::Rc;
-
 use actix_web::HttpRequest;
-use actix_web::body::BodySize;
 use actix_web::dev::Payload;
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::uri::{Authority, PathAndQuery, Scheme};
 use actix_web::http::{Method, Uri, uri};
-use sha2::{Digest, Sha256};
 use tidegate_actors::{KeyId, clock};
 use tidegate_config::Kind;
 
-use crate::auth::{AuthRejection, Caller, payload_of};
+use crate::auth::{AuthRejection, Caller};
 use crate::http::answer::REQUEST_ID;
 use crate::http::edge::BodyLength;
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
+use crate::s3::chunked::encode::Encoder;
 use crate::s3::copy_source::{COPY_SOURCE, CopySource};
-use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
-use crate::s3::sigv4::PayloadHash;
-use crate::s3::target;
+use crate::s3::sign::CONTENT_SHA256;
+use crate::s3::{target, upload};
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
-use crate::upstream::body::{REPLAY_BYTES_MAX, RequestBody, Upload, read_whole};
+use crate::upstream::body::RequestBody;
 use crate::upstream::client::Client;
 use crate::upstream::headers::{Nominated, travels_up};
+use crate::upstream::intake::{self, Intake, Reframing};
 
 /// Everything about a request that does not change between attempts.
 pub(crate) struct Outbound {
@@ -37,42 +33,25 @@ pub(crate) struct Outbound {
     copy_source: Option<HeaderValue>,
     request_id: HeaderValue,
     content_sha256: Option<HeaderValue>,
+    /// How the body goes on, where the client framed it.
+    reframing: Option<Reframing>,
     /// The key that the client signed with.
     key: Option<KeyId>,
 }
 
-/// Maps the target and takes the body in hand.
+/// Maps the target and takes the body in hand. `signs` is whether the request will be signed.
 pub(crate) async fn prepare(
     request: HttpRequest,
     payload: &mut Payload,
     length: BodyLength,
-    (bucket, caller): (&Bucket, &Caller),
+    (bucket, caller, signs): (&Bucket, Caller, bool),
     record: &mut Record,
 ) -> Result<Outbound, GatewayError> {
     let target = map_target(&request, bucket)?;
     let copy_source = map_copy_source(&request, bucket)?;
-    if let Some(PayloadHash::SignedChunks { .. }) = payload_of(caller, request.headers()) {
-        return Err(UpstreamRejection::SignedChunks.into());
-    }
-    let replays = idempotent(request.method());
-    let flow = &record.flow;
-    let body = match length {
-        // Said with a length even where the client left it out: servers are stricter than HTTP.
-        BodyLength::Empty
-            if takes_body(request.method()) || request.headers().contains_key(header::CONTENT_LENGTH) =>
-        {
-            RequestBody::Whole(Default::default())
-        }
-        BodyLength::Empty => RequestBody::None,
-        BodyLength::Known(bytes) if replays && bytes <= REPLAY_BYTES_MAX => {
-            RequestBody::Whole(read_whole(payload, bytes, bucket.config.upstream.idle_timeout, flow).await?)
-        }
-        BodyLength::Known(bytes) => {
-            stream(mem::replace(payload, Payload::None), BodySize::Sized(bytes), bucket, record)
-        }
-        BodyLength::Chunked => stream(mem::replace(payload, Payload::None), BodySize::Stream, bucket, record),
-    };
-    let content_sha256 = (bucket.config.kind == Kind::S3).then(|| payload_hash(request.headers(), &body));
+    let key = caller.key();
+    let Intake { body, content_sha256, reframing } =
+        intake::take(&request, payload, length, (bucket, caller.verified, signs), record).await?;
     Ok(Outbound {
         nominated: Nominated::of(request.headers()),
         request,
@@ -81,20 +60,12 @@ pub(crate) async fn prepare(
         copy_source,
         request_id: record.id.clone(),
         content_sha256,
-        key: caller.key(),
+        reframing,
+        key,
     })
 }
 
-fn stream(payload: Payload, size: BodySize, bucket: &Bucket, record: &Record) -> RequestBody {
-    let limit = bucket.config.max_request_size;
-    RequestBody::Stream(Some(Upload { payload, size, limit, flow: Rc::clone(&record.flow), handed: 0 }))
-}
-
-fn takes_body(method: &Method) -> bool {
-    matches!(*method, Method::PUT | Method::POST)
-}
-
-fn idempotent(method: &Method) -> bool {
+pub(super) fn idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE)
 }
 
@@ -128,31 +99,15 @@ fn map_copy_source(request: &HttpRequest, bucket: &Bucket) -> Result<Option<Head
     HeaderValue::try_from(source.value(name)).map(Some).map_err(|_| AuthRejection::CopySource)
 }
 
-/// The client's own hash where it gave one, so that the store verifies what the client meant.
-fn payload_hash(headers: &HeaderMap, body: &RequestBody) -> HeaderValue {
-    let given = headers.get(CONTENT_SHA256).filter(|value| {
-        let bytes = value.as_bytes();
-        bytes == b"STREAMING-UNSIGNED-PAYLOAD-TRAILER"
-            || (bytes.len() == 64 && bytes.iter().all(u8::is_ascii_hexdigit))
-    });
-    match (given, body) {
-        (Some(given), _) => given.clone(),
-        (None, RequestBody::None) => HeaderValue::from_static(EMPTY_SHA256),
-        (None, RequestBody::Whole(bytes)) => HeaderValue::try_from(hex::encode(Sha256::digest(bytes)))
-            .unwrap_or_else(|_| HeaderValue::from_static(UNSIGNED_PAYLOAD)),
-        (None, RequestBody::Stream(_)) => HeaderValue::from_static(UNSIGNED_PAYLOAD),
-    }
-}
-
 impl Outbound {
     /// Whether the request may be sent a second time (R3).
     pub(crate) fn replays(&self) -> bool {
         idempotent(self.request.method()) && !matches!(self.body, RequestBody::Stream(_))
     }
 
-    /// Builds the request for one attempt at an endpoint.
+    /// Builds the request for one attempt at an endpoint, and frames a body that can be sent once.
     pub(crate) fn build(
-        &self,
+        &mut self,
         client: &Client,
         authority: &Authority,
         prefix: &str,
@@ -165,6 +120,7 @@ impl Outbound {
             if prefix.is_empty() { Some(self.target.clone()) } else { target::prefix(&self.target, prefix) };
         parts.path_and_query = Some(prefixed?);
         let uri = Uri::from_parts(parts).ok()?;
+        let signer = client.signer(self.key);
         let method = self.request.method();
         let mut request = client.http.request(method.clone(), uri).no_decompress();
         let headers = request.headers_mut();
@@ -178,11 +134,20 @@ impl Outbound {
         if let Some(source) = &self.copy_source {
             headers.insert(COPY_SOURCE, source.clone());
         }
-        if let Some(signer) = client.signer(self.key) {
-            if let Some(hash) = &self.content_sha256 {
-                headers.insert(CONTENT_SHA256, hash.clone());
-            }
-            signer.sign(method.as_str(), &self.target, headers, clock::wall());
+        if let Some(Reframing { frame, trailing }) = &self.reframing {
+            upload::headers::reframe(headers, frame.as_ref(), trailing);
+        }
+        // What the client said of its framing must not travel on, whether or not the request is signed.
+        if let Some(hash) =
+            self.content_sha256.as_ref().filter(|_| signer.is_some() || self.reframing.is_some())
+        {
+            headers.insert(CONTENT_SHA256, hash.clone());
+        }
+        let seed = signer.map(|signer| signer.sign(method.as_str(), &self.target, headers, clock::wall()));
+        if let RequestBody::Stream(Some(upload)) = &mut self.body
+            && let Some(frame) = self.reframing.as_ref().and_then(|reframing| reframing.frame)
+        {
+            upload.frame(frame, Encoder::new(frame, seed));
         }
         Some(request)
     }

@@ -45,7 +45,7 @@ pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
         | UpstreamRejection::BodyTooLarge { .. }
         | UpstreamRejection::ClientGone
         | UpstreamRejection::BodyMalformed(_)
-        | UpstreamRejection::SignedChunks
+        | UpstreamRejection::Upload(_)
         | UpstreamRejection::Target => Verdict { outcome: Outcome::Neutral, transient: false },
     }
 }

@@ -7,7 +7,7 @@ mod limits;
 mod policies;
 mod rejections;
 mod signed;
-mod signer;
+pub(crate) mod signer;
 
 use crate::support::{Answer, Gateway, Upstream, gateway, request};
 use signer::{Headers, Signer};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, get, head, put, request};
+use crate::support::{Act, Client, Gateway, Latch, Upstream, client, get, head, put};
 
 /// A body without a pattern that a lost or doubled chunk would fit into.
 fn noise(bytes: usize) -> Vec<u8> {
@@ -211,18 +211,4 @@ async fn an_upstreams_error_passes_as_it_came() {
     assert_eq!(gateway.metric("requests_total{bucket=\"b\",class=\"4xx\"}").await, 1.0);
     let scrape = gateway.metrics().await;
     assert!(!scrape.contains("errors_total{bucket=\"b\""), "{scrape}");
-}
-
-/// E1: signed chunks, which cannot be passed on, are refused clearly and not stored as garbage
-#[tokio::test]
-async fn signed_chunks_are_refused_clearly() {
-    let upstream = Upstream::ok("stored");
-    let gateway = Gateway::in_front_of(&upstream).await;
-    let headers =
-        [("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"), ("content-encoding", "aws-chunked")];
-    let answer =
-        request(gateway.address(), "PUT", "/b/k", &headers, Some(b"3;chunk-signature=0\r\nabc\r\n")).await;
-    assert_eq!((answer.whole(), answer.reason()), (501, "signed_chunks"));
-    assert!(answer.text().contains("<Code>NotImplemented</Code>"), "{}", answer.text());
-    assert_eq!(upstream.count(), 0);
 }

@@ -17,7 +17,7 @@ mod upstream;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::form::{Choice, list, or_unlimited};
+use crate::form::{Choice, bytes, list, or_unlimited};
 use crate::policy::{ACCESS, Access};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
 use crate::section::section;
@@ -29,7 +29,7 @@ pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use pattern::{Pattern, PatternError};
 pub use policy::{BreakerConfig, ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
 pub use secret::Secret;
-pub use upstream::{Credentials, UpstreamConfig};
+pub use upstream::{Credentials, UploadFraming, UpstreamConfig};
 
 use auth::Method;
 pub(crate) use pattern::Glob;
@@ -38,6 +38,8 @@ use upstream::{HttpKeys, S3Keys};
 /// The name of the bucket on the embedded origin.
 pub(crate) const DEMO: &str = "demo";
 
+/// A whole part of a multipart upload, as most clients cut them.
+const CHUNK_SIZE: u64 = 8 << 20;
 const URI_LENGTH_S3: u64 = 8192;
 const URI_LENGTH_HTTP: u64 = 2048;
 const REQUEST_TIMEOUT_HTTP: Duration = Duration::from_secs(60);
@@ -77,6 +79,8 @@ pub struct BucketConfig {
     pub anonymous: Vec<Access>,
     /// largest request body in bytes; `None` is unlimited
     pub max_request_size: Option<u64>,
+    /// largest signed chunk of an upload in bytes
+    pub max_chunk_size: u64,
     /// longest request target in bytes
     pub max_uri_length: u64,
     /// limit for this bucket's requests together
@@ -109,6 +113,10 @@ section! {
         /// largest body, counted as it streams; beyond it 413
         max_request_size: Option<Option<u64>> =
             unset("max_request_size", or_unlimited(0..=1 << 50), "server.limits.max_request_size");
+        /// largest signed chunk of an upload; it is held in memory until its signature is verified; beyond it 413
+        ///
+        /// An upload holds at most twice as much. SDKs send chunks of 64 KiB to 1 MiB.
+        max_chunk_size: u64 = key("max_chunk_size", bytes(8 << 10..=1 << 30), CHUNK_SIZE);
         /// limit for this bucket's requests together
         rate_limit: Option<RateLimit> = RateLimitKeys("rate_limit");
         /// the upstream of a bucket of kind `s3`
@@ -206,7 +214,8 @@ fn check_auth(section: &mut Section<'_>, keys: &Keys) {
 }
 
 fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
-    let Keys { kind, pattern, auth, anonymous, max_request_size, rate_limit, s3, http } = keys;
+    let Keys { kind, pattern, auth, anonymous, max_request_size, max_chunk_size, rate_limit, s3, http } =
+        keys;
     let request_timeout = inherited.request_timeout(kind);
     let (upstream, uri_length) = match kind {
         Kind::S3 => (s3.resolve(request_timeout), URI_LENGTH_S3),
@@ -222,6 +231,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         auth,
         anonymous,
         max_request_size: max_request_size.unwrap_or(inherited.max_request_size),
+        max_chunk_size,
         max_uri_length: inherited.max_uri_length.unwrap_or(uri_length),
         rate_limit,
         upstream,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::endpoint::{BaseUrl, Endpoint};
 use super::policy::{BreakerConfig, ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
 use super::secret::Secret;
-use crate::form::{SecretText, Word, list, seconds};
+use crate::form::{Choice, SecretText, Word, list, seconds};
 use crate::section::section;
 use crate::walk::{Section, key, nested, nested_checked, shared, unset};
 
@@ -21,6 +21,26 @@ pub struct Credentials {
     pub secret_access_key: Secret,
 }
 
+/// How an upload that the client sends in chunks (`aws-chunked`) goes on to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadFraming {
+    /// chunks signed anew
+    SignedChunks,
+    /// chunks signed anew, and a signed trailer where the client sent one
+    SignedChunksTrailer,
+    /// the data as it is, its hash unsigned
+    Unsigned,
+    /// unsigned chunks with a trailer where the client sent one, else the data as it is
+    UnsignedTrailer,
+}
+
+const FRAMINGS: Choice<UploadFraming> = Choice(&[
+    ("signed_chunks", UploadFraming::SignedChunks),
+    ("signed_chunks_trailer", UploadFraming::SignedChunksTrailer),
+    ("unsigned", UploadFraming::Unsigned),
+    ("unsigned_trailer", UploadFraming::UnsignedTrailer),
+]);
+
 /// A bucket's upstream with everything resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamConfig {
@@ -32,6 +52,8 @@ pub struct UpstreamConfig {
     pub region: String,
     /// as whom requests are signed; `None` sends them unsigned
     pub credentials: Option<Credentials>,
+    /// how chunked uploads go on
+    pub upload_framing: UploadFraming,
     /// from the end of the request's body to the first byte of the answer
     pub timeout: Duration,
     /// looking up the name and connecting
@@ -93,6 +115,12 @@ section! {
         access_key_id: Option<String> = unset("access_key_id", Word("text"), "unsigned");
         /// secret half of the credentials
         secret_access_key: Option<Secret> = unset("secret_access_key", SecretText, "unsigned");
+        /// how uploads that clients send in chunks (`aws-chunked`), too large to be read whole first, go on to the store
+        ///
+        /// `signed_chunks` is understood by every store; a trailing checksum is verified but cannot travel on.
+        /// `signed_chunks_trailer` (AWS S3, s3s) and `unsigned_trailer` (garage) pass it on, which multipart uploads with
+        /// checksums need on AWS S3. `unsigned` costs no hash. Without credentials the data goes on as it is.
+        upload_framing: UploadFraming = key("upload_framing", FRAMINGS, UploadFraming::SignedChunks);
         common: CommonKeys = shared();
     }
 }
@@ -121,12 +149,19 @@ impl S3Keys {
     }
 
     pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
-        let Self { endpoints, bucket, region, access_key_id, secret_access_key, common } = self;
+        let Self { endpoints, bucket, region, access_key_id, secret_access_key, upload_framing, common } =
+            self;
         let credentials = access_key_id
             .zip(secret_access_key)
             .map(|(access_key_id, secret_access_key)| Credentials { access_key_id, secret_access_key });
         let endpoints = endpoints.unwrap_or_default();
-        UpstreamConfig { bucket, region, credentials, ..common.resolve(endpoints, request_timeout) }
+        UpstreamConfig {
+            bucket,
+            region,
+            credentials,
+            upload_framing,
+            ..common.resolve(endpoints, request_timeout)
+        }
     }
 }
 
@@ -157,6 +192,7 @@ impl CommonKeys {
             bucket: None,
             region: REGION.to_owned(),
             credentials: None,
+            upload_framing: UploadFraming::SignedChunks,
             timeout,
             connect_timeout,
             idle_timeout,

@@ -46,7 +46,6 @@ pub(crate) struct Verified {
     /// What the body must turn out to be.
     pub(crate) payload: PayloadHash,
     /// What the signatures of its chunks go on from.
-    #[cfg_attr(not(test), expect(dead_code, reason = "signed chunks are refused until they are verified"))]
     pub(crate) seed: Option<Seed>,
 }
 

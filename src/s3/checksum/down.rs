@@ -1,0 +1,37 @@
+//! The checksum of an answer: whether its body is the object that the upstream says it is.
+
+use actix_web::http::header::HeaderMap;
+
+use crate::s3::checksum::running::Running;
+use crate::s3::checksum::{Algorithm, claim};
+
+/// An answer's checksum, and the hash of what has passed of its body.
+pub(crate) struct Answered {
+    algorithm: Algorithm,
+    expected: Vec<u8>,
+    running: Running,
+}
+
+impl Answered {
+    /// The checksum of the whole object, where the head of an answer has one that a pass over the body can show.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        if headers.get("x-amz-checksum-type").is_some_and(|kind| kind != "FULL_OBJECT") {
+            return None;
+        }
+        Algorithm::ALL.into_iter().find_map(|algorithm| {
+            let value = headers.get(algorithm.header())?.to_str().ok()?;
+            // A checksum of checksums ends in `-N`, which is no base64.
+            let expected = claim::parse(algorithm, value)?;
+            Some(Self { algorithm, expected, running: Running::new(algorithm) })
+        })
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.running.update(bytes);
+    }
+
+    /// The body has ended: the header whose checksum it does not have.
+    pub(crate) fn verify(self) -> Result<(), &'static str> {
+        if self.running.finish() == self.expected { Ok(()) } else { Err(self.algorithm.header()) }
+    }
+}

@@ -1,0 +1,263 @@
+//! An `aws-chunked` body taken apart, in whatever slices it comes.
+
+use std::mem;
+
+use bytes::{Buf, Bytes};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::s3::chunked::trailer::{Line, Trailer};
+use crate::s3::chunked::{ChunkFault, Form};
+use crate::s3::sigv4::Seed;
+
+const LINE_BYTES_MAX: usize = 1024;
+const SIZE_DIGITS_MAX: usize = 16;
+const EXTENSION: &[u8] = b";chunk-signature=";
+const SIGNATURE_DIGITS: usize = 64;
+
+/// What comes out.
+#[derive(Debug)]
+pub(crate) enum Decoded {
+    /// Data of a chunk whose signature is not there or cannot be checked.
+    Piece(Bytes),
+    /// A whole chunk whose signature holds.
+    Chunk {
+        /// Its data.
+        pieces: Vec<Bytes>,
+        /// The hash of its data.
+        sha256: [u8; 32],
+    },
+}
+
+/// Takes a body apart.
+pub(crate) struct Decoder {
+    form: Form,
+    verifier: Option<Seed>,
+    chunk_bytes_max: u64,
+    /// Of the decoded length.
+    left: u64,
+    /// A line whose end has not come.
+    line: Vec<u8>,
+    state: State,
+}
+
+enum State {
+    /// The line with a chunk's size comes.
+    Size(Option<Trailer>),
+    Data(Chunk, Option<Trailer>),
+    /// The line end behind a chunk's data comes.
+    Gap(Option<Trailer>),
+    Trailer(Trailer),
+    /// An empty line, and that is all.
+    LastLine,
+    /// Nothing more may come but, behind a trailer, one more empty line.
+    Ended {
+        trailer: Option<Trailer>,
+        may_repeat: bool,
+    },
+}
+
+struct Chunk {
+    left: u64,
+    /// Where the chunk is held until its signature is checked.
+    held: Option<Held>,
+}
+
+struct Held {
+    signature: Vec<u8>,
+    pieces: Vec<Bytes>,
+    hash: Sha256,
+}
+
+impl Decoder {
+    /// `length` is that of the data; `trailer` names the announced header. Without a verifier signatures are not checked.
+    pub(crate) fn new(
+        form: Form,
+        length: u64,
+        trailer: Option<&'static str>,
+        verifier: Option<Seed>,
+        chunk_bytes_max: u64,
+    ) -> Self {
+        let trailer = trailer.map(|name| Trailer::new(name, form.is_signed()));
+        Self {
+            form,
+            verifier: verifier.filter(|_| form.is_signed()),
+            chunk_bytes_max,
+            left: length,
+            line: Vec::new(),
+            state: State::Size(trailer),
+        }
+    }
+
+    /// Takes input until something comes out or all of it is taken.
+    pub(crate) fn take(&mut self, input: &mut Bytes) -> Result<Option<Decoded>, ChunkFault> {
+        while !input.is_empty() {
+            if let State::Data(chunk, _) = &mut self.state {
+                let bytes = usize::try_from(chunk.left).unwrap_or(usize::MAX).min(input.len());
+                let piece = input.split_to(bytes);
+                chunk.left -= bytes as u64;
+                let Some(held) = &mut chunk.held else {
+                    let is_last = chunk.left == 0;
+                    self.end_data_if(is_last);
+                    return Ok(Some(Decoded::Piece(piece)));
+                };
+                held.hash.update(&piece);
+                held.pieces.push(piece);
+                if chunk.left == 0 {
+                    return self.end_held().map(Some);
+                }
+            } else if let Some(line) = self.whole_line(input)? {
+                self.take_line(&line)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// A line with its end. Between two slices of input it is kept here.
+    fn whole_line(&mut self, input: &mut Bytes) -> Result<Option<Vec<u8>>, ChunkFault> {
+        let end = memchr::memchr(b'\n', input);
+        let bytes = end.map_or(input.len(), |end| end + 1);
+        if self.line.len() + bytes > LINE_BYTES_MAX {
+            return Err(ChunkFault::Framing("a line is too long"));
+        }
+        self.line.extend_from_slice(&input[..bytes]);
+        input.advance(bytes);
+        Ok(end.map(|_| mem::take(&mut self.line)))
+    }
+
+    fn take_line(&mut self, line: &[u8]) -> Result<(), ChunkFault> {
+        let state = mem::replace(&mut self.state, State::LastLine);
+        self.state = match state {
+            State::Size(trailer) => self.begin_chunk(line, trailer)?,
+            State::Gap(trailer) if line == b"\r\n" => State::Size(trailer),
+            State::Trailer(mut trailer) => {
+                let line = line.strip_suffix(b"\n").unwrap_or(line);
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                match trailer.line(line, self.verifier.as_mut())? {
+                    Line::More => State::Trailer(trailer),
+                    Line::Last => State::Ended { trailer: Some(trailer), may_repeat: true },
+                }
+            }
+            State::LastLine if line == b"\r\n" => State::Ended { trailer: None, may_repeat: false },
+            State::Ended { trailer, may_repeat: true } if line == b"\r\n" => {
+                State::Ended { trailer, may_repeat: false }
+            }
+            State::Ended { .. } => return Err(ChunkFault::Framing("data follows the end")),
+            _ => return Err(ChunkFault::Framing("a chunk does not end where its size says")),
+        };
+        Ok(())
+    }
+
+    fn begin_chunk(&mut self, line: &[u8], trailer: Option<Trailer>) -> Result<State, ChunkFault> {
+        let (bytes, signature) = size_line(line, self.form.is_signed())?;
+        if bytes > self.left {
+            return Err(ChunkFault::Length("more"));
+        }
+        if bytes == 0 {
+            if self.left > 0 {
+                return Err(ChunkFault::Length("fewer"));
+            }
+            self.check(signature, &Sha256::digest([]).into())?;
+            return Ok(trailer.map_or(State::LastLine, State::Trailer));
+        }
+        if self.verifier.is_some() && bytes > self.chunk_bytes_max {
+            return Err(ChunkFault::TooLarge { bytes, limit: self.chunk_bytes_max });
+        }
+        self.left -= bytes;
+        let held = self.verifier.is_some().then(|| Held {
+            signature: signature.to_vec(),
+            pieces: Vec::new(),
+            hash: Sha256::new(),
+        });
+        Ok(State::Data(Chunk { left: bytes, held }, trailer))
+    }
+
+    fn end_data_if(&mut self, is_last: bool) {
+        if is_last && let State::Data(_, trailer) = mem::replace(&mut self.state, State::LastLine) {
+            self.state = State::Gap(trailer);
+        }
+    }
+
+    fn end_held(&mut self) -> Result<Decoded, ChunkFault> {
+        let State::Data(Chunk { held: Some(held), .. }, trailer) =
+            mem::replace(&mut self.state, State::LastLine)
+        else {
+            return Err(ChunkFault::Framing("a chunk has no data"));
+        };
+        self.state = State::Gap(trailer);
+        let sha256 = held.hash.finalize().into();
+        self.check(&held.signature, &sha256)?;
+        Ok(Decoded::Chunk { pieces: held.pieces, sha256 })
+    }
+
+    fn check(&mut self, signature: &[u8], sha256: &[u8; 32]) -> Result<(), ChunkFault> {
+        let holds = self.verifier.as_mut().is_none_or(|seed| is_same(seed.chunk(sha256), signature));
+        if holds { Ok(()) } else { Err(ChunkFault::Signature("a chunk")) }
+    }
+
+    /// The body has ended. The value of the trailing header, where one was announced.
+    pub(crate) fn finish(self) -> Result<Option<String>, ChunkFault> {
+        match self.state {
+            State::Ended { trailer, .. } if self.line.is_empty() => Ok(trailer.and_then(Trailer::into_value)),
+            State::Ended { .. } => Err(ChunkFault::Framing("data follows the end")),
+            State::Trailer(_) => Err(ChunkFault::Trailer("the body ends before they do")),
+            _ => Err(ChunkFault::Length("fewer")),
+        }
+    }
+}
+
+/// Size and signature of a line that begins a chunk.
+fn size_line(line: &[u8], is_signed: bool) -> Result<(u64, &[u8]), ChunkFault> {
+    let fault = ChunkFault::Framing;
+    let line = line.strip_suffix(b"\r\n").ok_or(fault("a line does not end with CR LF"))?;
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (size, rest) = line.split_at(digits);
+    if !(1..=SIZE_DIGITS_MAX).contains(&digits) {
+        return Err(fault("a chunk has no hexadecimal size"));
+    }
+    let size = std::str::from_utf8(size).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
+    let size = size.ok_or(fault("a chunk has no hexadecimal size"))?;
+    if !is_signed {
+        return if rest.is_empty() {
+            Ok((size, rest))
+        } else {
+            Err(fault("a chunk's size has an extension"))
+        };
+    }
+    let signature = rest.strip_prefix(EXTENSION).ok_or(fault("a chunk has no signature"))?;
+    if !is_signature(signature) {
+        return Err(fault("a chunk's signature is not 64 hexadecimal digits"));
+    }
+    Ok((size, signature))
+}
+
+/// The size of the first chunk, as far as the beginning of a body shows it: all but the last are usually of that size.
+pub(crate) fn first_size(beginning: &[u8]) -> Peek {
+    let digits = beginning.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    if digits == beginning.len() && digits <= SIZE_DIGITS_MAX {
+        return Peek::NeedMore;
+    }
+    let size =
+        std::str::from_utf8(&beginning[..digits]).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
+    size.map_or(Peek::Nonsense, Peek::Size)
+}
+
+/// What the beginning of a body shows.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Peek {
+    /// The first chunk has so many bytes.
+    Size(u64),
+    /// Not yet its size.
+    NeedMore,
+    /// No size; the decoder will say so.
+    Nonsense,
+}
+
+pub(super) fn is_signature(text: &[u8]) -> bool {
+    text.len() == SIGNATURE_DIGITS && text.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Compares without telling by its time where the two differ.
+pub(super) fn is_same(expected: &str, given: &[u8]) -> bool {
+    expected.as_bytes().ct_eq(given).into()
+}

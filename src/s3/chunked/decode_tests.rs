@@ -1,0 +1,271 @@
+//! The documentation's examples, any slicing, any corruption, and each fault by its name.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::Form::{Signed, SignedTrailer, UnsignedTrailer};
+use super::decode::{Decoded, Decoder, Peek, first_size};
+use super::samples::{TRAILER, body, documented_seed, noise, seed};
+use super::{ChunkFault, Form};
+use crate::s3::sigv4::Seed;
+
+const VALUE: &str = "sOO8/Q==";
+const LIMIT: u64 = 1 << 20;
+
+type Outcome = Result<(Vec<u8>, Option<String>), ChunkFault>;
+
+/// What comes out of a body, whose pieces end at these places.
+fn decode(form: Form, body: &[u8], cuts: &[usize], length: u64, verifier: Option<Seed>) -> Outcome {
+    let trailer = form.has_trailer().then_some(TRAILER);
+    let mut decoder = Decoder::new(form, length, trailer, verifier, LIMIT);
+    let mut data = Vec::new();
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (body.len() + 1)).collect();
+    cuts.push(body.len());
+    cuts.sort_unstable();
+    let mut from = 0;
+    for cut in cuts {
+        let mut input = Bytes::copy_from_slice(&body[from..cut]);
+        while let Some(decoded) = decoder.take(&mut input)? {
+            match decoded {
+                Decoded::Piece(piece) => data.extend_from_slice(&piece),
+                Decoded::Chunk { pieces, sha256 } => {
+                    let chunk = pieces.concat();
+                    assert_eq!(sha256[..], Sha256::digest(&chunk)[..]);
+                    data.extend_from_slice(&chunk);
+                }
+            }
+        }
+        from = cut;
+    }
+    decoder.finish().map(|value| (data, value))
+}
+
+fn sample(form: Form) -> (Vec<u8>, Vec<u8>) {
+    let data = noise(300);
+    let value = form.has_trailer().then_some(VALUE);
+    let body = body(form, &[&data[..200], &data[200..290], &data[290..]], value, seed(7));
+    (data, body)
+}
+
+fn expected(form: Form, data: &[u8]) -> Outcome {
+    Ok((data.to_vec(), form.has_trailer().then(|| VALUE.to_owned())))
+}
+
+/// A1: the worked example of the S3 documentation, with its published signatures
+#[test]
+fn the_documented_chunks_hold() {
+    let seed = documented_seed("4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9");
+    let data = vec![b'a'; 66_560];
+    let body = [
+        b"10000;chunk-signature=ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648\r\n"
+            .as_slice(),
+        &data[..65_536],
+        b"\r\n400;chunk-signature=0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497\r\n",
+        &data[..1024],
+        b"\r\n0;chunk-signature=b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9\r\n\r\n",
+    ]
+    .concat();
+    assert_eq!(decode(Signed, &body, &[], 66_560, Some(seed.clone())), Ok((data, None)));
+    let wrong = documented_seed(&"0".repeat(64));
+    assert_eq!(decode(Signed, &body, &[], 66_560, Some(wrong)), Err(ChunkFault::Signature("a chunk")));
+}
+
+/// A1: the worked example with a trailing checksum
+#[test]
+fn the_documented_trailer_holds() {
+    let seed = documented_seed("106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e");
+    let data = vec![b'a'; 66_560];
+    let body = [
+        b"10000;chunk-signature=b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2\r\n"
+            .as_slice(),
+        &data[..65_536],
+        b"\r\n400;chunk-signature=1c1344b170168f8e65b41376b44b20fe354e373826ccbbe2c1d40a8cae51e5c7\r\n",
+        &data[..1024],
+        b"\r\n0;chunk-signature=2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992\r\n",
+        b"x-amz-checksum-crc32c:sOO8/Q==\n",
+        b"x-amz-trailer-signature:d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435\r\n\r\n",
+    ]
+    .concat();
+    assert_eq!(
+        decode(SignedTrailer, &body, &[], 66_560, Some(seed)),
+        Ok((data, Some("sOO8/Q==".to_owned())))
+    );
+}
+
+proptest! {
+    /// A1: however the network cuts a body, the same comes out
+    #[test]
+    fn slices_do_not_matter(cuts in prop::collection::vec(0_usize..2000, 0..40)) {
+        for form in [Signed, SignedTrailer, UnsignedTrailer] {
+            let (data, body) = sample(form);
+            prop_assert_eq!(decode(form, &body, &cuts, 300, Some(seed(7))), expected(form, &data));
+            prop_assert_eq!(decode(form, &body, &cuts, 300, None), expected(form, &data));
+        }
+    }
+}
+
+/// A1: whatever bit of a signed body is changed, it is refused or means the same (the case of a size's digit, say)
+#[test]
+fn every_changed_bit_of_a_signed_body_is_found() {
+    for form in [Signed, SignedTrailer] {
+        let (data, body) = sample(form);
+        for bit in 0..body.len() * 8 {
+            let mut changed = body.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let told = decode(form, &changed, &[], 300, Some(seed(7)));
+            assert!(told.is_err() || told == expected(form, &data), "bit {bit} of {form:?}");
+        }
+        assert_eq!(decode(form, &body, &[], 300, Some(seed(7))), expected(form, &data));
+    }
+}
+
+/// A1: nothing that is cut, spliced, doubled or overwritten gives other data, and nothing panics (10,000 streams)
+#[test]
+fn fuzzed_bodies_give_the_data_or_nothing() {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % below.max(1)
+    };
+    let mut refused = 0;
+    for round in 0..10_000 {
+        let form = [Signed, SignedTrailer, UnsignedTrailer][round % 3];
+        let (data, mut body) = sample(form);
+        for _ in 0..=random(3) {
+            let (at, until) = (random(body.len()), random(body.len()));
+            match random(6) {
+                0 => body.truncate(at),
+                1 => body.insert(at, b"\r\n0;:a"[random(6)]),
+                2 => drop(body.drain(at.min(until)..at.max(until))),
+                3 => body.extend_from_within(at.min(until)..at.max(until)),
+                4 if at < body.len() => body[at] = u8::try_from(random(256)).unwrap(),
+                _ => body.splice(at..at, body.clone()[at.min(until)..until.max(at)].to_vec()).for_each(drop),
+            }
+        }
+        let cuts: Vec<usize> = (0..random(5)).map(|_| random(2000)).collect();
+        let length = if random(9) == 0 { random(600) as u64 } else { 300 };
+        let verifier = form.is_signed().then(|| seed(7));
+        match decode(form, &body, &cuts, length, verifier) {
+            Ok((told, value)) if form.is_signed() => {
+                assert_eq!(Ok((told, value)), expected(form, &data), "round {round}");
+            }
+            // Without signatures the checksum decides; here the lengths did.
+            Ok((told, _)) => assert_eq!(told.len() as u64, length, "round {round}"),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 8_000, "only {refused} were refused: the fuzzer is blind");
+}
+
+/// A1: the end of one body behind that of another, chunks in another order, another key
+#[test]
+fn a_chain_cannot_be_rearranged() {
+    let data = noise(200);
+    let (first, second) = data.split_at(100);
+    let right = body(Signed, &[first, second], None, seed(7));
+    let left_out = body(Signed, &[second], None, seed(7));
+    let (_, rest) = right.split_at(right.len() - left_out.len());
+    let fault = Err(ChunkFault::Signature("a chunk"));
+    assert_eq!(decode(Signed, rest, &[], 100, Some(seed(7))), fault);
+    assert_eq!(decode(Signed, &right, &[], 200, Some(seed(8))), fault);
+}
+
+/// A1
+#[test]
+fn lengths_must_add_up() {
+    for form in [Signed, SignedTrailer, UnsignedTrailer] {
+        let (_, body) = sample(form);
+        let told = |length| decode(form, &body, &[], length, Some(seed(7)));
+        assert_eq!(told(301), Err(ChunkFault::Length("fewer")));
+        assert_eq!(told(299), Err(ChunkFault::Length("more")));
+        assert_eq!(told(0), Err(ChunkFault::Length("more")));
+        for cut in [0, 10, 150, 240] {
+            let told = decode(form, &body[..cut], &[], 300, Some(seed(7)));
+            assert_eq!(told, Err(ChunkFault::Length("fewer")), "{cut}");
+        }
+    }
+}
+
+/// A1: memory is bounded before a byte of the chunk has come
+#[test]
+fn a_signed_chunk_is_bounded() {
+    let line = format!("100001;chunk-signature={}\r\n", "0".repeat(64));
+    let told = decode(Signed, line.as_bytes(), &[], 1 << 30, Some(seed(7)));
+    assert_eq!(told, Err(ChunkFault::TooLarge { bytes: LIMIT + 1, limit: LIMIT }));
+    let told = decode(UnsignedTrailer, b"100001\r\n", &[], 1 << 30, None);
+    assert_eq!(told, Err(ChunkFault::Length("fewer")), "what is not held is not bounded");
+}
+
+/// A1
+#[test]
+fn malformed_framing_is_named() {
+    let signature = "0".repeat(64);
+    let framing = |body: &str| match decode(Signed, body.as_bytes(), &[], 300, None) {
+        Err(ChunkFault::Framing(what)) => what,
+        other => panic!("{body}: {other:?}"),
+    };
+    assert_eq!(framing(&format!("a;chunk-signature={signature}\n")), "a line does not end with CR LF");
+    assert_eq!(framing("\r\n"), "a chunk has no hexadecimal size");
+    assert_eq!(framing("-1;\r\n"), "a chunk has no hexadecimal size");
+    assert_eq!(framing("fffffffffffffffff\r\n"), "a chunk has no hexadecimal size");
+    assert_eq!(framing("a\r\n"), "a chunk has no signature");
+    assert_eq!(framing("a;chunk-signature=\r\n"), "a chunk's signature is not 64 hexadecimal digits");
+    assert_eq!(framing(&"a".repeat(2000)), "a line is too long");
+    let overlong = format!("1;chunk-signature={signature}\r\nabc\r\n");
+    assert_eq!(framing(&overlong), "a chunk does not end where its size says");
+    let (_, body) = sample(Signed);
+    let told = decode(Signed, &[&body, b"x".as_slice()].concat(), &[], 300, None);
+    assert_eq!(told, Err(ChunkFault::Framing("data follows the end")));
+    let told = decode(Signed, &[&body, b"\r\n".as_slice()].concat(), &[], 300, None);
+    assert_eq!(told, Err(ChunkFault::Framing("data follows the end")));
+}
+
+/// A1, I1
+#[test]
+fn the_trailer_is_what_was_announced() {
+    let told = |end: &str| decode(UnsignedTrailer, format!("1\r\na\r\n0\r\n{end}").as_bytes(), &[], 1, None);
+    let fine = Ok((b"a".to_vec(), Some("x".to_owned())));
+    assert_eq!(told("x-amz-checksum-crc32c:x\r\n\r\n"), fine);
+    assert_eq!(told("X-Amz-Checksum-CRC32C: x \n\r\n\r\n"), fine, "as some clients write it");
+    for (end, what) in [
+        ("\r\n", "the announced header is missing"),
+        ("x-amz-checksum-crc32:x\r\n\r\n", "a header was not announced in x-amz-trailer"),
+        ("x-amz-checksum-crc32c:x\r\nx-amz-checksum-crc32c:x\r\n\r\n", "a header comes twice"),
+        ("nonsense\r\n\r\n", "a line is no header"),
+        ("x-amz-checksum-crc32c:x\r\n", "the body ends before they do"),
+    ] {
+        assert_eq!(told(end), Err(ChunkFault::Trailer(what)), "{end}");
+    }
+    let signed = |end: &str| {
+        let (_, body) = sample(SignedTrailer);
+        let at = body.windows(15).position(|window| window == b"x-amz-checksum-").unwrap();
+        decode(SignedTrailer, &[&body[..at], end.as_bytes()].concat(), &[], 300, Some(seed(7)))
+    };
+    let zeros = "0".repeat(64);
+    let line = "x-amz-checksum-crc32c:sOO8/Q==\r\n";
+    assert_eq!(
+        signed(&format!("{line}x-amz-trailer-signature:{zeros}\r\n\r\n")),
+        Err(ChunkFault::Signature("the trailing headers"))
+    );
+    for (end, what) in [
+        (format!("{line}\r\n\r\n"), "their signature is missing"),
+        (format!("x-amz-trailer-signature:{zeros}\r\n\r\n"), "the announced header is missing"),
+        (format!("{line}x-amz-trailer-signature:0\r\n\r\n"), "its signature is not 64 hexadecimal digits"),
+    ] {
+        assert_eq!(signed(&end), Err(ChunkFault::Trailer(what)), "{end}");
+    }
+}
+
+/// A1
+#[test]
+fn the_first_size_is_seen_as_soon_as_it_is_there() {
+    assert_eq!(first_size(b""), Peek::NeedMore);
+    assert_eq!(first_size(b"100"), Peek::NeedMore);
+    assert_eq!(first_size(b"10000;chunk"), Peek::Size(65_536));
+    assert_eq!(first_size(b"10000\r\n"), Peek::Size(65_536));
+    assert_eq!(first_size(b";"), Peek::Nonsense);
+    assert_eq!(first_size(b"fffffffffffffffff"), Peek::Nonsense);
+}

@@ -1,0 +1,74 @@
+//! Frames against bodies made by hand, and their length said ahead.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::Form;
+use super::Form::{Signed, SignedTrailer, UnsignedTrailer};
+use super::encode::{CHUNK_BYTES, Encoder, Frame, chunk_bytes};
+use super::samples::{TRAILER, body, noise, seed};
+
+const VALUE: &str = "sOO8/Q==";
+
+fn frame(form: Form, chunk_bytes: u64, length: u64) -> Frame {
+    let trailer = form.has_trailer().then_some((TRAILER, VALUE.len() as u64));
+    Frame { form, chunk_bytes, length, trailer }
+}
+
+/// The framing of data that comes in such parts: pieces, or verified chunks.
+fn encode(frame: Frame, parts: &[&[u8]], verified: bool) -> Vec<u8> {
+    let mut encoder = Encoder::new(frame, Some(seed(9)));
+    let mut out = VecDeque::new();
+    for part in parts {
+        let piece = Bytes::copy_from_slice(part);
+        if verified {
+            let sha256 = Sha256::digest(part).into();
+            let middle = part.len() / 2;
+            encoder.chunk(vec![piece.slice(..middle), piece.slice(middle..)], &sha256, &mut out);
+        } else {
+            encoder.piece(piece, &mut out);
+        }
+    }
+    encoder.finish(frame.trailer.map(|_| VALUE), &mut out);
+    out.into_iter().flatten().collect()
+}
+
+proptest! {
+    /// A1: however the data is divided, the frame is the same, and as long as it was said to be
+    #[test]
+    fn division_does_not_matter(
+        length in 1_usize..5000,
+        chunk in 1_u64..3000,
+        part in 1_usize..3000,
+        verified in any::<bool>(),
+    ) {
+        let data = noise(length);
+        for form in [Signed, SignedTrailer, UnsignedTrailer] {
+            let frame = frame(form, chunk, length as u64);
+            let chunks: Vec<&[u8]> = data.chunks(usize::try_from(chunk).unwrap()).collect();
+            let by_hand = body(form, &chunks, frame.trailer.map(|_| VALUE), seed(9));
+            let parts: Vec<&[u8]> = data.chunks(part).collect();
+            prop_assert_eq!(encode(frame, &parts, verified), by_hand.clone());
+            prop_assert_eq!(frame.framed_length(), by_hand.len() as u64);
+        }
+    }
+}
+
+/// A1: the documentation's example body has this length
+#[test]
+fn the_length_is_the_documented_one() {
+    assert_eq!(frame(Signed, 65_536, 66_560).framed_length(), 66_824);
+}
+
+/// A1: a client's chunk size is kept where the upstream would take it
+#[test]
+fn sizes_are_kept_unless_they_are_too_small() {
+    assert_eq!(chunk_bytes(131_072, 1 << 30), 131_072);
+    assert_eq!(chunk_bytes(8192, 1 << 30), 8192);
+    assert_eq!(chunk_bytes(8191, 1 << 30), CHUNK_BYTES);
+    assert_eq!(chunk_bytes(100, 100), 100);
+    assert_eq!(chunk_bytes(0, 0), CHUNK_BYTES);
+}

@@ -1,0 +1,68 @@
+//! Bodies for tests, written by hand and not by the encoder.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use crate::s3::chunked::Form;
+use crate::s3::sigv4::Seed;
+
+/// The name of the trailing header in these bodies.
+pub(crate) const TRAILER: &str = "x-amz-checksum-crc32c";
+
+/// A chain with a key of its own.
+pub(crate) fn seed(of: u8) -> Seed {
+    let scope = "20130524/us-east-1/s3/aws4_request".to_owned();
+    Seed::new([of; 32], "20130524T000000Z".to_owned(), scope, "0".repeat(64))
+}
+
+/// The chain of S3's documented examples, from the signature of their request.
+pub(crate) fn documented_seed(signature: &str) -> Seed {
+    let hmac = |key: &[u8], text: &str| -> [u8; 32] {
+        let mac = Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(text.as_bytes());
+        mac.finalize().into_bytes().into()
+    };
+    let mut key = hmac(b"AWS4wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "20130524");
+    for step in ["us-east-1", "s3", "aws4_request"] {
+        key = hmac(&key, step);
+    }
+    let scope = "20130524/us-east-1/s3/aws4_request".to_owned();
+    Seed::new(key, "20130524T000000Z".to_owned(), scope, signature.to_owned())
+}
+
+/// Bytes without a pattern.
+pub(crate) fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}
+
+/// A body of these chunks and this trailing value.
+pub(crate) fn body(form: Form, chunks: &[&[u8]], value: Option<&str>, mut seed: Seed) -> Vec<u8> {
+    let mut body = Vec::new();
+    for chunk in chunks.iter().copied().chain([&[] as &[u8]]) {
+        body.extend_from_slice(format!("{:x}", chunk.len()).as_bytes());
+        if form.is_signed() {
+            let signature = seed.chunk(&Sha256::digest(chunk).into());
+            body.extend_from_slice(format!(";chunk-signature={signature}").as_bytes());
+        }
+        body.extend_from_slice(b"\r\n");
+        body.extend_from_slice(chunk);
+        if !chunk.is_empty() {
+            body.extend_from_slice(b"\r\n");
+        }
+    }
+    if let Some(value) = value {
+        body.extend_from_slice(format!("{TRAILER}:{value}\r\n").as_bytes());
+        if form.is_signed() {
+            let signature = seed.trailer(&Sha256::digest(format!("{TRAILER}:{value}\n")).into());
+            body.extend_from_slice(format!("x-amz-trailer-signature:{signature}\r\n").as_bytes());
+        }
+    }
+    body.extend_from_slice(b"\r\n");
+    body
+}

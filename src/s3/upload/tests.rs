@@ -1,0 +1,126 @@
+//! What a head may say, and that the end of a body waits for the verdict.
+
+use actix_web::http::Method;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+
+use super::declared::Declared;
+use super::pipeline::Pipeline;
+use super::*;
+use crate::s3::chunked::Form;
+use crate::s3::chunked::decode::Decoder;
+use crate::s3::chunked::encode::{Encoder, Frame};
+use crate::s3::chunked::samples::{body, noise, seed};
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in pairs {
+        map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+    }
+    map
+}
+
+fn declared(pairs: &[(&'static str, &str)]) -> Result<Declared, UploadFault> {
+    Declared::of(&Method::PUT, "", &headers(pairs), None)
+}
+
+/// A1
+#[test]
+fn a_head_that_contradicts_itself_is_refused() {
+    let signed = ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD");
+    let trailed = ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
+    let length = |text| ("x-amz-decoded-content-length", text);
+    let announced = |text| ("x-amz-trailer", text);
+    let crc = announced("x-amz-checksum-crc32");
+    for (pairs, fault) in [
+        (vec![signed], UploadFault::LengthMissing),
+        (vec![signed, length("-1")], UploadFault::LengthMalformed),
+        (vec![signed, length("+1")], UploadFault::LengthMalformed),
+        (vec![signed, length("99999999999999999999")], UploadFault::LengthMalformed),
+        (vec![signed, length("1"), crc], UploadFault::TrailerUnsupported),
+        (vec![trailed, length("1")], UploadFault::TrailerMissing),
+        (vec![trailed, length("1"), announced("x-amz-meta-a")], UploadFault::TrailerUnsupported),
+        (vec![trailed, length("1"), crc, crc], UploadFault::TrailerUnsupported),
+        (
+            vec![trailed, length("1"), crc, ("x-amz-checksum-sha1", "98O8HYCOBHMq32eZZczDTKeuNEE=")],
+            UploadFault::Claim(ClaimFault::ManyChecksums),
+        ),
+        (vec![("x-amz-content-sha256", "STREAMING-NONSENSE")], UploadFault::PayloadHash),
+        (vec![("x-amz-content-sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD")], UploadFault::Asymmetric),
+    ] {
+        assert_eq!(declared(&pairs).err(), Some(fault), "{pairs:?}");
+    }
+    assert!(declared(&[signed, length("1")]).is_ok());
+    assert!(declared(&[trailed, length("1"), crc]).is_ok());
+    assert!(declared(&[("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]).is_ok());
+}
+
+/// I1: where a checksum is that of another object, the body is not held to it
+#[test]
+fn the_end_of_a_multipart_upload_claims_nothing_about_its_own_body() {
+    let map = headers(&[("x-amz-checksum-crc32", "y/Q5Jg==")]);
+    let told = |method: &Method, query| {
+        let mut claims = Declared::of(method, query, &map, None).unwrap().claims;
+        claims.update(b"<CompleteMultipartUpload/>");
+        claims.verify(None)
+    };
+    assert_eq!(told(&Method::POST, "uploadId=7"), Ok(()));
+    assert!(told(&Method::POST, "delete").is_err());
+    assert!(told(&Method::PUT, "partNumber=1&uploadId=7").is_err());
+}
+
+fn pass(mut pipeline: Pipeline, pieces: &[&[u8]]) -> (Vec<u8>, Result<Option<String>, UploadFault>) {
+    let mut passed = Vec::new();
+    for piece in pieces {
+        if let Err(fault) = pipeline.push(Bytes::copy_from_slice(piece)) {
+            return (passed, Err(fault));
+        }
+        passed.extend(std::iter::from_fn(|| pipeline.pop()).flatten());
+    }
+    let finished = pipeline.finish();
+    passed.extend(std::iter::from_fn(|| pipeline.pop()).flatten());
+    (passed, finished)
+}
+
+/// I1: of a body that is not as claimed, the end never leaves
+#[test]
+fn the_last_piece_waits_for_the_verdict() {
+    let claims = |value| declared(&[("x-amz-checksum-crc32", value)]).unwrap().claims;
+    let pieces: [&[u8]; 3] = [b"123", b"456", b"789"];
+    let right = Pipeline::plain(None, claims("y/Q5Jg=="), Some(9));
+    assert_eq!(pass(right, &pieces), (b"123456789".to_vec(), Ok(None)));
+    let wrong = Pipeline::plain(None, claims("y/Q5Jw=="), Some(9));
+    let (passed, fault) = pass(wrong, &pieces);
+    assert_eq!(passed, b"123456");
+    assert_eq!(fault, Err(UploadFault::Claim(ClaimFault::Checksum(crate::s3::checksum::Algorithm::Crc32))));
+}
+
+/// A1, I1: a body framed anew is whole, and one with a fault anywhere stays without its end
+#[test]
+fn a_framed_body_ends_only_if_all_of_it_holds() {
+    let data = noise(30_000);
+    let chunks: Vec<&[u8]> = data.chunks(9_000).collect();
+    let frame = Frame { form: Form::Signed, chunk_bytes: 9_000, length: 30_000, trailer: None };
+    let pipeline = |claims| {
+        let decoder = Decoder::new(Form::Signed, 30_000, None, Some(seed(7)), 1 << 20);
+        let mut pipeline = Pipeline::plain(Some(decoder), claims, Some(30_000));
+        pipeline.frame(Encoder::new(frame, Some(seed(9))));
+        pipeline
+    };
+    let sent = body(Form::Signed, &chunks, None, seed(7));
+    let expected = body(Form::Signed, &chunks, None, seed(9));
+    let claims = || declared(&[]).unwrap().claims;
+    let pieces: Vec<&[u8]> = sent.chunks(1000).collect();
+    assert_eq!(pass(pipeline(claims()), &pieces), (expected.clone(), Ok(None)));
+
+    let wrong = declared(&[("content-md5", "JfnnlDI7RTiF9RgfG2JNCw==")]).unwrap().claims;
+    let (passed, fault) = pass(pipeline(wrong), &pieces);
+    assert_eq!(fault, Err(UploadFault::Claim(ClaimFault::Md5)));
+    assert!(expected.starts_with(&passed) && passed.len() + 80 < expected.len());
+
+    let mut forged = sent.clone();
+    forged[10_000] ^= 1;
+    let (passed, fault) = pass(pipeline(claims()), &forged.chunks(1000).collect::<Vec<_>>());
+    assert_eq!(fault, Err(UploadFault::Chunk(ChunkFault::Signature("a chunk"))));
+    assert!(expected.starts_with(&passed) && passed.len() < 9_200, "no byte of the forged chunk left");
+}

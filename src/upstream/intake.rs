@@ -1,0 +1,200 @@
+//! A request's body taken in hand: read whole or streamed, and how it will be framed for the upstream.
+//!
+//! | the client sends | up to 64 KiB of data | more |
+//! |---|---|---|
+//! | its data | read whole and verified, then sent with its hash | streamed; its end is withheld until it is verified |
+//! | `aws-chunked` | the same, a trailing checksum as a header | streamed; framed anew as the bucket's `upload_framing` says |
+//!
+//! Where the upstream's requests are not signed there is no seed for chunk signatures, and the data goes on as it is.
+
+use std::rc::Rc;
+
+use actix_web::HttpRequest;
+use actix_web::body::BodySize;
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tidegate_config::{Kind, UploadFraming};
+
+use crate::http::edge::BodyLength;
+use crate::router::Bucket;
+use crate::s3::checksum::claim::Claims;
+use crate::s3::chunked::Form;
+use crate::s3::chunked::decode::Decoder;
+use crate::s3::chunked::encode::{CHUNK_BYTES, Frame, chunk_bytes};
+use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
+use crate::s3::sigv4::{Seed, Verified};
+use crate::s3::upload::declared::{Chunks, Declared};
+use crate::s3::upload::headers::Trailing;
+use crate::s3::upload::pipeline::Pipeline;
+use crate::telemetry::record::Record;
+use crate::upstream::UpstreamRejection;
+use crate::upstream::body::{REPLAY_BYTES_MAX, RequestBody, Source, Upload};
+use crate::upstream::outbound::idempotent;
+
+/// A body in hand.
+pub(super) struct Intake {
+    pub(super) body: RequestBody,
+    /// What `x-amz-content-sha256` says upstream.
+    pub(super) content_sha256: Option<HeaderValue>,
+    pub(super) reframing: Option<Reframing>,
+}
+
+/// How a body goes on that the client framed.
+pub(super) struct Reframing {
+    /// None where the data goes on as it is.
+    pub(super) frame: Option<Frame>,
+    pub(super) trailing: Trailing,
+}
+
+/// Takes the body of a request in hand. What was verified of its head has what chunk signatures go on from; where nothing
+/// was, as for clients that have no key, they are not checked. `signs` is whether the upstream's request will be signed.
+pub(super) async fn take(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    length: BodyLength,
+    (bucket, verified, signs): (&Bucket, Option<Verified>, bool),
+    record: &Record,
+) -> Result<Intake, UpstreamRejection> {
+    let announced = match length {
+        BodyLength::Empty => Some(0),
+        BodyLength::Known(bytes) => Some(bytes),
+        BodyLength::Chunked => None,
+    };
+    let source = Source::take(payload, announced, bucket, Rc::clone(&record.flow));
+    let has_body = takes_body(request.method()) || length != BodyLength::Empty;
+    if bucket.config.kind == Kind::Http || !has_body {
+        return as_it_is(request, source, length, bucket.config.kind).await;
+    }
+    let (payload, seed) = verified.map_or((None, None), |verified| (Some(verified.payload), verified.seed));
+    let declared = Declared::of(request.method(), request.query_string(), request.headers(), payload)
+        .map_err(UpstreamRejection::Upload)?;
+    match declared.chunks {
+        Some(chunks) => framed(source, chunks, declared.claims, (bucket, seed, signs)).await,
+        None => claimed(request, source, declared.claims).await,
+    }
+}
+
+fn takes_body(method: &Method) -> bool {
+    matches!(*method, Method::PUT | Method::POST)
+}
+
+/// A body about which nothing is claimed, or none at all.
+async fn as_it_is(
+    request: &HttpRequest,
+    source: Source,
+    length: BodyLength,
+    kind: Kind,
+) -> Result<Intake, UpstreamRejection> {
+    let replays = idempotent(request.method());
+    let body = match length {
+        // Said with a length even where the client left it out: servers are stricter than HTTP.
+        BodyLength::Empty
+            if takes_body(request.method()) || request.headers().contains_key(CONTENT_LENGTH) =>
+        {
+            RequestBody::Whole(Bytes::new())
+        }
+        BodyLength::Empty => RequestBody::None,
+        BodyLength::Known(bytes) if replays && bytes <= REPLAY_BYTES_MAX => {
+            RequestBody::Whole(source.read_plain().await?)
+        }
+        BodyLength::Known(bytes) => stream(source, None, BodySize::Sized(bytes)),
+        BodyLength::Chunked => stream(source, None, BodySize::Stream),
+    };
+    let content_sha256 = (kind == Kind::S3).then(|| payload_hash(request.headers(), &body));
+    Ok(Intake { body, content_sha256, reframing: None })
+}
+
+/// An S3 body that is the data as it is.
+async fn claimed(request: &HttpRequest, source: Source, claims: Claims) -> Result<Intake, UpstreamRejection> {
+    let length = source.announced;
+    let pipeline = Pipeline::plain(None, claims, length);
+    let body = match length {
+        Some(bytes) if bytes <= REPLAY_BYTES_MAX => RequestBody::Whole(source.read_whole(pipeline).await?.0),
+        Some(bytes) => stream(source, Some(pipeline), BodySize::Sized(bytes)),
+        None => stream(source, Some(pipeline), BodySize::Stream),
+    };
+    let content_sha256 = Some(payload_hash(request.headers(), &body));
+    Ok(Intake { body, content_sha256, reframing: None })
+}
+
+/// An S3 body in chunks.
+async fn framed(
+    mut source: Source,
+    chunks: Chunks,
+    claims: Claims,
+    (bucket, seed, signs): (&Bucket, Option<Seed>, bool),
+) -> Result<Intake, UpstreamRejection> {
+    let config = &bucket.config;
+    if let Some(limit) = config.max_request_size.filter(|limit| chunks.length > *limit) {
+        return Err(UpstreamRejection::BodyTooLarge { limit });
+    }
+    let keeps_size = chunks.form.is_signed() && seed.is_some();
+    let trailer = chunks.trailer.map(|algorithm| algorithm.header());
+    let decoder = Decoder::new(chunks.form, chunks.length, trailer, seed, config.max_chunk_size);
+    let pipeline = Pipeline::plain(Some(decoder), claims, Some(chunks.length));
+    if chunks.length <= REPLAY_BYTES_MAX {
+        let (bytes, value) = source.read_whole(pipeline).await?;
+        let content_sha256 = Some(hash(&bytes));
+        let trailing = match chunks.trailer.zip(value) {
+            Some((algorithm, value)) => Trailing::Header(algorithm, value),
+            None => Trailing::Absent,
+        };
+        let reframing = Some(Reframing { frame: None, trailing });
+        return Ok(Intake { body: RequestBody::Whole(bytes), content_sha256, reframing });
+    }
+    let mut frame = signs.then(|| frame(config.upstream.upload_framing, &chunks)).flatten();
+    if let Some(frame) = frame.as_mut().filter(|frame| keeps_size && frame.form.is_signed())
+        && let Some(first) = source.first_chunk().await?.filter(|first| *first <= config.max_chunk_size)
+    {
+        frame.chunk_bytes = chunk_bytes(first, chunks.length);
+    }
+    let word = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.form.as_str());
+    let trailing = match (chunks.trailer, frame.and_then(|frame| frame.trailer)) {
+        (None, _) => Trailing::Absent,
+        (Some(_), None) => Trailing::Dropped,
+        (Some(_), Some(_)) => Trailing::Trailer,
+    };
+    Ok(Intake {
+        body: stream(source, Some(pipeline), BodySize::Sized(chunks.length)),
+        content_sha256: Some(HeaderValue::from_static(word)),
+        reframing: Some(Reframing { frame, trailing }),
+    })
+}
+
+/// How these chunks are framed for the upstream; not at all is an answer.
+fn frame(framing: UploadFraming, chunks: &Chunks) -> Option<Frame> {
+    let (form, trailer) = match (framing, chunks.trailer) {
+        (UploadFraming::SignedChunks, _) | (UploadFraming::SignedChunksTrailer, None) => (Form::Signed, None),
+        (UploadFraming::SignedChunksTrailer, Some(_)) => (Form::SignedTrailer, chunks.trailer),
+        (UploadFraming::UnsignedTrailer, Some(_)) => (Form::UnsignedTrailer, chunks.trailer),
+        (UploadFraming::Unsigned, _) | (UploadFraming::UnsignedTrailer, None) => return None,
+    };
+    let trailer = trailer.map(|algorithm| (algorithm.header(), algorithm.text_bytes()));
+    Some(Frame { form, chunk_bytes: CHUNK_BYTES, length: chunks.length, trailer })
+}
+
+fn stream(source: Source, pipeline: Option<Pipeline>, size: BodySize) -> RequestBody {
+    RequestBody::Stream(Some(Box::new(Upload::new(source, pipeline, size))))
+}
+
+/// The client's own hash where it gave one, so that the store verifies what the client meant.
+fn payload_hash(headers: &HeaderMap, body: &RequestBody) -> HeaderValue {
+    let given = headers.get(CONTENT_SHA256).filter(|value| {
+        let bytes = value.as_bytes();
+        bytes.len() == 64 && bytes.iter().all(u8::is_ascii_hexdigit)
+    });
+    match (given, body) {
+        (Some(given), _) => given.clone(),
+        (None, RequestBody::None) => HeaderValue::from_static(EMPTY_SHA256),
+        (None, RequestBody::Whole(bytes)) => hash(bytes),
+        (None, RequestBody::Stream(_)) => HeaderValue::from_static(UNSIGNED_PAYLOAD),
+    }
+}
+
+fn hash(bytes: &[u8]) -> HeaderValue {
+    HeaderValue::try_from(hex::encode(Sha256::digest(bytes)))
+        .unwrap_or_else(|_| HeaderValue::from_static(UNSIGNED_PAYLOAD))
+}

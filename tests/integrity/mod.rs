@@ -1,0 +1,72 @@
+//! Bodies held to what is said of them: lengths, hashes, checksums and chunk signatures, in both directions.
+//!
+//! What a store would keep is shown on the embedded origin, a real S3 server that verifies signatures; what it is sent, byte
+//! for byte, on a scripted upstream.
+
+mod down;
+mod framing;
+mod signed;
+mod up;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use crc_fast::CrcAlgorithm;
+use md5::Md5;
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+/// Bytes without a pattern.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}
+
+/// Every checksum of S3, by its header.
+fn checksums(data: &[u8]) -> [(&'static str, String); 5] {
+    let crc = |kind, bytes: usize| {
+        let mut digest = crc_fast::Digest::new(kind);
+        digest.update(data);
+        STANDARD.encode(&digest.finalize().to_be_bytes()[8 - bytes..])
+    };
+    [
+        ("x-amz-checksum-crc32", crc(CrcAlgorithm::Crc32IsoHdlc, 4)),
+        ("x-amz-checksum-crc32c", crc(CrcAlgorithm::Crc32Iscsi, 4)),
+        ("x-amz-checksum-crc64nvme", crc(CrcAlgorithm::Crc64Nvme, 8)),
+        ("x-amz-checksum-sha1", STANDARD.encode(Sha1::digest(data))),
+        ("x-amz-checksum-sha256", STANDARD.encode(Sha256::digest(data))),
+    ]
+}
+
+fn content_md5(data: &[u8]) -> String {
+    STANDARD.encode(Md5::digest(data))
+}
+
+/// Data in unsigned chunks, with these lines behind them.
+fn unsigned_chunks(data: &[u8], chunk: usize, lines: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    for chunk in data.chunks(chunk) {
+        body.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        body.extend_from_slice(chunk);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(format!("0\r\n{lines}\r\n").as_bytes());
+    body
+}
+
+/// Data in chunks with a signature that no key gives.
+fn forged_chunks(data: &[u8], chunk: usize) -> Vec<u8> {
+    let signature = "0".repeat(64);
+    let mut body = Vec::new();
+    for chunk in data.chunks(chunk).chain([&[] as &[u8]]) {
+        body.extend_from_slice(format!("{:x};chunk-signature={signature}\r\n", chunk.len()).as_bytes());
+        body.extend_from_slice(chunk);
+        body.extend_from_slice(b"\r\n");
+    }
+    body
+}

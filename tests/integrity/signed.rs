@@ -1,0 +1,230 @@
+//! Chunks signed with a key that the gateway knows: each is verified before its data travels on.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use super::{checksums, noise};
+use crate::auth::signer::{Headers, Signer};
+use crate::support::client::sha256;
+use crate::support::{Answer, Gateway, Scratch, Upstream, gateway, get, request, until};
+
+const CRC: &str = "x-amz-checksum-crc32";
+const CHUNKS: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
+const TRAILER: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
+const SIZE: usize = 200_000;
+const CHUNK: usize = 30_000;
+
+fn keyed(builder: gateway::Builder) -> gateway::Builder {
+    builder
+        .set("buckets.b.auth", "sigv4,anonymous")
+        .set("buckets.b.anonymous", "read")
+        .set("keys.writer.access_key_id", "AKIDWRITER")
+        .set("keys.writer.secret", "writer/secret")
+        .set("keys.writer.policy", "all")
+        .set("policies.all.buckets", "*")
+        .set("policies.all.methods", "read,write")
+        .set("buckets.b.s3.access_key_id", "upstreams")
+        .set("buckets.b.s3.secret_access_key", "own")
+}
+
+/// The signatures of a body's chunks, written from the specification alone.
+struct Chain {
+    key: [u8; 32],
+    timestamp: String,
+    scope: String,
+    previous: String,
+}
+
+impl Chain {
+    fn of(signer: &Signer, headers: &Headers) -> Self {
+        let header = |name: &str| headers.iter().find(|(each, _)| each == name).unwrap().1.clone();
+        let timestamp = header("x-amz-date");
+        let previous = header("authorization").rsplit('=').next().unwrap().to_owned();
+        let mut key = code(format!("AWS4{}", signer.secret).as_bytes(), &timestamp[..8]);
+        for step in ["us-east-1", "s3", "aws4_request"] {
+            key = code(&key, step);
+        }
+        let scope = format!("{}/us-east-1/s3/aws4_request", &timestamp[..8]);
+        Self { key, timestamp, scope, previous }
+    }
+
+    fn sign(&mut self, kind: &str, text: &str) -> String {
+        let text = format!("{kind}\n{}\n{}\n{}\n{text}", self.timestamp, self.scope, self.previous);
+        self.previous = hex::encode(code(&self.key, &text));
+        self.previous.clone()
+    }
+
+    fn body(&mut self, data: &[u8], trailer: Option<&str>) -> Vec<u8> {
+        let mut body = Vec::new();
+        for chunk in data.chunks(CHUNK).chain([&[] as &[u8]]) {
+            let text = format!("{}\n{}", sha256(b""), sha256(chunk));
+            let signature = self.sign("AWS4-HMAC-SHA256-PAYLOAD", &text);
+            body.extend_from_slice(format!("{:x};chunk-signature={signature}\r\n", chunk.len()).as_bytes());
+            body.extend_from_slice(chunk);
+            if !chunk.is_empty() {
+                body.extend_from_slice(b"\r\n");
+            }
+        }
+        if let Some(value) = trailer {
+            let hash = hex::encode(Sha256::digest(format!("{CRC}:{value}\n")));
+            let signature = self.sign("AWS4-HMAC-SHA256-TRAILER", &hash);
+            let lines = format!("{CRC}:{value}\r\nx-amz-trailer-signature:{signature}\r\n");
+            body.extend_from_slice(lines.as_bytes());
+        }
+        body.extend_from_slice(b"\r\n");
+        body
+    }
+}
+
+fn code(key: &[u8], text: &str) -> [u8; 32] {
+    Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(text).finalize().into_bytes().into()
+}
+
+/// Uploads data in signed chunks, with `spoil` done to the body.
+async fn upload(
+    gateway: &Gateway,
+    data: &[u8],
+    trailer: Option<&str>,
+    spoil: impl FnOnce(&mut Vec<u8>),
+) -> Answer {
+    let signer = Signer::new("AKIDWRITER", "writer/secret");
+    let length = data.len().to_string();
+    let mut more = vec![("x-amz-decoded-content-length", length.as_str())];
+    if trailer.is_some() {
+        more.push(("x-amz-trailer", CRC));
+    }
+    let form = if trailer.is_some() { TRAILER } else { CHUNKS };
+    let headers = signer.headers("PUT", "/b/k", form, &more);
+    let mut body = Chain::of(&signer, &headers).body(data, trailer);
+    spoil(&mut body);
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await
+}
+
+fn code_of(answer: &Answer) -> String {
+    let text = answer.text();
+    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    code.map_or_else(|| text.clone(), |(code, _)| code.to_owned())
+}
+
+/// A1: the client's chunk boundaries are kept, its signatures are not
+#[tokio::test]
+async fn chunks_are_signed_anew_at_their_boundaries() {
+    let upstream = Upstream::ok("stored");
+    let gateway = keyed(Gateway::builder().bucket("b", &upstream)).start().await;
+    let data = noise(SIZE);
+    let mut sent = Vec::new();
+    let answer = upload(&gateway, &data, None, |body| sent = body.clone()).await;
+    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    let seen = upstream.last();
+    assert_eq!(seen.header("x-amz-content-sha256"), Some(CHUNKS));
+    assert_eq!(seen.body.len(), sent.len());
+    let mut at = 0;
+    for chunk in data.chunks(CHUNK) {
+        let line = format!("{:x};chunk-signature=", chunk.len());
+        assert_eq!(seen.body[at..at + line.len()], *line.as_bytes());
+        let from = at + line.len();
+        assert_ne!(seen.body[from..from + 64], sent[from..from + 64], "the client's own signature went on");
+        at = from + 66;
+        assert_eq!(seen.body[at..at + chunk.len()], *chunk);
+        at += chunk.len() + 2;
+    }
+    assert!(seen.body[at..].starts_with(b"0;chunk-signature="));
+}
+
+/// A1, A2: small and large, with and without a trailer: a server that verifies signatures keeps the data
+#[tokio::test]
+async fn a_real_server_keeps_what_was_signed() {
+    let directory = Scratch::new();
+    let origin = tidegate::origin::start(directory.path(), "real").unwrap();
+    for framing in ["signed_chunks", "signed_chunks_trailer", "unsigned_trailer"] {
+        let gateway = keyed(Gateway::builder().bucket_at("b", &[origin.address]))
+            .set("buckets.b.s3.bucket", "real")
+            .set("buckets.b.s3.access_key_id", &origin.access_key_id)
+            .set("buckets.b.s3.secret_access_key", &origin.secret_access_key)
+            .set("buckets.b.s3.upload_framing", framing)
+            .start()
+            .await;
+        for size in [0, 1, 65_536, 65_537, SIZE] {
+            let data = noise(size);
+            let crc = checksums(&data)[0].1.clone();
+            for trailer in [None, Some(crc.as_str())] {
+                let answer = upload(&gateway, &data, trailer, |_| ()).await;
+                assert_eq!(answer.whole(), 200, "{framing} {size}: {}", answer.text());
+                let got = get(gateway.address(), "/b/k").await;
+                assert_eq!((got.whole(), got.sha256()), (200, sha256(&data)), "{framing} {size}");
+            }
+        }
+    }
+}
+
+/// A1: of a chunk whose signature is wrong no byte travels on, whatever about it is wrong; no object, no connection is left
+#[tokio::test]
+async fn a_forged_chunk_goes_nowhere() {
+    let upstream = Upstream::ok("stored");
+    let gateway = keyed(Gateway::builder().bucket("b", &upstream)).start().await;
+    let data = noise(SIZE);
+    let line = format!("{CHUNK:x};chunk-signature={}\r\n", "0".repeat(64)).len();
+    let chunk = line + CHUNK + 2;
+    type Spoil = fn(&mut [u8], usize);
+    let spoils: [(&str, Spoil); 3] = [
+        ("its first byte", |body, from| body[from] ^= 1),
+        ("its last byte", |body, from| body[from + CHUNK - 1] ^= 1),
+        ("its signature", |body, from| body[from - 3] = if body[from - 3] == b'0' { b'1' } else { b'0' }),
+    ];
+    for index in [0, 3, 5] {
+        for (what, spoil) in spoils {
+            let before = upstream.count();
+            let answer = upload(&gateway, &data, None, |body| spoil(body, index * chunk + line)).await;
+            let code = code_of(&answer);
+            assert_eq!((answer.whole(), code.as_str()), (403, "SignatureDoesNotMatch"), "{what} of {index}");
+            assert_eq!(answer.reason(), "chunk_signature");
+            until("the upload's connection is closed", || upstream.live() == 0).await;
+            for seen in upstream.seen().iter().skip(before) {
+                assert!(!seen.whole && seen.body.len() <= index * chunk, "{what} of {index} travelled on");
+            }
+        }
+    }
+    gateway.is_idle().await;
+}
+
+/// A1, I1: a trailer is signed, and what it says must be true
+#[tokio::test]
+async fn a_signed_trailer_is_verified() {
+    let directory = Scratch::new();
+    let origin = tidegate::origin::start(directory.path(), "real").unwrap();
+    let gateway = keyed(Gateway::builder().bucket_at("b", &[origin.address]))
+        .set("buckets.b.s3.bucket", "real")
+        .set("buckets.b.s3.access_key_id", &origin.access_key_id)
+        .set("buckets.b.s3.secret_access_key", &origin.secret_access_key)
+        .start()
+        .await;
+    for size in [1000, SIZE] {
+        let data = noise(size);
+        let crc = checksums(&data)[0].1.clone();
+        let forged = upload(&gateway, &data, Some(&crc), |body| {
+            let at = body.len() - 10;
+            body[at] = if body[at] == b'0' { b'1' } else { b'0' };
+        });
+        let forged = forged.await;
+        assert_eq!((forged.whole(), code_of(&forged).as_str()), (403, "SignatureDoesNotMatch"));
+        let lie = upload(&gateway, &data, Some("AAAAAA=="), |_| ()).await;
+        assert_eq!((lie.whole(), code_of(&lie).as_str()), (400, "BadDigest"));
+        let cut = upload(&gateway, &data, Some(&crc), |body| body.truncate(body.len() - 100)).await;
+        assert_eq!((cut.whole(), code_of(&cut).as_str()), (400, "MalformedTrailerError"));
+        assert_eq!(get(gateway.address(), "/b/k").await.whole(), 404, "something was stored");
+    }
+}
+
+/// A1, M3: a signed chunk larger than the bucket holds is refused by its size
+#[tokio::test]
+async fn a_signed_chunk_is_bounded() {
+    let upstream = Upstream::ok("stored");
+    let gateway = keyed(Gateway::builder().bucket("b", &upstream))
+        .set("buckets.b.max_chunk_size", "16KiB")
+        .start()
+        .await;
+    let answer = upload(&gateway, &noise(SIZE), None, |_| ()).await;
+    assert_eq!((answer.whole(), code_of(&answer).as_str()), (413, "EntityTooLarge"));
+    assert!(answer.text().contains("max_chunk_size"), "{}", answer.text());
+}

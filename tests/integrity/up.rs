@@ -1,0 +1,248 @@
+//! Uploads that are not what they say leave nothing behind.
+
+use super::{checksums, content_md5, forged_chunks, noise, unsigned_chunks};
+use crate::support::client::{message, sha256};
+use crate::support::{Act, Answer, Client, Gateway, Upstream, get, request, until};
+
+/// Below and above what is read whole before it is sent.
+const SIZES: [usize; 2] = [1000, 300_000];
+
+async fn put(gateway: &Gateway, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    request(gateway.address(), "PUT", "/demo/o", headers, Some(body)).await
+}
+
+fn code(answer: &Answer) -> String {
+    let text = answer.text();
+    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    code.map_or_else(|| text.clone(), |(code, _)| code.to_owned())
+}
+
+/// I1, A1: a wrong hash of any kind is S3's own error, and no object is there afterwards; the right one stores it
+#[tokio::test]
+async fn a_wrong_hash_stores_nothing() {
+    let gateway = Gateway::builder().start().await;
+    for size in SIZES {
+        let (data, other) = (noise(size), noise(size + 1));
+        let mut cases = vec![
+            ("content-md5", content_md5(&data), content_md5(&other), "BadDigest"),
+            ("x-amz-content-sha256", sha256(&data), sha256(&other), "XAmzContentSHA256Mismatch"),
+        ];
+        for ((name, right), (_, wrong)) in checksums(&data).into_iter().zip(checksums(&other)) {
+            cases.push((name, right, wrong, "BadDigest"));
+        }
+        for (name, right, wrong, expected) in cases {
+            let refused = put(&gateway, &[(name, &wrong)], &data).await;
+            assert_eq!((refused.whole(), code(&refused).as_str()), (400, expected), "{name} of {size}");
+            assert_eq!(get(gateway.address(), "/demo/o").await.whole(), 404, "{name} of {size}");
+            let stored = put(&gateway, &[(name, &right)], &data).await;
+            assert_eq!(stored.whole(), 200, "{name} of {size}: {}", stored.text());
+            assert_eq!(get(gateway.address(), "/demo/o").await.sha256(), sha256(&data));
+            request(gateway.address(), "DELETE", "/demo/o", &[], None).await;
+        }
+    }
+    gateway.is_idle().await;
+}
+
+/// I1, V8: a hash that is none is refused by its name before a byte of the body is passed on
+#[tokio::test]
+async fn a_malformed_hash_is_refused() {
+    let upstream = Upstream::ok("stored");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for (name, value, status, expected) in [
+        ("content-md5", "not base64", 400, "InvalidDigest"),
+        ("content-md5", "AAAA", 400, "InvalidDigest"),
+        ("x-amz-checksum-crc32", "AAAA", 400, "InvalidRequest"),
+        ("x-amz-checksum-sha256", "x", 400, "InvalidRequest"),
+        ("x-amz-content-sha256", "abc", 400, "InvalidArgument"),
+        ("x-amz-content-sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", 501, "NotImplemented"),
+        ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", 411, "MissingContentLength"),
+    ] {
+        let answer = request(gateway.address(), "PUT", "/b/k", &[(name, value)], Some(&noise(300_000))).await;
+        assert_eq!((answer.whole(), code(&answer).as_str()), (status, expected), "{name}: {value}");
+        assert!(!answer.reason().is_empty());
+    }
+    let crc = [("x-amz-checksum-crc32", "AAAAAA=="), ("x-amz-checksum-crc32c", "AAAAAA==")];
+    let answer = request(gateway.address(), "PUT", "/b/k", &crc, Some(b"x")).await;
+    assert_eq!((answer.whole(), code(&answer).as_str()), (400, "InvalidRequest"));
+    assert_eq!(upstream.count(), 0);
+}
+
+/// I1, T7: of a large body with a wrong hash the last bytes never leave, and the upstream's connection is closed
+#[tokio::test]
+async fn a_wrong_upload_is_cut_and_its_connection_closed() {
+    let upstream = Upstream::ok("stored");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let data = noise(3_000_000);
+    let headers = [("x-amz-checksum-crc32c", "AAAAAA==")];
+    let answer = request(gateway.address(), "PUT", "/b/k", &headers, Some(&data)).await;
+    assert_eq!((answer.whole(), answer.reason()), (400, "checksum_mismatch"));
+    until("the upload's connection is closed", || upstream.live() == 0).await;
+    let seen = upstream.last();
+    assert!(!seen.whole && seen.body.len() < data.len(), "{} bytes came", seen.body.len());
+    assert_eq!(upstream.count(), 1, "it is not tried again");
+    let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+    assert_eq!(line["reason"], "checksum_mismatch");
+    gateway.is_idle().await;
+}
+
+/// I1: the same without a length: the chunked transfer stays without its end
+#[tokio::test]
+async fn a_wrong_chunked_transfer_stays_without_its_end() {
+    let upstream = Upstream::ok("stored");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let data = noise(200_000);
+    let mut client = Client::connect(gateway.address()).await;
+    let wrong = content_md5(b"other");
+    let head =
+        format!("PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-md5: {wrong}\r\n\r\n");
+    client.send(head).await;
+    client.send(format!("{:x}\r\n", data.len())).await;
+    client.send(&data).await;
+    client.send("\r\n0\r\n\r\n").await;
+    let answer = client.answer("PUT").await;
+    assert_eq!((answer.whole(), code(&answer).as_str()), (400, "BadDigest"));
+    until("the upload's connection is closed", || upstream.live() == 0).await;
+    assert!(!upstream.last().whole);
+}
+
+/// A1, I1: a trailing checksum, in chunks of any size, stores the data or nothing at all
+#[tokio::test]
+async fn a_trailing_checksum_is_verified() {
+    let gateway = Gateway::builder().start().await;
+    for size in SIZES {
+        let (data, other) = (noise(size), noise(size + 1));
+        for ((name, right), (_, wrong)) in checksums(&data).into_iter().zip(checksums(&other)) {
+            let headers = [
+                ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+                ("x-amz-decoded-content-length", &size.to_string()),
+                ("x-amz-trailer", name),
+                ("content-encoding", "aws-chunked"),
+            ];
+            for (chunk, value, expected) in
+                [(777, &wrong, Some("BadDigest")), (100_000, &right, None), (777, &right, None)]
+            {
+                let body = unsigned_chunks(&data, chunk, &format!("{name}:{value}\r\n"));
+                let answer = put(&gateway, &headers, &body).await;
+                let got = get(gateway.address(), "/demo/o").await;
+                match expected {
+                    Some(expected) => {
+                        assert_eq!((answer.whole(), code(&answer).as_str()), (400, expected), "{name}");
+                        assert_eq!(got.whole(), 404);
+                    }
+                    None => {
+                        assert_eq!(answer.whole(), 200, "{name}: {}", answer.text());
+                        assert_eq!((got.whole(), got.sha256()), (200, sha256(&data)));
+                        assert_eq!(got.header("content-encoding"), None);
+                    }
+                }
+            }
+            request(gateway.address(), "DELETE", "/demo/o", &[], None).await;
+        }
+    }
+}
+
+/// A1: framing that does not add up is S3's own error, and stores nothing
+#[tokio::test]
+async fn broken_framing_stores_nothing() {
+    let gateway = Gateway::builder().start().await;
+    let crc = "x-amz-checksum-crc32";
+    for size in SIZES {
+        let data = noise(size);
+        let line = format!("{crc}:{}\r\n", checksums(&data)[0].1);
+        let whole = unsigned_chunks(&data, 70_000, &line);
+        let cases = [
+            (whole.clone(), size + 1, "IncompleteBody"),
+            (whole.clone(), size - 1, "IncompleteBody"),
+            (whole[..whole.len() - 2].to_vec(), size, "MalformedTrailerError"),
+            (unsigned_chunks(&data, 70_000, ""), size, "MalformedTrailerError"),
+            (unsigned_chunks(&data, 70_000, "x-amz-meta-a: b\r\n"), size, "MalformedTrailerError"),
+            (unsigned_chunks(&data, 70_000, &format!("{crc}:AA\r\n")), size, "InvalidRequest"),
+            (data.clone(), size, "IncompleteBody"),
+        ];
+        for (body, length, expected) in cases {
+            let headers = [
+                ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+                ("x-amz-decoded-content-length", &length.to_string()),
+                ("x-amz-trailer", crc),
+            ];
+            let answer = put(&gateway, &headers, &body).await;
+            assert_eq!((answer.whole(), code(&answer).as_str()), (400, expected), "{size}");
+            assert_eq!(get(gateway.address(), "/demo/o").await.whole(), 404);
+        }
+    }
+    gateway.is_idle().await;
+}
+
+/// A1: in an open bucket a chunk's signature cannot be checked; framing and checksums are, and the data is stored
+#[tokio::test]
+async fn an_open_bucket_takes_signed_chunks_by_their_framing() {
+    let gateway = Gateway::builder().start().await;
+    for size in SIZES {
+        let data = noise(size);
+        let length = size.to_string();
+        let headers = [
+            ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"),
+            ("x-amz-decoded-content-length", length.as_str()),
+            ("content-encoding", "aws-chunked,identity"),
+        ];
+        let answer = put(&gateway, &headers, &forged_chunks(&data, 65_536)).await;
+        assert_eq!(answer.whole(), 200, "{}", answer.text());
+        let got = get(gateway.address(), "/demo/o").await;
+        assert_eq!((got.whole(), got.sha256()), (200, sha256(&data)));
+        let md5 = content_md5(b"other");
+        let wrong = [headers[0], headers[1], ("content-md5", &md5)];
+        let answer = put(&gateway, &wrong, &forged_chunks(&data, 65_536)).await;
+        assert_eq!((answer.whole(), code(&answer).as_str()), (400, "BadDigest"));
+    }
+}
+
+/// A1, V2: 10,000 fuzzed chunk streams: no panic, no 5xx, and nothing stored that is not the data
+#[tokio::test]
+async fn fuzzed_chunk_streams_are_refused() {
+    let upstream = Upstream::start(|seen| {
+        assert_eq!(seen.body, noise(200));
+        Act::ok("stored")
+    });
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let data = noise(200);
+    let line = format!("x-amz-checksum-crc32:{}\r\n", checksums(&data)[0].1);
+    let right = unsigned_chunks(&data, 70, &line);
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let headers = [
+        ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+        ("x-amz-decoded-content-length", "200"),
+        ("x-amz-trailer", "x-amz-checksum-crc32"),
+    ];
+    let mut refused = 0;
+    let mut client = Client::connect(gateway.address()).await;
+    for round in 0..10_000 {
+        let mut body = right.clone();
+        for _ in 0..=random(2) {
+            let at = random(body.len());
+            match random(4) {
+                0 => body.truncate(at.max(1)),
+                1 => body.insert(at, b"\r\n0;:a"[random(6)]),
+                2 => drop(body.remove(at)),
+                _ => body[at] = u8::try_from(random(256)).unwrap(),
+            }
+        }
+        client.send(message("PUT", "/b/k", &headers, Some(&body))).await;
+        let answer = client.answer("PUT").await;
+        match answer.whole() {
+            200 => {}
+            400 => {
+                refused += 1;
+                client = Client::connect(gateway.address()).await;
+            }
+            other => panic!("round {round}: {other} {}", answer.text()),
+        }
+    }
+    assert!(refused > 9_000, "only {refused} were refused: the fuzzer is blind");
+    gateway.is_idle().await;
+}
