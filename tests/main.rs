@@ -14,14 +14,18 @@
 mod support;
 
 mod breaker;
+mod client_address;
 mod config_errors;
+mod cors;
 mod edge;
 mod expect;
+mod injection;
 mod lifecycle;
 mod limits;
 mod observability;
 mod pool;
 mod proxying;
+mod redirects;
 mod requirements;
 mod retries;
 mod s3_client;

@@ -16,6 +16,7 @@ mod form;
 mod hint;
 mod log;
 mod monitor;
+mod network;
 mod problem;
 mod rate_limit;
 mod reference;
@@ -37,15 +38,17 @@ use walk::{Section, Walk, nested, nested_checked};
 
 pub use admin::AdminConfig;
 pub use bucket::{
-    AuthMethod, BreakerConfig, BucketConfig, ConcurrencyConfig, ConnectionPoolConfig, Credentials, Endpoint,
-    EndpointError, Kind, Pattern, PatternError, RetryConfig, Scheme, Secret, UpstreamConfig,
+    AuthMethod, BreakerConfig, BucketConfig, ConcurrencyConfig, ConnectionPoolConfig, CorsConfig,
+    Credentials, Endpoint, EndpointError, InjectionPatterns, Kind, Pattern, PatternError, RetryConfig,
+    Scheme, Secret, UpstreamConfig,
 };
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use monitor::MonitorConfig;
+pub use network::{Network, NetworkError};
 pub use problem::{Origin, Problem, Problems};
 pub use rate_limit::{OnFailure, RateLimit, RateLimitConfig};
 pub use reference::{reference_file, reference_table};
-pub use server::{LimitsConfig, ServerConfig};
+pub use server::{ClientAddressHeader, LimitsConfig, ServerConfig};
 pub use sessions::SessionsConfig;
 pub use source::{Sources, environment};
 pub use supervision::SupervisionConfig;

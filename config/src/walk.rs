@@ -119,7 +119,7 @@ impl Section<'_> {
         self.refuse(at.0, message, None);
     }
 
-    fn is_refused(&self, name: &str) -> bool {
+    pub(crate) fn is_refused(&self, name: &str) -> bool {
         let key = self.spell(name);
         self.walk.problems.iter().any(|problem| problem.key == key)
     }

@@ -15,7 +15,9 @@ use tidegate_actors::{AskError, BreakerRejection, LimiterRejection, MonitorRejec
 
 use crate::auth::AuthRejection;
 use crate::http::answer::{Answer, REQUEST_ID, seconds};
+use crate::http::cors::CorsRejection;
 use crate::http::edge::EdgeRejection;
+use crate::http::injection::Suspicion;
 use crate::router::RouteRejection;
 use crate::upstream::UpstreamRejection;
 
@@ -24,6 +26,7 @@ use crate::upstream::UpstreamRejection;
 pub(crate) enum GatewayError {
     Edge(EdgeRejection),
     Route(RouteRejection),
+    Cors(CorsRejection),
     Monitor(MonitorRejection),
     Limiter(LimiterRejection),
     Auth(AuthRejection),
@@ -46,6 +49,7 @@ macro_rules! from_rejection {
 from_rejection!(
     Edge(EdgeRejection),
     Route(RouteRejection),
+    Cors(CorsRejection),
     Monitor(MonitorRejection),
     Limiter(LimiterRejection),
     Auth(AuthRejection),
@@ -71,6 +75,7 @@ impl GatewayError {
                 "no_bucket",
                 "the path names no bucket; only GET lists the buckets",
             ),
+            Self::Cors(rejection) => cors(rejection),
             Self::Monitor(rejection) => monitor(rejection),
             Self::Limiter(rejection) => limiter(rejection),
             Self::Auth(rejection) => auth(rejection),
@@ -98,10 +103,13 @@ fn edge(rejection: &EdgeRejection) -> Answer {
         EdgeRejection::Framing(what) => {
             bad("framing", format!("the body's length is ambiguous: {what}")).closing()
         }
-        EdgeRejection::Target => bad("target", "the request target must be a path".to_owned()),
-        EdgeRejection::Path(what) => {
-            Answer::new(StatusCode::BAD_REQUEST, "InvalidURI", "path", format!("the path holds {what}"))
-        }
+        EdgeRejection::Target => bad("target", "the request target must be a bare path".to_owned()),
+        EdgeRejection::Suspicious(Suspicion { reason, what }) => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidURI",
+            reason,
+            format!("the request target holds {what}"),
+        ),
         EdgeRejection::UriTooLong { bytes, limit } => Answer::new(
             StatusCode::URI_TOO_LONG,
             "InvalidURI",
@@ -142,6 +150,23 @@ fn edge(rejection: &EdgeRejection) -> Answer {
             "MethodNotAllowed",
             "method",
             "the gateway passes on GET, HEAD, PUT, POST and DELETE",
+        ),
+    }
+}
+
+fn cors(rejection: &CorsRejection) -> Answer {
+    match rejection {
+        CorsRejection::Missing(header) => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "BadRequest",
+            "preflight",
+            format!("a preflight needs exactly one {header} header"),
+        ),
+        CorsRejection::NotAllowed(what) => Answer::new(
+            StatusCode::FORBIDDEN,
+            "AccessForbidden",
+            "cors",
+            format!("the bucket's CORS rules do not allow this {what}"),
         ),
     }
 }
@@ -265,6 +290,13 @@ fn upstream(rejection: &UpstreamRejection) -> Answer {
             phase.reason(),
             format!("the upstream did not answer in time: {}", phase.as_str()),
         ),
+        // Nothing of where it points to: that is the upstream's name and not the client's business.
+        UpstreamRejection::Redirect(status) => Answer::new(
+            *status,
+            if matches!(status.as_u16(), 301 | 308) { "PermanentRedirect" } else { "TemporaryRedirect" },
+            "upstream_redirect",
+            "the store wants this bucket to be addressed elsewhere, which the gateway's endpoint or region for it does not say",
+        ),
         UpstreamRejection::BodyTooLarge { limit } => edge(&EdgeRejection::BodyTooLarge { bytes: None, limit: *limit }),
         UpstreamRejection::ClientGone => Answer::new(
             StatusCode::BAD_REQUEST,
@@ -319,6 +351,11 @@ pub(crate) fn admin_error(
         json_answer(status, &json!({ "error": { "code": code, "message": message, "request_id": id } }));
     response.headers_mut().insert(REQUEST_ID, request_id.clone());
     response
+}
+
+/// A preflight that is allowed; the headers say what.
+pub(crate) fn preflight_answer() -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().finish()
 }
 
 /// A document of the gateway's own.

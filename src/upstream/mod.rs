@@ -19,6 +19,8 @@ mod retry;
 mod verdict;
 mod watch;
 
+use actix_web::http::StatusCode;
+
 pub(crate) use answer::{Passing, ProxyBody, pass_on};
 pub(crate) use call::call;
 pub(crate) use outbound::prepare;
@@ -33,6 +35,8 @@ pub(crate) enum UpstreamRejection {
     Reset(String),
     /// The answer's head is no HTTP.
     Decode(String),
+    /// A redirect, which an s3 bucket's client could only follow past the gateway.
+    Redirect(StatusCode),
     /// A timeout.
     Timeout(Phase),
     /// The request's body grew over the limit as it streamed.
