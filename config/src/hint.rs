@@ -67,12 +67,12 @@ fn shared_start(a: &KeyPath, b: &KeyPath) -> usize {
     a.segments().iter().zip(b.segments()).take_while(|(a, b)| a == b).count()
 }
 
-/// Whether `path` is in the section of `unknown` and its name holds the unknown one, as `request_timeout`
-/// holds `timeout`; less than a word says nothing.
+/// Whether `path` is in the section of `unknown` and its name holds the unknown one in whole words, as
+/// `request_timeout` holds `timeout`; `prot` is nearer to `port` than to `proxy_protocol`.
 fn is_longer_name(path: &KeyPath, unknown: &KeyPath) -> bool {
     match (path.split_last(), unknown.split_last()) {
         (Some((section, name)), Some((unknown_section, unknown))) => {
-            section == unknown_section && unknown.len() >= 4 && name.contains(unknown)
+            section == unknown_section && format!("_{name}_").contains(&format!("_{unknown}_"))
         }
         _ => false,
     }

@@ -17,6 +17,7 @@ mod form;
 mod hint;
 mod log;
 mod monitor;
+mod network;
 mod policy;
 mod problem;
 mod rate_limit;
@@ -40,18 +41,20 @@ use walk::{Section, Walk, nested, nested_checked};
 
 pub use admin::AdminConfig;
 pub use bucket::{
-    AuthMethod, BreakerConfig, BucketConfig, ConcurrencyConfig, ConnectionPoolConfig, Credentials, Endpoint,
-    EndpointError, Kind, Pattern, PatternError, RetryConfig, Scheme, Secret, UploadFraming, UpstreamConfig,
+    AuthMethod, BreakerConfig, BucketConfig, ConcurrencyConfig, ConnectionPoolConfig, CorsConfig,
+    Credentials, Endpoint, EndpointError, InjectionPatterns, Kind, Pattern, PatternError, RetryConfig,
+    Scheme, Secret, UploadFraming, UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use monitor::MonitorConfig;
+pub use network::{Network, NetworkError};
 pub use policy::{Access, PolicyConfig};
 pub use problem::{Origin, Problem, Problems};
 pub use rate_limit::{OnFailure, RateLimit, RateLimitConfig};
 pub use reference::{reference_file, reference_table};
 pub use secret_file::{SecretFile, SecretFileError};
-pub use server::{LimitsConfig, ServerConfig};
+pub use server::{ClientAddressHeader, LimitsConfig, ServerConfig};
 pub use sessions::SessionsConfig;
 pub use source::{Sources, environment};
 pub use supervision::SupervisionConfig;

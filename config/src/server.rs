@@ -4,11 +4,29 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::form::{Address, bytes, nonzero_size, or_unlimited, seconds, whole};
+use crate::form::{Address, Choice, bytes, list, nonzero_size, or_unlimited, seconds, whole};
+use crate::network::{Cidr, Network};
 use crate::section::section;
 use crate::walk::{key, nested, unset};
 
 const MIB: u64 = 1 << 20;
+
+/// The header in which trusted proxies name the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAddressHeader {
+    /// a list of addresses, to which each proxy appends the one it was called from
+    XForwardedFor,
+    /// the same in the words of RFC 7239
+    Forwarded,
+    /// one address, set by Cloudflare
+    CfConnectingIp,
+}
+
+const CLIENT_ADDRESS_HEADERS: Choice<ClientAddressHeader> = Choice(&[
+    ("x-forwarded-for", ClientAddressHeader::XForwardedFor),
+    ("forwarded", ClientAddressHeader::Forwarded),
+    ("cf-connecting-ip", ClientAddressHeader::CfConnectingIp),
+]);
 
 section! {
     /// The data listener.
@@ -48,6 +66,15 @@ section! {
         /// how long a client may take no byte of an answer before its connection is closed
         pub write_stall_timeout: Duration =
             key("write_stall_timeout", seconds(0.001..=3_600.0), Duration::from_secs(60));
+        /// proxies that are believed when they say for whom they ask; nobody else is
+        ///
+        /// List every proxy of yours between the clients and the gateway, and nothing that clients connect from.
+        pub trusted_proxies: Vec<Network> = key("trusted_proxies", list(Cidr), Vec::new());
+        /// header in which trusted proxies name the client, read from its end to the first address that is not theirs
+        ///
+        /// Set the one that your proxies write; the others then say nothing.
+        pub client_address_header: ClientAddressHeader =
+            key("client_address_header", CLIENT_ADDRESS_HEADERS, ClientAddressHeader::XForwardedFor);
         /// what a request may be made of; anything larger is refused before it costs anything
         pub limits: LimitsConfig = nested("limits");
     }

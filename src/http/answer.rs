@@ -6,6 +6,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::json;
+use tidegate_actors::Limited;
 use tidegate_config::Kind;
 
 use crate::s3::document::ErrorDocument;
@@ -14,6 +15,9 @@ use crate::s3::document::ErrorDocument;
 pub(crate) const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
 /// The header that carries the request's ID.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The most characters of a message.
+const MESSAGE_CHARS_MAX: usize = 500;
 
 /// What a client is told.
 pub(crate) struct Answer {
@@ -41,7 +45,7 @@ impl Answer {
             status,
             code,
             reason,
-            message: message.into(),
+            message: told(message.into()),
             retry_after: None,
             close: false,
             details: Vec::new(),
@@ -58,9 +62,30 @@ impl Answer {
         self
     }
 
+    /// Says when to come back, also in the headers of the RateLimit draft (draft-ietf-httpapi-ratelimit-headers).
+    pub(crate) fn limited(self, limited: &Limited) -> Self {
+        let scope = limited.scope.as_str();
+        let window = (f64::from(limited.burst) / limited.requests_per_second).ceil().max(1.0);
+        let policy = format!("\"{scope}\";q={};w={window}", limited.burst);
+        let rest = format!("\"{scope}\";r=0;t={}", seconds(limited.reset_after));
+        let headers = [
+            (HeaderName::from_static("ratelimit-policy"), policy),
+            (HeaderName::from_static("ratelimit"), rest),
+        ];
+        Self { rate_limit: Some(headers), ..self.retry(limited.retry_after) }
+    }
+
     pub(crate) fn closing(self) -> Self {
         Self { close: true, ..self }
     }
+}
+
+/// Text as an error may repeat it (E4): others' words are part of it, so it is cut and holds no control characters.
+fn told(message: String) -> String {
+    if message.len() <= MESSAGE_CHARS_MAX && !message.contains(char::is_control) {
+        return message;
+    }
+    message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect()
 }
 
 /// Whole seconds, rounded up, at least 1: a client that comes back then is not too early.
@@ -129,6 +154,15 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// E4
+    #[test]
+    fn a_message_is_cut_and_holds_no_control_characters() {
+        assert_eq!(told("as it is: é".to_owned()), "as it is: é");
+        assert_eq!(told("a\r\nb\0\u{85}c\u{1b}[31m".to_owned()), "abc[31m");
+        assert_eq!(told("é".repeat(600)), "é".repeat(500));
+        assert_eq!(told(format!("{}\n", "x".repeat(500))), "x".repeat(500));
+    }
 
     /// B2, L1: a client told to come back is not told to come too early
     #[test]

@@ -9,44 +9,40 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::json;
 use tidegate_actors::{AskError, BreakerRejection, LimiterRejection, MonitorRejection, PoolRejection};
 
 use crate::auth::{self, AuthRejection};
-use crate::http::answer::{Answer, REQUEST_ID, seconds};
+use crate::http::answer::{Answer, REQUEST_ID};
+use crate::http::cors::CorsRejection;
 use crate::http::edge::EdgeRejection;
+use crate::http::injection::Suspicion;
 use crate::router::RouteRejection;
 use crate::s3::upload::{Refusal, UploadFault};
 use crate::upstream::UpstreamRejection;
 
-/// Why the gateway answers itself.
-#[derive(Debug)]
-pub(crate) enum GatewayError {
-    Edge(EdgeRejection),
-    Route(RouteRejection),
-    Monitor(MonitorRejection),
-    Limiter(LimiterRejection),
-    Auth(AuthRejection),
-    Pool(PoolRejection),
-    Breaker(BreakerRejection),
-    Upstream(UpstreamRejection),
-    Panicked,
-}
+macro_rules! causes {
+    ($($component:ident($rejection:ty)),+ $(,)?) => {
+        /// Why the gateway answers itself.
+        #[derive(Debug)]
+        pub(crate) enum GatewayError {
+            $($component($rejection),)+
+            Panicked,
+        }
 
-macro_rules! from_rejection {
-    ($($variant:ident($rejection:ty)),+ $(,)?) => {
         $(impl From<$rejection> for GatewayError {
             fn from(rejection: $rejection) -> Self {
-                Self::$variant(rejection)
+                Self::$component(rejection)
             }
         })+
     };
 }
 
-from_rejection!(
+causes!(
     Edge(EdgeRejection),
     Route(RouteRejection),
+    Cors(CorsRejection),
     Monitor(MonitorRejection),
     Limiter(LimiterRejection),
     Auth(AuthRejection),
@@ -72,6 +68,7 @@ impl GatewayError {
                 "no_bucket",
                 "the path names no bucket; only GET lists the buckets",
             ),
+            Self::Cors(rejection) => cors(rejection),
             Self::Monitor(rejection) => monitor(rejection),
             Self::Limiter(rejection) => limiter(rejection),
             Self::Auth(rejection) => auth::answer(rejection),
@@ -99,10 +96,13 @@ fn edge(rejection: &EdgeRejection) -> Answer {
         EdgeRejection::Framing(what) => {
             bad("framing", format!("the body's length is ambiguous: {what}")).closing()
         }
-        EdgeRejection::Target => bad("target", "the request target must be a path".to_owned()),
-        EdgeRejection::Path(what) => {
-            Answer::new(StatusCode::BAD_REQUEST, "InvalidURI", "path", format!("the path holds {what}"))
-        }
+        EdgeRejection::Target => bad("target", "the request target must be a bare path".to_owned()),
+        EdgeRejection::Suspicious(Suspicion { reason, what }) => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidURI",
+            reason,
+            format!("the request target holds {what}"),
+        ),
         EdgeRejection::UriTooLong { bytes, limit } => Answer::new(
             StatusCode::URI_TOO_LONG,
             "InvalidURI",
@@ -147,6 +147,23 @@ fn edge(rejection: &EdgeRejection) -> Answer {
     }
 }
 
+fn cors(rejection: &CorsRejection) -> Answer {
+    match rejection {
+        CorsRejection::Missing(header) => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "BadRequest",
+            "preflight",
+            format!("a preflight needs exactly one {header} header"),
+        ),
+        CorsRejection::NotAllowed(what) => Answer::new(
+            StatusCode::FORBIDDEN,
+            "AccessForbidden",
+            "cors",
+            format!("the bucket's CORS rules do not allow this {what}"),
+        ),
+    }
+}
+
 fn monitor(rejection: &MonitorRejection) -> Answer {
     match rejection {
         MonitorRejection::Full { in_flight, limit } => slow_down(
@@ -171,18 +188,7 @@ fn limiter(rejection: &LimiterRejection) -> Answer {
                 tidegate_actors::Scope::Key => "rate_limit_key",
                 tidegate_actors::Scope::FailedAuth => "rate_limit_failed_auth",
             };
-            let window = (f64::from(limited.burst) / limited.requests_per_second).ceil().max(1.0);
             let scope = limited.scope.as_str();
-            let headers = [
-                (
-                    HeaderName::from_static("ratelimit-policy"),
-                    format!("\"{scope}\";q={};w={window}", limited.burst),
-                ),
-                (
-                    HeaderName::from_static("ratelimit"),
-                    format!("\"{scope}\";r=0;t={}", seconds(limited.reset_after)),
-                ),
-            ];
             let answer = Answer::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "SlowDown",
@@ -192,7 +198,7 @@ fn limiter(rejection: &LimiterRejection) -> Answer {
                     limited.requests_per_second
                 ),
             );
-            Answer { rate_limit: Some(headers), ..answer.retry(limited.retry_after) }
+            answer.limited(limited)
         }
         LimiterRejection::Unavailable(error) => unavailable("limiter_unavailable", *error),
     }
@@ -266,6 +272,13 @@ fn upstream(rejection: &UpstreamRejection) -> Answer {
             phase.reason(),
             format!("the upstream did not answer in time: {}", phase.as_str()),
         ),
+        // Nothing of where it points to: that is the upstream's name and not the client's business.
+        UpstreamRejection::Redirect(status) => Answer::new(
+            *status,
+            if matches!(status.as_u16(), 301 | 308) { "PermanentRedirect" } else { "TemporaryRedirect" },
+            "upstream_redirect",
+            "the store wants this bucket to be addressed elsewhere, which the gateway's endpoint or region for it does not say",
+        ),
         UpstreamRejection::BodyTooLarge { limit } => {
             edge(&EdgeRejection::BodyTooLarge { bytes: None, limit: *limit })
         }
@@ -334,6 +347,11 @@ pub(crate) fn admin_error(
         json_answer(status, &json!({ "error": { "code": code, "message": message, "request_id": id } }));
     response.headers_mut().insert(REQUEST_ID, request_id.clone());
     response
+}
+
+/// A preflight that is allowed; the headers say what.
+pub(crate) fn preflight_answer() -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().finish()
 }
 
 /// A document of the gateway's own.

@@ -2,8 +2,11 @@
 
 pub(crate) mod admin;
 pub(crate) mod answer;
+pub(crate) mod client_address;
+pub(crate) mod cors;
 pub(crate) mod edge;
 pub(crate) mod error;
+mod injection;
 pub(crate) mod listener;
 mod probes;
 mod proxy;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  1 edge      size, framing, path safety                    400 405 411 413 414 431
-//!  2 route     path → bucket                                 404
+//!  2 route     path → bucket; its own edge; CORS preflights  400 403 404 405
 //!  3 monitor   level, then the in-flight slot                503
 //!  4 limiter   global, client address, bucket in one ask     429
 //!  5 auth      signature, key's limit, policy                400 401 403 429 501
@@ -27,14 +27,17 @@ use actix_web::http::Method;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
+use slog::warn;
 use tidegate_actors::{BucketId, IpKey, Permit, Slot, clock};
 use tidegate_config::Kind;
 
 use crate::auth::{self, Caller, Operation, authenticate, authenticate_lister, authorize};
 use crate::http::answer::Addressee;
-use crate::http::edge::{self, BodyLength, Head};
+use crate::http::client_address::ClientAddress;
+use crate::http::cors::{self, Sharing};
+use crate::http::edge::{self, BodyLength, EdgeRejection, Head};
 use crate::http::error::{GatewayError, xml_answer};
-use crate::http::request_id;
+use crate::http::{injection, request_id};
 use crate::router::Bucket;
 use crate::s3::copy_source::COPY_SOURCE;
 use crate::s3::sigv4::offers_proof;
@@ -61,10 +64,13 @@ pub(crate) async fn proxy(
     let handled = AssertUnwindSafe(handling).catch_unwind().await;
     record.flow.leave(payload);
     match handled {
-        Ok(Ok(Handled::Upstream(passing))) => upstream::pass_on(&worker, passing, record),
+        Ok(Ok(Handled::Upstream(passing))) => {
+            let sharing = record.sharing.take();
+            share(sharing, upstream::pass_on(&worker, passing, record))
+        }
         Ok(Ok(Handled::Own(response))) => {
             record.status = response.status().as_u16();
-            response.map_body(|_, body| ProxyBody::Own(body, Some(record)))
+            own(response, record)
         }
         Ok(Err(error)) => refuse(&worker, &error, record),
         Err(_panic) => refuse(&worker, &GatewayError::Panicked, record),
@@ -79,7 +85,12 @@ struct Expected {
 
 impl Expected {
     fn none(worker: &Rc<Worker>, head: &RequestHead) -> Self {
-        let asked = Asked { method: head.method.clone(), uri: head.uri.clone(), peer: head.peer_addr };
+        let server = &worker.shared.config.server;
+        let client = head.peer_addr.map(|peer| {
+            let peer = ClientAddress::peer(peer);
+            peer.behind(&server.trusted_proxies, server.client_address_header, &head.headers)
+        });
+        let asked = Asked { method: head.method.clone(), uri: head.uri.clone(), client };
         let record = Box::new(Record::new(worker, request_id::of(&head.headers), asked));
         Self { record, admitted: None }
     }
@@ -113,8 +124,8 @@ enum Handled {
 enum Admitted {
     /// A call of a bucket's upstream, with the places it takes.
     Call { bucket: BucketId, length: BodyLength, caller: Caller, slot: Slot, permit: Permit },
-    /// The list of buckets.
-    List { caller: Caller },
+    /// An answer of the gateway's own: the list of buckets, or a preflight's.
+    Own(HttpResponse),
 }
 
 /// Steps 1 to 6: everything that can refuse a request by its head.
@@ -127,16 +138,25 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let (name, rest) = target::split(head.uri.path());
     if name.is_empty() && head.method == Method::GET {
         let caller = introduce(worker, None, head, record).await?;
-        return Ok(Admitted::List { caller });
+        return Ok(Admitted::Own(list_buckets(worker, &caller)));
     }
     let bucket = shared.router.route(name)?;
     record.bucket = Some(bucket.id);
+    record.sharing = bucket.config.cors.as_ref().map(|rules| Sharing::of(rules, head.method, head.headers));
     edge::check_bucket(head, length, bucket.config.max_uri_length, bucket.config.max_request_size)?;
+    if let Some(seen) = injection::check_bucket(head.uri, bucket.config.injection_patterns)? {
+        warn!(shared.log, "suspicious request passed on"; "id" => record.id.to_str().unwrap_or_default(),
+            "bucket" => &bucket.name, "holds" => seen.what);
+    }
+    if head.method == Method::OPTIONS {
+        let rules = bucket.config.cors.as_ref().ok_or(EdgeRejection::Method)?;
+        return Ok(Admitted::Own(cors::preflight(rules, head.headers)?));
+    }
 
     // 3 monitor, 4 limiter, 5 auth
     let slot = actors.monitor.enter()?;
-    if let Some(client) = record.client() {
-        actors.limiter.admit(bucket.id, IpKey::from(client), record.started).await?;
+    if let Some(client) = record.request.client {
+        actors.limiter.admit(bucket.id, IpKey::from(client.address), record.started).await?;
     }
     let caller = introduce(worker, Some(bucket), head, record).await?;
     let operation = Operation::of(head, bucket.config.kind, rest);
@@ -160,7 +180,8 @@ async fn introduce(
     record: &mut Record,
 ) -> Result<Caller, GatewayError> {
     let limiter = &worker.shared.actors.limiter;
-    let (client, id) = (record.client().map(IpKey::from), bucket.map(|bucket| bucket.id));
+    let (client, id) =
+        (record.request.client.map(|client| IpKey::from(client.address)), bucket.map(|bucket| bucket.id));
     if let Some(client) = client.filter(|_| offers_proof(head)) {
         limiter.may_authenticate(client, id, record.started)?;
     }
@@ -198,8 +219,8 @@ async fn handle(
         None => admit(worker, Head::from(request.head()), record).await?,
     };
     let (bucket, length, caller, slot, permit) = match admitted {
-        Admitted::List { caller } => return Ok(Handled::Own(list_buckets(worker, &caller))),
         Admitted::Call { bucket, length, caller, slot, permit } => (bucket, length, caller, slot, permit),
+        Admitted::Own(response) => return Ok(Handled::Own(response)),
     };
 
     // 7 and 8, for each attempt
@@ -228,7 +249,20 @@ fn refuse(worker: &Worker, error: &GatewayError, mut record: Box<Record>) -> Htt
     let kind = record.bucket.map_or(Kind::S3, |id| worker.shared.router.bucket(id).config.kind);
     let to = Addressee { kind, resource: record.request.uri.path(), request_id: &record.id };
     let response = answer.respond(&to);
-    response.map_body(|_, body| ProxyBody::Own(body, Some(record)))
+    own(response, record)
+}
+
+/// An answer of the gateway's own, with the record that ends with it.
+fn own(response: HttpResponse, mut record: Box<Record>) -> HttpResponse<ProxyBody> {
+    let sharing = record.sharing.take();
+    share(sharing, response.map_body(|_, body| ProxyBody::Own(body, Some(record))))
+}
+
+fn share(sharing: Option<Sharing>, mut response: HttpResponse<ProxyBody>) -> HttpResponse<ProxyBody> {
+    if let Some(sharing) = sharing {
+        sharing.say(response.headers_mut());
+    }
+    response
 }
 
 /// `GET /`: the buckets that a client may see by name; a glob has no names to list.

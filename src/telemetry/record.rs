@@ -4,7 +4,7 @@
 //! it is dropped: no path, be it success, refusal, panic or a client that left, goes unrecorded. Query values that
 //! prove an identity are redacted.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use actix_web::http::{Method, Uri};
 use slog::info;
 use tidegate_actors::{BucketId, KeyId, clock};
 
+use crate::http::client_address::ClientAddress;
+use crate::http::cors::Sharing;
 use crate::upstream::flow::Flow;
 use crate::worker::Worker;
 
@@ -25,6 +27,8 @@ pub(crate) struct Record {
     pub(crate) bucket: Option<BucketId>,
     /// The client key whose signature was verified.
     pub(crate) key: Option<KeyId>,
+    /// What the answer says to pages of other origins, in a bucket with rules for them.
+    pub(crate) sharing: Option<Sharing>,
     pub(crate) status: u16,
     /// Why the gateway answered itself or broke the transfer; none where the upstream's answer passed whole.
     pub(crate) reason: Option<&'static str>,
@@ -39,7 +43,8 @@ pub(crate) struct Record {
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
-    pub(crate) peer: Option<SocketAddr>,
+    /// Whose request it is; none where the connection has no address.
+    pub(crate) client: Option<ClientAddress>,
 }
 
 /// Moments on a request's way; what was not reached stays empty.
@@ -62,6 +67,7 @@ impl Record {
             request,
             bucket: None,
             key: None,
+            sharing: None,
             status: 0,
             reason: None,
             attempts: 0,
@@ -70,11 +76,6 @@ impl Record {
             sent_bytes: 0,
             phases: Phases::default(),
         }
-    }
-
-    /// The address the request came from.
-    pub(crate) fn client(&self) -> Option<IpAddr> {
-        self.request.peer.map(|peer| peer.ip())
     }
 
     fn log(&self, now: Instant) {
@@ -96,8 +97,8 @@ impl Record {
             "sent_bytes" => self.sent_bytes,
             "received_bytes" => self.flow.bytes(),
             "key" => self.key.map(|id| shared.keyring.access_key_id(id)),
-            "client_source" => "peer",
-            "client" => self.client().map(Address),
+            "client_source" => self.request.client.map(|client| client.source.as_str()),
+            "client" => self.request.client.map(|client| Address(client.address)),
             "reason" => self.reason,
             "status" => self.status,
             "bucket" => bucket,

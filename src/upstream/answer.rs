@@ -136,6 +136,10 @@ pub(crate) fn pass_on(
     let mut response = HttpResponse::new(status);
     let nominated = Nominated::of(headers);
     for (name, value) in headers {
+        let replaced = bucket.config.cors.is_some() && name.as_str().starts_with("access-control-");
+        if replaced {
+            continue;
+        }
         if travels_down(name, &nominated) || (*name == CONTENT_LENGTH && status == StatusCode::NOT_MODIFIED) {
             response.headers_mut().append(name.clone(), value.clone());
         }

@@ -176,6 +176,11 @@ async fn attempt(
 }
 
 async fn head(mut response: ClientResponse, kind: Kind, method: &Method) -> Result<Head, UpstreamRejection> {
+    // S3 redirects to another of its own endpoints or regions. Followed by the client, it would lead past the gateway;
+    // followed by the gateway, it would let the upstream choose who gets its requests (H4). An API's redirects are its own.
+    if kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
+        return Err(UpstreamRejection::Redirect(response.status()));
+    }
     let worth_a_look =
         kind == Kind::S3 && method != Method::HEAD && matches!(response.status().as_u16(), 400 | 503);
     if !worth_a_look || !is_small_xml(response.headers()) {

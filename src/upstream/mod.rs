@@ -21,6 +21,7 @@ mod verdict;
 mod watch;
 
 use crate::s3::upload::UploadFault;
+use actix_web::http::StatusCode;
 
 pub(crate) use answer::{Passing, ProxyBody, pass_on};
 pub(crate) use call::call;
@@ -36,6 +37,8 @@ pub(crate) enum UpstreamRejection {
     Reset(String),
     /// The answer's head is no HTTP.
     Decode(String),
+    /// A redirect, which an s3 bucket's client could only follow past the gateway.
+    Redirect(StatusCode),
     /// A timeout.
     Timeout(Phase),
     /// The request's body grew over the limit as it streamed.

@@ -40,8 +40,9 @@ pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
         UpstreamRejection::Reset(_) => failed(Cause::Reset),
         UpstreamRejection::Decode(_) => Verdict { outcome: failure(Cause::Decode, None), transient: false },
         UpstreamRejection::Timeout(phase) if phase.is_upstreams() => failed(Cause::Timeout),
-        // The client's doing.
-        UpstreamRejection::Timeout(_)
+        // The upstream lives, and the rest is the client's doing.
+        UpstreamRejection::Redirect(_)
+        | UpstreamRejection::Timeout(_)
         | UpstreamRejection::BodyTooLarge { .. }
         | UpstreamRejection::ClientGone
         | UpstreamRejection::BodyMalformed(_)

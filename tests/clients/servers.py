@@ -1,4 +1,4 @@
-"""The processes under test: the gateway, the embedded origin by itself, a Ceph Object Gateway.
+"""The processes under test: the gateway, the embedded origin by itself, a Ceph Object Gateway, proxies before the gateway.
 
 Each is started on ports of its own, with its output in files, and ended by its process id. Nothing of the caller's
 environment that could change an outcome (keys, proxies, gateway settings) is passed on.
@@ -181,3 +181,104 @@ class Rgw:
     def stop(self):
         if self.is_ours:
             self._run("stop")
+
+
+class FrontProxy:
+    """A proxy that clients meet before the gateway, configured by a template of its own."""
+
+    template = ""
+    #: A client address that only this proxy's tests use.
+    greedy = ""
+
+    def __init__(self, directory, gateway):
+        port = free_port()
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self.directory = directory
+        path = directory / "proxy.conf"
+        values = {"DIRECTORY": directory, "PORT": port, "GATEWAY": gateway.removeprefix("http://")}
+        text = self.template
+        for name, value in values.items():
+            text = text.replace(f"@{name}@", str(value))
+        path.write_text(text)
+        self.output = directory / "output.log"
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                self.command(path),
+                env=clean_environment(PATH=f"{os.environ['PATH']}:/usr/sbin"),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self._await(port)
+
+    def command(self, path):
+        raise NotImplementedError
+
+    def _await(self, port):
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.02)
+        self.process.kill()
+        self.process.wait()
+        raise StartError(f"{self.process.args} is not ready: {self.output.read_text()[-3000:]}")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=STOP_SECONDS)
+
+
+class Nginx(FrontProxy):
+    greedy = "127.0.1.1"
+    template = """
+daemon off;
+worker_processes 1;
+pid @DIRECTORY@/nginx.pid;
+error_log stderr;
+events {}
+http {
+  access_log off;
+  client_body_temp_path @DIRECTORY@/body;
+  proxy_temp_path @DIRECTORY@/proxy;
+  fastcgi_temp_path @DIRECTORY@/fastcgi;
+  uwsgi_temp_path @DIRECTORY@/uwsgi;
+  scgi_temp_path @DIRECTORY@/scgi;
+  server {
+    listen 127.0.0.1:@PORT@;
+    location / {
+      proxy_pass http://@GATEWAY@;
+      proxy_http_version 1.1;
+      proxy_set_header Host $host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    }
+    merge_slashes off;
+  }
+}
+"""
+
+    def command(self, path):
+        return ["nginx", "-p", self.directory, "-c", path]
+
+
+class Haproxy(FrontProxy):
+    greedy = "127.0.2.1"
+    template = """
+global
+  maxconn 100
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+frontend clients
+  bind 127.0.0.1:@PORT@
+  option forwardfor
+  default_backend gateway
+backend gateway
+  server gateway @GATEWAY@
+"""
+
+    def command(self, path):
+        return ["haproxy", "-db", "-f", path]

@@ -155,16 +155,3 @@ async fn an_answers_headers_travel_down() {
         assert_eq!(answer.header(name), None, "{name}");
     }
 }
-
-/// H4: a redirect is passed on, never followed
-#[tokio::test]
-async fn a_redirect_is_passed_on() {
-    let elsewhere = Upstream::ok("elsewhere");
-    let location = format!("http://{}/secret", elsewhere.address());
-    let told = location.clone();
-    let upstream = Upstream::start(move |_| Act::status(307).header("location", &told));
-    let gateway = Gateway::in_front_of(&upstream).await;
-    let answer = get(gateway.address(), "/b/k").await;
-    assert_eq!((answer.whole(), answer.header("location")), (307, Some(location.as_str())));
-    assert_eq!((upstream.count(), elsewhere.count()), (1, 0));
-}

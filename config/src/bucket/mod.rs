@@ -8,6 +8,7 @@
 //! bucket, so that a key under the wrong one is named as such and not as an unknown key.
 
 mod auth;
+mod cors;
 mod endpoint;
 mod pattern;
 mod policy;
@@ -25,6 +26,7 @@ use crate::server::ServerConfig;
 use crate::walk::{Read as _, Section, defaults, key, nested, unset};
 
 pub use auth::AuthMethod;
+pub use cors::CorsConfig;
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use pattern::{Pattern, PatternError};
 pub use policy::{BreakerConfig, ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
@@ -32,6 +34,7 @@ pub use secret::Secret;
 pub use upstream::{Credentials, UploadFraming, UpstreamConfig};
 
 use auth::Method;
+use cors::CorsKeys;
 pub(crate) use pattern::Glob;
 use upstream::{HttpKeys, S3Keys};
 
@@ -63,6 +66,23 @@ impl Kind {
     }
 }
 
+/// What is done about a request whose path or query looks like an attack on what lies behind the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InjectionPatterns {
+    /// 400
+    Block,
+    /// a warning in the log; the request passes
+    Log,
+    /// nothing
+    Off,
+}
+
+const INJECTION_PATTERNS: Choice<InjectionPatterns> = Choice(&[
+    ("block", InjectionPatterns::Block),
+    ("log", InjectionPatterns::Log),
+    ("off", InjectionPatterns::Off),
+]);
+
 const KINDS: Choice<Kind> = Choice(&[("s3", Kind::S3), ("http", Kind::Http)]);
 
 /// A bucket with everything it inherits resolved. The default is a closed s3 bucket for any name, without
@@ -77,6 +97,10 @@ pub struct BucketConfig {
     pub auth: Vec<AuthMethod>,
     /// what clients may do without proof; nothing, unless `auth` lists anonymous
     pub anonymous: Vec<Access>,
+    /// what is done about paths and queries that look like an attack
+    pub injection_patterns: InjectionPatterns,
+    /// which pages of other origins may use the bucket; `None` is none, and says nothing about it
+    pub cors: Option<CorsConfig>,
     /// largest request body in bytes; `None` is unlimited
     pub max_request_size: Option<u64>,
     /// largest signed chunk of an upload in bytes
@@ -110,6 +134,15 @@ section! {
         auth: Vec<AuthMethod> = key("auth", list(Method), Vec::new());
         /// what clients may do who bring no proof, where `auth` lists anonymous
         anonymous: Option<Vec<Access>> = unset("anonymous", list(ACCESS), "everything");
+        /// paths and queries that look like an attack: `'; DROP TABLE`, `' OR '1'='1`, `<script>`, `javascript:`, a `..`
+        /// segment, an encoded NUL, CR or LF
+        ///
+        /// `block` refuses the few legal keys that hold one of these, and no others; `log` passes them on with a warning.
+        /// A path that climbs out of its bucket is refused in every mode.
+        injection_patterns: InjectionPatterns =
+            key("injection_patterns", INJECTION_PATTERNS, InjectionPatterns::Block);
+        /// pages of other origins that may use the bucket from a browser
+        cors: Option<CorsConfig> = CorsKeys("cors");
         /// largest body, counted as it streams; beyond it 413
         max_request_size: Option<Option<u64>> =
             unset("max_request_size", or_unlimited(0..=1 << 50), "server.limits.max_request_size");
@@ -214,8 +247,19 @@ fn check_auth(section: &mut Section<'_>, keys: &Keys) {
 }
 
 fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
-    let Keys { kind, pattern, auth, anonymous, max_request_size, max_chunk_size, rate_limit, s3, http } =
-        keys;
+    let Keys {
+        kind,
+        pattern,
+        auth,
+        anonymous,
+        injection_patterns,
+        cors,
+        max_request_size,
+        max_chunk_size,
+        rate_limit,
+        s3,
+        http,
+    } = keys;
     let request_timeout = inherited.request_timeout(kind);
     let (upstream, uri_length) = match kind {
         Kind::S3 => (s3.resolve(request_timeout), URI_LENGTH_S3),
@@ -230,6 +274,8 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         pattern: pattern.unwrap_or(named),
         auth,
         anonymous,
+        injection_patterns,
+        cors,
         max_request_size: max_request_size.unwrap_or(inherited.max_request_size),
         max_chunk_size,
         max_uri_length: inherited.max_uri_length.unwrap_or(uri_length),

@@ -33,6 +33,30 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "",
     ),
     (
+        "SERVER__TRUSTED_PROXIES",
+        "10.0.0.0/8,10.0.0/8",
+        "server.trusted_proxies: \"10.0.0/8\" does not begin with an IP address",
+        "such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32",
+    ),
+    (
+        "SERVER__TRUSTED_PROXIES",
+        "::1/129",
+        "server.trusted_proxies: \"::1/129\" has no prefix length from 0 to 128",
+        "such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32",
+    ),
+    (
+        "SERVER__TRUSTED_PROXIES",
+        "10.0.0.7/8",
+        "server.trusted_proxies: \"10.0.0.7/8\" has bits beyond its prefix",
+        "did you mean 10.0.0.0/8?",
+    ),
+    (
+        "SERVER__CLIENT_ADDRESS_HEADER",
+        "x-real-ip",
+        "server.client_address_header: \"x-real-ip\" is none of x-forwarded-for, forwarded, cf-connecting-ip",
+        "",
+    ),
+    (
         "SERVER__LIMITS__MAX_REQUEST_SIZE",
         "64 apples",
         "server.limits.max_request_size: \"64 apples\" is not a size",

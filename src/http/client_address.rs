@@ -1,0 +1,253 @@
+//! Whose request it is (L3): the address that limits count by and that the log shows.
+//!
+//! The peer's, unless the peer is a trusted proxy. Then one configured header is walked from its end, where
+//! the nearest proxy wrote, towards its beginning, where anybody may have written: the first address that is not a
+//! trusted proxy's is the client's. Nothing to the left of it is read, so what a client puts there changes nothing. If all of
+//! them are trusted, the farthest is the client. An entry that is no address (`unknown`, an obfuscated name, nonsense)
+//! stops the walk at the last good one: its client is then counted as that proxy, never as whatever stands further left.
+//!
+//! A header on several lines is one list, in the lines' order. `Forwarded` (RFC 7239) is also split from its end: an
+//! open quote that a client left in its part cannot reach into what the proxies appended.
+//! Deliberately absent: headers tried one after another (whichever the proxies do not overwrite is the client's to
+//! write), `X-Real-IP`, and names instead of addresses.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR};
+use tidegate_config::{ClientAddressHeader, Network};
+
+const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
+
+/// Where an address was learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// From the connection.
+    Peer,
+    /// From the header of a trusted proxy.
+    Forwarded,
+}
+
+impl Source {
+    /// As the log says it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Forwarded => "forwarded",
+        }
+    }
+}
+
+/// A client's address, IPv4 never in the dress of IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientAddress {
+    pub(crate) address: IpAddr,
+    pub(crate) source: Source,
+}
+
+impl ClientAddress {
+    /// The connection's other end.
+    pub(crate) fn peer(address: SocketAddr) -> Self {
+        Self { address: address.ip().to_canonical(), source: Source::Peer }
+    }
+
+    /// The address that `self` asks for, if it is a trusted proxy's.
+    pub(crate) fn behind(
+        self,
+        trusted: &[Network],
+        header: ClientAddressHeader,
+        headers: &HeaderMap,
+    ) -> Self {
+        let mut nearest = self;
+        if !is_trusted(nearest, trusted) {
+            return nearest;
+        }
+        let (name, read): (_, fn(&str) -> Option<IpAddr>) = match header {
+            ClientAddressHeader::XForwardedFor => (&X_FORWARDED_FOR, node),
+            ClientAddressHeader::Forwarded => (&FORWARDED, element),
+            ClientAddressHeader::CfConnectingIp => (&CF_CONNECTING_IP, node),
+        };
+        let lines: Vec<_> =
+            headers.get_all(name).map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
+        let entries = lines.iter().rev().flat_map(|line| from_the_end(line, ','));
+        // An empty entry of a list is none (RFC 9110, 5.6.1).
+        for entry in entries.map(str::trim).filter(|entry| !entry.is_empty()) {
+            let Some(address) = read(entry) else { break };
+            nearest = Self { address: address.to_canonical(), source: Source::Forwarded };
+            if !is_trusted(nearest, trusted) {
+                break;
+            }
+        }
+        nearest
+    }
+}
+
+fn is_trusted(client: ClientAddress, trusted: &[Network]) -> bool {
+    trusted.iter().any(|network| network.contains(client.address))
+}
+
+/// The parts between separators outside quotes, last first. A part with an odd quote runs to the beginning.
+fn from_the_end(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let whole = rest?;
+        let mut quoted = false;
+        let at = whole.rfind(|c| {
+            quoted ^= c == '"';
+            c == separator && !quoted
+        });
+        let part = at.map_or(whole, |at| &whole[at + separator.len_utf8()..]);
+        rest = at.map(|at| &whole[..at]);
+        Some(part)
+    })
+}
+
+/// One element of `Forwarded`: `for=192.0.2.60;proto=http`, `For="[2001:db8::17]:4711"`.
+fn element(text: &str) -> Option<IpAddr> {
+    let named = from_the_end(text, ';').filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
+    });
+    let mut values = named.fuse();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let unquoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    node(unquoted.unwrap_or(value))
+}
+
+/// An address with or without a port; IPv6 with a port stands in brackets.
+fn node(text: &str) -> Option<IpAddr> {
+    let bracketed = |text: &str| text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    text.parse().ok().or_else(|| bracketed(text).map(IpAddr::V6)).or_else(with_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    const PEER: &str = "10.0.0.1:5000";
+
+    fn found(peer: &str, header: ClientAddressHeader, lines: &[(&'static str, &str)]) -> (String, Source) {
+        let trusted: Vec<Network> =
+            ["10.0.0.0/8", "2001:db8:1::/48"].iter().map(|text| Network::parse(text).unwrap()).collect();
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let peer = ClientAddress::peer(peer.parse().unwrap());
+        let client = peer.behind(&trusted, header, &headers);
+        (client.address.to_string(), client.source)
+    }
+
+    fn by_list(lines: &[&str]) -> (String, Source) {
+        let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+        found(PEER, ClientAddressHeader::XForwardedFor, &lines)
+    }
+
+    fn forwarded(address: &str) -> (String, Source) {
+        (address.to_owned(), Source::Forwarded)
+    }
+
+    fn peer() -> (String, Source) {
+        ("10.0.0.1".to_owned(), Source::Peer)
+    }
+
+    /// L3
+    #[test]
+    fn the_first_untrusted_hop_from_the_end_is_the_client() {
+        assert_eq!(by_list(&["203.0.113.9"]), forwarded("203.0.113.9"));
+        assert_eq!(by_list(&["6.6.6.6, 203.0.113.9"]), forwarded("203.0.113.9"));
+        assert_eq!(by_list(&["6.6.6.6,203.0.113.9 , 10.2.0.1,10.3.0.1"]), forwarded("203.0.113.9"));
+        assert_eq!(
+            by_list(&["6.6.6.6", "203.0.113.9", "10.3.0.1"]),
+            forwarded("203.0.113.9"),
+            "lines are one list"
+        );
+        assert_eq!(by_list(&["203.0.113.9:4711"]), forwarded("203.0.113.9"));
+        assert_eq!(by_list(&["2001:db8:9::7"]), forwarded("2001:db8:9::7"));
+        assert_eq!(by_list(&["[2001:db8:9::7]:4711, 2001:db8:1::2"]), forwarded("2001:db8:9::7"));
+        assert_eq!(
+            by_list(&["::ffff:203.0.113.9, ::ffff:10.0.0.2"]),
+            forwarded("203.0.113.9"),
+            "IPv4 is unmapped"
+        );
+        assert_eq!(by_list(&["10.9.9.9, 10.2.0.1"]), forwarded("10.9.9.9"), "all trusted: the farthest");
+        assert_eq!(
+            by_list(&["203.0.113.9, , 10.2.0.1,"]),
+            forwarded("203.0.113.9"),
+            "empty entries are none"
+        );
+    }
+
+    /// L3: what cannot be read is never stepped over
+    #[test]
+    fn a_malformed_entry_stops_the_walk_at_the_last_good_hop() {
+        for bad in [
+            "unknown",
+            "_hidden",
+            "203.0.113.9.1",
+            "203.0.113.09",
+            "fe80::1%eth0",
+            "\u{e9}",
+            "a b",
+            "\"6.6.6.6\"",
+        ] {
+            assert_eq!(by_list(&[&format!("6.6.6.6, {bad}, 10.2.0.1")]), forwarded("10.2.0.1"), "{bad}");
+            assert_eq!(by_list(&[&format!("6.6.6.6, {bad}")]), peer(), "{bad}");
+        }
+        assert_eq!(by_list(&[]), peer());
+        assert_eq!(by_list(&["", " , "]), peer());
+    }
+
+    /// L3: headers of those who are not trusted, and headers that are not the configured one, change nothing
+    #[test]
+    fn untrusted_headers_change_nothing() {
+        let every = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("forwarded", "for=2.2.2.2"),
+            ("cf-connecting-ip", "3.3.3.3"),
+            ("x-real-ip", "4.4.4.4"),
+        ];
+        use ClientAddressHeader::{CfConnectingIp, Forwarded, XForwardedFor};
+        for (header, address) in
+            [(XForwardedFor, "1.1.1.1"), (Forwarded, "2.2.2.2"), (CfConnectingIp, "3.3.3.3")]
+        {
+            assert_eq!(found(PEER, header, &every), forwarded(address));
+            let stranger = ("198.51.100.1".to_owned(), Source::Peer);
+            assert_eq!(found("198.51.100.1:80", header, &every), stranger);
+            assert_eq!(found("[::ffff:198.51.100.1]:80", header, &every), stranger);
+        }
+    }
+
+    /// L3
+    #[test]
+    fn forwarded_is_read_in_every_spelling() {
+        let by = |lines: &[&str]| {
+            let lines: Vec<_> = lines.iter().map(|line| ("forwarded", *line)).collect();
+            found(PEER, ClientAddressHeader::Forwarded, &lines)
+        };
+        assert_eq!(by(&["for=192.0.2.60;proto=http;by=203.0.113.43"]), forwarded("192.0.2.60"));
+        assert_eq!(by(&["by=x; FOR=\"192.0.2.60:80\" ;proto=http"]), forwarded("192.0.2.60"));
+        assert_eq!(by(&["For=\"[2001:db8:9::17]:4711\", for=10.2.0.1"]), forwarded("2001:db8:9::17"));
+        assert_eq!(
+            by(&["for=6.6.6.6", "for=192.0.2.60", "for=\"[2001:db8:1::2]\";by=\"a,b;c\""]),
+            forwarded("192.0.2.60")
+        );
+        for bad in
+            ["proto=http", "for=unknown", "for=_x", "for=1.1.1.1;for=2.2.2.2", "for=\"1.1.1.1", "for", "="]
+        {
+            assert_eq!(by(&[&format!("for=6.6.6.6, {bad}")]), peer(), "{bad}");
+        }
+    }
+
+    /// L3: what a client writes cannot reach into what a proxy appended
+    #[test]
+    fn a_clients_open_quote_hides_nothing() {
+        for written in ["for=\"", "for=6.6.6.6;x=\"", "\"", "for=\"\\", "for=6.6.6.6, \"\"\"", ";;;=\",\""] {
+            let lines = [("forwarded", &*format!("{written}, for=\"[2001:db8:9::1]\";proto=http"))];
+            let client = found(PEER, ClientAddressHeader::Forwarded, &lines);
+            assert_eq!(client, forwarded("2001:db8:9::1"), "{written}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Targets that look like an attack on what lies behind the upstream (V3, V4). Looked at, never changed (V5).
+//!
+//! Two things are refused whatever the bucket says. A path that climbs out of its bucket: an upstream that resolves `..`
+//! would reach another bucket with the gateway's own credentials, so this is about permission and not about taste. S3
+//! draws the same line: `..` may never outnumber the names before it (Amazon S3 User Guide, "Naming Amazon S3 objects").
+//! And an encoded line break in a `response-*` parameter, whose value becomes a header of the answer.
+//!
+//! Everything else goes by the bucket's mode: `..` that stays in the bucket, encoded NUL, CR and LF in the path, and four
+//! patterns in path or query. Each is looked for in the target as it stands, decoded once and decoded twice. `block` knowingly
+//! refuses the few legal keys that hold one of them; that is the whole price, which is why there are only four.
+//! Deliberately absent: guesses at SQL or scripts beyond these, and shell metacharacters: nothing is handed to a shell.
+
+use actix_web::http::Uri;
+use memchr::{memchr, memchr3, memmem};
+use tidegate_config::InjectionPatterns;
+
+use crate::http::edge::{EdgeRejection, decode};
+
+/// What in a target looks like an attack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Suspicion {
+    /// The word for its kind, in header, log and metric.
+    pub(crate) reason: &'static str,
+    /// What the target holds.
+    pub(crate) what: &'static str,
+}
+
+const CLIMBS: Suspicion = Suspicion { reason: "path", what: "a `..` that leads out of its bucket" };
+const DOTS: Suspicion = Suspicion { reason: "path", what: "a `..` segment" };
+const CONTROL: Suspicion = Suspicion { reason: "path", what: "an encoded nul, carriage return or line feed" };
+const LINE_BREAK: Suspicion = Suspicion {
+    reason: "response_parameter",
+    what: "an encoded nul, carriage return or line feed in a response-* parameter",
+};
+
+/// Refuses what no bucket may let pass.
+pub(crate) fn check(uri: &Uri) -> Result<(), EdgeRejection> {
+    let path = uri.path().as_bytes();
+    if climbs(path) || (is_worth_decoding(path) && views(path).iter().any(|view| climbs(view))) {
+        return Err(EdgeRejection::Suspicious(CLIMBS));
+    }
+    if uri.query().is_some_and(breaks_a_header) { Err(EdgeRejection::Suspicious(LINE_BREAK)) } else { Ok(()) }
+}
+
+/// Looks at the rest by the bucket's mode: what it refuses is an error, what passes with a warning is returned.
+pub(crate) fn check_bucket(uri: &Uri, mode: InjectionPatterns) -> Result<Option<Suspicion>, EdgeRejection> {
+    let found =
+        || in_path(uri.path().as_bytes()).or_else(|| pattern(uri.path_and_query()?.as_str().as_bytes()));
+    match mode {
+        InjectionPatterns::Off => Ok(None),
+        InjectionPatterns::Log => Ok(found()),
+        InjectionPatterns::Block => found().map_or(Ok(None), |found| Err(EdgeRejection::Suspicious(found))),
+    }
+}
+
+/// Most paths hold none of what the checks look for, in any spelling.
+fn is_worth_decoding(path: &[u8]) -> bool {
+    memchr(b'%', path).is_some()
+}
+
+/// The text as it stands, decoded once, and decoded twice.
+fn views(text: &[u8]) -> [Vec<u8>; 3] {
+    let once = decode(text);
+    let twice = decode(&once);
+    [text.to_vec(), once, twice]
+}
+
+/// The path's segments behind its first slash, for servers that take either slash.
+fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| matches!(byte, b'/' | b'\\')).skip(1)
+}
+
+/// Whether `..` outnumber the names before them at any point behind the bucket's name. Empty segments are no names.
+fn climbs(path: &[u8]) -> bool {
+    let mut segments = segments(path);
+    if segments.next().is_some_and(|bucket| matches!(bucket, b"." | b"..")) {
+        return true;
+    }
+    let mut depth = 0_u32;
+    segments.any(|segment| {
+        let below = match segment {
+            b".." => depth.checked_sub(1),
+            b"" | b"." => Some(depth),
+            _ => Some(depth.saturating_add(1)),
+        };
+        depth = below.unwrap_or(0);
+        below.is_none()
+    })
+}
+
+fn in_path(path: &[u8]) -> Option<Suspicion> {
+    let dots = |view: &[u8]| segments(view).any(|segment| segment == b"..");
+    if !is_worth_decoding(path) {
+        return dots(path).then_some(DOTS);
+    }
+    let views = views(path);
+    if views[1].iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
+        return Some(CONTROL);
+    }
+    views.iter().any(|view| dots(view)).then_some(DOTS)
+}
+
+/// Whether a `response-*` parameter would break the header that the store makes of it. Decoded once, as the store does:
+/// a file's name may well hold a line break that is encoded twice.
+fn breaks_a_header(query: &str) -> bool {
+    let breaks = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        decode(name.as_bytes()).to_ascii_lowercase().starts_with(b"response-")
+            && decode(value.as_bytes()).iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'))
+    };
+    is_worth_decoding(query.as_bytes()) && query.split('&').any(breaks)
+}
+
+fn pattern(target: &[u8]) -> Option<Suspicion> {
+    if is_worth_decoding(target) {
+        views(target).iter().find_map(|view| pattern_in(view))
+    } else {
+        pattern_in(target)
+    }
+}
+
+/// A pattern in any case; what SQL ignores between its words is ignored, and `+` is a blank in queries.
+fn pattern_in(view: &[u8]) -> Option<Suspicion> {
+    memchr3(b'\'', b'<', b':', view)?;
+    let lower = view.to_ascii_lowercase();
+    let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'+' | 0x0b);
+    let dense: Vec<u8> = lower.iter().copied().filter(|byte| !is_blank(byte)).collect();
+    let opens_script = memmem::find_iter(&lower, b"<script")
+        .any(|at| lower.get(at + 7).is_some_and(|next| matches!(next, b'>' | b'/') || is_blank(next)));
+    let what = if memmem::find(&dense, b"';droptable").is_some() {
+        "the pattern `'; drop table`"
+    } else if memmem::find(&dense, b"'or'1'='1").is_some() {
+        "the pattern `' or '1'='1`"
+    } else if opens_script {
+        "the pattern `<script>`"
+    } else if memmem::find(&lower, b"javascript:").is_some() {
+        "the pattern `javascript:`"
+    } else {
+        return None;
+    };
+    Some(Suspicion { reason: "injection", what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(target: &str) -> Uri {
+        target.parse().unwrap()
+    }
+
+    fn found(target: &str) -> Option<Suspicion> {
+        check_bucket(&uri(target), InjectionPatterns::Log).unwrap()
+    }
+
+    /// V3
+    #[test]
+    fn what_climbs_out_of_its_bucket_is_refused_in_every_spelling() {
+        for bad in [
+            "/b/../c",
+            "/b/..",
+            "/..",
+            "/../b/k",
+            "/./b/k",
+            "/b/a/../../c",
+            "/b//../../c",
+            "/b/./../c",
+            "/b/%2e%2e/c",
+            "/b/.%2E/c",
+            "/b/%252e%252e%252fc",
+            "/b/..%2fc",
+            "/b/..%5cc",
+            "/b/..\\c",
+            "/b/a\\..\\..\\c",
+            "/b%2f..%2fc",
+        ] {
+            assert_eq!(check(&uri(bad)), Err(EdgeRejection::Suspicious(CLIMBS)), "{bad}");
+        }
+        for inside in
+            ["/b/a/../c", "/b/a/..", "/b/a/c/../../d", "/b/a%2f..%2fc", "/b", "/", "/b/..name", "/b/..%20/x"]
+        {
+            assert_eq!(check(&uri(inside)), Ok(()), "{inside}");
+        }
+    }
+
+    /// V3, V4
+    #[test]
+    fn what_stays_in_the_bucket_goes_by_the_mode() {
+        use InjectionPatterns::{Block, Log, Off};
+        let cases = [
+            ("/b/a/../c", DOTS),
+            ("/b/a/%2E%2e/c", DOTS),
+            ("/b/a%00b", CONTROL),
+            ("/b/a%0db", CONTROL),
+            ("/b/a%0A", CONTROL),
+        ];
+        for (target, suspicion) in cases {
+            let target = uri(target);
+            assert_eq!(check(&target), Ok(()));
+            assert_eq!(check_bucket(&target, Block), Err(EdgeRejection::Suspicious(suspicion)), "{target}");
+            assert_eq!(check_bucket(&target, Log), Ok(Some(suspicion)), "{target}");
+            assert_eq!(check_bucket(&target, Off), Ok(None), "{target}");
+        }
+        assert_eq!(check_bucket(&uri("/b/k?x=1"), Block), Ok(None));
+    }
+
+    /// V3: a header of the answer cannot be forged, and other values may hold line breaks
+    #[test]
+    fn a_response_parameter_cannot_hold_a_line_break() {
+        for bad in [
+            "/b/k?response-content-type=a%0d%0aset-cookie:x",
+            "/b/k?x=1&response-content-disposition=a%0Ab",
+            "/b/k?response%2Dexpires=%0d",
+            "/b/k?Response-Expires=%00",
+        ] {
+            assert_eq!(check(&uri(bad)), Err(EdgeRejection::Suspicious(LINE_BREAK)), "{bad}");
+        }
+        for good in [
+            "/b/k?response-content-type=text%2Fplain",
+            "/b/k?delimiter=%0A&prefix=%0D",
+            "/b/k?x=response-content-type%0A",
+            "/b/k?response-content-disposition=filename*=UTF-8''a%250Ab",
+        ] {
+            assert_eq!(check(&uri(good)), Ok(()), "{good}");
+        }
+    }
+
+    /// V4
+    #[test]
+    fn patterns_are_found_in_path_and_query_in_every_case_and_spelling() {
+        for bad in [
+            "/b/'%3B%20DROP%20TABLE%20users",
+            "/b/k?q=%27;drop+table+x",
+            "/b/x'%09;%0Bdrop%20%20Table",
+            "/b/k?name=%2527%253B%2520drop%2520table",
+            "/b/k?id='+OR+'1'='1",
+            "/b/'%20or%20'1'%20=%20'1",
+            "/b/%27%20oR%20%271%27%3D%271",
+            "/b/%3Cscript%3Ealert",
+            "/b/k?q=%3CSCRIPT%20src=x",
+            "/b/k?q=%253cScript%252f",
+            "/b/JavaScript:alert(1)",
+            "/b/k?next=javascript%3Ax",
+        ] {
+            assert!(matches!(found(bad), Some(Suspicion { reason: "injection", .. })), "{bad}");
+        }
+        for good in [
+            "/b/it's",
+            "/b/x'%20and%20'y",
+            "/b/o'or.txt",
+            "/b/drop%20table.sql",
+            "/b/%3Cscripts%3E",
+            "/b/less%3Cmore%3E.txt",
+            "/b/java%20script:",
+            "/b/javascript/x.js",
+            "/b/k?q=1'='1",
+            "/b/%3Cscript",
+            "/b/%3C/script%3E",
+        ] {
+            assert_eq!(found(good), None, "{good}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Pages of other origins: preflights, and what answers say about who may read them.
+
+use crate::support::{Act, Answer, Gateway, Upstream, request};
+
+const APP: &str = "https://app.example.com";
+
+async fn gateway(upstream: &Upstream) -> Gateway {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .bucket("plain", upstream)
+        .set("buckets.b.cors.allowed_origins", "https://app.example.com,http://localhost:3000")
+        .set("buckets.b.cors.allowed_methods", "GET,PUT")
+        .set("buckets.b.cors.allowed_headers", "X-Amz-Date,content-type")
+        .set("buckets.b.cors.exposed_headers", "ETag,x-amz-version-id")
+        .set("buckets.b.cors.max_age_seconds", "123")
+        .set("buckets.b.cors.allow_credentials", "true")
+        .start()
+        .await
+}
+
+async fn preflight(gateway: &Gateway, target: &str, origin: &str, method: &str, headers: &str) -> Answer {
+    let asked = [
+        ("origin", origin),
+        ("access-control-request-method", method),
+        ("access-control-request-headers", headers),
+    ];
+    request(gateway.address(), "OPTIONS", target, &asked, None).await
+}
+
+fn cors_headers(answer: &Answer) -> Vec<(&str, &str)> {
+    let said = answer.headers.iter().filter(|(name, _)| name.starts_with("access-control-"));
+    let mut said: Vec<_> = said.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    said.sort_unstable();
+    said
+}
+
+/// A6: a preflight that the rules allow is answered by the gateway, without a call upstream and without credentials
+#[tokio::test]
+async fn an_allowed_preflight_is_answered_here() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    for target in ["/b/k", "/b", "/b/a%20b?partNumber=1"] {
+        let answer = preflight(&gateway, target, APP, "PUT", "x-amz-date, Content-Type").await;
+        assert_eq!((answer.whole(), answer.body.len()), (200, 0), "{target}");
+        assert_eq!(
+            cors_headers(&answer),
+            [
+                ("access-control-allow-credentials", "true"),
+                ("access-control-allow-headers", "x-amz-date, content-type"),
+                ("access-control-allow-methods", "GET, PUT"),
+                ("access-control-allow-origin", APP),
+                ("access-control-max-age", "123"),
+            ]
+        );
+        assert_eq!(answer.all("vary"), ["Origin"]);
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+/// A6: a bucket that lets nobody in still answers preflights, which carry no proof of who asks
+#[tokio::test]
+async fn a_preflight_needs_no_authentication_and_no_upstream() {
+    let gateway = Gateway::builder()
+        .set("buckets.closed.s3.endpoints", "http://127.0.0.1:1")
+        .set("buckets.closed.cors.allowed_origins", "*")
+        .set("buckets.closed.cors.allowed_headers", "*")
+        .start()
+        .await;
+    let answer =
+        preflight(&gateway, "/closed/k", "https://anywhere.test", "GET", "authorization,x-whatever").await;
+    assert_eq!(answer.whole(), 200);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(answer.header("access-control-allow-headers"), Some("authorization, x-whatever"));
+    let refused =
+        request(gateway.address(), "GET", "/closed/k", &[("origin", "https://anywhere.test")], None).await;
+    assert_eq!((refused.whole(), refused.reason()), (403, "bucket_closed"));
+    assert_eq!(refused.header("access-control-allow-origin"), Some("*"), "a script may read why");
+}
+
+/// A6: origins are compared exactly; what is not allowed is 403 in S3's words, and what is no preflight 400
+#[tokio::test]
+async fn what_the_rules_do_not_allow_is_refused() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    for (origin, method, headers) in [
+        ("https://app.example.com.evil.test", "GET", ""),
+        ("https://evil-app.example.com", "GET", ""),
+        ("http://app.example.com", "GET", ""),
+        ("https://app.example.com:8443", "GET", ""),
+        ("https://app.example.com/", "GET", ""),
+        ("https://APP.example.com", "GET", ""),
+        ("null", "GET", ""),
+        ("*", "GET", ""),
+        (APP, "DELETE", ""),
+        (APP, "get", ""),
+        (APP, "GET", "x-other"),
+        (APP, "GET", "content-type, x other"),
+    ] {
+        let answer = preflight(&gateway, "/b/k", origin, method, headers).await;
+        assert_eq!((answer.whole(), answer.reason()), (403, "cors"), "{origin} {method} {headers}");
+        assert!(answer.text().contains("<Code>AccessForbidden</Code>"), "{}", answer.text());
+        assert_eq!(answer.all("vary"), ["Origin"]);
+        if origin != APP {
+            assert_eq!(cors_headers(&answer), [], "{origin}");
+        }
+    }
+    for headers in [
+        &[("access-control-request-method", "GET")][..],
+        &[("origin", APP)],
+        &[("origin", APP), ("origin", APP), ("access-control-request-method", "GET")],
+    ] {
+        let answer = request(gateway.address(), "OPTIONS", "/b/k", headers, None).await;
+        assert_eq!((answer.whole(), answer.reason()), (400, "preflight"), "{headers:?}");
+        assert!(answer.text().contains("<Code>BadRequest</Code>"), "{}", answer.text());
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+/// A6: without rules OPTIONS is no method of a bucket, and nothing about origins is said
+#[tokio::test]
+async fn a_bucket_without_rules_says_nothing() {
+    let upstream =
+        Upstream::start(|_| Act::ok("x").header("access-control-allow-origin", "https://theirs.test"));
+    let gateway = gateway(&upstream).await;
+    let answer = preflight(&gateway, "/plain/k", APP, "GET", "").await;
+    assert_eq!((answer.whole(), answer.reason()), (405, "method"));
+    assert_eq!((cors_headers(&answer), answer.header("vary")), (vec![], None));
+    let answer = request(gateway.address(), "GET", "/plain/k", &[("origin", APP)], None).await;
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        Some("https://theirs.test"),
+        "the upstream's own pass"
+    );
+    assert_eq!(answer.header("vary"), None);
+}
+
+/// A6: an answer names the origin that may read it, and the upstream's own CORS headers are replaced
+#[tokio::test]
+async fn an_answer_says_who_may_read_it() {
+    let upstream = Upstream::start(|_| {
+        Act::ok("x")
+            .header("access-control-allow-origin", "*")
+            .header("access-control-allow-credentials", "true")
+            .header("Access-Control-Expose-Headers", "x-theirs")
+            .header("vary", "accept-encoding")
+            .header("etag", "\"e\"")
+    });
+    let gateway = gateway(&upstream).await;
+    let get = async |headers: &[(&str, &str)]| request(gateway.address(), "GET", "/b/k", headers, None).await;
+    let allowed = get(&[("origin", APP)]).await;
+    assert_eq!((allowed.whole(), allowed.header("etag")), (200, Some("\"e\"")));
+    assert_eq!(
+        cors_headers(&allowed),
+        [
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-origin", APP),
+            ("access-control-expose-headers", "etag, x-amz-version-id"),
+        ]
+    );
+    assert_eq!(allowed.all("vary"), ["accept-encoding", "Origin"]);
+    for headers in
+        [&[][..], &[("origin", "https://evil.test")], &[("origin", APP), ("origin", "https://evil.test")]]
+    {
+        let answer = get(headers).await;
+        assert_eq!(
+            (answer.whole(), answer.text().as_str()),
+            (200, "x"),
+            "the browser keeps it from the page"
+        );
+        assert_eq!(cors_headers(&answer), [], "{headers:?}");
+        assert_eq!(answer.all("vary"), ["accept-encoding", "Origin"], "{headers:?}");
+    }
+    let deleted = request(gateway.address(), "DELETE", "/b/k", &[("origin", APP)], None).await;
+    assert_eq!((deleted.whole(), cors_headers(&deleted)), (200, vec![]), "a method that pages may not use");
+}
+
+/// A6, E1: a script may read the gateway's own errors too
+#[tokio::test]
+async fn the_gateways_errors_say_it_too() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    let put = "PUT /b/k HTTP/1.1\r\nhost: a\r\norigin: https://app.example.com\r\nexpect: 100-continue\r\n\
+               content-length: 999999999999\r\n\r\n";
+    let mut client = crate::support::Client::connect(gateway.address()).await;
+    client.send(put).await;
+    let early = client.answer("PUT").await;
+    let late = request(gateway.address(), "GET", "/b/a/../k", &[("origin", APP)], None).await;
+    for (answer, status) in [(early, 413), (late, 400)] {
+        assert_eq!(answer.whole(), status);
+        assert_eq!(answer.header("access-control-allow-origin"), Some(APP));
+        assert_eq!(answer.all("vary"), ["Origin"]);
+    }
+}
+
+/// A6, Bad input: any origin together with credentials stops the start
+#[test]
+fn any_origin_with_credentials_stops_the_start() {
+    let ended = Gateway::builder()
+        .set("buckets.b.s3.endpoints", "http://127.0.0.1:1")
+        .set("buckets.b.cors.allowed_origins", "*")
+        .set("buckets.b.cors.allow_credentials", "true")
+        .run();
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert!(ended.stderr.contains("buckets.b.cors.allowed_origins: cannot be \"*\""), "{ended:?}");
+}

@@ -1,0 +1,79 @@
+//! Redirects of upstreams: never followed; passed on where they are the API's own, kept back where they lead past the
+//! gateway.
+
+use crate::support::{Act, Gateway, Upstream, request};
+
+const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
+
+/// H4: an API's redirects pass as they are, wherever they point
+#[tokio::test]
+async fn an_http_buckets_redirects_pass_unchanged() {
+    let elsewhere = Upstream::ok("secret");
+    let location = format!("http://{}/latest/meta-data?x=%20", elsewhere.address());
+    for status in STATUSES {
+        let to = location.clone();
+        let upstream = Upstream::start(move |_| Act::answer(status, "moved").header("Location", &to));
+        let gateway = Gateway::builder().http_bucket("api", &upstream).start().await;
+        for method in ["GET", "HEAD", "DELETE"] {
+            let answer = request(gateway.address(), method, "/api/k", &[], None).await;
+            assert_eq!(
+                (answer.whole(), answer.header("location")),
+                (status, Some(location.as_str())),
+                "{method}"
+            );
+        }
+        assert_eq!(upstream.count(), 3, "{status}: each was asked once");
+    }
+    assert_eq!(elsewhere.count(), 0, "a redirect was followed");
+}
+
+/// H4, E4: a store's redirect is an S3 error that says nothing of where it points to
+#[tokio::test]
+async fn an_s3_buckets_redirects_do_not_lead_past_the_gateway() {
+    let elsewhere = Upstream::ok("secret");
+    let host = elsewhere.address().to_string();
+    for status in STATUSES {
+        let to = host.clone();
+        let upstream = Upstream::start(move |_| {
+            let document = format!(
+                "<Error><Code>PermanentRedirect</Code><Message>m</Message><Bucket>theirs</Bucket><Endpoint>{to}</Endpoint></Error>"
+            );
+            Act::answer(status, document)
+                .header("content-type", "application/xml")
+                .header("location", &format!("http://{to}/theirs/k"))
+                .header("x-amz-bucket-region", "eu-west-1")
+        });
+        let gateway =
+            Gateway::builder().bucket("b", &upstream).set("buckets.b.s3.bucket", "theirs").start().await;
+        for (method, body) in [("GET", None), ("HEAD", None), ("PUT", Some(&b"body"[..]))] {
+            let answer = request(gateway.address(), method, "/b/k", &[], body).await;
+            assert_eq!((answer.whole(), answer.reason()), (status, "upstream_redirect"), "{method}");
+            assert_eq!(answer.header("location"), None);
+            assert_eq!(answer.header("x-amz-bucket-region"), None);
+            let text = answer.text();
+            assert!(!text.contains(&host) && !text.contains("theirs"), "{text}");
+            let code = if matches!(status, 301 | 308) { "PermanentRedirect" } else { "TemporaryRedirect" };
+            assert!(method == "HEAD" || text.contains(&format!("<Code>{code}</Code>")), "{text}");
+        }
+        assert_eq!(upstream.count(), 3, "{status}: no redirect is worth a retry");
+        assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"upstream_redirect\"}").await, 3.0);
+    }
+    assert_eq!(elsewhere.count(), 0, "a redirect was followed");
+}
+
+/// E4: whatever an upstream sends instead of HTTP, the error that tells of it is short and plain text
+#[tokio::test]
+async fn what_an_upstream_says_is_cut_and_cleaned() {
+    let garbage = format!("\u{1b}[31m\u{1}{}\r\n\r\n", "<x>&\u{7f}".repeat(2000));
+    for answer in [garbage.clone(), format!("HTTP/1.1 {garbage}"), format!("HTTP/1.1 200 OK\r\n{garbage}")] {
+        let upstream = Upstream::start(move |_| Act::raw(answer.as_bytes()));
+        let gateway = Gateway::in_front_of(&upstream).await;
+        let told = request(gateway.address(), "POST", "/b/k", &[], Some(b"")).await;
+        assert_eq!(told.whole(), 502, "{}", told.text());
+        let text = told.text();
+        let message =
+            text.split_once("<Message>").and_then(|(_, rest)| rest.split_once("</Message>")).unwrap().0;
+        assert!(!message.is_empty() && message.chars().count() <= 500, "{message}");
+        assert!(!message.contains(char::is_control) && !message.contains(['<', '\u{fffd}']), "{message}");
+    }
+}
