@@ -50,6 +50,12 @@ fn by(change: impl Fn(&mut Signer)) -> Headers {
     signer.headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[])
 }
 
+/// A signature of the right form that is certainly another.
+fn another_last_digit(text: &str) -> String {
+    let (start, last) = text.split_at(text.len() - 1);
+    format!("{start}{}", if last == "0" { "1" } else { "0" })
+}
+
 /// A1, V8: every header that is not the right one is refused with S3's code, and nothing goes upstream
 #[tokio::test]
 async fn a_wrong_authorization_header_is_refused() {
@@ -60,7 +66,7 @@ async fn a_wrong_authorization_header_is_refused() {
     let malformed = (400, "AuthorizationHeaderMalformed", "authorization_malformed");
     let cases = [
         (by(|signer| signer.secret.push('x')), mismatch),
-        (authorization(&|text| format!("{}0", &text[..text.len() - 1])), mismatch),
+        (authorization(&|text| another_last_digit(text)), mismatch),
         (authorization(&|text| text[..text.len() - 1].to_owned()), mismatch),
         (
             authorization(&|text| {
