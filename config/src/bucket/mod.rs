@@ -8,10 +8,12 @@
 //! bucket, so that a key under the wrong one is named as such and not as an unknown key.
 
 mod auth;
+mod credentials;
 mod endpoint;
 mod pattern;
 mod policy;
 mod secret;
+mod tls;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -25,11 +27,13 @@ use crate::server::ServerConfig;
 use crate::walk::{Read as _, Section, defaults, key, nested, unset};
 
 pub use auth::AuthMethod;
+pub use credentials::{ContainerCredentials, Credentials};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use pattern::{Pattern, PatternError};
 pub use policy::{BreakerConfig, ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
 pub use secret::Secret;
-pub use upstream::{Credentials, UploadFraming, UpstreamConfig};
+pub use tls::{Pem, TlsConfig};
+pub use upstream::{Addressing, UploadFraming, UpstreamConfig};
 
 use auth::Method;
 pub(crate) use pattern::Glob;
