@@ -31,3 +31,4 @@ mod sessions;
 mod supervision;
 mod tidy;
 mod timeouts;
+mod upstreams;

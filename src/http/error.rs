@@ -254,6 +254,16 @@ fn upstream(rejection: &UpstreamRejection) -> Answer {
         UpstreamRejection::Connect(why) => {
             bad("upstream_connect", format!("cannot connect to the upstream: {why}"))
         }
+        UpstreamRejection::Distrust(why) => {
+            bad("upstream_tls", format!("the upstream's identity cannot be verified: {why}"))
+        }
+        UpstreamRejection::Credentials(why) => Answer::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            "upstream_credentials",
+            format!("the gateway has no credentials for the upstream: {why}"),
+        )
+        .retry(Duration::from_secs(1)),
         UpstreamRejection::Reset(why) => {
             bad("upstream_reset", format!("the upstream closed the connection before it answered: {why}"))
         }
