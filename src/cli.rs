@@ -12,6 +12,8 @@ use tidegate::StartError;
 use tidegate::telemetry::log::LogError;
 use tidegate_config::{Config, Problems};
 
+use crate::relaunch::RelaunchError;
+
 /// A gateway for S3 buckets and HTTP APIs that stays standing.
 #[derive(Parser)]
 #[command(version, about)]
@@ -19,6 +21,9 @@ pub(crate) struct Arguments {
     /// Configuration file, TOML or YAML; the environment (TIDEGATE_…) wins over it.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// How the program hands itself the secrets that it took out of its environment.
+    #[arg(long, hide = true)]
+    pub(crate) secrets_on_stdin: bool,
     #[command(subcommand)]
     pub(crate) verb: Option<Verb>,
 }
@@ -44,6 +49,8 @@ pub(crate) enum Exit {
     #[error("{0}")]
     Start(#[from] StartError),
     #[error("{0}")]
+    Relaunch(#[from] RelaunchError),
+    #[error("{0}")]
     Log(#[from] LogError),
     #[cfg(feature = "origin")]
     #[error("{0}")]
@@ -66,7 +73,7 @@ impl Exit {
             Self::Log(_) => 73,
             #[cfg(feature = "origin")]
             Self::Origin(_) => 73,
-            Self::Start(_) | Self::Io(_) => 71,
+            Self::Start(_) | Self::Relaunch(_) | Self::Io(_) => 71,
             Self::Unhealthy { .. } | Self::Impatient => 1,
         })
     }

@@ -25,6 +25,10 @@ use crate::auth::Keyring;
 use crate::http::{admin, listener};
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::RequestMetrics;
+use crate::upstream::credentials::{self, Renewed, Source};
+use crate::upstream::destination::Destination;
+use crate::upstream::dial::Dialer;
+use crate::upstream::tls::TlsError;
 use crate::worker::{Shared, Worker};
 
 const BACKLOG: i32 = 4096;
@@ -60,6 +64,14 @@ pub enum StartError {
         /// Why.
         source: actix_web::http::uri::InvalidUri,
     },
+    /// An endpoint cannot be spoken to over TLS.
+    #[error("buckets.{bucket}: {source}")]
+    Tls {
+        /// The bucket.
+        bucket: String,
+        /// Why.
+        source: TlsError,
+    },
     /// More buckets than there are IDs.
     #[error("buckets: there are more than 65535")]
     TooManyBuckets,
@@ -81,6 +93,7 @@ pub struct Running {
     data: ServerHandle,
     side: ServerHandle,
     tasks: Vec<JoinHandle<io::Result<()>>>,
+    renewals: Vec<JoinHandle<()>>,
 }
 
 impl Gateway {
@@ -100,18 +113,21 @@ impl Gateway {
         let registry = Registry::new();
         let Prepared { actors, pools, launches } = tidegate_actors::prepare(&config, &registry, &log)?;
         let metrics = RequestMetrics::register(&registry)?;
-        let mut buckets = Vec::new();
+        let (mut buckets, mut renewals) = (Vec::new(), Vec::new());
         for (index, ((name, bucket), pool)) in config.buckets.iter().zip(pools).enumerate() {
             let id = BucketId::new(u16::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
-            let authorities = authorities(name, bucket)?;
-            let metrics = metrics.bucket(name);
+            let tls = |source| StartError::Tls { bucket: name.clone(), source };
+            let upstream = &bucket.upstream;
+            let dialer = Dialer::new(&upstream.endpoints, upstream, &config.dns);
             buckets.push(Bucket {
                 id,
                 name: name.clone(),
                 config: bucket.clone(),
-                authorities,
+                destinations: destinations(name, bucket)?,
+                dialer: Arc::new(dialer.map_err(tls)?),
+                credentials: credentials(name, bucket, &config, &log, &mut renewals).map_err(tls)?,
                 pool,
-                metrics,
+                metrics: metrics.bucket(name),
             });
         }
         warn_of_closed(&config, &log);
@@ -132,7 +148,7 @@ impl Gateway {
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         let (data_handle, side_handle) = (data.handle(), side.handle());
         let tasks = vec![actix_rt::spawn(data), actix_rt::spawn(side)];
-        Ok(Running { address, admin, shared, data: data_handle, side: side_handle, tasks })
+        Ok(Running { address, admin, shared, data: data_handle, side: side_handle, tasks, renewals })
     }
 }
 
@@ -152,18 +168,35 @@ fn listen(key: &'static str, address: SocketAddr, stall: Duration) -> Result<Tcp
     bind().map_err(|source| StartError::Listen { key, address, source })
 }
 
-fn authorities(
-    name: &str,
-    bucket: &BucketConfig,
-) -> Result<Vec<actix_web::http::uri::Authority>, StartError> {
+fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, StartError> {
     let parse = |endpoint: &tidegate_config::Endpoint| {
-        endpoint.authority.parse().map_err(|source| StartError::Endpoint {
+        Destination::of(endpoint).map_err(|source| StartError::Endpoint {
             bucket: name.to_owned(),
             endpoint: endpoint.url(),
             source,
         })
     };
     bucket.upstream.endpoints.iter().map(parse).collect()
+}
+
+/// As whom a bucket's requests are signed; credentials that expire are renewed from now on.
+fn credentials(
+    name: &str,
+    bucket: &BucketConfig,
+    config: &Config,
+    log: &Logger,
+    renewals: &mut Vec<JoinHandle<()>>,
+) -> Result<Source, TlsError> {
+    let upstream = &bucket.upstream;
+    let Some(container) = upstream.container_credentials.clone() else {
+        let fixed = upstream.credentials.clone();
+        return Ok(fixed.map_or(Source::Unsigned, |credentials| Source::Fixed(Arc::new(credentials))));
+    };
+    let dialer = Dialer::new([&container.url], upstream, &config.dns)?;
+    let renewed = Renewed::new();
+    let renewal = credentials::renew(name.to_owned(), container, dialer, renewed.clone(), log.clone());
+    renewals.push(actix_rt::spawn(renewal));
+    Ok(Source::Renewed(renewed))
 }
 
 /// Nothing configured means closed, and the gateway says so at the start (A4).
@@ -229,7 +262,8 @@ impl Running {
     /// Ready turns false, new connections are not taken, requests in flight finish within the drain time, actors and
     /// workers stop. Returns how many requests were cut off.
     pub async fn stop(self) -> usize {
-        let Self { shared, data, side, tasks, .. } = self;
+        let Self { shared, data, side, tasks, renewals, .. } = self;
+        renewals.iter().for_each(JoinHandle::abort);
         let began = clock::now();
         shared.draining.store(true, Ordering::Release);
         info!(shared.log, "draining"; "in_flight" => shared.actors.monitor.in_flight());

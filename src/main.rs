@@ -2,6 +2,7 @@
 
 mod cli;
 mod memcpy;
+mod relaunch;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,11 +19,7 @@ use crate::cli::{Arguments, Exit, Verb};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    if arguments.verb.is_none() {
-        memcpy::settle();
-    }
-    match run(arguments) {
+    match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
             exit.tell();
@@ -32,7 +29,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Exit> {
-    let mut sources = Sources::default().environment(tidegate_config::environment());
+    let environment = match arguments.verb {
+        None => relaunch::settle(arguments.secrets_on_stdin)?,
+        Some(_) => tidegate_config::environment(),
+    };
+    let mut sources = Sources::default().environment(environment);
     if let Some(file) = &arguments.config {
         sources = sources.file(file);
     }

@@ -4,31 +4,23 @@
 //! source within a page. glibc before 2.39 uses it there all the same, for every copy over 2 KiB (sourceware bug 30994).
 //! A proxy meets the case all the time: buffers begin at a page, and the head that it writes is nearly as long
 //! as the head that it read. glibc takes its tunables from the environment of a starting program only, so the program is
-//! executed again with the threshold out of reach: same process, same arguments. Where a newer glibc has the same
-//! default, it changes nothing; whoever sets the tunable is left alone.
+//! executed again (`relaunch.rs`) with the threshold out of reach. Where a newer glibc has the same default, it changes
+//! nothing; whoever sets the tunable is left alone.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
-const TUNABLES: &str = "GLIBC_TUNABLES";
+/// The variable that glibc takes its tunables from.
+pub(crate) const TUNABLES: &str = "GLIBC_TUNABLES";
 const THRESHOLD: &str = "glibc.cpu.x86_rep_movsb_threshold";
 /// Larger than any copy.
 const OUT_OF_REACH: &str = "1073741824";
 
-/// Returns if there is nothing to settle, or if it cannot be: slower copies are no reason not to serve.
-pub(crate) fn settle() {
-    let tunables = env::var_os(TUNABLES);
-    let Some(settled) = settled(tunables.as_deref()) else { return };
-    if !fs::read_to_string("/proc/cpuinfo").is_ok_and(|cpus| is_slow(&cpus)) {
-        return;
-    }
-    let Ok(program) = env::current_exe() else { return };
-    let mut arguments = env::args_os();
-    let name = arguments.next().unwrap_or_else(|| program.clone().into());
-    let _cannot = Command::new(program).arg0(name).args(arguments).env(TUNABLES, settled).exec();
+/// The tunables that the program should have been started with; none if it was.
+pub(crate) fn tunables() -> Option<OsString> {
+    let settled = settled(env::var_os(TUNABLES).as_deref())?;
+    fs::read_to_string("/proc/cpuinfo").is_ok_and(|cpus| is_slow(&cpus)).then_some(settled)
 }
 
 /// The tunables with the threshold among them, unless it is there already.

@@ -1,16 +1,20 @@
-//! From a request's path to a configured bucket.
+//! From the bucket a request names to a configured one.
 //!
 //! Exact names are a look-up; globs are tried from the most literal characters to the fewest, so the narrowest
 //! pattern wins whatever the order of the configuration. State is kept per configured bucket, so names a client
-//! invents under a glob grow nothing. Deliberately absent: routing by Host.
+//! invents under a glob grow nothing. Where the name
+//! stands, in the Host or in the path, is `s3/naming.rs`'s to say.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use actix_web::http::uri::Authority;
 use tidegate_actors::{BucketId, PoolHandle};
 use tidegate_config::{BucketConfig, Pattern};
 
 use crate::telemetry::metrics::BucketMetrics;
+use crate::upstream::credentials::Source;
+use crate::upstream::destination::Destination;
+use crate::upstream::dial::Dialer;
 
 /// Why no bucket takes a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +30,11 @@ pub(crate) struct Bucket {
     pub(crate) id: BucketId,
     pub(crate) name: String,
     pub(crate) config: BucketConfig,
-    /// Whose `Host` and connection an endpoint is.
-    pub(crate) authorities: Vec<Authority>,
+    /// Where each endpoint is, in the order of the configuration.
+    pub(crate) destinations: Vec<Destination>,
+    pub(crate) dialer: Arc<Dialer>,
+    /// As whom its requests are signed.
+    pub(crate) credentials: Source,
     pub(crate) pool: PoolHandle,
     pub(crate) metrics: BucketMetrics,
 }

@@ -41,7 +41,7 @@ impl Worker {
             .buckets()
             .iter()
             .zip(&shared.connections)
-            .map(|(bucket, counts)| Client::new(&bucket.config, &shared.keyring, counts))
+            .map(|(bucket, counts)| Client::new(bucket, &shared.keyring, counts))
             .collect();
         Rc::new(Self { shared, clients, signing_keys: SigningKeys::default() })
     }

@@ -99,10 +99,6 @@ fn what_is_not_implemented_is_refused() {
     for method in ["jwt", "api_key"] {
         refused(bucket().set("buckets.b.auth", method), &["buckets.b.auth", method, "not implemented"]);
     }
-    refused(
-        bucket().set("buckets.b.s3.endpoints", "https://s3.example"),
-        &["buckets.b.s3.endpoints", "not implemented"],
-    );
 }
 
 /// C4, Bad input: a secret in a bad configuration is not repeated in the error

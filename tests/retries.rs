@@ -258,3 +258,22 @@ async fn a_retry_goes_to_another_endpoint() {
     }
     assert_eq!(good.count(), 10);
 }
+
+/// R3: a conditional write is not tried again once it was sent: it might meet its own first try
+#[tokio::test]
+async fn a_conditional_write_is_sent_once() {
+    for (method, headers, attempts) in [
+        ("PUT", &[("if-none-match", "*")][..], 1),
+        ("PUT", &[("if-match", "\"e\"")], 1),
+        ("DELETE", &[("if-match", "\"e\"")], 1),
+        ("PUT", &[], 2),
+        ("GET", &[("if-none-match", "\"e\"")], 2),
+    ] {
+        let upstream = Upstream::sequence(vec![Act::status(AGAIN), Act::ok("")]);
+        let gateway = Gateway::in_front_of(&upstream).await;
+        let body: Option<&[u8]> = (method == "PUT").then_some(b"body");
+        let answer = ask(&gateway, method, headers, body).await;
+        let expected = if attempts == 1 { AGAIN } else { 200 };
+        assert_eq!((answer.status, upstream.count()), (expected, attempts), "{method} {headers:?}");
+    }
+}

@@ -12,6 +12,7 @@
 mod admin;
 mod bucket;
 mod client_key;
+mod dns;
 mod document;
 mod form;
 mod hint;
@@ -41,18 +42,19 @@ use walk::{Section, Walk, nested, nested_checked};
 
 pub use admin::AdminConfig;
 pub use bucket::{
-    AuthMethod, BreakerConfig, BucketConfig, ConcurrencyConfig, ConnectionPoolConfig, CorsConfig,
-    Credentials, Endpoint, EndpointError, InjectionPatterns, Kind, Pattern, PatternError, RetryConfig,
-    Scheme, Secret, UploadFraming, UpstreamConfig,
+    Addressing, AuthMethod, BreakerConfig, BucketConfig, ConcurrencyConfig, ConnectionPoolConfig,
+    ContainerCredentials, CorsConfig, Credentials, Endpoint, EndpointError, InjectionPatterns, Kind, Pattern,
+    PatternError, Pem, RetryConfig, Scheme, Secret, TlsConfig, UploadFraming, UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
+pub use dns::DnsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use monitor::MonitorConfig;
 pub use network::{Network, NetworkError};
 pub use policy::{Access, PolicyConfig};
 pub use problem::{Origin, Problem, Problems};
 pub use rate_limit::{OnFailure, RateLimit, RateLimitConfig};
-pub use reference::{reference_file, reference_table};
+pub use reference::{is_secret_variable, reference_file, reference_table};
 pub use secret_file::{SecretFile, SecretFileError};
 pub use server::{ClientAddressHeader, LimitsConfig, ServerConfig};
 pub use sessions::SessionsConfig;
@@ -76,6 +78,8 @@ pub struct Config {
     pub rate_limit: RateLimitConfig,
     /// the resource monitor
     pub monitor: MonitorConfig,
+    /// looking up the names of upstreams
+    pub dns: DnsConfig,
     /// the session cache
     pub sessions: SessionsConfig,
     /// the buckets by name
@@ -123,6 +127,7 @@ impl Config {
         let rate_limit = root.take(&[" rate limits of the whole gateway"], nested("rate_limit"));
         let monitor =
             root.take(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked));
+        let dns = root.take(&[" looking up the names of upstreams"], nested("dns"));
         let sessions = root.take(&[" the session cache"], nested("sessions"));
         let buckets = bucket::read(&mut root.child("buckets"), &inherited);
         let policies = policy::read(&mut root.child("policies"), &buckets);
@@ -132,6 +137,7 @@ impl Config {
             supervision,
             rate_limit,
             monitor,
+            dns,
             sessions,
             buckets,
             policies,
@@ -145,7 +151,11 @@ impl Config {
 
     /// Adds the bucket `demo`, open to everybody, on an S3 server of this machine.
     pub fn add_demo(&mut self, endpoint_port: u16, access_key_id: impl Into<String>, secret: Secret) {
-        let credentials = Credentials { access_key_id: access_key_id.into(), secret_access_key: secret };
+        let credentials = Credentials {
+            access_key_id: access_key_id.into(),
+            secret_access_key: secret,
+            session_token: None,
+        };
         let bucket = bucket::demo(&self.server, Endpoint::loopback(endpoint_port), credentials);
         self.buckets.insert(bucket::DEMO.to_owned(), bucket);
     }

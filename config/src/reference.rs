@@ -29,11 +29,22 @@ pub(crate) fn keys() -> Vec<KeyPath> {
     survey().entries.into_iter().map(|entry| entry.path).collect()
 }
 
+/// Whether a variable of this name holds a secret, which should not stay in the process's environment (C5).
+pub fn is_secret_variable(name: &str) -> bool {
+    let is_any = |segment: &str| segment.bytes().all(|byte| byte.is_ascii_uppercase());
+    let spells = |entry: &Entry, path: &KeyPath| {
+        let (known, given) = (entry.path.segments(), path.segments());
+        known.len() == given.len() && known.iter().zip(given).all(|(key, name)| is_any(key) || key == name)
+    };
+    let path = KeyPath::of_variable(name);
+    survey().entries.iter().any(|entry| entry.is_secret && spells(entry, &path))
+}
+
 /// The configuration table as Markdown: key, variable, default, what it accepts, what it means.
 pub fn reference_table() -> String {
     let mut table =
         String::from("| key | environment variable | default | accepts | meaning |\n|---|---|---|---|---|\n");
-    for Entry { path, docs, accepts, preset } in survey().entries {
+    for Entry { path, docs, accepts, is_secret: _, preset } in survey().entries {
         let Preset { value, words } = preset;
         let default = words.map_or_else(|| format!("`{}`", value.unwrap_or_default()), str::to_owned);
         let variable = path.variable();

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::form::{Address, Choice, bytes, list, nonzero_size, or_unlimited, seconds, whole};
+use crate::form::{Address, Choice, Domain, bytes, list, nonzero_size, or_unlimited, seconds, whole};
 use crate::network::{Cidr, Network};
 use crate::section::section;
 use crate::walk::{key, nested, unset};
@@ -37,6 +37,11 @@ section! {
         pub address: IpAddr = key("address", Address, IpAddr::V4(Ipv4Addr::LOCALHOST));
         /// port of the data listener; 0 takes any free one, which the start-up line names
         pub port: u16 = key("port", whole(0..=65_535), 8080);
+        /// names under which clients put the bucket into the Host, as in `photos.s3.example.com`
+        ///
+        /// A Host right below one of them names a bucket, and the path is the key alone. Any other Host changes nothing: the
+        /// path's first segment is the bucket.
+        pub base_domains: Vec<String> = key("base_domains", list(Domain), Vec::new());
         /// worker threads; 0 starts one per core
         ///
         /// Lower it where the gateway shares its machine; more than the cores gains nothing.

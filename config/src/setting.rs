@@ -39,6 +39,12 @@ impl KeyPath {
         Some((Self(section.to_vec()), last))
     }
 
+    /// The key that an environment variable sets.
+    pub(crate) fn of_variable(variable: &str) -> Self {
+        let name = variable.strip_prefix(VARIABLE_PREFIX).unwrap_or(variable);
+        Self::new(name.to_lowercase().split("__"))
+    }
+
     /// The environment variable that sets this key.
     pub(crate) fn variable(&self) -> String {
         format!("{VARIABLE_PREFIX}{}", self.0.join("__").to_uppercase())

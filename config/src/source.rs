@@ -93,7 +93,7 @@ impl Layers {
                 _ if !name.starts_with(VARIABLE_PREFIX) => {}
                 Ok(value) => variables.push((name, value)),
                 Err(_) => {
-                    let key = path_of(&name).to_string();
+                    let key = KeyPath::of_variable(&name).to_string();
                     self.refuse(key, Origin::Variable(name), Fault::new("is not UTF-8 text"));
                 }
             }
@@ -126,7 +126,7 @@ impl Layers {
     /// A key that two variables spell would depend on their order, which nobody chose.
     fn lay_variables(&mut self, variables: Vec<(String, String)>) {
         for (name, value) in variables.into_iter().filter(|(name, _)| name != FILE_VARIABLE) {
-            let path = path_of(&name);
+            let path = KeyPath::of_variable(&name);
             let key = path.to_string();
             let origin = Origin::Variable(name);
             let setting = Setting { raw: Raw::Variable(value), origin: origin.clone() };
@@ -141,11 +141,6 @@ impl Layers {
         let Fault { message, hint } = fault;
         self.problems.push(Problem { key, source, message, hint });
     }
-}
-
-fn path_of(variable: &str) -> KeyPath {
-    let name = variable.strip_prefix(VARIABLE_PREFIX).unwrap_or(variable);
-    KeyPath::new(name.to_lowercase().split("__"))
 }
 
 fn read(path: &Path) -> io::Result<String> {

@@ -24,6 +24,7 @@ pub(crate) struct Entry {
     pub(crate) path: KeyPath,
     pub(crate) docs: Docs,
     pub(crate) accepts: String,
+    pub(crate) is_secret: bool,
     pub(crate) preset: Preset,
 }
 
@@ -139,7 +140,13 @@ impl Section<'_> {
 
     fn note<F: Form>(&mut self, name: &str, docs: Docs, form: &F, preset: Preset) {
         let path = self.path.child(name);
-        self.walk.entries.push(Entry { path, docs, accepts: form.accepts(), preset });
+        self.walk.entries.push(Entry {
+            path,
+            docs,
+            accepts: form.accepts(),
+            is_secret: form.is_secret(),
+            preset,
+        });
     }
 }
 

@@ -47,7 +47,7 @@ impl Keyring {
         let own = self.keys.iter().zip(0..).filter(|((key, _), _)| key.upstream == SignAs::Same);
         own.map(|((key, _), at)| {
             let (access_key_id, secret_access_key) = (key.access_key_id.clone(), key.secret.clone());
-            (KeyId::new(at), Credentials { access_key_id, secret_access_key })
+            (KeyId::new(at), Credentials { access_key_id, secret_access_key, session_token: None })
         })
     }
 }

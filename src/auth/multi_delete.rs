@@ -18,22 +18,22 @@ use crate::auth::{AuthRejection, Caller, Keyring, Operation, policy};
 use crate::http::edge::{BodyLength, Head};
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
-use crate::s3::target;
 use crate::upstream::body::Source;
 
 /// The longest list that is read.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// Looks at the keys that the body lists, if the caller's policy tells keys apart, and puts the body back.
+/// Looks at the keys that the body lists, if the caller's policy tells keys apart, and puts the body back. `rest` is what the
+/// request names behind the bucket.
 pub(crate) async fn screen(
     caller: &Caller,
-    request: &HttpRequest,
+    (request, rest): (&HttpRequest, &str),
     payload: &mut Payload,
     (length, bucket): (BodyLength, &Bucket),
     keyring: &Keyring,
 ) -> Result<(), GatewayError> {
     let Some(policy) = caller.key().map(|id| keyring.policy(id)) else { return Ok(()) };
-    if policy.prefixes.is_empty() || !lists_keys(request, bucket) {
+    if policy.prefixes.is_empty() || !lists_keys(request, rest, bucket) {
         return Ok(());
     }
     let BodyLength::Known(length @ ..=BYTES_MAX) = length else { return Err(TOO_LONG.into()) };
@@ -45,9 +45,8 @@ pub(crate) async fn screen(
     Ok(())
 }
 
-fn lists_keys(request: &HttpRequest, bucket: &Bucket) -> bool {
+fn lists_keys(request: &HttpRequest, rest: &str, bucket: &Bucket) -> bool {
     let head = Head::from(request.head());
-    let (_, rest) = target::split(head.uri.path());
     Operation::of(head, bucket.config.kind, rest).on == On::Keys
 }
 

@@ -87,8 +87,9 @@ impl GatewayError {
 }
 
 fn edge(rejection: &EdgeRejection) -> Answer {
-    let bad =
-        |reason, message: String| Answer::new(StatusCode::BAD_REQUEST, "InvalidRequest", reason, message);
+    let bad = |reason, message: String| bad_request("InvalidRequest", reason, message);
+    let too_large = (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "RequestHeaderSectionTooLarge");
+    let headers = |reason, message: String| Answer::new(too_large.0, too_large.1, reason, message);
     match rejection {
         EdgeRejection::Host => {
             bad("host", "an HTTP/1.1 request needs exactly one host header".to_owned()).closing()
@@ -97,30 +98,21 @@ fn edge(rejection: &EdgeRejection) -> Answer {
             bad("framing", format!("the body's length is ambiguous: {what}")).closing()
         }
         EdgeRejection::Target => bad("target", "the request target must be a bare path".to_owned()),
-        EdgeRejection::Suspicious(Suspicion { reason, what }) => Answer::new(
-            StatusCode::BAD_REQUEST,
-            "InvalidURI",
-            reason,
-            format!("the request target holds {what}"),
-        ),
+        EdgeRejection::Suspicious(Suspicion { reason, what }) => {
+            bad_request("InvalidURI", reason, format!("the request target holds {what}"))
+        }
         EdgeRejection::UriTooLong { bytes, limit } => Answer::new(
             StatusCode::URI_TOO_LONG,
             "InvalidURI",
             "uri_too_long",
             format!("the request target has {bytes} bytes, the limit is {limit}"),
         ),
-        EdgeRejection::HeadersTooLarge { bytes, limit } => Answer::new(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "RequestHeaderSectionTooLarge",
-            "headers_too_large",
-            format!("the headers have {bytes} bytes, the limit is {limit}"),
-        ),
-        EdgeRejection::TooManyHeaders { count, limit } => Answer::new(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "RequestHeaderSectionTooLarge",
-            "too_many_headers",
-            format!("there are {count} headers, the limit is {limit}"),
-        ),
+        EdgeRejection::HeadersTooLarge { bytes, limit } => {
+            headers("headers_too_large", format!("the headers have {bytes} bytes, the limit is {limit}"))
+        }
+        EdgeRejection::TooManyHeaders { count, limit } => {
+            headers("too_many_headers", format!("there are {count} headers, the limit is {limit}"))
+        }
         EdgeRejection::LengthRequired => Answer::new(
             StatusCode::LENGTH_REQUIRED,
             "MissingContentLength",
@@ -260,6 +252,16 @@ fn upstream(rejection: &UpstreamRejection) -> Answer {
         UpstreamRejection::Connect(why) => {
             bad("upstream_connect", format!("cannot connect to the upstream: {why}"))
         }
+        UpstreamRejection::Distrust(why) => {
+            bad("upstream_tls", format!("the upstream's identity cannot be verified: {why}"))
+        }
+        UpstreamRejection::Credentials(why) => Answer::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            "upstream_credentials",
+            format!("the gateway has no credentials for the upstream: {why}"),
+        )
+        .retry(Duration::from_secs(1)),
         UpstreamRejection::Reset(why) => {
             bad("upstream_reset", format!("the upstream closed the connection before it answered: {why}"))
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  1 edge      size, framing, path safety                    400 405 411 413 414 431
-//!  2 route     path → bucket; its own edge; CORS preflights  400 403 404 405
+//!  2 route     Host or path → bucket; its edge; preflights  400 403 404 405
 //!  3 monitor   level, then the in-flight slot                503
 //!  4 limiter   global, client address, bucket in one ask     429
 //!  5 auth      signature, key's limit, policy                400 401 403 429 501
@@ -40,8 +40,9 @@ use crate::http::error::{GatewayError, xml_answer};
 use crate::http::{injection, request_id};
 use crate::router::Bucket;
 use crate::s3::copy_source::COPY_SOURCE;
+use crate::s3::naming::Named;
 use crate::s3::sigv4::offers_proof;
-use crate::s3::{document, target};
+use crate::s3::{document, naming};
 use crate::telemetry::record::{Asked, Record};
 use crate::upstream::{self, Passing, ProxyBody};
 use crate::worker::Worker;
@@ -135,7 +136,8 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
 
     // 1 edge, 2 route
     let length = edge::check(head, &shared.config.server.limits)?;
-    let (name, rest) = target::split(head.uri.path());
+    let Named { bucket: name, key: rest, .. } =
+        naming::of(head.uri, head.headers, &shared.config.server.base_domains);
     if name.is_empty() && head.method == Method::GET {
         let caller = introduce(worker, None, head, record).await?;
         return Ok(Admitted::Own(list_buckets(worker, &caller)));
@@ -226,11 +228,15 @@ async fn handle(
     // 7 and 8, for each attempt
     let bucket = worker.shared.router.bucket(bucket);
     let late = may_fail_late(&request);
-    auth::screen(&caller, &request, payload, (length, bucket), &worker.shared.keyring).await?;
-    let signs = worker.client(bucket).signer(caller.key()).is_some();
-    let outbound = upstream::prepare(request, payload, length, (bucket, caller, signs), record).await?;
+    let base_domains = &worker.shared.config.server.base_domains;
+    let key = naming::of(request.uri(), request.headers(), base_domains).key;
+    auth::screen(&caller, (&request, key), payload, (length, bucket), &worker.shared.keyring).await?;
+    let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
+    let renaming = upstream::names_of(&request, bucket, base_domains);
+    let taken = (bucket, caller, signs);
+    let outbound = upstream::prepare(request, payload, length, taken, base_domains, record).await?;
     let called = upstream::call(worker, bucket, outbound, permit, record).await?;
-    Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late }))
+    Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late, renaming }))
 }
 
 /// Operations whose 200 may turn out to be an error document.

@@ -41,7 +41,7 @@ pub(crate) fn list_buckets<'a>(names: impl Iterator<Item = &'a str>) -> String {
     )
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -8,6 +8,8 @@ pub(crate) mod chunked;
 pub(crate) mod copy_source;
 pub(crate) mod document;
 pub(crate) mod late_error;
+pub(crate) mod naming;
+pub(crate) mod rename;
 pub(crate) mod sign;
 pub(crate) mod sigv4;
 pub(crate) mod target;

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::uri::PathAndQuery;
 use tidegate_config::Credentials;
+use zeroize::Zeroize;
 
 use crate::s3::sigv4::canonical::{
     ALGORITHM, Canonical, SERVICE, TERMINATOR, canonical_path, hmac, signing_key,
@@ -27,6 +28,7 @@ pub(crate) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// The header that carries the payload hash.
 pub(crate) const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
+const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 
 /// Signs one bucket's requests. One per worker thread.
@@ -42,7 +44,7 @@ impl Signer {
         Self { credentials, region, key: RefCell::default() }
     }
 
-    /// Adds `x-amz-date` and `authorization`. `host` and `x-amz-content-sha256` must be there already. What comes
+    /// Adds `x-amz-date`, the session token if there is one, and `authorization`. `host` and `x-amz-content-sha256` must be there already. What comes
     /// back is what the signatures of a chunked body go on from.
     pub(crate) fn sign(
         &self,
@@ -54,6 +56,12 @@ impl Signer {
         let timestamp = Timestamp::of(now);
         if let Ok(value) = HeaderValue::from_str(timestamp.as_str()) {
             headers.insert(AMZ_DATE, value);
+        }
+        if let Some(token) = &self.credentials.session_token
+            && let Ok(mut value) = HeaderValue::from_str(token.expose())
+        {
+            value.set_sensitive(true);
+            headers.insert(SECURITY_TOKEN, value);
         }
         let key = self.signing_key(timestamp.date());
         let scope = format!("{}/{}/{SERVICE}/{TERMINATOR}", timestamp.date(), self.region);
@@ -91,6 +99,12 @@ impl Signer {
     }
 }
 
+impl Drop for Signer {
+    fn drop(&mut self) {
+        self.key.get_mut().1.zeroize();
+    }
+}
+
 /// What must be signed and what changes the meaning of a request.
 fn signed_names(headers: &HeaderMap) -> Vec<&str> {
     let mut names: Vec<&str> = headers
@@ -116,6 +130,7 @@ mod tests {
         let credentials = Credentials {
             access_key_id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
             secret_access_key: tidegate_config::Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+            session_token: None,
         };
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {

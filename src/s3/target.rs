@@ -19,13 +19,13 @@ pub(crate) fn rename(target: &PathAndQuery, name: &str) -> Option<PathAndQuery> 
     assemble(&format!("/{name}{rest}"), target.query())
 }
 
-/// Takes the path's first segment away (http buckets).
+/// Takes the path's first segment away.
 pub(crate) fn strip(target: &PathAndQuery) -> Option<PathAndQuery> {
     let (_, rest) = split(target.path());
     assemble(if rest.is_empty() { "/" } else { rest }, target.query())
 }
 
-/// Puts an endpoint's own path before the target's.
+/// Puts a path before the target's: an endpoint's own, or a bucket's name.
 pub(crate) fn prefix(target: &PathAndQuery, prefix: &str) -> Option<PathAndQuery> {
     assemble(&format!("{prefix}{}", target.path()), target.query())
 }

@@ -88,10 +88,12 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
     let breaker = shared.actors.breaker.view(bucket.id, now);
     let pool = bucket.pool.view();
     let endpoints: Vec<Value> = bucket
-        .authorities
+        .config
+        .upstream
+        .endpoints
         .iter()
         .zip(&pool.endpoints)
-        .map(|(authority, in_flight)| json!({ "authority": authority.as_str(), "in_flight": in_flight }))
+        .map(|(endpoint, in_flight)| json!({ "authority": endpoint.authority, "in_flight": in_flight }))
         .collect();
     json!({
         "kind": bucket.config.kind.as_str(),

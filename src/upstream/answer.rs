@@ -33,12 +33,15 @@ use crate::telemetry::record::Record;
 use crate::upstream::call::Called;
 use crate::upstream::flow::Flow;
 use crate::upstream::headers::{Nominated, travels_down};
+use crate::upstream::renamed::{RenamedBody, Renaming};
 use crate::worker::Worker;
 
 /// The body of any answer on the data listener.
 pub(crate) enum ProxyBody {
     /// The upstream's, as it comes.
     Upstream(Box<AnswerBody>),
+    /// The upstream's, in the client's words.
+    Renamed(Box<RenamedBody>),
     /// The gateway's own, with the record that ends with it.
     Own(BoxBody, Option<Box<Record>>),
 }
@@ -120,6 +123,8 @@ pub(crate) struct Passing {
     pub(crate) slot: Slot,
     /// Whether a 200 may turn out to be an error document.
     pub(crate) late: bool,
+    /// What the upstream calls otherwise than the client.
+    pub(crate) renaming: Option<Renaming>,
 }
 
 /// Builds the client's answer from the upstream's.
@@ -128,7 +133,7 @@ pub(crate) fn pass_on(
     passing: Passing,
     mut record: Box<Record>,
 ) -> HttpResponse<ProxyBody> {
-    let Passing { called, bucket, slot, late } = passing;
+    let Passing { called, bucket, slot, late, renaming } = passing;
     let Called { response: upstream, document, permit, ticket } = called;
     let bucket = worker.shared.router.bucket(bucket);
     let status = upstream.status();
@@ -166,7 +171,12 @@ pub(crate) fn pass_on(
         held: Some(Held { record, ticket, permit, _slot: slot }),
         worker: Rc::clone(worker),
     };
-    response.set_body(ProxyBody::Upstream(Box::new(body)))
+    let body = Box::new(body);
+    let body = match renaming.and_then(|renaming| renaming.apply(status, response.headers_mut())) {
+        Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),
+        None => ProxyBody::Upstream(body),
+    };
+    response.set_body(body)
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {
@@ -357,6 +367,7 @@ impl MessageBody for ProxyBody {
     fn size(&self) -> BodySize {
         match self {
             Self::Upstream(body) => body.size(),
+            Self::Renamed(body) => body.size(),
             Self::Own(body, _) => body.size(),
         }
     }
@@ -364,6 +375,7 @@ impl MessageBody for ProxyBody {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Box<dyn Error>>>> {
         match self.get_mut() {
             Self::Upstream(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
+            Self::Renamed(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
             Self::Own(body, record) => {
                 let polled = Pin::new(body).poll_next(cx);
                 if let (Poll::Ready(Some(Ok(chunk))), Some(record)) = (&polled, record) {

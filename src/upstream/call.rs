@@ -20,7 +20,8 @@ use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
 use crate::upstream::outbound::Outbound;
-use crate::upstream::retry::{asked_for, attempts_max, wait};
+use crate::upstream::retry::{asked_for, attempts_max, is_conditional_write, wait};
+use crate::upstream::tls::is_distrust;
 use crate::upstream::verdict::{self, Verdict};
 use crate::upstream::watch::{Limits, Phase, watch};
 use crate::worker::Worker;
@@ -51,7 +52,11 @@ pub(crate) async fn call(
     let upstream = &bucket.config.upstream;
     let monitor = &worker.shared.actors.monitor;
     let attempts = attempts_max(&upstream.retry, outbound.request.headers());
+    let is_conditional = is_conditional_write(outbound.request.method(), outbound.request.headers());
     let total = record.started + upstream.request_timeout;
+    if !worker.client(bucket).is_own(outbound.key) {
+        bucket.credentials.known().await;
+    }
     loop {
         let breaker = &worker.shared.actors.breaker;
         let began = clock::now();
@@ -64,14 +69,16 @@ pub(crate) async fn call(
         record.phases.first_byte = Some(clock::now());
         let judged = judge(&result, bucket);
 
+        let is_unsent = matches!(&result, Err(rejection) if rejection.is_unsent());
         let may_retry = judged.verdict.transient
             && outbound.replays()
+            && (is_unsent || !is_conditional)
             && record.attempts < attempts
             && monitor.level() < Level::Critical;
         let left = || total.saturating_duration_since(clock::now());
         if may_retry && let Some(pause) = wait(&upstream.retry, record.attempts + 1, judged.asked, left()) {
             ticket.report(judged.verdict.outcome);
-            if matches!(result, Err(UpstreamRejection::Connect(_))) {
+            if is_unsent {
                 bucket.pool.ail(permit.endpoint());
             }
             drop(result);
@@ -138,7 +145,7 @@ fn judge(result: &Result<Head, UpstreamRejection>, bucket: &Bucket) -> Judged {
             Judged { verdict, asked }
         }
         Err(rejection) => {
-            if matches!(rejection, UpstreamRejection::Connect(_)) {
+            if rejection.is_unsent() {
                 bucket.metrics.error("upstream_connect_attempt");
             }
             Judged { verdict: verdict::of_failure(rejection), asked: None }
@@ -156,10 +163,13 @@ async fn attempt(
     record: &Record,
 ) -> Result<Head, UpstreamRejection> {
     let client = worker.client(bucket);
-    let authority = &bucket.authorities[permit.endpoint().0];
+    let destination = &bucket.destinations[permit.endpoint().0];
+    let signer = client.signer(outbound.key, &bucket.credentials)?;
     let prefix = &bucket.config.upstream.endpoints[permit.endpoint().0].path_prefix;
     let kind = bucket.config.kind;
-    let request = outbound.build(client, authority, prefix, kind).ok_or(UpstreamRejection::Target)?;
+    let request = outbound
+        .build(client, signer.as_deref(), destination, prefix, kind)
+        .ok_or(UpstreamRejection::Target)?;
     let flow = Rc::clone(&record.flow);
     let sending = match &mut outbound.body {
         RequestBody::None => request.send_body(NoBody::new()),
@@ -220,6 +230,9 @@ fn fault(error: &SendRequestError) -> UpstreamRejection {
         SendRequestError::Connect(ConnectError::Timeout) => UpstreamRejection::Timeout(Phase::Connect),
         SendRequestError::Connect(ConnectError::Disconnected) => {
             UpstreamRejection::Reset("disconnected".to_owned())
+        }
+        SendRequestError::Connect(ConnectError::Io(error)) if is_distrust(error) => {
+            UpstreamRejection::Distrust(error.to_string())
         }
         SendRequestError::Connect(error) => UpstreamRejection::Connect(error.to_string()),
         SendRequestError::Send(error) => UpstreamRejection::Reset(error.to_string()),

@@ -2,10 +2,12 @@
 //!
 //! No redirects, no decompression, no timeout of its own (the watch has them all), no default headers, `TCP_NODELAY`.
 //! awc's own limit is the pool's whole size on every worker, so that it never queues: the bucket's gate is what bounds
-//! connections in use. Idle ones over `max_idle` are closed as their answer ends, see `answer.rs`.
+//! connections in use. Idle ones over `max_idle` are closed as their answer ends, see `answer.rs`. awc sees plain HTTP everywhere:
+//! TLS is the dialer's, so that it, too, is under the connection that notices early answers.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,16 +15,21 @@ use std::time::Duration;
 use actix_service::fn_service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection as Connected};
 use actix_web::http::Uri;
-use tidegate_actors::KeyId;
-use tidegate_config::{BucketConfig, Kind};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tidegate_actors::{KeyId, clock};
+use tidegate_config::{Credentials, Kind};
 
 use crate::auth::Keyring;
+use crate::router::Bucket;
 use crate::s3::sign::Signer;
+use crate::upstream::UpstreamRejection;
 use crate::upstream::connection::Connection;
+use crate::upstream::credentials::Source;
+use crate::upstream::dial::Dialer;
 
 /// How long an idle upstream connection is kept; below what common servers keep theirs.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a connection to a name lives: a busy one would never see that its name leads elsewhere by now.
+const NAMED_LIFETIME: Duration = Duration::from_secs(300);
 
 /// Open upstream connections of one bucket, all workers together.
 #[derive(Debug, Clone, Default)]
@@ -39,94 +46,91 @@ impl ConnectionCounts {
 /// What a worker calls a bucket's upstream with.
 pub(crate) struct Client {
     pub(crate) http: awc::Client,
-    signer: Option<Signer>,
+    region: String,
+    /// The signer made last, and for which credentials.
+    signer: RefCell<Option<(Arc<Credentials>, Rc<Signer>)>>,
     /// Of keys that sign as themselves.
-    own: HashMap<KeyId, Signer>,
+    own: HashMap<KeyId, Rc<Signer>>,
 }
 
 impl Client {
-    pub(crate) fn new(bucket: &BucketConfig, keyring: &Keyring, counts: &ConnectionCounts) -> Self {
-        let upstream = &bucket.upstream;
-        let open = Arc::clone(&counts.open);
-        let receive_buffer =
-            upstream.connection_pool.receive_buffer.filter(|bytes| *bytes <= receive_buffer_max());
-        let connect = fn_service(move |info: ConnectInfo<Uri>| {
-            let open = Arc::clone(&open);
-            async move {
-                let stream = connect(&info, receive_buffer).await.map_err(ConnectError::Io)?;
-                Ok(Connected::new(info.request().clone(), Connection::new(stream, open)))
-            }
-        });
-        let connector = awc::Connector::new()
-            .connector(connect)
-            .timeout(upstream.connect_timeout)
-            .limit(upstream.connection_pool.size.get().max(upstream.concurrency.max_concurrent.get()))
-            .conn_keep_alive(KEEP_ALIVE)
-            .conn_lifetime(Duration::MAX / 4)
-            .disconnect_timeout(Duration::ZERO);
-        let http = awc::ClientBuilder::new()
-            .connector(connector)
-            .disable_timeout()
-            .disable_redirects()
-            .no_default_headers()
-            .finish();
-        let signer =
-            upstream.credentials.clone().map(|credentials| Signer::new(credentials, upstream.region.clone()));
-        let own = |(id, pair)| (id, Signer::new(pair, upstream.region.clone()));
-        let own =
-            if bucket.kind == Kind::S3 { keyring.own_pairs().map(own).collect() } else { HashMap::new() };
-        Self { http, signer, own }
-    }
-
-    /// Who signs a request of this client key's.
-    pub(crate) fn signer(&self, key: Option<KeyId>) -> Option<&Signer> {
-        key.and_then(|key| self.own.get(&key)).or(self.signer.as_ref())
-    }
-}
-
-/// The largest buffer that can be had. A larger one would be cut to it, and no longer grow by itself.
-fn receive_buffer_max() -> u64 {
-    let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_max").ok();
-    limit.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
-}
-
-/// Tries each address the name has, in order.
-async fn connect(info: &ConnectInfo<Uri>, receive_buffer: Option<u64>) -> io::Result<TcpStream> {
-    let host = info.hostname().trim_start_matches('[').trim_end_matches(']');
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("no address for `{host}`"));
-    for address in lookup_host((host, info.port())).await? {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_nodelay(true)?;
-        if let Some(bytes) = receive_buffer {
-            // Set before the connection is made, so that the window is scaled for it.
-            socket.set_recv_buffer_size(u32::try_from(bytes).unwrap_or(u32::MAX))?;
-        }
-        match socket.connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use socket2::SockRef;
-
-    use super::*;
-
-    /// P1: what the kernel may hold of an answer is what was configured
-    #[actix_rt::test]
-    async fn a_connection_has_the_configured_buffer() {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        let buffer = async |bytes| {
-            let stream = connect(&ConnectInfo::new(uri.clone()), bytes).await.unwrap();
-            assert!(stream.nodelay().unwrap());
-            SockRef::from(&stream).recv_buffer_size().unwrap()
+    pub(crate) fn new(bucket: &Bucket, keyring: &Keyring, counts: &ConnectionCounts) -> Self {
+        let upstream = &bucket.config.upstream;
+        let limit = upstream.connection_pool.size.get().max(upstream.concurrency.max_concurrent.get());
+        let http = http(&bucket.dialer, &counts.open, upstream.connect_timeout, limit);
+        let region = upstream.region.clone();
+        let own = |(id, pair)| (id, Rc::new(Signer::new(pair, region.clone())));
+        let own = if bucket.config.kind == Kind::S3 {
+            keyring.own_pairs().map(own).collect()
+        } else {
+            HashMap::new()
         };
-        // Linux doubles what is asked for, to account for its own bookkeeping.
-        assert_eq!(buffer(Some(8192)).await, 16_384);
-        assert!(buffer(None).await > 16_384);
+        Self { http, region, signer: RefCell::default(), own }
     }
+
+    /// Whether this client key signs as itself.
+    pub(crate) fn is_own(&self, key: Option<KeyId>) -> bool {
+        key.is_some_and(|key| self.own.contains_key(&key))
+    }
+
+    /// Whether a request of this client key's is signed at all.
+    pub(crate) fn signs(&self, key: Option<KeyId>, source: &Source) -> bool {
+        self.is_own(key) || !matches!(source, Source::Unsigned)
+    }
+
+    /// Who signs a request of this client key's at this moment; none if it goes up unsigned.
+    pub(crate) fn signer(
+        &self,
+        key: Option<KeyId>,
+        source: &Source,
+    ) -> Result<Option<Rc<Signer>>, UpstreamRejection> {
+        if let Some(own) = key.and_then(|key| self.own.get(&key)) {
+            return Ok(Some(Rc::clone(own)));
+        }
+        let Some(credentials) = source.current(clock::wall())? else { return Ok(None) };
+        let mut signer = self.signer.borrow_mut();
+        if let Some((of, signer)) = &*signer
+            && Arc::ptr_eq(of, &credentials)
+        {
+            return Ok(Some(Rc::clone(signer)));
+        }
+        let made = Rc::new(Signer::new(Credentials::clone(&credentials), self.region.clone()));
+        *signer = Some((credentials, Rc::clone(&made)));
+        Ok(Some(made))
+    }
+}
+
+/// A client of the gateway's own, for a single caller.
+pub(crate) fn bare(dialer: Dialer, connect_timeout: Duration) -> awc::Client {
+    http(&Arc::new(dialer), &Arc::default(), connect_timeout, 1)
+}
+
+fn http(
+    dialer: &Arc<Dialer>,
+    open: &Arc<AtomicUsize>,
+    connect_timeout: Duration,
+    limit: usize,
+) -> awc::Client {
+    let lifetime = if dialer.has_names() { NAMED_LIFETIME } else { Duration::MAX / 4 };
+    let (dialer, open) = (Arc::clone(dialer), Arc::clone(open));
+    let connect = fn_service(move |info: ConnectInfo<Uri>| {
+        let (dialer, open) = (Arc::clone(&dialer), Arc::clone(&open));
+        async move {
+            let stream = dialer.dial(info.hostname(), info.port()).await.map_err(ConnectError::Io)?;
+            Ok(Connected::new(info.request().clone(), Connection::new(stream, open)))
+        }
+    });
+    let connector = awc::Connector::new()
+        .connector(connect)
+        .timeout(connect_timeout)
+        .limit(limit)
+        .conn_keep_alive(KEEP_ALIVE)
+        .conn_lifetime(lifetime)
+        .disconnect_timeout(Duration::ZERO);
+    awc::ClientBuilder::new()
+        .connector(connector)
+        .disable_timeout()
+        .disable_redirects()
+        .no_default_headers()
+        .finish()
 }

@@ -1,4 +1,4 @@
-//! One TCP connection to an upstream, counted, with an end of stream that cannot be overlooked.
+//! One connection to an upstream, counted, with an end of stream that cannot be overlooked.
 //!
 //! awc takes a closed connection for the end of a chunked body, so a truncated answer would look whole (T6). Here the
 //! end of the stream is an error of its own kind; the answer's body knows whether a close may end it. An answer that comes
@@ -11,18 +11,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use actix_rt::net::{ActixStream, Ready, TcpStream};
+use actix_rt::net::{ActixStream, Ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::upstream::early;
 use crate::upstream::flow::Flow;
 use crate::upstream::head::{Sight, mend};
+use crate::upstream::stream::Stream;
 
 /// A connection that counts itself and notices an answer that comes before its request is written.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     open: Arc<AtomicUsize>,
     early: Early,
     head: Head,
@@ -53,7 +54,7 @@ const EARLY_BYTES_MAX: usize = 8 << 10;
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, open: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(stream: Stream, open: Arc<AtomicUsize>) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
         Self { stream, open, early: Early::No, head: Head::Passed }
     }
@@ -62,12 +63,7 @@ impl Connection {
     fn look_for_answer(&mut self, cx: &mut Context<'_>) {
         let (Early::No, Head::Due(kept)) = (&self.early, &mut self.head) else { return };
         let Some(flow) = early::uploading() else { return };
-        if self.stream.poll_read_ready(cx).is_pending() {
-            return;
-        }
-        kept.reserve(EARLY_BYTES_MAX);
-        // An error or the end of the stream is left for the write to find.
-        if !self.stream.try_read_buf(kept).is_ok_and(|count| count > 0) {
+        if !self.stream.take_arrived(cx, kept, EARLY_BYTES_MAX) {
             return;
         }
         if is_whole(kept) {
@@ -103,7 +99,7 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         length: usize,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if matches!((&self.early, &self.head), (Early::No, Head::Passed)) {
             self.head = Head::Due(BytesMut::new());

@@ -8,15 +8,22 @@ pub(crate) mod body;
 mod call;
 pub(crate) mod client;
 mod connection;
+pub(crate) mod credentials;
+pub(crate) mod destination;
+pub(crate) mod dial;
 mod early;
 pub(crate) mod flow;
 mod head;
 mod headers;
 mod intake;
+mod names;
 mod outbound;
 #[cfg(feature = "bench")]
 pub(crate) mod raw;
+mod renamed;
 mod retry;
+mod stream;
+pub(crate) mod tls;
 mod verdict;
 mod watch;
 
@@ -26,6 +33,7 @@ use actix_web::http::StatusCode;
 pub(crate) use answer::{Passing, ProxyBody, pass_on};
 pub(crate) use call::call;
 pub(crate) use outbound::prepare;
+pub(crate) use renamed::names_of;
 pub(crate) use watch::Phase;
 
 /// Why there is no answer to pass on.
@@ -33,6 +41,10 @@ pub(crate) use watch::Phase;
 pub(crate) enum UpstreamRejection {
     /// No connection.
     Connect(String),
+    /// The endpoint is not trusted, or speaks no TLS that the gateway does.
+    Distrust(String),
+    /// There are no credentials to sign with, for this reason.
+    Credentials(&'static str),
     /// The connection broke before the answer's head was there.
     Reset(String),
     /// The answer's head is no HTTP.
@@ -54,4 +66,11 @@ pub(crate) enum UpstreamRejection {
     Upload(UploadFault),
     /// The target upstream is no URI.
     Target,
+}
+
+impl UpstreamRejection {
+    /// Whether it failed before a byte of the request was sent.
+    pub(crate) fn is_unsent(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Distrust(_))
+    }
 }

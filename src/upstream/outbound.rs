@@ -3,10 +3,10 @@
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::http::uri::{Authority, PathAndQuery, Scheme};
+use actix_web::http::uri::{PathAndQuery, Scheme};
 use actix_web::http::{Method, Uri, uri};
 use tidegate_actors::{KeyId, clock};
-use tidegate_config::Kind;
+use tidegate_config::{Addressing, Kind};
 
 use crate::auth::{AuthRejection, Caller};
 use crate::http::answer::REQUEST_ID;
@@ -15,12 +15,14 @@ use crate::http::error::GatewayError;
 use crate::router::Bucket;
 use crate::s3::chunked::encode::Encoder;
 use crate::s3::copy_source::{COPY_SOURCE, CopySource};
-use crate::s3::sign::CONTENT_SHA256;
+use crate::s3::naming::{self, Named};
+use crate::s3::sign::{CONTENT_SHA256, Signer};
 use crate::s3::{target, upload};
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
 use crate::upstream::client::Client;
+use crate::upstream::destination::Destination;
 use crate::upstream::headers::{Nominated, travels_up};
 use crate::upstream::intake::{self, Intake, Reframing};
 
@@ -31,12 +33,15 @@ pub(crate) struct Outbound {
     pub(crate) body: RequestBody,
     nominated: Nominated,
     copy_source: Option<HeaderValue>,
+    /// The bucket, as the upstream calls it.
+    bucket: String,
+    addressing: Addressing,
     request_id: HeaderValue,
     content_sha256: Option<HeaderValue>,
     /// How the body goes on, where the client framed it.
     reframing: Option<Reframing>,
     /// The key that the client signed with.
-    key: Option<KeyId>,
+    pub(crate) key: Option<KeyId>,
 }
 
 /// Maps the target and takes the body in hand. `signs` is whether the request will be signed.
@@ -45,9 +50,12 @@ pub(crate) async fn prepare(
     payload: &mut Payload,
     length: BodyLength,
     (bucket, caller, signs): (&Bucket, Caller, bool),
+    base_domains: &[String],
     record: &mut Record,
 ) -> Result<Outbound, GatewayError> {
-    let target = map_target(&request, bucket)?;
+    let Named { bucket: name, addressing, .. } = naming::of(request.uri(), request.headers(), base_domains);
+    let upstream_name = bucket.config.upstream.bucket.as_deref().unwrap_or(name).to_owned();
+    let target = map_target(&request, addressing, bucket, &upstream_name)?;
     let copy_source = map_copy_source(&request, bucket)?;
     let key = caller.key();
     let Intake { body, content_sha256, reframing } =
@@ -58,6 +66,8 @@ pub(crate) async fn prepare(
         target,
         body,
         copy_source,
+        bucket: upstream_name,
+        addressing: bucket.config.upstream.addressing,
         request_id: record.id.clone(),
         content_sha256,
         reframing,
@@ -69,22 +79,27 @@ pub(super) fn idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE)
 }
 
-fn map_target(request: &HttpRequest, bucket: &Bucket) -> Result<PathAndQuery, UpstreamRejection> {
+/// The same bytes, but for the bucket's name: it is moved and changed to where and what the upstream calls it.
+fn map_target(
+    request: &HttpRequest,
+    from: Addressing,
+    bucket: &Bucket,
+    name: &str,
+) -> Result<PathAndQuery, UpstreamRejection> {
     let original = request.uri().path_and_query().ok_or(UpstreamRejection::Target)?;
-    let upstream = &bucket.config.upstream;
-    let mapped = match bucket.config.kind {
-        Kind::Http => Some(target::strip(original).ok_or(UpstreamRejection::Target)?),
-        Kind::S3 => {
-            let unsigned = target::without_presigning(original);
-            let original = unsigned.as_ref().unwrap_or(original);
-            let name = upstream.bucket.as_deref().filter(|name| *name != target::split(original.path()).0);
-            match name {
-                Some(name) => Some(target::rename(original, name).ok_or(UpstreamRejection::Target)?),
-                None => unsigned,
-            }
+    let unsigned = (bucket.config.kind == Kind::S3).then(|| target::without_presigning(original)).flatten();
+    let original = unsigned.as_ref().unwrap_or(original);
+    let mapped = match (bucket.config.kind, from, bucket.config.upstream.addressing) {
+        (Kind::Http, Addressing::Path, _) | (Kind::S3, Addressing::Path, Addressing::Virtual) => {
+            target::strip(original)
         }
+        (Kind::S3, Addressing::Path, Addressing::Path) if target::split(original.path()).0 != name => {
+            target::rename(original, name)
+        }
+        (Kind::S3, Addressing::Virtual, Addressing::Path) => target::prefix(original, &format!("/{name}")),
+        _ => Some(original.clone()),
     };
-    Ok(mapped.unwrap_or_else(|| original.clone()))
+    mapped.ok_or(UpstreamRejection::Target)
 }
 
 /// The source must be in this same bucket entry; that the client may read it was checked before.
@@ -109,18 +124,18 @@ impl Outbound {
     pub(crate) fn build(
         &mut self,
         client: &Client,
-        authority: &Authority,
+        signer: Option<&Signer>,
+        destination: &Destination,
         prefix: &str,
         kind: Kind,
     ) -> Option<awc::ClientRequest> {
         let mut parts = uri::Parts::default();
         parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(authority.clone());
+        parts.authority = Some(destination.connection.clone());
         let prefixed =
             if prefix.is_empty() { Some(self.target.clone()) } else { target::prefix(&self.target, prefix) };
         parts.path_and_query = Some(prefixed?);
         let uri = Uri::from_parts(parts).ok()?;
-        let signer = client.signer(self.key);
         let method = self.request.method();
         let mut request = client.http.request(method.clone(), uri).no_decompress();
         let headers = request.headers_mut();
@@ -129,7 +144,7 @@ impl Outbound {
                 headers.append(name.clone(), value.clone());
             }
         }
-        headers.insert(header::HOST, HeaderValue::from_str(authority.as_str()).ok()?);
+        headers.insert(header::HOST, destination.host(self.addressing, &self.bucket).ok()?);
         headers.insert(REQUEST_ID, self.request_id.clone());
         if let Some(source) = &self.copy_source {
             headers.insert(COPY_SOURCE, source.clone());

@@ -12,6 +12,7 @@ use actix_web::http::Uri;
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use actix_web::http::uri::{self, Scheme};
 use actix_web::{HttpRequest, HttpResponse};
+use tidegate_config::Addressing;
 
 use crate::http::answer::Addressee;
 use crate::http::error::GatewayError;
@@ -41,10 +42,10 @@ async fn call(
     payload: Payload,
 ) -> Result<HttpResponse, GatewayError> {
     let bucket = worker.shared.router.route(target::split(request.path()).0)?;
-    let authority = &bucket.authorities[0];
+    let destination = &bucket.destinations[0];
     let mut parts = uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(authority.clone());
+    parts.authority = Some(destination.connection.clone());
     parts.path_and_query = request.uri().path_and_query().cloned();
     let uri = Uri::from_parts(parts).map_err(|_| UpstreamRejection::Target)?;
     let mut outbound = worker.client(bucket).http.request(request.method().clone(), uri).no_decompress();
@@ -54,7 +55,7 @@ async fn call(
             outbound.headers_mut().append(name.clone(), value.clone());
         }
     }
-    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| UpstreamRejection::Target)?;
+    let host = destination.host(Addressing::Path, "").map_err(|_| UpstreamRejection::Target)?;
     outbound.headers_mut().insert(HOST, host);
     let length = |value: &HeaderValue| value.to_str().ok().and_then(|text| text.parse().ok());
     let sent = match request.headers().get(CONTENT_LENGTH).and_then(length) {

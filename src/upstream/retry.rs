@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use actix_web::http::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use actix_web::http::Method;
+use actix_web::http::header::{HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
 use rand::Rng;
 use tidegate_config::RetryConfig;
 
@@ -17,6 +18,13 @@ pub(crate) fn attempts_max(config: &RetryConfig, headers: &HeaderMap) -> u32 {
         attempt.and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| number > 1)
     });
     if retrying { 1 } else { config.max_attempts.get() }
+}
+
+/// Whether a write depends on what is there already. Tried again after it was sent, it may meet its own first try, and be told
+/// that what it just wrote is in the way.
+pub(crate) fn is_conditional_write(method: &Method, headers: &HeaderMap) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD)
+        && [IF_MATCH, IF_NONE_MATCH].iter().any(|name| headers.contains_key(name))
 }
 
 /// The wait before attempt `next` (2, 3, …), or none if the upstream asks for more than it may have.
@@ -100,5 +108,19 @@ mod tests {
         assert_eq!(attempts_max(&config, &headers(SDK_REQUEST, "attempt=1; max=3")), 3);
         assert_eq!(attempts_max(&config, &headers(SDK_REQUEST, "attempt=2; max=3")), 1);
         assert_eq!(attempts_max(&config, &HeaderMap::new()), 3);
+    }
+
+    /// R3
+    #[test]
+    fn reads_and_unconditional_writes_may_be_repeated() {
+        let conditional = headers(IF_NONE_MATCH, "*");
+        for (method, header, is) in [
+            (Method::PUT, &conditional, true),
+            (Method::DELETE, &headers(IF_MATCH, "\"e\""), true),
+            (Method::GET, &conditional, false),
+            (Method::PUT, &HeaderMap::new(), false),
+        ] {
+            assert_eq!(is_conditional_write(&method, header), is, "{method}");
+        }
     }
 }

@@ -36,17 +36,18 @@ pub(crate) fn of_status(status: u16, code: Option<&str>, retry_after: Option<Dur
 pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
     let failed = |cause| Verdict { outcome: failure(cause, None), transient: true };
     match rejection {
-        UpstreamRejection::Connect(_) => failed(Cause::Connect),
+        UpstreamRejection::Connect(_) | UpstreamRejection::Distrust(_) => failed(Cause::Connect),
         UpstreamRejection::Reset(_) => failed(Cause::Reset),
         UpstreamRejection::Decode(_) => Verdict { outcome: failure(Cause::Decode, None), transient: false },
         UpstreamRejection::Timeout(phase) if phase.is_upstreams() => failed(Cause::Timeout),
-        // The upstream lives, and the rest is the client's doing.
+        // The upstream lives, and the rest is the client's doing, or the gateway's own.
         UpstreamRejection::Redirect(_)
         | UpstreamRejection::Timeout(_)
         | UpstreamRejection::BodyTooLarge { .. }
         | UpstreamRejection::ClientGone
         | UpstreamRejection::BodyMalformed(_)
         | UpstreamRejection::Upload(_)
+        | UpstreamRejection::Credentials(_)
         | UpstreamRejection::Target => Verdict { outcome: Outcome::Neutral, transient: false },
     }
 }

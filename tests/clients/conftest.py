@@ -40,13 +40,13 @@ class Target:
     bucket: str
     keys: tuple[str, str]
 
-    def client(self, signed=True, checksums="when_supported"):
+    def client(self, signed=True, checksums="when_supported", addressing="path"):
         """A boto3 client that tries once: a retry would hide what the gateway did."""
         key_id, secret = self.keys if signed else (None, None)
         config = Config(
             signature_version="s3v4" if signed else botocore.UNSIGNED,
             retries={"total_max_attempts": 1},
-            s3={"addressing_style": "path"},
+            s3={"addressing_style": addressing},
             request_checksum_calculation=checksums,
             response_checksum_validation=checksums,
             connect_timeout=5,

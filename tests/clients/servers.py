@@ -114,6 +114,7 @@ class Gateway(Process):
             "TIDEGATE_SERVER__PORT": "0",
             "TIDEGATE_ADMIN__PORT": "0",
             "TIDEGATE_LOG__FORMAT": "json",
+            "TIDEGATE_SERVER__BASE_DOMAINS": "localhost",
         }
         if configuration is not None:
             path = directory / "tidegate.toml"

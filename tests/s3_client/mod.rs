@@ -25,7 +25,7 @@ use crate::support::{Gateway, Scratch, gateway};
 const MIB: usize = 1 << 20;
 
 /// Signs with keys that no server here knows: the gateway must put its own in their place.
-fn config(endpoint: String) -> Builder {
+pub(crate) fn config(endpoint: String) -> Builder {
     let keys = Credentials::builder()
         .access_key_id("CLIENTSOWNKEY")
         .secret_access_key("unknown")
@@ -41,7 +41,7 @@ fn config(endpoint: String) -> Builder {
         .http_client(aws_smithy_http_client::Builder::new().build_http())
 }
 
-fn client(gateway: &Gateway) -> Client {
+pub(crate) fn client(gateway: &Gateway) -> Client {
     Client::from_conf(config(gateway.url("")).build())
 }
 
@@ -53,13 +53,13 @@ async fn demo() -> (Gateway, Client) {
 }
 
 /// An S3 server of the test's own, with bucket `real`, which verifies signatures.
-fn origin() -> (Origin, Scratch) {
+pub(crate) fn origin() -> (Origin, Scratch) {
     let directory = Scratch::new();
     (tidegate::origin::start(directory.path(), "real").unwrap(), directory)
 }
 
 /// Bucket `alias` for bucket `real` of the origin, with its credentials.
-fn before(origin: &Origin) -> gateway::Builder {
+pub(crate) fn before(origin: &Origin) -> gateway::Builder {
     Gateway::builder()
         .bucket_at("alias", &[origin.address])
         .set("buckets.alias.s3.bucket", "real")
@@ -85,11 +85,11 @@ async fn hash_of(got: GetObjectOutput) -> (usize, String) {
     (bytes, hex::encode(hash.finalize()))
 }
 
-async fn put(client: &Client, bucket: &str, key: &str, body: Vec<u8>) {
+pub(crate) async fn put(client: &Client, bucket: &str, key: &str, body: Vec<u8>) {
     client.put_object().bucket(bucket).key(key).body(body.into()).send().await.unwrap();
 }
 
-async fn read(client: &Client, bucket: &str, key: &str) -> Vec<u8> {
+pub(crate) async fn read(client: &Client, bucket: &str, key: &str) -> Vec<u8> {
     let got = client.get_object().bucket(bucket).key(key).send().await.unwrap();
     got.body.collect().await.unwrap().to_vec()
 }

@@ -4,20 +4,20 @@
 //! as `Host`, and the two must never be derived again from a string elsewhere. The default port is left
 //! out of the authority because servers sign it that way.
 //!
-//! Deliberately absent: credentials in the URL (they would show in logs) and, so far, TLS.
+//! Deliberately absent: credentials in the URL, which would show in logs.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::form::{Fault, Faults, Form, shown};
 use crate::setting::Raw;
-
-const HTTP_PORT: u16 = 80;
 
 /// How an endpoint is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// plain HTTP
     Http,
+    /// HTTP over TLS
+    Https,
 }
 
 impl Scheme {
@@ -25,6 +25,14 @@ impl Scheme {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
         }
     }
 }
@@ -47,11 +55,8 @@ pub struct Endpoint {
 /// Why a text is no endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// TLS towards upstreams is not there yet
-    #[error("{0} asks for TLS, which is not implemented yet")]
-    Tls(String),
     /// no scheme, or one that is none of ours
-    #[error("{0} does not begin with http://")]
+    #[error("{0} begins with neither http:// nor https://")]
     Scheme(String),
     /// user or password in the URL; the text is not repeated
     #[error("an endpoint must not hold a user name or password")]
@@ -68,22 +73,23 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// Reads `http://host[:port][/path]`.
+    /// Reads `http[s]://host[:port][/path]`.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         if text.contains('@') {
             return Err(EndpointError::UserInfo);
         }
-        if text.starts_with("https://") {
-            return Err(EndpointError::Tls(shown(text)));
-        }
-        let rest = text.strip_prefix("http://").ok_or_else(|| EndpointError::Scheme(shown(text)))?;
+        let (scheme, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(rest), _) => (Scheme::Http, rest),
+            (_, Some(rest)) => (Scheme::Https, rest),
+            (None, None) => return Err(EndpointError::Scheme(shown(text))),
+        };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if !path.chars().all(|c| c.is_ascii_graphic() && c != '?' && c != '#') {
             return Err(EndpointError::Path(shown(text)));
         }
         let (host, port) = split_port(authority);
         let port = match port {
-            None => HTTP_PORT,
+            None => scheme.port(),
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits
                 .parse()
                 .ok()
@@ -93,14 +99,24 @@ impl Endpoint {
         };
         let host = valid_host(host).ok_or_else(|| EndpointError::Host(shown(text)))?;
         let path_prefix = path.trim_end_matches('/').to_owned();
-        Ok(Self { scheme: Scheme::Http, authority: authority_of(&host, port), host, port, path_prefix })
+        Ok(Self { scheme, authority: authority_of(scheme, &host, port), host, port, path_prefix })
     }
 
     /// An endpoint on this machine.
     pub fn loopback(port: u16) -> Self {
         let host = "127.0.0.1".to_owned();
-        let authority = authority_of(&host, port);
+        let authority = authority_of(Scheme::Http, &host, port);
         Self { scheme: Scheme::Http, host, port, authority, path_prefix: String::new() }
+    }
+
+    /// Whether it is spoken to over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.scheme == Scheme::Https
+    }
+
+    /// Whether its host is an address, which needs no look-up.
+    pub fn is_address(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok()
     }
 
     /// The endpoint as a URL.
@@ -130,9 +146,9 @@ fn valid_host(host: &str) -> Option<String> {
     is_name.then(|| host.to_ascii_lowercase())
 }
 
-fn authority_of(host: &str, port: u16) -> String {
+fn authority_of(scheme: Scheme, host: &str, port: u16) -> String {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    if port == HTTP_PORT { host } else { format!("{host}:{port}") }
+    if port == scheme.port() { host } else { format!("{host}:{port}") }
 }
 
 /// An endpoint, with or without a path.
@@ -149,7 +165,6 @@ impl Form for BaseUrl {
             let fault = Fault::new(error.to_string());
             match error {
                 EndpointError::UserInfo => fault.hinting("credentials have keys of their own"),
-                EndpointError::Tls(_) => fault.hinting("only http:// is"),
                 _ => fault.hinting("such as http://10.0.0.5:9000"),
             }
         })?;
@@ -161,7 +176,8 @@ impl Form for BaseUrl {
     }
 
     fn accepts(&self) -> String {
-        if self.has_path { "http:// URL" } else { "http:// URL without a path" }.to_owned()
+        let url = "http:// or https:// URL";
+        if self.has_path { url.to_owned() } else { format!("{url} without a path") }
     }
 
     fn show(&self, value: &Endpoint) -> String {
@@ -174,8 +190,7 @@ mod tests {
     use super::*;
 
     fn parts(text: &str) -> (String, u16, String, String) {
-        let Endpoint { scheme: Scheme::Http, host, port, authority, path_prefix } =
-            Endpoint::parse(text).unwrap();
+        let Endpoint { scheme: _, host, port, authority, path_prefix } = Endpoint::parse(text).unwrap();
         (host, port, authority, path_prefix)
     }
 
@@ -189,12 +204,15 @@ mod tests {
         assert_eq!(parts("http://Store.example:80/"), owned("store.example", 80, "store.example", ""));
         assert_eq!(parts("http://[::1]:9000"), owned("::1", 9000, "[::1]:9000", ""));
         assert_eq!(parts("http://[::1]"), owned("::1", 80, "[::1]", ""));
+        assert_eq!(parts("https://store"), owned("store", 443, "store", ""));
+        assert_eq!(parts("https://store:80"), owned("store", 80, "store:80", ""));
+        assert_eq!(parts("http://store:443"), owned("store", 443, "store:443", ""));
         assert_eq!(parts("http://api/v1/"), owned("api", 80, "api", "/v1"));
     }
 
     #[test]
     fn a_url_survives_the_round_trip() {
-        for url in ["http://store:9000", "http://[::1]:1/v1/x", "http://a.b"] {
+        for url in ["http://store:9000", "http://[::1]:1/v1/x", "http://a.b", "https://a", "https://a:9/x"] {
             assert_eq!(Endpoint::parse(url).unwrap().url(), url);
         }
         assert_eq!(Endpoint::loopback(81), Endpoint::parse("http://127.0.0.1:81").unwrap());
@@ -203,7 +221,7 @@ mod tests {
     #[test]
     fn what_is_no_endpoint_says_why() {
         let error = |text| Endpoint::parse(text).unwrap_err();
-        assert!(matches!(error("https://a"), EndpointError::Tls(_)));
+        assert!(matches!(error("ftp://a"), EndpointError::Scheme(_)));
         assert!(matches!(error("store:9000"), EndpointError::Scheme(_)));
         for text in ["http://", "http://:80", "http://a..b", "http://[::g]", "http://a b", "http://[::1"] {
             assert!(matches!(error(text), EndpointError::Host(_)), "{text}");

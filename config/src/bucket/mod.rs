@@ -9,10 +9,12 @@
 
 mod auth;
 mod cors;
+mod credentials;
 mod endpoint;
 mod pattern;
 mod policy;
 mod secret;
+mod tls;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -27,11 +29,13 @@ use crate::walk::{Read as _, Section, defaults, key, nested, unset};
 
 pub use auth::AuthMethod;
 pub use cors::CorsConfig;
+pub use credentials::{ContainerCredentials, Credentials};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use pattern::{Pattern, PatternError};
 pub use policy::{BreakerConfig, ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
 pub use secret::Secret;
-pub use upstream::{Credentials, UploadFraming, UpstreamConfig};
+pub use tls::{Pem, TlsConfig};
+pub use upstream::{Addressing, UploadFraming, UpstreamConfig};
 
 use auth::Method;
 use cors::CorsKeys;

@@ -1,18 +1,21 @@
 //! Text that must not be seen (C4).
 //!
-//! `Debug` redacts, there is no `Display`, and the one way to the text is a method that is easy to search
-//! for. Deliberately absent: wiping the memory when it is dropped, which comes with the credential pool.
+//! `Debug` redacts, there is no `Display`, the one way to the text is a method that is easy to search for, and the
+//! memory is wiped when the last holder drops it (C5). What the parsers of files and variables copied on the way here is
+//! freed at the start, but not wiped: their memory is theirs.
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 /// A secret: a credential's text that no log, error or status may show.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Wraps a text.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Zeroizing::new(text.into()))
     }
 
     /// The text itself, for signing and for nothing else.

@@ -3,22 +3,23 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::credentials::{ContainerCredentials, CredentialKeys, Credentials};
 use super::endpoint::{BaseUrl, Endpoint};
 use super::policy::{BreakerConfig, ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
-use super::secret::Secret;
-use crate::form::{Choice, SecretText, Word, list, seconds};
+use super::tls::TlsConfig;
+use crate::form::{Choice, Word, list, seconds};
 use crate::section::section;
 use crate::walk::{Section, key, nested, nested_checked, shared, unset};
 
 const REGION: &str = "us-east-1";
 
-/// As whom requests are signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// the public half
-    pub access_key_id: String,
-    /// the secret half
-    pub secret_access_key: Secret,
+/// Where a request names its bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressing {
+    /// in the path's first segment
+    Path,
+    /// in the `Host`
+    Virtual,
 }
 
 /// How an upload that the client sends in chunks (`aws-chunked`) goes on to the store.
@@ -40,6 +41,8 @@ const FRAMINGS: Choice<UploadFraming> = Choice(&[
     ("unsigned", UploadFraming::Unsigned),
     ("unsigned_trailer", UploadFraming::UnsignedTrailer),
 ]);
+const ADDRESSINGS: Choice<Addressing> =
+    Choice(&[("path", Addressing::Path), ("virtual", Addressing::Virtual)]);
 
 /// A bucket's upstream with everything resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,10 +51,16 @@ pub struct UpstreamConfig {
     pub endpoints: Vec<Endpoint>,
     /// the bucket's name at the upstream; `None` keeps the name the client used
     pub bucket: Option<String>,
+    /// where a request names its bucket
+    pub addressing: Addressing,
     /// region that requests are signed for
     pub region: String,
-    /// as whom requests are signed; `None` sends them unsigned
+    /// as whom requests are signed; with neither these nor an endpoint they are sent unsigned
     pub credentials: Option<Credentials>,
+    /// where credentials that expire are asked for
+    pub container_credentials: Option<ContainerCredentials>,
+    /// whom https endpoints are believed
+    pub tls: TlsConfig,
     /// how chunked uploads go on
     pub upload_framing: UploadFraming,
     /// from the end of the request's body to the first byte of the answer
@@ -93,6 +102,8 @@ section! {
         retry: RetryConfig = nested_checked("retry", RetryConfig::checked);
         /// stops requests to an upstream that fails
         circuit_breaker: BreakerConfig = nested("circuit_breaker");
+        /// whom https endpoints are believed
+        tls: TlsConfig = nested("tls");
         /// connections to the upstream
         connection_pool: ConnectionPoolConfig =
             nested_checked("connection_pool", ConnectionPoolConfig::checked);
@@ -109,12 +120,13 @@ section! {
             unset("endpoints", list(BaseUrl { has_path: false }), "required");
         /// the bucket's name at the upstream
         bucket: Option<String> = unset("bucket", Word("text"), "the name the client used");
+        /// where requests name the bucket to the store: `path`, or `virtual` for the Host
+        ///
+        /// Connections go to the endpoint's own name either way, and that name is what its certificate must hold.
+        addressing: Addressing = key("addressing", ADDRESSINGS, Addressing::Path);
         /// region that requests are signed for
         region: String = key("region", Word("text"), REGION.to_owned());
-        /// public half of the credentials; without credentials requests go upstream unsigned
-        access_key_id: Option<String> = unset("access_key_id", Word("text"), "unsigned");
-        /// secret half of the credentials
-        secret_access_key: Option<Secret> = unset("secret_access_key", SecretText, "unsigned");
+        credentials: CredentialKeys = shared();
         /// how uploads that clients send in chunks (`aws-chunked`), too large to be read whole first, go on to the store
         ///
         /// `signed_chunks` is understood by every store; a trailing checksum is verified but cannot travel on.
@@ -139,28 +151,27 @@ impl S3Keys {
     /// Refuses what the keys of this section cannot say together.
     pub(super) fn check(&self, section: &mut Section<'_>) {
         check_endpoints(section, self.endpoints.as_deref());
-        let pair = ["access_key_id", "secret_access_key"];
-        for (missing, present) in [(pair[0], pair[1]), (pair[1], pair[0])] {
-            if section.is_set(present) && !section.is_set(missing) {
-                let message = format!("is missing, but {} is set", section.spell(present));
-                section.refuse(missing, message, Some("set both, or neither to send unsigned".to_owned()));
-            }
+        self.common.tls.check(&mut section.child("tls"));
+        self.credentials.check(section);
+        let address = self.endpoints.iter().flatten().find(|endpoint| endpoint.is_address());
+        if let (Addressing::Virtual, Some(endpoint)) = (self.addressing, address) {
+            let message = format!("virtual needs a name, and {} has an address", endpoint.url());
+            section.refuse("addressing", message, Some("name the endpoint, or use path".to_owned()));
         }
     }
 
     pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
-        let Self { endpoints, bucket, region, access_key_id, secret_access_key, upload_framing, common } =
-            self;
-        let credentials = access_key_id
-            .zip(secret_access_key)
-            .map(|(access_key_id, secret_access_key)| Credentials { access_key_id, secret_access_key });
-        let endpoints = endpoints.unwrap_or_default();
+        let Self { endpoints, bucket, addressing, region, credentials, upload_framing, common } = self;
+        let (credentials, container_credentials) = credentials.resolve();
+        let common = common.resolve(endpoints.unwrap_or_default(), request_timeout);
         UpstreamConfig {
             bucket,
+            addressing,
             region,
             credentials,
+            container_credentials,
             upload_framing,
-            ..common.resolve(endpoints, request_timeout)
+            ..common
         }
     }
 }
@@ -169,6 +180,7 @@ impl HttpKeys {
     /// Refuses what the keys of this section cannot say together.
     pub(super) fn check(&self, section: &mut Section<'_>) {
         check_endpoints(section, self.endpoints.as_deref());
+        self.common.tls.check(&mut section.child("tls"));
     }
 
     pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
@@ -184,15 +196,19 @@ impl CommonKeys {
             idle_timeout,
             retry,
             circuit_breaker,
+            tls,
             connection_pool,
             concurrency,
         } = self;
         UpstreamConfig {
             endpoints,
             bucket: None,
+            addressing: Addressing::Path,
             region: REGION.to_owned(),
             credentials: None,
+            container_credentials: None,
             upload_framing: UploadFraming::SignedChunks,
+            tls,
             timeout,
             connect_timeout,
             idle_timeout,
@@ -215,10 +231,20 @@ fn check_endpoints(section: &mut Section<'_>, endpoints: Option<&[Endpoint]>) {
             section.refuse("endpoints", "a bucket needs an endpoint", Some(hint));
         }
         Some(endpoints) => {
-            for url in endpoints.iter().map(Endpoint::url) {
-                if !seen.insert(url.clone()) {
-                    section.refuse("endpoints", format!("{url} is listed twice"), None);
+            for endpoint in endpoints {
+                if !seen.insert(endpoint.url()) {
+                    section.refuse("endpoints", format!("{} is listed twice", endpoint.url()), None);
                 }
+            }
+            // connections are kept by host and port
+            let is_mixed = |one: &Endpoint, other: &Endpoint| {
+                one.port == other.port && one.host == other.host && one.is_tls() != other.is_tls()
+            };
+            if let Some(mixed) =
+                endpoints.iter().find(|one| endpoints.iter().any(|other| is_mixed(one, other)))
+            {
+                let message = format!("port {} of {} is listed with TLS and without", mixed.port, mixed.host);
+                section.refuse("endpoints", message, None);
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::setting::Raw;
 
 pub(crate) use measure::{bytes, millis, or_auto, or_unlimited, seconds};
 pub(crate) use number::{decimal, nonzero, nonzero_size, whole};
-pub(crate) use text::{Address, Choice, Flag, SecretText, Word, list, shown};
+pub(crate) use text::{Address, Choice, Domain, Flag, SecretText, Word, list, shown};
 
 /// Why a value was refused, and what would be accepted in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,11 @@ pub(crate) trait Form {
 
     /// Unit and range for the reference, such as `0–65535`.
     fn accepts(&self) -> String;
+
+    /// Whether the value itself is a secret: then a variable that holds it does not stay in the environment (C5).
+    fn is_secret(&self) -> bool {
+        false
+    }
 
     /// A value as a TOML file would spell it.
     fn show(&self, value: &Self::Value) -> String;

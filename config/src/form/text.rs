@@ -122,6 +122,33 @@ impl Form for Word {
     }
 }
 
+/// A domain name, kept in lower case.
+pub(crate) struct Domain;
+
+impl Form for Domain {
+    type Value = String;
+
+    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
+        let text = raw.text()?.trim();
+        let is_label = |label: &str| {
+            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        if text.len() > 253 || !text.split('.').all(is_label) || text.parse::<IpAddr>().is_ok() {
+            let fault = Fault::new(format!("{} is no domain name", shown(text)));
+            return Err(fault.hinting("such as s3.example.com, without port").into());
+        }
+        Ok(text.to_ascii_lowercase())
+    }
+
+    fn accepts(&self) -> String {
+        "domain name".to_owned()
+    }
+
+    fn show(&self, value: &String) -> String {
+        shown(value)
+    }
+}
+
 /// Text that no error, log line or reference shows.
 pub(crate) struct SecretText;
 
@@ -134,6 +161,10 @@ impl Form for SecretText {
 
     fn accepts(&self) -> String {
         "text, never shown".to_owned()
+    }
+
+    fn is_secret(&self) -> bool {
+        true
     }
 
     fn show(&self, _: &Secret) -> String {

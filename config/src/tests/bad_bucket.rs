@@ -14,8 +14,21 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     ("s3.endpoints = \"http://a\"", "s3.endpoints: must be a list (from t.toml); put it in brackets"),
     (
-        "s3.endpoints = [\"https://a\"]",
-        "s3.endpoints: \"https://a\" asks for TLS, which is not implemented yet (from t.toml); only http:// is",
+        "s3.endpoints = [\"https://a\", \"http://a:443\"]",
+        "s3.endpoints: port 443 of a is listed with TLS and without (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"https://a\"], tls.system_roots = false }",
+        "s3.tls.system_roots: leaves no authority to believe (from t.toml); set buckets.b.s3.tls.ca_file",
+    ),
+    (
+        "s3 = { endpoints = [\"https://a\"], tls.ca_file = \"/nowhere/ca.pem\" }",
+        "s3.tls.ca_file: \"/nowhere/ca.pem\" cannot be read: No such file or directory (os error 2) (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://10.0.0.5:9000\"], addressing = \"virtual\" }",
+        "s3.addressing: virtual needs a name, and http://10.0.0.5:9000 has an address (from t.toml); name the \
+         endpoint, or use path",
     ),
     (
         "s3.endpoints = [\"http://a/b\"]",
@@ -59,6 +72,22 @@ const BUCKETS: &[(&str, &str)] = &[
         "s3 = { endpoints = [\"http://a\"], access_key_id = \"x\" }",
         "s3.secret_access_key: is missing, but buckets.b.s3.access_key_id is set (not set); set both, or \
          neither to send unsigned",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], session_token = \"t\" }",
+        "s3.access_key_id: is missing, but buckets.b.s3.session_token is set (not set); set both, or neither to \
+         send unsigned",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], access_key_id = \"x\", secret_access_key = \"y\", \
+         container_credentials.url = \"http://127.0.0.1/c\" }",
+        "s3.container_credentials: is set, and so is buckets.b.s3.access_key_id (from t.toml); a bucket has one \
+         source of credentials",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], container_credentials.url = \"http://10.0.0.1/c\" }",
+        "s3.container_credentials.url: http://10.0.0.1/c would send credentials in the clear (from t.toml); use \
+         https://; http:// is for loopback and link-local addresses",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], bucket = 2024 }",

@@ -4,6 +4,7 @@ mod bad_bucket;
 mod bad_input;
 mod good_input;
 mod reference;
+mod secrets;
 
 use crate::{Config, Problems, Sources, load};
 

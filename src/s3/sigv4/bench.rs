@@ -58,6 +58,7 @@ impl SignatureWork {
         let credentials = Credentials {
             access_key_id: "UPSTREAM".to_owned(),
             secret_access_key: Secret::new("upstream/secret+of/forty=characters"),
+            session_token: None,
         };
         Ok(Self {
             secret: secret.to_owned(),

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use actix_web::http::header::HeaderMap;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::http::edge::decode;
 
@@ -159,7 +160,8 @@ pub(crate) fn encode(bytes: &[u8], keep_slash: bool) -> String {
 
 /// The key of one day and region, made from a secret.
 pub(crate) fn signing_key(secret: &str, date: &str, region: &str) -> [u8; 32] {
-    let mut key = hmac(format!("AWS4{secret}").as_bytes(), date.as_bytes());
+    let secret = Zeroizing::new(format!("AWS4{secret}"));
+    let mut key = hmac(secret.as_bytes(), date.as_bytes());
     for step in [region, SERVICE, TERMINATOR] {
         key = hmac(&key, step.as_bytes());
     }

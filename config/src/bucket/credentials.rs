@@ -1,0 +1,258 @@
+//! As whom a bucket's requests are signed (A2, C5): a pair written out, a pair in files, a credentials file, or an
+//! endpoint that hands out pairs which expire.
+//!
+//! A bucket has one source. Two would have an order, and the one that loses would be rotated by somebody who believes in
+//! it. A credentials file has the shape that AWS tools write (`[profile]`, `aws_access_key_id = …`); of it only the key pair
+//! and the session token are read. Deliberately absent: AWS's own variables and its search through files and instance
+//! metadata, for a gateway should sign as nobody that its configuration does not name.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::endpoint::{BaseUrl, Endpoint, Scheme};
+use super::secret::Secret;
+use crate::form::{Fault, Faults, Form, SecretText, Word};
+use crate::secret_file::{SecretFile, SecretIn, SecretPath};
+use crate::section::section;
+use crate::setting::Raw;
+use crate::walk::{Section, key, nested, unset};
+
+const PROFILE: &str = "default";
+
+/// As whom requests are signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// the public half
+    pub access_key_id: String,
+    /// the secret half
+    pub secret_access_key: Secret,
+    /// what temporary credentials are sent with
+    pub session_token: Option<Secret>,
+}
+
+/// An endpoint that hands out credentials which expire, as container platforms have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerCredentials {
+    /// where they are asked for, path included
+    pub url: Endpoint,
+    /// what is sent as `authorization`; read anew for each request
+    pub authorization_token_file: Option<SecretFile>,
+}
+
+section! {
+    /// A bucket's credentials as they are written.
+    pub(super) struct CredentialKeys {
+        /// public half of the credentials; without credentials requests go upstream unsigned
+        access_key_id: Option<String> = unset("access_key_id", Word("text"), "unsigned");
+        /// file that holds the public half, in place of `access_key_id`
+        access_key_id_file: Option<Secret> = unset("access_key_id_file", SecretIn, "unsigned");
+        /// secret half of the credentials
+        secret_access_key: Option<Secret> = unset("secret_access_key", SecretText, "unsigned");
+        /// file that holds the secret half, in place of `secret_access_key`
+        secret_access_key_file: Option<Secret> = unset("secret_access_key_file", SecretIn, "unsigned");
+        /// session token of temporary credentials
+        session_token: Option<Secret> = unset("session_token", SecretText, "none");
+        /// credentials file as AWS tools write it, in place of the pair
+        credentials_file: Option<Profiles> = unset("credentials_file", ProfilesIn, "unsigned");
+        /// profile of the credentials file
+        credentials_profile: String = key("credentials_profile", Word("text"), PROFILE.to_owned());
+        /// an endpoint that hands out credentials which expire, in place of the pair
+        container_credentials: ContainerKeys = nested("container_credentials");
+    }
+}
+
+section! {
+    /// A credentials endpoint as it is written.
+    struct ContainerKeys {
+        /// where credentials are asked for (ECS, EKS pod identity); they are renewed before they expire
+        url: Option<Endpoint> = unset("url", BaseUrl { has_path: true }, "no such endpoint");
+        /// file whose content is sent there as `authorization`; read anew each time
+        authorization_token_file: Option<SecretFile> =
+            unset("authorization_token_file", SecretPath, "none is sent");
+    }
+}
+
+/// The groups of keys that name credentials; only one of them may be in use.
+const WAYS: [&[&str]; 3] = [
+    &["access_key_id", "access_key_id_file", "secret_access_key", "secret_access_key_file", "session_token"],
+    &["credentials_file", "credentials_profile"],
+    &["container_credentials"],
+];
+
+impl CredentialKeys {
+    /// Refuses what the keys cannot say together.
+    pub(super) fn check(&self, section: &mut Section<'_>) {
+        let set: Vec<&str> = WAYS
+            .iter()
+            .filter_map(|keys| keys.iter().find(|key| section.origin_within(key).is_some()))
+            .copied()
+            .collect();
+        if let [first, second, ..] = set[..] {
+            let message = format!("is set, and so is {}", section.spell(first));
+            section.refuse(second, message, Some("a bucket has one source of credentials".to_owned()));
+        }
+        check_pair(section);
+        if let Some(profiles) = &self.credentials_file
+            && !profiles.0.contains_key(&self.credentials_profile)
+        {
+            let message = format!("has no profile {} with a key pair", self.credentials_profile);
+            let key = section.spell("credentials_profile");
+            section.refuse("credentials_file", message, Some(format!("name one with {key}")));
+        }
+        check_container(&self.container_credentials, &mut section.child("container_credentials"));
+    }
+
+    /// The credentials, or where to ask for them.
+    pub(super) fn resolve(self) -> (Option<Credentials>, Option<ContainerCredentials>) {
+        let Self {
+            access_key_id,
+            access_key_id_file,
+            secret_access_key,
+            secret_access_key_file,
+            session_token,
+            credentials_file,
+            credentials_profile,
+            container_credentials: ContainerKeys { url, authorization_token_file },
+        } = self;
+        let container = url.map(|url| ContainerCredentials { url, authorization_token_file });
+        let of_file = credentials_file.and_then(|Profiles(mut all)| all.remove(&credentials_profile));
+        let id = access_key_id.or(access_key_id_file.map(|id| id.expose().to_owned()));
+        let pair =
+            id.zip(secret_access_key.or(secret_access_key_file)).map(|(access_key_id, secret_access_key)| {
+                Credentials { access_key_id, secret_access_key, session_token }
+            });
+        (of_file.or(pair), container)
+    }
+}
+
+fn check_pair(section: &mut Section<'_>) {
+    let forms = |name: &'static str, file: &'static str| {
+        [name, file].into_iter().filter(|key| section.is_set(key)).collect::<Vec<_>>()
+    };
+    let id = forms("access_key_id", "access_key_id_file");
+    let secret = forms("secret_access_key", "secret_access_key_file");
+    for twice in [&id, &secret] {
+        if let [first, second] = twice[..] {
+            let message = format!("is set, and so is {}", section.spell(first));
+            section.refuse(second, message, Some("set one of them".to_owned()));
+        }
+    }
+    let missing = match (id.first(), secret.first()) {
+        (Some(present), None) => Some(("secret_access_key", *present)),
+        (None, Some(present)) => Some(("access_key_id", *present)),
+        (None, None) if section.is_set("session_token") => Some(("access_key_id", "session_token")),
+        _ => None,
+    };
+    if let Some((missing, present)) = missing {
+        let message = format!("is missing, but {} is set", section.spell(present));
+        section.refuse(missing, message, Some("set both, or neither to send unsigned".to_owned()));
+    }
+}
+
+fn check_container(keys: &ContainerKeys, section: &mut Section<'_>) {
+    let ContainerKeys { url, .. } = keys;
+    match url {
+        None if section.is_set("authorization_token_file") && !section.is_set("url") => {
+            let message = format!("is missing, but {} is set", section.spell("authorization_token_file"));
+            section.refuse("url", message, None);
+        }
+        Some(url) if url.scheme == Scheme::Http && !is_near(&url.host) => {
+            let message = format!("{} would send credentials in the clear", url.url());
+            let hint = "use https://; http:// is for loopback and link-local addresses".to_owned();
+            section.refuse("url", message, Some(hint));
+        }
+        _ => {}
+    }
+}
+
+/// Whether what is sent there stays on this machine, or between it and its host.
+fn is_near(host: &str) -> bool {
+    match host.parse() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        // fd00:ec2::23 is where EKS answers on IPv6
+        Ok(IpAddr::V6(address)) => address.is_loopback() || address.segments()[..2] == [0xfd00, 0x0ec2],
+        Err(_) => host == "localhost",
+    }
+}
+
+/// The key pairs of a credentials file by profile.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Profiles(BTreeMap<String, Credentials>);
+
+/// The path of a credentials file.
+struct ProfilesIn;
+
+impl Form for ProfilesIn {
+    type Value = Profiles;
+
+    fn parse(&self, raw: &Raw) -> Result<Profiles, Faults> {
+        let (_, text) = SecretPath::open(raw)?;
+        profiles(text.expose()).ok_or_else(|| {
+            Fault::new("is no credentials file").hinting("[default], aws_access_key_id = …").into()
+        })
+    }
+
+    fn accepts(&self) -> String {
+        SecretPath.accepts()
+    }
+
+    fn show(&self, _: &Profiles) -> String {
+        "\"…\"".to_owned()
+    }
+}
+
+/// Reads `[profile]` and `name = value` lines; none if a line is neither.
+fn profiles(text: &str) -> Option<Profiles> {
+    let mut profiles: BTreeMap<String, BTreeMap<&str, &str>> = BTreeMap::new();
+    let mut current = None;
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            let name = name.trim();
+            let name = name.strip_prefix("profile ").unwrap_or(name).trim();
+            current = Some(profiles.entry(name.to_owned()).or_default());
+        } else {
+            let (name, value) = line.split_once('=')?;
+            current.as_mut()?.insert(name.trim(), value.trim());
+        }
+    }
+    let pair = |(name, values): (String, BTreeMap<&str, &str>)| {
+        let credentials = Credentials {
+            access_key_id: (*values.get("aws_access_key_id")?).to_owned(),
+            secret_access_key: Secret::new(*values.get("aws_secret_access_key")?),
+            session_token: values.get("aws_session_token").map(|token| Secret::new(*token)),
+        };
+        Some((name, credentials))
+    };
+    Some(Profiles(profiles.into_iter().filter_map(pair).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credentials_file_is_read_by_profile() {
+        let text = "# of a tool\n[default]\naws_access_key_id = A\naws_secret_access_key=b=/+\n\n\
+                    [profile temporary]\naws_access_key_id=C\naws_secret_access_key = d\naws_session_token = t\nregion = x\n\
+                    [half]\naws_access_key_id = E\n";
+        let Profiles(all) = profiles(text).unwrap();
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["default", "temporary"], "half a pair is none");
+        assert_eq!(
+            (&*all["default"].access_key_id, all["default"].secret_access_key.expose()),
+            ("A", "b=/+")
+        );
+        assert_eq!(all["temporary"].session_token, Some(Secret::new("t")));
+        assert_eq!(profiles("aws_access_key_id = A"), None, "no profile");
+        assert_eq!(profiles("[default]\nnonsense"), None);
+    }
+
+    #[test]
+    fn credentials_travel_in_the_clear_on_this_machine_only() {
+        for near in ["127.0.0.1", "::1", "169.254.170.2", "169.254.170.23", "fd00:ec2::23", "localhost"] {
+            assert!(is_near(near), "{near}");
+        }
+        for far in ["10.0.0.1", "example.com", "fd00:ec3::23", "8.8.8.8"] {
+            assert!(!is_near(far), "{far}");
+        }
+    }
+}

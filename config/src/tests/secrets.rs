@@ -1,0 +1,102 @@
+//! Secrets in files and variables (C5).
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use super::{from_toml, lines};
+use crate::{Secret, is_secret_variable};
+
+/// A file of this test's own, removed with it.
+struct Held(PathBuf);
+
+impl Held {
+    fn new(name: &str, text: &str, mode: u32) -> Self {
+        let path = std::env::temp_dir().join(format!("tidegate-config-{}-{name}", std::process::id()));
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn bucket(keys: &str) -> String {
+    format!("[buckets.b.s3]\nendpoints = [\"http://a\"]\n{keys}\n")
+}
+
+/// C5
+#[test]
+fn a_key_pair_may_lie_in_files() {
+    let id = Held::new("id", "AKID\n", 0o600);
+    let secret = Held::new("secret", "s/e+cret\r\n", 0o640);
+    let keys = format!("access_key_id_file = {:?}\nsecret_access_key_file = {:?}", id.path(), secret.path());
+    let credentials = from_toml(&bucket(&keys)).unwrap().buckets["b"].upstream.credentials.clone().unwrap();
+    assert_eq!(credentials.access_key_id, "AKID");
+    assert_eq!(credentials.secret_access_key, Secret::new("s/e+cret"));
+}
+
+/// C5
+#[test]
+fn a_credentials_file_gives_its_profile() {
+    let text = "[default]\naws_access_key_id=A\naws_secret_access_key=b\n[c]\naws_access_key_id=D\n\
+                aws_secret_access_key=e\naws_session_token=f\n";
+    let file = Held::new("profiles", text, 0o400);
+    let keys = format!("credentials_file = {:?}\n", file.path());
+    let credentials =
+        |keys: &str| from_toml(&bucket(keys)).unwrap().buckets["b"].upstream.credentials.clone();
+    assert_eq!(credentials(&keys).unwrap().access_key_id, "A");
+    let temporary = credentials(&format!("{keys}credentials_profile = \"c\"")).unwrap();
+    assert_eq!((&*temporary.access_key_id, temporary.session_token), ("D", Some(Secret::new("f"))));
+    let unknown = lines(from_toml(&bucket(&format!("{keys}credentials_profile = \"x\""))));
+    assert_eq!(
+        unknown,
+        ["buckets.b.s3.credentials_file: has no profile x with a key pair (from t.toml); name one with \
+          buckets.b.s3.credentials_profile"]
+    );
+}
+
+/// C5, C4: and what is in it is not repeated
+#[test]
+fn a_secret_file_that_others_can_read_is_refused() {
+    for mode in [0o644, 0o604, 0o602] {
+        let file = Held::new("open", "hunter2", mode);
+        let keys = format!("access_key_id = \"A\"\nsecret_access_key_file = {:?}", file.path());
+        let expected = format!(
+            "buckets.b.s3.secret_access_key_file: {:?} is open to others (mode {mode:04o}) (from t.toml); chmod \
+             600 it, or 640 with a group of its own",
+            file.path()
+        );
+        assert_eq!(lines(from_toml(&bucket(&keys))), [expected]);
+    }
+    let empty = Held::new("empty", "\n", 0o600);
+    let keys = format!("access_key_id = \"A\"\nsecret_access_key_file = {:?}", empty.path());
+    assert!(lines(from_toml(&bucket(&keys)))[0].contains("is empty"));
+}
+
+/// C5
+#[test]
+fn variables_that_hold_secrets_are_known_by_name() {
+    for name in [
+        "TIDEGATE_BUCKETS__B__S3__SECRET_ACCESS_KEY",
+        "TIDEGATE_BUCKETS__X_Y__S3__SESSION_TOKEN",
+        "TIDEGATE_KEYS__K__SECRET",
+    ] {
+        assert!(is_secret_variable(name), "{name}");
+    }
+    for name in [
+        "TIDEGATE_BUCKETS__B__S3__ACCESS_KEY_ID",
+        "TIDEGATE_BUCKETS__B__S3__SECRET_ACCESS_KEY_FILE",
+        "TIDEGATE_X",
+    ] {
+        assert!(!is_secret_variable(name), "{name}");
+    }
+}

@@ -1,0 +1,148 @@
+//! As whom a bucket's requests are signed at this moment (A2).
+//!
+//! Credentials that stand in the configuration never change. Those of an endpoint expire, and are renewed by one task per
+//! bucket, ahead of time and off the request path, so that no two requests ever ask for the same renewal and none waits for
+//! one but the first. Requests read what was published last. A renewal that fails leaves the old credentials in use until they
+//! expire; from then on requests are refused, for the store would refuse what they sign.
+
+mod document;
+mod renewal;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tidegate_config::Credentials;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+pub(crate) use renewal::renew;
+
+use crate::upstream::UpstreamRejection;
+
+/// How long a request waits for the very first credentials.
+const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was published last.
+enum State {
+    /// The first answer is still to come.
+    Asked,
+    /// There are none.
+    Missing,
+    /// These, until then.
+    Held { credentials: Arc<Credentials>, expires: Option<SystemTime> },
+}
+
+/// A bucket's credentials, for all worker threads.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// Requests go up unsigned.
+    Unsigned,
+    /// These, for ever.
+    Fixed(Arc<Credentials>),
+    /// Whatever was renewed last.
+    Renewed(Renewed),
+}
+
+/// Credentials that are renewed.
+#[derive(Clone)]
+pub(crate) struct Renewed(watch::Sender<State>);
+
+impl Renewed {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(State::Asked))
+    }
+
+    fn publish(&self, credentials: Credentials, expires: Option<SystemTime>) {
+        self.0.send_replace(State::Held { credentials: Arc::new(credentials), expires });
+    }
+
+    fn failed(&self) {
+        self.0.send_if_modified(|state| {
+            let is_first = matches!(state, State::Asked);
+            if is_first {
+                *state = State::Missing;
+            }
+            is_first
+        });
+    }
+}
+
+impl Source {
+    /// Waits until it is known whether there are credentials. Costs nothing from then on.
+    pub(crate) async fn known(&self) {
+        let Self::Renewed(renewed) = self else { return };
+        if matches!(*renewed.0.borrow(), State::Asked) {
+            let mut news = renewed.0.subscribe();
+            // Too late is seen by whoever asks for them next.
+            let _ = timeout(FIRST_PATIENCE, news.wait_for(|state| !matches!(state, State::Asked))).await;
+        }
+    }
+
+    /// The credentials to sign with, none if requests go up unsigned.
+    pub(crate) fn current(&self, now: SystemTime) -> Result<Option<Arc<Credentials>>, UpstreamRejection> {
+        let renewed = match self {
+            Self::Unsigned => return Ok(None),
+            Self::Fixed(credentials) => return Ok(Some(Arc::clone(credentials))),
+            Self::Renewed(renewed) => renewed,
+        };
+        match &*renewed.0.borrow() {
+            State::Held { credentials, expires } if expires.is_none_or(|expires| now < expires) => {
+                Ok(Some(Arc::clone(credentials)))
+            }
+            State::Held { .. } => {
+                Err(UpstreamRejection::Credentials("they expired and could not be renewed"))
+            }
+            State::Asked => Err(UpstreamRejection::Credentials("their endpoint has not answered yet")),
+            State::Missing => Err(UpstreamRejection::Credentials("their endpoint gave none")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_actors::clock;
+    use tidegate_config::Secret;
+
+    use super::*;
+
+    fn credentials(id: &str) -> Credentials {
+        let secret_access_key = Secret::new("s");
+        Credentials { access_key_id: id.to_owned(), secret_access_key, session_token: None }
+    }
+
+    /// A2: a failed renewal leaves what is there until it expires, and not a moment longer
+    #[test]
+    fn old_credentials_hold_until_they_expire() {
+        let renewed = Renewed::new();
+        let source = Source::Renewed(renewed.clone());
+        let now = clock::wall();
+        assert!(matches!(source.current(now), Err(UpstreamRejection::Credentials(_))));
+        renewed.publish(credentials("A"), Some(now + Duration::from_secs(10)));
+        renewed.failed();
+        let id = |at| source.current(at).map(|found| found.map(|found| found.access_key_id.clone()));
+        assert_eq!(id(now + Duration::from_secs(9)).unwrap().as_deref(), Some("A"));
+        assert!(id(now + Duration::from_secs(10)).is_err());
+        renewed.publish(credentials("B"), None);
+        assert_eq!(id(now + Duration::from_secs(10)).unwrap().as_deref(), Some("B"));
+    }
+
+    /// A2: the first request waits for the first answer, and is told at once if that is a failure
+    #[tokio::test(start_paused = true)]
+    async fn the_first_answer_is_waited_for() {
+        let renewed = Renewed::new();
+        let source = Source::Renewed(renewed.clone());
+        let waiting = tokio::spawn(async move {
+            source.known().await;
+            source.current(clock::wall()).is_ok()
+        });
+        tokio::task::yield_now().await;
+        renewed.publish(credentials("A"), None);
+        assert!(waiting.await.unwrap());
+        let (began, failing) = (tokio::time::Instant::now(), Renewed::new());
+        failing.failed();
+        Source::Renewed(failing).known().await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        Source::Renewed(Renewed::new()).known().await;
+        assert_eq!(began.elapsed(), FIRST_PATIENCE);
+    }
+}

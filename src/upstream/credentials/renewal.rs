@@ -1,0 +1,134 @@
+//! Renewing credentials: one task per bucket, ahead of their end, patient with an endpoint that fails.
+//!
+//! A lease is renewed five minutes before it ends, less a jitter so that gateways started together do not ask together;
+//! a short one at its half. The authorization token is read anew each time, because platforms rotate it. Errors name the
+//! endpoint and what went wrong, never what it sent.
+
+use std::time::{Duration, SystemTime};
+
+use actix_web::http::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, InvalidHeaderValue};
+use awc::error::{PayloadError, SendRequestError};
+use rand::Rng;
+use slog::{Logger, info, warn};
+use thiserror::Error;
+use tidegate_actors::clock;
+use tidegate_config::{ContainerCredentials, Endpoint, SecretFileError};
+use tokio::time::{sleep, timeout};
+
+use super::Renewed;
+use super::document::{self, Lease};
+use crate::upstream::client;
+use crate::upstream::dial::Dialer;
+
+/// How long one answer may take.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// How long before its end a lease is renewed.
+const AHEAD: Duration = Duration::from_secs(300);
+const JITTER: Duration = Duration::from_secs(60);
+/// When credentials without an end are asked for again.
+const UNENDING: Duration = Duration::from_secs(900);
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+
+/// Why a renewal failed.
+#[derive(Debug, Error)]
+enum RenewalError {
+    #[error("authorization_token_file: {0}")]
+    Token(#[from] SecretFileError),
+    #[error("authorization_token_file holds what no header may")]
+    TokenHeader(#[from] InvalidHeaderValue),
+    #[error("{0}")]
+    Call(#[from] SendRequestError),
+    #[error("it did not answer within {ANSWER_TIME_MAX:?}")]
+    Slow,
+    #[error("it answered {0}")]
+    Status(u16),
+    #[error("its answer broke: {0}")]
+    Body(#[from] PayloadError),
+    #[error("its answer is no document of credentials: {0}")]
+    Document(&'static str),
+}
+
+/// Renews for ever.
+pub(crate) async fn renew(
+    bucket: String,
+    endpoint: ContainerCredentials,
+    dialer: Dialer,
+    renewed: Renewed,
+    log: Logger,
+) {
+    let http = client::bare(dialer, ANSWER_TIME_MAX);
+    let url = endpoint.url.url();
+    let mut failures = 0;
+    loop {
+        let asked = timeout(ANSWER_TIME_MAX, ask(&http, &endpoint));
+        let pause = match asked.await.unwrap_or(Err(RenewalError::Slow)) {
+            Ok(Lease { credentials, expires }) => {
+                failures = 0;
+                let pause = pause_of(expires, clock::wall(), rand::rng().random());
+                info!(log, "credentials renewed"; "bucket" => &bucket, "access_key_id" => &credentials.access_key_id,
+                    "next_in_s" => pause.as_secs());
+                renewed.publish(credentials, expires);
+                pause
+            }
+            Err(error) => {
+                failures += 1;
+                warn!(log, "credentials cannot be renewed"; "bucket" => &bucket, "url" => &url,
+                    "error" => error.to_string(), "failures" => failures);
+                renewed.failed();
+                (PAUSE_MIN * 2_u32.saturating_pow(failures - 1)).min(PAUSE_MAX)
+            }
+        };
+        sleep(pause).await;
+    }
+}
+
+async fn ask(http: &awc::Client, endpoint: &ContainerCredentials) -> Result<Lease, RenewalError> {
+    let Endpoint { host, port, path_prefix, .. } = &endpoint.url;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    // The dialer knows which of its endpoints speak TLS; the scheme here is for awc, which would do it itself.
+    let uri = format!("http://{host}:{port}{path_prefix}");
+    let mut request = http
+        .get(uri)
+        .insert_header((HOST, endpoint.url.authority.as_str()))
+        .insert_header((ACCEPT, "application/json"));
+    if let Some(file) = &endpoint.authorization_token_file {
+        let mut token = HeaderValue::from_str(file.read()?.expose())?;
+        token.set_sensitive(true);
+        request = request.insert_header((AUTHORIZATION, token));
+    }
+    let mut response = request.send().await?;
+    if !response.status().is_success() {
+        return Err(RenewalError::Status(response.status().as_u16()));
+    }
+    let body = response.body().limit(ANSWER_BYTES_MAX).await?;
+    document::read(&body).map_err(RenewalError::Document)
+}
+
+/// How long until a lease is renewed; `jitter` is from 0 to 1.
+fn pause_of(expires: Option<SystemTime>, now: SystemTime, jitter: f64) -> Duration {
+    let Some(expires) = expires else { return UNENDING };
+    let left = expires.duration_since(now).unwrap_or_default();
+    let ahead = AHEAD + JITTER.mul_f64(jitter);
+    if left > ahead * 2 { left - ahead } else { (left / 2).max(PAUSE_MIN) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A2: renewed ahead of its end, never in a hot loop
+    #[test]
+    fn a_lease_is_renewed_before_it_ends() {
+        let now = clock::wall();
+        let pause =
+            |left: u64, jitter| pause_of(Some(now + Duration::from_secs(left)), now, jitter).as_secs();
+        assert_eq!(pause(3600, 0.0), 3300);
+        assert_eq!(pause(3600, 1.0), 3240);
+        assert_eq!(pause(500, 0.0), 250);
+        assert_eq!(pause_of(Some(now), now, 0.5), PAUSE_MIN);
+        assert_eq!(pause_of(Some(now - Duration::from_secs(9)), now, 0.5), PAUSE_MIN);
+        assert_eq!(pause_of(None, now, 0.5), UNENDING);
+    }
+}

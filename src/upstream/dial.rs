@@ -1,0 +1,146 @@
+//! Connections to a bucket's endpoints: a name's addresses in turn, then TLS where the endpoint asks for it.
+//!
+//! Only endpoints of the configuration are dialled, whatever a request says. An address that does not answer must leave time
+//! for the next, so each but the last has its share of the time to connect.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_config::{DnsConfig, Endpoint, UpstreamConfig};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use crate::upstream::names::{self, Name};
+use crate::upstream::stream::Stream;
+use crate::upstream::tls::{Securer, TlsError, client_config};
+
+/// Where one endpoint is.
+struct Place {
+    name: Arc<Name>,
+    securer: Option<Securer>,
+}
+
+/// Dials a set of endpoints. One for all worker threads, so that they share what the names resolve to.
+pub(crate) struct Dialer {
+    places: HashMap<(String, u16), Place>,
+    connect_timeout: Duration,
+    receive_buffer: Option<u64>,
+    has_names: bool,
+}
+
+impl Dialer {
+    pub(crate) fn new<'a>(
+        endpoints: impl IntoIterator<Item = &'a Endpoint>,
+        upstream: &UpstreamConfig,
+        dns: &DnsConfig,
+    ) -> Result<Self, TlsError> {
+        let mut places = HashMap::new();
+        let mut has_names = false;
+        let mut config = None;
+        for endpoint in endpoints {
+            has_names |= !endpoint.is_address();
+            let securer = if endpoint.is_tls() {
+                let config = match &config {
+                    Some(config) => config,
+                    None => config.insert(client_config(&upstream.tls)?),
+                };
+                Some(Securer::new(config, &endpoint.host)?)
+            } else {
+                None
+            };
+            let name = Name::new(&endpoint.host, dns, names::system());
+            places.insert((endpoint.host.clone(), endpoint.port), Place { name, securer });
+        }
+        let UpstreamConfig { connect_timeout, connection_pool, .. } = upstream;
+        Ok(Self {
+            places,
+            connect_timeout: *connect_timeout,
+            receive_buffer: connection_pool.receive_buffer.filter(|bytes| *bytes <= receive_buffer_max()),
+            has_names,
+        })
+    }
+
+    /// Whether what is dialled may come to lie elsewhere.
+    pub(crate) fn has_names(&self) -> bool {
+        self.has_names
+    }
+
+    /// Connects to the endpoint of this host and port.
+    pub(crate) async fn dial(&self, host: &str, port: u16) -> io::Result<Stream> {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let Some(Place { name, securer }) = self.places.get(&(host.to_owned(), port)) else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("no endpoint is `{host}:{port}`")));
+        };
+        let stream = self.reach(&name.addresses(port).await?).await?;
+        Ok(match securer {
+            None => Stream::Plain(stream),
+            Some(securer) => Stream::Tls(Box::new(securer.secure(stream).await?)),
+        })
+    }
+
+    /// The first address that answers; the last has all the time that the caller gives.
+    async fn reach(&self, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+        let share = self.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for (at, address) in addresses.iter().enumerate() {
+            let connecting = self.connect(*address);
+            let connected = if at + 1 == addresses.len() {
+                connecting.await
+            } else {
+                timeout(share, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            };
+            match connected {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_nodelay(true)?;
+        if let Some(bytes) = self.receive_buffer {
+            // Set before the connection is made, so that the window is scaled for it.
+            socket.set_recv_buffer_size(u32::try_from(bytes).unwrap_or(u32::MAX))?;
+        }
+        socket.connect(address).await
+    }
+}
+
+/// The largest buffer that can be had. A larger one would be cut to it, and no longer grow by itself.
+fn receive_buffer_max() -> u64 {
+    let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_max").ok();
+    limit.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::SockRef;
+    use tidegate_config::Endpoint;
+
+    use super::*;
+
+    /// P1: what the kernel may hold of an answer is what was configured
+    #[tokio::test]
+    async fn a_connection_has_the_configured_buffer() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let buffer = async |bytes| {
+            let mut upstream = UpstreamConfig::default();
+            upstream.connection_pool.receive_buffer = bytes;
+            let dialer = Dialer::new([&Endpoint::loopback(port)], &upstream, &DnsConfig::default()).unwrap();
+            let Stream::Plain(stream) = dialer.dial("127.0.0.1", port).await.unwrap() else {
+                panic!("no TLS")
+            };
+            assert!(stream.nodelay().unwrap());
+            SockRef::from(&stream).recv_buffer_size().unwrap()
+        };
+        // Linux doubles what is asked for, to account for its own bookkeeping.
+        assert_eq!(buffer(Some(8192)).await, 16_384);
+        assert!(buffer(None).await > 16_384);
+    }
+}

@@ -1,0 +1,129 @@
+//! The bytes to and from an upstream, with TLS or without.
+//!
+//! One type for both, because awc takes one; the plain side costs a branch. A peer that closes without saying so within TLS may
+//! have been cut off by somebody in between: that is no end of an answer but a broken connection.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_rt::net::{ActixStream, Ready};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// A connection's bytes.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Takes what has come without waiting for it, and says whether that was anything.
+    ///
+    /// An error or the end of the stream is left for others to find.
+    pub(crate) fn take_arrived(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+        bytes_max: usize,
+    ) -> bool {
+        match self {
+            Self::Plain(stream) => {
+                if stream.poll_read_ready(cx).is_pending() {
+                    return false;
+                }
+                into.reserve(bytes_max);
+                stream.try_read_buf(into).is_ok_and(|count| count > 0)
+            }
+            // A ready socket says little here: what came may be a record of TLS's own, or half of one.
+            Self::Tls(stream) => {
+                let before = into.len();
+                into.resize(before + bytes_max, 0);
+                let mut buf = ReadBuf::new(&mut into[before..]);
+                let read = Pin::new(stream).poll_read(cx, &mut buf);
+                let count = if matches!(read, Poll::Ready(Ok(()))) { buf.filled().len() } else { 0 };
+                into.truncate(before + count);
+                count > 0
+            }
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(cut_off),
+        }
+    }
+}
+
+/// The end of the stream has a meaning of its own to whoever reads an answer, and this is not it.
+fn cut_off(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        io::Error::new(io::ErrorKind::ConnectionAborted, "the upstream's TLS ended without its closing word")
+    } else {
+        error
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl ActixStream for Stream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_read_ready(self.socket(), cx)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_write_ready(self.socket(), cx)
+    }
+}

@@ -1,0 +1,121 @@
+//! TLS towards upstreams (A7): whom a bucket believes, and how a connection is secured.
+//!
+//! rustls on ring, which speaks TLS 1.2 and 1.3 only. HTTP/1.1 is the one protocol offered, for it is what the client behind
+//! it speaks. The name that is asked for and verified is the endpoint's, whatever bucket a request's `Host` names: connections
+//! are shared by all of an endpoint's requests. Each bucket has its own set of authorities and, with it, its own sessions to
+//! resume. Deliberately absent: client certificates, and any way not to verify.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+use tidegate_config::{Pem, TlsConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Why a bucket's https endpoints cannot be spoken to.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// The file of authorities holds something else.
+    #[error("tls.ca_file: `{path}` is no list of certificates: {why}")]
+    Authorities {
+        /// The file.
+        path: String,
+        /// What is wrong in it.
+        why: String,
+    },
+    /// The system has no authorities, and the bucket names none.
+    #[error("tls: the system's certificates cannot be had ({0}); name an authority with tls.ca_file")]
+    NoRoots(String),
+    /// rustls cannot be had in this shape.
+    #[error("tls: {0}")]
+    Protocol(#[from] rustls::Error),
+    /// The endpoint's host can stand in no certificate.
+    #[error("tls: `{0}` is no name that a certificate could hold")]
+    Name(String),
+}
+
+/// Secures the connections to one endpoint.
+#[derive(Clone)]
+pub(crate) struct Securer {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl Securer {
+    pub(crate) fn new(config: &Arc<ClientConfig>, host: &str) -> Result<Self, TlsError> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
+        Ok(Self { connector: TlsConnector::from(Arc::clone(config)), name })
+    }
+
+    pub(crate) async fn secure(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.connector.connect(self.name.clone(), stream).await
+    }
+}
+
+/// What a bucket's connections have in common.
+pub(crate) fn client_config(config: &TlsConfig) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    if let Some(pem) = &config.ca_file {
+        add(&mut roots, pem)?;
+    }
+    if config.system_roots {
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let why: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+            return Err(TlsError::NoRoots(why.join(", ")));
+        }
+    }
+    let mut client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(client))
+}
+
+fn add(roots: &mut RootCertStore, Pem { path, text }: &Pem) -> Result<(), TlsError> {
+    let fault = |why: String| TlsError::Authorities { path: path.clone(), why };
+    for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
+        let certificate = certificate.map_err(|error| fault(error.to_string()))?;
+        roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Whether a connection failed for want of trust or of a common protocol, and not for want of an answer.
+pub(crate) fn is_distrust(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(text: &str) -> TlsConfig {
+        let ca_file = Some(Pem { path: "ca.pem".to_owned(), text: text.to_owned() });
+        TlsConfig { ca_file, system_roots: false }
+    }
+
+    /// A7
+    #[test]
+    fn a_file_that_holds_no_authority_is_named() {
+        let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let error = client_config(&with(damaged)).unwrap_err().to_string();
+        assert!(error.starts_with("tls.ca_file: `ca.pem` is no list of certificates"), "{error}");
+    }
+
+    #[test]
+    fn http_1_1_is_all_that_is_offered() {
+        let authority = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
+        let config = client_config(&with(&authority.cert.pem())).unwrap();
+        assert_eq!(config.alpn_protocols, [b"http/1.1"]);
+        assert!(Securer::new(&config, "10.0.0.5").is_ok() && Securer::new(&config, "a..b").is_err());
+    }
+}

@@ -1,0 +1,140 @@
+//! Session tokens, and credentials that a container platform's endpoint hands out and takes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join_all;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::secrets::file;
+use crate::support::{Act, Gateway, Latch, Scratch, Upstream, eventually, gateway, request};
+
+fn lease(id: &str, left: Duration) -> Act {
+    let end = OffsetDateTime::from(SystemTime::now() + left).format(&Rfc3339).unwrap();
+    Act::ok(format!(
+        "{{\"AccessKeyId\":\"{id}\",\"SecretAccessKey\":\"s\",\"Token\":\"token-{id}\",\"Expiration\":\"{end}\"}}"
+    ))
+}
+
+fn with_endpoint(upstream: &Upstream, endpoint: &Upstream) -> gateway::Builder {
+    let url = format!("http://{}/v2/credentials/x", endpoint.address());
+    Gateway::builder().bucket("b", upstream).set("buckets.b.s3.container_credentials.url", &url)
+}
+
+/// Whose key the last request was signed with.
+fn signed_by(upstream: &Upstream) -> String {
+    let last = upstream.last();
+    let authorization = last.header("authorization").unwrap();
+    authorization.split(['=', '/']).nth(1).unwrap().to_owned()
+}
+
+/// A2: a session token is sent and signed; the client's own is not
+#[tokio::test]
+async fn a_session_token_is_part_of_the_signature() {
+    let upstream = Upstream::ok("");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.access_key_id", "A")
+        .set("buckets.b.s3.secret_access_key", "s")
+        .set("buckets.b.s3.session_token", "gateways-token")
+        .start()
+        .await;
+    let headers = [("x-amz-security-token", "clients-token")];
+    assert_eq!(request(gateway.address(), "GET", "/b/k", &headers, None).await.whole(), 200);
+    let seen = upstream.last();
+    assert_eq!(seen.all("x-amz-security-token"), ["gateways-token"]);
+    let authorization = seen.header("authorization").unwrap();
+    assert!(
+        authorization.contains("SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token,"),
+        "{authorization}"
+    );
+}
+
+/// A2: many first requests wait for one question to the endpoint, which is asked with the token of the file
+#[tokio::test]
+async fn the_first_requests_wait_for_one_question() {
+    let (upstream, latch, directory) = (Upstream::ok(""), Latch::new(), Scratch::new());
+    let held = latch.clone();
+    let endpoint = Upstream::start(move |_| lease("FIRST", Duration::from_secs(3600)).held(&held));
+    let token = file(directory.path(), "token", "let me in\n", 0o600);
+    let gateway = with_endpoint(&upstream, &endpoint)
+        .set("buckets.b.s3.container_credentials.authorization_token_file", token.to_str().unwrap())
+        .start()
+        .await;
+    let asking = join_all((0..20).map(|_| gateway.get("/b/k")));
+    let opening = async {
+        endpoint.works_on(1).await;
+        latch.open_for_all();
+    };
+    let (answers, ()) = tokio::join!(asking, opening);
+    assert!(answers.iter().all(|answer| answer.whole() == 200), "{answers:?}");
+    assert_eq!((signed_by(&upstream).as_str(), endpoint.count()), ("FIRST", 1));
+    assert_eq!(upstream.last().header("x-amz-security-token"), Some("token-FIRST"));
+    let asked = endpoint.last();
+    assert_eq!(
+        (asked.target.as_str(), asked.header("authorization")),
+        ("/v2/credentials/x", Some("let me in"))
+    );
+}
+
+/// A2: credentials are renewed before they expire, without a request that fails between
+#[tokio::test]
+async fn credentials_are_renewed_ahead_of_their_end() {
+    let upstream = Upstream::ok("");
+    let endpoint = Upstream::start(|seen| match seen.number {
+        1 => lease("FIRST", Duration::from_secs(4)),
+        _ => lease("SECOND", Duration::from_secs(3600)),
+    });
+    let gateway = with_endpoint(&upstream, &endpoint).start().await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(signed_by(&upstream), "FIRST");
+    eventually("the second pair signs", || async {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        (signed_by(&upstream) == "SECOND").then_some(())
+    })
+    .await;
+    assert_eq!(endpoint.count(), 2);
+}
+
+/// A2: an endpoint that fails leaves the old pair in use until it expires; then 503 with its reason, until it answers again
+#[tokio::test]
+async fn a_failing_endpoint_costs_nothing_until_the_pair_expires() {
+    let (upstream, is_up) = (Upstream::ok(""), Arc::new(AtomicBool::new(false)));
+    let up = Arc::clone(&is_up);
+    let endpoint = Upstream::start(move |seen| match seen.number {
+        1 => lease("FIRST", Duration::from_secs(4)),
+        _ if up.load(Ordering::SeqCst) => lease("LATER", Duration::from_secs(3600)),
+        _ => Act::answer(500, "secret-of-the-endpoint"),
+    });
+    let gateway = with_endpoint(&upstream, &endpoint).start().await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    let failed = gateway.log_line("credentials cannot be renewed", |_| true).await;
+    assert_eq!(failed["error"], "it answered 500");
+    let (refused, sent) = eventually("the pair expires", || async {
+        let answer = gateway.get("/b/k").await;
+        (answer.whole() != 200).then(|| (answer, upstream.count()))
+    })
+    .await;
+    assert_eq!((refused.status, refused.reason()), (503, "upstream_credentials"));
+    assert_eq!(refused.retry_after(), Some(1));
+    assert!(refused.text().contains("<Code>ServiceUnavailable</Code>"), "{}", refused.text());
+    assert_eq!(gateway.get("/b/k").await.whole(), 503);
+    assert_eq!(upstream.count(), sent, "nothing goes up unsigned");
+    is_up.store(true, Ordering::SeqCst);
+    eventually("the endpoint is back", || async { (gateway.get("/b/k").await.whole() == 200).then_some(()) })
+        .await;
+    assert_eq!(signed_by(&upstream), "LATER");
+    assert!(gateway.log_lines().iter().all(|line| !line.to_string().contains("secret-of-the-endpoint")));
+}
+
+/// A2: an endpoint that gives none from the start is told at once
+#[tokio::test]
+async fn without_any_credentials_nothing_goes_up() {
+    let (upstream, endpoint) = (Upstream::ok(""), Upstream::ok("<html>"));
+    let gateway = with_endpoint(&upstream, &endpoint).start().await;
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.whole(), answer.reason()), (503, "upstream_credentials"));
+    assert_eq!(upstream.count(), 0);
+}

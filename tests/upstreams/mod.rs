@@ -1,0 +1,6 @@
+//! How an upstream is reached, as whom, and what it calls a bucket.
+
+mod addressing;
+mod credentials;
+mod secrets;
+mod tls;

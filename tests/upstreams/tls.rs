@@ -1,0 +1,197 @@
+//! Upstreams behind TLS: a real rustls server that passes what it deciphers to a scripted upstream.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::secrets::file;
+use crate::support::client::{message, sha256};
+use crate::support::{Act, Client, Gateway, Scratch, Upstream, gateway, put};
+
+/// An authority, and a front that speaks TLS in the name of `localhost`.
+struct Front {
+    address: SocketAddr,
+    authority: String,
+    /// The name that was asked for and the protocol that was agreed on, for each connection.
+    greetings: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Farewell {
+    Said,
+    Left,
+}
+
+impl Front {
+    async fn before(upstream: &Upstream, farewell: Farewell) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let names = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = names.signed_by(&key, &authority).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.der().clone()], key)
+                .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (address, behind) = (listener.local_addr().unwrap(), upstream.address());
+        let greetings = Arc::<Mutex<Vec<_>>>::default();
+        let into = Arc::clone(&greetings);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(pass(acceptor.clone(), stream, behind, farewell, Arc::clone(&into)));
+            }
+        });
+        Self { address, authority: authority.pem(), greetings }
+    }
+
+    /// A gateway that calls it `host` and believes this authority alone.
+    fn gateway(&self, host: &str, authority: &str, directory: &Scratch) -> gateway::Builder {
+        let ca = file(directory.path(), "ca.pem", authority, 0o644);
+        Gateway::builder()
+            .set("buckets.b.auth", "anonymous")
+            .set("buckets.b.s3.endpoints", &format!("https://{host}:{}", self.address.port()))
+            .set("buckets.b.s3.tls.ca_file", ca.to_str().unwrap())
+            .set("buckets.b.s3.tls.system_roots", "false")
+    }
+}
+
+async fn pass(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    behind: SocketAddr,
+    farewell: Farewell,
+    greetings: Arc<Mutex<Vec<(String, String)>>>,
+) {
+    stream.set_nodelay(true).unwrap();
+    let Ok(stream) = acceptor.accept(stream).await else { return };
+    let (_, session) = stream.get_ref();
+    let protocol = String::from_utf8_lossy(session.alpn_protocol().unwrap_or_default()).into_owned();
+    let name = session.server_name().unwrap_or_default().to_owned();
+    greetings.lock().unwrap().push((name, protocol));
+    let mut plain = TcpStream::connect(behind).await.unwrap();
+    plain.set_nodelay(true).unwrap();
+    let (mut from_upstream, mut to_upstream) = plain.split();
+    let (mut from_gateway, mut to_gateway) = split(stream);
+    let up = async {
+        let _ = copy(&mut from_gateway, &mut to_upstream).await;
+        let _ = to_upstream.shutdown().await;
+    };
+    let down = async {
+        let mut buffer = vec![0; 16 << 10];
+        while let Ok(bytes @ 1..) = from_upstream.read(&mut buffer).await {
+            if to_gateway.write_all(&buffer[..bytes]).await.is_err() || to_gateway.flush().await.is_err() {
+                return;
+            }
+        }
+        if farewell == Farewell::Said {
+            let _ = to_gateway.shutdown().await;
+        }
+    };
+    // Who says farewell still takes what comes, lest a reset overtake it; who does not is gone at once.
+    match farewell {
+        Farewell::Said => drop(tokio::join!(up, down)),
+        Farewell::Left => tokio::select! {
+            () = up => {}
+            () = down => {}
+        },
+    }
+}
+
+/// A7: an https endpoint is called by its name, over HTTP/1.1, on a connection that is kept; bodies pass whole both ways
+#[tokio::test]
+async fn an_https_endpoint_is_an_endpoint_like_any_other() {
+    let body = vec![7; 3 << 20];
+    let answer = body.clone();
+    let upstream = Upstream::start(move |_| Act::ok(&answer));
+    let (front, directory) = (Front::before(&upstream, Farewell::Said).await, Scratch::new());
+    let gateway =
+        front.gateway("localhost", &front.authority, &directory).set("server.workers", "1").start().await;
+    for _ in 0..3 {
+        let answer = put(gateway.address(), "/b/k", &body).await;
+        assert_eq!((answer.whole(), answer.sha256()), (200, sha256(&body)));
+        assert_eq!(upstream.last().sha256(), sha256(&body));
+    }
+    let host = format!("localhost:{}", front.address.port());
+    assert_eq!(upstream.last().header("host"), Some(host.as_str()));
+    let greetings = front.greetings.lock().unwrap().clone();
+    assert_eq!(greetings, [("localhost".to_owned(), "http/1.1".to_owned())], "one connection");
+}
+
+/// A7: an authority that nobody named is not believed, nor a certificate for another name: 502, and nothing is sent
+#[tokio::test]
+async fn who_cannot_prove_its_name_gets_nothing() {
+    let upstream = Upstream::ok("");
+    let (front, other) =
+        (Front::before(&upstream, Farewell::Said).await, Front::before(&upstream, Farewell::Said).await);
+    let directory = Scratch::new();
+    for (host, authority, why) in
+        [("localhost", &other.authority, "certificate"), ("127.0.0.1", &front.authority, "certificate")]
+    {
+        let gateway = front.gateway(host, authority, &directory).start().await;
+        let answer = put(gateway.address(), "/b/k", "body").await;
+        assert_eq!((answer.whole(), answer.reason()), (502, "upstream_tls"), "{host}");
+        assert!(answer.text().contains(why), "{}", answer.text());
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+/// A7: a file of authorities that is none stops the start
+#[tokio::test]
+async fn a_damaged_file_of_authorities_stops_the_start() {
+    let upstream = Upstream::ok("");
+    let (front, directory) = (Front::before(&upstream, Farewell::Said).await, Scratch::new());
+    let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let ended = front.gateway("localhost", damaged, &directory).run();
+    assert_eq!(ended.code, Some(71), "{ended:?}");
+    assert!(ended.stderr.contains("buckets.b: tls.ca_file: "), "{}", ended.stderr);
+}
+
+/// A7, T6: an answer that the close ends is whole only if TLS says so
+#[tokio::test]
+async fn a_close_without_farewell_is_a_broken_transfer() {
+    for (farewell, is_broken) in [(Farewell::Said, false), (Farewell::Left, true)] {
+        let upstream = Upstream::start(|_| Act::ok("to the close").until_close());
+        let (front, directory) = (Front::before(&upstream, farewell).await, Scratch::new());
+        let gateway = front.gateway("localhost", &front.authority, &directory).start().await;
+        let mut client = Client::connect(gateway.address()).await;
+        client.send(message("GET", "/b/k", &[], None)).await;
+        // What broke at once may have nothing to show at all.
+        let answer = client.try_answer("GET").await;
+        let whole = answer.filter(|answer| answer.broken.is_none()).map(|answer| answer.text());
+        assert_eq!(whole.as_deref(), (!is_broken).then_some("to the close"));
+    }
+}
+
+/// T7, A7: an upstream behind TLS that answers in mid-upload and closes is heard
+#[tokio::test]
+async fn an_early_answer_is_heard_through_tls() {
+    let upstream = Upstream::early(|_| Act::s3_error(403, "AccessDenied").closing());
+    let (front, directory) = (Front::before(&upstream, Farewell::Said).await, Scratch::new());
+    let gateway = front.gateway("localhost", &front.authority, &directory).start().await;
+    let mut client = Client::connect(gateway.address()).await;
+    let piece = vec![b'x'; 1 << 20];
+    client.send(message("PUT", "/b/k", &[("content-length", &(64 << 20).to_string())], None)).await;
+    // More than all buffers on the way hold; once it has answered, the gateway need not take the rest.
+    for _ in 0..64 {
+        if client.try_send(&piece).await.is_err() {
+            break;
+        }
+    }
+    let answer = client.try_answer("PUT").await.expect("the answer to the upload");
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert!(answer.text().contains("AccessDenied"));
+}
