@@ -212,3 +212,43 @@ async fn without_keys_the_gateway_says_that_it_is_closed() {
     assert_eq!(line["bucket"], "b");
     assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.reason(), "unknown_key");
 }
+
+/// A5, V5: with the bucket in the Host, the policy sees the key that the store will see, also among keys to delete
+#[tokio::test]
+async fn a_policy_holds_for_buckets_in_the_host_too() {
+    let upstream = Upstream::ok("x");
+    // What is signed here is sent with `Host: gateway.test`.
+    let gateway = signed_bucket(&upstream)
+        .set("server.base_domains", "test")
+        .bucket("gateway", &upstream)
+        .set("buckets.gateway.auth", "sigv4")
+        .set("buckets.gateway.s3.bucket", "real")
+        .set("keys.guest.access_key_id", "GUEST")
+        .set("keys.guest.secret", GUEST)
+        .set("keys.guest.policy", "guests")
+        .set("policies.guests.buckets", "gateway")
+        .set("policies.guests.prefixes", "public/")
+        .set("policies.guests.methods", "read,list,delete")
+        .start()
+        .await;
+    for (target, upstream_target) in [
+        ("/public/k", "/real/public/k"),
+        ("/?list-type=2&prefix=public%2F", "/real/?list-type=2&prefix=public%2F"),
+    ] {
+        assert_eq!(ask(&gateway, &guest(), "GET", target).await.whole(), 200, "{target}");
+        assert_eq!(upstream.last().target, upstream_target);
+    }
+    let allowed = upstream.count();
+    for target in ["/b/public/k", "/gateway/public/k", "/x/public/k", "//public/k", "/?list-type=2"] {
+        assert_eq!(ask(&gateway, &guest(), "GET", target).await.whole(), 403, "{target}");
+    }
+    let delete = |key: &str| format!("<Delete><Object><Key>{key}</Key></Object></Delete>");
+    for (key, status) in [("public/k", 200), ("secret/k", 403)] {
+        let body = delete(key);
+        let hash = sha256(body.as_bytes());
+        let headers = guest().headers("POST", "/?delete=", &hash, &[]);
+        let answer = send(&gateway, "POST", "/?delete=", &headers, Some(body.as_bytes())).await;
+        assert_eq!(answer.whole(), status, "{key}");
+    }
+    assert_eq!(upstream.count(), allowed + 1);
+}
