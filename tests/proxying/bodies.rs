@@ -2,19 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Act, Client, Gateway, Latch, Upstream, client, get, head, put};
-
-/// A body without a pattern that a lost or doubled chunk would fit into.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    std::iter::repeat_with(next).take(bytes).collect()
-}
+use crate::support::{Act, Client, Gateway, Latch, Upstream, client, get, head, noise, put};
 
 /// M3: bodies of every size arrive byte for byte, in both directions and in both framings
 #[tokio::test]

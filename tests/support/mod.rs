@@ -16,6 +16,18 @@ pub(crate) use gateway::Gateway;
 pub(crate) use scratch::Scratch;
 pub(crate) use upstream::{Act, Latch, Seen, Upstream};
 
+/// A body without a pattern that a lost or doubled chunk would fit into.
+pub(crate) fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}
+
 /// How long anything may take before a test gives up on it. Many tests share two cores.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
