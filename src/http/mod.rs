@@ -1,4 +1,4 @@
-//! HTTP: the two listeners' handlers. `proxy.rs` is the request path, `error.rs` the only place that names statuses.
+//! HTTP: the two listeners' handlers. `proxy.rs` is the request path, `error/` the only place that names statuses.
 
 pub(crate) mod admin;
 pub(crate) mod answer;

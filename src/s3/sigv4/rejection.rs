@@ -1,5 +1,5 @@
 //! Why a signature was not accepted, each cause by itself: what S3 calls it and which status it has is said in
-//! `http/error.rs`.
+//! `http/error/`.
 
 use std::time::Duration;
 

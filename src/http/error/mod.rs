@@ -1,26 +1,27 @@
-//! From causes to answers: the only file that names status codes.
+//! From causes to answers: the only folder that names status codes.
 //!
 //! Every component refuses in its own words; here each cause becomes a status, an S3 code, a reason word that is the
 //! same in header, log and metric (O4), and the moment to try again. The exhaustive match names what was
-//! forgotten. Outside says little, the log says all.
+//! forgotten. Outside says little, the log says all. What the upstream and the passage to it cause is in [`upstream`], what the
+//! gateway answers as itself in [`own`].
+
+mod own;
+mod upstream;
 
 use std::time::Duration;
 
-use actix_web::HttpResponse;
-use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
-use serde_json::json;
 use tidegate_actors::{AskError, BreakerRejection, LimiterRejection, MonitorRejection, PoolRejection};
 
 use crate::auth::{self, AuthRejection};
-use crate::http::answer::{Answer, REQUEST_ID};
+use crate::http::answer::Answer;
 use crate::http::cors::CorsRejection;
 use crate::http::edge::EdgeRejection;
 use crate::http::injection::Suspicion;
 use crate::router::RouteRejection;
-use crate::s3::upload::{Refusal, UploadFault};
 use crate::upstream::UpstreamRejection;
+
+pub(crate) use own::{AdminStatus, admin_error, json_answer, metrics_answer, preflight_answer, xml_answer};
 
 macro_rules! causes {
     ($($component:ident($rejection:ty)),+ $(,)?) => {
@@ -74,7 +75,7 @@ impl GatewayError {
             Self::Auth(rejection) => auth::answer(rejection),
             Self::Pool(rejection) => pool(rejection),
             Self::Breaker(rejection) => breaker(rejection),
-            Self::Upstream(rejection) => upstream(rejection),
+            Self::Upstream(rejection) => upstream::answer(rejection),
             Self::Panicked => Answer::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalError",
@@ -246,80 +247,6 @@ fn breaker(rejection: &BreakerRejection) -> Answer {
     }
 }
 
-fn upstream(rejection: &UpstreamRejection) -> Answer {
-    let bad = |reason, message: String| Answer::new(StatusCode::BAD_GATEWAY, "BadGateway", reason, message);
-    match rejection {
-        UpstreamRejection::Connect(why) => {
-            bad("upstream_connect", format!("cannot connect to the upstream: {why}"))
-        }
-        UpstreamRejection::Distrust(why) => {
-            bad("upstream_tls", format!("the upstream's identity cannot be verified: {why}"))
-        }
-        UpstreamRejection::Credentials(why) => Answer::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ServiceUnavailable",
-            "upstream_credentials",
-            format!("the gateway has no credentials for the upstream: {why}"),
-        )
-        .retry(Duration::from_secs(1)),
-        UpstreamRejection::Reset(why) => {
-            bad("upstream_reset", format!("the upstream closed the connection before it answered: {why}"))
-        }
-        UpstreamRejection::Decode(why) => {
-            bad("decode_failed", format!("the upstream's answer is no HTTP: {why}"))
-        }
-        UpstreamRejection::Timeout(phase) => Answer::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "GatewayTimeout",
-            phase.reason(),
-            format!("the upstream did not answer in time: {}", phase.as_str()),
-        ),
-        // Nothing of where it points to: that is the upstream's name and not the client's business.
-        UpstreamRejection::Redirect(status) => Answer::new(
-            *status,
-            if matches!(status.as_u16(), 301 | 308) { "PermanentRedirect" } else { "TemporaryRedirect" },
-            "upstream_redirect",
-            "the store wants this bucket to be addressed elsewhere, which the gateway's endpoint or region for it does not say",
-        ),
-        UpstreamRejection::BodyTooLarge { limit } => {
-            edge(&EdgeRejection::BodyTooLarge { bytes: None, limit: *limit })
-        }
-        UpstreamRejection::ClientGone => Answer::new(
-            StatusCode::BAD_REQUEST,
-            "IncompleteBody",
-            "client_gone",
-            "the request's body ended before its announced length",
-        )
-        .closing(),
-        UpstreamRejection::BodyMalformed(why) => Answer::new(
-            StatusCode::BAD_REQUEST,
-            "InvalidRequest",
-            "body_malformed",
-            format!("the body is malformed: {why}"),
-        )
-        .closing(),
-        UpstreamRejection::Upload(fault) => upload(*fault),
-        UpstreamRejection::Target => Answer::new(
-            StatusCode::BAD_REQUEST,
-            "InvalidURI",
-            "target",
-            "the upstream target cannot be built from this path",
-        ),
-    }
-}
-
-fn upload(fault: UploadFault) -> Answer {
-    let (refusal, code, reason) = fault.refusal();
-    let status = match refusal {
-        Refusal::Bad => StatusCode::BAD_REQUEST,
-        Refusal::Denied => StatusCode::FORBIDDEN,
-        Refusal::LengthRequired => StatusCode::LENGTH_REQUIRED,
-        Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Refusal::Unsupported => StatusCode::NOT_IMPLEMENTED,
-    };
-    Answer::new(status, code, reason, fault.to_string()).closing()
-}
-
 fn slow_down(reason: &'static str, message: impl Into<String>) -> Answer {
     Answer::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", reason, message).retry(Duration::from_secs(1))
 }
@@ -328,70 +255,4 @@ fn unavailable(reason: &'static str, error: AskError) -> Answer {
     let message = format!("a guard of the gateway gave no answer: {error}");
     Answer::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message)
         .retry(error.retry_after())
-}
-
-/// An admin or probe answer in JSON.
-pub(crate) fn json_answer(status: AdminStatus, body: &serde_json::Value) -> HttpResponse<BoxBody> {
-    HttpResponse::build(status.code())
-        .insert_header((CONTENT_TYPE, "application/json"))
-        .body(format!("{body}\n"))
-}
-
-/// A refusal of the admin listener, in the shape of E1.
-pub(crate) fn admin_error(
-    status: AdminStatus,
-    code: &str,
-    message: &str,
-    request_id: &HeaderValue,
-) -> HttpResponse<BoxBody> {
-    let id = request_id.to_str().unwrap_or_default();
-    let mut response =
-        json_answer(status, &json!({ "error": { "code": code, "message": message, "request_id": id } }));
-    response.headers_mut().insert(REQUEST_ID, request_id.clone());
-    response
-}
-
-/// A preflight that is allowed; the headers say what.
-pub(crate) fn preflight_answer() -> HttpResponse<BoxBody> {
-    HttpResponse::Ok().finish()
-}
-
-/// A document of the gateway's own.
-pub(crate) fn xml_answer(document: String) -> HttpResponse<BoxBody> {
-    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/xml")).body(document)
-}
-
-/// The metrics, or why there are none.
-pub(crate) fn metrics_answer(
-    content_type: &str,
-    text: Result<Vec<u8>, prometheus::Error>,
-) -> HttpResponse<BoxBody> {
-    match text {
-        Ok(text) => HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type.to_owned())).body(text),
-        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
-    }
-}
-
-/// The statuses that the admin listener and the probes use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AdminStatus {
-    Ok,
-    Accepted,
-    NotReady,
-    NotFound,
-    BadRequest,
-    Forbidden,
-}
-
-impl AdminStatus {
-    fn code(self) -> StatusCode {
-        match self {
-            Self::Ok => StatusCode::OK,
-            Self::Accepted => StatusCode::ACCEPTED,
-            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::BadRequest => StatusCode::BAD_REQUEST,
-            Self::Forbidden => StatusCode::FORBIDDEN,
-        }
-    }
 }

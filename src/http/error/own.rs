@@ -1,0 +1,75 @@
+//! What the gateway answers as itself: the admin listener, the probes, its own documents.
+
+use actix_web::HttpResponse;
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use serde_json::json;
+
+use crate::http::answer::REQUEST_ID;
+
+/// An admin or probe answer in JSON.
+pub(crate) fn json_answer(status: AdminStatus, body: &serde_json::Value) -> HttpResponse<BoxBody> {
+    HttpResponse::build(status.code())
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .body(format!("{body}\n"))
+}
+
+/// A refusal of the admin listener, in the shape of E1.
+pub(crate) fn admin_error(
+    status: AdminStatus,
+    code: &str,
+    message: &str,
+    request_id: &HeaderValue,
+) -> HttpResponse<BoxBody> {
+    let id = request_id.to_str().unwrap_or_default();
+    let mut response =
+        json_answer(status, &json!({ "error": { "code": code, "message": message, "request_id": id } }));
+    response.headers_mut().insert(REQUEST_ID, request_id.clone());
+    response
+}
+
+/// A preflight that is allowed; the headers say what.
+pub(crate) fn preflight_answer() -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().finish()
+}
+
+/// A document of the gateway's own.
+pub(crate) fn xml_answer(document: String) -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/xml")).body(document)
+}
+
+/// The metrics, or why there are none.
+pub(crate) fn metrics_answer(
+    content_type: &str,
+    text: Result<Vec<u8>, prometheus::Error>,
+) -> HttpResponse<BoxBody> {
+    match text {
+        Ok(text) => HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type.to_owned())).body(text),
+        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
+    }
+}
+
+/// The statuses that the admin listener and the probes use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdminStatus {
+    Ok,
+    Accepted,
+    NotReady,
+    NotFound,
+    BadRequest,
+    Forbidden,
+}
+
+impl AdminStatus {
+    fn code(self) -> StatusCode {
+        match self {
+            Self::Ok => StatusCode::OK,
+            Self::Accepted => StatusCode::ACCEPTED,
+            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Answers to what fails on the way to the upstream: the upstream itself, and the client's body as it passes.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+
+use crate::http::answer::Answer;
+use crate::http::edge::EdgeRejection;
+use crate::http::error::edge;
+use crate::s3::upload::{Refusal, UploadFault};
+use crate::upstream::UpstreamRejection;
+
+/// What the client is told of an upstream that failed, or of a request that failed on its way there.
+pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
+    let bad = |reason, message: String| Answer::new(StatusCode::BAD_GATEWAY, "BadGateway", reason, message);
+    match rejection {
+        UpstreamRejection::Connect(why) => {
+            bad("upstream_connect", format!("cannot connect to the upstream: {why}"))
+        }
+        UpstreamRejection::Distrust(why) => {
+            bad("upstream_tls", format!("the upstream's identity cannot be verified: {why}"))
+        }
+        UpstreamRejection::Credentials(why) => Answer::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            "upstream_credentials",
+            format!("the gateway has no credentials for the upstream: {why}"),
+        )
+        .retry(Duration::from_secs(1)),
+        UpstreamRejection::Reset(why) => {
+            bad("upstream_reset", format!("the upstream closed the connection before it answered: {why}"))
+        }
+        UpstreamRejection::Decode(why) => {
+            bad("decode_failed", format!("the upstream's answer is no HTTP: {why}"))
+        }
+        UpstreamRejection::Timeout(phase) => Answer::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "GatewayTimeout",
+            phase.reason(),
+            format!("the upstream did not answer in time: {}", phase.as_str()),
+        ),
+        // Nothing of where it points to: that is the upstream's name and not the client's business.
+        UpstreamRejection::Redirect(status) => Answer::new(
+            *status,
+            if matches!(status.as_u16(), 301 | 308) { "PermanentRedirect" } else { "TemporaryRedirect" },
+            "upstream_redirect",
+            "the store wants this bucket to be addressed elsewhere, which the gateway's endpoint or region for it does not say",
+        ),
+        UpstreamRejection::BodyTooLarge { limit } => {
+            edge(&EdgeRejection::BodyTooLarge { bytes: None, limit: *limit })
+        }
+        UpstreamRejection::ClientGone => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "IncompleteBody",
+            "client_gone",
+            "the request's body ended before its announced length",
+        )
+        .closing(),
+        UpstreamRejection::BodyMalformed(why) => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequest",
+            "body_malformed",
+            format!("the body is malformed: {why}"),
+        )
+        .closing(),
+        UpstreamRejection::Upload(fault) => upload(*fault),
+        UpstreamRejection::Target => Answer::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidURI",
+            "target",
+            "the upstream target cannot be built from this path",
+        ),
+    }
+}
+
+fn upload(fault: UploadFault) -> Answer {
+    let (refusal, code, reason) = fault.refusal();
+    let status = match refusal {
+        Refusal::Bad => StatusCode::BAD_REQUEST,
+        Refusal::Denied => StatusCode::FORBIDDEN,
+        Refusal::LengthRequired => StatusCode::LENGTH_REQUIRED,
+        Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::Unsupported => StatusCode::NOT_IMPLEMENTED,
+    };
+    Answer::new(status, code, reason, fault.to_string()).closing()
+}
