@@ -117,7 +117,8 @@ impl Config {
         #[cfg(feature = "bench")]
         let guards =
             root.take(&[" false takes every guard off the path"], walk::key("guards", form::Flag, true));
-        let server: ServerConfig = root.take(&[" the data listener"], nested("server"));
+        let server: ServerConfig =
+            root.take(&[" the data listener"], nested_checked("server", ServerConfig::checked));
         let admin: AdminConfig =
             root.take(&[" the admin listener: probes, status, metrics"], nested("admin"));
         check_listeners(root, &server, &admin);

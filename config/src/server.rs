@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::form::{Address, Choice, Domain, bytes, list, nonzero_size, or_unlimited, seconds, whole};
+use crate::form::{Address, Choice, Domain, Flag, bytes, list, nonzero_size, or_unlimited, seconds, whole};
 use crate::network::{Cidr, Network};
 use crate::section::section;
-use crate::walk::{key, nested, unset};
+use crate::walk::{Section, key, nested, unset};
 
 const MIB: u64 = 1 << 20;
 
@@ -80,6 +80,10 @@ section! {
         /// Set the one that your proxies write; the others then say nothing.
         pub client_address_header: ClientAddressHeader =
             key("client_address_header", CLIENT_ADDRESS_HEADERS, ClientAddressHeader::XForwardedFor);
+        /// whether connections of trusted proxies begin with a PROXY header (version 1 or 2); those without are closed
+        ///
+        /// Connections of everybody else begin with HTTP, as without it.
+        pub proxy_protocol: bool = key("proxy_protocol", Flag, false);
         /// what a request may be made of; anything larger is refused before it costs anything
         pub limits: LimitsConfig = nested("limits");
     }
@@ -102,5 +106,16 @@ section! {
         /// Unset, s3 buckets take 8192 because encoded keys and presigned URLs are long.
         pub max_uri_length: Option<u64> =
             unset("max_uri_length", bytes(64..=65_536), "2048, and 8192 for s3 buckets");
+    }
+}
+
+impl ServerConfig {
+    /// A PROXY header that nobody may send is a mistake.
+    pub(crate) fn checked(self, section: &mut Section<'_>) -> Self {
+        if self.proxy_protocol && self.trusted_proxies.is_empty() && !section.is_refused("trusted_proxies") {
+            let hint = format!("name the proxies in {}", section.spell("trusted_proxies"));
+            section.refuse("proxy_protocol", "is on, but no proxy is trusted", Some(hint));
+        }
+        self
     }
 }

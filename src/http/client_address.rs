@@ -23,6 +23,8 @@ const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip")
 pub(crate) enum Source {
     /// From the connection.
     Peer,
+    /// From the PROXY header of a trusted peer.
+    Proxy,
     /// From the header of a trusted proxy.
     Forwarded,
 }
@@ -32,6 +34,7 @@ impl Source {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Peer => "peer",
+            Self::Proxy => "proxy",
             Self::Forwarded => "forwarded",
         }
     }
@@ -48,6 +51,11 @@ impl ClientAddress {
     /// The connection's other end.
     pub(crate) fn peer(address: SocketAddr) -> Self {
         Self { address: address.ip().to_canonical(), source: Source::Peer }
+    }
+
+    /// What a trusted peer's PROXY header says of the connection.
+    pub(crate) fn proxied(address: SocketAddr) -> Self {
+        Self { address: address.ip().to_canonical(), source: Source::Proxy }
     }
 
     /// The address that `self` asks for, if it is a trusted proxy's.
@@ -198,6 +206,21 @@ mod tests {
         }
         assert_eq!(by_list(&[]), peer());
         assert_eq!(by_list(&["", " , "]), peer());
+    }
+
+    /// L3: behind a PROXY header a proxy may stand that writes the header, and only then is it read
+    #[test]
+    fn a_proxied_address_is_walked_on_from_if_it_is_a_proxys() {
+        let trusted = [Network::parse("10.0.0.0/8").unwrap()];
+        let mut headers = HeaderMap::new();
+        headers.append(X_FORWARDED_FOR, HeaderValue::from_static("203.0.113.9"));
+        let behind = |proxied: &str| {
+            let client = ClientAddress::proxied(proxied.parse().unwrap());
+            let client = client.behind(&trusted, ClientAddressHeader::XForwardedFor, &headers);
+            (client.address.to_string(), client.source.as_str())
+        };
+        assert_eq!(behind("198.51.100.1:80"), ("198.51.100.1".to_owned(), "proxy"));
+        assert_eq!(behind("10.0.0.7:80"), ("203.0.113.9".to_owned(), "forwarded"));
     }
 
     /// L3: headers of those who are not trusted, and headers that are not the configured one, change nothing

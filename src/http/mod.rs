@@ -10,4 +10,5 @@ mod injection;
 pub(crate) mod listener;
 mod probes;
 mod proxy;
+mod proxy_protocol;
 mod request_id;

@@ -51,6 +51,12 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "did you mean 10.0.0.0/8?",
     ),
     (
+        "SERVER__PROXY_PROTOCOL",
+        "true",
+        "server.proxy_protocol: is on, but no proxy is trusted",
+        "name the proxies in server.trusted_proxies",
+    ),
+    (
         "SERVER__CLIENT_ADDRESS_HEADER",
         "x-real-ip",
         "server.client_address_header: \"x-real-ip\" is none of x-forwarded-for, forwarded, cf-connecting-ip",

@@ -1,0 +1,271 @@
+//! The PROXY protocol, versions 1 and 2 (L3): the line or block in which a trusted proxy says, before the first byte of a
+//! connection, from where that connection came to it.
+//!
+//! Bytes in, one of three answers out; who reads the bytes is not known here. `NeedMore` never asks for bytes beyond
+//! the header, so a reader that asks for no more than it says leaves the request where it is. Where the protocol is
+//! expected there is no guessing: bytes that begin no header are malformed, or a client could pass for a proxy by
+//! leaving it out, as the specification demands. `LOCAL`, `UNSPEC` and `UNKNOWN` are the proxy's own connections, such as
+//! its health checks: the peer's address stands. So it does for Unix sockets, which have no address.
+//!
+//! Source: "The PROXY protocol, versions 1 & 2", Willy Tarreau, 2020/03/05.
+//! Deliberately absent: what the TLVs behind the addresses say, their checksum included; they are skipped.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+/// The longest line of version 1, its end included.
+const LINE_BYTES_MAX: usize = 107;
+/// The shortest: `PROXY UNKNOWN` and its end.
+const LINE_BYTES_MIN: usize = 15;
+/// The longest header of version 2 that is taken. The specification's is 64 KiB; addresses take at most 216 bytes, and
+/// what proxies append is far below the rest.
+const BLOCK_BYTES_MAX: usize = 536;
+/// Signature, command, family, length.
+const BLOCK_BYTES_MIN: usize = 16;
+const LINE_BEGINS: &[u8] = b"PROXY ";
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// What the bytes that came so far are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// The beginning of a header: at least so many bytes more belong to it.
+    NeedMore(usize),
+    /// A whole header.
+    Done {
+        /// From where the connection came to the proxy; none where it is the proxy's own.
+        address: Option<SocketAddr>,
+        /// How many bytes the header has.
+        consumed: usize,
+    },
+    /// No header, and why.
+    Malformed(&'static str),
+}
+
+/// Reads the header at the beginning of a connection.
+pub(crate) fn parse(bytes: &[u8]) -> Parsed {
+    if begins(bytes, LINE_BEGINS) {
+        line(bytes)
+    } else if begins(bytes, SIGNATURE) {
+        block(bytes)
+    } else {
+        Parsed::Malformed("the connection does not begin with a PROXY header")
+    }
+}
+
+/// Whether the one could still become, or already is, a text that begins with the other.
+fn begins(bytes: &[u8], with: &[u8]) -> bool {
+    bytes.iter().zip(with).all(|(byte, expected)| byte == expected)
+}
+
+/// `PROXY TCP4 192.0.2.1 198.51.100.1 4711 443\r\n`
+fn line(bytes: &[u8]) -> Parsed {
+    if bytes.len() < LINE_BYTES_MIN {
+        return Parsed::NeedMore(LINE_BYTES_MIN - bytes.len());
+    }
+    let window = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
+    let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
+        let missing = if window.ends_with(b"\r") { 1 } else { 2 };
+        return if window.len() + missing > LINE_BYTES_MAX {
+            Parsed::Malformed("the line does not end within 107 bytes")
+        } else {
+            Parsed::NeedMore(missing)
+        };
+    };
+    let read = std::str::from_utf8(&window[..end]).ok().and_then(source_of_line);
+    read.map_or(Parsed::Malformed("the line is not understood"), |address| Parsed::Done {
+        address,
+        consumed: end + 2,
+    })
+}
+
+/// None where the line is not understood, an empty address where it names none.
+fn source_of_line(line: &str) -> Option<Option<SocketAddr>> {
+    let mut words = line.split(' ').skip(1);
+    match words.next()? {
+        // Whatever follows is to be ignored.
+        "UNKNOWN" => Some(None),
+        "TCP4" => addresses::<Ipv4Addr>(words).map(Some),
+        "TCP6" => addresses::<Ipv6Addr>(words).map(Some),
+        _ => None,
+    }
+}
+
+/// Source and destination, then their ports; only the source is kept, but nonsense in any is nonsense.
+fn addresses<'l, A: FromStr + Into<IpAddr>>(mut words: impl Iterator<Item = &'l str>) -> Option<SocketAddr> {
+    let source: A = words.next()?.parse().ok()?;
+    let _: A = words.next()?.parse().ok()?;
+    let (source_port, _) = (port(words.next()?)?, port(words.next()?)?);
+    words.next().is_none().then(|| SocketAddr::new(source.into(), source_port))
+}
+
+/// Digits without a sign and without leading zeros.
+fn port(text: &str) -> Option<u16> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| plain)
+}
+
+fn block(bytes: &[u8]) -> Parsed {
+    let Some((head, rest)) = bytes.split_at_checked(BLOCK_BYTES_MIN) else {
+        return Parsed::NeedMore(BLOCK_BYTES_MIN - bytes.len());
+    };
+    let [.., command, family, high, low] = head else { return Parsed::Malformed("the head is too short") };
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
+    let consumed = BLOCK_BYTES_MIN + length;
+    if consumed > BLOCK_BYTES_MAX {
+        return Parsed::Malformed("the header has more than 536 bytes");
+    }
+    if !matches!(command, 0x20 | 0x21) {
+        return Parsed::Malformed("the version is not 2, or the command neither LOCAL nor PROXY");
+    }
+    let Some(body) = rest.get(..length) else { return Parsed::NeedMore(consumed - bytes.len()) };
+    if *command == 0x20 {
+        return Parsed::Done { address: None, consumed };
+    }
+    let address = match family {
+        // Over a datagram transport the connection would not be ours, but the addresses are of the same form.
+        0x11 | 0x12 => source_of_block::<4, 12, Ipv4Addr>(body).map(Some),
+        0x21 | 0x22 => source_of_block::<16, 36, Ipv6Addr>(body).map(Some),
+        0x00 => Some(None),
+        0x31 | 0x32 => (body.len() >= 216).then_some(None),
+        _ => return Parsed::Malformed("the address family is unknown"),
+    };
+    address.map_or(Parsed::Malformed("the addresses are cut short"), |address| Parsed::Done {
+        address,
+        consumed,
+    })
+}
+
+/// Source and destination, then their ports, in network order.
+fn source_of_block<const ADDRESS: usize, const ALL: usize, A: From<[u8; ADDRESS]> + Into<IpAddr>>(
+    body: &[u8],
+) -> Option<SocketAddr> {
+    let body: &[u8; ALL] = body.first_chunk()?;
+    let source: [u8; ADDRESS] = *body.first_chunk()?;
+    let port = [*body.get(2 * ADDRESS)?, *body.get(2 * ADDRESS + 1)?];
+    Some(SocketAddr::new(A::from(source).into(), u16::from_be_bytes(port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NEXT: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+
+    fn block_of(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+        [SIGNATURE, &[command, family], &length, body].concat()
+    }
+
+    fn v4(tlvs: &[u8]) -> Vec<u8> {
+        let body =
+            [&[192, 0, 2, 1, 198, 51, 100, 1][..], &4711_u16.to_be_bytes(), &443_u16.to_be_bytes(), tlvs];
+        block_of(0x21, 0x11, &body.concat())
+    }
+
+    fn v6() -> Vec<u8> {
+        let source: Ipv6Addr = "2001:db8::1".parse().unwrap();
+        let body = [&source.octets()[..], &Ipv6Addr::LOCALHOST.octets(), &[1, 0], &[2, 0]];
+        block_of(0x21, 0x21, &body.concat())
+    }
+
+    fn done(address: Option<&str>, consumed: usize) -> Parsed {
+        Parsed::Done { address: address.map(|text| text.parse().unwrap()), consumed }
+    }
+
+    /// Every header with what it says.
+    fn headers() -> Vec<(Vec<u8>, Option<&'static str>)> {
+        let line = |text: &str| format!("{text}\r\n").into_bytes();
+        let long =
+            format!("PROXY UNKNOWN {} 65535 65535", ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"; 2].join(" "));
+        assert_eq!(long.len(), LINE_BYTES_MAX - 2);
+        vec![
+            (line("PROXY TCP4 192.0.2.1 198.51.100.1 4711 443"), Some("192.0.2.1:4711")),
+            (line("PROXY TCP6 2001:db8::1 ::1 65535 0"), Some("[2001:db8::1]:65535")),
+            (line("PROXY UNKNOWN"), None),
+            (line(&long), None),
+            (v4(&[]), Some("192.0.2.1:4711")),
+            (v4(&[0x04, 0, 1, 0, 0xee, 0, 0]), Some("192.0.2.1:4711")),
+            (v4(&[0xff; 536 - 16 - 12]), Some("192.0.2.1:4711")),
+            (v6(), Some("[2001:db8::1]:256")),
+            (block_of(0x20, 0x00, &[]), None),
+            (block_of(0x20, 0x11, &[1, 2, 3]), None),
+            (block_of(0x21, 0x00, b"whatever"), None),
+            (block_of(0x21, 0x31, &[0; 216]), None),
+        ]
+    }
+
+    /// L3
+    #[test]
+    fn a_header_is_read_and_what_follows_is_left() {
+        for (header, address) in headers() {
+            assert_eq!(parse(&header), done(address, header.len()), "{header:?}");
+            assert_eq!(parse(&[&header, NEXT].concat()), done(address, header.len()), "{header:?}");
+        }
+    }
+
+    /// L3: a reader that reads what is asked for has exactly the header in the end
+    #[test]
+    fn no_more_is_asked_for_than_belongs_to_the_header() {
+        for (header, address) in headers() {
+            for cut in 0..header.len() {
+                let Parsed::NeedMore(more) = parse(&header[..cut]) else { panic!("{cut} of {header:?}") };
+                assert!(more > 0 && cut + more <= header.len(), "{cut} + {more} of {header:?}");
+            }
+            let mut read = 0;
+            while let Parsed::NeedMore(more) = parse(&header[..read]) {
+                read += more;
+            }
+            assert_eq!(parse(&header[..read]), done(address, read));
+        }
+    }
+
+    /// L3: nothing is guessed
+    #[test]
+    fn what_is_no_header_is_malformed() {
+        let line = |text: &str| text.as_bytes().to_vec();
+        for bad in [
+            NEXT.to_vec(),
+            line("G"),
+            line("\r\n\r\nG"),
+            line("proxy UNKNOWN\r\n"),
+            line("PROXY TCP4 192.0.2.1 198.51.100.1 4711\r\n"),
+            line("PROXY TCP4 192.0.2.1 198.51.100.1 4711 443 \r\n"),
+            line("PROXY TCP4  192.0.2.1 198.51.100.1 4711 443\r\n"),
+            line("PROXY TCP4 192.0.2.1 198.51.100.1 4711 65536\r\n"),
+            line("PROXY TCP4 192.0.2.1 198.51.100.1 +4711 443\r\n"),
+            line("PROXY TCP4 192.0.2.1 198.51.100.1 04711 443\r\n"),
+            line("PROXY TCP4 192.0.2.01 198.51.100.1 4711 443\r\n"),
+            line("PROXY TCP4 2001:db8::1 ::1 1 2\r\n"),
+            line("PROXY TCP6 192.0.2.1 198.51.100.1 4711 443\r\n"),
+            line("PROXY TCP5 192.0.2.1 198.51.100.1 4711 443\r\n"),
+            line("PROXY TCP4 \u{e9} 198.51.100.1 4711 443\r\n"),
+            format!("PROXY UNKNOWN {}", "x".repeat(107)).into_bytes(),
+            block_of(0x11, 0x11, &[0; 12]),
+            block_of(0x22, 0x11, &[0; 12]),
+            block_of(0x21, 0x11, &[0; 11]),
+            block_of(0x21, 0x21, &[0; 35]),
+            block_of(0x21, 0x31, &[0; 215]),
+            block_of(0x21, 0x13, &[0; 12]),
+            block_of(0x21, 0x41, &[0; 12]),
+            block_of(0x21, 0x11, &[0; 521]),
+        ] {
+            assert!(matches!(parse(&bad), Parsed::Malformed(_)), "{:?} -> {:?}", bad, parse(&bad));
+        }
+    }
+
+    proptest! {
+        /// L3: whatever comes, there is an answer within its bounds
+        #[test]
+        fn any_bytes_have_an_answer(begin in 0..4_usize, rest in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let begin: &[u8] = [&b""[..], LINE_BEGINS, SIGNATURE, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0"][begin];
+            let bytes = [begin, &rest].concat();
+            match parse(&bytes) {
+                Parsed::NeedMore(more) => prop_assert!(more > 0 && bytes.len() + more <= BLOCK_BYTES_MAX),
+                Parsed::Done { consumed, .. } => prop_assert!(consumed <= bytes.len()),
+                Parsed::Malformed(why) => prop_assert!(!why.is_empty()),
+            }
+        }
+    }
+}
