@@ -26,6 +26,7 @@ mod lifecycle;
 mod limits;
 mod observability;
 mod pool;
+mod proxy_protocol;
 mod proxying;
 mod redirects;
 mod requirements;

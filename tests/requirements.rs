@@ -106,7 +106,7 @@ const LEDGER: [(&str, &str, Standing); 104] = [
     ("B5", "breaker metrics and status", Met),
     ("L1", "global, IP and bucket limits in one ask, client keys in a second", Met),
     ("L2", "limits are exact", Met),
-    ("L3", "the client's address by trusted proxies", Later("no PROXY protocol")),
+    ("L3", "the client's address by trusted proxies", Met),
     ("L4", "no double counting", Met),
     ("L5", "tables are bounded", Met),
     ("L6", "shadow mode", Later("not begun")),

@@ -48,14 +48,9 @@ pub(crate) struct ClientAddress {
 }
 
 impl ClientAddress {
-    /// The connection's other end.
-    pub(crate) fn peer(address: SocketAddr) -> Self {
-        Self { address: address.ip().to_canonical(), source: Source::Peer }
-    }
-
-    /// What a trusted peer's PROXY header says of the connection.
-    pub(crate) fn proxied(address: SocketAddr) -> Self {
-        Self { address: address.ip().to_canonical(), source: Source::Proxy }
+    /// The connection's other end, by itself or by a proxy's word.
+    pub(crate) fn new(address: SocketAddr, source: Source) -> Self {
+        Self { address: address.ip().to_canonical(), source }
     }
 
     /// The address that `self` asks for, if it is a trusted proxy's.
@@ -66,7 +61,7 @@ impl ClientAddress {
         headers: &HeaderMap,
     ) -> Self {
         let mut nearest = self;
-        if !is_trusted(nearest, trusted) {
+        if !is_trusted(nearest.address, trusted) {
             return nearest;
         }
         let (name, read): (_, fn(&str) -> Option<IpAddr>) = match header {
@@ -81,7 +76,7 @@ impl ClientAddress {
         for entry in entries.map(str::trim).filter(|entry| !entry.is_empty()) {
             let Some(address) = read(entry) else { break };
             nearest = Self { address: address.to_canonical(), source: Source::Forwarded };
-            if !is_trusted(nearest, trusted) {
+            if !is_trusted(nearest.address, trusted) {
                 break;
             }
         }
@@ -89,8 +84,10 @@ impl ClientAddress {
     }
 }
 
-fn is_trusted(client: ClientAddress, trusted: &[Network]) -> bool {
-    trusted.iter().any(|network| network.contains(client.address))
+/// Whether a proxy at this address is believed.
+pub(crate) fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
+    let address = address.to_canonical();
+    trusted.iter().any(|network| network.contains(address))
 }
 
 /// The parts between separators outside quotes, last first. A part with an odd quote runs to the beginning.
@@ -143,7 +140,7 @@ mod tests {
         for (name, value) in lines {
             headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let peer = ClientAddress::peer(peer.parse().unwrap());
+        let peer = ClientAddress::new(peer.parse().unwrap(), Source::Peer);
         let client = peer.behind(&trusted, header, &headers);
         (client.address.to_string(), client.source)
     }
@@ -215,7 +212,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(X_FORWARDED_FOR, HeaderValue::from_static("203.0.113.9"));
         let behind = |proxied: &str| {
-            let client = ClientAddress::proxied(proxied.parse().unwrap());
+            let client = ClientAddress::new(proxied.parse().unwrap(), Source::Proxy);
             let client = client.behind(&trusted, ClientAddressHeader::XForwardedFor, &headers);
             (client.address.to_string(), client.source.as_str())
         };

@@ -18,6 +18,7 @@ use actix_web::web::{self, Data};
 use slog::info;
 use tokio::net::TcpStream;
 
+use crate::http::connection::Connection;
 use crate::http::{probes, proxy};
 use crate::worker::Worker;
 
@@ -40,7 +41,13 @@ pub(crate) fn service(
         .route("/-/readyz", web::get().to(probes::ready))
         .default_service(web::to(proxy::proxy));
     let expecting = Rc::clone(worker);
-    let http = HttpService::build()
+    let mut http = HttpService::build();
+    if server.proxy_protocol {
+        http = http.on_connect_ext(|connection: &Connection<TcpStream>, data| {
+            data.insert(connection.source);
+        });
+    }
+    let http = http
         .graceful_shutdown_signal(move || {
             let draining = draining.clone();
             async move { draining.notified().await }
@@ -53,25 +60,28 @@ pub(crate) fn service(
         .h1_write_buffer_size(WRITE_BYTES)
         .expect(fn_service(move |request| proxy::expect(Rc::clone(&expecting), request)))
         .finish(map_config(application, |()| AppConfig::default()));
-    let accepting = fn_service(|stream: TcpStream| async move {
-        let peer = stream.peer_addr().ok();
-        stream.set_nodelay(true)?;
-        Ok((stream, Protocol::Http1, peer))
+    let accepted_by = Rc::clone(worker);
+    let accepting = fn_service(move |stream: TcpStream| {
+        let worker = Rc::clone(&accepted_by);
+        async move {
+            let (connection, client) = Connection::accept(stream, &worker).await?;
+            Ok((connection, Protocol::Http1, client))
+        }
     });
     let telling = Rc::clone(worker);
     let serving = apply_fn_factory(http, move |accepted: Accepted, http: &_| {
-        let peer = accepted.2;
+        let client = accepted.2;
         let served = Service::call(http, accepted);
         let worker = Rc::clone(&telling);
-        async move { served.await.inspect_err(|error| tell(&worker, peer, error)) }
+        async move { served.await.inspect_err(|error| tell(&worker, client, error)) }
     });
     accepting.and_then(serving)
 }
 
-type Accepted = (TcpStream, Protocol, Option<SocketAddr>);
+type Accepted = (Connection<TcpStream>, Protocol, Option<SocketAddr>);
 
 /// Tells of a connection that ended in something else than a request.
-fn tell(worker: &Worker, peer: Option<SocketAddr>, error: &DispatchError) {
+fn tell(worker: &Worker, client: Option<SocketAddr>, error: &DispatchError) {
     let reason = match error {
         DispatchError::Parse(ParseError::TooLarge) => "head_too_large",
         DispatchError::Parse(_) => "malformed",
@@ -81,6 +91,6 @@ fn tell(worker: &Worker, peer: Option<SocketAddr>, error: &DispatchError) {
     worker.shared.metrics.unrouted(reason);
     if worker.shared.config.log.access {
         info!(worker.shared.log, "request"; "error" => error.to_string(),
-            "client" => peer.map(|peer| peer.ip().to_string()), "reason" => reason);
+            "client" => client.map(|client| client.ip().to_canonical().to_string()), "reason" => reason);
     }
 }

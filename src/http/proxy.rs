@@ -33,7 +33,7 @@ use tidegate_config::Kind;
 
 use crate::auth::{self, Caller, Operation, authenticate, authenticate_lister, authorize};
 use crate::http::answer::Addressee;
-use crate::http::client_address::ClientAddress;
+use crate::http::client_address::{ClientAddress, Source};
 use crate::http::cors::{self, Sharing};
 use crate::http::edge::{self, BodyLength, EdgeRejection, Head};
 use crate::http::error::{GatewayError, xml_answer};
@@ -59,7 +59,10 @@ pub(crate) async fn proxy(
         return upstream::raw::pass(&worker, request, payload.into_inner()).await;
     }
     let early = request.extensions_mut().remove::<Expected>();
-    let Expected { mut record, admitted } = early.unwrap_or_else(|| Expected::none(&worker, request.head()));
+    let Expected { mut record, admitted } = early.unwrap_or_else(|| {
+        let source = request.conn_data().copied().unwrap_or(Source::Peer);
+        Expected::none(&worker, request.head(), source)
+    });
     let mut payload = payload.into_inner();
     let handling = handle(&worker, request, &mut payload, &mut record, admitted);
     let handled = AssertUnwindSafe(handling).catch_unwind().await;
@@ -85,10 +88,10 @@ struct Expected {
 }
 
 impl Expected {
-    fn none(worker: &Rc<Worker>, head: &RequestHead) -> Self {
+    fn none(worker: &Rc<Worker>, head: &RequestHead, source: Source) -> Self {
         let server = &worker.shared.config.server;
         let client = head.peer_addr.map(|peer| {
-            let peer = ClientAddress::peer(peer);
+            let peer = ClientAddress::new(peer, source);
             peer.behind(&server.trusted_proxies, server.client_address_header, &head.headers)
         });
         let asked = Asked { method: head.method.clone(), uri: head.uri.clone(), client };
@@ -99,7 +102,8 @@ impl Expected {
 
 /// Decides on a request with `Expect: 100-continue`: a refusal comes before the 100 and before a byte of the body.
 pub(crate) async fn expect(worker: Rc<Worker>, request: Request) -> Result<Request, Response<BoxBody>> {
-    let Expected { mut record, .. } = Expected::none(&worker, request.head());
+    let source = request.conn_data().copied().unwrap_or(Source::Peer);
+    let Expected { mut record, .. } = Expected::none(&worker, request.head(), source);
     let admitting =
         AssertUnwindSafe(admit(&worker, Head::from(request.head()), &mut record)).catch_unwind().await;
     let refusal = match admitting {

@@ -19,7 +19,7 @@ const LINE_BYTES_MAX: usize = 107;
 const LINE_BYTES_MIN: usize = 15;
 /// The longest header of version 2 that is taken. The specification's is 64 KiB; addresses take at most 216 bytes, and
 /// what proxies append is far below the rest.
-const BLOCK_BYTES_MAX: usize = 536;
+pub(crate) const HEADER_BYTES_MAX: usize = 536;
 /// Signature, command, family, length.
 const BLOCK_BYTES_MIN: usize = 16;
 const LINE_BEGINS: &[u8] = b"PROXY ";
@@ -111,7 +111,7 @@ fn block(bytes: &[u8]) -> Parsed {
     let [.., command, family, high, low] = head else { return Parsed::Malformed("the head is too short") };
     let length = usize::from(u16::from_be_bytes([*high, *low]));
     let consumed = BLOCK_BYTES_MIN + length;
-    if consumed > BLOCK_BYTES_MAX {
+    if consumed > HEADER_BYTES_MAX {
         return Parsed::Malformed("the header has more than 536 bytes");
     }
     if !matches!(command, 0x20 | 0x21) {
@@ -262,7 +262,7 @@ mod tests {
             let begin: &[u8] = [&b""[..], LINE_BEGINS, SIGNATURE, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0"][begin];
             let bytes = [begin, &rest].concat();
             match parse(&bytes) {
-                Parsed::NeedMore(more) => prop_assert!(more > 0 && bytes.len() + more <= BLOCK_BYTES_MAX),
+                Parsed::NeedMore(more) => prop_assert!(more > 0 && bytes.len() + more <= HEADER_BYTES_MAX),
                 Parsed::Done { consumed, .. } => prop_assert!(consumed <= bytes.len()),
                 Parsed::Malformed(why) => prop_assert!(!why.is_empty()),
             }

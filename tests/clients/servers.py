@@ -190,13 +190,15 @@ class FrontProxy:
     template = ""
     #: A client address that only this proxy's tests use.
     greedy = ""
+    #: What else the template is filled with.
+    values = {}
 
     def __init__(self, directory, gateway):
         port = free_port()
         self.endpoint = f"http://127.0.0.1:{port}"
         self.directory = directory
         path = directory / "proxy.conf"
-        values = {"DIRECTORY": directory, "PORT": port, "GATEWAY": gateway.removeprefix("http://")}
+        values = {"DIRECTORY": directory, "PORT": port, "GATEWAY": gateway.removeprefix("http://"), **self.values}
         text = self.template
         for name, value in values.items():
             text = text.replace(f"@{name}@", str(value))
@@ -275,11 +277,27 @@ defaults
   timeout server 30s
 frontend clients
   bind 127.0.0.1:@PORT@
-  option forwardfor
+  @FORWARD@
   default_backend gateway
 backend gateway
-  server gateway @GATEWAY@
+  server gateway @GATEWAY@ @SEND@
 """
+    #: How the client is named: in a header here.
+    values = {"FORWARD": "option forwardfor", "SEND": ""}
 
     def command(self, path):
         return ["haproxy", "-db", "-f", path]
+
+
+class HaproxyLine(Haproxy):
+    """Names the client in the first line of each connection."""
+
+    greedy = "127.0.3.1"
+    values = {"FORWARD": "", "SEND": "send-proxy"}
+
+
+class HaproxyBlock(Haproxy):
+    """The same in the second version's bytes."""
+
+    greedy = "127.0.4.1"
+    values = {"FORWARD": "", "SEND": "send-proxy-v2"}

@@ -22,6 +22,10 @@ burst = 40
 CLIENTS = ["127.0.0.2", "127.0.0.3"]
 
 
+BY_HEADER = [servers.Nginx, servers.Haproxy]
+BY_PROXY_PROTOCOL = [servers.HaproxyLine, servers.HaproxyBlock]
+
+
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory):
     gateway = servers.Gateway(tmp_path_factory.mktemp("gateway-fronted"), CONFIGURATION)
@@ -29,7 +33,22 @@ def gateway(tmp_path_factory):
     assert gateway.stop() == 0
 
 
-@pytest.fixture(scope="module", params=[servers.Nginx, servers.Haproxy])
+@pytest.fixture(scope="module")
+def proxied_gateway(tmp_path_factory):
+    configuration = CONFIGURATION.replace("[server]", "[server]\nproxy_protocol = true")
+    gateway = servers.Gateway(tmp_path_factory.mktemp("gateway-proxied"), configuration)
+    yield gateway
+    assert gateway.stop() == 0
+
+
+@pytest.fixture(scope="module", params=BY_PROXY_PROTOCOL)
+def named_by_connection(request, tmp_path_factory, proxied_gateway):
+    proxy = request.param(tmp_path_factory.mktemp("front"), proxied_gateway.endpoint)
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture(scope="module", params=BY_HEADER)
 def front(request, tmp_path_factory, gateway):
     proxy = request.param(tmp_path_factory.mktemp("front"), gateway.endpoint)
     yield proxy
@@ -78,3 +97,25 @@ def test_a_proxy_before_the_gateway_changes_no_path(gateway, front, path):
     """V5: what the proxy passes on is what the gateway reads."""
     status, line = asked(gateway, front.endpoint, "127.0.0.8", "/demo" + path)
     assert (status, line["path"]) == (404, "/demo" + path)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_client_that_a_connection_names_is_told(proxied_gateway, named_by_connection, client):
+    """L3: what the PROXY header says counts, and a header of a client that is no proxy does not."""
+    for spoofed in [{}, {"X-Forwarded-For": "203.0.113.1"}]:
+        status, line = asked(proxied_gateway, named_by_connection.endpoint, client, **spoofed)
+        assert (status, line["client"], line["client_source"]) == (404, client, "proxy")
+
+
+def test_clients_that_connections_name_have_budgets_of_their_own(proxied_gateway, named_by_connection):
+    """L4, L1: one client's budget is used up, another's through the same proxy is whole."""
+    greedy, modest = named_by_connection.greedy, f"{named_by_connection.greedy}1"
+    statuses = [asked(proxied_gateway, named_by_connection.endpoint, greedy)[0] for _ in range(41)]
+    assert statuses == [404] * 40 + [429]
+    assert asked(proxied_gateway, named_by_connection.endpoint, modest)[0] == 404
+
+
+def test_a_client_that_goes_past_the_proxy_has_no_say_in_its_address(proxied_gateway):
+    """L3: a peer that is no trusted proxy begins with HTTP, as without the setting."""
+    status, line = asked(proxied_gateway, proxied_gateway.endpoint, "127.0.0.4")
+    assert (status, line["client"], line["client_source"]) == (404, "127.0.0.4", "peer")

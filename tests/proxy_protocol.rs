@@ -1,0 +1,206 @@
+//! Connections that begin with a PROXY header: who is believed, whose request it then is, and what becomes of nonsense.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::support::gateway::Builder;
+use crate::support::{Client, Gateway, Upstream, client};
+
+/// What stands before the addresses of version 2.
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+const LOCAL: u8 = 0x20;
+const PROXY: u8 = 0x21;
+
+fn trusting(upstream: &Upstream, networks: &str) -> Builder {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set("server.proxy_protocol", "true")
+        .set("server.trusted_proxies", networks)
+}
+
+fn line(client: &str) -> Vec<u8> {
+    let address: SocketAddr = client.parse().unwrap();
+    let (family, here) = if address.is_ipv4() { ("TCP4", "127.0.0.1") } else { ("TCP6", "::1") };
+    format!("PROXY {family} {} {here} {} 80\r\n", address.ip(), address.port()).into_bytes()
+}
+
+fn block(command: u8, client: &str) -> Vec<u8> {
+    let SocketAddr::V4(address) = client.parse().unwrap() else { panic!("IPv4") };
+    let body =
+        [&address.ip().octets()[..], &[127, 0, 0, 1], &address.port().to_be_bytes(), &[0, 80]].concat();
+    [SIGNATURE, &[command, 0x11, 0, 12], &body].concat()
+}
+
+/// A request, and what its access line says of the client.
+async fn asked(gateway: &Gateway, client: &mut Client, headers: &[(&str, &str)]) -> (u16, String, String) {
+    client.send(client::message("GET", "/b/k", headers, None)).await;
+    let answer = client.answer("GET").await;
+    let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+    let field = |name: &str| line[name].as_str().unwrap().to_owned();
+    (answer.whole(), field("client"), field("client_source"))
+}
+
+fn told(status: u16, client: &str, source: &str) -> (u16, String, String) {
+    (status, client.to_owned(), source.to_owned())
+}
+
+/// L3: both versions name the client, for every request of the connection
+#[tokio::test]
+async fn a_trusted_proxy_names_the_client() {
+    let upstream = Upstream::ok("x");
+    let gateway = trusting(&upstream, "127.0.0.0/8").start().await;
+    for (header, client, source) in [
+        (line("203.0.113.9:4711"), "203.0.113.9", "proxy"),
+        (line("[2001:db8::7]:4711"), "2001:db8::7", "proxy"),
+        (line("[::ffff:203.0.113.9]:4711"), "203.0.113.9", "proxy"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1", "peer"),
+        (block(PROXY, "203.0.113.10:4711"), "203.0.113.10", "proxy"),
+        (block(LOCAL, "203.0.113.10:4711"), "127.0.0.1", "peer"),
+    ] {
+        let mut connection = Client::connect(gateway.address()).await;
+        connection.send(&header).await;
+        for _ in 0..2 {
+            assert_eq!(asked(&gateway, &mut connection, &[]).await, told(200, client, source), "{header:?}");
+        }
+    }
+}
+
+/// L3: a header is read to its last byte and no further, however it comes
+#[tokio::test]
+async fn a_header_comes_in_pieces_or_with_the_request() {
+    let upstream = Upstream::ok("x");
+    let gateway = trusting(&upstream, "127.0.0.0/8").start().await;
+    for header in [line("203.0.113.9:4711"), block(PROXY, "203.0.113.9:4711")] {
+        let body = [b"PROXY TCP4 ", SIGNATURE].concat();
+        let put = client::message("PUT", "/b/k", &[], Some(&body));
+        let mut connection = Client::connect(gateway.address()).await;
+        connection.send([&header[..], &put].concat()).await;
+        assert_eq!(connection.answer("PUT").await.whole(), 200);
+        assert_eq!(upstream.last().sha256(), client::sha256(&body), "nothing of the request is lost");
+
+        let mut connection = Client::connect(gateway.address()).await;
+        for byte in &header {
+            connection.send([*byte]).await;
+            tokio::task::yield_now().await;
+        }
+        let got = asked(&gateway, &mut connection, &[]).await;
+        assert_eq!(got, told(200, "203.0.113.9", "proxy"));
+    }
+}
+
+/// L1, L3, L4: clients that a PROXY header names have budgets of their own
+#[tokio::test]
+async fn clients_behind_a_proxy_have_budgets_of_their_own() {
+    let upstream = Upstream::ok("x");
+    let gateway = trusting(&upstream, "127.0.0.0/8")
+        .set("rate_limit.per_ip.requests_per_second", "0.001")
+        .set("rate_limit.per_ip.burst", "1")
+        .start()
+        .await;
+    for client in ["203.0.113.1", "203.0.113.2"] {
+        for status in [200, 429] {
+            let mut connection = Client::connect(gateway.address()).await;
+            connection.send(block(PROXY, &format!("{client}:1"))).await;
+            assert_eq!(asked(&gateway, &mut connection, &[]).await, told(status, client, "proxy"));
+        }
+    }
+}
+
+/// L3: the header that proxies write is walked on from the address that the PROXY header gave
+#[tokio::test]
+async fn the_named_address_is_the_peer_of_what_follows() {
+    let upstream = Upstream::ok("x");
+    let gateway = trusting(&upstream, "127.0.0.0/8,10.0.0.0/8").start().await;
+    let forwarded = [("x-forwarded-for", "198.51.100.7")];
+    for (named, client, source) in
+        [("10.1.1.1:9", "198.51.100.7", "forwarded"), ("203.0.113.9:9", "203.0.113.9", "proxy")]
+    {
+        let mut connection = Client::connect(gateway.address()).await;
+        connection.send(line(named)).await;
+        assert_eq!(asked(&gateway, &mut connection, &forwarded).await, told(200, client, source), "{named}");
+    }
+}
+
+/// L3: who is no trusted proxy begins with HTTP, and a PROXY line is none
+#[tokio::test]
+async fn an_untrusted_peer_has_no_say() {
+    let upstream = Upstream::ok("x");
+    let gateway = trusting(&upstream, "10.0.0.0/8").start().await;
+    let mut connection = Client::connect(gateway.address()).await;
+    assert_eq!(asked(&gateway, &mut connection, &[]).await, told(200, "127.0.0.1", "peer"));
+    for header in [line("203.0.113.9:4711"), block(PROXY, "203.0.113.9:4711")] {
+        let mut connection = Client::connect(gateway.address()).await;
+        connection.send([header, client::message("GET", "/b/k", &[], None)].concat()).await;
+        assert_eq!(connection.answer("GET").await.whole(), 400);
+        assert!(connection.is_closed().await);
+    }
+    gateway.log_line("request", |line| line["reason"] == "malformed" && line["client"] == "127.0.0.1").await;
+    assert_eq!(upstream.count(), 1);
+}
+
+/// L3, Bad input: where a header is due there is no guessing
+#[tokio::test]
+async fn what_is_no_header_ends_the_connection() {
+    let upstream = Upstream::ok("x");
+    let gateway = trusting(&upstream, "127.0.0.0/8").start().await;
+    let request = client::message("GET", "/b/k", &[], None);
+    let bad = [
+        request.clone(),
+        [b"PROXY TCP4 1.2.3.4 5.6.7.8 9\r\n".to_vec(), request.clone()].concat(),
+        [b"PROXY TCP9 1.2.3.4 5.6.7.8 9 80\r\n".to_vec(), request.clone()].concat(),
+        [SIGNATURE, &[0x11, 0x11, 0, 12], &[0; 12], &request].concat(),
+    ];
+    for bytes in &bad {
+        let mut connection = Client::connect(gateway.address()).await;
+        connection.send(bytes).await;
+        assert!(connection.is_closed().await, "{bytes:?}");
+    }
+    let line = gateway.log_line("request", |line| line["reason"] == "proxy_header").await;
+    assert_eq!(line["client"], "127.0.0.1");
+    let counted = gateway.metric("unrouted_total{reason=\"proxy_header\"}").await;
+    assert_eq!(counted, bad.len() as f64);
+    assert_eq!(upstream.count(), 0);
+}
+
+/// L3, T4: a header has as much time as a request's head, however it trickles
+#[tokio::test]
+async fn a_late_header_ends_the_connection() {
+    let upstream = Upstream::ok("x");
+    let gateway = trusting(&upstream, "127.0.0.0/8").set("server.header_timeout", "0.4").start().await;
+    let began = Instant::now();
+    let mut connection = Client::connect(gateway.address()).await;
+    let header = line("203.0.113.9:4711");
+    let trickled = header.iter().take_while(|_| began.elapsed() < Duration::from_secs(10));
+    for byte in trickled {
+        if connection.try_send([*byte]).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(connection.is_closed().await);
+    assert!(began.elapsed() >= Duration::from_millis(400));
+    gateway.log_line("request", |line| line["reason"] == "proxy_header_timeout").await;
+    assert_eq!(gateway.metric("unrouted_total{reason=\"proxy_header_timeout\"}").await, 1.0);
+}
+
+/// L3: without the setting a PROXY header is what it always was, nonsense
+#[tokio::test]
+async fn without_the_setting_nobody_is_believed() {
+    let upstream = Upstream::ok("x");
+    let gateway =
+        Gateway::builder().bucket("b", &upstream).set("server.trusted_proxies", "127.0.0.0/8").start().await;
+    let mut connection = Client::connect(gateway.address()).await;
+    connection.send([line("203.0.113.9:1"), client::message("GET", "/b/k", &[], None)].concat()).await;
+    assert_eq!(connection.answer("GET").await.whole(), 400);
+    assert_eq!(upstream.count(), 0);
+}
+
+/// L3, Bad input: the setting without anybody to believe stops the start and names both keys
+#[test]
+fn the_setting_needs_a_proxy_to_trust() {
+    let ended = Gateway::builder().set("server.proxy_protocol", "true").run();
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    for key in ["server.proxy_protocol", "server.trusted_proxies"] {
+        assert!(ended.stderr.contains(key), "{ended:?}");
+    }
+}
