@@ -1,6 +1,10 @@
 //! `Expect: 100-continue`: a refusal comes before the 100, and the body is asked for once all guards have agreed.
 
-use crate::support::{Act, Client, Gateway, Upstream};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use crc_fast::CrcAlgorithm;
+
+use crate::support::{Act, Answer, Client, Gateway, Upstream, request};
 
 const HEAD: &str = "PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 70000\r\n";
 
@@ -42,6 +46,88 @@ async fn a_refusal_comes_before_the_100() {
         assert!(client.is_closed().await, "a body that was not asked for must not be read as a request");
     }
     assert_eq!(upstream.count(), before);
+    gateway.is_idle().await;
+}
+
+/// Sends a head that waits for its 100; what came in its place.
+async fn refused(gateway: &Gateway, lines: &[(&str, &str)]) -> Answer {
+    let mut client = Client::connect(gateway.address()).await;
+    let lines: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    client.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n{lines}\r\n")).await;
+    let mut answer = client.head().await;
+    if answer.status != 100 {
+        client.body(&mut answer, "PUT").await;
+        assert!(client.is_closed().await, "a body that was not asked for must not be read as a request");
+    }
+    answer
+}
+
+/// V2: what is limited is the object, not its framing, and both are known before the 100
+#[tokio::test]
+async fn the_limit_counts_the_objects_own_bytes() {
+    let upstream = Upstream::ok("x");
+    let gateway =
+        Gateway::builder().bucket("b", &upstream).set("buckets.b.max_request_size", "1000").start().await;
+    let chunked = |decoded: &'static str, length: &'static str| {
+        [
+            ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+            ("x-amz-decoded-content-length", decoded),
+            ("x-amz-trailer", "x-amz-checksum-crc32"),
+            ("content-length", length),
+        ]
+    };
+    let answer = refused(&gateway, &chunked("1001", "900")).await;
+    assert_eq!((answer.status, answer.reason()), (413, "body_too_large"));
+    assert_eq!(refused(&gateway, &chunked("1000", "1090")).await.status, 100);
+    // A false length is found as the chunks come: here a byte more, in chunks of one byte each.
+    let body = "1\r\nx\r\n".repeat(1001) + "0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n";
+    let headers = &chunked("1000", "")[..3];
+    let answer = request(gateway.address(), "PUT", "/b/k", headers, Some(body.as_bytes())).await;
+    assert_eq!((answer.whole(), answer.reason()), (400, "decoded_length"));
+    let mut crc = crc_fast::Digest::new(CrcAlgorithm::Crc32IsoHdlc);
+    crc.update(&[b'x'; 1000]);
+    let crc = STANDARD.encode(&crc.finalize().to_be_bytes()[4..]);
+    let body = "1\r\nx\r\n".repeat(1000) + &format!("0\r\nx-amz-checksum-crc32:{crc}\r\n\r\n");
+    assert!(body.len() > 6000);
+    let answer = request(gateway.address(), "PUT", "/b/k", headers, Some(body.as_bytes())).await;
+    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    assert_eq!((upstream.count(), upstream.last().body.len()), (1, 1000));
+    gateway.is_idle().await;
+}
+
+/// I1, A1: a head that says nonsense of its body is refused with S3's code before the body is asked for
+#[tokio::test]
+async fn what_is_wrongly_said_of_a_body_is_refused_before_the_100() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let length = ("content-length", "70000");
+    let trailed = ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
+    let decoded = ("x-amz-decoded-content-length", "60000");
+    let algorithm = |word| ("x-amz-sdk-checksum-algorithm", word);
+    for (more, status, code) in [
+        (vec![("content-md5", "nonsense")], 400, "InvalidDigest"),
+        (vec![("content-md5", "JfnnlDI7RTiF9RgfG2JNCw=="); 2], 400, "InvalidDigest"),
+        (vec![("x-amz-checksum-crc32", "AAAA")], 400, "InvalidRequest"),
+        (
+            vec![("x-amz-checksum-crc32", "AAAAAA=="), ("x-amz-checksum-crc32c", "AAAAAA==")],
+            400,
+            "InvalidRequest",
+        ),
+        (vec![algorithm("CRC32")], 400, "InvalidRequest"),
+        (vec![algorithm("CRC32"), ("x-amz-checksum-crc32c", "AAAAAA==")], 400, "InvalidRequest"),
+        (vec![("x-amz-trailer", "x-amz-meta-a"), trailed, decoded], 400, "InvalidRequest"),
+        (vec![trailed, decoded], 400, "MalformedTrailerError"),
+        (vec![trailed, ("x-amz-trailer", "x-amz-checksum-crc32")], 411, "MissingContentLength"),
+        (vec![("x-amz-content-sha256", "STREAMING-NONSENSE")], 400, "InvalidArgument"),
+    ] {
+        let lines: Vec<_> = more.iter().copied().chain([length]).collect();
+        let answer = refused(&gateway, &lines).await;
+        assert_eq!(answer.status, status, "{more:?}");
+        assert!(answer.text().contains(&format!("<Code>{code}</Code>")), "{more:?}: {}", answer.text());
+    }
+    let right = [length, algorithm("crc32"), ("x-amz-checksum-crc32", "AAAAAA==")];
+    assert_eq!(refused(&gateway, &right).await.status, 100);
+    assert_eq!(upstream.count(), 0);
     gateway.is_idle().await;
 }
 

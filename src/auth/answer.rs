@@ -43,6 +43,11 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
             "delete_list",
             format!("the list of keys to delete is not taken: {why}"),
         ),
+        AuthRejection::DotSegment => bad_request(
+            "InvalidURI",
+            "dot_segment",
+            "the key's policy has prefixes, and a `.` or `..` segment could lead a store out of them",
+        ),
     }
 }
 

@@ -26,12 +26,12 @@ use tidegate_config::{Access, AuthMethod, BucketConfig, Kind};
 use crate::http::edge::Head;
 use crate::router::Bucket;
 use crate::s3::copy_source::{CopySource, NoSource};
-use crate::s3::sigv4::{Claim, SignatureRejection, Verified, offers_proof};
+use crate::s3::sigv4::{Claim, PayloadHash, Seed, SignatureRejection, Verified, offers_proof};
 use crate::worker::Worker;
 
 pub(crate) use answer::answer;
 pub(crate) use keyring::Keyring;
-pub(crate) use multi_delete::screen;
+pub(crate) use multi_delete::{BYTES_MAX as LIST_BYTES_MAX, screen, screens};
 pub(crate) use operation::Operation;
 pub(crate) use signing_keys::SigningKeys;
 
@@ -57,6 +57,8 @@ pub(crate) enum AuthRejection {
     CopySource,
     /// A list of keys to delete that is not understood.
     DeleteList(&'static str),
+    /// A key with dot segments, for a caller whose policy has prefixes.
+    DotSegment,
 }
 
 impl From<SignatureRejection> for AuthRejection {
@@ -76,7 +78,8 @@ impl AuthRejection {
             | Self::AnonymousMay(_)
             | Self::PolicyLacks(_)
             | Self::CopySource
-            | Self::DeleteList(_) => false,
+            | Self::DeleteList(_)
+            | Self::DotSegment => false,
         }
     }
 }
@@ -97,6 +100,16 @@ impl Caller {
             Identity::Key(id) => Some(id),
             Identity::Anonymous => None,
         }
+    }
+
+    /// What its signature says of the body; none where nothing was verified.
+    pub(crate) fn payload(&self) -> Option<PayloadHash> {
+        self.verified.as_ref().map(|verified| verified.payload)
+    }
+
+    /// What the signatures of its chunks go on from.
+    pub(crate) fn into_seed(self) -> Option<Seed> {
+        self.verified.and_then(|verified| verified.seed)
     }
 }
 

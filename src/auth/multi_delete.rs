@@ -1,53 +1,42 @@
 //! Several objects deleted by one request: its body lists them, and a policy with prefixes must see every key first.
 //!
-//! Only then is the body read before it is passed on, up to 1 MiB (a thousand keys of full length). The reader is
-//! narrow on purpose: it takes exactly the elements that S3 documents, without comments, sections or document types,
-//! and refuses whatever else an XML parser upstream might read in another way than this one does.
+//! Only then is the body read before it is passed on, up to 1 MiB (a thousand keys of full length); what is looked at is what
+//! will travel on, taken out of its `aws-chunked` framing and verified. The reader is narrow on purpose: it takes exactly the
+//! elements that S3 documents, without comments, sections or document types, and refuses whatever else an XML parser
+//! upstream might read in another way than this one does.
 
-use std::rc::Rc;
-
-use actix_web::HttpRequest;
-use actix_web::dev::Payload;
-use actix_web::error::PayloadError;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use tidegate_actors::KeyId;
 use tidegate_config::{Access, PolicyConfig};
 
 use crate::auth::operation::On;
 use crate::auth::{AuthRejection, Caller, Keyring, Operation, policy};
-use crate::http::edge::{BodyLength, Head};
-use crate::http::error::GatewayError;
-use crate::router::Bucket;
-use crate::upstream::body::Source;
 
 /// The longest list that is read.
-const BYTES_MAX: u64 = 1 << 20;
+pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
-/// Looks at the keys that the body lists, if the caller's policy tells keys apart, and puts the body back. `rest` is what the
-/// request names behind the bucket.
-pub(crate) async fn screen(
+/// Whether the body lists keys that the caller's policy must see; `bytes` is what the head says of its length.
+pub(crate) fn screens(
     caller: &Caller,
-    (request, rest): (&HttpRequest, &str),
-    payload: &mut Payload,
-    (length, bucket): (BodyLength, &Bucket),
+    operation: &Operation<'_>,
+    bytes: Option<u64>,
     keyring: &Keyring,
-) -> Result<(), GatewayError> {
-    let Some(policy) = caller.key().map(|id| keyring.policy(id)) else { return Ok(()) };
-    if policy.prefixes.is_empty() || !lists_keys(request, rest, bucket) {
-        return Ok(());
+) -> Result<bool, AuthRejection> {
+    let tells_keys_apart = caller.key().is_some_and(|id| !keyring.policy(id).prefixes.is_empty());
+    if !tells_keys_apart || operation.on != On::Keys {
+        return Ok(false);
     }
-    let BodyLength::Known(length @ ..=BYTES_MAX) = length else { return Err(TOO_LONG.into()) };
-    // What it moves is counted when the body travels on.
-    let body = Source::take(payload, Some(length), bucket, Rc::default()).read_plain().await?;
-    check(policy, &body)?;
-    let again = stream::iter([Ok::<Bytes, PayloadError>(body)]);
-    *payload = Payload::Stream { payload: again.boxed_local() };
-    Ok(())
+    if bytes.is_some_and(|bytes| bytes <= BYTES_MAX) { Ok(true) } else { Err(TOO_LONG) }
 }
 
-fn lists_keys(request: &HttpRequest, rest: &str, bucket: &Bucket) -> bool {
-    let head = Head::from(request.head());
-    Operation::of(head, bucket.config.kind, rest).on == On::Keys
+/// Looks at the keys that the body lists.
+pub(crate) fn screen(
+    key: Option<KeyId>,
+    body: Option<&Bytes>,
+    keyring: &Keyring,
+) -> Result<(), AuthRejection> {
+    let policy = key.map(|id| keyring.policy(id)).ok_or(AuthRejection::PolicyLacks(Access::Delete))?;
+    check(policy, body.ok_or(TOO_LONG)?)
 }
 
 const TOO_LONG: AuthRejection = AuthRejection::DeleteList(
@@ -56,9 +45,12 @@ const TOO_LONG: AuthRejection = AuthRejection::DeleteList(
 
 fn check(policy: &PolicyConfig, body: &[u8]) -> Result<(), AuthRejection> {
     let text = std::str::from_utf8(body).map_err(|_| AuthRejection::DeleteList("it is not UTF-8"))?;
-    let keys = keys(text).map_err(AuthRejection::DeleteList)?;
-    let is_allowed = |key: &String| policy::has_key(policy, key.as_bytes());
-    if keys.iter().all(is_allowed) { Ok(()) } else { Err(AuthRejection::PolicyLacks(Access::Delete)) }
+    for key in keys(text).map_err(AuthRejection::DeleteList)? {
+        if !policy::has_key(policy, key.as_bytes())? {
+            return Err(AuthRejection::PolicyLacks(Access::Delete));
+        }
+    }
+    Ok(())
 }
 
 /// The keys of a `Delete` document.

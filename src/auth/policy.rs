@@ -4,11 +4,15 @@
 //! denied: a bucket's listing must name a prefix that lies below an allowed one, and only the questions that clients ask of
 //! a bucket before they begin (is it there, where is it) are answered. A list of keys to delete is looked at when it
 //! is there (`multi_delete`).
+//!
+//! A store that resolves dot segments would take `public/../secret` out of its prefix. So with prefixes a key that has any,
+//! as it decodes once or twice, is refused whatever the bucket's `injection_patterns` say.
 
 use tidegate_config::{Access, PolicyConfig};
 
 use crate::auth::AuthRejection;
 use crate::auth::operation::{On, Operation};
+use crate::http::edge::decode;
 
 /// Whether a policy allows an operation in the bucket `name`.
 pub(super) fn allows(
@@ -18,9 +22,11 @@ pub(super) fn allows(
 ) -> Result<(), AuthRejection> {
     let covers = policy.prefixes.is_empty()
         || match &operation.on {
-            On::Key(key) => has_key(policy, key),
+            On::Key(key) => has_key(policy, key)?,
             On::Listing(prefixes) => {
-                !prefixes.is_empty() && prefixes.iter().all(|prefix| has_key(policy, prefix))
+                let has =
+                    |covers, prefix: &Vec<u8>| Ok::<_, AuthRejection>(covers && has_key(policy, prefix)?);
+                !prefixes.is_empty() && prefixes.iter().try_fold(true, has)?
             }
             On::Keys => true,
             On::Bucket => operation.access == Access::List,
@@ -37,9 +43,16 @@ pub(super) fn names(policy: &PolicyConfig, name: &str) -> bool {
     policy.buckets.iter().any(|pattern| pattern.matches(name))
 }
 
-/// Whether a key, or a prefix of keys, lies below an allowed prefix.
-pub(super) fn has_key(policy: &PolicyConfig, key: &[u8]) -> bool {
-    policy.prefixes.iter().any(|prefix| key.starts_with(prefix.as_bytes()))
+/// Whether a key, or a prefix of keys, lies below an allowed prefix of a policy that has some.
+pub(super) fn has_key(policy: &PolicyConfig, key: &[u8]) -> Result<bool, AuthRejection> {
+    if has_dots(key) || (key.contains(&b'%') && has_dots(&decode(key))) {
+        return Err(AuthRejection::DotSegment);
+    }
+    Ok(policy.prefixes.iter().any(|prefix| key.starts_with(prefix.as_bytes())))
+}
+
+fn has_dots(key: &[u8]) -> bool {
+    key.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b".."))
 }
 
 #[cfg(test)]
@@ -76,6 +89,32 @@ mod tests {
             assert_eq!(allows(&policy, name, &operation), Err(AuthRejection::PolicyLacks(operation.access)));
         }
         assert!(allows(&PolicyConfig::default(), "logs-eu", &key(Access::Read, "public/a")).is_err());
+    }
+
+    /// A5, V3: a store that resolves dot segments could be led out of a prefix
+    #[test]
+    fn dot_segments_are_refused_where_a_policy_has_prefixes() {
+        let read = |policy: &PolicyConfig, key: &'static str| {
+            allows(policy, "logs-eu", &on(Access::Read, On::Key(key.as_bytes().into())))
+        };
+        let below = policy(&["public/"], &[Access::Read, Access::List]);
+        let all = policy(&[], &[Access::Read]);
+        for key in [
+            "public/../secret",
+            "public/a/..",
+            "public\\..\\x",
+            "public/./a",
+            "public/%2e%2E/x",
+            "../public/",
+        ] {
+            assert_eq!(read(&below, key), Err(AuthRejection::DotSegment), "{key}");
+            assert_eq!(read(&all, key), Ok(()), "{key}");
+        }
+        for key in ["public/..name", "public/a..", "public/...", "public/.well-known"] {
+            assert_eq!(read(&below, key), Ok(()), "{key}");
+        }
+        let listing = on(Access::List, On::Listing(vec![b"public/../".to_vec()]));
+        assert_eq!(allows(&below, "logs-eu", &listing), Err(AuthRejection::DotSegment));
     }
 
     /// A5: a listing shows no key that could not be read

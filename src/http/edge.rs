@@ -70,6 +70,17 @@ pub(crate) enum BodyLength {
     Chunked,
 }
 
+impl BodyLength {
+    /// Its bytes on the wire, where they are said.
+    pub(crate) fn bytes(self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Known(bytes) => Some(bytes),
+            Self::Chunked => None,
+        }
+    }
+}
+
 /// The parts of a request that the edge looks at.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
@@ -119,10 +130,10 @@ pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength,
     Ok(length)
 }
 
-/// Checks what a bucket may set for itself.
+/// Checks what a bucket may set for itself; `bytes` is what comes in the body, as far as the head says it.
 pub(crate) fn check_bucket(
     head: Head<'_>,
-    length: BodyLength,
+    bytes: Option<u64>,
     uri_max: u64,
     body_max: Option<u64>,
 ) -> Result<(), EdgeRejection> {
@@ -130,8 +141,8 @@ pub(crate) fn check_bucket(
     if target > uri_max {
         return Err(EdgeRejection::UriTooLong { bytes: target, limit: uri_max });
     }
-    match (length, body_max) {
-        (BodyLength::Known(bytes), Some(limit)) if bytes > limit => {
+    match (bytes, body_max) {
+        (Some(bytes), Some(limit)) if bytes > limit => {
             Err(EdgeRejection::BodyTooLarge { bytes: Some(bytes), limit })
         }
         _ => Ok(()),

@@ -42,9 +42,11 @@ use crate::router::Bucket;
 use crate::s3::copy_source::COPY_SOURCE;
 use crate::s3::naming::Named;
 use crate::s3::sigv4::offers_proof;
+use crate::s3::upload::declared::{Declared, object_bytes};
 use crate::s3::{document, naming};
 use crate::telemetry::record::{Asked, Record};
-use crate::upstream::{self, Passing, ProxyBody};
+use crate::upstream::body::{REPLAY_BYTES_MAX, Source as BodySource};
+use crate::upstream::{self, Passing, ProxyBody, Taking};
 use crate::worker::Worker;
 
 /// Serves one request on the data listener.
@@ -127,10 +129,23 @@ enum Handled {
 
 /// What a request was granted before its body was touched.
 enum Admitted {
-    /// A call of a bucket's upstream, with the places it takes.
-    Call { bucket: BucketId, length: BodyLength, caller: Caller, slot: Slot, permit: Permit },
+    /// A call of a bucket's upstream.
+    Call(Box<Call>),
     /// An answer of the gateway's own: the list of buckets, or a preflight's.
     Own(HttpResponse),
+}
+
+/// A call of a bucket's upstream, with the places it takes.
+struct Call {
+    bucket: BucketId,
+    length: BodyLength,
+    caller: Caller,
+    /// What the head says of the body.
+    declared: Option<Declared>,
+    /// Whether the body lists keys that the caller's policy must see.
+    screens: bool,
+    slot: Slot,
+    permit: Permit,
 }
 
 /// Steps 1 to 6: everything that can refuse a request by its head.
@@ -149,7 +164,11 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let bucket = shared.router.route(name)?;
     record.bucket = Some(bucket.id);
     record.sharing = bucket.config.cors.as_ref().map(|rules| Sharing::of(rules, head.method, head.headers));
-    edge::check_bucket(head, length, bucket.config.max_uri_length, bucket.config.max_request_size)?;
+    let bytes = match bucket.config.kind {
+        Kind::S3 => object_bytes(head, length),
+        Kind::Http => length.bytes(),
+    };
+    edge::check_bucket(head, bytes, bucket.config.max_uri_length, bucket.config.max_request_size)?;
     if let Some(seen) = injection::check_bucket(head.uri, bucket.config.injection_patterns)? {
         warn!(shared.log, "suspicious request passed on"; "id" => record.id.to_str().unwrap_or_default(),
             "bucket" => &bucket.name, "holds" => seen.what);
@@ -167,6 +186,8 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let caller = introduce(worker, Some(bucket), head, record).await?;
     let operation = Operation::of(head, bucket.config.kind, rest);
     authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
+    let screens = auth::screens(&caller, &operation, bytes, &shared.keyring)?;
+    let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
 
     // 6 breaker's published state, pool
     let now = clock::now();
@@ -174,7 +195,8 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     record.phases.admitted = Some(now);
     let permit = bucket.pool.acquire().await?;
     record.phases.permitted = Some(clock::now());
-    Ok(Admitted::Call { bucket: bucket.id, length, caller, slot, permit })
+    let call = Call { bucket: bucket.id, length, caller, declared, screens, slot, permit };
+    Ok(Admitted::Call(Box::new(call)))
 }
 
 /// Who asks: a client over its limit of failures is not listened to, a failure is charged to it (L8), a request to the
@@ -224,21 +246,26 @@ async fn handle(
         Some(admitted) => admitted,
         None => admit(worker, Head::from(request.head()), record).await?,
     };
-    let (bucket, length, caller, slot, permit) = match admitted {
-        Admitted::Call { bucket, length, caller, slot, permit } => (bucket, length, caller, slot, permit),
+    let call = match admitted {
+        Admitted::Call(call) => *call,
         Admitted::Own(response) => return Ok(Handled::Own(response)),
     };
 
     // 7 and 8, for each attempt
+    let Call { bucket, length, caller, declared, screens, slot, permit } = call;
     let bucket = worker.shared.router.bucket(bucket);
     let late = may_fail_late(&request);
     let base_domains = &worker.shared.config.server.base_domains;
-    let key = naming::of(request.uri(), request.headers(), base_domains).key;
-    auth::screen(&caller, (&request, key), payload, (length, bucket), &worker.shared.keyring).await?;
-    let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
     let renaming = upstream::names_of(&request, bucket, base_domains);
-    let taken = (bucket, caller, signs);
-    let outbound = upstream::prepare(request, payload, length, taken, base_domains, record).await?;
+    let source = BodySource::take(payload, length.bytes(), bucket, Rc::clone(&record.flow));
+    let whole_max = if screens { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX };
+    let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
+    let key = caller.key();
+    let taking = Taking { source, length, declared, seed: caller.into_seed(), whole_max, signs };
+    let outbound = upstream::prepare(request, taking, (bucket, key), base_domains, record).await?;
+    if screens {
+        auth::screen(key, outbound.body.whole(), &worker.shared.keyring)?;
+    }
     let called = upstream::call(worker, bucket, outbound, permit, record).await?;
     Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late, renaming }))
 }

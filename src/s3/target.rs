@@ -2,7 +2,8 @@
 
 use actix_web::http::uri::PathAndQuery;
 
-use crate::s3::sigv4::query::presigns;
+use crate::s3::sigv4::query::{name_of, presigns};
+use crate::s3::upload::declared::is_hoisted;
 
 /// The path's first segment, which names the bucket, and the rest with its slash.
 pub(crate) fn split(path: &str) -> (&str, &str) {
@@ -30,13 +31,15 @@ pub(crate) fn prefix(target: &PathAndQuery, prefix: &str) -> Option<PathAndQuery
     assemble(&format!("{prefix}{}", target.path()), target.query())
 }
 
-/// Takes out of a presigned query what proved the client's identity: it must not travel on (A2).
+/// Takes out of a presigned query what proved the client's identity, which must not travel on (A2), and what travels on as
+/// a header.
 pub(crate) fn without_presigning(target: &PathAndQuery) -> Option<PathAndQuery> {
     let query = target.query()?;
-    if !query.split('&').any(presigns) {
+    let ends_here = |pair: &str| presigns(pair) || is_hoisted(&name_of(pair));
+    if !query.split('&').any(ends_here) {
         return None;
     }
-    let kept: Vec<&str> = query.split('&').filter(|pair| !presigns(pair)).collect();
+    let kept: Vec<&str> = query.split('&').filter(|pair| !ends_here(pair)).collect();
     assemble(target.path(), Some(&kept.join("&")).filter(|query| !query.is_empty()).map(String::as_str))
 }
 
@@ -79,6 +82,9 @@ mod tests {
             target("/b/k?versionId=7&X-Amz-Algorithm=A&X-Amz-Credential=B&X-Amz-Signature=C&response-x=%20");
         assert_eq!(without_presigning(&presigned).unwrap(), target("/b/k?versionId=7&response-x=%20"));
         assert_eq!(without_presigning(&target("/b/k?X-Amz-Signature=C")).unwrap(), target("/b/k"));
+        let hoisted =
+            target("/b/k?x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32&x-id=y");
+        assert_eq!(without_presigning(&hoisted).unwrap(), target("/b/k?x-id=y"));
         assert_eq!(without_presigning(&target("/b/k?x=1")), None);
     }
 }

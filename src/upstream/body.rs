@@ -40,6 +40,16 @@ pub(crate) enum RequestBody {
     Stream(Option<Box<Upload>>),
 }
 
+impl RequestBody {
+    /// All of it, where it was read whole.
+    pub(crate) fn whole(&self) -> Option<&Bytes> {
+        match self {
+            Self::Whole(bytes) => Some(bytes),
+            Self::None | Self::Stream(_) => None,
+        }
+    }
+}
+
 /// A body in flight, once.
 pub(crate) struct Upload {
     source: Source,
@@ -130,6 +140,12 @@ impl Source {
     async fn next(&mut self) -> Result<Option<Bytes>, UpstreamRejection> {
         let next = tokio::time::timeout(self.idle, std::future::poll_fn(|cx| self.poll(cx)));
         next.await.map_err(|_| UpstreamRejection::Timeout(Phase::Upload))?.transpose()
+    }
+
+    /// Lifts the limit from the bytes on the wire, where the data in them was held to it.
+    pub(crate) fn unlimited(mut self) -> Self {
+        self.limit = None;
+        self
     }
 
     /// The size of the first chunk of an `aws-chunked` body.

@@ -5,31 +5,28 @@
 //! | its data | read whole and verified, then sent with its hash | streamed; its end is withheld until it is verified |
 //! | `aws-chunked` | the same, a trailing checksum as a header | streamed; framed anew as the bucket's `upload_framing` says |
 //!
-//! Where the upstream's requests are not signed there is no seed for chunk signatures, and the data goes on as it is.
+//! Where the upstream's requests are not signed there is no seed for chunk signatures: but for unsigned trailers the data
+//! goes on as it is.
 
-use std::rc::Rc;
-
-use actix_web::HttpRequest;
 use actix_web::body::BodySize;
-use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidegate_config::{Kind, UploadFraming};
 
-use crate::http::edge::BodyLength;
+use crate::auth::Caller;
+use crate::http::edge::{BodyLength, Head};
 use crate::router::Bucket;
 use crate::s3::checksum::claim::Claims;
 use crate::s3::chunked::Form;
 use crate::s3::chunked::decode::Decoder;
 use crate::s3::chunked::encode::{CHUNK_BYTES, Frame, chunk_bytes};
 use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
-use crate::s3::sigv4::{Seed, Verified};
+use crate::s3::sigv4::Seed;
 use crate::s3::upload::declared::{Chunks, Declared};
 use crate::s3::upload::headers::Trailing;
 use crate::s3::upload::pipeline::Pipeline;
-use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::{REPLAY_BYTES_MAX, RequestBody, Source, Upload};
 use crate::upstream::outbound::idempotent;
@@ -49,31 +46,46 @@ pub(super) struct Reframing {
     pub(super) trailing: Trailing,
 }
 
-/// Takes the body of a request in hand. What was verified of its head has what chunk signatures go on from; where nothing
-/// was, as for clients that have no key, they are not checked. `signs` is whether the upstream's request will be signed.
-pub(super) async fn take(
-    request: &HttpRequest,
-    payload: &mut Payload,
+/// A body that is to be taken in hand, and what is known of it.
+pub(crate) struct Taking {
+    pub(crate) source: Source,
+    pub(crate) length: BodyLength,
+    /// None where nothing is said of it.
+    pub(crate) declared: Option<Declared>,
+    /// What the signatures of its chunks go on from. Without it, as for clients that have no key, they are not checked.
+    pub(crate) seed: Option<Seed>,
+    /// Up to how many bytes it is read whole.
+    pub(crate) whole_max: u64,
+    /// Whether the upstream's request will be signed.
+    pub(crate) signs: bool,
+}
+
+/// What the head says of the body of an S3 request; what it says wrongly is refused before the body is asked for.
+pub(crate) fn declare(
+    head: Head<'_>,
     length: BodyLength,
-    (bucket, verified, signs): (&Bucket, Option<Verified>, bool),
-    record: &Record,
-) -> Result<Intake, UpstreamRejection> {
-    let announced = match length {
-        BodyLength::Empty => Some(0),
-        BodyLength::Known(bytes) => Some(bytes),
-        BodyLength::Chunked => None,
-    };
-    let source = Source::take(payload, announced, bucket, Rc::clone(&record.flow));
-    let has_body = takes_body(request.method()) || length != BodyLength::Empty;
-    if bucket.config.kind == Kind::Http || !has_body {
-        return as_it_is(request, source, length, bucket.config.kind).await;
+    kind: Kind,
+    caller: &Caller,
+) -> Result<Option<Declared>, UpstreamRejection> {
+    let has_body = takes_body(head.method) || length != BodyLength::Empty;
+    if kind == Kind::Http || !has_body {
+        return Ok(None);
     }
-    let (payload, seed) = verified.map_or((None, None), |verified| (Some(verified.payload), verified.seed));
-    let declared = Declared::of(request.method(), request.query_string(), request.headers(), payload)
-        .map_err(UpstreamRejection::Upload)?;
+    Declared::of(head, caller.payload()).map(Some).map_err(UpstreamRejection::Upload)
+}
+
+/// Takes the body of a request in hand.
+pub(super) async fn take(
+    head: Head<'_>,
+    mut taking: Taking,
+    bucket: &Bucket,
+) -> Result<Intake, UpstreamRejection> {
+    let Some(declared) = taking.declared.take() else {
+        return as_it_is(head, taking.source, taking.length, bucket.config.kind).await;
+    };
     match declared.chunks {
-        Some(chunks) => framed(source, chunks, declared.claims, (bucket, seed, signs)).await,
-        None => claimed(request, source, declared.claims).await,
+        Some(chunks) => framed(taking, chunks, declared.claims, bucket).await,
+        None => claimed(head, taking.source, declared.claims, taking.whole_max).await,
     }
 }
 
@@ -83,17 +95,15 @@ fn takes_body(method: &Method) -> bool {
 
 /// A body about which nothing is claimed, or none at all.
 async fn as_it_is(
-    request: &HttpRequest,
+    head: Head<'_>,
     source: Source,
     length: BodyLength,
     kind: Kind,
 ) -> Result<Intake, UpstreamRejection> {
-    let replays = idempotent(request.method());
+    let replays = idempotent(head.method);
     let body = match length {
         // Said with a length even where the client left it out: servers are stricter than HTTP.
-        BodyLength::Empty
-            if takes_body(request.method()) || request.headers().contains_key(CONTENT_LENGTH) =>
-        {
+        BodyLength::Empty if takes_body(head.method) || head.headers.contains_key(CONTENT_LENGTH) => {
             RequestBody::Whole(Bytes::new())
         }
         BodyLength::Empty => RequestBody::None,
@@ -103,39 +113,44 @@ async fn as_it_is(
         BodyLength::Known(bytes) => stream(source, None, BodySize::Sized(bytes)),
         BodyLength::Chunked => stream(source, None, BodySize::Stream),
     };
-    let content_sha256 = (kind == Kind::S3).then(|| payload_hash(request.headers(), &body));
+    let content_sha256 = (kind == Kind::S3).then(|| payload_hash(head.headers, &body));
     Ok(Intake { body, content_sha256, reframing: None })
 }
 
 /// An S3 body that is the data as it is.
-async fn claimed(request: &HttpRequest, source: Source, claims: Claims) -> Result<Intake, UpstreamRejection> {
+async fn claimed(
+    head: Head<'_>,
+    source: Source,
+    claims: Claims,
+    whole_max: u64,
+) -> Result<Intake, UpstreamRejection> {
     let length = source.announced;
     let pipeline = Pipeline::plain(None, claims, length);
     let body = match length {
-        Some(bytes) if bytes <= REPLAY_BYTES_MAX => RequestBody::Whole(source.read_whole(pipeline).await?.0),
+        Some(bytes) if bytes <= whole_max => RequestBody::Whole(source.read_whole(pipeline).await?.0),
         Some(bytes) => stream(source, Some(pipeline), BodySize::Sized(bytes)),
         None => stream(source, Some(pipeline), BodySize::Stream),
     };
-    let content_sha256 = Some(payload_hash(request.headers(), &body));
+    let content_sha256 = Some(payload_hash(head.headers, &body));
     Ok(Intake { body, content_sha256, reframing: None })
 }
 
 /// An S3 body in chunks.
 async fn framed(
-    mut source: Source,
+    taking: Taking,
     chunks: Chunks,
     claims: Claims,
-    (bucket, seed, signs): (&Bucket, Option<Seed>, bool),
+    bucket: &Bucket,
 ) -> Result<Intake, UpstreamRejection> {
     let config = &bucket.config;
-    if let Some(limit) = config.max_request_size.filter(|limit| chunks.length > *limit) {
-        return Err(UpstreamRejection::BodyTooLarge { limit });
-    }
+    let Taking { source, seed, whole_max, signs, .. } = taking;
+    // Its data was held to the limit, and no more of it is taken than was announced.
+    let mut source = source.unlimited();
     let keeps_size = chunks.form.is_signed() && seed.is_some();
     let trailer = chunks.trailer.map(|algorithm| algorithm.header());
     let decoder = Decoder::new(chunks.form, chunks.length, trailer, seed, config.max_chunk_size);
     let pipeline = Pipeline::plain(Some(decoder), claims, Some(chunks.length));
-    if chunks.length <= REPLAY_BYTES_MAX {
+    if chunks.length <= whole_max {
         let (bytes, value) = source.read_whole(pipeline).await?;
         let content_sha256 = Some(hash(&bytes));
         let trailing = match chunks.trailer.zip(value) {
@@ -145,7 +160,8 @@ async fn framed(
         let reframing = Some(Reframing { frame: None, trailing });
         return Ok(Intake { body: RequestBody::Whole(bytes), content_sha256, reframing });
     }
-    let mut frame = signs.then(|| frame(config.upstream.upload_framing, &chunks)).flatten();
+    let mut frame =
+        frame(config.upstream.upload_framing, &chunks).filter(|frame| signs || !frame.form.is_signed());
     if let Some(frame) = frame.as_mut().filter(|frame| keeps_size && frame.form.is_signed())
         && let Some(first) = source.first_chunk().await?.filter(|first| *first <= config.max_chunk_size)
     {

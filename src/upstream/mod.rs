@@ -32,6 +32,7 @@ use actix_web::http::StatusCode;
 
 pub(crate) use answer::{Passing, ProxyBody, pass_on};
 pub(crate) use call::call;
+pub(crate) use intake::{Taking, declare};
 pub(crate) use outbound::prepare;
 pub(crate) use renamed::names_of;
 pub(crate) use watch::Phase;

@@ -1,22 +1,22 @@
 //! A request as it goes upstream: its target, its headers and its body, prepared once and built for each attempt.
 
 use actix_web::HttpRequest;
-use actix_web::dev::Payload;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::uri::{PathAndQuery, Scheme};
 use actix_web::http::{Method, Uri, uri};
 use tidegate_actors::{KeyId, clock};
 use tidegate_config::{Addressing, Kind};
 
-use crate::auth::{AuthRejection, Caller};
+use crate::auth::AuthRejection;
 use crate::http::answer::REQUEST_ID;
-use crate::http::edge::BodyLength;
+use crate::http::edge::Head;
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
 use crate::s3::chunked::encode::Encoder;
 use crate::s3::copy_source::{COPY_SOURCE, CopySource};
 use crate::s3::naming::{self, Named};
 use crate::s3::sign::{CONTENT_SHA256, Signer};
+use crate::s3::upload::declared::hoisted;
 use crate::s3::{target, upload};
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
@@ -24,7 +24,7 @@ use crate::upstream::body::RequestBody;
 use crate::upstream::client::Client;
 use crate::upstream::destination::Destination;
 use crate::upstream::headers::{Nominated, travels_up};
-use crate::upstream::intake::{self, Intake, Reframing};
+use crate::upstream::intake::{self, Intake, Reframing, Taking};
 
 /// Everything about a request that does not change between attempts.
 pub(crate) struct Outbound {
@@ -33,6 +33,8 @@ pub(crate) struct Outbound {
     pub(crate) body: RequestBody,
     nominated: Nominated,
     copy_source: Option<HeaderValue>,
+    /// What the client's query says in the place of headers.
+    hoisted: Vec<(HeaderName, HeaderValue)>,
     /// The bucket, as the upstream calls it.
     bucket: String,
     addressing: Addressing,
@@ -44,23 +46,26 @@ pub(crate) struct Outbound {
     pub(crate) key: Option<KeyId>,
 }
 
-/// Maps the target and takes the body in hand. `signs` is whether the request will be signed.
+/// Maps the target and takes the body in hand. `key` is whose request it is.
 pub(crate) async fn prepare(
     request: HttpRequest,
-    payload: &mut Payload,
-    length: BodyLength,
-    (bucket, caller, signs): (&Bucket, Caller, bool),
+    taking: Taking,
+    (bucket, key): (&Bucket, Option<KeyId>),
     base_domains: &[String],
-    record: &mut Record,
+    record: &Record,
 ) -> Result<Outbound, GatewayError> {
     let Named { bucket: name, addressing, .. } = naming::of(request.uri(), request.headers(), base_domains);
     let upstream_name = bucket.config.upstream.bucket.as_deref().unwrap_or(name).to_owned();
     let target = map_target(&request, addressing, bucket, &upstream_name)?;
     let copy_source = map_copy_source(&request, bucket)?;
-    let key = caller.key();
+    let hoisted = match bucket.config.kind {
+        Kind::S3 => hoisted(request.query_string()).map_err(UpstreamRejection::Upload)?,
+        Kind::Http => Vec::new(),
+    };
     let Intake { body, content_sha256, reframing } =
-        intake::take(&request, payload, length, (bucket, caller.verified, signs), record).await?;
+        intake::take(Head::from(request.head()), taking, bucket).await?;
     Ok(Outbound {
+        hoisted,
         nominated: Nominated::of(request.headers()),
         request,
         target,
@@ -146,6 +151,9 @@ impl Outbound {
         }
         headers.insert(header::HOST, destination.host(self.addressing, &self.bucket).ok()?);
         headers.insert(REQUEST_ID, self.request_id.clone());
+        for (name, value) in &self.hoisted {
+            headers.insert(name.clone(), value.clone());
+        }
         if let Some(source) = &self.copy_source {
             headers.insert(COPY_SOURCE, source.clone());
         }

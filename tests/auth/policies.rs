@@ -1,6 +1,7 @@
 //! What a key may do: what its policy names, and nothing else.
 
 use super::{ID, Signer, ask, send, signed_bucket, signer};
+use crate::integrity::{checksums, unsigned_chunks};
 use crate::support::client::sha256;
 use crate::support::{Answer, Gateway, Upstream, get};
 
@@ -71,6 +72,70 @@ async fn copy(gateway: &Gateway, signer: &Signer, target: &str, source: &str) ->
     let copy = [("x-amz-copy-source", source)];
     let headers = signer.headers("PUT", target, "UNSIGNED-PAYLOAD", &copy);
     send(gateway, "PUT", target, &headers, None).await
+}
+
+/// A5, V3: in no mode does a dot segment lead out of a prefix
+#[tokio::test]
+async fn dot_segments_never_lead_out_of_a_prefix() {
+    let upstream = Upstream::ok("x");
+    for mode in ["block", "log", "off"] {
+        let gateway = signed_bucket(&upstream)
+            .set("buckets.b.injection_patterns", mode)
+            .set("keys.guest.access_key_id", "GUEST")
+            .set("keys.guest.secret", GUEST)
+            .set("keys.guest.policy", "guests")
+            .set("policies.guests.buckets", "b")
+            .set("policies.guests.prefixes", "public/")
+            .set("policies.guests.methods", "read,delete")
+            .start()
+            .await;
+        let before = upstream.count();
+        for target in
+            ["/b/public/../secret", "/b/public/%2e%2e/secret", "/b/public/%252e%252e/x", "/b/public/./k"]
+        {
+            assert_eq!(ask(&gateway, &guest(), "GET", target).await.whole(), 400, "{mode} {target}");
+        }
+        let document = "<Delete><Object><Key>public/../secret</Key></Object></Delete>";
+        let answer = delete(&gateway, &guest(), document).await;
+        assert_eq!((answer.whole(), answer.reason()), (400, "dot_segment"), "{mode}");
+        assert_eq!(upstream.count(), before);
+        let passes = if mode == "block" { 400 } else { 200 };
+        assert_eq!(
+            ask(&gateway, &signer(), "GET", "/b/public/../k").await.whole(),
+            passes,
+            "{mode}: no prefixes"
+        );
+    }
+}
+
+/// A5, A1: a list of keys in chunks is taken out of them, verified, and looked at key by key
+#[tokio::test]
+async fn a_multi_delete_in_chunks_is_held_to_the_policy() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    let send_list = async |keys: &[&str], checksum: Option<&str>| {
+        let objects: String = keys.iter().map(|key| format!("<Object><Key>{key}</Key></Object>")).collect();
+        let document = format!("<Delete>{objects}</Delete>");
+        let [(crc, right), ..] = checksums(document.as_bytes());
+        let line = format!("{crc}:{}\r\n", checksum.unwrap_or(&right));
+        let body = unsigned_chunks(document.as_bytes(), 40, &line);
+        let length = document.len().to_string();
+        let more = [("x-amz-decoded-content-length", length.as_str()), ("x-amz-trailer", crc)];
+        let form = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
+        let headers = guest().headers("POST", "/b?delete=", form, &more);
+        (document, send(&gateway, "POST", "/b?delete=", &headers, Some(&body)).await)
+    };
+    let (document, answer) = send_list(&["public/a", "public/b"], None).await;
+    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    assert_eq!(upstream.last().body, document.as_bytes());
+    let (_, answer) = send_list(&["public/a", "secret"], None).await;
+    assert_eq!((answer.whole(), answer.reason()), (403, "policy_denied"));
+    let (_, answer) = send_list(&["public/a"], Some("AAAAAA==")).await;
+    assert_eq!((answer.whole(), answer.reason()), (400, "checksum_mismatch"));
+    let many: Vec<String> = (0..3000).map(|at| format!("public/{at:050}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(send_list(&many, None).await.1.whole(), 200, "larger than what is read whole otherwise");
+    assert_eq!(upstream.count(), 2);
 }
 
 /// A5: a copy is a read of its source

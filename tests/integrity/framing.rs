@@ -145,3 +145,25 @@ async fn without_credentials_the_data_goes_on_as_it_is() {
     assert_eq!(seen.header("x-amz-content-sha256"), Some("UNSIGNED-PAYLOAD"));
     assert_eq!(seen.header("x-amz-decoded-content-length"), None);
 }
+
+/// A1, I1: an unsigned trailer needs no key, so it travels on to an upstream whose requests are unsigned too
+#[tokio::test]
+async fn an_unsigned_trailer_travels_on_without_credentials() {
+    let upstream = Upstream::ok("stored");
+    let builder = Gateway::builder().bucket("b", &upstream);
+    let gateway = builder.set("buckets.b.s3.upload_framing", "unsigned_trailer").start().await;
+    let data = noise(SIZE);
+    let crc = &checksums(&data)[0].1;
+    let length = SIZE.to_string();
+    let headers = [
+        ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+        ("x-amz-decoded-content-length", length.as_str()),
+        ("x-amz-trailer", CRC),
+    ];
+    let body = unsigned_chunks(&data, 50_000, &format!("{CRC}:{crc}\r\n"));
+    assert_eq!(request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await.whole(), 200);
+    let seen = upstream.last();
+    assert_eq!(seen.header("x-amz-content-sha256"), Some("STREAMING-UNSIGNED-PAYLOAD-TRAILER"));
+    assert_eq!((seen.header("x-amz-trailer"), seen.header("authorization")), (Some(CRC), None));
+    assert!(seen.body.ends_with(format!("0\r\n{CRC}:{crc}\r\n\r\n").as_bytes()));
+}

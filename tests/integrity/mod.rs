@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::support::noise;
 
 /// Every checksum of S3, by its header.
-fn checksums(data: &[u8]) -> [(&'static str, String); 5] {
+pub(crate) fn checksums(data: &[u8]) -> [(&'static str, String); 5] {
     let crc = |kind, bytes: usize| {
         let mut digest = crc_fast::Digest::new(kind);
         digest.update(data);
@@ -38,7 +38,7 @@ fn content_md5(data: &[u8]) -> String {
 }
 
 /// Data in unsigned chunks, with these lines behind them.
-fn unsigned_chunks(data: &[u8], chunk: usize, lines: &str) -> Vec<u8> {
+pub(crate) fn unsigned_chunks(data: &[u8], chunk: usize, lines: &str) -> Vec<u8> {
     let mut body = Vec::new();
     for chunk in data.chunks(chunk) {
         body.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());

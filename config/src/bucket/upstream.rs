@@ -131,7 +131,8 @@ section! {
         ///
         /// `signed_chunks` is understood by every store; a trailing checksum is verified but cannot travel on.
         /// `signed_chunks_trailer` (AWS S3, s3s) and `unsigned_trailer` (garage) pass it on, which multipart uploads with
-        /// checksums need on AWS S3. `unsigned` costs no hash. Without credentials the data goes on as it is.
+        /// checksums need on AWS S3. `unsigned` costs no hash. Without credentials all but `unsigned_trailer` send the data
+        /// as it is. Up to 64 KiB a trailing checksum always travels on, as a header.
         upload_framing: UploadFraming = key("upload_framing", FRAMINGS, UploadFraming::SignedChunks);
         common: CommonKeys = shared();
     }

@@ -1,6 +1,6 @@
 //! What a client claims about a body, and whether it holds.
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
@@ -59,8 +59,10 @@ pub(super) fn parse(algorithm: Algorithm, text: &str) -> Option<Vec<u8>> {
 impl Claims {
     /// `payload` is the hash in `x-amz-content-sha256`, `trailer` what is announced to come behind the body. Where
     /// `x-amz-checksum-*` means something else than this body (the end of a multipart upload), `has_checksum` is false.
+    /// `hoisted` is what the query says in the place of headers.
     pub(crate) fn of(
         headers: &HeaderMap,
+        hoisted: &[(HeaderName, HeaderValue)],
         payload: Option<[u8; 32]>,
         trailer: Option<Algorithm>,
         has_checksum: bool,
@@ -70,14 +72,18 @@ impl Claims {
             let expected = Some(expected.to_vec());
             claims.push(Claim { what: What::Payload, expected, running: Running::sha256() });
         }
-        if let Some(value) = headers.get(CONTENT_MD5) {
+        let mut digests = headers.get_all(CONTENT_MD5);
+        if let Some(value) = digests.next() {
             let bytes = STANDARD.decode(value.as_bytes()).ok().filter(|bytes| bytes.len() == MD5_BYTES);
-            let expected = Some(bytes.ok_or(ClaimFault::Md5Malformed)?);
+            let only = bytes.filter(|_| digests.next().is_none());
+            let expected = Some(only.ok_or(ClaimFault::Md5Malformed)?);
             claims.push(Claim { what: What::Md5, expected, running: Running::md5() });
         }
         let before = claims.len();
         for algorithm in Algorithm::ALL.into_iter().filter(|_| has_checksum) {
-            for value in headers.get_all(algorithm.header()) {
+            let in_query = hoisted.iter().filter(|(name, _)| name.as_str() == algorithm.header());
+            let in_query = in_query.map(|(_, value)| value);
+            for value in headers.get_all(algorithm.header()).chain(in_query) {
                 let bytes = value.to_str().ok().and_then(|text| parse(algorithm, text));
                 let expected = Some(bytes.ok_or(ClaimFault::ChecksumMalformed(algorithm))?);
                 let running = Running::new(algorithm);

@@ -1,18 +1,31 @@
-//! What the head of a request says of its body.
+//! What the head of a request says of its body, held against itself before a byte of the body is asked for.
+//!
+//! Presigned URLs carry in their query what would else be headers: SDKs hoist the checksum, its algorithm and the payload's
+//! hash there. Such parameters mean what the header means, and a request that says something in both places says it twice.
+//!
+//! Sources: S3 "Checking object integrity", "Authenticating Requests: Using Query Parameters".
+
+use std::borrow::Cow;
 
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
+use crate::http::edge::{BodyLength, Head};
 use crate::s3::checksum::Algorithm;
 use crate::s3::checksum::claim::Claims;
 use crate::s3::chunked::Form;
 use crate::s3::copy_source::COPY_SOURCE;
+use crate::s3::sign::CONTENT_SHA256;
+use crate::s3::sigv4::query::{name_of, text_of};
 use crate::s3::sigv4::{PayloadHash, SignatureRejection};
 use crate::s3::upload::UploadFault;
 
 pub(super) const DECODED_LENGTH: HeaderName = HeaderName::from_static("x-amz-decoded-content-length");
 pub(super) const TRAILER: HeaderName = HeaderName::from_static("x-amz-trailer");
+/// With which algorithm an SDK computed the checksum; S3 refuses it where the checksum itself is missing.
+pub(super) const SDK_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-sdk-checksum-algorithm");
+const CHECKSUM: &str = "x-amz-checksum-";
 
 /// The `aws-chunked` framing of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +45,10 @@ pub(crate) struct Declared {
 
 impl Declared {
     /// Reads a request's head. `payload` is what its signature says of the body.
-    pub(crate) fn of(
-        method: &Method,
-        query: &str,
-        headers: &HeaderMap,
-        payload: Option<PayloadHash>,
-    ) -> Result<Self, UploadFault> {
-        let payload = payload.map_or_else(|| unverified(headers), Ok)?;
+    pub(crate) fn of(head: Head<'_>, payload: Option<PayloadHash>) -> Result<Self, UploadFault> {
+        let Head { method, headers, .. } = head;
+        let query = head.uri.query().unwrap_or_default();
+        let payload = payload.map_or_else(|| unverified(head), Ok)?;
         let chunks = Form::of(payload).map(|form| chunks(form, headers)).transpose()?;
         let hash = match payload {
             PayloadHash::Sha256(hash) => Some(hash),
@@ -50,13 +60,74 @@ impl Declared {
         let ends_multipart =
             *method == Method::POST && query.split('&').any(|pair| pair.starts_with("uploadId="));
         let is_of_body = !ends_multipart && !headers.contains_key(COPY_SOURCE);
-        Ok(Self { chunks, claims: Claims::of(headers, hash, trailer, is_of_body)? })
+        let hoisted = hoisted(query)?;
+        if is_of_body {
+            check_algorithm(headers, &hoisted)?;
+        }
+        let claims = Claims::of(headers, &hoisted, hash, trailer, is_of_body)?;
+        Ok(Self { chunks, claims })
+    }
+}
+
+/// The bytes of the object that comes, as far as the head says them: the length of an `aws-chunked` body counts its framing
+/// too. Where that says no number, the whole head will be refused.
+pub(crate) fn object_bytes(head: Head<'_>, length: BodyLength) -> Option<u64> {
+    let said = said(head).ok().flatten();
+    match length {
+        BodyLength::Empty => Some(0),
+        _ if said.is_some_and(|word| word.starts_with("STREAMING-")) => decoded_length(head.headers).ok(),
+        BodyLength::Known(bytes) => Some(bytes),
+        BodyLength::Chunked => None,
+    }
+}
+
+/// Whether a parameter of a query says what a header would: it travels on as one.
+pub(crate) fn is_hoisted(name: &str) -> bool {
+    let begins = |text: &str| name.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text));
+    begins(CHECKSUM) || name.eq_ignore_ascii_case(SDK_ALGORITHM.as_str())
+}
+
+/// What a query says in the place of headers.
+pub(crate) fn hoisted(query: &str) -> Result<Vec<(HeaderName, HeaderValue)>, UploadFault> {
+    let pairs = query.split('&').map(|pair| (name_of(pair), pair));
+    pairs
+        .filter(|(name, _)| is_hoisted(name))
+        .map(|(name, pair)| {
+            let value = text_of(pair.split_once('=').map_or("", |(_, value)| value));
+            let name = HeaderName::try_from(&*name).map_err(|_| UploadFault::Hoisted)?;
+            Ok((name, HeaderValue::try_from(&*value).map_err(|_| UploadFault::Hoisted)?))
+        })
+        .collect()
+}
+
+/// An SDK that names its algorithm must send the checksum too, in a header or behind the body.
+fn check_algorithm(headers: &HeaderMap, hoisted: &[(HeaderName, HeaderValue)]) -> Result<(), UploadFault> {
+    let in_query = hoisted.iter().filter(|(name, _)| *name == SDK_ALGORITHM).map(|(_, value)| value);
+    let mut named = headers.get_all(SDK_ALGORITHM).chain(in_query);
+    let Some(word) = named.next() else { return Ok(()) };
+    let header = format!("{CHECKSUM}{}", word.to_str().unwrap_or_default().trim().to_ascii_lowercase());
+    let trailer = headers.get(TRAILER).and_then(|name| name.to_str().ok()).unwrap_or_default();
+    let is_there = headers.contains_key(&*header)
+        || hoisted.iter().any(|(name, _)| name.as_str() == header)
+        || trailer.trim().eq_ignore_ascii_case(&header);
+    if is_there && named.next().is_none() { Ok(()) } else { Err(UploadFault::AlgorithmAlone) }
+}
+
+/// What the request says of its payload, in a header or, presigned, in its query.
+fn said(head: Head<'_>) -> Result<Option<Cow<'_, str>>, SignatureRejection> {
+    let is_payload = |pair: &&str| name_of(pair).eq_ignore_ascii_case(CONTENT_SHA256.as_str());
+    let mut in_query = head.uri.query().unwrap_or_default().split('&').filter(is_payload);
+    let given = in_query.next().map(|pair| text_of(pair.split_once('=').map_or("", |(_, value)| value)));
+    match (PayloadHash::header(head.headers)?, given) {
+        _ if in_query.next().is_some() => Err(SignatureRejection::ContentSha256),
+        (Some(header), Some(given)) if header != given => Err(SignatureRejection::ContentSha256),
+        (header, given) => Ok(given.or(header.map(Cow::Borrowed))),
     }
 }
 
 /// What the request says of its payload, where no signature has said it.
-fn unverified(headers: &HeaderMap) -> Result<PayloadHash, UploadFault> {
-    let parsed = PayloadHash::header(headers).and_then(|text| text.map(PayloadHash::parse).transpose());
+fn unverified(head: Head<'_>) -> Result<PayloadHash, UploadFault> {
+    let parsed = said(head).and_then(|text| text.map(|text| PayloadHash::parse(&text)).transpose());
     match parsed {
         Ok(payload) => Ok(payload.unwrap_or(PayloadHash::Unsigned)),
         Err(SignatureRejection::NotImplemented(_)) => Err(UploadFault::Asymmetric),
@@ -64,10 +135,16 @@ fn unverified(headers: &HeaderMap) -> Result<PayloadHash, UploadFault> {
     }
 }
 
-fn chunks(form: Form, headers: &HeaderMap) -> Result<Chunks, UploadFault> {
-    let length = headers.get(DECODED_LENGTH).ok_or(UploadFault::LengthMissing)?;
+fn decoded_length(headers: &HeaderMap) -> Result<u64, UploadFault> {
+    let mut lengths = headers.get_all(DECODED_LENGTH);
+    let length = lengths.next().ok_or(UploadFault::LengthMissing)?;
     let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let length = digits.and_then(|text| text.parse().ok()).ok_or(UploadFault::LengthMalformed)?;
+    let only = digits.filter(|_| lengths.next().is_none());
+    only.and_then(|text| text.parse().ok()).ok_or(UploadFault::LengthMalformed)
+}
+
+fn chunks(form: Form, headers: &HeaderMap) -> Result<Chunks, UploadFault> {
+    let length = decoded_length(headers)?;
     let mut announced = headers.get_all(TRAILER);
     let trailer = match (announced.next(), form.has_trailer()) {
         (None, false) => None,

@@ -7,10 +7,7 @@ use actix_web::http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderVal
 
 use crate::s3::checksum::Algorithm;
 use crate::s3::chunked::encode::Frame;
-use crate::s3::upload::declared::{DECODED_LENGTH, TRAILER};
-
-/// With which algorithm an SDK computed the checksum; S3 refuses it where the checksum itself is missing.
-const SDK_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-sdk-checksum-algorithm");
+use crate::s3::upload::declared::{DECODED_LENGTH, SDK_ALGORITHM, TRAILER};
 
 /// What became of a trailing checksum.
 pub(crate) enum Trailing {

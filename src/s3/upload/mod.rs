@@ -55,6 +55,14 @@ pub(crate) enum UploadFault {
     /// A trailer is announced in a form that has none, or one that is no checksum.
     #[error("x-amz-trailer must name one x-amz-checksum- header, in a form that has a trailer")]
     TrailerUnsupported,
+    /// An SDK's algorithm is named, but no checksum of its kind comes.
+    #[error(
+        "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found"
+    )]
+    AlgorithmAlone,
+    /// A parameter that stands for a header is none.
+    #[error("a checksum's parameter in the query is no header")]
+    Hoisted,
 }
 
 /// What kind of refusal a fault is.
@@ -95,6 +103,7 @@ impl UploadFault {
             Self::LengthMalformed => (Bad, "InvalidArgument", "decoded_length"),
             Self::TrailerMissing => (Bad, "MalformedTrailerError", "trailer_malformed"),
             Self::TrailerUnsupported => (Bad, "InvalidRequest", "trailer_unsupported"),
+            Self::AlgorithmAlone | Self::Hoisted => (Bad, "InvalidRequest", "checksum_malformed"),
         }
     }
 }
