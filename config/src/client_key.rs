@@ -2,11 +2,15 @@
 //!
 //! A key's name is its access key ID, unless it has one of its own: an environment variable can only spell names in
 //! lower case. A key without a policy could do nothing and is refused at the start, as is a policy nobody defined.
+//!
+//! A key may be temporary: it then has a session token, which its clients send with every request, or an end, or both. The
+//! token is between the client and the gateway, so a key that has one cannot be the store's own pair as well.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use crate::bucket::Secret;
-use crate::form::{Choice, SecretText, Word, shown};
+use crate::form::{Choice, Moment, SecretText, Word, shown};
 use crate::hint;
 use crate::policy::PolicyConfig;
 use crate::secret_file::SecretIn;
@@ -33,6 +37,10 @@ section! {
         secret: Option<Secret> = unset("secret", SecretText, "required");
         /// file that holds the secret half, in place of `secret`
         secret_file: Option<Secret> = unset("secret_file", SecretIn, "required");
+        /// session token that its clients send too; it ends here
+        session_token: Option<Secret> = unset("session_token", SecretText, "none");
+        /// from when on it is no longer taken
+        expires: Option<SystemTime> = unset("expires", Moment, "never");
         /// as whom its requests are signed towards the upstream: `same` is the client's own pair
         upstream: SignAs = key("upstream", SIGN_AS, SignAs::Bucket);
         /// name of the policy that says what it may do
@@ -47,6 +55,10 @@ pub struct ClientKey {
     pub access_key_id: String,
     /// the secret half
     pub secret: Secret,
+    /// what its clients send besides
+    pub session_token: Option<Secret>,
+    /// from when on it is no longer taken
+    pub expires: Option<SystemTime>,
     /// as whom its requests go on
     pub upstream: SignAs,
     /// the name of its policy
@@ -66,7 +78,11 @@ pub(crate) fn read(
         let written = Keys::read(&mut child);
         check_secret(&mut child, &written);
         check_policy(&mut child, &written, &known);
-        let id = written.access_key_id.unwrap_or_else(|| name.clone());
+        if written.session_token.is_some() && written.upstream == SignAs::Same {
+            let message = format!("is set, and {} is `same`", child.spell("upstream"));
+            child.refuse("session_token", message, Some(TOKEN_ENDS_HERE.to_owned()));
+        }
+        let id = written.access_key_id.clone().unwrap_or_else(|| name.clone());
         let is_id = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '@' | ':');
         if id.is_empty() || id.len() > 128 || !id.chars().all(is_id) {
             let message = "is no access key ID: 1 to 128 letters, digits and -_.+@:";
@@ -82,12 +98,18 @@ pub(crate) fn read(
             let message = format!("has the access key ID of {}", section.spell(twin));
             section.refuse(&name, message, Some("give one of them another".to_owned()));
         }
-        if let (Some(secret), Some(policy)) = (written.secret.or(written.secret_file), written.policy) {
-            keys.insert(name, ClientKey { access_key_id: id, secret, upstream: written.upstream, policy });
+        let Keys { secret, secret_file, session_token, expires, upstream, policy, .. } = written;
+        if let (Some(secret), Some(policy)) = (secret.or(secret_file), policy) {
+            keys.insert(
+                name,
+                ClientKey { access_key_id: id, secret, session_token, expires, upstream, policy },
+            );
         }
     }
     keys
 }
+
+const TOKEN_ENDS_HERE: &str = "a client's session token never travels on: sign as the bucket does";
 
 fn check_secret(section: &mut Section<'_>, written: &Keys) {
     match (section.is_set("secret"), section.is_set("secret_file")) {

@@ -95,8 +95,11 @@ fn signature(rejection: &SignatureRejection) -> Answer {
         SignatureRejection::Token => bad_request(
             "InvalidToken",
             "security_token",
-            "the provided token is malformed or otherwise invalid: keys of this gateway have none",
+            "the provided token is malformed or otherwise invalid",
         ),
+        SignatureRejection::KeyExpired => {
+            bad_request("ExpiredToken", "key_expired", "the provided token has expired")
+        }
         other => unbelieved(other),
     }
 }

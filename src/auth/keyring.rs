@@ -1,9 +1,10 @@
 //! The client keys as the request path needs them: by access key ID, each with its policy at hand.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use tidegate_actors::KeyId;
-use tidegate_config::{ClientKey, Config, Credentials, PolicyConfig, SignAs};
+use tidegate_config::{ClientKey, Config, Credentials, PolicyConfig, Secret, SignAs};
 
 /// All client keys.
 pub(crate) struct Keyring {
@@ -40,6 +41,16 @@ impl Keyring {
     /// The secret, for deriving a signing key and for nothing else.
     pub(crate) fn secret(&self, id: KeyId) -> &str {
         self.keys[id.index()].0.secret.expose()
+    }
+
+    /// The session token that its clients send besides.
+    pub(crate) fn session_token(&self, id: KeyId) -> Option<&str> {
+        self.keys[id.index()].0.session_token.as_ref().map(Secret::expose)
+    }
+
+    /// Whether the key is no longer taken.
+    pub(crate) fn has_expired(&self, id: KeyId, now: SystemTime) -> bool {
+        self.keys[id.index()].0.expires.is_some_and(|end| end <= now)
     }
 
     /// The pairs that requests are signed with towards upstreams, of those keys that are known there too.

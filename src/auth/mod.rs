@@ -157,9 +157,13 @@ async fn verify(
     claim.check_scope(accepts, expected)?;
     let keyring = &worker.shared.keyring;
     let id = keyring.find(claim.access_key_id()).ok_or(SignatureRejection::UnknownKey)?;
+    claim.check_token(keyring.session_token(id))?;
     claim.check_time(clock::wall())?;
     let key = worker.signing_keys.get(id, claim.date(), claim.region(), worker).await;
     let verified = claim.verify(head, &key)?;
+    if keyring.has_expired(id, clock::wall()) {
+        return Err(SignatureRejection::KeyExpired.into());
+    }
     Ok(Caller { identity: Identity::Key(id), verified: Some(verified) })
 }
 

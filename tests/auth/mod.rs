@@ -8,6 +8,7 @@ mod policies;
 mod rejections;
 mod signed;
 pub(crate) mod signer;
+mod tokens;
 
 use crate::support::{Answer, Gateway, Upstream, gateway, request};
 use signer::{Headers, Signer};

@@ -7,12 +7,14 @@
 //! only one domain type needs (they stand beside that type).
 
 mod measure;
+mod moment;
 mod number;
 mod text;
 
 use crate::setting::Raw;
 
 pub(crate) use measure::{bytes, millis, or_auto, or_unlimited, seconds};
+pub(crate) use moment::Moment;
 pub(crate) use number::{decimal, nonzero, nonzero_size, whole};
 pub(crate) use text::{Address, Choice, Domain, Flag, SecretText, Word, list, shown};
 

@@ -5,6 +5,7 @@ mod bad_input;
 mod good_input;
 mod reference;
 mod secrets;
+mod temporary_keys;
 
 use crate::{Config, Problems, Sources, load};
 

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
+use subtle::ConstantTimeEq;
 
 use crate::http::edge::Head;
 use crate::s3::sign::CONTENT_SHA256;
@@ -38,7 +39,8 @@ pub(crate) struct Claim<'a> {
     /// As the client spelt it.
     pub(super) signature: Cow<'a, str>,
     pub(super) payload: Cow<'a, str>,
-    pub(super) has_token: bool,
+    /// What a client with a temporary key sends besides.
+    pub(super) token: Option<Cow<'a, str>>,
 }
 
 /// A request whose signature is the key's.
@@ -140,7 +142,7 @@ impl<'a> Claim<'a> {
             signed: signed.into(),
             signature: signature.into(),
             payload: payload.into(),
-            has_token: headers.contains_key(SECURITY_TOKEN),
+            token: header_token(headers)?.map(Cow::Borrowed),
         })
     }
 
@@ -180,11 +182,13 @@ impl<'a> Claim<'a> {
         Err(SignatureRejection::Region { place: self.place, given, expected: expected.to_owned() })
     }
 
-    /// Holds the claim against the clock, and against what a key of the gateway's own can have.
+    /// Holds the claim against the session token that its key has.
+    pub(crate) fn check_token(&self, expected: Option<&str>) -> Result<(), SignatureRejection> {
+        check_token(expected, self.token.as_deref())
+    }
+
+    /// Holds the claim against the clock.
     pub(crate) fn check_time(&self, now: SystemTime) -> Result<(), SignatureRejection> {
-        if self.has_token {
-            return Err(SignatureRejection::Token);
-        }
         let (age, lead) = (self.timestamp.age(now), self.timestamp.lead(now));
         match self.lifetime {
             Some(_) if lead > SKEW_MAX => Err(SignatureRejection::NotYetValid),
@@ -261,6 +265,24 @@ impl<'a> Claim<'a> {
             None => Ok(names),
         }
     }
+}
+
+/// Holds a session token against the one that a key has. To S3 a temporary key without its token is none that it knows.
+pub(crate) fn check_token(expected: Option<&str>, given: Option<&str>) -> Result<(), SignatureRejection> {
+    match (expected, given) {
+        (None, None) => Ok(()),
+        (Some(_), None) => Err(SignatureRejection::UnknownKey),
+        (Some(expected), Some(given)) if bool::from(expected.as_bytes().ct_eq(given.as_bytes())) => Ok(()),
+        (_, Some(_)) => Err(SignatureRejection::Token),
+    }
+}
+
+/// The session token in the headers, once.
+pub(super) fn header_token(headers: &HeaderMap) -> Result<Option<&str>, SignatureRejection> {
+    let mut tokens = headers.get_all(SECURITY_TOKEN);
+    let Some(token) = tokens.next() else { return Ok(None) };
+    let text = token.to_str().ok().filter(|_| tokens.next().is_none());
+    text.map(|text| Some(text.trim())).ok_or(SignatureRejection::Token)
 }
 
 /// `x-amz-date`, or else `date` in either of its forms.

@@ -5,7 +5,7 @@
 //! reads the time. `canonical` is shared with the signer towards upstreams (`s3/sign.rs`), `seed` with chunked bodies.
 //!
 //! Deliberately absent: SigV2, which S3 has left behind, and SigV4A: both are told apart and answered `NotImplemented`.
-//! Session tokens: no key of the gateway's own has one, so a token is one that it never gave out.
+//! Session tokens are compared with the one that a key was given; the gateway makes none of its own.
 
 #[cfg(feature = "bench")]
 pub mod bench;

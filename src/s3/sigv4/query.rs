@@ -11,7 +11,7 @@ use actix_web::http::header::HeaderMap;
 use crate::http::edge::decode;
 use crate::s3::sign::UNSIGNED_PAYLOAD;
 use crate::s3::sigv4::canonical::{ALGORITHM, QUERY_SIGNATURE};
-use crate::s3::sigv4::claim::{Claim, SECURITY_TOKEN, Scope};
+use crate::s3::sigv4::claim::{Claim, Scope, header_token};
 use crate::s3::sigv4::rejection::Place;
 use crate::s3::sigv4::{PayloadHash, SignatureRejection, Timestamp};
 
@@ -124,6 +124,10 @@ impl<'a> Presigning<'a> {
             (Some(header), None) => header.into(),
             (None, None) => UNSIGNED_PAYLOAD.into(),
         };
+        let token = match (token, header_token(headers)?) {
+            (Some(_), Some(_)) => return Err(SignatureRejection::Token),
+            (token, header) => token.or(header.map(Cow::Borrowed)),
+        };
         Ok(Claim {
             place: Place::Query,
             scope,
@@ -132,7 +136,7 @@ impl<'a> Presigning<'a> {
             signed,
             signature,
             payload,
-            has_token: token.is_some() || headers.contains_key(SECURITY_TOKEN),
+            token,
         })
     }
 }

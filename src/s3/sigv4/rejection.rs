@@ -33,8 +33,10 @@ pub(crate) enum SignatureRejection {
     ContentSha256,
     /// A header that must be signed and is not.
     NotSigned(String),
-    /// A session token, which no key here has.
+    /// A session token that is not the key's.
     Token,
+    /// The key's time is over.
+    KeyExpired,
     /// No key has this ID.
     UnknownKey,
     /// Signed too long ago, or too far ahead.
@@ -52,7 +54,7 @@ impl SignatureRejection {
     pub(crate) fn is_suspect(&self) -> bool {
         match self {
             Self::Skewed { .. } | Self::Expired { .. } | Self::NotYetValid | Self::NotImplemented(_) => false,
-            Self::Region { .. } | Self::NoContentSha256 | Self::ContentSha256 => false,
+            Self::KeyExpired | Self::Region { .. } | Self::NoContentSha256 | Self::ContentSha256 => false,
             Self::Ambiguous
             | Self::Scheme
             | Self::Malformed(..)
