@@ -11,7 +11,7 @@ use std::path::Path;
 pub(crate) const CRATES: [&str; 6] = ["actors", "benches", "config", "loadtest", "src", "tests"];
 const SUFFIXES: [&str; 5] = ["rs", "py", "sh", "toml", "md"];
 /// What tools leave in the tree.
-const GENERATED: [&str; 3] = ["target", ".venv", "__pycache__"];
+const GENERATED: [&str; 4] = ["target", ".venv", "node_modules", "__pycache__"];
 
 /// One file.
 pub(crate) struct Source {

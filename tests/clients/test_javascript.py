@@ -1,0 +1,108 @@
+"""The AWS SDK for JavaScript: its cases are in javascript/cases.js, run by one process for each place.
+
+`npm ci --ignore-scripts` in javascript/ installs what package-lock.json pins. Beside the usual targets there is one
+gateway that verifies signatures, before the same two servers.
+"""
+
+import dataclasses
+import json
+import subprocess
+import uuid
+
+import pytest
+from conftest import DIRECT
+
+import servers
+
+FOLDER = servers.HERE / "javascript"
+KEYS = ("AKIAJAVASCRIPT", "a/secret+of=some/forty+characters")
+PLACES = ["origin", "rgw"] if DIRECT else ["origin", "rgw", "signed origin", "signed rgw"]
+
+
+def node(*arguments, place=None):
+    done = subprocess.run(
+        ["node", FOLDER / "suite.js", *arguments],
+        env=servers.clean_environment(),
+        input=json.dumps(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
+    if done.returncode != 0:
+        raise servers.StartError(f"node, or `npm ci` in {FOLDER}: {done.stderr[-3000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def asked(place):
+    """The cases for one place: not those that its store, or the store without the gateway, does not know."""
+    store = place.rpartition(" ")[2]
+    for case in node("list"):
+        left_out = (DIRECT and case["gateway"]) or (case["signed"] and not place.startswith("signed"))
+        if store in case["stores"] and not left_out:
+            yield case["name"]
+
+
+def pytest_generate_tests(metafunc):
+    if "case" in metafunc.fixturenames:
+        cases = [(place, name) for place in PLACES for name in asked(place)]
+        metafunc.parametrize(("place", "case"), cases, ids=[f"{place}: {name}" for place, name in cases])
+
+
+@pytest.fixture(scope="module")
+def verifying(origin_server, rgw_server, tmp_path_factory):
+    """A gateway that takes signatures only."""
+    configuration = f"""
+[buckets.demo]
+auth = ["sigv4"]
+[buckets.demo.s3]
+endpoints = ["{origin_server.endpoint}"]
+[buckets.every]
+pattern = "*"
+auth = ["sigv4"]
+[buckets.every.s3]
+endpoints = ["{rgw_server.endpoint}"]
+access_key_id = "{rgw_server.access_key_id}"
+secret_access_key = "{rgw_server.secret_access_key}"
+[keys.{KEYS[0]}]
+secret = "{KEYS[1]}"
+policy = "all"
+[policies.all]
+buckets = ["*"]
+methods = ["read", "write", "delete", "list"]
+"""
+    gateway = servers.Gateway(tmp_path_factory.mktemp("javascript"), configuration)
+    yield gateway
+    assert gateway.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def outcomes(request):
+    """What became of each case, by place; each place is asked once."""
+    known = {}
+
+    def ask(place):
+        if place not in known:
+            signed, _, store = place.rpartition(" ")
+            target = request.getfixturevalue(store)
+            if signed:
+                gateway = request.getfixturevalue("verifying")
+                target = dataclasses.replace(target, endpoint=gateway.endpoint, keys=KEYS)
+            settings = {
+                "endpoint": target.endpoint,
+                "bucket": target.bucket,
+                "store": store,
+                "keyId": target.keys[0],
+                "secret": target.keys[1],
+                "prefix": f"js-{uuid.uuid4().hex[:10]}/",
+                "cases": list(asked(place)),
+            }
+            known[place] = {told["name"]: told["error"] for told in node("run", place=settings)}
+        return known[place]
+
+    return ask
+
+
+def test_the_javascript_sdk(outcomes, place, case):
+    """A1, V5, I1, I2, E2: objects, parts, checksums in header and trailer, keys, ranges, conditions, errors."""
+    assert outcomes(place)[case] is None, outcomes(place)[case]
