@@ -66,7 +66,7 @@ pub(crate) enum Exit {
 impl Exit {
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Config(_) => 78,
+            Self::Config(_) | Self::Start(StartError::Pair(_)) => 78,
             #[cfg(not(feature = "origin"))]
             Self::NoBuckets => 78,
             Self::Start(StartError::Listen { .. }) => 69,
@@ -115,15 +115,15 @@ pub(crate) fn health(config: &Config) -> Result<(), Exit> {
 }
 
 /// What a person needs who started it with nothing configured.
-pub(crate) fn welcome(address: SocketAddr, admin: SocketAddr) {
+pub(crate) fn welcome(scheme: &str, address: SocketAddr, admin: SocketAddr) {
     let text = format!(
-        "\ntidegate serves the bucket `demo` on http://{address}/ (data in ./tidegate-data)\n\
+        "\ntidegate serves the bucket `demo` on {scheme}://{address}/ (data in ./tidegate-data)\n\
          status: curl http://{admin}/status\n\n\
          try it:\n  \
-         curl -T Cargo.toml http://{address}/demo/hello.txt\n  \
-         curl http://{address}/demo/hello.txt\n  \
-         aws --no-sign-request --endpoint-url http://{address} s3 cp Cargo.toml s3://demo/hello.toml\n  \
-         aws --no-sign-request --endpoint-url http://{address} s3 ls s3://demo/\n\n"
+         curl -T Cargo.toml {scheme}://{address}/demo/hello.txt\n  \
+         curl {scheme}://{address}/demo/hello.txt\n  \
+         aws --no-sign-request --endpoint-url {scheme}://{address} s3 cp Cargo.toml s3://demo/hello.toml\n  \
+         aws --no-sign-request --endpoint-url {scheme}://{address} s3 ls s3://demo/\n\n"
     );
     say(&mut io::stderr(), &text);
 }

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,12 +18,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tidegate_actors::{BucketId, Launches, Prepared, clock};
 use tidegate_config::{AuthMethod, BucketConfig, Config};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::auth::Keyring;
+use crate::http::tls::{PairError, Renewal, Tls};
 use crate::http::{admin, listener};
 use crate::router::{Bucket, Router};
-use crate::telemetry::metrics::RequestMetrics;
+use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::upstream::credentials::{self, Renewed, Source};
 use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
@@ -72,6 +73,9 @@ pub enum StartError {
         /// Why.
         source: TlsError,
     },
+    /// The certificate for clients or its key cannot be used.
+    #[error(transparent)]
+    Pair(#[from] PairError),
     /// More buckets than there are IDs.
     #[error("buckets: there are more than 65535")]
     TooManyBuckets,
@@ -110,10 +114,16 @@ impl Gateway {
         let address = data_listener.local_addr()?;
         let admin = admin_listener.local_addr()?;
 
+        let tls = Tls::load(&config.server.tls)?;
         let registry = Registry::new();
         let Prepared { actors, pools, launches } = tidegate_actors::prepare(&config, &registry, &log)?;
         let metrics = RequestMetrics::register(&registry)?;
         let (mut buckets, mut renewals) = (Vec::new(), Vec::new());
+        let tls_metrics = TlsMetrics::register(&registry)?;
+        if let Some(tls) = &tls {
+            let renewal = Renewal::new(tls, config.server.tls.reload_interval, log.clone(), tls_metrics)?;
+            renewals.push(actix_rt::spawn(renewal.run()));
+        }
         for (index, ((name, bucket), pool)) in config.buckets.iter().zip(pools).enumerate() {
             let id = BucketId::new(u16::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
             let tls = |source| StartError::Tls { bucket: name.clone(), source };
@@ -139,7 +149,8 @@ impl Gateway {
             metrics,
             registry,
             log: log.clone(),
-            draining: false.into(),
+            draining: watch::Sender::new(false),
+            tls,
             config,
         });
         let data = data_server(&shared, data_listener, launches)?;
@@ -236,12 +247,16 @@ fn data_server(
         .shutdown_timeout(1)
         .disable_signals();
     let closing = server.graceful_shutdown_signal();
-    let server = server.listen("data", listener, move || {
+    let worker = move || {
         // The factory runs on the worker's own thread: here its share of the actors comes to life.
         let hand = launches.lock().unwrap_or_else(PoisonError::into_inner).pop();
         hand.into_iter().flatten().for_each(tidegate_actors::Launch::start);
-        listener::service(&Worker::new(Arc::clone(&for_workers)), closing.clone())
-    })?;
+        Worker::new(Arc::clone(&for_workers))
+    };
+    let server = match shared.tls.clone() {
+        None => server.listen("data", listener, move || listener::plain(&worker(), &closing))?,
+        Some(tls) => server.listen("data", listener, move || listener::secured(&worker(), &closing, &tls))?,
+    };
     Ok(server.run())
 }
 
@@ -265,7 +280,7 @@ impl Running {
         let Self { shared, data, side, tasks, renewals, .. } = self;
         renewals.iter().for_each(JoinHandle::abort);
         let began = clock::now();
-        shared.draining.store(true, Ordering::Release);
+        shared.draining.send_replace(true);
         info!(shared.log, "draining"; "in_flight" => shared.actors.monitor.in_flight());
         data.pause().await;
         let cut_off = drained(&shared, began + shared.config.server.drain_timeout).await;

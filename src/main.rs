@@ -53,9 +53,10 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
 async fn serve(config: Config, log: Logger, demo: bool) -> Result<(), Exit> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let scheme = if config.server.tls.files().is_some() { "https" } else { "http" };
     let running = Gateway::start(config, log.clone())?;
     if demo {
-        cli::welcome(running.address, running.admin);
+        cli::welcome(scheme, running.address, running.admin);
     }
     either(&mut terminate, &mut interrupt).await;
     tokio::select! {

@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use prometheus::Registry;
 use slog::Logger;
 use tidegate_actors::Actors;
 use tidegate_config::Config;
+use tokio::sync::watch;
 
 use crate::auth::{Keyring, SigningKeys};
+use crate::http::tls::Tls;
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::RequestMetrics;
 use crate::upstream::client::{Client, ConnectionCounts};
@@ -24,7 +25,10 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) connections: Vec<ConnectionCounts>,
     pub(crate) log: Logger,
-    pub(crate) draining: AtomicBool,
+    /// True from the signal to stop on.
+    pub(crate) draining: watch::Sender<bool>,
+    /// What connections are secured with; none where clients speak cleartext.
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// One worker thread's.

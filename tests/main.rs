@@ -20,6 +20,7 @@ mod config_errors;
 mod cors;
 mod edge;
 mod expect;
+mod https;
 mod injection;
 mod integrity;
 mod lifecycle;

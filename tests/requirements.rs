@@ -119,7 +119,7 @@ const LEDGER: [(&str, &str, Standing); 104] = [
     ("A4", "nothing configured is closed", Later("no API keys")),
     ("A5", "policy per client key", Met),
     ("A6", "CORS", Met),
-    ("A7", "TLS on both sides", Later("towards upstreams only")),
+    ("A7", "TLS on both sides", Met),
     ("C1", "a bounded session cache", Met),
     ("C2", "affinity", Later("not begun")),
     ("C3", "a credential pool", Later("not begun")),

@@ -26,6 +26,7 @@ mod reference;
 mod secret_file;
 mod section;
 mod server;
+mod server_tls;
 mod sessions;
 mod setting;
 mod source;
@@ -44,7 +45,7 @@ pub use admin::AdminConfig;
 pub use bucket::{
     Addressing, AuthMethod, BreakerConfig, BucketConfig, ConcurrencyConfig, ConnectionPoolConfig,
     ContainerCredentials, CorsConfig, Credentials, Endpoint, EndpointError, InjectionPatterns, Kind, Pattern,
-    PatternError, Pem, RetryConfig, Scheme, Secret, TlsConfig, UploadFraming, UpstreamConfig,
+    PatternError, Pem, PemError, RetryConfig, Scheme, Secret, TlsConfig, UploadFraming, UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use dns::DnsConfig;
@@ -57,6 +58,7 @@ pub use rate_limit::{OnFailure, RateLimit, RateLimitConfig};
 pub use reference::{is_secret_variable, reference_file, reference_table};
 pub use secret_file::{SecretFile, SecretFileError};
 pub use server::{ClientAddressHeader, LimitsConfig, ServerConfig};
+pub use server_tls::ServerTlsConfig;
 pub use sessions::SessionsConfig;
 pub use source::{Sources, environment};
 pub use supervision::SupervisionConfig;

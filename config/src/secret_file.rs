@@ -52,6 +52,11 @@ pub enum SecretFileError {
 pub struct SecretFile(PathBuf);
 
 impl SecretFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Reads the secret.
     ///
     /// # Errors

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::form::{Address, Choice, Domain, Flag, bytes, list, nonzero_size, or_unlimited, seconds, whole};
 use crate::network::{Cidr, Network};
 use crate::section::section;
-use crate::walk::{Section, key, nested, unset};
+use crate::server_tls::ServerTlsConfig;
+use crate::walk::{Section, key, nested, nested_checked, unset};
 
 const MIB: u64 = 1 << 20;
 
@@ -84,6 +85,8 @@ section! {
         ///
         /// Connections of everybody else begin with HTTP, as without it.
         pub proxy_protocol: bool = key("proxy_protocol", Flag, false);
+        /// TLS towards clients; off without a certificate
+        pub tls: ServerTlsConfig = nested_checked("tls", ServerTlsConfig::checked);
         /// what a request may be made of; anything larger is refused before it costs anything
         pub limits: LimitsConfig = nested("limits");
     }

@@ -5,22 +5,28 @@
 //! trusted proxy has no say: its connection begins with HTTP, where a PROXY line is malformed. A connection that ends
 //! before its first byte is a proxy's look at whether the port is open, and no fault.
 //!
+//! Then comes the handshake where the listener speaks TLS (A7), within as much time again.
+//!
 //! The address that a proxy gave takes the peer's place in all that follows; that it was a proxy's word travels in
 //! the connection's data. Without the setting neither costs anything.
 
-use std::io;
+use std::fmt;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use actix_http::Protocol;
 use actix_http::error::DispatchError;
 use slog::info;
 use tidegate_config::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::http::client_address::{Source, is_trusted};
 use crate::http::proxy_protocol::{self, HEADER_BYTES_MAX, Parsed};
+use crate::http::tls::{H2, Tls};
 use crate::worker::Worker;
 
 /// A connection's bytes, and from whom its client's address was learnt.
@@ -57,8 +63,42 @@ impl Connection<TcpStream> {
             Ok(Some(client)) => Ok((Self { stream, source: Source::Proxy }, Some(client))),
             Ok(None) => Ok((Self { stream, source: Source::Peer }, peer)),
             Err(fault) => {
-                tell(worker, peer, &fault);
+                match fault {
+                    Unproxied::Silent => {}
+                    Unproxied::Malformed(why) => tell(worker, peer, "proxy_header", &why),
+                    Unproxied::Late => {
+                        tell(worker, peer, "proxy_header_timeout", &"no whole PROXY header came in time")
+                    }
+                }
                 Err(DispatchError::Io(io::ErrorKind::InvalidData.into()))
+            }
+        }
+    }
+
+    /// The same connection behind its handshake, and the protocol that was agreed on.
+    pub(crate) async fn secure(
+        self,
+        client: Option<SocketAddr>,
+        tls: &Tls,
+        worker: &Worker,
+    ) -> Result<(Connection<TlsStream<TcpStream>>, Protocol), DispatchError> {
+        let handshake = tls.acceptor().accept(self.stream);
+        match tokio::time::timeout(worker.shared.config.server.header_timeout, handshake).await {
+            Ok(Ok(stream)) => {
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
+                let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
+                Ok((Connection { stream, source: self.source }, protocol))
+            }
+            Ok(Err(error)) => {
+                // Who merely looks whether the port is open ends like that too.
+                if error.kind() != io::ErrorKind::UnexpectedEof {
+                    tell(worker, client, "tls_handshake", &error);
+                }
+                Err(DispatchError::Io(error))
+            }
+            Err(_) => {
+                tell(worker, client, "tls_handshake_timeout", &"the handshake did not end in time");
+                Err(DispatchError::Io(io::ErrorKind::TimedOut.into()))
             }
         }
     }
@@ -87,16 +127,12 @@ async fn header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unproxied>
     }
 }
 
-fn tell(worker: &Worker, peer: Option<SocketAddr>, fault: &Unproxied) {
-    let (reason, error) = match fault {
-        Unproxied::Silent => return,
-        Unproxied::Malformed(why) => ("proxy_header", *why),
-        Unproxied::Late => ("proxy_header_timeout", "the PROXY header did not come in time"),
-    };
+/// Tells of a connection that ended in something else than a request.
+pub(crate) fn tell(worker: &Worker, client: Option<SocketAddr>, reason: &str, error: &dyn fmt::Display) {
     worker.shared.metrics.unrouted(reason);
     if worker.shared.config.log.access {
-        info!(worker.shared.log, "request"; "error" => error,
-            "client" => peer.map(|peer| peer.ip().to_canonical().to_string()), "reason" => reason);
+        info!(worker.shared.log, "request"; "error" => error.to_string(),
+            "client" => client.map(|client| client.ip().to_canonical().to_string()), "reason" => reason);
     }
 }
 
@@ -109,6 +145,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

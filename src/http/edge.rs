@@ -17,7 +17,7 @@ use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256};
 /// Why a request was refused at the edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EdgeRejection {
-    /// HTTP/1.1 without exactly one Host.
+    /// Not exactly one Host; HTTP/1.0 may do without.
     Host,
     /// Content-Length and Transfer-Encoding together, repeated, or not understood.
     Framing(&'static str),
@@ -98,7 +98,7 @@ impl<'a> From<&'a RequestHead> for Head<'a> {
 
 /// Checks what does not depend on the bucket, and says how long the body is.
 pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength, EdgeRejection> {
-    if head.version == Version::HTTP_11 && head.headers.get_all(HOST).count() != 1 {
+    if !names_one_host(head) {
         return Err(EdgeRejection::Host);
     }
     let length = framing(head.headers)?;
@@ -128,6 +128,19 @@ pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength,
         return Err(EdgeRejection::LengthRequired);
     }
     Ok(length)
+}
+
+/// Whether the request says once to whom it speaks: by `Host`, or on HTTP/2 by its authority. Both may be there if they agree.
+fn names_one_host(head: Head<'_>) -> bool {
+    let mut hosts = head.headers.get_all(HOST);
+    let authority = head.uri.authority().filter(|_| head.version >= Version::HTTP_2);
+    match (hosts.next(), hosts.next(), authority) {
+        (Some(host), None, Some(authority)) => {
+            host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+        }
+        (Some(_), None, None) | (None, None, Some(_)) => true,
+        _ => head.version < Version::HTTP_11,
+    }
 }
 
 /// Checks what a bucket may set for itself; `bytes` is what comes in the body, as far as the head says it.

@@ -1,24 +1,36 @@
 //! The data listener's connections: from an accepted socket to requests in `proxy.rs`.
 //!
-//! actix-web's own server would do, but for two things that need the layer below it: a request with
-//! `Expect: 100-continue` is decided on before the 100 is sent (RFC 9110, 10.1.1), and what the HTTP parser refuses
-//! before there is a request is logged and counted (V1, V2). The parser answers those itself, with an empty body.
+//! actix-web's own server would do, but for what needs the layer below it: a request with
+//! `Expect: 100-continue` is decided on before the 100 is sent (RFC 9110, 10.1.1), what the HTTP parser refuses
+//! before there is a request is logged and counted (V1, V2), and HTTP/2 is spoken by `http2.rs`. The parser answers what it
+//! refuses itself, with an empty body.
+//!
+//! A listener speaks cleartext or TLS, and the two are services of their own, so that cleartext pays nothing for the other.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::error::{DispatchError, ParseError};
-use actix_http::{HttpService, Protocol};
+use actix_http::{HttpService, Protocol, Request};
 use actix_server::GracefulShutdownSignal;
-use actix_service::{Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service, map_config};
-use actix_web::App;
-use actix_web::dev::AppConfig;
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_factory, fn_service,
+    map_config,
+};
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::web::{self, Data};
-use slog::info;
+use actix_web::{App, Error};
+use futures_util::future::Either;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
-use crate::http::connection::Connection;
+use crate::http::connection::{Connection, tell};
+use crate::http::http2::{self, Ended};
+use crate::http::tls::Tls;
 use crate::http::{probes, proxy};
 use crate::worker::Worker;
 
@@ -28,22 +40,107 @@ const WRITE_BYTES: usize = 64 << 10;
 /// How long a closed connection may linger.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What serves the connections of one worker thread.
-pub(crate) fn service(
+/// What a connection is by the time HTTP begins.
+type Accepted<S> = (Connection<S>, Protocol, Option<SocketAddr>);
+
+/// What serves the cleartext connections of one worker thread.
+pub(crate) fn plain(
     worker: &Rc<Worker>,
-    draining: GracefulShutdownSignal,
+    draining: &GracefulShutdownSignal,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> + use<>
 {
-    let server = &worker.shared.config.server;
+    let accepted_by = Rc::clone(worker);
+    let accepting = fn_service(move |stream: TcpStream| {
+        let worker = Rc::clone(&accepted_by);
+        async move {
+            let (connection, client) = Connection::accept(stream, &worker).await?;
+            Ok((connection, Protocol::Http1, client))
+        }
+    });
+    accepting.and_then(http1(worker, draining))
+}
+
+/// What serves the secured connections of one worker thread.
+pub(crate) fn secured(
+    worker: &Rc<Worker>,
+    draining: &GracefulShutdownSignal,
+    tls: &Arc<Tls>,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> + use<>
+{
+    let (accepted_by, tls) = (Rc::clone(worker), Arc::clone(tls));
+    let accepting = fn_service(move |stream: TcpStream| {
+        let (worker, tls) = (Rc::clone(&accepted_by), Arc::clone(&tls));
+        async move {
+            let (connection, client) = Connection::accept(stream, &worker).await?;
+            let (connection, protocol) = connection.secure(client, &tls, &worker).await?;
+            Ok((connection, protocol, client))
+        }
+    });
+    accepting.and_then(either(worker, draining))
+}
+
+/// HTTP/1.1 or HTTP/2, as was agreed on.
+fn either(
+    worker: &Rc<Worker>,
+    draining: &GracefulShutdownSignal,
+) -> impl ServiceFactory<
+    Accepted<TlsStream<TcpStream>>,
+    Config = (),
+    Response = (),
+    Error = DispatchError,
+    InitError = (),
+> + use<> {
+    let (http1, http2) = (Rc::new(http1(worker, draining)), Rc::new(application(worker)));
+    let worker = Rc::clone(worker);
+    fn_factory(move || {
+        let (http1, http2, worker) = (Rc::clone(&http1), Rc::clone(&http2), Rc::clone(&worker));
+        async move {
+            let (http1, http2) =
+                (Rc::new(http1.new_service(()).await?), Rc::new(http2.new_service(()).await?));
+            Ok(fn_service(move |accepted: Accepted<TlsStream<TcpStream>>| match accepted {
+                (connection, Protocol::Http2, client) => {
+                    let (http2, worker) = (Rc::clone(&http2), Rc::clone(&worker));
+                    Either::Left(async move {
+                        let served = http2::serve(connection, client, &http2, &worker).await;
+                        served.or_else(|ended| tell_http2(&worker, client, ended))
+                    })
+                }
+                other => Either::Right(http1.call(other)),
+            }))
+        }
+    })
+}
+
+/// What answers requests, whatever they came by.
+fn application(
+    worker: &Rc<Worker>,
+) -> impl ServiceFactory<
+    Request,
+    Config = (),
+    Response = ServiceResponse<BoxBody>,
+    Error = Error,
+    InitError = (),
+    Service: 'static,
+    Future: 'static,
+> + use<> {
     let application = App::new()
         .app_data(Data::new(Rc::clone(worker)))
         .route("/-/livez", web::get().to(probes::live))
         .route("/-/readyz", web::get().to(probes::ready))
         .default_service(web::to(proxy::proxy));
-    let expecting = Rc::clone(worker);
+    map_config(application.into_factory(), |()| AppConfig::default())
+}
+
+fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    worker: &Rc<Worker>,
+    draining: &GracefulShutdownSignal,
+) -> impl ServiceFactory<Accepted<S>, Config = (), Response = (), Error = DispatchError, InitError = ()> + use<S>
+{
+    let server = &worker.shared.config.server;
+    let (expecting, draining) = (Rc::clone(worker), draining.clone());
     let mut http = HttpService::build();
     if server.proxy_protocol {
-        http = http.on_connect_ext(|connection: &Connection<TcpStream>, data| {
+        http = http.on_connect_ext(|connection: &Connection<S>, data| {
             data.insert(connection.source);
         });
     }
@@ -59,38 +156,37 @@ pub(crate) fn service(
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BYTES)
         .expect(fn_service(move |request| proxy::expect(Rc::clone(&expecting), request)))
-        .finish(map_config(application, |()| AppConfig::default()));
-    let accepted_by = Rc::clone(worker);
-    let accepting = fn_service(move |stream: TcpStream| {
-        let worker = Rc::clone(&accepted_by);
-        async move {
-            let (connection, client) = Connection::accept(stream, &worker).await?;
-            Ok((connection, Protocol::Http1, client))
-        }
-    });
+        .finish(application(worker));
     let telling = Rc::clone(worker);
-    let serving = apply_fn_factory(http, move |accepted: Accepted, http: &_| {
+    apply_fn_factory(http, move |accepted: Accepted<S>, http: &_| {
         let client = accepted.2;
         let served = Service::call(http, accepted);
         let worker = Rc::clone(&telling);
-        async move { served.await.inspect_err(|error| tell(&worker, client, error)) }
-    });
-    accepting.and_then(serving)
+        async move { served.await.inspect_err(|error| tell_http1(&worker, client, error)) }
+    })
 }
 
-type Accepted = (Connection<TcpStream>, Protocol, Option<SocketAddr>);
-
-/// Tells of a connection that ended in something else than a request.
-fn tell(worker: &Worker, client: Option<SocketAddr>, error: &DispatchError) {
+fn tell_http1(worker: &Worker, client: Option<SocketAddr>, error: &DispatchError) {
     let reason = match error {
         DispatchError::Parse(ParseError::TooLarge) => "head_too_large",
         DispatchError::Parse(_) => "malformed",
         DispatchError::SlowRequestTimeout => "header_timeout",
         _ => return,
     };
-    worker.shared.metrics.unrouted(reason);
-    if worker.shared.config.log.access {
-        info!(worker.shared.log, "request"; "error" => error.to_string(),
-            "client" => client.map(|client| client.ip().to_canonical().to_string()), "reason" => reason);
+    tell(worker, client, reason, error);
+}
+
+fn tell_http2(worker: &Worker, client: Option<SocketAddr>, ended: Ended) -> Result<(), DispatchError> {
+    let error = match ended {
+        Ended::Late => {
+            tell(worker, client, "header_timeout", &"the connection did not begin in time");
+            return Err(DispatchError::SlowRequestTimeout);
+        }
+        Ended::Broken(error) => error,
+    };
+    // What the client says of itself, and a connection that broke, is no fault of a request.
+    if !error.is_io() && !error.is_remote() {
+        tell(worker, client, "malformed", &error);
     }
+    Err(DispatchError::H2(error))
 }

@@ -1,7 +1,6 @@
 //! Live and ready (O5): the same answers on both listeners. A bucket name cannot begin with `-`, so `/-/` is free.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -17,7 +16,7 @@ pub(crate) async fn live() -> HttpResponse {
 
 /// New requests are welcome.
 pub(crate) async fn ready(worker: Data<Rc<Worker>>) -> HttpResponse {
-    if worker.shared.draining.load(Ordering::Acquire) {
+    if *worker.shared.draining.borrow() {
         return json_answer(AdminStatus::NotReady, &json!({ "ready": false, "reason": "draining" }));
     }
     json_answer(AdminStatus::Ok, &json!({ "ready": true }))

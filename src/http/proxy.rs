@@ -62,7 +62,8 @@ pub(crate) async fn proxy(
     }
     let early = request.extensions_mut().remove::<Expected>();
     let Expected { mut record, admitted } = early.unwrap_or_else(|| {
-        let source = request.conn_data().copied().unwrap_or(Source::Peer);
+        let source = request.conn_data().copied().or_else(|| request.extensions().get().copied());
+        let source = source.unwrap_or(Source::Peer);
         Expected::none(&worker, request.head(), source)
     });
     let mut payload = payload.into_inner();
@@ -256,7 +257,7 @@ async fn handle(
     let bucket = worker.shared.router.bucket(bucket);
     let late = may_fail_late(&request);
     let base_domains = &worker.shared.config.server.base_domains;
-    let renaming = upstream::names_of(&request, bucket, base_domains);
+    let renaming = upstream::names_of(&request, bucket, &worker.shared.config.server);
     let source = BodySource::take(payload, length.bytes(), bucket, Rc::clone(&record.flow));
     let whole_max = if screens { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX };
     let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);

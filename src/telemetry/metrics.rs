@@ -27,6 +27,23 @@ struct ConnectionGauges {
     idle: IntGaugeVec,
 }
 
+/// What became of new certificates for the data listener.
+#[derive(Clone)]
+pub(crate) struct TlsMetrics {
+    pub(crate) loaded: IntCounter,
+    pub(crate) refused: IntCounter,
+}
+
+impl TlsMetrics {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let opts = Opts::new("tls_reloads_total", "certificates read again, and whether they were taken");
+        let family = IntCounterVec::new(opts, &["result"])?;
+        registry.register(Box::new(family.clone()))?;
+        let result = |result: &str| family.with_label_values(&[result]);
+        Ok(Self { loaded: result("loaded"), refused: result("refused") })
+    }
+}
+
 /// One bucket's.
 pub(crate) struct BucketMetrics {
     classes: [IntCounter; 5],

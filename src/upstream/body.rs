@@ -293,7 +293,9 @@ impl MessageBody for Upload {
 
 fn client_fault(error: &PayloadError) -> UpstreamRejection {
     match error {
-        PayloadError::Incomplete(_) | PayloadError::Io(_) => UpstreamRejection::ClientGone,
+        PayloadError::Incomplete(_) | PayloadError::Io(_) | PayloadError::Http2Payload(_) => {
+            UpstreamRejection::ClientGone
+        }
         other => UpstreamRejection::BodyMalformed(other.to_string()),
     }
 }

@@ -11,7 +11,7 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
-use tidegate_config::Kind;
+use tidegate_config::{Kind, ServerConfig};
 
 use crate::router::Bucket;
 use crate::s3::naming::{self, Named};
@@ -26,9 +26,10 @@ pub(crate) struct Renaming {
 }
 
 /// What is to be renamed in the answer, if the names differ.
-pub(crate) fn names_of(request: &HttpRequest, bucket: &Bucket, base_domains: &[String]) -> Option<Renaming> {
+pub(crate) fn names_of(request: &HttpRequest, bucket: &Bucket, server: &ServerConfig) -> Option<Renaming> {
     let theirs = bucket.config.upstream.bucket.as_deref()?;
-    let named @ Named { bucket: ours, .. } = naming::of(request.uri(), request.headers(), base_domains);
+    let named @ Named { bucket: ours, .. } =
+        naming::of(request.uri(), request.headers(), &server.base_domains);
     if bucket.config.kind != Kind::S3 || theirs == ours || request.method() == Method::HEAD {
         return None;
     }
@@ -36,14 +37,14 @@ pub(crate) fn names_of(request: &HttpRequest, bucket: &Bucket, base_domains: &[S
         |pair: &str| pair == "uploads" || pair.starts_with("uploads=") || pair.starts_with("uploadId=");
     let is_document = named.is_bucket() || request.query_string().split('&').any(is_upload);
     let location =
-        format!("{}://{}{}", scheme(request), naming::host(request.uri(), request.headers()), request.path());
+        format!("{}://{}{}", scheme(server), naming::host(request.uri(), request.headers()), request.path());
     let names = Names { theirs: theirs.to_owned(), ours: ours.to_owned(), location };
     Some(Renaming { names, is_document })
 }
 
 /// What the client itself speaks, whatever a header claims.
-fn scheme(request: &HttpRequest) -> &'static str {
-    if request.app_config().secure() { "https" } else { "http" }
+fn scheme(server: &ServerConfig) -> &'static str {
+    if server.tls.files().is_some() { "https" } else { "http" }
 }
 
 impl Renaming {

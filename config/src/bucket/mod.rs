@@ -34,7 +34,8 @@ pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use pattern::{Pattern, PatternError};
 pub use policy::{BreakerConfig, ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
 pub use secret::Secret;
-pub use tls::{Pem, TlsConfig};
+pub(crate) use tls::PemIn;
+pub use tls::{Pem, PemError, TlsConfig};
 pub use upstream::{Addressing, UploadFraming, UpstreamConfig};
 
 use auth::Method;

@@ -4,6 +4,7 @@
 //! a way not to verify certificates. Whoever has a private authority names it.
 
 use std::fs;
+use std::io;
 
 use crate::form::{Fault, Faults, Flag, Form, shown};
 use crate::section::section;
@@ -43,20 +44,52 @@ pub struct Pem {
     pub text: String,
 }
 
-struct PemIn;
+/// Why a file gives no certificates.
+#[derive(Debug, thiserror::Error)]
+pub enum PemError {
+    /// it cannot be opened or read
+    #[error("{path} cannot be read: {source}")]
+    Read {
+        /// the file
+        path: String,
+        /// what the system said
+        source: io::Error,
+    },
+    /// there is none in it
+    #[error("{path} holds no certificate")]
+    Empty {
+        /// the file
+        path: String,
+    },
+}
+
+impl Pem {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds no certificate.
+    pub fn read(path: &str) -> Result<Self, PemError> {
+        let text = fs::read_to_string(path).map_err(|source| PemError::Read { path: shown(path), source })?;
+        if !text.contains(CERTIFICATE) {
+            return Err(PemError::Empty { path: shown(path) });
+        }
+        Ok(Self { path: path.to_owned(), text })
+    }
+}
+
+/// The path of a file of certificates.
+pub(crate) struct PemIn;
 
 impl Form for PemIn {
     type Value = Pem;
 
     fn parse(&self, raw: &Raw) -> Result<Pem, Faults> {
-        let path = raw.text()?;
-        let text = fs::read_to_string(path)
-            .map_err(|error| Fault::new(format!("{} cannot be read: {error}", shown(path))))?;
-        if !text.contains(CERTIFICATE) {
-            let fault = Fault::new(format!("{} holds no certificate", shown(path)));
-            return Err(fault.hinting(format!("PEM begins with {CERTIFICATE}")).into());
-        }
-        Ok(Pem { path: path.to_owned(), text })
+        Ok(Pem::read(raw.text()?).map_err(|error| match error {
+            PemError::Read { .. } => Fault::new(error.to_string()),
+            PemError::Empty { .. } => {
+                Fault::new(error.to_string()).hinting(format!("PEM begins with {CERTIFICATE}"))
+            }
+        })?)
     }
 
     fn accepts(&self) -> String {

@@ -1,0 +1,126 @@
+//! Requests over HTTP/2: what they may be, and what comes back.
+
+use super::Identity;
+use crate::auth::signer::Signer;
+use crate::support::client::sha256;
+use crate::support::{Act, Upstream, noise};
+
+/// A7, V7: bodies pass whole both ways, and nothing of HTTP/1.1's connection stands in an answer
+#[tokio::test]
+async fn requests_pass_over_http_2() {
+    let (identity, body) = (Identity::new(), noise(3 << 20));
+    let answer = body.clone();
+    let upstream = Upstream::start(move |seen| match seen.method.as_str() {
+        "PUT" => Act::ok("").header("etag", "\"e\""),
+        _ => Act::ok(&answer).header("etag", "\"e\""),
+    });
+    let gateway = identity.before(&upstream).start().await;
+    let client = identity.http2(&gateway).await;
+    for _ in 0..3 {
+        let answer = client.put("/b/k%2Fa//b", &body).await;
+        assert_eq!((answer.whole(), answer.header("content-length")), (200, Some("0")));
+        let seen = upstream.last();
+        assert_eq!((seen.sha256(), seen.target.as_str()), (sha256(&body), "/b/k%2Fa//b"));
+        let answer = client.get("/b/k").await;
+        assert_eq!((answer.whole(), answer.sha256()), (200, sha256(&body)));
+        assert_eq!(answer.header("content-length"), Some(body.len().to_string().as_str()));
+        assert_eq!(answer.header("etag"), Some("\"e\""));
+        for gone in ["connection", "transfer-encoding", "keep-alive"] {
+            assert_eq!(answer.header(gone), None);
+        }
+        assert_eq!(answer.all("date").len(), 1);
+    }
+    let answer = client.ask("HEAD", "/b/k", &[], None).await;
+    assert_eq!((answer.whole(), answer.body.len()), (200, 0));
+}
+
+/// A7, E1: refusals are S3's, with their reason, and the connection lives on
+#[tokio::test]
+async fn a_refusal_is_told_and_the_connection_lives_on() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let gateway = identity.before(&upstream).set("buckets.b.max_request_size", "100B").start().await;
+    let client = identity.http2(&gateway).await;
+    let body = vec![0; 4000];
+    let long = "k".repeat(9000);
+    let many = "v".repeat(12_000);
+    for (method, target, headers, body, status, reason) in [
+        ("GET", "/nowhere/k", &[][..], None, 404, "no_such_bucket"),
+        ("TRACE", "/b/k", &[], None, 405, "method"),
+        ("PUT", "/b/k", &[], None, 411, "length_required"),
+        ("PUT", "/b/k", &[("content-length", "4000")], Some(&body[..]), 413, "body_too_large"),
+        ("PUT", "/b/k", &[], Some(&body), 413, "body_too_large"),
+        ("GET", "/b/k", &[("host", "elsewhere.test")], None, 400, "host"),
+        ("GET", "/b/k", &[("x-a", &many)], None, 431, "headers_too_large"),
+        ("GET", &format!("/b/{long}"), &[], None, 414, "uri_too_long"),
+        ("GET", "/b/%2e%2e/c", &[], None, 400, "path"),
+    ] {
+        let answer = client.ask(method, target, headers, body).await;
+        assert_eq!((answer.status, answer.reason()), (status, reason), "{method} {}", answer.text());
+        assert_eq!(client.get("/b/k").await.whole(), 200, "after {reason}");
+    }
+    assert_eq!(client.ask("GET", "/b/k", &[("host", "Gateway.Test")], None).await.whole(), 200);
+}
+
+/// A7, V2: a body without a length is one in chunks
+#[tokio::test]
+async fn a_body_needs_no_length() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
+    let gateway = identity.before(&upstream).start().await;
+    let client = identity.http2(&gateway).await;
+    let body = noise(1 << 20);
+    assert_eq!(client.ask("PUT", "/b/k", &[], Some(&body)).await.whole(), 200);
+    assert_eq!(upstream.last().sha256(), sha256(&body));
+    assert_eq!(upstream.last().header("transfer-encoding"), Some("chunked"));
+}
+
+/// A7, A1: what is signed as Host is the authority
+#[tokio::test]
+async fn the_authority_is_the_signed_host() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let gateway = identity
+        .before(&upstream)
+        .set("buckets.b.auth", "sigv4")
+        .set("keys.reader.access_key_id", "AKIDREADER")
+        .set("keys.reader.secret", "a-secret")
+        .set("keys.reader.policy", "all")
+        .set("policies.all.buckets", "*")
+        .set("policies.all.methods", "read,write")
+        .start()
+        .await;
+    let client = identity.http2(&gateway).await;
+    let signer = Signer::new("AKIDREADER", "a-secret");
+    let signed = signer.headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
+    let mut headers: Vec<_> = signed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(client.ask("GET", "/b/k", &headers, None).await.whole(), 200);
+    assert_eq!(client.get(&signer.presigned("GET", "/b/k", "60")).await.whole(), 200);
+    headers.push(("host", super::NAME));
+    assert_eq!(client.ask("GET", "/b/k", &headers, None).await.whole(), 200, "a Host that agrees");
+    assert_eq!(client.ask("GET", "/b/other", &headers, None).await.whole(), 403);
+    assert_eq!(upstream.count(), 3);
+}
+
+/// A7: buckets in the authority are buckets in the Host
+#[tokio::test]
+async fn the_authority_may_name_the_bucket() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let gateway = identity
+        .named(crate::support::Gateway::builder().bucket("gateway", &upstream))
+        .set("server.base_domains", "test")
+        .start()
+        .await;
+    let client = identity.http2(&gateway).await;
+    assert_eq!(client.get("/k").await.whole(), 200);
+    assert_eq!(upstream.last().target, "/gateway/k");
+}
+
+/// A7: cookies that were split reach an HTTP/1.1 upstream as one header
+#[tokio::test]
+async fn split_cookies_travel_as_one() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let gateway =
+        identity.named(crate::support::Gateway::builder().http_bucket("b", &upstream)).start().await;
+    let client = identity.http2(&gateway).await;
+    let headers = [("cookie", "a=1"), ("cookie", "b=2")];
+    assert_eq!(client.ask("GET", "/b/k", &headers, None).await.whole(), 200);
+    assert_eq!(upstream.last().all("cookie"), ["a=1; b=2"]);
+}

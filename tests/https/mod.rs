@@ -1,0 +1,202 @@
+//! Clients that speak TLS: handshakes, HTTP/1.1 and HTTP/2 behind them, and certificates that change.
+//!
+//! The clients are rustls and `h2` themselves, so that a test sees what a connection agreed on and how a stream ended.
+
+mod files;
+mod http1;
+mod http2;
+mod renewal;
+mod streams;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::gateway::Builder;
+use crate::support::{Answer, Client, Gateway, PATIENCE, Scratch, Upstream};
+
+/// The name in every certificate, and what `support::client` says in Host.
+const NAME: &str = "gateway.test";
+
+/// An authority, and a directory with the gateway's certificate and key.
+struct Identity {
+    authority: CertifiedIssuer<'static, KeyPair>,
+    directory: Scratch,
+}
+
+impl Identity {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let identity = Self { authority, directory: Scratch::new() };
+        let (certificate, key) = identity.pair();
+        identity.write("certificate.pem", &certificate, 0o644);
+        identity.write("key.pem", &key, 0o600);
+        identity
+    }
+
+    /// A new certificate and its key, as PEM.
+    fn pair(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let names = CertificateParams::new([NAME.to_owned()]).unwrap();
+        let certificate = names.signed_by(&key, &self.authority).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The certificate that lies in the directory.
+    fn certificate(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(self.path("certificate.pem")).unwrap()
+    }
+
+    /// A gateway with bucket `b` that shows this certificate.
+    fn before(&self, upstream: &Upstream) -> Builder {
+        self.named(Gateway::builder().bucket("b", upstream))
+    }
+
+    fn named(&self, builder: Builder) -> Builder {
+        builder
+            .set("server.tls.certificate_file", self.path("certificate.pem").to_str().unwrap())
+            .set("server.tls.private_key_file", self.path("key.pem").to_str().unwrap())
+    }
+
+    /// Believes this authority alone and offers these protocols.
+    fn connector(&self, protocols: &[&str]) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.der().clone()).unwrap();
+        let mut config =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+
+    async fn secure(&self, stream: TcpStream, protocols: &[&str]) -> TlsStream<TcpStream> {
+        stream.set_nodelay(true).unwrap();
+        let name = ServerName::try_from(NAME).unwrap();
+        let handshake = self.connector(protocols).connect(name, stream);
+        timeout(PATIENCE, handshake).await.expect("a handshake in time").unwrap()
+    }
+
+    async fn connect(&self, gateway: &Gateway, protocols: &[&str]) -> TlsStream<TcpStream> {
+        self.secure(TcpStream::connect(gateway.address()).await.unwrap(), protocols).await
+    }
+
+    async fn http1(&self, gateway: &Gateway) -> Client<TlsStream<TcpStream>> {
+        Client::over(self.connect(gateway, &["http/1.1"]).await)
+    }
+
+    async fn http2(&self, gateway: &Gateway) -> Http2 {
+        Http2::over(self.connect(gateway, &["h2"]).await, &h2::client::Builder::new()).await
+    }
+}
+
+/// The certificate that a connection was shown.
+fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+/// One connection that speaks HTTP/2.
+struct Http2 {
+    requests: SendRequest<Bytes>,
+    /// Ends with the connection.
+    ended: JoinHandle<Result<(), h2::Error>>,
+}
+
+impl Http2 {
+    async fn over(stream: TlsStream<TcpStream>, builder: &h2::client::Builder) -> Self {
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (requests, connection) = builder.handshake(stream).await.unwrap();
+        Self { requests, ended: tokio::spawn(connection) }
+    }
+
+    /// Sends a request's head; `is_bare` is one without a body.
+    async fn begin(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        is_bare: bool,
+    ) -> (ResponseFuture, SendStream<Bytes>) {
+        let mut request = http::Request::builder().method(method).uri(format!("https://{NAME}{target}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut requests = timeout(PATIENCE, self.requests.clone().ready()).await.unwrap().unwrap();
+        requests.send_request(request.body(()).unwrap(), is_bare).unwrap()
+    }
+
+    /// A whole exchange. A body gets no length of its own accord.
+    async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
+        let (answer, mut sending) = self.begin(method, target, headers, body.is_none()).await;
+        if let Some(body) = body {
+            // An answer may come before the body went.
+            let _ = sending.send_data(Bytes::copy_from_slice(body), true);
+        }
+        let (mut answer, body) = head(answer).await.unwrap();
+        answer.broken = read(body, &mut answer.body).await.err().map(|error| error.to_string());
+        answer
+    }
+
+    async fn get(&self, target: &str) -> Answer {
+        self.ask("GET", target, &[], None).await
+    }
+
+    async fn put(&self, target: &str, body: &[u8]) -> Answer {
+        let length = body.len().to_string();
+        self.ask("PUT", target, &[("content-length", &length)], Some(body)).await
+    }
+
+    /// Waits until the gateway has closed the connection, in friendship: that it is too late for a farewell is no matter.
+    async fn closed(self) {
+        let ended = timeout(PATIENCE, self.ended).await.expect("the connection ends in time").unwrap();
+        assert!(ended.as_ref().err().is_none_or(h2::Error::is_io), "{ended:?}");
+    }
+}
+
+/// The head of an answer, and its body to come.
+async fn head(answer: ResponseFuture) -> Result<(Answer, RecvStream), h2::Error> {
+    let (head, body) = timeout(PATIENCE, answer).await.expect("an answer in time")?.into_parts();
+    let headers = head.headers.iter();
+    let headers =
+        headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+    Ok((Answer { status: head.status.as_u16(), headers, body: Vec::new(), broken: None }, body))
+}
+
+/// The rest of a body, with window granted for all of it.
+async fn read(mut body: RecvStream, into: &mut Vec<u8>) -> Result<(), h2::Error> {
+    while let Some(piece) = timeout(PATIENCE, body.data()).await.expect("a body in time") {
+        let piece = piece?;
+        body.flow_control().release_capacity(piece.len())?;
+        into.extend_from_slice(&piece);
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Streams and connections of HTTP/2: how they end, and that nothing outlives them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+
+use super::{Http2, Identity, head, read};
+use crate::support::{Act, Latch, Upstream, eventually, noise};
+
+/// A7, T7: a client that resets its stream cancels its request and no other
+#[tokio::test]
+async fn a_reset_cancels_the_request() {
+    let identity = Identity::new();
+    let upstream = Upstream::start(|seen| match seen.target.as_str() {
+        "/b/hang" => Act::hang(),
+        _ => Act::ok("x"),
+    });
+    let gateway = identity.before(&upstream).start().await;
+    let client = identity.http2(&gateway).await;
+    let (_answer, mut sending) = client.begin("GET", "/b/hang", &[], true).await;
+    eventually("it is being worked on", || async { (upstream.working() == 1).then_some(()) }).await;
+    sending.send_reset(Reason::CANCEL);
+    eventually("its call is cancelled", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    gateway.is_idle().await;
+    assert_eq!(client.get("/b/k").await.whole(), 200);
+    gateway.log_line("request", |line| line["path"] == "/b/hang" && line["reason"] == "client_gone").await;
+}
+
+/// A7, T7: with the connection go all its requests
+#[tokio::test]
+async fn a_lost_connection_cancels_its_requests() {
+    let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::hang()));
+    let gateway = identity.before(&upstream).start().await;
+    let client = identity.http2(&gateway).await;
+    let mut begun = Vec::new();
+    for _ in 0..3 {
+        begun.push(client.begin("GET", "/b/k", &[], true).await);
+    }
+    eventually("all are being worked on", || async { (upstream.working() == 3).then_some(()) }).await;
+    client.ended.abort();
+    eventually("their calls are cancelled", || async { (upstream.cancelled() == 3).then_some(()) }).await;
+    gateway.is_idle().await;
+}
+
+/// A7, T6: a transfer that breaks upstream resets its stream and no other
+#[tokio::test]
+async fn a_broken_transfer_resets_its_stream() {
+    let (identity, latch) = (Identity::new(), Latch::new());
+    let held = latch.clone();
+    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/cut" => Act::ok(noise(100_000)).cut_at(90_000),
+        _ => Act::ok("begin").then_held(&held, "end"),
+    });
+    let gateway = identity.before(&upstream).start().await;
+    let client = identity.http2(&gateway).await;
+    let (other, _) = client.begin("GET", "/b/k", &[], true).await;
+    let (mut other, body) = head(other).await.unwrap();
+    let answer = client.get("/b/cut").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.broken.is_some(), "a transfer that was cut short looks whole");
+    latch.open_for_all();
+    read(body, &mut other.body).await.unwrap();
+    assert_eq!(other.text(), "beginend");
+}
+
+/// A7, T4: a client that grants no window is let go, and what it held is free
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_let_go() {
+    let identity = Identity::new();
+    let upstream = Upstream::start(|_| Act::ok(noise(4 << 20)));
+    let gateway = identity.before(&upstream).set("server.write_stall_timeout", "0.5").start().await;
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(1000);
+    let client = Http2::over(identity.connect(&gateway, &["h2"]).await, &builder).await;
+    let (answer, _) = client.begin("GET", "/b/k", &[], true).await;
+    let (_, mut body) = head(answer).await.unwrap();
+    let mut taken = 0;
+    let broken = loop {
+        match body.data().await {
+            Some(Ok(piece)) => taken += piece.len(),
+            Some(Err(error)) => break error,
+            None => panic!("whole after {taken} bytes"),
+        }
+    };
+    assert_eq!((taken, broken.reason()), (1000, Some(Reason::CANCEL)));
+    gateway.is_idle().await;
+    eventually("the upstream is let go", || async { (upstream.working() == 0).then_some(()) }).await;
+}
+
+/// A7, T4: a connection that says nothing is told to go, before its first request and after its last
+#[tokio::test]
+async fn a_silent_connection_is_let_go() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    for (key, requests) in [("server.header_timeout", 0), ("server.keep_alive", 2)] {
+        let gateway = identity.before(&upstream).set(key, "0.3").start().await;
+        let client = identity.http2(&gateway).await;
+        for _ in 0..requests {
+            assert_eq!(client.get("/b/k").await.whole(), 200);
+        }
+        client.closed().await;
+    }
+}
+
+/// A7: streams of one connection are served at the same time
+#[tokio::test]
+async fn many_streams_are_served_at_the_same_time() {
+    let (identity, latch) = (Identity::new(), Latch::new());
+    let held = latch.clone();
+    let upstream = Upstream::start(move |_| Act::ok("x").held(&held));
+    let gateway = identity.before(&upstream).start().await;
+    let client = identity.http2(&gateway).await;
+    let mut begun = Vec::new();
+    for _ in 0..40 {
+        begun.push(client.begin("GET", "/b/k", &[], true).await.0);
+    }
+    eventually("all are being worked on", || async { (upstream.working() == 40).then_some(()) }).await;
+    latch.open_for_all();
+    for answer in begun {
+        assert_eq!(head(answer).await.unwrap().0.status, 200);
+    }
+}
+
+/// A7, G4: a draining gateway says that it takes no more, and finishes what is in flight
+#[tokio::test]
+async fn a_draining_gateway_says_goodbye_and_finishes() {
+    let (identity, latch) = (Identity::new(), Latch::new());
+    let held = latch.clone();
+    let upstream = Upstream::start(move |_| Act::ok("begin").then_held(&held, "end"));
+    let mut gateway = identity.before(&upstream).start().await;
+    let client = identity.http2(&gateway).await;
+    let idle = identity.http2(&gateway).await;
+    let (answer, _) = client.begin("GET", "/b/k", &[], true).await;
+    let (mut answer, body) = head(answer).await.unwrap();
+    gateway.terminate();
+    idle.closed().await;
+    eventually("no more is taken", || async { client.requests.clone().ready().await.is_err().then_some(()) })
+        .await;
+    latch.open_for_all();
+    read(body, &mut answer.body).await.unwrap();
+    assert_eq!(answer.text(), "beginend");
+    client.closed().await;
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+}
+
+/// A7, V1, Bad input: what is no HTTP/2 ends the connection and is counted
+#[tokio::test]
+async fn what_is_no_http_2_ends_the_connection() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let gateway = identity.before(&upstream).start().await;
+    let mut client = crate::support::Client::over(identity.connect(&gateway, &["h2"]).await);
+    client.send("GET /b/k HTTP/1.1\r\nhost: a\r\n\r\n, and so on, to be longer than a preface").await;
+    while client.some().await.is_ok() {}
+    gateway.log_line("request", |line| line["reason"] == "malformed").await;
+    assert_eq!(upstream.count(), 0);
+}
+
+/// A7, T7: an upload that is reset leaves nothing behind upstream
+#[tokio::test]
+async fn an_upload_that_is_reset_is_never_whole_upstream() {
+    let (identity, upstream) = (Identity::new(), Upstream::early(|_| Act::hang()));
+    let gateway = identity.before(&upstream).start().await;
+    let client = identity.http2(&gateway).await;
+    let length = [("content-length", "2000000")];
+    let (_answer, mut sending) = client.begin("PUT", "/b/k", &length, false).await;
+    sending.send_data(Bytes::from(vec![7; 100_000]), false).unwrap();
+    eventually("the upload began", || async { (upstream.working() == 1).then_some(()) }).await;
+    sending.send_reset(Reason::CANCEL);
+    eventually("its call is cancelled", || async { (upstream.live() == 0).then_some(()) }).await;
+    gateway.is_idle().await;
+    tokio::time::timeout(Duration::from_secs(20), client.get("/livez")).await.unwrap();
+}
