@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use thiserror::Error;
-use tidegate::StartError;
 use tidegate::telemetry::log::LogError;
+use tidegate::{Gateway, StartError};
 use tidegate_config::{Config, Problems};
 
 use crate::relaunch::RelaunchError;
@@ -84,6 +84,7 @@ impl Exit {
 }
 
 pub(crate) fn check(config: &Config) -> Result<(), Exit> {
+    Gateway::check(config)?;
     let Config { buckets, .. } = config;
     let count = buckets.len();
     say(

@@ -101,6 +101,15 @@ pub struct Running {
 }
 
 impl Gateway {
+    /// What a start would refuse of the files that the configuration names, beyond what reading it has found.
+    ///
+    /// # Errors
+    /// The certificate for clients and its key are no pair.
+    pub fn check(config: &Config) -> Result<(), StartError> {
+        Tls::load(&config.server.tls)?;
+        Ok(())
+    }
+
     /// Binds both listeners, starts the actors and the workers. Must run inside an actix system.
     ///
     /// # Errors

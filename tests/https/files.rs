@@ -6,7 +6,7 @@ use super::Identity;
 use crate::support::Gateway;
 use crate::support::gateway::Ended;
 
-/// A7, C5, Bad input: every start that cannot prove itself to anybody fails, with its key, its file and why
+/// A7, C5, G1, Bad input: every start that cannot prove itself to anybody fails, with its key, its file and why, and `check` says it before
 #[test]
 fn bad_files_stop_the_start() {
     let identity = Identity::new();
@@ -41,15 +41,19 @@ fn bad_files_stop_the_start() {
             ["f.pem", "is not the key of the first certificate"],
         ),
     ] {
-        let Ended { code, stderr, .. } = Gateway::builder()
-            .set("buckets.b.auth", "anonymous")
-            .set("buckets.b.s3.endpoints", "http://127.0.0.1:9")
-            .set("server.tls.certificate_file", &certificate)
-            .set("server.tls.private_key_file", &key)
-            .run();
-        assert_eq!(code, Some(78), "{stderr}");
-        assert!(words.iter().all(|word| stderr.contains(word)), "{words:?} in {stderr}");
-        assert!(!stderr.contains("PRIVATE KEY"), "the key itself is told: {stderr}");
+        let builder = || {
+            Gateway::builder()
+                .set("buckets.b.auth", "anonymous")
+                .set("buckets.b.s3.endpoints", "http://127.0.0.1:9")
+                .set("server.tls.certificate_file", &certificate)
+                .set("server.tls.private_key_file", &key)
+        };
+        for builder in [builder(), builder().argument("check")] {
+            let Ended { code, stderr, .. } = builder.run();
+            assert_eq!(code, Some(78), "{stderr}");
+            assert!(words.iter().all(|word| stderr.contains(word)), "{words:?} in {stderr}");
+            assert!(!stderr.contains("PRIVATE KEY"), "the key itself is told: {stderr}");
+        }
     }
 }
 

@@ -124,3 +124,20 @@ async fn split_cookies_travel_as_one() {
     assert_eq!(client.ask("GET", "/b/k", &headers, None).await.whole(), 200);
     assert_eq!(upstream.last().all("cookie"), ["a=1; b=2"]);
 }
+
+/// A7: an absolute URL in a document is one of what the client itself speaks
+#[tokio::test]
+async fn absolute_urls_are_https() {
+    let document = "<CompleteMultipartUploadResult><Location>http://store/real/k</Location>\
+                    <Bucket>real</Bucket><Key>k</Key></CompleteMultipartUploadResult>";
+    let identity = Identity::new();
+    let upstream = Upstream::start(move |_| Act::ok(document).header("content-type", "application/xml"));
+    let gateway = identity.before(&upstream).set("buckets.b.s3.bucket", "real").start().await;
+    let client = identity.http2(&gateway).await;
+    let length = [("content-length", "1")];
+    let answer = client.ask("POST", "/b/k?uploadId=1", &length, Some(b"x")).await;
+    assert_eq!(answer.whole(), 200);
+    let text = answer.text();
+    assert!(text.contains("<Location>https://gateway.test/b/k</Location>"), "{text}");
+    assert!(text.contains("<Bucket>b</Bucket>"), "{text}");
+}
