@@ -113,7 +113,7 @@ const LEDGER: [(&str, &str, Standing); 104] = [
     ("L7", "limits shared by several gateways", Later("not begun")),
     ("L8", "failed authentications have a limit", Met),
     ("L9", "bytes per second", Later("not begun")),
-    ("A1", "SigV4 from clients", Later("no POST policy forms")),
+    ("A1", "SigV4 from clients", Met),
     ("A2", "SigV4 towards upstream; a client's own never travels on", Met),
     ("A3", "JWT", Later("clients are anonymous so far")),
     ("A4", "nothing configured is closed", Later("no API keys")),

@@ -116,6 +116,11 @@ fn malformed(place: Place, what: &str) -> Answer {
             "presigned_malformed",
             format!("error parsing the query's signature: {what}"),
         ),
+        Place::Form => bad_request(
+            "InvalidArgument",
+            "form_signature_malformed",
+            format!("error parsing the form's signature: {what}"),
+        ),
     }
 }
 

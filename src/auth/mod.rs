@@ -9,17 +9,17 @@
 //! A client may carry a session ID, under which an identity is kept. Clients choose these IDs, so they prove nothing: what
 //! is kept there is only that the client is anonymous, and a signature is verified every time. What makes that cheap is
 //! that the keys it is verified with are kept (`signing_keys`).
-//! Deliberately absent: tokens, API keys, and uploads by POST form.
+//! A form brings its signature in its body, where `form` looks for it. Deliberately absent: tokens and API keys.
 
 mod answer;
+mod form;
 mod keyring;
 mod multi_delete;
 mod operation;
 mod policy;
 mod signing_keys;
 
-use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
+use actix_web::http::header::{HeaderMap, HeaderName};
 use tidegate_actors::{Identity, KeyId, SessionId, SessionsHandle, clock};
 use tidegate_config::{Access, AuthMethod, BucketConfig, Kind};
 
@@ -30,6 +30,7 @@ use crate::s3::sigv4::{Claim, PayloadHash, Seed, SignatureRejection, Verified, o
 use crate::worker::Worker;
 
 pub(crate) use answer::answer;
+pub(crate) use form::authenticate_form;
 pub(crate) use keyring::Keyring;
 pub(crate) use multi_delete::{BYTES_MAX as LIST_BYTES_MAX, screen, screens};
 pub(crate) use operation::Operation;
@@ -128,7 +129,7 @@ pub(crate) async fn authenticate(
         return verify(head, |given| given == region, region, worker).await;
     }
     if !bucket.auth.contains(&AuthMethod::Anonymous) {
-        return Err(unsigned(head));
+        return Err(AuthRejection::Unsigned);
     }
     if let Some(id) = session {
         recognise(&id, &worker.shared.actors.sessions).await;
@@ -177,18 +178,6 @@ fn session(headers: &HeaderMap) -> Result<Option<SessionId>, AuthRejection> {
 async fn recognise(id: &SessionId, sessions: &SessionsHandle) {
     if sessions.resolve(id).await.is_none() {
         sessions.remember(id, Identity::Anonymous).await;
-    }
-}
-
-/// A form brings its signature in its fields, which nobody reads here.
-fn unsigned(head: Head<'_>) -> AuthRejection {
-    let form = |value: &[u8]| value.to_ascii_lowercase().starts_with(b"multipart/form-data");
-    let is_form = head.method == Method::POST
-        && head.headers.get(CONTENT_TYPE).is_some_and(|value| form(value.as_bytes()));
-    if is_form {
-        SignatureRejection::NotImplemented("an upload by POST form").into()
-    } else {
-        AuthRejection::Unsigned
     }
 }
 

@@ -150,16 +150,24 @@ pub(crate) fn check_bucket(
     uri_max: u64,
     body_max: Option<u64>,
 ) -> Result<(), EdgeRejection> {
-    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len()) as u64;
-    if target > uri_max {
-        return Err(EdgeRejection::UriTooLong { bytes: target, limit: uri_max });
-    }
+    check_length(head.uri, uri_max)?;
     match (bytes, body_max) {
         (Some(bytes), Some(limit)) if bytes > limit => {
             Err(EdgeRejection::BodyTooLarge { bytes: Some(bytes), limit })
         }
         _ => Ok(()),
     }
+}
+
+/// Checks a target that did not come as one: the key of a form.
+pub(crate) fn check_target(uri: &Uri, uri_max: u64) -> Result<(), EdgeRejection> {
+    injection::check(uri)?;
+    check_length(uri, uri_max)
+}
+
+fn check_length(uri: &Uri, uri_max: u64) -> Result<(), EdgeRejection> {
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len()) as u64;
+    if target > uri_max { Err(EdgeRejection::UriTooLong { bytes: target, limit: uri_max }) } else { Ok(()) }
 }
 
 fn framing(headers: &HeaderMap) -> Result<BodyLength, EdgeRejection> {

@@ -7,6 +7,7 @@ mod connection;
 pub(crate) mod cors;
 pub(crate) mod edge;
 pub(crate) mod error;
+mod form;
 mod http2;
 mod injection;
 pub(crate) mod listener;

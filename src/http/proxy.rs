@@ -6,6 +6,7 @@
 //!  3 monitor   level, then the in-flight slot                503
 //!  4 limiter   global, client address, bucket in one ask     429
 //!  5 auth      signature, key's limit, policy                400 401 403 429 501
+//!              of a form: in its body, `form.rs` goes on
 //!  6 breaker   published state, before queueing              503
 //!    pool      place in the bucket's gate, endpoint          503
 //!  7 breaker   half-open permit, immediately before the call 503
@@ -23,7 +24,7 @@ use std::rc::Rc;
 use actix_http::{HttpMessage, Request, Response};
 use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, RequestHead};
-use actix_web::http::Method;
+use actix_web::http::{Method, Uri};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
@@ -37,6 +38,7 @@ use crate::http::client_address::{ClientAddress, Source};
 use crate::http::cors::{self, Sharing};
 use crate::http::edge::{self, BodyLength, EdgeRejection, Head};
 use crate::http::error::{GatewayError, xml_answer};
+use crate::http::form::{self, Awaited};
 use crate::http::{injection, request_id};
 use crate::router::Bucket;
 use crate::s3::copy_source::COPY_SOURCE;
@@ -46,7 +48,7 @@ use crate::s3::upload::declared::{Declared, object_bytes};
 use crate::s3::{document, naming};
 use crate::telemetry::record::{Asked, Record};
 use crate::upstream::body::{REPLAY_BYTES_MAX, Source as BodySource};
-use crate::upstream::{self, Passing, ProxyBody, Taking};
+use crate::upstream::{self, Incoming, Passing, ProxyBody, Taking};
 use crate::worker::Worker;
 
 /// Serves one request on the data listener.
@@ -132,21 +134,23 @@ enum Handled {
 enum Admitted {
     /// A call of a bucket's upstream.
     Call(Box<Call>),
+    /// A form, whose fields decide.
+    Form(Box<Awaited>),
     /// An answer of the gateway's own: the list of buckets, or a preflight's.
     Own(HttpResponse),
 }
 
 /// A call of a bucket's upstream, with the places it takes.
-struct Call {
-    bucket: BucketId,
-    length: BodyLength,
-    caller: Caller,
+pub(super) struct Call {
+    pub(super) bucket: BucketId,
+    pub(super) length: BodyLength,
+    pub(super) caller: Caller,
     /// What the head says of the body.
-    declared: Option<Declared>,
+    pub(super) declared: Option<Declared>,
     /// Whether the body lists keys that the caller's policy must see.
-    screens: bool,
-    slot: Slot,
-    permit: Permit,
+    pub(super) screens: bool,
+    pub(super) slot: Slot,
+    pub(super) permit: Permit,
 }
 
 /// Steps 1 to 6: everything that can refuse a request by its head.
@@ -170,10 +174,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
         Kind::Http => length.bytes(),
     };
     edge::check_bucket(head, bytes, bucket.config.max_uri_length, bucket.config.max_request_size)?;
-    if let Some(seen) = injection::check_bucket(head.uri, bucket.config.injection_patterns)? {
-        warn!(shared.log, "suspicious request passed on"; "id" => record.id.to_str().unwrap_or_default(),
-            "bucket" => &bucket.name, "holds" => seen.what);
-    }
+    look(worker, bucket, head.uri, record)?;
     if head.method == Method::OPTIONS {
         let rules = bucket.config.cors.as_ref().ok_or(EdgeRejection::Method)?;
         return Ok(Admitted::Own(cors::preflight(rules, head.headers)?));
@@ -184,6 +185,10 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     if let Some(client) = record.request.client {
         actors.limiter.admit(bucket.id, IpKey::from(client.address), record.started).await?;
     }
+    if form::is_form(head, bucket.config.kind, rest) {
+        may_authenticate(worker, Some(bucket), record)?;
+        return Ok(Admitted::Form(Box::new(Awaited::of(head, length, bucket.id, slot)?)));
+    }
     let caller = introduce(worker, Some(bucket), head, record).await?;
     let operation = Operation::of(head, bucket.config.kind, rest);
     authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
@@ -191,13 +196,37 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
 
     // 6 breaker's published state, pool
+    let permit = reserve(worker, bucket, record).await?;
+    let call = Call { bucket: bucket.id, length, caller, declared, screens, slot, permit };
+    Ok(Admitted::Call(Box::new(call)))
+}
+
+/// Looks for patterns of an attack by the bucket's mode.
+pub(super) fn look(
+    worker: &Worker,
+    bucket: &Bucket,
+    uri: &Uri,
+    record: &Record,
+) -> Result<(), EdgeRejection> {
+    if let Some(seen) = injection::check_bucket(uri, bucket.config.injection_patterns)? {
+        warn!(worker.shared.log, "suspicious request passed on"; "id" => record.id.to_str().unwrap_or_default(),
+            "bucket" => &bucket.name, "holds" => seen.what);
+    }
+    Ok(())
+}
+
+/// A place in the bucket's gate, if its circuit lets requests through.
+pub(super) async fn reserve(
+    worker: &Worker,
+    bucket: &Bucket,
+    record: &mut Record,
+) -> Result<Permit, GatewayError> {
     let now = clock::now();
-    actors.breaker.peek(bucket.id, now)?;
+    worker.shared.actors.breaker.peek(bucket.id, now)?;
     record.phases.admitted = Some(now);
     let permit = bucket.pool.acquire().await?;
     record.phases.permitted = Some(clock::now());
-    let call = Call { bucket: bucket.id, length, caller, declared, screens, slot, permit };
-    Ok(Admitted::Call(Box::new(call)))
+    Ok(permit)
 }
 
 /// Who asks: a client over its limit of failures is not listened to, a failure is charged to it (L8), a request to the
@@ -208,16 +237,32 @@ async fn introduce(
     head: Head<'_>,
     record: &mut Record,
 ) -> Result<Caller, GatewayError> {
-    let limiter = &worker.shared.actors.limiter;
-    let (client, id) =
-        (record.request.client.map(|client| IpKey::from(client.address)), bucket.map(|bucket| bucket.id));
-    if let Some(client) = client.filter(|_| offers_proof(head)) {
-        limiter.may_authenticate(client, id, record.started)?;
+    if offers_proof(head) {
+        may_authenticate(worker, bucket, record)?;
     }
     let authenticated = match bucket {
         Some(bucket) => authenticate(head, &bucket.config, worker).await,
         None => authenticate_lister(head, worker).await,
     };
+    settle(worker, bucket, authenticated.map_err(GatewayError::from), record).await
+}
+
+fn may_authenticate(worker: &Worker, bucket: Option<&Bucket>, record: &Record) -> Result<(), GatewayError> {
+    let Some(client) = record.request.client else { return Ok(()) };
+    let id = bucket.map(|bucket| bucket.id);
+    let limiter = &worker.shared.actors.limiter;
+    Ok(limiter.may_authenticate(IpKey::from(client.address), id, record.started)?)
+}
+
+/// Charges the client, or the key that it turned out to have.
+pub(super) async fn settle(
+    worker: &Worker,
+    bucket: Option<&Bucket>,
+    authenticated: Result<Caller, GatewayError>,
+    record: &mut Record,
+) -> Result<Caller, GatewayError> {
+    let limiter = &worker.shared.actors.limiter;
+    let id = bucket.map(|bucket| bucket.id);
     match authenticated {
         Ok(caller) => {
             record.key = caller.key();
@@ -226,11 +271,12 @@ async fn introduce(
             }
             Ok(caller)
         }
-        Err(rejection) => {
-            if let Some(client) = client.filter(|_| rejection.is_suspect()) {
-                limiter.failed_to_authenticate(client, id).await?;
+        Err(error) => {
+            let is_suspect = matches!(&error, GatewayError::Auth(rejection) if rejection.is_suspect());
+            if let Some(client) = record.request.client.filter(|_| is_suspect) {
+                limiter.failed_to_authenticate(IpKey::from(client.address), id).await?;
             }
-            Err(rejection.into())
+            Err(error)
         }
     }
 }
@@ -247,35 +293,46 @@ async fn handle(
         Some(admitted) => admitted,
         None => admit(worker, Head::from(request.head()), record).await?,
     };
-    let call = match admitted {
-        Admitted::Call(call) => *call,
+    let (incoming, call, source, told) = match admitted {
         Admitted::Own(response) => return Ok(Handled::Own(response)),
+        Admitted::Call(call) => {
+            let bucket = worker.shared.router.bucket(call.bucket);
+            let source = BodySource::take(payload, call.length.bytes(), bucket, Rc::clone(&record.flow));
+            (Incoming::Client(request), call, source, None)
+        }
+        Admitted::Form(awaited) => {
+            let received = form::receive(worker, &request, payload, record, *awaited).await?;
+            (Incoming::Form(received.put), received.call, received.source, Some(received.told))
+        }
     };
 
     // 7 and 8, for each attempt
-    let Call { bucket, length, caller, declared, screens, slot, permit } = call;
+    let Call { bucket, length, caller, declared, screens, slot, permit } = *call;
     let bucket = worker.shared.router.bucket(bucket);
-    let late = may_fail_late(&request);
+    let late = may_fail_late(incoming.head());
     let base_domains = &worker.shared.config.server.base_domains;
-    let renaming = upstream::names_of(&request, bucket, &worker.shared.config.server);
-    let source = BodySource::take(payload, length.bytes(), bucket, Rc::clone(&record.flow));
+    let renaming = upstream::names_of(incoming.head(), bucket, &worker.shared.config.server);
     let whole_max = if screens { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX };
     let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
     let key = caller.key();
     let taking = Taking { source, length, declared, seed: caller.into_seed(), whole_max, signs };
-    let outbound = upstream::prepare(request, taking, (bucket, key), base_domains, record).await?;
+    let outbound = upstream::prepare(incoming, taking, (bucket, key), base_domains, record).await?;
     if screens {
         auth::screen(key, outbound.body.whole(), &worker.shared.keyring)?;
     }
     let called = upstream::call(worker, bucket, outbound, permit, record).await?;
+    if let Some(told) = told.filter(|_| called.response.status().is_success()) {
+        let headers = upstream::conclude(bucket, called).await;
+        return Ok(Handled::Own(told.answer(&headers, &record.id)));
+    }
     Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late, renaming }))
 }
 
 /// Operations whose 200 may turn out to be an error document.
-fn may_fail_late(request: &HttpRequest) -> bool {
-    match *request.method() {
-        Method::PUT => request.headers().contains_key(COPY_SOURCE),
-        Method::POST => request.query_string().contains("uploadId="),
+fn may_fail_late(head: Head<'_>) -> bool {
+    match *head.method {
+        Method::PUT => head.headers.contains_key(COPY_SOURCE),
+        Method::POST => head.uri.query().is_some_and(|query| query.contains("uploadId=")),
         _ => false,
     }
 }

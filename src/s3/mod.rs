@@ -7,6 +7,7 @@ pub(crate) mod checksum;
 pub(crate) mod chunked;
 pub(crate) mod copy_source;
 pub(crate) mod document;
+pub(crate) mod form;
 pub(crate) mod late_error;
 pub(crate) mod naming;
 pub(crate) mod rename;

@@ -137,9 +137,25 @@ impl Source {
         self.peeked.is_empty() && self.announced == Some(self.flow.bytes())
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>, UpstreamRejection> {
+    /// The next piece, within the time that a body may stand still.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, UpstreamRejection> {
         let next = tokio::time::timeout(self.idle, std::future::poll_fn(|cx| self.poll(cx)));
         next.await.map_err(|_| UpstreamRejection::Timeout(Phase::Upload))?.transpose()
+    }
+
+    /// A body that was read already.
+    pub(crate) fn holding(bytes: Bytes, bucket: &Bucket, flow: Rc<Flow>) -> Self {
+        let announced = Some(bytes.len() as u64);
+        let mut source = Self::take(&mut Payload::None, announced, bucket, flow);
+        source.unread(bytes);
+        source
+    }
+
+    /// Gives back what was read too far.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.peeked.push_front(bytes);
+        }
     }
 
     /// Lifts the limit from the bytes on the wire, where the data in them was held to it.

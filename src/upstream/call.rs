@@ -51,8 +51,9 @@ pub(crate) async fn call(
 ) -> Result<Called, GatewayError> {
     let upstream = &bucket.config.upstream;
     let monitor = &worker.shared.actors.monitor;
-    let attempts = attempts_max(&upstream.retry, outbound.request.headers());
-    let is_conditional = is_conditional_write(outbound.request.method(), outbound.request.headers());
+    let attempts = attempts_max(&upstream.retry, outbound.request.head().headers);
+    let is_conditional =
+        is_conditional_write(outbound.request.head().method, outbound.request.head().headers);
     let total = record.started + upstream.request_timeout;
     if !worker.client(bucket).is_own(outbound.key) {
         bucket.credentials.known().await;
@@ -182,7 +183,7 @@ async fn attempt(
     };
     let sent = watch(sending, limits, &flow).await.map_err(UpstreamRejection::Timeout)?;
     let response = sent.map_err(|error| flow.take_fault().unwrap_or_else(|| fault(&error)))?;
-    head(response, kind, outbound.request.method()).await
+    head(response, kind, outbound.request.head().method).await
 }
 
 async fn head(mut response: ClientResponse, kind: Kind, method: &Method) -> Result<Head, UpstreamRejection> {

@@ -5,6 +5,8 @@
 //! | its data | read whole and verified, then sent with its hash | streamed; its end is withheld until it is verified |
 //! | `aws-chunked` | the same, a trailing checksum as a header | streamed; framed anew as the bucket's `upload_framing` says |
 //!
+//! The file of a form goes on like data in chunks without a trailer.
+//!
 //! Where the upstream's requests are not signed there is no seed for chunk signatures: but for unsigned trailers the data
 //! goes on as it is.
 
@@ -22,6 +24,7 @@ use crate::s3::checksum::claim::Claims;
 use crate::s3::chunked::Form;
 use crate::s3::chunked::decode::Decoder;
 use crate::s3::chunked::encode::{CHUNK_BYTES, Frame, chunk_bytes};
+use crate::s3::form::multipart::FileScan;
 use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
 use crate::s3::sigv4::Seed;
 use crate::s3::upload::declared::{Chunks, Declared};
@@ -83,6 +86,9 @@ pub(super) async fn take(
     let Some(declared) = taking.declared.take() else {
         return as_it_is(head, taking.source, taking.length, bucket.config.kind).await;
     };
+    if let Some(scan) = declared.file {
+        return Ok(filed(taking, scan, declared.claims, bucket));
+    }
     match declared.chunks {
         Some(chunks) => framed(taking, chunks, declared.claims, bucket).await,
         None => claimed(head, taking.source, declared.claims, taking.whole_max).await,
@@ -178,6 +184,19 @@ async fn framed(
         content_sha256: Some(HeaderValue::from_static(word)),
         reframing: Some(Reframing { frame, trailing }),
     })
+}
+
+/// The file of a form, whose end the form's own end must follow.
+fn filed(taking: Taking, scan: FileScan, claims: Claims, bucket: &Bucket) -> Intake {
+    let chunks = Chunks { form: Form::Signed, length: scan.left(), trailer: None };
+    let frame = frame(bucket.config.upstream.upload_framing, &chunks).filter(|_| taking.signs);
+    let word = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.form.as_str());
+    let pipeline = Pipeline::file(scan, claims, chunks.length);
+    Intake {
+        body: stream(taking.source, Some(pipeline), BodySize::Sized(chunks.length)),
+        content_sha256: Some(HeaderValue::from_static(word)),
+        reframing: Some(Reframing { frame, trailing: Trailing::Absent }),
+    }
 }
 
 /// How these chunks are framed for the upstream; not at all is an answer.

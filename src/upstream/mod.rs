@@ -7,6 +7,7 @@ pub(crate) mod answer;
 pub(crate) mod body;
 mod call;
 pub(crate) mod client;
+mod conclude;
 mod connection;
 pub(crate) mod credentials;
 pub(crate) mod destination;
@@ -15,6 +16,7 @@ mod early;
 pub(crate) mod flow;
 mod head;
 mod headers;
+mod incoming;
 mod intake;
 mod names;
 mod outbound;
@@ -32,9 +34,11 @@ use actix_web::http::StatusCode;
 
 pub(crate) use answer::{Passing, ProxyBody, pass_on};
 pub(crate) use call::call;
+pub(crate) use conclude::conclude;
+pub(crate) use incoming::{Incoming, Put};
 pub(crate) use intake::{Taking, declare};
 pub(crate) use outbound::prepare;
-pub(crate) use renamed::names_of;
+pub(crate) use renamed::{names_of, scheme};
 pub(crate) use watch::Phase;
 
 /// Why there is no answer to pass on.

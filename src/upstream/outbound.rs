@@ -1,6 +1,5 @@
 //! A request as it goes upstream: its target, its headers and its body, prepared once and built for each attempt.
 
-use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::uri::{PathAndQuery, Scheme};
 use actix_web::http::{Method, Uri, uri};
@@ -24,11 +23,12 @@ use crate::upstream::body::RequestBody;
 use crate::upstream::client::Client;
 use crate::upstream::destination::Destination;
 use crate::upstream::headers::{Nominated, travels_up};
+use crate::upstream::incoming::Incoming;
 use crate::upstream::intake::{self, Intake, Reframing, Taking};
 
 /// Everything about a request that does not change between attempts.
 pub(crate) struct Outbound {
-    pub(crate) request: HttpRequest,
+    pub(crate) request: Incoming,
     pub(crate) target: PathAndQuery,
     pub(crate) body: RequestBody,
     nominated: Nominated,
@@ -48,25 +48,25 @@ pub(crate) struct Outbound {
 
 /// Maps the target and takes the body in hand. `key` is whose request it is.
 pub(crate) async fn prepare(
-    request: HttpRequest,
+    request: Incoming,
     taking: Taking,
     (bucket, key): (&Bucket, Option<KeyId>),
     base_domains: &[String],
     record: &Record,
 ) -> Result<Outbound, GatewayError> {
-    let Named { bucket: name, addressing, .. } = naming::of(request.uri(), request.headers(), base_domains);
+    let head = request.head();
+    let Named { bucket: name, addressing, .. } = naming::of(head.uri, head.headers, base_domains);
     let upstream_name = bucket.config.upstream.bucket.as_deref().unwrap_or(name).to_owned();
-    let target = map_target(&request, addressing, bucket, &upstream_name)?;
-    let copy_source = map_copy_source(&request, bucket)?;
+    let target = map_target(head, addressing, bucket, &upstream_name)?;
+    let copy_source = map_copy_source(head, bucket)?;
     let hoisted = match bucket.config.kind {
-        Kind::S3 => hoisted(request.query_string()).map_err(UpstreamRejection::Upload)?,
+        Kind::S3 => hoisted(head.uri.query().unwrap_or_default()).map_err(UpstreamRejection::Upload)?,
         Kind::Http => Vec::new(),
     };
-    let Intake { body, content_sha256, reframing } =
-        intake::take(Head::from(request.head()), taking, bucket).await?;
+    let Intake { body, content_sha256, reframing } = intake::take(head, taking, bucket).await?;
     Ok(Outbound {
         hoisted,
-        nominated: Nominated::of(request.headers()),
+        nominated: Nominated::of(request.head().headers),
         request,
         target,
         body,
@@ -86,12 +86,12 @@ pub(super) fn idempotent(method: &Method) -> bool {
 
 /// The same bytes, but for the bucket's name: it is moved and changed to where and what the upstream calls it.
 fn map_target(
-    request: &HttpRequest,
+    head: Head<'_>,
     from: Addressing,
     bucket: &Bucket,
     name: &str,
 ) -> Result<PathAndQuery, UpstreamRejection> {
-    let original = request.uri().path_and_query().ok_or(UpstreamRejection::Target)?;
+    let original = head.uri.path_and_query().ok_or(UpstreamRejection::Target)?;
     let unsigned = (bucket.config.kind == Kind::S3).then(|| target::without_presigning(original)).flatten();
     let original = unsigned.as_ref().unwrap_or(original);
     let mapped = match (bucket.config.kind, from, bucket.config.upstream.addressing) {
@@ -108,12 +108,12 @@ fn map_target(
 }
 
 /// The source must be in this same bucket entry; that the client may read it was checked before.
-fn map_copy_source(request: &HttpRequest, bucket: &Bucket) -> Result<Option<HeaderValue>, AuthRejection> {
+fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue>, AuthRejection> {
     if bucket.config.kind != Kind::S3 {
-        return Ok(request.headers().get(COPY_SOURCE).cloned());
+        return Ok(head.headers.get(COPY_SOURCE).cloned());
     }
-    let source =
-        CopySource::of(request.headers(), request.query_string()).map_err(|_| AuthRejection::CopySource)?;
+    let source = CopySource::of(head.headers, head.uri.query().unwrap_or_default())
+        .map_err(|_| AuthRejection::CopySource)?;
     let Some(source) = source else { return Ok(None) };
     let name = bucket.config.upstream.bucket.as_ref().unwrap_or(&source.bucket);
     HeaderValue::try_from(source.value(name)).map(Some).map_err(|_| AuthRejection::CopySource)
@@ -122,7 +122,7 @@ fn map_copy_source(request: &HttpRequest, bucket: &Bucket) -> Result<Option<Head
 impl Outbound {
     /// Whether the request may be sent a second time (R3).
     pub(crate) fn replays(&self) -> bool {
-        idempotent(self.request.method()) && !matches!(self.body, RequestBody::Stream(_))
+        idempotent(self.request.head().method) && !matches!(self.body, RequestBody::Stream(_))
     }
 
     /// Builds the request for one attempt at an endpoint, and frames a body that can be sent once.
@@ -141,10 +141,10 @@ impl Outbound {
             if prefix.is_empty() { Some(self.target.clone()) } else { target::prefix(&self.target, prefix) };
         parts.path_and_query = Some(prefixed?);
         let uri = Uri::from_parts(parts).ok()?;
-        let method = self.request.method();
+        let Head { method, headers: of_client, .. } = self.request.head();
         let mut request = client.http.request(method.clone(), uri).no_decompress();
         let headers = request.headers_mut();
-        for (name, value) in self.request.headers() {
+        for (name, value) in of_client {
             if travels_up(name, kind, &self.nominated) {
                 headers.append(name.clone(), value.clone());
             }

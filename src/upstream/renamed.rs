@@ -6,13 +6,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use actix_web::HttpRequest;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 use tidegate_config::{Kind, ServerConfig};
 
+use crate::http::edge::Head;
 use crate::router::Bucket;
 use crate::s3::naming::{self, Named};
 use crate::s3::rename::{Names, Renamer};
@@ -26,24 +26,23 @@ pub(crate) struct Renaming {
 }
 
 /// What is to be renamed in the answer, if the names differ.
-pub(crate) fn names_of(request: &HttpRequest, bucket: &Bucket, server: &ServerConfig) -> Option<Renaming> {
+pub(crate) fn names_of(head: Head<'_>, bucket: &Bucket, server: &ServerConfig) -> Option<Renaming> {
     let theirs = bucket.config.upstream.bucket.as_deref()?;
-    let named @ Named { bucket: ours, .. } =
-        naming::of(request.uri(), request.headers(), &server.base_domains);
-    if bucket.config.kind != Kind::S3 || theirs == ours || request.method() == Method::HEAD {
+    let named @ Named { bucket: ours, .. } = naming::of(head.uri, head.headers, &server.base_domains);
+    if bucket.config.kind != Kind::S3 || theirs == ours || head.method == Method::HEAD {
         return None;
     }
     let is_upload =
         |pair: &str| pair == "uploads" || pair.starts_with("uploads=") || pair.starts_with("uploadId=");
-    let is_document = named.is_bucket() || request.query_string().split('&').any(is_upload);
+    let is_document = named.is_bucket() || head.uri.query().unwrap_or_default().split('&').any(is_upload);
     let location =
-        format!("{}://{}{}", scheme(server), naming::host(request.uri(), request.headers()), request.path());
+        format!("{}://{}{}", scheme(server), naming::host(head.uri, head.headers), head.uri.path());
     let names = Names { theirs: theirs.to_owned(), ours: ours.to_owned(), location };
     Some(Renaming { names, is_document })
 }
 
 /// What the client itself speaks, whatever a header claims.
-fn scheme(server: &ServerConfig) -> &'static str {
+pub(crate) fn scheme(server: &ServerConfig) -> &'static str {
     if server.tls.files().is_some() { "https" } else { "http" }
 }
 

@@ -248,15 +248,17 @@ async fn errors_say_what_would_have_been_right() {
     assert_eq!(send(&gateway, "GET", TARGET, &nearly, None).await.whole(), 200);
 }
 
-/// A4, E5: without proof a bucket that takes signatures is closed; a form's own signature is not read
+/// A4: without proof a bucket that takes signatures is closed, to forms as well
 #[tokio::test]
 async fn without_a_signature_nothing_is_done() {
     let (gateway, upstream) = gateway().await;
     let answer = get(gateway.address(), "/b/k").await;
     assert_eq!(told(&answer), expected(403, "AccessDenied", "not_signed"));
-    let form = [("content-type", "multipart/form-data; boundary=x")];
-    let answer = request(gateway.address(), "POST", "/b", &form, Some(b"x")).await;
-    assert_eq!(told(&answer), expected(501, "NotImplemented", "signature_not_implemented"));
+    let kind = [("content-type", "multipart/form-data; boundary=x")];
+    let form = b"--x\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--x\r\n\
+                 Content-Disposition: form-data; name=\"file\"\r\n\r\ndata\r\n--x--\r\n";
+    let answer = request(gateway.address(), "POST", "/b", &kind, Some(form)).await;
+    assert_eq!(told(&answer), expected(403, "AccessDenied", "not_signed"));
     assert_eq!(upstream.count(), 0);
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -120,11 +122,34 @@ impl Signer {
             self.scope(timestamp),
             hex::encode(Sha256::digest(request))
         );
+        hex::encode(code(&self.key(timestamp), &text))
+    }
+
+    /// The fields of a form that say who signs it.
+    pub(crate) fn form_fields(&self) -> Headers {
+        let timestamp = self.timestamp();
+        let credential = format!("{}/{}", self.id, self.scope(&timestamp));
+        let fields = [
+            ("x-amz-algorithm", "AWS4-HMAC-SHA256".to_owned()),
+            ("x-amz-credential", credential),
+            ("x-amz-date", timestamp),
+        ];
+        fields.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    }
+
+    /// The fields with a form's policy and its signature.
+    pub(crate) fn sign_policy(&self, policy: &str) -> Headers {
+        let policy = STANDARD.encode(policy);
+        let signature = hex::encode(code(&self.key(&self.timestamp()), &policy));
+        vec![("policy".to_owned(), policy), ("x-amz-signature".to_owned(), signature)]
+    }
+
+    fn key(&self, timestamp: &str) -> [u8; 32] {
         let mut key = code(format!("AWS4{}", self.secret).as_bytes(), &timestamp[..8]);
         for step in [&self.region, &self.service, "aws4_request"] {
             key = code(&key, step);
         }
-        hex::encode(code(&key, &text))
+        key
     }
 }
 

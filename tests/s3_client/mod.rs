@@ -10,6 +10,7 @@ mod errors;
 mod identity;
 mod large;
 mod objects;
+mod unsized_body;
 
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{Builder, Credentials, Region, StalledStreamProtectionConfig};

@@ -5,6 +5,7 @@
 //! forgotten. Outside says little, the log says all. What the upstream and the passage to it cause is in [`upstream`], what the
 //! gateway answers as itself in [`own`].
 
+mod form;
 mod own;
 mod upstream;
 
@@ -19,9 +20,12 @@ use crate::http::cors::CorsRejection;
 use crate::http::edge::EdgeRejection;
 use crate::http::injection::Suspicion;
 use crate::router::RouteRejection;
+use crate::s3::form::FormRejection;
 use crate::upstream::UpstreamRejection;
 
-pub(crate) use own::{AdminStatus, admin_error, json_answer, metrics_answer, preflight_answer, xml_answer};
+pub(crate) use own::{
+    AdminStatus, admin_error, form_answer, json_answer, metrics_answer, preflight_answer, xml_answer,
+};
 
 macro_rules! causes {
     ($($component:ident($rejection:ty)),+ $(,)?) => {
@@ -47,6 +51,7 @@ causes!(
     Monitor(MonitorRejection),
     Limiter(LimiterRejection),
     Auth(AuthRejection),
+    Form(FormRejection),
     Pool(PoolRejection),
     Breaker(BreakerRejection),
     Upstream(UpstreamRejection),
@@ -73,6 +78,7 @@ impl GatewayError {
             Self::Monitor(rejection) => monitor(rejection),
             Self::Limiter(rejection) => limiter(rejection),
             Self::Auth(rejection) => auth::answer(rejection),
+            Self::Form(rejection) => form::answer(rejection),
             Self::Pool(rejection) => pool(rejection),
             Self::Breaker(rejection) => breaker(rejection),
             Self::Upstream(rejection) => upstream::answer(rejection),

@@ -3,10 +3,11 @@
 use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use serde_json::json;
 
 use crate::http::answer::REQUEST_ID;
+use crate::s3::form::done::{Done, Stored};
 
 /// An admin or probe answer in JSON.
 pub(crate) fn json_answer(status: AdminStatus, body: &serde_json::Value) -> HttpResponse<BoxBody> {
@@ -37,6 +38,19 @@ pub(crate) fn preflight_answer() -> HttpResponse<BoxBody> {
 /// A document of the gateway's own.
 pub(crate) fn xml_answer(document: String) -> HttpResponse<BoxBody> {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/xml")).body(document)
+}
+
+/// What a form's client is told of an upload that the store has taken.
+pub(crate) fn form_answer(done: &Done, stored: &Stored<'_>) -> HttpResponse<BoxBody> {
+    match done {
+        Done::Plain => HttpResponse::Ok().insert_header((LOCATION, stored.location)).finish(),
+        Done::Document => HttpResponse::Created()
+            .insert_header((LOCATION, stored.location))
+            .insert_header((CONTENT_TYPE, "application/xml"))
+            .body(stored.document()),
+        Done::Silent => HttpResponse::NoContent().insert_header((LOCATION, stored.location)).finish(),
+        Done::Page(page) => HttpResponse::SeeOther().insert_header((LOCATION, stored.on_page(page))).finish(),
+    }
 }
 
 /// The metrics, or why there are none.

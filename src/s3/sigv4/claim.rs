@@ -205,11 +205,7 @@ impl<'a> Claim<'a> {
     pub(crate) fn verify(self, head: Head<'_>, key: &[u8; 32]) -> Result<Verified, SignatureRejection> {
         let payload = PayloadHash::parse(&self.payload)?;
         let names = self.signed_names(head)?;
-        let mut given = [0; 32];
-        let is_lower = !self.signature.bytes().any(|byte| byte.is_ascii_uppercase());
-        if !is_lower || hex::decode_to_slice(self.signature.as_bytes(), &mut given).is_err() {
-            return Err(SignatureRejection::Mismatch);
-        }
+        let given = self.signature_bytes()?;
         let raw = head.uri.path();
         let path = canonical_path(raw);
         let canonical = Canonical {
@@ -233,6 +229,17 @@ impl<'a> Claim<'a> {
             Seed::new(*key, self.timestamp.into_text(), scope, self.signature.into_owned())
         });
         Ok(Verified { payload, seed })
+    }
+
+    /// The signature itself; only lower-case digits are one.
+    pub(super) fn signature_bytes(&self) -> Result<[u8; 32], SignatureRejection> {
+        let mut given = [0; 32];
+        let is_lower = !self.signature.bytes().any(|byte| byte.is_ascii_uppercase());
+        if is_lower && hex::decode_to_slice(self.signature.as_bytes(), &mut given).is_ok() {
+            Ok(given)
+        } else {
+            Err(SignatureRejection::Mismatch)
+        }
     }
 
     /// The signed headers' names, if they are all there and none is missing that must be signed.

@@ -11,6 +11,7 @@
 pub mod bench;
 pub(crate) mod canonical;
 mod claim;
+mod form;
 mod payload;
 pub(crate) mod query;
 mod rejection;

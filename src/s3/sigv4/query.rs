@@ -16,7 +16,7 @@ use crate::s3::sigv4::rejection::Place;
 use crate::s3::sigv4::{PayloadHash, SignatureRejection, Timestamp};
 
 /// A week.
-const LIFETIME_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
+pub(super) const LIFETIME_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 
 /// Every parameter of a presigned URL that belongs to its signature, and those that make a URL one.
 const NAMES: [(&str, bool); 8] = [

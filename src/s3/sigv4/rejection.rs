@@ -10,6 +10,8 @@ pub(crate) enum Place {
     Header,
     /// In the query: a presigned URL.
     Query,
+    /// In the fields of a form.
+    Form,
 }
 
 /// Why a signature was not accepted.

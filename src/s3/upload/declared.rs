@@ -16,6 +16,7 @@ use crate::s3::checksum::Algorithm;
 use crate::s3::checksum::claim::Claims;
 use crate::s3::chunked::Form;
 use crate::s3::copy_source::COPY_SOURCE;
+use crate::s3::form::multipart::FileScan;
 use crate::s3::sign::CONTENT_SHA256;
 use crate::s3::sigv4::query::{name_of, text_of};
 use crate::s3::sigv4::{PayloadHash, SignatureRejection};
@@ -40,6 +41,8 @@ pub(crate) struct Chunks {
 pub(crate) struct Declared {
     /// None where the body is the data as it is.
     pub(crate) chunks: Option<Chunks>,
+    /// Where the body is a form, of which the file is streamed.
+    pub(crate) file: Option<FileScan>,
     pub(crate) claims: Claims,
 }
 
@@ -65,7 +68,13 @@ impl Declared {
             check_algorithm(headers, &hoisted)?;
         }
         let claims = Claims::of(headers, &hoisted, hash, trailer, is_of_body)?;
-        Ok(Self { chunks, claims })
+        Ok(Self { chunks, file: None, claims })
+    }
+
+    /// Reads the head of the upload that a form stands for; `file` is what comes of it, where it is not held already.
+    pub(crate) fn of_file(head: Head<'_>, file: Option<FileScan>) -> Result<Self, UploadFault> {
+        let declared = Self::of(head, Some(PayloadHash::Unsigned))?;
+        Ok(Self { file, ..declared })
     }
 }
 

@@ -33,6 +33,9 @@ pub(crate) enum UploadFault {
     /// In what is claimed about the body.
     #[error(transparent)]
     Claim(#[from] ClaimFault),
+    /// In the form that a file came in.
+    #[error("the body of your POST request is not well-formed multipart/form-data: {0}")]
+    Form(&'static str),
     /// The payload hash is no hash and no word.
     #[error(
         "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, a STREAMING- form, or a sha256 in hexadecimal digits"
@@ -97,6 +100,7 @@ impl UploadFault {
             Self::Claim(ClaimFault::Md5) => (Bad, "BadDigest", "md5_mismatch"),
             Self::Claim(ClaimFault::Checksum(_)) => (Bad, "BadDigest", "checksum_mismatch"),
             Self::Claim(ClaimFault::PayloadSha256) => (Bad, "XAmzContentSHA256Mismatch", "sha256_mismatch"),
+            Self::Form(_) => (Bad, "MalformedPOSTRequest", "form_malformed"),
             Self::PayloadHash => (Bad, "InvalidArgument", "payload_hash"),
             Self::Asymmetric => (Unsupported, "NotImplemented", "sigv4a"),
             Self::LengthMissing => (LengthRequired, "MissingContentLength", "decoded_length"),

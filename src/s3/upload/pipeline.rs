@@ -1,20 +1,32 @@
 //! Bytes from the client in, verified bytes for the upstream out.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use bytes::Bytes;
 
 use crate::s3::checksum::claim::Claims;
 use crate::s3::chunked::decode::{Decoded, Decoder};
 use crate::s3::chunked::encode::Encoder;
+use crate::s3::form::multipart::FileScan;
 use crate::s3::upload::UploadFault;
 
 /// One body's way from framing to framing.
 pub(crate) struct Pipeline {
-    decoder: Option<Decoder>,
+    framing: Framing,
     claims: Claims,
     out: Out,
     ready: VecDeque<Bytes>,
+}
+
+/// How the data comes.
+enum Framing {
+    /// As it is.
+    None,
+    /// In chunks.
+    Chunks(Box<Decoder>),
+    /// In a form.
+    File(FileScan),
 }
 
 /// How the data goes on.
@@ -28,8 +40,17 @@ enum Out {
 impl Pipeline {
     /// The data goes on as it is; `length` is that of the data.
     pub(crate) fn plain(decoder: Option<Decoder>, claims: Claims, length: Option<u64>) -> Self {
+        Self::new(decoder.map_or(Framing::None, |decoder| Framing::Chunks(Box::new(decoder))), claims, length)
+    }
+
+    /// The file of a form, of this length.
+    pub(crate) fn file(scan: FileScan, claims: Claims, length: u64) -> Self {
+        Self::new(Framing::File(scan), claims, Some(length))
+    }
+
+    fn new(framing: Framing, claims: Claims, length: Option<u64>) -> Self {
         let out = Out::Plain { left: length, withheld: Vec::new() };
-        Self { decoder, claims, out, ready: VecDeque::new() }
+        Self { framing, claims, out, ready: VecDeque::new() }
     }
 
     /// The data goes on framed. Must come before the first byte.
@@ -39,11 +60,21 @@ impl Pipeline {
 
     /// Takes bytes as the client sent them.
     pub(crate) fn push(&mut self, mut bytes: Bytes) -> Result<(), UploadFault> {
-        let Self { decoder, claims, out, ready } = self;
-        let Some(decoder) = decoder else {
-            claims.update(&bytes);
-            out.piece(bytes, ready);
-            return Ok(());
+        let Self { framing, claims, out, ready } = self;
+        let decoder = match framing {
+            Framing::Chunks(decoder) => decoder,
+            Framing::None => {
+                claims.update(&bytes);
+                out.piece(bytes, ready);
+                return Ok(());
+            }
+            Framing::File(scan) => {
+                if let Some(piece) = scan.take(&mut bytes).map_err(UploadFault::Form)? {
+                    claims.update(&piece);
+                    out.piece(piece, ready);
+                }
+                return Ok(());
+            }
         };
         while let Some(decoded) = decoder.take(&mut bytes)? {
             match decoded {
@@ -70,9 +101,10 @@ impl Pipeline {
 
     /// The client's body has ended. If all of it holds, its end is let go, and the trailing checksum is returned.
     pub(crate) fn finish(&mut self) -> Result<Option<String>, UploadFault> {
-        let trailer = match self.decoder.take() {
-            Some(decoder) => decoder.finish()?,
-            None => None,
+        let trailer = match mem::replace(&mut self.framing, Framing::None) {
+            Framing::Chunks(decoder) => decoder.finish()?,
+            Framing::File(scan) => scan.finish().map(|()| None).map_err(UploadFault::Form)?,
+            Framing::None => None,
         };
         self.claims.verify(trailer.as_deref())?;
         match &mut self.out {

@@ -1,0 +1,68 @@
+//! Who sent a form (A1): its fields carry the signature, and what is signed is its policy.
+//!
+//! The same keys, tokens and ends as for requests, and the same answers. A form whose policy is signed and wrong never falls back
+//! to anonymous. In a bucket that looks at no signature a policy is still held against the form, unproven as it is: whoever
+//! wrote it meant it.
+
+use tidegate_actors::{Identity, clock};
+use tidegate_config::{AuthMethod, BucketConfig};
+
+use crate::auth::{AuthRejection, Caller};
+use crate::http::error::GatewayError;
+use crate::s3::form::FormRejection;
+use crate::s3::form::fields::Fields;
+use crate::s3::sigv4::canonical::ALGORITHM;
+use crate::s3::sigv4::{Claim, SignatureRejection};
+use crate::worker::Worker;
+
+/// Says who sent a form to a bucket.
+pub(crate) async fn authenticate_form(
+    fields: &Fields,
+    bucket: &BucketConfig,
+    worker: &Worker,
+) -> Result<Caller, GatewayError> {
+    if bucket.auth.is_empty() {
+        return Err(AuthRejection::Closed.into());
+    }
+    if bucket.auth.contains(&AuthMethod::Sigv4) && fields.offers_proof() {
+        return verify(fields, bucket.upstream.region.as_str(), worker).await;
+    }
+    if bucket.auth.contains(&AuthMethod::Anonymous) {
+        Ok(Caller::ANONYMOUS)
+    } else {
+        Err(AuthRejection::Unsigned.into())
+    }
+}
+
+async fn verify(fields: &Fields, region: &str, worker: &Worker) -> Result<Caller, GatewayError> {
+    let refused = |rejection: SignatureRejection| GatewayError::from(AuthRejection::from(rejection));
+    if fields.is_version_2() {
+        return Err(refused(SignatureRejection::NotImplemented("SigV2 (AWSAccessKeyId)")));
+    }
+    let policy = fields.need("policy")?;
+    match fields.need("x-amz-algorithm")? {
+        ALGORITHM => {}
+        "AWS4-ECDSA-P256-SHA256" => {
+            return Err(refused(SignatureRejection::NotImplemented("SigV4A (AWS4-ECDSA-P256-SHA256)")));
+        }
+        _ => {
+            let (name, what) = ("x-amz-algorithm".to_owned(), "must be AWS4-HMAC-SHA256");
+            return Err(FormRejection::Field { name, what }.into());
+        }
+    }
+    let (credential, date) = (fields.need("x-amz-credential")?, fields.need("x-amz-date")?);
+    let signature = fields.need("x-amz-signature")?;
+    let token = fields.get("x-amz-security-token");
+    let claim = Claim::of_form(credential, date, signature, token).map_err(refused)?;
+    claim.check_scope(|given| given == region, region).map_err(refused)?;
+    let keyring = &worker.shared.keyring;
+    let id = keyring.find(claim.access_key_id()).ok_or_else(|| refused(SignatureRejection::UnknownKey))?;
+    claim.check_token(keyring.session_token(id)).map_err(refused)?;
+    claim.check_time(clock::wall()).map_err(refused)?;
+    let key = worker.signing_keys.get(id, claim.date(), claim.region(), worker).await;
+    claim.verify_policy(policy, &key).map_err(refused)?;
+    if keyring.has_expired(id, clock::wall()) {
+        return Err(refused(SignatureRejection::KeyExpired));
+    }
+    Ok(Caller { identity: Identity::Key(id), verified: None })
+}

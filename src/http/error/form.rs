@@ -1,0 +1,63 @@
+//! What the sender of a form is told, in S3's codes.
+
+use actix_web::http::StatusCode;
+
+use crate::http::answer::Answer;
+use crate::http::error::{bad_request, forbidden, not_implemented};
+use crate::s3::form::FormRejection;
+
+pub(super) fn answer(rejection: &FormRejection) -> Answer {
+    let argument = |message: String| bad_request("InvalidArgument", "form_field", message);
+    let answer = match rejection {
+        FormRejection::Malformed(what) => bad_request(
+            "MalformedPOSTRequest",
+            "form_malformed",
+            format!("the body of your POST request is not well-formed multipart/form-data: {what}"),
+        ),
+        FormRejection::FieldsTooLarge => bad_request(
+            "MaxPostPreDataLengthExceeded",
+            "form_fields_too_large",
+            "your POST request fields preceding the upload file were too large: the limit is 20480 bytes",
+        ),
+        FormRejection::Length => Answer::new(
+            StatusCode::LENGTH_REQUIRED,
+            "MissingContentLength",
+            "length_required",
+            "a form needs a content-length",
+        ),
+        FormRejection::NoFile => argument("POST requires exactly one file upload per request".to_owned()),
+        FormRejection::Missing(name) => argument(format!(
+            "Bucket POST must contain a field named '{name}'. If it is specified, please check the order of the fields"
+        ))
+        .detail("ArgumentName", *name),
+        FormRejection::Field { name, what } => {
+            argument(format!("the field '{name}' {what}")).detail("ArgumentName", name)
+        }
+        FormRejection::Unsupported(name) => not_implemented(
+            "form_field_not_implemented",
+            format!("a form's field '{name}' is not implemented; upload with PUT and a header"),
+        ),
+        FormRejection::Policy(what) => {
+            bad_request("InvalidPolicyDocument", "form_policy", format!("Invalid Policy: {what}"))
+        }
+        FormRejection::Denied(what) => {
+            forbidden("AccessDenied", "form_denied", format!("Invalid according to Policy: {what}"))
+        }
+        FormRejection::TooSmall { bytes, least } => bad_request(
+            "EntityTooSmall",
+            "form_file_size",
+            "your proposed upload is smaller than the minimum allowed size",
+        )
+        .detail("ProposedSize", bytes.to_string())
+        .detail("MinSizeAllowed", least.to_string()),
+        FormRejection::TooLarge { bytes, most } => bad_request(
+            "EntityTooLarge",
+            "form_file_size",
+            "your proposed upload exceeds the maximum allowed size",
+        )
+        .detail("ProposedSize", bytes.to_string())
+        .detail("MaxSizeAllowed", most.to_string()),
+    };
+    // Its file is not read any more.
+    answer.closing()
+}

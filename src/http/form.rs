@@ -1,0 +1,198 @@
+//! An upload by POST form, from its first byte to what its client is told.
+//!
+//! A form's proof of identity lies in its body, so what else is decided by a head is decided here once the fields have come:
+//! steps 5 and 6 of `proxy.rs`, in their order, over the upload that the form stands for. No place in a bucket's gate is held while
+//! fields come, nor while a file of up to 64 KiB does.
+
+use std::rc::Rc;
+
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
+use tidegate_actors::{BucketId, Slot, clock};
+use tidegate_config::Kind;
+
+use crate::auth::{Operation, authenticate_form, authorize};
+use crate::http::answer::REQUEST_ID;
+use crate::http::edge::{self, BodyLength, Head};
+use crate::http::error::{GatewayError, form_answer};
+use crate::http::proxy::{self, Call};
+use crate::router::Bucket;
+use crate::s3::form::FormRejection;
+use crate::s3::form::done::{Done, Stored};
+use crate::s3::form::fields::Fields;
+use crate::s3::form::multipart::{Delimiter, FieldReader, FilePart, FileScan, cut};
+use crate::s3::form::policy::Policy;
+use crate::s3::naming;
+use crate::s3::sigv4::offers_proof;
+use crate::s3::upload::declared::Declared;
+use crate::telemetry::record::Record;
+use crate::upstream::body::{REPLAY_BYTES_MAX, Source};
+use crate::upstream::{self, Phase, Put, UpstreamRejection};
+use crate::worker::Worker;
+
+/// A form whose body has not been touched.
+pub(super) struct Awaited {
+    pub(super) bucket: BucketId,
+    pub(super) slot: Slot,
+    delimiter: Delimiter,
+    bytes: u64,
+}
+
+/// A form whose upload is admitted.
+pub(super) struct Received {
+    pub(super) put: Box<Put>,
+    pub(super) call: Box<Call>,
+    pub(super) source: Source,
+    pub(super) told: Told,
+}
+
+/// What its client is told if the store takes it.
+pub(super) struct Told {
+    done: Done,
+    bucket: String,
+    key: String,
+    location: String,
+}
+
+/// Whether a request without proof in its head is a form. `rest` is the path behind the bucket's name.
+pub(super) fn is_form(head: Head<'_>, kind: Kind, rest: &str) -> bool {
+    let is_kind = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        value.get(..19).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/form-data"))
+    };
+    kind == Kind::S3
+        && *head.method == Method::POST
+        && matches!(rest, "" | "/")
+        && head.uri.query().unwrap_or_default().is_empty()
+        && head.headers.get(CONTENT_TYPE).is_some_and(is_kind)
+        && !offers_proof(head)
+}
+
+impl Awaited {
+    /// Reads a form's head.
+    pub(super) fn of(
+        head: Head<'_>,
+        length: BodyLength,
+        bucket: BucketId,
+        slot: Slot,
+    ) -> Result<Self, FormRejection> {
+        let mut kinds = head.headers.get_all(CONTENT_TYPE);
+        let kind = kinds.next().and_then(|kind| kind.to_str().ok()).filter(|_| kinds.next().is_none());
+        let delimiter = kind.and_then(Delimiter::of);
+        let delimiter = delimiter.ok_or(FormRejection::Malformed("its content-type has no boundary"))?;
+        let bytes = length.bytes().ok_or(FormRejection::Length)?;
+        Ok(Self { bucket, slot, delimiter, bytes })
+    }
+}
+
+/// Reads a form up to its file, and decides on the upload that it asks for.
+pub(super) async fn receive(
+    worker: &Rc<Worker>,
+    request: &HttpRequest,
+    payload: &mut Payload,
+    record: &mut Record,
+    awaited: Awaited,
+) -> Result<Received, GatewayError> {
+    let shared = &worker.shared;
+    let Awaited { bucket, slot, delimiter, bytes } = awaited;
+    let bucket = shared.router.bucket(bucket);
+    let mut source = Source::take(payload, Some(bytes), bucket, Rc::clone(&record.flow));
+    let FilePart { fields, file_name, before, beginning } =
+        read_fields(&mut source, delimiter.clone(), bucket).await?;
+    source.unread(beginning);
+    let fields = Fields::of(fields, &file_name)?;
+
+    // 5 auth: signature, key's limit, the form's policy, the key's policy
+    let authenticated = authenticate_form(&fields, &bucket.config, worker).await;
+    let caller = proxy::settle(worker, Some(bucket), authenticated, record).await?;
+    let form = Head::from(request.head());
+    let named = naming::of(form.uri, form.headers, &shared.config.server.base_domains);
+    let policy = fields.get("policy").map(Policy::parse).transpose()?;
+    if let Some(policy) = &policy {
+        policy.check(&fields, named.bucket, clock::wall())?;
+    }
+    let key = fields.key()?;
+    let put = Put::new(form, named, key, fields.headers()?).ok_or(UpstreamRejection::Target)?;
+    let head = put.head();
+    edge::check_target(head.uri, bucket.config.max_uri_length)?;
+    proxy::look(worker, bucket, head.uri, record)?;
+    let rest = naming::of(head.uri, head.headers, &shared.config.server.base_domains).key;
+    let operation = Operation::of(head, Kind::S3, rest);
+    authorize(&caller, (bucket, named.bucket), head, &operation, &shared.keyring)?;
+
+    let (source, length, file) = file(source, delimiter, bytes - before, (bucket, record)).await?;
+    if let Some(policy) = &policy {
+        policy.check_length(file.as_ref().map_or(length, FileScan::left))?;
+    }
+    let declared = Declared::of_file(head, file).map_err(UpstreamRejection::Upload)?;
+
+    // 6 breaker's published state, pool
+    let permit = proxy::reserve(worker, bucket, record).await?;
+    let scheme = upstream::scheme(&shared.config.server);
+    let location = format!("{scheme}://{}{}", naming::host(form.uri, form.headers), head.uri.path());
+    let told =
+        Told { done: Done::of(&fields), bucket: named.bucket.to_owned(), key: key.to_owned(), location };
+    let length = if length == 0 { BodyLength::Empty } else { BodyLength::Known(length) };
+    let declared = Some(declared);
+    let call = Call { bucket: bucket.id, length, caller, declared, screens: false, slot, permit };
+    Ok(Received { put: Box::new(put), call: Box::new(call), source, told })
+}
+
+/// Fields have the time that a request has to its answer.
+async fn read_fields(
+    source: &mut Source,
+    delimiter: Delimiter,
+    bucket: &Bucket,
+) -> Result<FilePart, GatewayError> {
+    let mut reader = FieldReader::new(delimiter);
+    let reading = async {
+        while let Some(piece) = source.next().await? {
+            if let Some(part) = reader.push(&piece)? {
+                return Ok(part);
+            }
+        }
+        Err(GatewayError::from(FormRejection::Malformed("it ends before its file")))
+    };
+    let read = tokio::time::timeout(bucket.config.upstream.request_timeout, reading).await;
+    read.map_err(|_| UpstreamRejection::Timeout(Phase::Upload))?
+}
+
+/// The file that comes: one that is small enough is read whole, of any other the length is known ahead.
+async fn file(
+    source: Source,
+    delimiter: Delimiter,
+    bytes: u64,
+    (bucket, record): (&Bucket, &Record),
+) -> Result<(Source, u64, Option<FileScan>), GatewayError> {
+    if bytes > REPLAY_BYTES_MAX {
+        let scan = FileScan::new(delimiter, bytes)?;
+        return Ok((source, scan.left(), Some(scan)));
+    }
+    let data = cut(source.read_plain().await?, &delimiter)?;
+    let length = data.len() as u64;
+    Ok((Source::holding(data, bucket, Rc::clone(&record.flow)), length, None))
+}
+
+impl Told {
+    /// The answer to a form whose upload the store has taken. `headers` are the store's.
+    pub(super) fn answer(&self, headers: &HeaderMap, request_id: &HeaderValue) -> HttpResponse {
+        let etag = headers.get(ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
+        let Self { done, bucket, key, location } = self;
+        let mut response = form_answer(done, &Stored { location, bucket, key, etag });
+        let told = response.headers_mut();
+        for (name, value) in headers {
+            let is_of_the_object = name.as_str().starts_with("x-amz-") && !is_of_the_request(name.as_str());
+            if *name == ETAG || is_of_the_object {
+                told.append(name.clone(), value.clone());
+            }
+        }
+        told.insert(REQUEST_ID, request_id.clone());
+        response
+    }
+}
+
+fn is_of_the_request(name: &str) -> bool {
+    matches!(name, "x-amz-request-id" | "x-amz-id-2")
+}

@@ -1,0 +1,184 @@
+//! A form's fields: what they are called, and which headers of the upload they stand for.
+//!
+//! Names are compared in lower case, and each stands once: of two values a policy could see one and the upload the other.
+//! Every field that S3 knows becomes its header or is refused; a header that would make the upload another operation (a copy,
+//! another framing) has no field, so fields that begin like headers and are none of those below are refused too.
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+
+use crate::s3::form::FormRejection;
+
+/// Fields that are headers of the same name.
+const HEADERS: [&str; 6] = [
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "expires",
+];
+
+/// Fields that are headers, by how they begin.
+const HEADER_BEGINNINGS: [&str; 7] = [
+    "x-amz-meta-",
+    "x-amz-storage-class",
+    "x-amz-server-side-encryption",
+    "x-amz-website-redirect-location",
+    "x-amz-object-lock-",
+    "x-amz-checksum-",
+    "x-amz-sdk-checksum-algorithm",
+];
+
+/// Fields of the signature, and the policy that it covers.
+const SIGNATURE: [&str; 6] = [
+    "policy",
+    "x-amz-algorithm",
+    "x-amz-credential",
+    "x-amz-date",
+    "x-amz-signature",
+    "x-amz-security-token",
+];
+
+/// The fields that stand before the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// Reads fields as they were sent, and puts the file's own name in the place of `${filename}`.
+    pub(crate) fn of(sent: Vec<(String, String)>, file_name: &str) -> Result<Self, FormRejection> {
+        // Some browsers send the whole path.
+        let file_name = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
+        let mut fields: Vec<(String, String)> = Vec::with_capacity(sent.len());
+        for (name, value) in sent {
+            let name = name.to_ascii_lowercase();
+            if fields.iter().any(|(known, _)| *known == name) {
+                return Err(FormRejection::Field { name, what: "stands in the form twice" });
+            }
+            let value =
+                if value.contains("${filename}") { value.replace("${filename}", file_name) } else { value };
+            fields.push((name, value));
+        }
+        Ok(Self(fields))
+    }
+
+    /// A field's value.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A field's value, which must be there.
+    pub(crate) fn need(&self, name: &'static str) -> Result<&str, FormRejection> {
+        self.get(name).ok_or(FormRejection::Missing(name))
+    }
+
+    /// All names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Whether the form says that it is somebody's, in whatever way.
+    pub(crate) fn offers_proof(&self) -> bool {
+        self.names().any(|name| SIGNATURE.contains(&name) && name != "policy" || is_version_2(name))
+    }
+
+    /// Whether it is signed in the way that S3 has left behind.
+    pub(crate) fn is_version_2(&self) -> bool {
+        self.names().any(is_version_2)
+    }
+
+    /// The object's key.
+    pub(crate) fn key(&self) -> Result<&str, FormRejection> {
+        let key = self.need("key")?;
+        let fault = |what| Err(FormRejection::Field { name: "key".to_owned(), what });
+        if key.is_empty() {
+            return fault("must have a length greater than 0");
+        }
+        if key.contains('\0') { fault("holds a nul") } else { Ok(key) }
+    }
+
+    /// The headers of the upload.
+    pub(crate) fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, FormRejection> {
+        let mut headers = Vec::new();
+        for (name, value) in &self.0 {
+            let header = match name.as_str() {
+                "acl" => "x-amz-acl",
+                "tagging" => return Err(FormRejection::Unsupported(name.clone())),
+                name if HEADERS.contains(&name) => name,
+                name if HEADER_BEGINNINGS.iter().any(|start| name.starts_with(start)) => name,
+                name if SIGNATURE.contains(&name) => continue,
+                name if name.starts_with("x-amz-") => {
+                    return Err(FormRejection::Unsupported(name.chars().take(64).collect()));
+                }
+                _ => continue,
+            };
+            let fault = |what| FormRejection::Field { name: name.chars().take(64).collect(), what };
+            let header =
+                HeaderName::try_from(header).map_err(|_| fault("has a name that no header can have"))?;
+            let value = HeaderValue::try_from(value).map_err(|_| fault("holds what no header can"))?;
+            headers.push((header, value));
+        }
+        Ok(headers)
+    }
+}
+
+fn is_version_2(name: &str) -> bool {
+    matches!(name, "awsaccesskeyid" | "signature")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(&str, &str)]) -> Result<Fields, FormRejection> {
+        let sent = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Fields::of(sent, "C:\\photos\\a b.jpg")
+    }
+
+    /// A1
+    #[test]
+    fn the_files_name_is_put_into_every_field_without_its_path() {
+        let fields = fields(&[("Key", "user/${filename}"), ("x-amz-meta-name", "${filename}")]).unwrap();
+        assert_eq!(fields.key(), Ok("user/a b.jpg"));
+        assert_eq!(fields.get("x-amz-meta-name"), Some("a b.jpg"));
+        let nameless = Fields::of(vec![("key".to_owned(), "u/${filename}".to_owned())], "").unwrap();
+        assert_eq!(nameless.key(), Ok("u/"));
+    }
+
+    /// A1, V7: no field becomes a header that makes the upload something else
+    #[test]
+    fn fields_become_headers_or_are_refused() {
+        let headers = |pairs: &[(&str, &str)]| {
+            let headers = fields(pairs).unwrap().headers()?;
+            let text =
+                |(name, value): &(HeaderName, HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
+            Ok::<_, FormRejection>(headers.iter().map(text).collect::<Vec<_>>())
+        };
+        let sent = [
+            ("key", "k"),
+            ("acl", "private"),
+            ("Content-Type", "image/png"),
+            ("x-amz-meta-a", "b"),
+            ("X-Amz-Signature", "s"),
+            ("submit", "Upload"),
+            ("x-ignore-a", "b"),
+        ];
+        assert_eq!(
+            headers(&sent).unwrap(),
+            ["x-amz-acl: private", "content-type: image/png", "x-amz-meta-a: b"]
+        );
+        for name in ["x-amz-copy-source", "x-amz-content-sha256", "x-amz-decoded-content-length", "tagging"] {
+            assert_eq!(headers(&[(name, "v")]), Err(FormRejection::Unsupported(name.to_owned())));
+        }
+        for (name, value) in [("x-amz-meta-a", "b\r\nhost: c"), ("x-amz-meta-a b", "c")] {
+            assert!(matches!(headers(&[(name, value)]), Err(FormRejection::Field { .. })), "{name}");
+        }
+    }
+
+    /// A1: of two values a policy could see one and the upload the other
+    #[test]
+    fn a_field_stands_once() {
+        assert!(matches!(fields(&[("key", "a"), ("Key", "b")]), Err(FormRejection::Field { .. })));
+        assert!(fields(&[("key", "")]).unwrap().key().is_err());
+        assert_eq!(fields(&[]).unwrap().key(), Err(FormRejection::Missing("key")));
+    }
+}

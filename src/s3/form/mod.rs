@@ -1,0 +1,63 @@
+//! Uploads by POST form: what a browser sends without a script (A1).
+//!
+//! ```text
+//! fields (20 KB) ─┬─ policy, signed ── says what the other fields may hold, and how long the file may be
+//!                 ├─ key, headers of the object, what to answer
+//!                 └─ file, streamed ── the form's end is verified before the upload's end leaves
+//! ```
+//!
+//! A form becomes a PUT: fields before the file are held in memory, the file is streamed. A store must hear the file's length
+//! first, and a form does not say it: it is what the form's length leaves before the closing line. So behind a file of more than
+//! 64 KiB nothing may follow but that line with its line end; a form where something else does breaks off and stores nothing.
+//! Smaller files are read whole, and fields behind them are ignored, as S3 does.
+//!
+//! All of it is pure: bytes and fields in, verdicts out. Source: S3 "Browser-Based Uploads Using POST (AWS Signature Version
+//! 4)", RFC 7578. Deliberately absent: SigV2 forms, and the `tagging` field, whose document would have to become a header:
+//! both are told apart and answered `NotImplemented`.
+
+pub(crate) mod done;
+pub(crate) mod fields;
+pub(crate) mod multipart;
+pub(crate) mod policy;
+
+/// Why a form is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FormRejection {
+    /// It is no form.
+    Malformed(&'static str),
+    /// The fields before the file are too long.
+    FieldsTooLarge,
+    /// It does not say how long it is.
+    Length,
+    /// There is no file.
+    NoFile,
+    /// This field is missing.
+    Missing(&'static str),
+    /// A field that is there twice, or holds what it may not.
+    Field {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A field that S3 knows and the gateway does not.
+    Unsupported(String),
+    /// The policy is none.
+    Policy(String),
+    /// The policy does not allow this form.
+    Denied(String),
+    /// The file is smaller than the policy allows.
+    TooSmall {
+        /// The file's bytes.
+        bytes: u64,
+        /// The least.
+        least: u64,
+    },
+    /// The file is larger than the policy allows.
+    TooLarge {
+        /// The file's bytes.
+        bytes: u64,
+        /// The most.
+        most: u64,
+    },
+}

@@ -1,0 +1,252 @@
+//! A form's parts, in whatever slices they come.
+//!
+//! The reader is narrow: a form begins with its boundary, lines end with CR LF, and a part is named once. What two readers
+//! could read in two ways is refused.
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::memmem;
+
+use crate::s3::form::FormRejection;
+
+/// What may stand before the file's data; S3's own number.
+const FIELD_BYTES_MAX: u64 = 20 << 10;
+/// What may stand behind the file's data, where its length must be known ahead.
+const LINE_END: &[u8] = b"\r\n";
+const BOUNDARY_CHARS_MAX: usize = 70;
+
+/// What stands between two parts: a line end, two dashes and the boundary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Delimiter(Vec<u8>);
+
+impl Delimiter {
+    /// Reads a `Content-Type`; none where it is no form's.
+    pub(crate) fn of(content_type: &str) -> Option<Self> {
+        let (kind, parameters) = content_type.split_once(';')?;
+        if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
+            return None;
+        }
+        let mut named = parameters.split(';').filter_map(|parameter| {
+            let (name, value) = parameter.trim().split_once('=')?;
+            name.eq_ignore_ascii_case("boundary").then_some(value)
+        });
+        let value = named.next().filter(|_| named.next().is_none())?;
+        let boundary =
+            value.strip_prefix('"').map_or(Some(value), |value| value.strip_suffix('"'))?.as_bytes();
+        let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+        let is_boundary = (1..=BOUNDARY_CHARS_MAX).contains(&boundary.len()) && boundary.iter().all(is_plain);
+        is_boundary.then(|| Self([b"\r\n--", boundary].concat()))
+    }
+
+    fn closing(&self) -> Vec<u8> {
+        [&self.0, b"--".as_slice(), LINE_END].concat()
+    }
+}
+
+/// What came up to the file's data.
+#[derive(Debug)]
+pub(crate) struct FilePart {
+    /// In order, names as they were sent.
+    pub(crate) fields: Vec<(String, String)>,
+    /// As the client calls it; empty where it does not.
+    pub(crate) file_name: String,
+    /// How many bytes of the form lie before the file's data.
+    pub(crate) before: u64,
+    /// Data that was read already.
+    pub(crate) beginning: Bytes,
+}
+
+/// Reads a form up to its file.
+pub(crate) struct FieldReader {
+    delimiter: Delimiter,
+    buffer: BytesMut,
+    /// Of the form, before the buffer.
+    consumed: u64,
+    fields: Vec<(String, String)>,
+}
+
+impl FieldReader {
+    pub(crate) fn new(delimiter: Delimiter) -> Self {
+        // As if a line had ended before the form: its first delimiter then looks like all others.
+        Self { delimiter, buffer: BytesMut::from(LINE_END), consumed: 0, fields: Vec::new() }
+    }
+
+    /// Takes bytes; what came before the file's data, once that begins.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Option<FilePart>, FormRejection> {
+        self.buffer.extend_from_slice(bytes);
+        while let Some((part, head)) = self.part()? {
+            if part.name.eq_ignore_ascii_case("file") {
+                self.advance(head);
+                if self.consumed > FIELD_BYTES_MAX {
+                    return Err(FormRejection::FieldsTooLarge);
+                }
+                return Ok(Some(FilePart {
+                    fields: std::mem::take(&mut self.fields),
+                    file_name: part.file_name,
+                    before: self.consumed - LINE_END.len() as u64,
+                    beginning: self.buffer.split().freeze(),
+                }));
+            }
+            let Some(length) = memmem::find(&self.buffer[head..], &self.delimiter.0) else { break };
+            let value = std::str::from_utf8(&self.buffer[head..head + length]);
+            let value = value.map_err(|_| FormRejection::Malformed("a field is not UTF-8"))?.to_owned();
+            self.fields.push((part.name, value));
+            self.advance(head + length);
+        }
+        if self.consumed + self.buffer.len() as u64 > FIELD_BYTES_MAX {
+            return Err(FormRejection::FieldsTooLarge);
+        }
+        Ok(None)
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.buffer.advance(bytes);
+        self.consumed += bytes as u64;
+    }
+
+    /// The part that the buffer begins with, and where its data does.
+    fn part(&self) -> Result<Option<(Part, usize)>, FormRejection> {
+        let delimiter = &self.delimiter.0;
+        let known = self.buffer.len().min(delimiter.len());
+        if self.buffer[..known] != delimiter[..known] {
+            return Err(FormRejection::Malformed("it does not begin with its boundary"));
+        }
+        let rest = &self.buffer[known..];
+        match rest {
+            [] | [_] => return Ok(None),
+            [b'-', b'-', ..] => return Err(FormRejection::NoFile),
+            [b'\r', b'\n', ..] => {}
+            _ => return Err(FormRejection::Malformed("something follows a boundary on its line")),
+        }
+        let Some(length) = memmem::find(rest, b"\r\n\r\n") else { return Ok(None) };
+        let head = std::str::from_utf8(&rest[2.min(length)..length]);
+        let part = head.ok().and_then(Part::of).ok_or(FormRejection::Malformed("a part has no name"))?;
+        Ok(Some((part, known + length + 4)))
+    }
+}
+
+struct Part {
+    name: String,
+    file_name: String,
+}
+
+impl Part {
+    /// Reads a part's headers, of which only `Content-Disposition` is of interest.
+    fn of(head: &str) -> Option<Self> {
+        let mut dispositions = head.split("\r\n").filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-disposition").then_some(value.trim())
+        });
+        let disposition = dispositions.next().filter(|_| dispositions.next().is_none())?;
+        let (kind, mut rest) = disposition.split_once(';')?;
+        let (mut name, mut file_name) = (None, None);
+        while !rest.trim().is_empty() {
+            let (parameter, after) = rest.split_once('=')?;
+            let (value, after) = value(after)?;
+            let slot = match parameter.trim().to_ascii_lowercase().as_str() {
+                "name" => Some(&mut name),
+                "filename" => Some(&mut file_name),
+                _ => None,
+            };
+            if slot.is_some_and(|slot| slot.replace(value).is_some()) {
+                return None;
+            }
+            rest = after;
+        }
+        let file_name = file_name.unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case("form-data").then_some(Self { name: name?, file_name })
+    }
+}
+
+/// A parameter's value, and what follows its semicolon. Browsers do not escape backslashes, so only one before a quote
+/// counts.
+fn value(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.trim_start().strip_prefix('"') else {
+        let (value, after) = text.split_once(';').unwrap_or((text, ""));
+        return Some((value.trim().to_owned(), after));
+    };
+    let end = quoted.match_indices('"').map(|(at, _)| at).find(|at| !quoted[..*at].ends_with('\\'))?;
+    let after = quoted[end + 1..].trim_start();
+    let after = if after.is_empty() { after } else { after.strip_prefix(';')? };
+    Some((quoted[..end].replace("\\\"", "\""), after))
+}
+
+/// The data of a small file, which was read with all that follows it.
+pub(crate) fn cut(mut rest: Bytes, delimiter: &Delimiter) -> Result<Bytes, FormRejection> {
+    let end = memmem::find(&rest, &delimiter.0).ok_or(FormRejection::Malformed("its file does not end"))?;
+    let after = &rest[end + delimiter.0.len()..];
+    if !after.starts_with(b"--") && memmem::find(after, &[&delimiter.0, b"--".as_slice()].concat()).is_none()
+    {
+        return Err(FormRejection::Malformed("it does not end with its boundary"));
+    }
+    rest.truncate(end);
+    Ok(rest)
+}
+
+/// The data of a file that is streamed, and the closing line behind it.
+#[derive(Debug)]
+pub(crate) struct FileScan {
+    delimiter: Delimiter,
+    /// Of the data.
+    left: u64,
+    /// The last bytes of data, where a delimiter may have begun.
+    carry: Vec<u8>,
+    /// What the form must still end with.
+    closing: Bytes,
+}
+
+impl FileScan {
+    /// `bytes` is what the form has from the file's first byte on.
+    pub(crate) fn new(delimiter: Delimiter, bytes: u64) -> Result<Self, FormRejection> {
+        let closing = Bytes::from(delimiter.closing());
+        let short = FormRejection::Malformed("it does not end with its boundary");
+        let left = bytes.checked_sub(closing.len() as u64).ok_or(short)?;
+        Ok(Self { delimiter, left, carry: Vec::new(), closing })
+    }
+
+    /// The bytes of the file that have not come.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Takes bytes; the file's are returned.
+    pub(crate) fn take(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, &'static str> {
+        let piece = input.split_to(usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len()));
+        self.left -= piece.len() as u64;
+        if self.has_delimiter(&piece) {
+            return Err("something follows its file");
+        }
+        if self.left == 0 {
+            let known = input.len().min(self.closing.len());
+            if input.len() > known || input[..] != self.closing[..known] {
+                return Err("its file is not followed by its closing line and a line end alone");
+            }
+            self.closing.advance(known);
+            input.clear();
+        }
+        Ok(Some(piece).filter(|piece| !piece.is_empty()))
+    }
+
+    fn has_delimiter(&mut self, piece: &[u8]) -> bool {
+        let overlap = self.delimiter.0.len() - 1;
+        let mut border = std::mem::take(&mut self.carry);
+        border.extend_from_slice(&piece[..piece.len().min(overlap)]);
+        let found = memmem::find(&border, &self.delimiter.0).is_some()
+            || memmem::find(piece, &self.delimiter.0).is_some();
+        self.carry = if piece.len() >= overlap { piece[piece.len() - overlap..].to_vec() } else { border };
+        self.carry.drain(..self.carry.len().saturating_sub(overlap));
+        found
+    }
+
+    /// The form has ended.
+    pub(crate) fn finish(self) -> Result<(), &'static str> {
+        if self.left == 0 && self.closing.is_empty() {
+            Ok(())
+        } else {
+            Err("it ends before its closing line")
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "multipart_tests.rs"]
+mod tests;

@@ -1,0 +1,261 @@
+//! A form's policy: until when it holds, and what every field may be.
+//!
+//! Conditions are held against the fields as they will be used, the file's name put in. A field that no condition names is
+//! refused, so that whoever holds a signed policy can add nothing; those that S3 exempts are the policy itself, its signature of
+//! either version, the file, and what begins with `x-ignore-`.
+//!
+//! Source: S3 "POST Policy" (Browser-Based Uploads Using POST).
+
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::s3::form::FormRejection;
+use crate::s3::form::fields::Fields;
+
+/// What whoever signed a form allows it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    expires: SystemTime,
+    conditions: Vec<Condition>,
+    /// The least and the most bytes of the file.
+    range: Option<(u64, u64)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Condition {
+    /// In lower case.
+    field: String,
+    is_beginning: bool,
+    value: String,
+}
+
+fn invalid(what: &str) -> FormRejection {
+    FormRejection::Policy(what.to_owned())
+}
+
+impl Policy {
+    /// Reads the `policy` field.
+    pub(crate) fn parse(encoded: &str) -> Result<Self, FormRejection> {
+        let dense: String = encoded.split_ascii_whitespace().collect();
+        let bytes = STANDARD.decode(dense).map_err(|_| invalid("it is not base64"))?;
+        let document: Value = serde_json::from_slice(&bytes).map_err(|_| invalid("Invalid JSON"))?;
+        let moment = document.get("expiration").and_then(Value::as_str);
+        let expires =
+            moment.and_then(moment_of).ok_or(invalid("its expiration is missing or no ISO 8601 date"))?;
+        let listed = document.get("conditions").and_then(Value::as_array);
+        let mut policy = Self { expires, conditions: Vec::new(), range: None };
+        for condition in listed.ok_or(invalid("its conditions are missing"))? {
+            policy.add(condition)?;
+        }
+        Ok(policy)
+    }
+
+    fn add(&mut self, condition: &Value) -> Result<(), FormRejection> {
+        match condition {
+            Value::Object(pairs) => {
+                let mut pairs = pairs.iter();
+                let (Some((name, Value::String(value))), None) = (pairs.next(), pairs.next()) else {
+                    return Err(invalid("a simple condition has exactly one property, whose value is text"));
+                };
+                self.conditions.push(Condition {
+                    field: name.to_ascii_lowercase(),
+                    is_beginning: false,
+                    value: value.clone(),
+                });
+            }
+            Value::Array(parts) => self.add_triple(parts)?,
+            _ => return Err(invalid("a condition is neither an object nor a list")),
+        }
+        Ok(())
+    }
+
+    fn add_triple(&mut self, parts: &[Value]) -> Result<(), FormRejection> {
+        let [Value::String(kind), first, second] = parts else {
+            return Err(invalid("a condition has an operator and two arguments"));
+        };
+        if kind.eq_ignore_ascii_case("content-length-range") {
+            let range = number(first).zip(number(second)).filter(|(least, most)| least <= most);
+            let (least, most) = range.ok_or(invalid("a content-length-range is none"))?;
+            let (at_least, at_most) = self.range.unwrap_or((0, u64::MAX));
+            self.range = Some((least.max(at_least), most.min(at_most)));
+            return Ok(());
+        }
+        let is_beginning = kind.eq_ignore_ascii_case("starts-with");
+        if !is_beginning && !kind.eq_ignore_ascii_case("eq") {
+            return Err(invalid("a condition's operator is none of eq, starts-with, content-length-range"));
+        }
+        let (Some(field), Value::String(value)) =
+            (first.as_str().and_then(|name| name.strip_prefix('$')), second)
+        else {
+            return Err(invalid("a condition compares a $field with text"));
+        };
+        let field = field.to_ascii_lowercase();
+        self.conditions.push(Condition { field, is_beginning, value: value.clone() });
+        Ok(())
+    }
+
+    /// Whether a form for this bucket, as its client calls it, is allowed now.
+    pub(crate) fn check(&self, fields: &Fields, bucket: &str, now: SystemTime) -> Result<(), FormRejection> {
+        if self.expires <= now {
+            return Err(FormRejection::Denied("Policy expired.".to_owned()));
+        }
+        for condition in &self.conditions {
+            let value = if condition.field == "bucket" { Some(bucket) } else { fields.get(&condition.field) };
+            if !value.is_some_and(|value| condition.holds(value)) {
+                let kind = if condition.is_beginning { "starts-with" } else { "eq" };
+                let Condition { field, value, .. } = condition;
+                let told = format!("Policy Condition failed: [\"{kind}\", \"${field}\", \"{value}\"]");
+                return Err(FormRejection::Denied(told));
+            }
+        }
+        let is_exempt = |name: &&str| {
+            matches!(*name, "policy" | "x-amz-signature" | "file" | "awsaccesskeyid" | "signature")
+                || name.starts_with("x-ignore-")
+        };
+        let is_named = |name: &&str| self.conditions.iter().any(|condition| condition.field == *name);
+        match fields.names().find(|name| !is_exempt(name) && !is_named(name)) {
+            Some(name) => Err(FormRejection::Denied(format!("Extra input fields: {name}"))),
+            None if fields.get("bucket").is_some_and(|named| named != bucket) => {
+                Err(FormRejection::Denied("the field `bucket` names another bucket".to_owned()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the file may have so many bytes.
+    pub(crate) fn check_length(&self, bytes: u64) -> Result<(), FormRejection> {
+        match self.range {
+            Some((least, _)) if bytes < least => Err(FormRejection::TooSmall { bytes, least }),
+            Some((_, most)) if bytes > most => Err(FormRejection::TooLarge { bytes, most }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Condition {
+    fn holds(&self, value: &str) -> bool {
+        match (self.is_beginning, self.field.as_str()) {
+            (false, _) => value == self.value,
+            // S3 takes a list there, each part of which must begin so.
+            (true, "content-type") => value.split(',').all(|part| part.trim_start().starts_with(&self.value)),
+            (true, _) => value.starts_with(&self.value),
+        }
+    }
+}
+
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+fn moment_of(text: &str) -> Option<SystemTime> {
+    let nanoseconds = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
+    let since = Duration::from_nanos(u64::try_from(nanoseconds).ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(conditions: &str) -> Result<Policy, FormRejection> {
+        let text = format!("{{\"expiration\": \"2007-12-01T12:00:00.000Z\", \"conditions\": {conditions}}}");
+        Policy::parse(&STANDARD.encode(text))
+    }
+
+    fn before_the_end() -> SystemTime {
+        moment_of("2007-12-01T11:59:59Z").unwrap()
+    }
+
+    fn check(conditions: &str, pairs: &[(&str, &str)]) -> Result<(), FormRejection> {
+        let sent = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        policy(conditions)?.check(&Fields::of(sent, "f").unwrap(), "photos", before_the_end())
+    }
+
+    /// A1
+    #[test]
+    fn every_form_of_condition_is_understood() {
+        let conditions = r#"[{"bucket": "photos"}, ["starts-with", "$key", "user/eric/"], {"acl": "public-read"},
+            ["eq", "$x-amz-meta-UUID", "14365123651274"], ["starts-with", "$Content-Type", "image/"],
+            ["starts-with", "$x-amz-meta-tag", ""], ["content-length-range", 1, "1048576"]]"#;
+        let right = [
+            ("key", "user/eric/${filename}"),
+            ("acl", "public-read"),
+            ("X-Amz-Meta-Uuid", "14365123651274"),
+            ("Content-Type", "image/jpeg, image/png"),
+            ("x-amz-meta-tag", "any"),
+            ("x-ignore-this", "x"),
+            ("policy", "p"),
+            ("x-amz-signature", "s"),
+        ];
+        assert_eq!(check(conditions, &right), Ok(()));
+        for (at, value) in
+            [(0, "user/erica/x"), (1, "private"), (2, "1436512365127"), (3, "image/png,text/html"), (3, "x")]
+        {
+            let mut wrong = right;
+            wrong[at].1 = value;
+            let told = check(conditions, &wrong);
+            assert!(
+                matches!(told, Err(FormRejection::Denied(text)) if text.starts_with("Policy Condition failed"))
+            );
+        }
+        let missing = check(conditions, &right[..3]);
+        assert!(matches!(missing, Err(FormRejection::Denied(_))));
+        let more: Vec<_> = right.into_iter().chain([("submit", "Upload")]).collect();
+        assert_eq!(
+            check(conditions, &more),
+            Err(FormRejection::Denied("Extra input fields: submit".to_owned()))
+        );
+        let elsewhere = conditions.replace("photos", "other");
+        assert!(matches!(check(&elsewhere, &right), Err(FormRejection::Denied(_))));
+    }
+
+    /// A1
+    #[test]
+    fn a_policy_ends_and_bounds_the_file() {
+        let policy = policy(r#"[["content-length-range", 5, 20], ["content-length-range", 0, 10]]"#).unwrap();
+        let none = Fields::of(Vec::new(), "").unwrap();
+        let end = moment_of("2007-12-01T12:00:00Z").unwrap();
+        assert_eq!(policy.check(&none, "b", end), Err(FormRejection::Denied("Policy expired.".to_owned())));
+        assert_eq!(policy.check(&none, "b", before_the_end()), Ok(()));
+        assert_eq!(policy.check_length(4), Err(FormRejection::TooSmall { bytes: 4, least: 5 }));
+        assert_eq!((policy.check_length(5), policy.check_length(10)), (Ok(()), Ok(())));
+        assert_eq!(policy.check_length(11), Err(FormRejection::TooLarge { bytes: 11, most: 10 }));
+    }
+
+    /// A1
+    #[test]
+    fn what_is_no_policy_is_refused() {
+        for text in [
+            "",
+            "[]",
+            "{",
+            r#"{"conditions": []}"#,
+            r#"{"expiration": "tomorrow", "conditions": []}"#,
+            r#"{"expiration": "2007-12-01T12:00:00Z"}"#,
+        ] {
+            let told = Policy::parse(&STANDARD.encode(text));
+            assert!(matches!(told, Err(FormRejection::Policy(_))), "{text}");
+        }
+        assert!(matches!(Policy::parse("%%"), Err(FormRejection::Policy(_))));
+        for conditions in [
+            "{}",
+            r#"["eq"]"#,
+            r#"[["eq", "$key"]]"#,
+            r#"[["eq", "key", "v"]]"#,
+            r#"[["eq", "$key", 7]]"#,
+            r#"[["like", "$key", "v"]]"#,
+            r#"[{"acl": "a", "key": "b"}]"#,
+            r#"[{"acl": 7}]"#,
+            r#"[{}]"#,
+            r#"[["content-length-range", -1, 5]]"#,
+            r#"[["content-length-range", 6, 5]]"#,
+        ] {
+            assert!(matches!(policy(conditions), Err(FormRejection::Policy(_))), "{conditions}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The signature of a form: over its policy as it stands in the field, in base64.
+//!
+//! There is no canonical request. How long a form holds is the policy's to say, but its key is that of a day, and S3 takes
+//! those for a week.
+//!
+//! Source: S3 "Authenticating Requests in Browser-Based Uploads Using POST (AWS Signature Version 4)".
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::s3::sigv4::canonical::is_hmac;
+use crate::s3::sigv4::claim::{Claim, Scope};
+use crate::s3::sigv4::query::LIFETIME_SECONDS_MAX;
+use crate::s3::sigv4::{Place, SignatureRejection, Timestamp};
+
+impl<'a> Claim<'a> {
+    /// Reads what a form's fields say of who signed its policy.
+    pub(crate) fn of_form(
+        credential: &'a str,
+        date: &str,
+        signature: &'a str,
+        token: Option<&'a str>,
+    ) -> Result<Self, SignatureRejection> {
+        let malformed = |what| SignatureRejection::Malformed(Place::Form, what);
+        let form = malformed("X-Amz-Credential is not ACCESS-KEY-ID/YYYYMMDD/REGION/s3/aws4_request");
+        Ok(Self {
+            place: Place::Form,
+            scope: Scope::parse(credential.into()).ok_or(form)?,
+            timestamp: Timestamp::parse(date)
+                .ok_or(malformed("X-Amz-Date is not of the form YYYYMMDDTHHMMSSZ"))?,
+            lifetime: Some(Duration::from_secs(LIFETIME_SECONDS_MAX)),
+            signed: Cow::default(),
+            signature: signature.into(),
+            payload: Cow::default(),
+            token: token.map(Cow::Borrowed),
+        })
+    }
+
+    /// Whether the policy is signed with the key for the claim's date and region.
+    pub(crate) fn verify_policy(&self, policy: &str, key: &[u8; 32]) -> Result<(), SignatureRejection> {
+        let given = self.signature_bytes()?;
+        if is_hmac(key, policy.as_bytes(), &given) { Ok(()) } else { Err(SignatureRejection::Mismatch) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::s3::sigv4::canonical::signing_key;
+
+    /// A1: the policy and signature of the S3 documentation ("Example: Browser-Based Upload using HTTP POST")
+    #[test]
+    fn the_documented_example_holds() {
+        let policy = "eyAiZXhwaXJhdGlvbiI6ICIyMDE1LTEyLTMwVDEyOjAwOjAwLjAwMFoiLA0KICAiY29uZGl0aW9ucyI6IFsNCiAgICB7ImJ1Y2tldCI6ICJzaWd2NGV4YW1wbGVidWNrZXQifSwNCiAgICBbInN0YXJ0cy13aXRoIiwgIiRrZXkiLCAidXNlci91c2VyMS8iXSwNCiAgICB7ImFjbCI6ICJwdWJsaWMtcmVhZCJ9LA0KICAgIHsic3VjY2Vzc19hY3Rpb25fcmVkaXJlY3QiOiAiaHR0cDovL3NpZ3Y0ZXhhbXBsZWJ1Y2tldC5zMy5hbWF6b25hd3MuY29tL3N1Y2Nlc3NmdWxfdXBsb2FkLmh0bWwifSwNCiAgICBbInN0YXJ0cy13aXRoIiwgIiRDb250ZW50LVR5cGUiLCAiaW1hZ2UvIl0sDQogICAgeyJ4LWFtei1tZXRhLXV1aWQiOiAiMTQzNjUxMjM2NTEyNzQifSwNCiAgICB7IngtYW16LXNlcnZlci1zaWRlLWVuY3J5cHRpb24iOiAiQUVTMjU2In0sDQogICAgWyJzdGFydHMtd2l0aCIsICIkeC1hbXotbWV0YS10YWciLCAiIl0sDQoNCiAgICB7IngtYW16LWNyZWRlbnRpYWwiOiAiQUtJQUlPU0ZPRE5ON0VYQU1QTEUvMjAxNTEyMjkvdXMtZWFzdC0xL3MzL2F3czRfcmVxdWVzdCJ9LA0KICAgIHsieC1hbXotYWxnb3JpdGhtIjogIkFXUzQtSE1BQy1TSEEyNTYifSwNCiAgICB7IngtYW16LWRhdGUiOiAiMjAxNTEyMjlUMDAwMDAwWiIgfQ0KICBdDQp9";
+        let signature = "8afdbf4008c03f22c2cd3cdb72e4afbb1f6a588f3255ac628749a66d7f09699e";
+        let key = signing_key("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "20151229", "us-east-1");
+        let credential = "AKIAIOSFODNN7EXAMPLE/20151229/us-east-1/s3/aws4_request";
+        let claim = |signature| Claim::of_form(credential, "20151229T000000Z", signature, None).unwrap();
+        assert_eq!(claim(signature).verify_policy(policy, &key), Ok(()));
+        let mismatch = Err(SignatureRejection::Mismatch);
+        assert_eq!(claim(signature).verify_policy(&policy[4..], &key), mismatch);
+        assert_eq!(claim(&signature[1..]).verify_policy(policy, &key), mismatch);
+        assert_eq!(claim(&signature.to_uppercase()).verify_policy(policy, &key), mismatch);
+    }
+}

@@ -1,0 +1,135 @@
+"""Uploads by POST form, signed by boto3 and sent as `requests` sends them (urllib3's own encoding), before both servers."""
+
+import os
+import uuid
+
+import boto3
+import pytest
+import urllib3
+from botocore.config import Config
+
+import servers
+from conftest import sha256
+
+pytestmark = pytest.mark.gateway
+
+KEYS = ("AKIAFORMS", "forms/secret+of/forty=characters")
+
+
+@pytest.fixture(scope="module")
+def endpoint(origin_server, rgw_server, rgw_direct, tmp_path_factory):
+    """A gateway that takes signatures only, before the embedded origin and before RGW."""
+    configuration = f"""
+[buckets.at-origin]
+auth = ["sigv4"]
+[buckets.at-origin.s3]
+endpoints = ["{origin_server.endpoint}"]
+bucket = "demo"
+[buckets.at-rgw]
+auth = ["sigv4"]
+[buckets.at-rgw.s3]
+endpoints = ["{rgw_server.endpoint}"]
+bucket = "{rgw_direct.bucket}"
+access_key_id = "{rgw_server.access_key_id}"
+secret_access_key = "{rgw_server.secret_access_key}"
+[keys.{KEYS[0]}]
+secret = "{KEYS[1]}"
+policy = "all"
+[policies.all]
+buckets = ["*"]
+methods = ["read", "write"]
+"""
+    gateway = servers.Gateway(tmp_path_factory.mktemp("forms"), configuration)
+    yield gateway.endpoint
+    assert gateway.stop() == 0
+
+
+@pytest.fixture(params=["at-origin", "at-rgw"])
+def bucket(request):
+    return request.param
+
+
+@pytest.fixture
+def client(endpoint):
+    config = Config(signature_version="s3v4", retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=KEYS[0],
+        aws_secret_access_key=KEYS[1],
+        config=config,
+    )
+
+
+def send(post, name, data, **more):
+    """A form: the presigned fields, others, and the file last."""
+    fields = {**post["fields"], **more, "file": (name, data, "text/plain")}
+    with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(30)) as pool:
+        return pool.request("POST", post["url"], fields=fields, redirect=False)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 64 * 1024, 5_000_001])
+def test_a_presigned_form_stores_its_file(client, bucket, size):
+    """A1: what boto3 signs is taken, and the object is the file, with the headers that the form says."""
+    data = os.urandom(size)
+    prefix = f"forms/{uuid.uuid4().hex}/"
+    post = client.generate_presigned_post(
+        bucket,
+        prefix + "${filename}",
+        Fields={"Content-Type": "image/png", "x-amz-meta-who": "me", "success_action_status": "201"},
+        Conditions=[
+            {"Content-Type": "image/png"},
+            {"x-amz-meta-who": "me"},
+            {"success_action_status": "201"},
+            ["content-length-range", 0, 6_000_000],
+        ],
+    )
+    answer = send(post, "a b.png", data)
+    assert answer.status == 201, answer.data
+    assert f"<Key>{prefix}a b.png</Key>".encode() in answer.data
+    got = client.get_object(Bucket=bucket, Key=prefix + "a b.png")
+    assert sha256(got["Body"].read()) == sha256(data)
+    assert got["ContentType"] == "image/png"
+    assert got["Metadata"] == {"who": "me"}
+    assert got["ETag"].encode().strip(b'"') in answer.data
+
+
+def test_a_form_that_breaks_its_policy_stores_nothing(client, bucket):
+    """A1, A5: size, fields and signature are held against what was signed."""
+    key = f"forms/{uuid.uuid4().hex}"
+    post = client.generate_presigned_post(bucket, key, Conditions=[["content-length-range", 10, 100_000]])
+    for data, fields, status, code in [
+        (b"x", {}, 400, b"EntityTooSmall"),
+        (b"x" * 100_001, {}, 400, b"EntityTooLarge"),
+        (b"x" * 50, {"acl": "public-read"}, 403, b"AccessDenied"),
+        (b"x" * 50, {"key": key + "2"}, 403, b"AccessDenied"),
+        (b"x" * 50, {"x-amz-signature": "0" * 64}, 403, b"SignatureDoesNotMatch"),
+    ]:
+        answer = send(post, "f", data, **fields)
+        assert answer.status == status
+        assert b"<Code>" + code + b"</Code>" in answer.data
+    listed = {name for name in (key, key + "2") if exists(client, bucket, name)}
+    assert listed == set()
+    assert send(post, "f", b"x" * 50).status == 204
+    assert exists(client, bucket, key)
+
+
+def exists(client, bucket, key):
+    try:
+        client.head_object(Bucket=bucket, Key=key)
+    except client.exceptions.ClientError as error:
+        assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 404
+        return False
+    return True
+
+
+def test_a_browser_is_led_on(client, bucket):
+    """A1: after an upload a form's page is answered with, with what was stored behind it."""
+    key = f"forms/{uuid.uuid4().hex}"
+    page = "http://pages.example/done?a=1"
+    fields = {"success_action_redirect": page}
+    post = client.generate_presigned_post(bucket, key, Fields=fields, Conditions=[fields])
+    answer = send(post, "f", b"data")
+    assert answer.status == 303
+    assert answer.headers["location"].startswith(f"{page}&bucket={bucket}&key=forms%2F")
