@@ -81,10 +81,10 @@ impl Declared {
 /// The bytes of the object that comes, as far as the head says them: the length of an `aws-chunked` body counts its framing
 /// too. Where that says no number, the whole head will be refused.
 pub(crate) fn object_bytes(head: Head<'_>, length: BodyLength) -> Option<u64> {
-    let said = said(head).ok().flatten();
+    let is_chunked = || said(head).is_ok_and(|said| said.is_some_and(|word| word.starts_with("STREAMING-")));
     match length {
         BodyLength::Empty => Some(0),
-        _ if said.is_some_and(|word| word.starts_with("STREAMING-")) => decoded_length(head.headers).ok(),
+        _ if is_chunked() => decoded_length(head.headers).ok(),
         BodyLength::Known(bytes) => Some(bytes),
         BodyLength::Chunked => None,
     }
