@@ -125,9 +125,9 @@ async fn what_is_wrongly_said_of_a_body_is_refused_before_the_100() {
         assert_eq!(answer.status, status, "{more:?}");
         assert!(answer.text().contains(&format!("<Code>{code}</Code>")), "{more:?}: {}", answer.text());
     }
+    assert_eq!(upstream.count(), 0);
     let right = [length, algorithm("crc32"), ("x-amz-checksum-crc32", "AAAAAA==")];
     assert_eq!(refused(&gateway, &right).await.status, 100);
-    assert_eq!(upstream.count(), 0);
     gateway.is_idle().await;
 }
 

@@ -6,12 +6,10 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use bytes::{Bytes, BytesMut};
@@ -57,11 +55,9 @@ pub(crate) struct Upload {
     pipeline: Option<Pipeline>,
     /// Verified, and not yet asked for.
     ready: VecDeque<Bytes>,
-    /// Towards the upstream.
-    size: BodySize,
+    /// Towards the upstream, where it is known.
+    size: Option<u64>,
     has_ended: bool,
-    /// Bytes handed on, those of the pretence after an early answer included.
-    handed: u64,
 }
 
 /// What the client sends.
@@ -77,11 +73,7 @@ pub(crate) struct Source {
     peeked: VecDeque<Bytes>,
 }
 
-/// What is pretended at a time.
-const PRETENCE_BYTES: usize = 64 << 10;
-static PRETENCE: [u8; PRETENCE_BYTES] = [0; PRETENCE_BYTES];
-
-/// awc wants an error; the flow knows the reason.
+/// The connection wants an error; the flow knows the reason.
 #[derive(Debug, Error)]
 #[error("the request's body failed")]
 pub(crate) struct UploadFailed;
@@ -214,30 +206,21 @@ impl Source {
 
 impl Upload {
     /// `size` is what the upstream is told.
-    pub(crate) fn new(source: Source, pipeline: Option<Pipeline>, size: BodySize) -> Self {
-        Self { source, pipeline, ready: VecDeque::new(), size, has_ended: false, handed: 0 }
+    pub(crate) fn new(source: Source, pipeline: Option<Pipeline>, size: Option<u64>) -> Self {
+        Self { source, pipeline, ready: VecDeque::new(), size, has_ended: false }
     }
 
     /// Frames the body for the upstream. Must come before its first byte.
     pub(crate) fn frame(&mut self, frame: Frame, encoder: Encoder) {
         if let Some(pipeline) = &mut self.pipeline {
-            self.size = BodySize::Sized(frame.framed_length());
+            self.size = Some(frame.framed_length());
             pipeline.frame(encoder);
         }
     }
 
-    /// The upstream has answered, its connection swallows what is written: the length is made up without the client.
-    fn pretend(&mut self) -> Poll<Option<Result<Bytes, UploadFailed>>> {
-        let BodySize::Sized(size) = self.size else { return Poll::Ready(None) };
-        let left = size - self.handed;
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        let chunk = left.min(PRETENCE_BYTES as u64);
-        self.handed += chunk;
-        Poll::Ready(Some(Ok(
-            Bytes::from_static(&PRETENCE).slice(..usize::try_from(chunk).unwrap_or(PRETENCE_BYTES))
-        )))
+    /// The length the upstream is told; none where it is not known ahead.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.size
     }
 
     fn take(&mut self, piece: Bytes) -> Result<(), UpstreamRejection> {
@@ -267,40 +250,24 @@ impl Upload {
             self.source.flow.end(clock::now());
         }
     }
-}
-
-impl MessageBody for Upload {
-    type Error = UploadFailed;
-
-    fn size(&self) -> BodySize {
-        self.size
-    }
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, UploadFailed>>> {
-        let this = &mut *self;
-        if this.source.flow.answered_early() {
-            return this.pretend();
-        }
+    /// The next piece for the upstream; none at the end.
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UploadFailed>>> {
         loop {
-            if let Some(piece) = this.ready.pop_front() {
-                this.handed += piece.len() as u64;
-                this.mark_end();
+            if let Some(piece) = self.ready.pop_front() {
+                self.mark_end();
                 return Poll::Ready(Some(Ok(piece)));
             }
-            if this.has_ended {
+            if self.has_ended {
                 return Poll::Ready(None);
             }
-            let taken = match this.source.poll(cx) {
+            let taken = match self.source.poll(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(piece))) => this.take(piece),
+                Poll::Ready(Some(Ok(piece))) => self.take(piece),
                 Poll::Ready(Some(Err(fault))) => Err(fault),
-                Poll::Ready(None) => this.end(),
+                Poll::Ready(None) => self.end(),
             };
             if let Err(fault) = taken {
-                this.source.flow.fail(fault);
+                self.source.flow.fail(fault);
                 return Poll::Ready(Some(Err(UploadFailed)));
             }
         }

@@ -19,6 +19,7 @@ use crate::router::Bucket;
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
+use crate::upstream::early::Ongoing;
 use crate::upstream::outbound::Outbound;
 use crate::upstream::retry::{asked_for, attempts_max, is_conditional_write, wait};
 use crate::upstream::tls::is_distrust;
@@ -172,16 +173,18 @@ async fn attempt(
         .build(client, signer.as_deref(), destination, prefix, kind)
         .ok_or(UpstreamRejection::Target)?;
     let flow = Rc::clone(&record.flow);
-    let sending = match &mut outbound.body {
-        RequestBody::None => request.send_body(NoBody::new()),
-        RequestBody::Whole(bytes) => request.send_body(bytes.clone()),
+    let (sending, upload) = match &mut outbound.body {
+        RequestBody::None => (request.send_body(NoBody::new()), None),
+        RequestBody::Whole(bytes) => (request.send_body(bytes.clone()), None),
         RequestBody::Stream(upload) => {
             let upload = upload.take().ok_or(UpstreamRejection::ClientGone)?;
             flow.begin(clock::now());
-            request.send_body(upload)
+            // The connection sends it, see `pump.rs`.
+            (request.send_body(NoBody::new()), Some(upload))
         }
     };
-    let sent = watch(sending, limits, &flow).await.map_err(UpstreamRejection::Timeout)?;
+    let ongoing = Ongoing::new(Rc::clone(&flow), upload);
+    let sent = watch(sending, limits, &ongoing).await.map_err(UpstreamRejection::Timeout)?;
     let response = sent.map_err(|error| flow.take_fault().unwrap_or_else(|| fault(&error)))?;
     head(response, kind, outbound.request.head().method).await
 }

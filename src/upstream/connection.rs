@@ -1,10 +1,11 @@
 //! One connection to an upstream, counted, with an end of stream that cannot be overlooked.
 //!
 //! awc takes a closed connection for the end of a chunked body, so a truncated answer would look whole (T6). Here the
-//! end of the stream is an error of its own kind; the answer's body knows whether a close may end it. An answer that comes
-//! before its request is written is kept, see `early.rs`; one whose body only the close ends is mended, see `head.rs`.
+//! end of the stream is an error of its own kind; the answer's body knows whether a close may end it. A streamed body is sent
+//! here, behind the head that awc writes, see `pump.rs`; an answer that comes before its end is kept and the rest is not
+//! sent, see `early.rs`. An answer whose body only the close ends is mended, see `head.rs`.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::upstream::early;
 use crate::upstream::flow::Flow;
 use crate::upstream::head::{Sight, mend};
+use crate::upstream::pump::Pump;
 use crate::upstream::stream::Stream;
 
 /// A connection that counts itself and notices an answer that comes before its request is written.
@@ -25,6 +27,8 @@ use crate::upstream::stream::Stream;
 pub(crate) struct Connection {
     stream: Stream,
     open: Arc<AtomicUsize>,
+    /// The body of the request under way, and how it is getting on.
+    sending: Option<(Pump, Rc<Flow>)>,
     early: Early,
     head: Head,
 }
@@ -45,7 +49,7 @@ enum Head {
 enum Early {
     /// Nothing has come.
     No,
-    /// A final answer to this call. Its first bytes are still to be read; whatever is written is swallowed.
+    /// A final answer to this call. Its first bytes are still to be read.
     Final(BytesMut, Rc<Flow>),
 }
 
@@ -56,20 +60,37 @@ const HEAD_BYTES_MAX: usize = 128 << 10;
 impl Connection {
     pub(crate) fn new(stream: Stream, open: Arc<AtomicUsize>) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
-        Self { stream, open, early: Early::No, head: Head::Passed }
+        Self { stream, open, sending: None, early: Early::No, head: Head::Passed }
     }
 
-    /// Looks whether the upstream has answered already. Costs a flag as long as it has not.
-    fn look_for_answer(&mut self, cx: &mut Context<'_>) {
-        let (Early::No, Head::Due(kept)) = (&self.early, &mut self.head) else { return };
-        let Some(flow) = early::uploading() else { return };
-        if !self.stream.take_arrived(cx, kept, EARLY_BYTES_MAX) {
-            return;
+    /// Sends the body on; ready once all of it is written, or the upstream has answered before that.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(heard) = self.poll_early(cx) {
+            self.sending = None;
+            return Poll::Ready(heard);
         }
-        if is_whole(kept) {
-            flow.answer_early();
-            self.early = Early::Final(std::mem::take(kept), flow);
-            self.head = Head::Passed;
+        let Some((pump, _)) = &mut self.sending else { return Poll::Ready(Ok(())) };
+        let written = ready!(pump.poll(&mut self.stream, cx));
+        // An upstream that answers and closes resets what is still written; its answer may be there all the same.
+        let heard = written.is_err() && matches!(self.poll_early(cx), Poll::Ready(Ok(())));
+        self.sending = None;
+        Poll::Ready(if heard { Ok(()) } else { written })
+    }
+
+    /// Whether the upstream answers while a body is being sent; an error is the end of the connection.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (Some((_, flow)), Head::Due(kept)) = (&self.sending, &mut self.head) else {
+            return Poll::Pending;
+        };
+        loop {
+            if ready!(self.stream.poll_arrived(cx, kept, EARLY_BYTES_MAX))? == 0 {
+                return Poll::Ready(Err(closed()));
+            }
+            if is_whole(kept) || kept.len() >= HEAD_BYTES_MAX {
+                self.early = Early::Final(std::mem::take(kept), Rc::clone(flow));
+                self.head = Head::Passed;
+                return Poll::Ready(Ok(()));
+            }
         }
     }
 
@@ -91,33 +112,16 @@ impl Connection {
         true
     }
 
-    fn swallows(&self) -> bool {
-        matches!(self.early, Early::Final(..))
-    }
-
-    fn write_with(
-        &mut self,
-        cx: &mut Context<'_>,
-        length: usize,
-        write: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+    /// What awc writes is a request.
+    fn begin_request(&mut self) {
         if matches!((&self.early, &self.head), (Early::No, Head::Passed)) {
             self.head = Head::Due(BytesMut::new());
         }
-        self.look_for_answer(cx);
-        if self.swallows() {
-            return Poll::Ready(Ok(length));
-        }
-        let written = write(Pin::new(&mut self.stream), cx);
-        if let Poll::Ready(Err(_)) = &written {
-            // An upstream that answers and closes resets what is still written; its answer may be there all the same.
-            self.look_for_answer(cx);
-            if self.swallows() {
-                return Poll::Ready(Ok(length));
-            }
-        }
-        written
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the upstream closed the connection")
 }
 
 /// Leaves interim answers (1xx) out, which awc would take for the final one, and mends the head behind them.
@@ -173,8 +177,7 @@ impl AsyncRead for Connection {
         loop {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
             if buf.filled().len() == before && buf.remaining() > 0 {
-                let end = io::Error::new(io::ErrorKind::UnexpectedEof, "the upstream closed the connection");
-                return Poll::Ready(Err(end));
+                return Poll::Ready(Err(closed()));
             }
             if self.hands_on(buf, before) {
                 return Poll::Ready(Ok(()));
@@ -185,23 +188,19 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.write_with(cx, bytes.len(), |stream, cx| stream.poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let length = bytes.iter().map(|slice| slice.len()).sum();
-        self.write_with(cx, length, |stream, cx| stream.poll_write_vectored(cx, bytes))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.begin_request();
+        // awc writes a head in one piece.
+        if let Some((upload, flow)) = early::take_upload() {
+            self.sending = Some((Pump::new(upload, bytes), flow));
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.sending.is_some() {
+            return self.poll_body(cx);
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -1,30 +1,41 @@
-//! An upstream that answers before it has the whole body: "403" or "503", and then closes.
+//! The call that is being polled on this thread, for the connection that it uses.
 //!
-//! awc writes the whole body before it reads, so such an answer would become a write error. The connection sees it
-//! though: while a request is being written, bytes that come back are an answer. From then on it swallows what is
-//! written, the body pretends to its end without asking the client for more, and awc goes on to read the answer. Such a
-//! connection is never used again.
-//!
-//! The two ends, the connection and the body, belong to one call but know nothing of each other; what they share is the
-//! call that is being polled on this thread, set by the watch around it.
+//! A connection sends the request's body itself (`pump.rs`) and hears an answer that comes before the end of it: "403" or
+//! "503", and then the upstream closes. For that it must know whose connection it is, but awc stands between the two. What
+//! they share is the call that is being polled, set by the watch around it. A connection that has answered early is
+//! never used again.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use crate::upstream::body::Upload;
 use crate::upstream::flow::Flow;
 
 thread_local! {
-    static CURRENT: RefCell<Option<Rc<Flow>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Rc<Ongoing>>> = const { RefCell::new(None) };
+}
+
+/// One call to an upstream.
+pub(crate) struct Ongoing {
+    pub(crate) flow: Rc<Flow>,
+    /// A streamed body, until a connection takes it over.
+    upload: RefCell<Option<Box<Upload>>>,
+}
+
+impl Ongoing {
+    pub(crate) fn new(flow: Rc<Flow>, upload: Option<Box<Upload>>) -> Rc<Self> {
+        Rc::new(Self { flow, upload: RefCell::new(upload) })
+    }
 }
 
 /// Makes a call the current one for as long as it is polled.
 pub(crate) struct Current {
-    previous: Option<Rc<Flow>>,
+    previous: Option<Rc<Ongoing>>,
 }
 
 impl Current {
-    pub(crate) fn enter(flow: &Rc<Flow>) -> Self {
-        Self { previous: CURRENT.replace(Some(Rc::clone(flow))) }
+    pub(crate) fn enter(ongoing: &Rc<Ongoing>) -> Self {
+        Self { previous: CURRENT.replace(Some(Rc::clone(ongoing))) }
     }
 }
 
@@ -34,14 +45,17 @@ impl Drop for Current {
     }
 }
 
-/// The flow of the call that is being polled, while it uploads.
-pub(crate) fn uploading() -> Option<Rc<Flow>> {
-    CURRENT.with_borrow(|current| current.clone().filter(|flow| flow.is_uploading()))
+/// The body of the current call, once, for the connection that its head is written to.
+pub(crate) fn take_upload() -> Option<(Box<Upload>, Rc<Flow>)> {
+    CURRENT.with_borrow(|current| {
+        let current = current.as_ref()?;
+        current.upload.take().map(|upload| (upload, Rc::clone(&current.flow)))
+    })
 }
 
 /// Whether a call other than this one is being polled: it must not use this one's connection.
 pub(crate) fn is_another(flow: &Rc<Flow>) -> bool {
-    CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| !Rc::ptr_eq(current, flow)))
+    CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| !Rc::ptr_eq(&current.flow, flow)))
 }
 
 #[cfg(test)]
@@ -50,16 +64,16 @@ mod tests {
 
     #[test]
     fn calls_nest_and_end() {
-        let outer = Rc::new(Flow::default());
-        outer.begin(tidegate_actors::clock::now());
-        assert!(uploading().is_none());
+        let outer = Ongoing::new(Rc::default(), None);
+        assert!(!is_another(&outer.flow), "nobody is no other");
         {
             let _outer = Current::enter(&outer);
-            assert!(uploading().is_some_and(|flow| Rc::ptr_eq(&flow, &outer)));
-            let inner = Rc::new(Flow::default());
+            assert!(!is_another(&outer.flow));
+            let inner = Ongoing::new(Rc::default(), None);
             let _inner = Current::enter(&inner);
-            assert!(uploading().is_none(), "the inner call does not upload");
+            assert!(is_another(&outer.flow));
+            assert!(!is_another(&inner.flow));
         }
-        assert!(uploading().is_none());
+        assert!(!is_another(&outer.flow));
     }
 }

@@ -15,7 +15,6 @@ pub(crate) struct Flow {
     moved: Cell<Option<Instant>>,
     ended: Cell<Option<Instant>>,
     began: Cell<Option<Instant>>,
-    answered_early: Cell<bool>,
     fault: RefCell<Option<UpstreamRejection>>,
     unread: Unread,
 }
@@ -55,20 +54,6 @@ impl Flow {
 
     pub(crate) fn take_fault(&self) -> Option<UpstreamRejection> {
         self.fault.borrow_mut().take()
-    }
-
-    /// Whether the request streams a body.
-    pub(crate) fn is_uploading(&self) -> bool {
-        self.began.get().is_some()
-    }
-
-    /// The upstream has answered before it had the whole body: the rest is of no use to it.
-    pub(crate) fn answer_early(&self) {
-        self.answered_early.set(true);
-    }
-
-    pub(crate) fn answered_early(&self) -> bool {
-        self.answered_early.get()
     }
 
     /// Nobody reads the rest of the body. It is kept to the end of the answer: actix then lingers and closes the client's

@@ -10,7 +10,6 @@
 //! Where the upstream's requests are not signed there is no seed for chunk signatures: but for unsigned trailers the data
 //! goes on as it is.
 
-use actix_web::body::BodySize;
 use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use bytes::Bytes;
@@ -116,8 +115,8 @@ async fn as_it_is(
         BodyLength::Known(bytes) if replays && bytes <= REPLAY_BYTES_MAX => {
             RequestBody::Whole(source.read_plain().await?)
         }
-        BodyLength::Known(bytes) => stream(source, None, BodySize::Sized(bytes)),
-        BodyLength::Chunked => stream(source, None, BodySize::Stream),
+        BodyLength::Known(bytes) => stream(source, None, Some(bytes)),
+        BodyLength::Chunked => stream(source, None, None),
     };
     let content_sha256 = (kind == Kind::S3).then(|| payload_hash(head.headers, &body));
     Ok(Intake { body, content_sha256, reframing: None })
@@ -134,8 +133,7 @@ async fn claimed(
     let pipeline = Pipeline::plain(None, claims, length);
     let body = match length {
         Some(bytes) if bytes <= whole_max => RequestBody::Whole(source.read_whole(pipeline).await?.0),
-        Some(bytes) => stream(source, Some(pipeline), BodySize::Sized(bytes)),
-        None => stream(source, Some(pipeline), BodySize::Stream),
+        _ => stream(source, Some(pipeline), length),
     };
     let content_sha256 = Some(payload_hash(head.headers, &body));
     Ok(Intake { body, content_sha256, reframing: None })
@@ -180,7 +178,7 @@ async fn framed(
         (Some(_), Some(_)) => Trailing::Trailer,
     };
     Ok(Intake {
-        body: stream(source, Some(pipeline), BodySize::Sized(chunks.length)),
+        body: stream(source, Some(pipeline), Some(chunks.length)),
         content_sha256: Some(HeaderValue::from_static(word)),
         reframing: Some(Reframing { frame, trailing }),
     })
@@ -193,7 +191,7 @@ fn filed(taking: Taking, scan: FileScan, claims: Claims, bucket: &Bucket) -> Int
     let word = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.form.as_str());
     let pipeline = Pipeline::file(scan, claims, chunks.length);
     Intake {
-        body: stream(taking.source, Some(pipeline), BodySize::Sized(chunks.length)),
+        body: stream(taking.source, Some(pipeline), Some(chunks.length)),
         content_sha256: Some(HeaderValue::from_static(word)),
         reframing: Some(Reframing { frame, trailing: Trailing::Absent }),
     }
@@ -211,7 +209,7 @@ fn frame(framing: UploadFraming, chunks: &Chunks) -> Option<Frame> {
     Some(Frame { form, chunk_bytes: CHUNK_BYTES, length: chunks.length, trailer })
 }
 
-fn stream(source: Source, pipeline: Option<Pipeline>, size: BodySize) -> RequestBody {
+fn stream(source: Source, pipeline: Option<Pipeline>, size: Option<u64>) -> RequestBody {
     RequestBody::Stream(Some(Box::new(Upload::new(source, pipeline, size))))
 }
 

@@ -20,6 +20,7 @@ mod incoming;
 mod intake;
 mod names;
 mod outbound;
+mod pump;
 #[cfg(feature = "bench")]
 pub(crate) mod raw;
 mod renamed;

@@ -5,7 +5,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix_rt::net::{ActixStream, Ready};
 use bytes::BytesMut;
@@ -21,32 +21,32 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Takes what has come without waiting for it, and says whether that was anything.
-    ///
-    /// An error or the end of the stream is left for others to find.
-    pub(crate) fn take_arrived(
+    /// Takes what has come, or waits for it; nothing at the end of the stream. Costs a flag as long as nothing comes.
+    pub(crate) fn poll_arrived(
         &mut self,
         cx: &mut Context<'_>,
         into: &mut BytesMut,
         bytes_max: usize,
-    ) -> bool {
+    ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(stream) => {
-                if stream.poll_read_ready(cx).is_pending() {
-                    return false;
-                }
+            Self::Plain(stream) => loop {
+                ready!(stream.poll_read_ready(cx))?;
                 into.reserve(bytes_max);
-                stream.try_read_buf(into).is_ok_and(|count| count > 0)
-            }
+                match stream.try_read_buf(into) {
+                    // The socket was said to be ready and is not: asked once more, it wakes the task when it is.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    read => return Poll::Ready(read),
+                }
+            },
             // A ready socket says little here: what came may be a record of TLS's own, or half of one.
             Self::Tls(stream) => {
                 let before = into.len();
                 into.resize(before + bytes_max, 0);
                 let mut buf = ReadBuf::new(&mut into[before..]);
                 let read = Pin::new(stream).poll_read(cx, &mut buf);
-                let count = if matches!(read, Poll::Ready(Ok(()))) { buf.filled().len() } else { 0 };
+                let count = buf.filled().len();
                 into.truncate(before + count);
-                count > 0
+                read.map_ok(|()| count).map_err(cut_off)
             }
         }
     }

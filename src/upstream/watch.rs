@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_actors::clock;
 
-use crate::upstream::early::Current;
+use crate::upstream::early::{Current, Ongoing};
 use crate::upstream::flow::Flow;
 
 /// Which timeout struck.
@@ -81,11 +81,16 @@ impl Limits {
 }
 
 /// Runs a call until it is done or a limit strikes; the call is then dropped, and its connection with it.
-pub(crate) async fn watch<F: Future>(call: F, limits: Limits, flow: &Rc<Flow>) -> Result<F::Output, Phase> {
+pub(crate) async fn watch<F: Future>(
+    call: F,
+    limits: Limits,
+    ongoing: &Rc<Ongoing>,
+) -> Result<F::Output, Phase> {
+    let flow = &ongoing.flow;
     let mut call = pin!(call);
     let mut timer = pin!(tokio::time::sleep_until(limits.due(flow).0.into()));
     poll_fn(|cx| {
-        let _current = Current::enter(flow);
+        let _current = Current::enter(ongoing);
         if let Poll::Ready(done) = call.as_mut().poll(cx) {
             return Poll::Ready(Ok(done));
         }

@@ -201,6 +201,55 @@ async fn an_early_answer_reaches_a_client_that_still_sends() {
     }
 }
 
+/// T4, B3: a client that pauses in mid-upload hears what the upstream has answered meanwhile
+#[tokio::test]
+async fn an_early_answer_reaches_a_client_that_pauses() {
+    for framing in ["content-length: 1048576\r\n\r\n", "transfer-encoding: chunked\r\n\r\n19000\r\n"] {
+        for sent in [0, 1, 100_000] {
+            let upstream = Upstream::early(|_| Act::s3_error(403, "AccessDenied").closing());
+            let gateway = Gateway::in_front_of(&upstream).await;
+            let mut pausing = Client::connect(gateway.address()).await;
+            pausing.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\n{framing}")).await;
+            pausing.send(vec![b'x'; sent]).await;
+            let answer = pausing.answer("PUT").await;
+            assert_eq!((answer.status, answer.reason()), (403, ""), "{framing:?}, {sent} bytes sent");
+            assert!(answer.text().contains("AccessDenied"), "{}", answer.text());
+            gateway.is_idle().await;
+        }
+    }
+}
+
+/// T1, T4: what a client has sent reaches the upstream before the client goes on
+#[tokio::test]
+async fn a_pausing_upload_is_not_held_back() {
+    let upstream = Upstream::ok("stored");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let mut pausing = Client::connect(gateway.address()).await;
+    pausing.send(client::message("PUT", "/b/k", &[("content-length", "100000")], None)).await;
+    upstream.works_on(1).await;
+    let body: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    for piece in body.chunks(7_001) {
+        pausing.send(piece).await;
+    }
+    assert_eq!(pausing.answer("PUT").await.whole(), 200);
+    assert_eq!(upstream.seen()[0].body, body);
+}
+
+/// T6, B3: an upstream that goes away in mid-upload is noticed although the client pauses
+#[tokio::test]
+async fn an_upstream_gone_in_mid_upload_is_noticed() {
+    for act in [Act::raw(""), Act::raw("HTTP/1.1 20"), Act::reset()] {
+        let upstream = Upstream::early(move |_| act.clone());
+        let gateway = Gateway::in_front_of(&upstream).await;
+        let mut pausing = Client::connect(gateway.address()).await;
+        pausing.send(client::message("PUT", "/b/k", &[("content-length", "100000")], None)).await;
+        pausing.send("begin").await;
+        let answer = pausing.answer("PUT").await;
+        assert_eq!((answer.status, answer.reason()), (502, "upstream_reset"));
+        gateway.is_idle().await;
+    }
+}
+
 /// T4, V2: a client that goes on sending what the gateway refused is cut off, and holds nothing
 #[tokio::test]
 async fn a_refused_upload_that_goes_on_is_cut_off() {

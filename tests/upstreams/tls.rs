@@ -184,7 +184,11 @@ async fn an_early_answer_is_heard_through_tls() {
     let gateway = front.gateway("localhost", &front.authority, &directory).start().await;
     let mut client = Client::connect(gateway.address()).await;
     let piece = vec![b'x'; 1 << 20];
-    client.send(message("PUT", "/b/k", &[("content-length", &(64 << 20).to_string())], None)).await;
+    let head = message("PUT", "/b/k", &[("content-length", &(64 << 20).to_string())], None);
+    let mut pausing = Client::connect(gateway.address()).await;
+    pausing.send(&head).await;
+    assert_eq!(pausing.answer("PUT").await.status, 403, "although the client pauses");
+    client.send(&head).await;
     // More than all buffers on the way hold; once it has answered, the gateway need not take the rest.
     for _ in 0..64 {
         if client.try_send(&piece).await.is_err() {
