@@ -1,4 +1,8 @@
-//! The command line: arguments, exit codes (those of sysexits.h), and what is said to a person.
+//! The command line: arguments, exit codes, and what is said to a person.
+//!
+//! Exit codes are those of sysexits.h, but for a wrong command line: there clap, like most programs, says 2. A drain that
+//! had to cut requests off ends with 1, so that a deployment notices; nginx and HAProxy end with 0 there and leave it to
+//! whoever reads the log.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -61,6 +65,8 @@ pub(crate) enum Exit {
     Unhealthy { address: SocketAddr, why: String },
     #[error("ended before every request was")]
     Impatient,
+    #[error("server.drain_timeout was up with requests under way: {0} cut off")]
+    CutOff(usize),
 }
 
 impl Exit {
@@ -74,7 +80,7 @@ impl Exit {
             #[cfg(feature = "origin")]
             Self::Origin(_) => 73,
             Self::Start(_) | Self::Relaunch(_) | Self::Io(_) => 71,
-            Self::Unhealthy { .. } | Self::Impatient => 1,
+            Self::Unhealthy { .. } | Self::Impatient | Self::CutOff(_) => 1,
         })
     }
 

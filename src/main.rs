@@ -60,7 +60,7 @@ async fn serve(config: Config, log: Logger, demo: bool) -> Result<(), Exit> {
     }
     either(&mut terminate, &mut interrupt).await;
     tokio::select! {
-        _ = running.stop() => Ok(()),
+        cut_off = running.stop() => if cut_off == 0 { Ok(()) } else { Err(Exit::CutOff(cut_off)) },
         () = either(&mut terminate, &mut interrupt) => {
             warn!(log, "second signal: ending at once");
             Err(Exit::Impatient)

@@ -70,7 +70,7 @@ async fn the_drain_time_is_kept() {
         Gateway::builder().bucket("b", &upstream).set("server.drain_timeout", "0.3").start().await;
     let (mut client, mut answer) = download(&gateway).await;
     gateway.terminate();
-    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+    assert_eq!(gateway.wait_exit().await.code(), Some(1), "who deploys must hear of it");
     client.body(&mut answer, "GET").await;
     assert!(answer.broken.is_some(), "a transfer that was cut off looks whole");
     gateway.log_line("drain time is up", |line| line["cut_off"] == 1).await;
