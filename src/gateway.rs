@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::auth::Keyring;
+use crate::chaos::Chaos;
 use crate::http::tls::{PairError, Renewal, Tls};
 use crate::http::{admin, listener};
 use crate::router::{Bucket, Router};
@@ -160,6 +161,7 @@ impl Gateway {
             log: log.clone(),
             draining: watch::Sender::new(false),
             tls,
+            chaos: Chaos::default(),
             config,
         });
         let data = data_server(&shared, data_listener, launches)?;

@@ -10,6 +10,7 @@ use tidegate_config::Config;
 use tokio::sync::watch;
 
 use crate::auth::{Keyring, SigningKeys};
+use crate::chaos::Chaos;
 use crate::http::tls::Tls;
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::RequestMetrics;
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) draining: watch::Sender<bool>,
     /// What connections are secured with; none where clients speak cleartext.
     pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) chaos: Chaos,
 }
 
 /// One worker thread's.

@@ -127,7 +127,7 @@ const LEDGER: [(&str, &str, Standing); 104] = [
     ("C5", "credentials from the environment and files", Met),
     ("E1", "one shape of errors", Met),
     ("E2", "an upstream's error object is seen first", Later("errors inside a 200 are counted, not mapped")),
-    ("E3", "a panic is 500 and harms nobody else", Later("no honest way to cause one from outside")),
+    ("E3", "a panic is 500 and harms nobody else", Met),
     ("E4", "upstream text is cut and cleaned", Met),
     ("E5", "what is not supported is 501", Later("the embedded origin and SigV4A chunks only")),
     ("E6", "buffered answers are capped", Later("not shown")),

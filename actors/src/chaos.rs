@@ -1,10 +1,12 @@
-//! Crashes on demand: how the tests, and an operator with `admin.chaos = true`, prove supervision.
+//! Crashes and stalls on demand: how the tests, and an operator with `admin.chaos = true`, prove supervision.
 //!
 //! A chaos crash is a real panic in the real place and counts like any other. It strikes either at once, in
 //! a message of its own, or in the next ordinary message (`next_message`), whose caller must then see a
-//! typed error. There is deliberately no way to make an actor hang or to corrupt its state.
+//! typed error. A stall really holds the actor's thread, for at most ten seconds: whatever shares it waits too, as it would
+//! behind a computation that goes wrong. There is deliberately no way to corrupt an actor's state.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -50,6 +52,30 @@ pub struct Crash {
 }
 
 impl actix::Message for Crash {
+    type Result = ();
+}
+
+/// The longest stall.
+const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// Asks an actor to stand still.
+#[derive(Debug, Clone, Copy)]
+pub struct Stall(Duration);
+
+impl Stall {
+    /// For so long, but for ten seconds at most.
+    #[must_use]
+    pub fn of(time: Duration) -> Self {
+        Self(time.min(STALL_MAX))
+    }
+
+    /// Holds the thread.
+    pub(crate) fn hold(self) {
+        std::thread::sleep(self.0);
+    }
+}
+
+impl actix::Message for Stall {
     type Result = ();
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext, Context, Handler, MessageResult, Supervised};
 use slog::{Logger, error, warn};
 
-use crate::chaos::{Chaos, Crash, CrashPlace};
+use crate::chaos::{Chaos, Crash, CrashPlace, Stall};
 use crate::clock;
 use crate::mailbox::{Ask, AskError, Request, Tell};
 use crate::metrics::ActorMetrics;
@@ -254,5 +254,13 @@ impl<C: Component> Handler<Crash> for Host<C> {
         }
         self.dirty = crash.place == CrashPlace::Apply;
         self.chaos.strike_any();
+    }
+}
+
+impl<C: Component> Handler<Stall> for Host<C> {
+    type Result = ();
+
+    fn handle(&mut self, stall: Stall, _: &mut Self::Context) {
+        stall.hold();
     }
 }

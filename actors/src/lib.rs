@@ -26,7 +26,7 @@ mod vitals;
 pub use breaker::{
     BreakerHandle, BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitState, Clearance, Outcome,
 };
-pub use chaos::{Crash, CrashPlace, UnknownPlace};
+pub use chaos::{Crash, CrashPlace, Stall, UnknownPlace};
 pub use limiter::{Limited, LimiterHandle, LimiterRejection, LimiterReport, Scope};
 pub use mailbox::AskError;
 pub use monitor::{

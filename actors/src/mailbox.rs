@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use thiserror::Error;
 
-use crate::chaos::Crash;
+use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::host::{Component, Host, Serve};
 use crate::metrics::ActorMetrics;
@@ -186,6 +186,12 @@ impl<C: Component> Mailbox<C> {
     pub(crate) fn crash(&self, crash: Crash) {
         #[expect(clippy::disallowed_methods, reason = "an operator's message, rare and not to be refused")]
         self.addr.do_send(crash);
+    }
+
+    /// Has the actor stand still. Only the admin API's chaos verb comes here.
+    pub(crate) fn stall(&self, stall: Stall) {
+        #[expect(clippy::disallowed_methods, reason = "an operator's message, rare and not to be refused")]
+        self.addr.do_send(stall);
     }
 
     fn seat(&self, now: Instant) -> Result<Seat, AskError> {

@@ -17,7 +17,7 @@ use thiserror::Error;
 use tidegate_config::{Config, RateLimit};
 
 use crate::breaker::{Board, Breaker, BreakerHandle, BreakerMetrics};
-use crate::chaos::Crash;
+use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::host::{Component, Host};
 use crate::intensity::Intensity;
@@ -306,16 +306,33 @@ impl Actors {
             "limiter" => self.limiter.crash(crash),
             "sessions" => self.sessions.crash(crash),
             "breaker" => self.breaker.crash(crash),
-            _ => {
-                let named = |pool: &&PoolHandle| name == "pool" || pool.vitals().name() == name;
-                let count = self.pools.iter().filter(named).map(|pool| pool.crash(crash)).count();
-                if count == 0 {
-                    let known = self.vitals().map(|vitals| vitals.name().to_owned()).collect();
-                    return Err(UnknownActor { name: name.to_owned(), known });
-                }
-                return Ok(count);
-            }
+            _ => return self.pools_named(name, |pool| pool.crash(crash)),
         }
         Ok(1)
+    }
+
+    /// Has the actors of a name stand still, named as for a crash. Returns how many.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn stall(&self, name: &str, stall: Stall) -> Result<usize, UnknownActor> {
+        match name {
+            "monitor" => self.monitor.stall(stall),
+            "limiter" => self.limiter.stall(stall),
+            "sessions" => self.sessions.stall(stall),
+            "breaker" => self.breaker.stall(stall),
+            _ => return self.pools_named(name, |pool| pool.stall(stall)),
+        }
+        Ok(1)
+    }
+
+    fn pools_named(&self, name: &str, disturb: impl Fn(&PoolHandle)) -> Result<usize, UnknownActor> {
+        let named = |pool: &&PoolHandle| name == "pool" || pool.vitals().name() == name;
+        let count = self.pools.iter().filter(named).map(disturb).count();
+        if count == 0 {
+            let known = self.vitals().map(|vitals| vitals.name().to_owned()).collect();
+            return Err(UnknownActor { name: name.to_owned(), known });
+        }
+        Ok(count)
     }
 }

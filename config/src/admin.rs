@@ -15,7 +15,7 @@ section! {
         pub address: IpAddr = key("address", Address, IpAddr::V4(Ipv4Addr::LOCALHOST));
         /// port of the admin listener; 0 takes any free one, which the start-up line names
         pub port: u16 = key("port", whole(0..=65_535), 8090);
-        /// whether actors can be crashed on purpose through the admin listener
+        /// whether actors and requests can be crashed or stalled on purpose through the admin listener
         ///
         /// For drills only.
         pub chaos: bool = key("chaos", Flag, false);

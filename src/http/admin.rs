@@ -1,13 +1,14 @@
 //! The admin listener: status, metrics, probes, and chaos where it is allowed.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix_web::web::{self, Data, Path, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use prometheus::{Encoder, TextEncoder};
 use serde::Deserialize;
 use serde_json::json;
-use tidegate_actors::{Crash, CrashPlace, clock};
+use tidegate_actors::{Crash, CrashPlace, Stall, clock};
 
 use crate::http::error::{AdminStatus, admin_error, json_answer, metrics_answer};
 use crate::http::{probes, request_id};
@@ -22,6 +23,8 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
         .route("/livez", web::get().to(probes::live))
         .route("/readyz", web::get().to(probes::ready))
         .route("/actors/{name}/crash", web::post().to(crash))
+        .route("/actors/{name}/stall", web::post().to(stall))
+        .route("/requests/crash", web::post().to(crash_request))
         .default_service(web::to(not_found));
 }
 
@@ -60,8 +63,7 @@ async fn crash(
     let id = request_id::of(request.headers());
     let refused = |status, code: &str, message: &str| admin_error(status, code, message, &id);
     if !worker.shared.config.admin.chaos {
-        let message = "crashing actors is off; set admin.chaos = true to allow it";
-        return refused(AdminStatus::Forbidden, "chaos_off", message);
+        return chaos_off(&request);
     }
     let place: Result<CrashPlace, _> = query.at.as_deref().unwrap_or("decide").parse();
     let place = match place {
@@ -82,8 +84,48 @@ async fn crash(
     }
 }
 
+#[derive(Deserialize)]
+struct StallQuery {
+    ms: u64,
+}
+
+/// `POST /actors/{name}/stall?ms=TIME`.
+async fn stall(
+    request: HttpRequest,
+    worker: Data<Rc<Worker>>,
+    name: Path<String>,
+    query: Option<Query<StallQuery>>,
+) -> HttpResponse {
+    let id = request_id::of(request.headers());
+    if !worker.shared.config.admin.chaos {
+        return chaos_off(&request);
+    }
+    let Some(Query(StallQuery { ms })) = query else {
+        let message = "say how many milliseconds the actor shall stand still, as in ?ms=2000";
+        return admin_error(AdminStatus::BadRequest, "no_time", message, &id);
+    };
+    match worker.shared.actors.stall(&name, Stall::of(Duration::from_millis(ms))) {
+        Ok(count) => json_answer(AdminStatus::Accepted, &json!({ "stalling": count })),
+        Err(error) => admin_error(AdminStatus::NotFound, "unknown_actor", &error.to_string(), &id),
+    }
+}
+
+/// `POST /requests/crash`: the next request that is about to be sent upstream panics.
+async fn crash_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+    if !worker.shared.config.admin.chaos {
+        return chaos_off(&request);
+    }
+    worker.shared.chaos.arm();
+    json_answer(AdminStatus::Accepted, &json!({ "crashing": 1 }))
+}
+
+fn chaos_off(request: &HttpRequest) -> HttpResponse {
+    let message = "chaos is off; set admin.chaos = true to allow it";
+    admin_error(AdminStatus::Forbidden, "chaos_off", message, &request_id::of(request.headers()))
+}
+
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    let message =
-        "the admin listener answers GET /status, /metrics, /livez, /readyz and POST /actors/{name}/crash";
+    let message = "the admin listener answers GET /status, /metrics, /livez, /readyz and POST /actors/{name}/crash, \
+                   /actors/{name}/stall, /requests/crash";
     admin_error(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

@@ -320,6 +320,7 @@ async fn handle(
     if screens {
         auth::screen(key, outbound.body.whole(), &worker.shared.keyring)?;
     }
+    worker.shared.chaos.strike();
     let called = upstream::call(worker, bucket, outbound, permit, record).await?;
     if let Some(told) = told.filter(|_| called.response.status().is_success()) {
         let headers = upstream::conclude(bucket, called).await;

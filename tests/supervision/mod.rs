@@ -3,6 +3,8 @@
 mod crash;
 mod held_down;
 mod mailbox;
+mod request_panic;
+mod stall;
 mod storm;
 
 use std::sync::Arc;

@@ -232,9 +232,13 @@ impl Gateway {
     }
 
     async fn crash_query(&self, actor: &str, query: &str) {
-        let path = format!("/actors/{actor}/crash?{query}");
-        let answer = request(self.admin, "POST", &path, &[], Some(b"")).await;
+        let answer = self.post(&format!("/actors/{actor}/crash?{query}")).await;
         assert_eq!(answer.whole(), 202, "{}", answer.text());
+    }
+
+    /// A verb of the admin listener.
+    pub(crate) async fn post(&self, path: &str) -> Answer {
+        request(self.admin, "POST", path, &[], Some(b"")).await
     }
 
     /// What `/status` says of one actor.

@@ -8,7 +8,7 @@ use crate::breaker::decision::{CircuitState, Pass, Refusal};
 use crate::breaker::outcome::Cause;
 use crate::breaker::published::Board;
 use crate::breaker::ticket::{BreakerTicket, Shared};
-use crate::chaos::Crash;
+use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox};
 use crate::types::BucketId;
@@ -158,6 +158,11 @@ impl BreakerHandle {
     /// Has the actor crash.
     pub fn crash(&self, crash: Crash) {
         self.shared.mailbox.crash(crash);
+    }
+
+    /// Has the actor stand still; chaos only.
+    pub fn stall(&self, stall: Stall) {
+        self.shared.mailbox.stall(stall);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tidegate_config::{OnFailure, RateLimit};
 
-use crate::chaos::Crash;
+use crate::chaos::{Crash, Stall};
 use crate::limiter::LimiterMetrics;
 use crate::limiter::actor::{Admit, AdmitKey, Failed, Inspect, Limiter, LimiterReport};
 use crate::limiter::failures::Closed;
@@ -165,5 +165,10 @@ impl LimiterHandle {
     /// Has the actor crash.
     pub fn crash(&self, crash: Crash) {
         self.mailbox.crash(crash);
+    }
+
+    /// Has the actor stand still; chaos only.
+    pub fn stall(&self, stall: Stall) {
+        self.mailbox.stall(stall);
     }
 }

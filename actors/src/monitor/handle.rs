@@ -8,7 +8,7 @@ use slog::Logger;
 use thiserror::Error;
 use tidegate_config::MonitorConfig;
 
-use crate::chaos::Crash;
+use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::count::Bounded;
 use crate::mailbox::Mailbox;
@@ -129,6 +129,11 @@ impl MonitorHandle {
     /// Has the actor crash.
     pub fn crash(&self, crash: Crash) {
         self.mailbox.crash(crash);
+    }
+
+    /// Has the actor stand still; chaos only.
+    pub fn stall(&self, stall: Stall) {
+        self.mailbox.stall(stall);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::chaos::Crash;
+use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox};
 use crate::pool::PoolMetrics;
@@ -164,5 +164,10 @@ impl PoolHandle {
     /// Has the actor crash.
     pub fn crash(&self, crash: Crash) {
         self.mailbox.crash(crash);
+    }
+
+    /// Has the actor stand still; chaos only.
+    pub fn stall(&self, stall: Stall) {
+        self.mailbox.stall(stall);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::chaos::Crash;
+use crate::chaos::{Crash, Stall};
 use crate::mailbox::{AskError, Mailbox};
 use crate::sessions::actor::{Inspect, Remember, RememberKey, Resolve, ResolveKey, Sessions, SessionsReport};
 use crate::sessions::id::SessionId;
@@ -56,6 +56,11 @@ impl SessionsHandle {
     /// Has the actor crash.
     pub fn crash(&self, crash: Crash) {
         self.mailbox.crash(crash);
+    }
+
+    /// Has the actor stand still; chaos only.
+    pub fn stall(&self, stall: Stall) {
+        self.mailbox.stall(stall);
     }
 }
 
