@@ -281,7 +281,8 @@ add(
 );
 
 add("presigned URLs write, read and delete", async (place) => {
-  const client = place.client();
+  // WHEN_SUPPORTED would put the checksum of an empty body into the URL, which is not the body's.
+  const client = place.client({ checksums: "WHEN_REQUIRED" });
   const url = (Command, more = {}) =>
     getSignedUrl(client, new s3[`${Command}Command`](place.at("a b+ü", more)), { expiresIn: 60 });
   const put = await fetch(await url("PutObject", { ContentType: "text/x-signed" }), {
