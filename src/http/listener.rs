@@ -6,6 +6,10 @@
 //! refuses itself, with an empty body.
 //!
 //! A listener speaks cleartext or TLS, and the two are services of their own, so that cleartext pays nothing for the other.
+//!
+//! Deliberately absent: a certain answer to badly framed chunks of a body (V1). actix-http takes them for a broken connection: a
+//! client whose request was waiting for its body already hears 400, any other sees the connection close. The upstream
+//! gets no end of the body in either case.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
