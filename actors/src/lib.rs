@@ -34,7 +34,8 @@ pub use monitor::{
 };
 pub use pool::{EndpointId, EndpointTicket, Permit, PoolHandle, PoolRejection, PoolView};
 pub use sessions::{
-    Identity, InvalidSessionId, SessionId, SessionsHandle, SessionsReport, SigningKey, SigningKeyId,
+    Bearer, Identity, InvalidSessionId, KeyPrint, SessionId, SessionsHandle, SessionsReport, SigningKey,
+    SigningKeyId, TokenHash,
 };
 pub use system::{Actors, Launch, Launches, Prepared, UnknownActor, prepare};
 pub use types::{BucketId, IpKey, KeyId};

@@ -1,5 +1,6 @@
 //! The session cache's messages and its shell.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_config::SessionsConfig;
@@ -7,7 +8,7 @@ use tidegate_config::SessionsConfig;
 use crate::host::{Component, Serve};
 use crate::mailbox::Request;
 use crate::sessions::id::SessionId;
-use crate::sessions::identity::{Identity, SigningKey, SigningKeyId};
+use crate::sessions::identity::{Bearer, Identity, SigningKey, SigningKeyId, TokenHash};
 use crate::sessions::metrics::SessionsMetrics;
 use crate::sessions::state::{Cache, Found};
 
@@ -69,12 +70,41 @@ impl Request for RememberKey {
     }
 }
 
+/// What does this token say?
+pub(crate) struct ResolveToken {
+    pub(crate) token: TokenHash,
+}
+
+impl Request for ResolveToken {
+    type Reply = Option<Arc<Bearer>>;
+    const NAME: &'static str = "sessions.resolve_token";
+
+    fn likeness(&self) -> u64 {
+        self.token.likeness()
+    }
+}
+
+/// This token was verified.
+pub(crate) struct RememberToken {
+    pub(crate) token: TokenHash,
+    pub(crate) bearer: Arc<Bearer>,
+}
+
+impl Request for RememberToken {
+    type Reply = ();
+    const NAME: &'static str = "sessions.remember_token";
+
+    fn likeness(&self) -> u64 {
+        self.token.likeness()
+    }
+}
+
 /// What the status page shows of the session cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionsReport {
-    /// Sessions and signing keys remembered.
+    /// Sessions, signing keys and tokens remembered.
     pub len: usize,
-    /// The bound on each of the two.
+    /// The bound on each of the three.
     pub capacity: usize,
     /// Look-ups that found a session.
     pub hits: u64,
@@ -100,13 +130,19 @@ impl Request for Inspect {
 pub(crate) struct Sessions {
     sessions: Cache<SessionId, Identity>,
     keys: Cache<SigningKeyId, SigningKey>,
+    tokens: Cache<TokenHash, Arc<Bearer>>,
     metrics: SessionsMetrics,
 }
 
 impl Sessions {
     pub(crate) fn new(config: &SessionsConfig, metrics: SessionsMetrics) -> Self {
-        let sessions = Cache::new(config.capacity, config.ttl);
-        Self { sessions, keys: Cache::new(config.capacity, config.ttl), metrics }
+        let (capacity, ttl) = (config.capacity, config.ttl);
+        Self {
+            sessions: Cache::new(capacity, ttl),
+            keys: Cache::new(capacity, ttl),
+            tokens: Cache::new(capacity, ttl),
+            metrics,
+        }
     }
 
     /// Counts a look-up.
@@ -126,7 +162,7 @@ impl Sessions {
     }
 
     fn len(&self) -> usize {
-        self.sessions.len() + self.keys.len()
+        self.sessions.len() + self.keys.len() + self.tokens.len()
     }
 }
 
@@ -134,6 +170,7 @@ impl Component for Sessions {
     fn rebuild(&mut self, _: Instant) {
         self.sessions.clear();
         self.keys.clear();
+        self.tokens.clear();
         self.metrics.holds(0);
     }
 }
@@ -186,6 +223,32 @@ impl Serve<RememberKey> for Sessions {
 
     fn apply(&mut self, message: RememberKey, (): (), now: Instant) {
         let evicted = self.keys.remember(message.id, message.key, now);
+        self.made_room(evicted);
+    }
+}
+
+impl Serve<ResolveToken> for Sessions {
+    type Decision = Found<Arc<Bearer>>;
+
+    fn decide(&self, message: &ResolveToken, now: Instant) -> Self::Decision {
+        self.tokens.find(&message.token, now)
+    }
+
+    fn apply(&mut self, message: ResolveToken, found: Self::Decision, _: Instant) -> Option<Arc<Bearer>> {
+        if found == Found::Expired {
+            self.tokens.forget(&message.token);
+        }
+        self.found(found)
+    }
+}
+
+impl Serve<RememberToken> for Sessions {
+    type Decision = ();
+
+    fn decide(&self, _: &RememberToken, _: Instant) {}
+
+    fn apply(&mut self, message: RememberToken, (): (), now: Instant) {
+        let evicted = self.tokens.remember(message.token, message.bearer, now);
         self.made_room(evicted);
     }
 }

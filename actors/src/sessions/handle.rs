@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use crate::chaos::{Crash, Stall};
 use crate::mailbox::{AskError, Mailbox};
-use crate::sessions::actor::{Inspect, Remember, RememberKey, Resolve, ResolveKey, Sessions, SessionsReport};
+use crate::sessions::actor::{
+    Inspect, Remember, RememberKey, RememberToken, Resolve, ResolveKey, ResolveToken, Sessions,
+    SessionsReport,
+};
 use crate::sessions::id::SessionId;
-use crate::sessions::identity::{Identity, SigningKey, SigningKeyId};
+use crate::sessions::identity::{Bearer, Identity, SigningKey, SigningKeyId, TokenHash};
 use crate::vitals::Vitals;
 
 /// Asks the session cache.
@@ -38,6 +41,16 @@ impl SessionsHandle {
     /// Remembers a derived signing key. If that fails, it is derived again, and nothing else is lost.
     pub async fn remember_signing_key(&self, id: &SigningKeyId, key: SigningKey) {
         let _ = self.mailbox.ask(RememberKey { id: id.clone(), key }).await;
+    }
+
+    /// What a token says, if it was verified and is remembered. Without an answer it is verified again (S4).
+    pub async fn bearer(&self, token: TokenHash) -> Option<Arc<Bearer>> {
+        self.mailbox.ask(ResolveToken { token }).await.ok().flatten()
+    }
+
+    /// Remembers a verified token. If that fails, it is verified again, and nothing else is lost.
+    pub async fn remember_bearer(&self, token: TokenHash, bearer: Arc<Bearer>) {
+        let _ = self.mailbox.ask(RememberToken { token, bearer }).await;
     }
 
     /// What the status page shows.

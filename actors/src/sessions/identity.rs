@@ -2,16 +2,52 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tidegate_config::PolicyConfig;
 
 use crate::types::KeyId;
 
 /// Who a client is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Identity {
     /// Nobody in particular.
     Anonymous,
-    /// Who holds this client key.
+    /// Who holds this client key or API key.
     Key(KeyId),
+    /// Who brought this token.
+    Token(Arc<Bearer>),
+}
+
+/// What a verified token says of who brings it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bearer {
+    /// Whom the issuer gave it to.
+    pub subject: Option<String>,
+    /// What it allows.
+    pub policy: PolicyConfig,
+    /// From when on it is worth nothing.
+    pub expires: SystemTime,
+    /// The key that it was verified with; the token holds only as long as that key does.
+    pub verified_by: KeyPrint,
+}
+
+/// The fingerprint of a key that tokens are verified with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyPrint(pub [u8; 32]);
+
+/// The hash of a token, by which it is remembered: the cache holds nothing that could be presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenHash(pub [u8; 32]);
+
+impl TokenHash {
+    /// A number that is the same for the same token.
+    pub(crate) fn likeness(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// The client key, day and region that a signing key is for.

@@ -1,7 +1,7 @@
 //! Identities and the keys that show them, remembered so that not every request derives them anew (C1).
 //!
-//! Two caches alike: a session ID maps to its identity, and a client key, day and region to the signing key derived from
-//! them, until its time is up. An ask costs more than deriving a signing key, so each worker keeps those it has seen
+//! Three caches alike: a session ID maps to its identity, a client key, day and region to the signing key derived from
+//! them, and a token's hash to what the token says, until its time is up. An ask costs more than deriving a signing key, so each worker keeps those it has seen
 //! and asks here for what is new to it; this cache is what bounds and ages them. Each is bounded: at capacity the
 //! oldest tenth leaves in one go, oldest by when it was last remembered, so that the cost of making room is paid
 //! once per many insertions. Looking one up neither refreshes nor reorders it, and so stays a read.
@@ -29,5 +29,5 @@ pub(crate) use actor::Sessions;
 pub use actor::SessionsReport;
 pub use handle::SessionsHandle;
 pub use id::{InvalidSessionId, SessionId};
-pub use identity::{Identity, SigningKey, SigningKeyId};
+pub use identity::{Bearer, Identity, KeyPrint, SigningKey, SigningKeyId, TokenHash};
 pub(crate) use metrics::SessionsMetrics;
