@@ -21,7 +21,8 @@ use tidegate_config::{AuthMethod, BucketConfig, Config};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::auth::Keyring;
+use crate::auth::jwt::{TokenKeysError, Tokens};
+use crate::auth::{Keyring, Proofs};
 use crate::chaos::Chaos;
 use crate::http::tls::{PairError, Renewal, Tls};
 use crate::http::{admin, listener};
@@ -77,6 +78,9 @@ pub enum StartError {
     /// The certificate for clients or its key cannot be used.
     #[error(transparent)]
     Pair(#[from] PairError),
+    /// Tokens could not be verified.
+    #[error("jwt.{0}")]
+    Tokens(#[from] TokenKeysError),
     /// More buckets than there are IDs.
     #[error("buckets: there are more than 65535")]
     TooManyBuckets,
@@ -134,6 +138,9 @@ impl Gateway {
             let renewal = Renewal::new(tls, config.server.tls.reload_interval, log.clone(), tls_metrics)?;
             renewals.push(actix_rt::spawn(renewal.run()));
         }
+        let (tokens, renewal) = Tokens::new(&config)?.unzip();
+        renewals.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
+        let places = tokens.as_ref().map(|tokens| &tokens.places);
         for (index, ((name, bucket), pool)) in config.buckets.iter().zip(pools).enumerate() {
             let id = BucketId::new(u16::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
             let tls = |source| StartError::Tls { bucket: name.clone(), source };
@@ -143,6 +150,7 @@ impl Gateway {
                 id,
                 name: name.clone(),
                 config: bucket.clone(),
+                proofs: Proofs::of(&bucket.auth, places),
                 destinations: destinations(name, bucket)?,
                 dialer: Arc::new(dialer.map_err(tls)?),
                 credentials: credentials(name, bucket, &config, &log, &mut renewals).map_err(tls)?,
@@ -155,6 +163,7 @@ impl Gateway {
             connections: buckets.iter().map(|_| Default::default()).collect(),
             router: Router::new(buckets),
             keyring: Keyring::new(&config),
+            tokens,
             actors,
             metrics,
             registry,
@@ -228,6 +237,13 @@ fn warn_of_closed(config: &Config, log: &Logger) {
         for (name, _) in config.buckets.iter().filter(|(_, bucket)| only_signed(bucket)) {
             warn!(log, "bucket is closed: it takes signatures, and there are no keys"; "bucket" => name,
                 "hint" => "keys.ID.secret and keys.ID.policy define one");
+        }
+    }
+    let only_api_keys = |bucket: &BucketConfig| bucket.auth == [AuthMethod::ApiKey];
+    if config.api_keys.is_empty() {
+        for (name, _) in config.buckets.iter().filter(|(_, bucket)| only_api_keys(bucket)) {
+            warn!(log, "bucket is closed: it takes API keys, and there are none"; "bucket" => name,
+                "hint" => "api_keys.NAME.secret and api_keys.NAME.policy define one");
         }
     }
     for (name, _) in config.buckets.iter().filter(|(_, bucket)| bucket.auth.is_empty()) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tidegate_actors::{BucketId, PoolHandle};
 use tidegate_config::{BucketConfig, Pattern};
 
+use crate::auth::Proofs;
 use crate::telemetry::metrics::BucketMetrics;
 use crate::upstream::credentials::Source;
 use crate::upstream::destination::Destination;
@@ -30,6 +31,8 @@ pub(crate) struct Bucket {
     pub(crate) id: BucketId,
     pub(crate) name: String,
     pub(crate) config: BucketConfig,
+    /// What counts as proof of identity in it.
+    pub(crate) proofs: Proofs,
     /// Where each endpoint is, in the order of the configuration.
     pub(crate) destinations: Vec<Destination>,
     pub(crate) dialer: Arc<Dialer>,
@@ -42,6 +45,7 @@ pub(crate) struct Bucket {
 /// All buckets.
 pub(crate) struct Router {
     buckets: Vec<Bucket>,
+    proofs: Proofs,
     exact: HashMap<String, BucketId>,
     globs: Vec<(Pattern, BucketId)>,
 }
@@ -59,7 +63,8 @@ impl Router {
             }
         }
         globs.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.literal_len()));
-        Self { buckets, exact, globs }
+        let proofs = Proofs::any(buckets.iter().map(|bucket| &bucket.proofs));
+        Self { buckets, proofs, exact, globs }
     }
 
     /// The bucket that a client's bucket name stands for.
@@ -79,6 +84,11 @@ impl Router {
 
     pub(crate) fn bucket(&self, id: BucketId) -> &Bucket {
         &self.buckets[id.index()]
+    }
+
+    /// Every proof that some bucket takes.
+    pub(crate) fn proofs(&self) -> &Proofs {
+        &self.proofs
     }
 
     pub(crate) fn buckets(&self) -> &[Bucket] {

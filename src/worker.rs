@@ -9,7 +9,8 @@ use tidegate_actors::Actors;
 use tidegate_config::Config;
 use tokio::sync::watch;
 
-use crate::auth::{Keyring, SigningKeys};
+use crate::auth::jwt::Tokens;
+use crate::auth::{Bearers, Keyring, SigningKeys};
 use crate::chaos::Chaos;
 use crate::http::tls::Tls;
 use crate::router::{Bucket, Router};
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) router: Router,
     pub(crate) keyring: Keyring,
+    /// Whose tokens are believed; none where no tokens are.
+    pub(crate) tokens: Option<Tokens>,
     pub(crate) actors: Actors,
     pub(crate) metrics: RequestMetrics,
     pub(crate) registry: Registry,
@@ -38,6 +41,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     clients: Vec<Client>,
     pub(crate) signing_keys: SigningKeys,
+    pub(crate) bearers: Bearers,
 }
 
 impl Worker {
@@ -49,7 +53,7 @@ impl Worker {
             .zip(&shared.connections)
             .map(|(bucket, counts)| Client::new(bucket, &shared.keyring, counts))
             .collect();
-        Rc::new(Self { shared, clients, signing_keys: SigningKeys::default() })
+        Rc::new(Self { shared, clients, signing_keys: SigningKeys::default(), bearers: Bearers::default() })
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &Client {

@@ -93,11 +93,14 @@ fn contradictions_are_refused() {
     refused(Gateway::builder().set("buckets.b.auth", "anonymous"), &["buckets.b.s3.endpoints"]);
 }
 
-/// G1, A4: what is not built yet is refused as such, not silently ignored
+/// G1, A4: a way to prove an identity that is none is refused, not silently ignored
 #[test]
-fn what_is_not_implemented_is_refused() {
-    for method in ["jwt", "api_key"] {
-        refused(bucket().set("buckets.b.auth", method), &["buckets.b.auth", method, "not implemented"]);
+fn an_unknown_authentication_is_refused() {
+    for method in ["oidc", "apikey"] {
+        refused(
+            bucket().set("buckets.b.auth", method),
+            &["buckets.b.auth", method, "no authentication method"],
+        );
     }
 }
 

@@ -23,6 +23,7 @@ mod expect;
 mod https;
 mod injection;
 mod integrity;
+mod jwt;
 mod lifecycle;
 mod limits;
 mod observability;

@@ -212,7 +212,7 @@ pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<Pre
 }
 
 fn limiter(nursery: &Nursery<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -> (LimiterHandle, Launch) {
-    let Config { rate_limit, buckets, keys, .. } = nursery.config;
+    let Config { rate_limit, buckets, keys, api_keys, .. } = nursery.config;
     let unborn = nursery.conceive::<Limiter>("limiter");
     let limits: Vec<Option<RateLimit>> = buckets.values().map(|bucket| bucket.rate_limit).collect();
     let clients_max = rate_limit.table_capacity.get();
@@ -228,7 +228,7 @@ fn limiter(nursery: &Nursery<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
     };
     let handle = LimiterHandle::new(unborn.mailbox.clone(), known);
     let state = LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, clients_max, now);
-    let per_key = PerKeyState::new(rate_limit.per_key, keys.len(), now);
+    let per_key = PerKeyState::new(rate_limit.per_key, keys.len() + api_keys.len(), now);
     let failures = FailuresState::new(rate_limit.failed_auth, clients_max, now);
     let limiter = Limiter::new(state, per_key, (failures, closed), Arc::clone(metrics));
     (handle, nursery.bear(unborn, limiter))

@@ -18,12 +18,12 @@ impl BucketId {
     }
 }
 
-/// A configured client key, as an index into every per-key table: invented key IDs cannot grow one.
+/// A configured client key or API key, as an index into every per-key table: invented keys cannot grow one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyId(u32);
 
 impl KeyId {
-    /// The key at this place of the configuration.
+    /// The key at this place of the configuration; API keys come after client keys.
     pub const fn new(index: u32) -> Self {
         Self(index)
     }

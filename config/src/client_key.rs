@@ -76,8 +76,9 @@ pub(crate) fn read(
         let mut child = section.child(&name);
         child.introduce(&[" a client key; clients sign with its pair"]);
         let written = Keys::read(&mut child);
-        check_secret(&mut child, &written);
-        check_policy(&mut child, &written, &known);
+        let secret = written.secret.as_ref().or(written.secret_file.as_ref());
+        check_secret(&mut child, secret, SECRET_BYTES_MIN);
+        check_policy(&mut child, written.policy.as_deref(), &known);
         if written.session_token.is_some() && written.upstream == SignAs::Same {
             let message = format!("is set, and {} is `same`", child.spell("upstream"));
             child.refuse("session_token", message, Some(TOKEN_ENDS_HERE.to_owned()));
@@ -111,7 +112,8 @@ pub(crate) fn read(
 
 const TOKEN_ENDS_HERE: &str = "a client's session token never travels on: sign as the bucket does";
 
-fn check_secret(section: &mut Section<'_>, written: &Keys) {
+/// Refuses a secret that is missing, stands in two places, or could be guessed.
+pub(crate) fn check_secret(section: &mut Section<'_>, secret: Option<&Secret>, bytes_min: usize) {
     match (section.is_set("secret"), section.is_set("secret_file")) {
         (true, true) => {
             let message = format!("is set, and so is {}", section.spell("secret"));
@@ -123,10 +125,9 @@ fn check_secret(section: &mut Section<'_>, written: &Keys) {
         }
         _ => {}
     }
-    let secret = written.secret.as_ref().or(written.secret_file.as_ref());
-    if secret.is_some_and(|secret| secret.expose().len() < SECRET_BYTES_MIN) {
+    if secret.is_some_and(|secret| secret.expose().len() < bytes_min) {
         let at = if section.is_set("secret") { "secret" } else { "secret_file" };
-        let message = format!("is shorter than {SECRET_BYTES_MIN} characters and could be guessed");
+        let message = format!("is shorter than {bytes_min} characters and could be guessed");
         section.refuse(at, message, Some("openssl rand -hex 20 makes a good one".to_owned()));
     }
 }
@@ -134,14 +135,15 @@ fn check_secret(section: &mut Section<'_>, written: &Keys) {
 /// A signature that was seen can be tried against guesses at any speed; S3's own secrets have 40 characters.
 const SECRET_BYTES_MIN: usize = 8;
 
-fn check_policy(section: &mut Section<'_>, written: &Keys, known: &BTreeSet<&str>) {
-    match &written.policy {
+/// Refuses a policy that is missing or that nobody defined.
+pub(crate) fn check_policy(section: &mut Section<'_>, policy: Option<&str>, known: &BTreeSet<&str>) {
+    match policy {
         None if section.is_set("policy") => {}
         None => {
             let hint = "name one, such as policies.readers with buckets and methods".to_owned();
             section.refuse("policy", "a key without a policy may do nothing", Some(hint));
         }
-        Some(policy) if !known.contains(policy.as_str()) => {
+        Some(policy) if !known.contains(policy) => {
             let near = hint::nearest(policy, known.iter().copied());
             let hint = match near {
                 Some(near) => format!("did you mean {near}?"),

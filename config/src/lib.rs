@@ -10,12 +10,14 @@
 //! both belong to the program that starts one.
 
 mod admin;
+mod api_key;
 mod bucket;
 mod client_key;
 mod dns;
 mod document;
 mod form;
 mod hint;
+mod jwt;
 mod log;
 mod monitor;
 mod network;
@@ -42,6 +44,7 @@ use bucket::Inherited;
 use walk::{Section, Walk, nested, nested_checked};
 
 pub use admin::AdminConfig;
+pub use api_key::ApiKey;
 pub use bucket::{
     Addressing, AuthMethod, BreakerConfig, BucketConfig, ConcurrencyConfig, ConnectionPoolConfig,
     ContainerCredentials, CorsConfig, Credentials, Endpoint, EndpointError, InjectionPatterns, Kind, Pattern,
@@ -49,6 +52,7 @@ pub use bucket::{
 };
 pub use client_key::{ClientKey, SignAs};
 pub use dns::DnsConfig;
+pub use jwt::{JwksSource, JwtAlgorithm, JwtClaims, JwtConfig};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use monitor::MonitorConfig;
 pub use network::{Network, NetworkError};
@@ -90,6 +94,10 @@ pub struct Config {
     pub policies: BTreeMap<String, PolicyConfig>,
     /// the client keys by name
     pub keys: BTreeMap<String, ClientKey>,
+    /// the API keys by name
+    pub api_keys: BTreeMap<String, ApiKey>,
+    /// whose tokens are believed; `None` is nobody's
+    pub jwt: Option<JwtConfig>,
     /// whether anything guards the raw path; false is for measuring what the guards cost
     #[cfg(feature = "bench")]
     pub guards: bool,
@@ -135,6 +143,11 @@ impl Config {
         let buckets = bucket::read(&mut root.child("buckets"), &inherited);
         let policies = policy::read(&mut root.child("policies"), &buckets);
         let keys = client_key::read(&mut root.child("keys"), &policies);
+        let api_keys = api_key::read(&mut root.child("api_keys"), &policies);
+        let jwt =
+            root.take(&[" tokens (JWT) of clients: whose are believed, and what they allow"], jwt::JwtKeys);
+        let has_jwt = jwt::is_set(&root.child("jwt"));
+        jwt::check_buckets(&mut root.child("buckets"), &buckets, has_jwt);
         Self {
             log,
             supervision,
@@ -145,6 +158,8 @@ impl Config {
             buckets,
             policies,
             keys,
+            api_keys,
+            jwt,
             server,
             admin,
             #[cfg(feature = "bench")]

@@ -31,6 +31,11 @@ pub enum Access {
 impl Access {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Delete, Self::List, Self::Configure];
+
+    /// What this word of a configuration means.
+    pub fn parse(word: &str) -> Option<Self> {
+        ACCESS.0.iter().find(|(known, _)| *known == word).map(|(_, access)| *access)
+    }
 }
 
 pub(crate) const ACCESS: Choice<Access> = Choice(&[

@@ -12,7 +12,7 @@ use crate::walk::{Docs, Entry, Preset, Walk};
 /// Stands for any bucket's name, or that of anything else that has names.
 const NAME: &str = "NAME";
 /// The sections whose sections have names.
-pub(crate) const MAPS: [&str; 3] = ["buckets", "keys", "policies"];
+pub(crate) const MAPS: [&str; 4] = ["api_keys", "buckets", "keys", "policies"];
 
 /// A walk in which one of everything with a name exists, so that its keys are visited.
 fn survey() -> Walk {

@@ -3,11 +3,12 @@
 //! S3 gives a few causes the same code; the reason word tells them apart. What would help somebody who guesses is not
 //! said: neither the string to sign nor which half of a pair was wrong beyond what S3 says itself.
 
-use tidegate_config::Access;
+use tidegate_config::{Access, Kind};
 
 use crate::auth::AuthRejection;
+use crate::auth::jwt::JwtRejection;
 use crate::http::answer::Answer;
-use crate::http::error::{bad_request, forbidden, not_implemented, unauthorized};
+use crate::http::error::{bad_request, forbidden, not_implemented, unauthorized, unprepared};
 use crate::s3::sigv4::{Place, SKEW_MAX, SignatureRejection};
 
 /// The answer to a client that was not let in.
@@ -25,14 +26,24 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
         AuthRejection::Unsigned => {
             denied("not_signed", "this bucket takes signed requests only, and this one is not".to_owned())
         }
+        AuthRejection::Unproven(Kind::S3) => denied("unproven", UNPROVEN.to_owned()),
+        AuthRejection::Unproven(Kind::Http) => {
+            unauthorized("AccessDenied", "unproven", UNPROVEN).challenging("Bearer")
+        }
+        AuthRejection::ApiKey => {
+            let message = "what was shown as an API key is none of this gateway's, or was shown twice";
+            unauthorized("InvalidToken", "api_key_unknown", message).challenging(INVALID_TOKEN)
+        }
+        AuthRejection::Token(rejection) => token(rejection),
         AuthRejection::Signature(rejection) => signature(rejection),
         AuthRejection::AnonymousMay(access) => denied(
             "anonymous_denied",
             format!("a request without proof of identity may not {} here", verb(*access)),
         ),
-        AuthRejection::PolicyLacks(access) => {
-            denied("policy_denied", format!("the key's policy does not allow it to {} this", verb(*access)))
-        }
+        AuthRejection::PolicyLacks(access) => denied(
+            "policy_denied",
+            format!("the client's policy does not allow it to {} this", verb(*access)),
+        ),
         AuthRejection::CopySource => denied(
             "copy_source",
             "x-amz-copy-source must name an object in a bucket of the same upstream that you may read"
@@ -48,6 +59,42 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
             "dot_segment",
             "the key's policy has prefixes, and a `.` or `..` segment could lead a store out of them",
         ),
+    }
+}
+
+const UNPROVEN: &str = "this bucket asks who you are, and the request does not say";
+/// RFC 6750, 3: without more, for who guesses should not learn what was wrong with a guess.
+const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
+
+/// What is said of a token: enough for whoever has one that should be right.
+fn token(rejection: &JwtRejection) -> Answer {
+    let invalid =
+        |reason, message: String| unauthorized("InvalidToken", reason, message).challenging(INVALID_TOKEN);
+    match rejection {
+        JwtRejection::Repeated => invalid("token_repeated", "there is more than one token".to_owned()),
+        JwtRejection::Malformed(what) => invalid("token_malformed", format!("this is no token: {what}")),
+        JwtRejection::Algorithm => {
+            invalid("token_algorithm", "the token's algorithm is not accepted for its key".to_owned())
+        }
+        JwtRejection::UnknownKey => invalid("token_key", "the token's key is not known".to_owned()),
+        JwtRejection::Signature => invalid("token_signature", "the token's signature is wrong".to_owned()),
+        JwtRejection::Claim(name) => {
+            invalid("token_claim", format!("the token's claim `{name}` is missing or malformed"))
+        }
+        JwtRejection::Issuer => invalid("token_issuer", "the token is of another issuer".to_owned()),
+        JwtRejection::Audience => {
+            invalid("token_audience", "the token is meant for somebody else".to_owned())
+        }
+        JwtRejection::Expired => invalid("token_expired", "the token has expired".to_owned()),
+        JwtRejection::NotYetValid => invalid("token_early", "the token is not valid yet".to_owned()),
+        JwtRejection::Grants(name) => forbidden(
+            "AccessDenied",
+            "token_grants",
+            format!("the token allows nothing: its claim `{name}` is missing or no list of text"),
+        ),
+        JwtRejection::NoKeys => {
+            unprepared("token_keys", "the keys that tokens are verified with could not be fetched yet")
+        }
     }
 }
 

@@ -5,10 +5,10 @@
 //! wrote it meant it.
 
 use tidegate_actors::{Identity, clock};
-use tidegate_config::{AuthMethod, BucketConfig};
 
-use crate::auth::{AuthRejection, Caller};
+use crate::auth::{AuthRejection, Caller, unproven};
 use crate::http::error::GatewayError;
+use crate::router::Bucket;
 use crate::s3::form::FormRejection;
 use crate::s3::form::fields::Fields;
 use crate::s3::sigv4::canonical::ALGORITHM;
@@ -18,20 +18,16 @@ use crate::worker::Worker;
 /// Says who sent a form to a bucket.
 pub(crate) async fn authenticate_form(
     fields: &Fields,
-    bucket: &BucketConfig,
+    bucket: &Bucket,
     worker: &Worker,
 ) -> Result<Caller, GatewayError> {
-    if bucket.auth.is_empty() {
+    if bucket.config.auth.is_empty() {
         return Err(AuthRejection::Closed.into());
     }
-    if bucket.auth.contains(&AuthMethod::Sigv4) && fields.offers_proof() {
-        return verify(fields, bucket.upstream.region.as_str(), worker).await;
+    if bucket.proofs.signature && fields.offers_proof() {
+        return verify(fields, bucket.config.upstream.region.as_str(), worker).await;
     }
-    if bucket.auth.contains(&AuthMethod::Anonymous) {
-        Ok(Caller::ANONYMOUS)
-    } else {
-        Err(AuthRejection::Unsigned.into())
-    }
+    if bucket.proofs.anonymous { Ok(Caller::ANONYMOUS) } else { Err(unproven(bucket).into()) }
 }
 
 async fn verify(fields: &Fields, region: &str, worker: &Worker) -> Result<Caller, GatewayError> {

@@ -1,44 +1,73 @@
-//! The client keys as the request path needs them: by access key ID, each with its policy at hand.
+//! The client keys and API keys as the request path needs them: each with its policy at hand.
+//!
+//! Client keys are found by their access key ID, API keys by what is shown. That is compared as a hash under a key of this
+//! process, made at its start: how long a look-up takes says something of hashes that nobody outside can compute, and nothing
+//! of the secrets (A4). The secrets themselves are not kept.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
 
+use ring::hmac;
 use tidegate_actors::KeyId;
-use tidegate_config::{ClientKey, Config, Credentials, PolicyConfig, Secret, SignAs};
+use tidegate_config::{ApiKey, ClientKey, Config, Credentials, PolicyConfig, Secret, SignAs};
 
-/// All client keys.
+/// All keys of clients. IDs count client keys first and API keys after them.
 pub(crate) struct Keyring {
     keys: Vec<(ClientKey, PolicyConfig)>,
     by_id: HashMap<String, KeyId>,
+    api_keys: Vec<(String, PolicyConfig)>,
+    by_hash: HashMap<[u8; 32], KeyId>,
+    blind: hmac::Key,
 }
 
 impl Keyring {
     /// The keys of a configuration, which has checked that their policies exist.
     pub(crate) fn new(config: &Config) -> Self {
-        let with_policy = |key: &ClientKey| {
-            let policy = config.policies.get(&key.policy).cloned().unwrap_or_default();
-            (key.clone(), policy)
-        };
-        let keys: Vec<_> = config.keys.values().map(with_policy).collect();
+        let policy = |name: &String| config.policies.get(name).cloned().unwrap_or_default();
+        let keys: Vec<_> = config.keys.values().map(|key| (key.clone(), policy(&key.policy))).collect();
         let ids = keys.iter().zip(0..).map(|((key, _), at)| (key.access_key_id.clone(), KeyId::new(at)));
-        let by_id = ids.collect();
-        Self { keys, by_id }
+        let by_id: HashMap<_, _> = ids.collect();
+        let blind = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
+        let after = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        let hashed = |(key, at): (&ApiKey, u32)| {
+            (hash(&blind, key.secret.expose().as_bytes()), KeyId::new(after.saturating_add(at)))
+        };
+        let by_hash = config.api_keys.values().zip(0..).map(hashed).collect();
+        let api_keys =
+            config.api_keys.iter().map(|(name, key)| (name.clone(), policy(&key.policy))).collect();
+        Self { keys, by_id, api_keys, by_hash, blind }
     }
 
-    /// The key with this access key ID.
+    /// The client key with this access key ID.
     pub(crate) fn find(&self, access_key_id: &str) -> Option<KeyId> {
         self.by_id.get(access_key_id).copied()
     }
 
-    pub(crate) fn access_key_id(&self, id: KeyId) -> &str {
-        &self.keys[id.index()].0.access_key_id
+    /// The API key with this secret.
+    pub(crate) fn find_api_key(&self, secret: &[u8]) -> Option<KeyId> {
+        self.by_hash.get(&hash(&self.blind, secret)).copied()
+    }
+
+    pub(crate) fn is_api_key(&self, id: KeyId) -> bool {
+        id.index() >= self.keys.len()
+    }
+
+    /// What the log calls a key: its access key ID, or the API key's name.
+    pub(crate) fn name(&self, id: KeyId) -> &str {
+        match id.index().checked_sub(self.keys.len()) {
+            None => &self.keys[id.index()].0.access_key_id,
+            Some(at) => &self.api_keys[at].0,
+        }
     }
 
     pub(crate) fn policy(&self, id: KeyId) -> &PolicyConfig {
-        &self.keys[id.index()].1
+        match id.index().checked_sub(self.keys.len()) {
+            None => &self.keys[id.index()].1,
+            Some(at) => &self.api_keys[at].1,
+        }
     }
 
-    /// The secret, for deriving a signing key and for nothing else.
+    /// The secret of a client key, for deriving a signing key and for nothing else.
     pub(crate) fn secret(&self, id: KeyId) -> &str {
         self.keys[id.index()].0.secret.expose()
     }
@@ -61,4 +90,10 @@ impl Keyring {
             (KeyId::new(at), Credentials { access_key_id, secret_access_key, session_token: None })
         })
     }
+}
+
+fn hash(blind: &hmac::Key, secret: &[u8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(hmac::sign(blind, secret).as_ref());
+    bytes
 }

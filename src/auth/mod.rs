@@ -1,39 +1,48 @@
 //! Who asks, and whether they may: closed unless the bucket says otherwise (A4).
 //!
-//! Two questions, asked one after the other. `authenticate`: who is it? A signature, where the bucket takes signatures
-//! and the request has one, must be right; a wrong one never falls back to anonymous. Without proof the client is
-//! anonymous, where the bucket lets such in. `authorize`: may they do this? `operation` reads from the request's head
+//! Two questions, asked one after the other. `authenticate`: who is it? A proof that the bucket takes and the request has
+//! must be right: a signature, else an API key, else a token (`proofs` says where they stand). A wrong one never falls back to
+//! another or to anonymous. Without proof the client is anonymous, where the bucket lets such in. `authorize`: may they do this? `operation` reads from the request's head
 //! what it does and to which keys, `policy` holds that against what the key's policy allows (A5). Nothing is
 //! allowed that is not named.
 //!
 //! A client may carry a session ID, under which an identity is kept. Clients choose these IDs, so they prove nothing: what
 //! is kept there is only that the client is anonymous, and a signature is verified every time. What makes that cheap is
-//! that the keys it is verified with are kept (`signing_keys`).
-//! A form brings its signature in its body, where `form` looks for it. Deliberately absent: tokens and API keys.
+//! that the keys it is verified with are kept (`signing_keys`). A token proves something, and is remembered by its hash
+//! (`bearers`). A form brings its signature in its body, where `form` looks for it.
 
 mod answer;
+mod bearers;
 mod form;
+pub(crate) mod jwt;
 mod keyring;
 mod multi_delete;
 mod operation;
 mod policy;
+mod proofs;
+mod recent;
 mod signing_keys;
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 use tidegate_actors::{Identity, KeyId, SessionId, SessionsHandle, clock};
-use tidegate_config::{Access, AuthMethod, BucketConfig, Kind};
+use tidegate_config::{Access, Kind, PolicyConfig};
 
 use crate::http::edge::Head;
 use crate::router::Bucket;
 use crate::s3::copy_source::{CopySource, NoSource};
-use crate::s3::sigv4::{Claim, PayloadHash, Seed, SignatureRejection, Verified, offers_proof};
+use crate::s3::sigv4::{Claim, PayloadHash, Seed, SignatureRejection, Verified};
 use crate::worker::Worker;
 
+use jwt::JwtRejection;
+use proofs::{Repeated, Shown};
+
 pub(crate) use answer::answer;
+pub(crate) use bearers::Bearers;
 pub(crate) use form::authenticate_form;
 pub(crate) use keyring::Keyring;
 pub(crate) use multi_delete::{BYTES_MAX as LIST_BYTES_MAX, screen, screens};
 pub(crate) use operation::Operation;
+pub(crate) use proofs::Proofs;
 pub(crate) use signing_keys::SigningKeys;
 
 /// The header by which a client names its session; it never travels on.
@@ -48,6 +57,12 @@ pub(crate) enum AuthRejection {
     Session,
     /// The bucket takes signatures only, and there is none.
     Unsigned,
+    /// The bucket takes proofs of other kinds as well or only, and there is none.
+    Unproven(Kind),
+    /// No API key is what was shown as one.
+    ApiKey,
+    /// The token was not believed.
+    Token(JwtRejection),
     /// The signature was not accepted.
     Signature(SignatureRejection),
     /// The bucket does not let those without proof do this.
@@ -68,14 +83,28 @@ impl From<SignatureRejection> for AuthRejection {
     }
 }
 
+impl From<JwtRejection> for AuthRejection {
+    fn from(rejection: JwtRejection) -> Self {
+        Self::Token(rejection)
+    }
+}
+
+impl From<Repeated> for AuthRejection {
+    fn from(_: Repeated) -> Self {
+        Self::ApiKey
+    }
+}
+
 impl AuthRejection {
     /// Whether somebody may be guessing (L8).
     pub(crate) fn is_suspect(&self) -> bool {
         match self {
-            Self::Session => true,
+            Self::Session | Self::ApiKey => true,
+            Self::Token(rejection) => rejection.is_suspect(),
             Self::Signature(rejection) => rejection.is_suspect(),
             Self::Closed
             | Self::Unsigned
+            | Self::Unproven(_)
             | Self::AnonymousMay(_)
             | Self::PolicyLacks(_)
             | Self::CopySource
@@ -95,10 +124,23 @@ pub(crate) struct Caller {
 impl Caller {
     const ANONYMOUS: Self = Self { identity: Identity::Anonymous, verified: None };
 
-    /// The key it signed with.
+    fn known(identity: Identity) -> Self {
+        Self { identity, verified: None }
+    }
+
+    /// The key it signed with, or the API key it showed.
     pub(crate) fn key(&self) -> Option<KeyId> {
         match self.identity {
             Identity::Key(id) => Some(id),
+            Identity::Anonymous | Identity::Token(_) => None,
+        }
+    }
+
+    /// What says what it may do; none for those without proof.
+    fn policy<'a>(&'a self, keyring: &'a Keyring) -> Option<&'a PolicyConfig> {
+        match &self.identity {
+            Identity::Key(id) => Some(keyring.policy(*id)),
+            Identity::Token(bearer) => Some(&bearer.policy),
             Identity::Anonymous => None,
         }
     }
@@ -109,27 +151,31 @@ impl Caller {
     }
 
     /// What the signatures of its chunks go on from.
-    pub(crate) fn into_seed(self) -> Option<Seed> {
-        self.verified.and_then(|verified| verified.seed)
+    pub(crate) fn take_seed(&mut self) -> Option<Seed> {
+        self.verified.as_mut().and_then(|verified| verified.seed.take())
     }
 }
 
 /// Says who the client of a bucket is.
 pub(crate) async fn authenticate(
     head: Head<'_>,
-    bucket: &BucketConfig,
+    bucket: &Bucket,
     worker: &Worker,
 ) -> Result<Caller, AuthRejection> {
     let session = session(head.headers)?;
-    if bucket.auth.is_empty() {
+    if bucket.config.auth.is_empty() {
         return Err(AuthRejection::Closed);
     }
-    if bucket.auth.contains(&AuthMethod::Sigv4) && offers_proof(head) {
-        let region = bucket.upstream.region.as_str();
+    let proofs = &bucket.proofs;
+    if proofs.are_signature(head) {
+        let region = bucket.config.upstream.region.as_str();
         return verify(head, |given| given == region, region, worker).await;
     }
-    if !bucket.auth.contains(&AuthMethod::Anonymous) {
-        return Err(AuthRejection::Unsigned);
+    if let Some(caller) = by_bearer(head, proofs, worker).await? {
+        return Ok(caller);
+    }
+    if !proofs.anonymous {
+        return Err(unproven(bucket));
     }
     if let Some(id) = session {
         recognise(&id, &worker.shared.actors.sessions).await;
@@ -137,15 +183,38 @@ pub(crate) async fn authenticate(
     Ok(Caller::ANONYMOUS)
 }
 
-/// Says who asks for the list of buckets. A gateway of which no bucket takes signatures does not look at them.
+/// Says who asks for the list of buckets. Proofs that no bucket takes are not looked at.
 pub(crate) async fn authenticate_lister(head: Head<'_>, worker: &Worker) -> Result<Caller, AuthRejection> {
-    let buckets = worker.shared.router.buckets();
-    let mut signed =
-        buckets.iter().filter(|bucket| bucket.config.auth.contains(&AuthMethod::Sigv4)).peekable();
-    let Some(first) = signed.peek().filter(|_| offers_proof(head)) else { return Ok(Caller::ANONYMOUS) };
-    let expected = first.config.upstream.region.as_str();
-    let accepts = |given: &str| signed.clone().any(|bucket| bucket.config.upstream.region == given);
-    verify(head, accepts, expected, worker).await
+    let router = &worker.shared.router;
+    let mut signed = router.buckets().iter().filter(|bucket| bucket.proofs.signature).peekable();
+    if let Some(first) = signed.peek().filter(|_| router.proofs().are_signature(head)) {
+        let expected = first.config.upstream.region.as_str();
+        let accepts = |given: &str| signed.clone().any(|bucket| bucket.config.upstream.region == given);
+        return verify(head, accepts, expected, worker).await;
+    }
+    Ok(by_bearer(head, router.proofs(), worker).await?.unwrap_or(Caller::ANONYMOUS))
+}
+
+/// Who shows an API key or a token; none where neither is shown. What stands behind `Bearer` may be either.
+async fn by_bearer(
+    head: Head<'_>,
+    proofs: &Proofs,
+    worker: &Worker,
+) -> Result<Option<Caller>, AuthRejection> {
+    let shown = proofs.api_key(head.headers)?;
+    if let Some(Shown::ApiKey(secret) | Shown::Bearer(secret)) = shown {
+        match worker.shared.keyring.find_api_key(secret) {
+            Some(id) => return Ok(Some(Caller::known(Identity::Key(id)))),
+            None if matches!(shown, Some(Shown::Bearer(_))) && proofs.takes_tokens() => {}
+            None => return Err(AuthRejection::ApiKey),
+        }
+    }
+    let Some(token) = proofs.token(head.headers, head.uri.query().unwrap_or_default())? else {
+        return Ok(None);
+    };
+    let tokens = worker.shared.tokens.as_ref().ok_or(JwtRejection::NoKeys)?;
+    let bearer = worker.bearers.get(&token, tokens, worker).await?;
+    Ok(Some(Caller::known(Identity::Token(bearer))))
 }
 
 async fn verify(
@@ -181,6 +250,14 @@ async fn recognise(id: &SessionId, sessions: &SessionsHandle) {
     }
 }
 
+fn unproven(bucket: &Bucket) -> AuthRejection {
+    if bucket.proofs.is_signature_only() {
+        AuthRejection::Unsigned
+    } else {
+        AuthRejection::Unproven(bucket.config.kind)
+    }
+}
+
 /// Whether the caller may do this in a bucket, which it calls `name`; a copy must be a read of its source as well.
 pub(crate) fn authorize(
     caller: &Caller,
@@ -190,8 +267,8 @@ pub(crate) fn authorize(
     keyring: &Keyring,
 ) -> Result<(), AuthRejection> {
     let config = &bucket.config;
-    let may = |name: &str, operation: &Operation<'_>| match caller.key() {
-        Some(id) => policy::allows(keyring.policy(id), name, operation),
+    let may = |name: &str, operation: &Operation<'_>| match caller.policy(keyring) {
+        Some(policy) => policy::allows(policy, name, operation),
         None if config.anonymous.contains(&operation.access) => Ok(()),
         None => Err(AuthRejection::AnonymousMay(operation.access)),
     };
@@ -210,9 +287,14 @@ pub(crate) fn authorize(
 }
 
 /// Whether the caller sees a bucket in the list of buckets.
-pub(crate) fn sees(caller: &Caller, bucket: &BucketConfig, keyring: &Keyring) -> bool {
-    let named = |id: KeyId| {
-        bucket.auth.contains(&AuthMethod::Sigv4) && policy::names(keyring.policy(id), bucket.pattern.as_str())
+pub(crate) fn sees(caller: &Caller, bucket: &Bucket, keyring: &Keyring) -> bool {
+    let proofs = &bucket.proofs;
+    let is_taken = match &caller.identity {
+        Identity::Anonymous => false,
+        Identity::Token(_) => proofs.takes_tokens(),
+        Identity::Key(id) if keyring.is_api_key(*id) => proofs.api_key,
+        Identity::Key(_) => proofs.signature,
     };
-    bucket.auth.contains(&AuthMethod::Anonymous) || caller.key().is_some_and(named)
+    let named = |policy| policy::names(policy, bucket.config.pattern.as_str());
+    proofs.anonymous || (is_taken && caller.policy(keyring).is_some_and(named))
 }

@@ -6,7 +6,6 @@
 //! upstream might read in another way than this one does.
 
 use bytes::Bytes;
-use tidegate_actors::KeyId;
 use tidegate_config::{Access, PolicyConfig};
 
 use crate::auth::operation::On;
@@ -22,7 +21,7 @@ pub(crate) fn screens(
     bytes: Option<u64>,
     keyring: &Keyring,
 ) -> Result<bool, AuthRejection> {
-    let tells_keys_apart = caller.key().is_some_and(|id| !keyring.policy(id).prefixes.is_empty());
+    let tells_keys_apart = caller.policy(keyring).is_some_and(|policy| !policy.prefixes.is_empty());
     if !tells_keys_apart || operation.on != On::Keys {
         return Ok(false);
     }
@@ -30,12 +29,8 @@ pub(crate) fn screens(
 }
 
 /// Looks at the keys that the body lists.
-pub(crate) fn screen(
-    key: Option<KeyId>,
-    body: Option<&Bytes>,
-    keyring: &Keyring,
-) -> Result<(), AuthRejection> {
-    let policy = key.map(|id| keyring.policy(id)).ok_or(AuthRejection::PolicyLacks(Access::Delete))?;
+pub(crate) fn screen(caller: &Caller, body: Option<&Bytes>, keyring: &Keyring) -> Result<(), AuthRejection> {
+    let policy = caller.policy(keyring).ok_or(AuthRejection::PolicyLacks(Access::Delete))?;
     check(policy, body.ok_or(TOO_LONG)?)
 }
 

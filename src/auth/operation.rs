@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use actix_web::http::Method;
 use tidegate_config::{Access, Kind};
 
-use crate::http::edge::{Head, decode};
+use crate::http::edge::decode;
 use crate::s3::sigv4::query::{name_of, presigns, text_of};
 
 /// One operation.
@@ -59,22 +59,18 @@ const LISTING: [&str; 16] = [
 const BEFORE: [&str; 2] = ["location", "versioning"];
 
 impl<'a> Operation<'a> {
-    /// Reads an operation; `rest` is the path behind the bucket's name, with its slash.
-    pub(crate) fn of(head: Head<'a>, kind: Kind, rest: &'a str) -> Self {
+    /// Reads an operation; `query` is without what proves an identity here, `rest` the path behind the bucket's name, with
+    /// its slash.
+    pub(crate) fn of(method: &Method, query: &str, kind: Kind, rest: &'a str) -> Self {
         let key = rest.strip_prefix('/').unwrap_or(rest);
         let key = match key.contains('%') {
             true => Cow::Owned(decode(key.as_bytes())),
             false => Cow::Borrowed(key.as_bytes()),
         };
         if kind == Kind::Http {
-            return Self { access: plain(head.method), on: On::Key(key) };
+            return Self { access: plain(method), on: On::Key(key) };
         }
-        let query = head.uri.query().unwrap_or_default();
-        if key.is_empty() {
-            Self::on_bucket(head.method, query)
-        } else {
-            Self::on_key(head.method, query, key)
-        }
+        if key.is_empty() { Self::on_bucket(method, query) } else { Self::on_key(method, query, key) }
     }
 
     /// The read of a copy's source.
@@ -131,17 +127,15 @@ fn prefixes(query: &str) -> Vec<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderMap;
-    use actix_web::http::{Uri, Version};
+    use actix_web::http::Uri;
 
     use super::*;
 
     fn of(method: &str, target: &str) -> (Access, String) {
         let uri: Uri = target.parse().unwrap();
-        let (method, headers) = (method.parse().unwrap(), HeaderMap::new());
-        let head = Head { method: &method, uri: &uri, version: Version::HTTP_11, headers: &headers };
         let rest = uri.path().strip_prefix("/b").unwrap();
-        let Operation { access, on } = Operation::of(head, Kind::S3, rest);
+        let query = uri.query().unwrap_or_default();
+        let Operation { access, on } = Operation::of(&method.parse().unwrap(), query, Kind::S3, rest);
         let on = match on {
             On::Key(key) => format!("key {}", String::from_utf8_lossy(&key)),
             On::Listing(prefixes) => {

@@ -5,32 +5,23 @@
 //! session cache, which bounds and ages what is kept, and derives it only if nobody has it. Only keys of the
 //! configuration get here, on days within a presigned URL's week and for regions of buckets: strangers can grow neither.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::time::Instant;
-
 use tidegate_actors::{KeyId, SigningKey, SigningKeyId, clock};
 
+use super::recent::Recent;
 use crate::s3::sigv4::canonical::signing_key;
 use crate::worker::Worker;
 
-/// Keys on one thread; beyond it all are dropped and asked for again.
-const KEYS_MAX: usize = 4096;
-
 /// What one worker thread knows.
 #[derive(Default)]
-pub(crate) struct SigningKeys {
-    keys: RefCell<HashMap<SigningKeyId, (SigningKey, Instant)>>,
-}
+pub(crate) struct SigningKeys(Recent<SigningKeyId, SigningKey>);
 
 impl SigningKeys {
     /// The signing key of a client key.
     pub(crate) async fn get(&self, key: KeyId, date: &str, region: &str, worker: &Worker) -> [u8; 32] {
         let id = SigningKeyId::new(key, date, region);
         let now = clock::now();
-        let known = self.keys.borrow().get(&id).filter(|(_, until)| now < *until).map(|(key, _)| key.bytes());
-        if let Some(known) = known {
-            return known;
+        if let Some(known) = self.0.find(&id, now) {
+            return known.bytes();
         }
         let sessions = &worker.shared.actors.sessions;
         let found = match sessions.signing_key(&id).await {
@@ -42,11 +33,7 @@ impl SigningKeys {
             }
         };
         let bytes = found.bytes();
-        let mut keys = self.keys.borrow_mut();
-        if keys.len() >= KEYS_MAX {
-            keys.clear();
-        }
-        keys.insert(id, (found, now + worker.shared.config.sessions.ttl));
+        self.0.keep(id, found, now, worker.shared.config.sessions.ttl);
         bytes
     }
 }

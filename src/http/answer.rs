@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::json;
 use tidegate_actors::Limited;
 use tidegate_config::Kind;
@@ -30,6 +30,8 @@ pub(crate) struct Answer {
     pub(crate) close: bool,
     /// Elements of the S3 document beyond the common ones.
     pub(crate) details: Vec<(&'static str, String)>,
+    /// How a client may prove who it is (`WWW-Authenticate`).
+    pub(crate) challenge: Option<&'static str>,
     /// Headers of the RateLimit draft.
     pub(crate) rate_limit: Option<[(HeaderName, String); 2]>,
 }
@@ -49,6 +51,7 @@ impl Answer {
             retry_after: None,
             close: false,
             details: Vec::new(),
+            challenge: None,
             rate_limit: None,
         }
     }
@@ -60,6 +63,10 @@ impl Answer {
     pub(crate) fn detail(mut self, element: &'static str, text: impl Into<String>) -> Self {
         self.details.push((element, text.into()));
         self
+    }
+
+    pub(crate) fn challenging(self, challenge: &'static str) -> Self {
+        Self { challenge: Some(challenge), ..self }
     }
 
     /// Says when to come back, also in the headers of the RateLimit draft (draft-ietf-httpapi-ratelimit-headers).
@@ -124,6 +131,9 @@ impl Answer {
         response.insert_header((REQUEST_ID, to.request_id.clone()));
         if to.kind == Kind::S3 {
             response.insert_header(("x-amz-request-id", to.request_id.clone()));
+        }
+        if let Some(challenge) = self.challenge {
+            response.insert_header((WWW_AUTHENTICATE, challenge));
         }
         if let Some(after) = self.retry_after {
             response.insert_header((RETRY_AFTER, seconds(after)));

@@ -25,7 +25,6 @@ use crate::s3::form::fields::Fields;
 use crate::s3::form::multipart::{Delimiter, FieldReader, FilePart, FileScan, cut};
 use crate::s3::form::policy::Policy;
 use crate::s3::naming;
-use crate::s3::sigv4::offers_proof;
 use crate::s3::upload::declared::Declared;
 use crate::telemetry::record::Record;
 use crate::upstream::body::{REPLAY_BYTES_MAX, Source};
@@ -57,17 +56,17 @@ pub(super) struct Told {
 }
 
 /// Whether a request without proof in its head is a form. `rest` is the path behind the bucket's name.
-pub(super) fn is_form(head: Head<'_>, kind: Kind, rest: &str) -> bool {
+pub(super) fn is_form(head: Head<'_>, bucket: &Bucket, rest: &str) -> bool {
     let is_kind = |value: &HeaderValue| {
         let value = value.as_bytes();
         value.get(..19).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/form-data"))
     };
-    kind == Kind::S3
+    bucket.config.kind == Kind::S3
         && *head.method == Method::POST
         && matches!(rest, "" | "/")
         && head.uri.query().unwrap_or_default().is_empty()
         && head.headers.get(CONTENT_TYPE).is_some_and(is_kind)
-        && !offers_proof(head)
+        && !bucket.proofs.are_offered(head)
 }
 
 impl Awaited {
@@ -105,7 +104,7 @@ pub(super) async fn receive(
     let fields = Fields::of(fields, &file_name)?;
 
     // 5 auth: signature, key's limit, the form's policy, the key's policy
-    let authenticated = authenticate_form(&fields, &bucket.config, worker).await;
+    let authenticated = authenticate_form(&fields, bucket, worker).await;
     let caller = proxy::settle(worker, Some(bucket), authenticated, record).await?;
     let form = Head::from(request.head());
     let named = naming::of(form.uri, form.headers, &shared.config.server.base_domains);
@@ -119,7 +118,7 @@ pub(super) async fn receive(
     edge::check_target(head.uri, bucket.config.max_uri_length)?;
     proxy::look(worker, bucket, head.uri, record)?;
     let rest = naming::of(head.uri, head.headers, &shared.config.server.base_domains).key;
-    let operation = Operation::of(head, Kind::S3, rest);
+    let operation = Operation::of(head.method, head.uri.query().unwrap_or_default(), Kind::S3, rest);
     authorize(&caller, (bucket, named.bucket), head, &operation, &shared.keyring)?;
 
     let (source, length, file) = file(source, delimiter, bytes - before, (bucket, record)).await?;

@@ -43,7 +43,6 @@ use crate::http::{injection, request_id};
 use crate::router::Bucket;
 use crate::s3::copy_source::COPY_SOURCE;
 use crate::s3::naming::Named;
-use crate::s3::sigv4::offers_proof;
 use crate::s3::upload::declared::{Declared, object_bytes};
 use crate::s3::{document, naming};
 use crate::telemetry::record::{Asked, Record};
@@ -185,12 +184,13 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     if let Some(client) = record.request.client {
         actors.limiter.admit(bucket.id, IpKey::from(client.address), record.started).await?;
     }
-    if form::is_form(head, bucket.config.kind, rest) {
+    if form::is_form(head, bucket, rest) {
         may_authenticate(worker, Some(bucket), record)?;
         return Ok(Admitted::Form(Box::new(Awaited::of(head, length, bucket.id, slot)?)));
     }
     let caller = introduce(worker, Some(bucket), head, record).await?;
-    let operation = Operation::of(head, bucket.config.kind, rest);
+    let query = bucket.proofs.without_token(head.uri.query().unwrap_or_default());
+    let operation = Operation::of(head.method, &query, bucket.config.kind, rest);
     authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
     let screens = auth::screens(&caller, &operation, bytes, &shared.keyring)?;
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
@@ -237,11 +237,12 @@ async fn introduce(
     head: Head<'_>,
     record: &mut Record,
 ) -> Result<Caller, GatewayError> {
-    if offers_proof(head) {
+    let proofs = bucket.map_or(worker.shared.router.proofs(), |bucket| &bucket.proofs);
+    if proofs.are_offered(head) {
         may_authenticate(worker, bucket, record)?;
     }
     let authenticated = match bucket {
-        Some(bucket) => authenticate(head, &bucket.config, worker).await,
+        Some(bucket) => authenticate(head, bucket, worker).await,
         None => authenticate_lister(head, worker).await,
     };
     settle(worker, bucket, authenticated.map_err(GatewayError::from), record).await
@@ -265,7 +266,7 @@ pub(super) async fn settle(
     let id = bucket.map(|bucket| bucket.id);
     match authenticated {
         Ok(caller) => {
-            record.key = caller.key();
+            record.caller = Some(caller.identity.clone());
             if let Some(key) = caller.key() {
                 limiter.admit_key(key, id).await?;
             }
@@ -307,7 +308,7 @@ async fn handle(
     };
 
     // 7 and 8, for each attempt
-    let Call { bucket, length, caller, declared, screens, slot, permit } = *call;
+    let Call { bucket, length, mut caller, declared, screens, slot, permit } = *call;
     let bucket = worker.shared.router.bucket(bucket);
     let late = may_fail_late(incoming.head());
     let base_domains = &worker.shared.config.server.base_domains;
@@ -315,10 +316,10 @@ async fn handle(
     let whole_max = if screens { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX };
     let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
     let key = caller.key();
-    let taking = Taking { source, length, declared, seed: caller.into_seed(), whole_max, signs };
+    let taking = Taking { source, length, declared, seed: caller.take_seed(), whole_max, signs };
     let outbound = upstream::prepare(incoming, taking, (bucket, key), base_domains, record).await?;
     if screens {
-        auth::screen(key, outbound.body.whole(), &worker.shared.keyring)?;
+        auth::screen(&caller, outbound.body.whole(), &worker.shared.keyring)?;
     }
     worker.shared.chaos.strike();
     let called = upstream::call(worker, bucket, outbound, permit, record).await?;
@@ -367,7 +368,7 @@ fn list_buckets(worker: &Worker, caller: &Caller) -> HttpResponse {
         let config = &bucket.config;
         config.kind == Kind::S3
             && config.pattern.is_exact()
-            && auth::sees(caller, config, &worker.shared.keyring)
+            && auth::sees(caller, bucket, &worker.shared.keyring)
     });
     let document = document::list_buckets(open.map(|bucket| bucket.config.pattern.as_str()));
     xml_answer(document)

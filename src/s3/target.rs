@@ -2,9 +2,6 @@
 
 use actix_web::http::uri::PathAndQuery;
 
-use crate::s3::sigv4::query::{name_of, presigns};
-use crate::s3::upload::declared::is_hoisted;
-
 /// The path's first segment, which names the bucket, and the rest with its slash.
 pub(crate) fn split(path: &str) -> (&str, &str) {
     let path = path.strip_prefix('/').unwrap_or(path);
@@ -31,12 +28,11 @@ pub(crate) fn prefix(target: &PathAndQuery, prefix: &str) -> Option<PathAndQuery
     assemble(&format!("{prefix}{}", target.path()), target.query())
 }
 
-/// Takes out of a presigned query what proved the client's identity, which must not travel on (A2), and what travels on as
-/// a header.
-pub(crate) fn without_presigning(target: &PathAndQuery) -> Option<PathAndQuery> {
+/// Takes pairs out of a query that must not travel on: what proved the client's identity (A2), or goes on as a header. None where
+/// there is no such pair.
+pub(crate) fn without(target: &PathAndQuery, ends_here: impl Fn(&str) -> bool) -> Option<PathAndQuery> {
     let query = target.query()?;
-    let ends_here = |pair: &str| presigns(pair) || is_hoisted(&name_of(pair));
-    if !query.split('&').any(ends_here) {
+    if !query.split('&').any(&ends_here) {
         return None;
     }
     let kept: Vec<&str> = query.split('&').filter(|pair| !ends_here(pair)).collect();
@@ -53,6 +49,8 @@ fn assemble(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::s3::sigv4::query::{name_of, presigns};
+    use crate::s3::upload::declared::is_hoisted;
 
     fn target(text: &str) -> PathAndQuery {
         text.parse().unwrap()
@@ -80,11 +78,12 @@ mod tests {
     fn a_presigned_query_loses_only_its_signature() {
         let presigned =
             target("/b/k?versionId=7&X-Amz-Algorithm=A&X-Amz-Credential=B&X-Amz-Signature=C&response-x=%20");
-        assert_eq!(without_presigning(&presigned).unwrap(), target("/b/k?versionId=7&response-x=%20"));
-        assert_eq!(without_presigning(&target("/b/k?X-Amz-Signature=C")).unwrap(), target("/b/k"));
+        assert_eq!(without(&presigned, presigns).unwrap(), target("/b/k?versionId=7&response-x=%20"));
+        assert_eq!(without(&target("/b/k?X-Amz-Signature=C"), presigns).unwrap(), target("/b/k"));
         let hoisted =
             target("/b/k?x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32&x-id=y");
-        assert_eq!(without_presigning(&hoisted).unwrap(), target("/b/k?x-id=y"));
-        assert_eq!(without_presigning(&target("/b/k?x=1")), None);
+        let is_header = |pair: &str| is_hoisted(&name_of(pair));
+        assert_eq!(without(&hoisted, is_header).unwrap(), target("/b/k?x-id=y"));
+        assert_eq!(without(&target("/b/k?x=1"), presigns), None);
     }
 }

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, Uri};
 use slog::info;
-use tidegate_actors::{BucketId, KeyId, clock};
+use tidegate_actors::{BucketId, Identity, clock};
 
 use crate::http::client_address::ClientAddress;
 use crate::http::cors::Sharing;
+use crate::s3::sigv4::query::name_of;
 use crate::upstream::flow::Flow;
 use crate::worker::Worker;
 
@@ -25,8 +26,8 @@ pub(crate) struct Record {
     pub(crate) id: HeaderValue,
     pub(crate) request: Asked,
     pub(crate) bucket: Option<BucketId>,
-    /// The client key whose signature was verified.
-    pub(crate) key: Option<KeyId>,
+    /// Who asks, once that is known.
+    pub(crate) caller: Option<Identity>,
     /// What the answer says to pages of other origins, in a bucket with rules for them.
     pub(crate) sharing: Option<Sharing>,
     pub(crate) status: u16,
@@ -66,7 +67,7 @@ impl Record {
             id,
             request,
             bucket: None,
-            key: None,
+            caller: None,
             sharing: None,
             status: 0,
             reason: None,
@@ -84,6 +85,12 @@ impl Record {
         let shared = &self.worker.shared;
         let bucket = self.bucket.map(|id| shared.router.bucket(id).name.as_str());
         let uri = &self.request.uri;
+        let (key, subject) = match &self.caller {
+            Some(Identity::Key(id)) => (Some(shared.keyring.name(*id)), None),
+            Some(Identity::Token(bearer)) => (None, bearer.subject.as_deref()),
+            Some(Identity::Anonymous) | None => (None, None),
+        };
+        let parameter = shared.config.jwt.as_ref().and_then(|jwt| jwt.query.as_deref());
         // Under pressure a line says only what cannot be left out.
         let detailed = shared.actors.monitor.level() < tidegate_actors::Level::Critical;
         // slog writes the last field first.
@@ -96,13 +103,14 @@ impl Record {
             "attempts" => self.attempts,
             "sent_bytes" => self.sent_bytes,
             "received_bytes" => self.flow.bytes(),
-            "key" => self.key.map(|id| shared.keyring.access_key_id(id)),
+            "subject" => subject,
+            "key" => key,
             "client_source" => self.request.client.map(|client| client.source.as_str()),
             "client" => self.request.client.map(|client| Address(client.address)),
             "reason" => self.reason,
             "status" => self.status,
             "bucket" => bucket,
-            "query" => uri.query().filter(|_| detailed).map(redact),
+            "query" => uri.query().filter(|_| detailed).map(|query| redact(query, parameter)),
             "path" => uri.path(),
             "method" => self.request.method.as_str(),
             "id" => self.id.to_str().unwrap_or_default());
@@ -153,12 +161,17 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Hides the values of query parameters that prove an identity.
-fn redact(query: &str) -> String {
+/// Hides the values of query parameters that prove an identity; `token` is the one that tokens stand in.
+fn redact(query: &str, token: Option<&str>) -> String {
     const SECRET: [&str; 6] =
         ["x-amz-signature", "x-amz-credential", "x-amz-security-token", "signature", "access_token", "token"];
+    // Both as they decode, for that is how they are read.
+    let hides = |name: &str| {
+        let decoded = name_of(name);
+        SECRET.contains(&decoded.to_ascii_lowercase().as_str()) || token == Some(&*decoded)
+    };
     let hide = |pair: &str| match pair.split_once('=') {
-        Some((name, _)) if SECRET.contains(&name.to_ascii_lowercase().as_str()) => format!("{name}=redacted"),
+        Some((name, _)) if hides(name) => format!("{name}=redacted"),
         _ => pair.to_owned(),
     };
     query.split('&').map(hide).collect::<Vec<_>>().join("&")
@@ -171,6 +184,13 @@ mod tests {
     /// O2, C4
     #[test]
     fn signatures_are_redacted() {
-        assert_eq!(redact("a=1&X-Amz-Signature=abc&b"), "a=1&X-Amz-Signature=redacted&b");
+        assert_eq!(redact("a=1&X-Amz-Signature=abc&b", None), "a=1&X-Amz-Signature=redacted&b");
+        assert_eq!(redact("X-Amz-Signatur%65=abc&jwt=a", None), "X-Amz-Signatur%65=redacted&jwt=a");
+    }
+
+    /// A3, O2
+    #[test]
+    fn tokens_are_redacted_where_they_are_configured_to_stand() {
+        assert_eq!(redact("jwt=abc&jw=1&%6awt=abc", Some("jwt")), "jwt=redacted&jw=1&%6awt=redacted");
     }
 }

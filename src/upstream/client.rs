@@ -15,8 +15,9 @@ use std::time::Duration;
 use actix_service::fn_service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection as Connected};
 use actix_web::http::Uri;
+use actix_web::http::header::HOST;
 use tidegate_actors::{KeyId, clock};
-use tidegate_config::{Credentials, Kind};
+use tidegate_config::{Credentials, Endpoint, Kind};
 
 use crate::auth::Keyring;
 use crate::router::Bucket;
@@ -103,6 +104,14 @@ impl Client {
 /// A client of the gateway's own, for a single caller.
 pub(crate) fn bare(dialer: Dialer, connect_timeout: Duration) -> awc::Client {
     http(&Arc::new(dialer), &Arc::default(), connect_timeout, 1)
+}
+
+/// A question to the one endpoint of such a client, with its path.
+pub(crate) fn get(http: &awc::Client, endpoint: &Endpoint) -> awc::ClientRequest {
+    let Endpoint { host, port, path_prefix, authority, .. } = endpoint;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    // The dialer knows which of its endpoints speak TLS; the scheme here is for awc, which would do it itself.
+    http.get(format!("http://{host}:{port}{path_prefix}")).insert_header((HOST, authority.as_str()))
 }
 
 fn http(

@@ -6,7 +6,7 @@ use actix_web::http::{Method, Uri, uri};
 use tidegate_actors::{KeyId, clock};
 use tidegate_config::{Addressing, Kind};
 
-use crate::auth::AuthRejection;
+use crate::auth::{AuthRejection, Proofs};
 use crate::http::answer::REQUEST_ID;
 use crate::http::edge::Head;
 use crate::http::error::GatewayError;
@@ -15,7 +15,8 @@ use crate::s3::chunked::encode::Encoder;
 use crate::s3::copy_source::{COPY_SOURCE, CopySource};
 use crate::s3::naming::{self, Named};
 use crate::s3::sign::{CONTENT_SHA256, Signer};
-use crate::s3::upload::declared::hoisted;
+use crate::s3::sigv4::query::{name_of, presigns};
+use crate::s3::upload::declared::{hoisted, is_hoisted};
 use crate::s3::{target, upload};
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
@@ -42,6 +43,8 @@ pub(crate) struct Outbound {
     content_sha256: Option<HeaderValue>,
     /// How the body goes on, where the client framed it.
     reframing: Option<Reframing>,
+    /// What of the client's headers is for the gateway alone.
+    proofs: Proofs,
     /// The key that the client signed with.
     pub(crate) key: Option<KeyId>,
 }
@@ -76,6 +79,7 @@ pub(crate) async fn prepare(
         request_id: record.id.clone(),
         content_sha256,
         reframing,
+        proofs: bucket.proofs.clone(),
         key,
     })
 }
@@ -92,7 +96,11 @@ fn map_target(
     name: &str,
 ) -> Result<PathAndQuery, UpstreamRejection> {
     let original = head.uri.path_and_query().ok_or(UpstreamRejection::Target)?;
-    let unsigned = (bucket.config.kind == Kind::S3).then(|| target::without_presigning(original)).flatten();
+    let is_s3 = bucket.config.kind == Kind::S3;
+    let ends_here = |pair: &str| {
+        (is_s3 && (presigns(pair) || is_hoisted(&name_of(pair)))) || bucket.proofs.is_token(pair)
+    };
+    let unsigned = target::without(original, ends_here);
     let original = unsigned.as_ref().unwrap_or(original);
     let mapped = match (bucket.config.kind, from, bucket.config.upstream.addressing) {
         (Kind::Http, Addressing::Path, _) | (Kind::S3, Addressing::Path, Addressing::Virtual) => {
@@ -145,8 +153,10 @@ impl Outbound {
         let mut request = client.http.request(method.clone(), uri).no_decompress();
         let headers = request.headers_mut();
         for (name, value) in of_client {
-            if travels_up(name, kind, &self.nominated) {
-                headers.append(name.clone(), value.clone());
+            if travels_up(name, kind, &self.nominated)
+                && let Some(value) = self.proofs.taken_from(name, value)
+            {
+                headers.append(name.clone(), value.into_owned());
             }
         }
         headers.insert(header::HOST, destination.host(self.addressing, &self.bucket).ok()?);

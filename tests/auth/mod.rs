@@ -2,6 +2,7 @@
 //!
 //! What is accepted is shown with the AWS SDK; what is not, with requests of which one thing is wrong.
 
+mod api_keys;
 mod forms;
 mod fuzz;
 mod limits;

@@ -1,7 +1,6 @@
 //! How clients may prove who they are.
 //!
-//! Methods that are planned are known by name, so that a configuration that counts on one is refused with
-//! the true reason. To ignore the word would leave a bucket closed for no visible reason, or worse, open.
+//! A word that is no method is refused. To ignore it would leave a bucket closed for no visible reason, or worse, open.
 
 use crate::form::{Fault, Faults, Form, shown};
 use crate::setting::Raw;
@@ -11,12 +10,22 @@ use crate::setting::Raw;
 pub enum AuthMethod {
     /// a signature by a client key (AWS Signature Version 4)
     Sigv4,
+    /// a signed token of somebody the section `jwt` believes
+    Jwt,
+    /// a secret that stands in a header (section `api_keys`)
+    ApiKey,
     /// no proof: whoever reaches the listener may do what `anonymous` says
     Anonymous,
 }
 
-const METHODS: [(&str, AuthMethod); 2] = [("sigv4", AuthMethod::Sigv4), ("anonymous", AuthMethod::Anonymous)];
-const PLANNED: [&str; 2] = ["jwt", "api_key"];
+const METHODS: [(&str, AuthMethod); 4] = [
+    ("sigv4", AuthMethod::Sigv4),
+    ("jwt", AuthMethod::Jwt),
+    ("api_key", AuthMethod::ApiKey),
+    ("anonymous", AuthMethod::Anonymous),
+];
+const HINT: &str = "sigv4 asks for a client key's signature, jwt for a token, api_key for a secret in a header, \
+                    anonymous lets everybody in";
 
 pub(super) struct Method;
 
@@ -28,12 +37,8 @@ impl Form for Method {
         if let Some((_, method)) = METHODS.iter().find(|(name, _)| *name == word) {
             return Ok(*method);
         }
-        let fault = if PLANNED.contains(&word) {
-            Fault::new(format!("{} is not implemented yet", shown(word)))
-        } else {
-            Fault::new(format!("{} is no authentication method", shown(word)))
-        };
-        Err(fault.hinting("sigv4 asks for a client key's signature, anonymous lets everybody in").into())
+        let fault = Fault::new(format!("{} is no authentication method", shown(word)));
+        Err(fault.hinting(HINT).into())
     }
 
     fn accepts(&self) -> String {

@@ -166,7 +166,7 @@ fn check_container(keys: &ContainerKeys, section: &mut Section<'_>) {
 }
 
 /// Whether what is sent there stays on this machine, or between it and its host.
-fn is_near(host: &str) -> bool {
+pub(crate) fn is_near(host: &str) -> bool {
     match host.parse() {
         Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
         // fd00:ec2::23 is where EKS answers on IPv6

@@ -152,8 +152,8 @@ fn authority_of(scheme: Scheme, host: &str, port: u16) -> String {
 }
 
 /// An endpoint, with or without a path.
-pub(super) struct BaseUrl {
-    pub(super) has_path: bool,
+pub(crate) struct BaseUrl {
+    pub(crate) has_path: bool,
 }
 
 impl Form for BaseUrl {

@@ -40,6 +40,8 @@ pub use upstream::{Addressing, UploadFraming, UpstreamConfig};
 
 use auth::Method;
 use cors::CorsKeys;
+pub(crate) use credentials::is_near;
+pub(crate) use endpoint::BaseUrl;
 pub(crate) use pattern::Glob;
 use upstream::{HttpKeys, S3Keys};
 

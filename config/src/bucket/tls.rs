@@ -27,7 +27,7 @@ section! {
 
 impl TlsConfig {
     /// Refuses https endpoints that nobody could be believed for.
-    pub(super) fn check(&self, section: &mut Section<'_>) {
+    pub(crate) fn check(&self, section: &mut Section<'_>) {
         if !self.system_roots && self.ca_file.is_none() && !section.is_set("ca_file") {
             let message = "leaves no authority to believe".to_owned();
             section.refuse("system_roots", message, Some(format!("set {}", section.spell("ca_file"))));

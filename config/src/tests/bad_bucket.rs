@@ -46,13 +46,13 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "auth = [\"jwt\"]\ns3.endpoints = [\"http://a\"]",
-        "auth: \"jwt\" is not implemented yet (from t.toml); sigv4 asks for a client key's signature, anonymous \
-         lets everybody in",
+        "auth: lists jwt, and no tokens are believed (from t.toml); set jwt.issuer, jwt.audience and a key such as \
+         jwt.jwks_url",
     ),
     (
         "auth = [\"anonymus\"]\ns3.endpoints = [\"http://a\"]",
-        "auth: \"anonymus\" is no authentication method (from t.toml); sigv4 asks for a client key's signature, \
-         anonymous lets everybody in",
+        "auth: \"anonymus\" is no authentication method (from t.toml); sigv4 asks for a client key's signature, jwt \
+         for a token, api_key for a secret in a header, anonymous lets everybody in",
     ),
     (
         "auth = [\"sigv4\"]\nkind = \"http\"\nhttp.endpoints = [\"http://a\"]",

@@ -158,8 +158,7 @@ fn keys_of_the_older_plan_name_their_new_place() {
 /// G1
 #[test]
 fn everything_wrong_is_said_at_once() {
-    let text =
-        "[server]\nport = 70000\nprt = 1\n[monitor]\nwarning = 95\n[buckets.demo]\nauth = [\"jwt\", \"x\"]\n";
+    let text = "[server]\nport = 70000\nprt = 1\n[monitor]\nwarning = 95\n[buckets.demo]\nauth = [\"jwts\", \"x\"]\n";
     let sources = Sources::default().text("t.toml", text).environment([("TIDEGATE_LOG__LEVEL", "loud")]);
     let problems = load(sources).unwrap_err();
     let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();

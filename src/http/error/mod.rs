@@ -216,6 +216,12 @@ pub(crate) fn forbidden(code: &'static str, reason: &'static str, message: impl 
     Answer::new(StatusCode::FORBIDDEN, code, reason, message)
 }
 
+/// Something that the gateway needs to decide is still to come.
+pub(crate) fn unprepared(reason: &'static str, message: impl Into<String>) -> Answer {
+    Answer::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message)
+        .retry(Duration::from_secs(1))
+}
+
 pub(crate) fn not_implemented(reason: &'static str, message: impl Into<String>) -> Answer {
     Answer::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", reason, message)
 }

@@ -35,7 +35,7 @@ const NAMES: [(&str, bool); 8] = [
 pub(super) struct Presigning<'a>([Option<Cow<'a, str>>; NAMES.len()]);
 
 /// Whether a query makes its URL a presigned one, of whatever version.
-pub(super) fn offers_proof(query: &str) -> bool {
+pub(crate) fn offers_proof(query: &str) -> bool {
     query.split('&').any(|pair| {
         let name = name_of(pair);
         is_version_2(&name) || position(&name).is_some_and(|at| NAMES[at].1)

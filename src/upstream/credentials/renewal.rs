@@ -6,13 +6,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use actix_web::http::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, InvalidHeaderValue};
+use actix_web::http::header::{ACCEPT, AUTHORIZATION, HeaderValue, InvalidHeaderValue};
 use awc::error::{PayloadError, SendRequestError};
 use rand::Rng;
 use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate_actors::clock;
-use tidegate_config::{ContainerCredentials, Endpoint, SecretFileError};
+use tidegate_config::{ContainerCredentials, SecretFileError};
 use tokio::time::{sleep, timeout};
 
 use super::Renewed;
@@ -85,14 +85,7 @@ pub(crate) async fn renew(
 }
 
 async fn ask(http: &awc::Client, endpoint: &ContainerCredentials) -> Result<Lease, RenewalError> {
-    let Endpoint { host, port, path_prefix, .. } = &endpoint.url;
-    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    // The dialer knows which of its endpoints speak TLS; the scheme here is for awc, which would do it itself.
-    let uri = format!("http://{host}:{port}{path_prefix}");
-    let mut request = http
-        .get(uri)
-        .insert_header((HOST, endpoint.url.authority.as_str()))
-        .insert_header((ACCEPT, "application/json"));
+    let mut request = client::get(http, &endpoint.url).insert_header((ACCEPT, "application/json"));
     if let Some(file) = &endpoint.authorization_token_file {
         let mut token = HeaderValue::from_str(file.read()?.expose())?;
         token.set_sensitive(true);

@@ -1,0 +1,184 @@
+//! A key that tokens are verified with, good for one algorithm only.
+//!
+//! The algorithm is a property of the key and not of the token: an RSA key's bytes are never an HMAC's secret. The mathematics are
+//! ring's, which rustls brings along. Keys that are too weak are refused when they are read, not when they are used.
+//!
+//! Sources: RFC 7518 (algorithms and key parameters), RFC 8017 A.1.1 and RFC 5480 (what stands in a PEM file).
+
+use std::fmt;
+
+use ring::rsa::PublicKeyComponents;
+use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+use ring::{digest, hmac};
+use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::pki_types::pem::PemObject;
+use tidegate_actors::KeyPrint;
+use tidegate_config::JwtAlgorithm;
+
+/// What RSA keys may be long.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+/// An uncompressed point: a mark and two coordinates.
+const POINT_BYTES: usize = 1 + 2 * COORDINATE_BYTES;
+const COORDINATE_BYTES: usize = 32;
+const UNCOMPRESSED: u8 = 4;
+
+/// `AlgorithmIdentifier`s as DER writes them: rsaEncryption, and id-ecPublicKey on prime256v1.
+const RSA: [u8; 15] = [0x30, 0x0d, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
+const P256: [u8; 21] =
+    [0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+
+/// All keys that hold at a moment.
+pub(super) type KeySet = Vec<Key>;
+
+#[derive(Clone)]
+enum Material {
+    Secret(hmac::Key),
+    /// Modulus and exponent, without leading zeros.
+    Rsa(PublicKeyComponents<Vec<u8>>),
+    /// A point of P-256.
+    Point(Vec<u8>),
+}
+
+/// One key.
+#[derive(Clone)]
+pub(super) struct Key {
+    /// Its name in a set; keys of the configuration have none.
+    id: Option<String>,
+    material: Material,
+    print: KeyPrint,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({:?}, {})", self.id, self.algorithm().as_str())
+    }
+}
+
+impl Key {
+    /// A secret that both sides know.
+    pub(super) fn secret(secret: &[u8]) -> Self {
+        let material = Material::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret));
+        Self { id: None, material, print: print(&[b"HS256", secret]) }
+    }
+
+    /// A public key in a PEM file.
+    pub(super) fn pem(text: &str) -> Result<Self, &'static str> {
+        let info = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes())
+            .map_err(|_| "it holds no public key in PEM")?;
+        let (fields, rest) = element(&info, SEQUENCE).ok_or(NO_DER)?;
+        if !rest.is_empty() {
+            return Err(NO_DER);
+        }
+        if let Some(bits) = fields.strip_prefix(&RSA) {
+            let (key, _) = element(bit_string(bits)?, SEQUENCE).ok_or(NO_DER)?;
+            let (modulus, rest) = element(key, INTEGER).ok_or(NO_DER)?;
+            let (exponent, _) = element(rest, INTEGER).ok_or(NO_DER)?;
+            return Self::rsa(None, modulus, exponent);
+        }
+        match fields.strip_prefix(&P256) {
+            Some(bits) => Self::point(None, bit_string(bits)?.to_vec()),
+            None => Err("its key is neither RSA nor on P-256"),
+        }
+    }
+
+    /// An RSA key by its numbers.
+    pub(super) fn rsa(id: Option<String>, modulus: &[u8], exponent: &[u8]) -> Result<Self, &'static str> {
+        let (n, e) = (without_zeros(modulus).to_vec(), without_zeros(exponent).to_vec());
+        let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);
+        if !RSA_BITS.contains(&bits) {
+            return Err("an RSA key must have 2048 to 8192 bits");
+        }
+        if e.len() > 4 || e.last().is_none_or(|last| last % 2 == 0) || e == [1] {
+            return Err("an RSA key's exponent must be odd, above 1, and of at most 4 bytes");
+        }
+        let print = print(&[b"RS256", &n, &e]);
+        Ok(Self { id, material: Material::Rsa(PublicKeyComponents { n, e }), print })
+    }
+
+    /// A key on P-256 by its coordinates.
+    pub(super) fn p256(id: Option<String>, x: &[u8], y: &[u8]) -> Result<Self, &'static str> {
+        if x.len() != COORDINATE_BYTES || y.len() != COORDINATE_BYTES {
+            return Err("a coordinate on P-256 has 32 bytes");
+        }
+        Self::point(id, [&[UNCOMPRESSED], x, y].concat())
+    }
+
+    fn point(id: Option<String>, point: Vec<u8>) -> Result<Self, &'static str> {
+        if point.len() != POINT_BYTES || point.first() != Some(&UNCOMPRESSED) {
+            return Err("a key on P-256 must be an uncompressed point");
+        }
+        let print = print(&[b"ES256", &point]);
+        Ok(Self { id, material: Material::Point(point), print })
+    }
+
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    pub(super) fn print(&self) -> KeyPrint {
+        self.print
+    }
+
+    /// The one algorithm it is good for.
+    pub(super) fn algorithm(&self) -> JwtAlgorithm {
+        match self.material {
+            Material::Secret(_) => JwtAlgorithm::Hs256,
+            Material::Rsa(_) => JwtAlgorithm::Rs256,
+            Material::Point(_) => JwtAlgorithm::Es256,
+        }
+    }
+
+    /// Whether this key made this signature.
+    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        let verified = match &self.material {
+            // in constant time
+            Material::Secret(key) => hmac::verify(key, message, signature),
+            Material::Rsa(key) => key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature),
+            Material::Point(point) => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
+            }
+        };
+        verified.is_ok()
+    }
+}
+
+fn print(parts: &[&[u8]]) -> KeyPrint {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        hash.update(&(part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(hash.finish().as_ref());
+    KeyPrint(bytes)
+}
+
+const NO_DER: &str = "its key is no SubjectPublicKeyInfo";
+const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 2;
+const BIT_STRING: u8 = 3;
+
+/// The content of the first element, if it has this tag, and what follows it.
+fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (head, rest) = der.split_first_chunk::<2>()?;
+    let (length, rest) = match head[1] {
+        short @ 0..=0x7f => (usize::from(short), rest),
+        0x81 => rest.split_first().map(|(length, rest)| (usize::from(*length), rest))?,
+        0x82 => {
+            rest.split_first_chunk::<2>().map(|(length, rest)| (u16::from_be_bytes(*length).into(), rest))?
+        }
+        _ => return None,
+    };
+    (head[0] == tag).then(|| rest.split_at_checked(length)).flatten()
+}
+
+fn bit_string(der: &[u8]) -> Result<&[u8], &'static str> {
+    let (bits, rest) = element(der, BIT_STRING).ok_or(NO_DER)?;
+    // no unused bits
+    bits.strip_prefix(&[0]).filter(|_| rest.is_empty()).ok_or(NO_DER)
+}
+
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
+}

@@ -1,0 +1,102 @@
+//! Where a token may stand in a request, how it is found there, and how it is taken away before the request travels on.
+//!
+//! The header comes first, then the query, then the cookie, which a browser sends whether anybody meant it or not. In one place
+//! there is one token; two are refused, for another reader might take the other. Names in a query are compared as they
+//! decode, so that no spelling is found by the upstream that was not found, and taken away, here.
+
+use std::borrow::Cow;
+
+use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
+use tidegate_config::JwtConfig;
+
+use super::JwtRejection;
+use crate::s3::sigv4::query::{name_of, text_of};
+
+const NOT_TEXT: JwtRejection = JwtRejection::Malformed("it is not plain text");
+
+/// The places of a configuration.
+#[derive(Debug)]
+pub(crate) struct Places {
+    header: HeaderName,
+    cookie: Option<String>,
+    query: Option<String>,
+}
+
+/// What stands behind `Bearer` (RFC 6750, 2.1); none where the value is of another scheme.
+pub(crate) fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, rest) = value.as_bytes().split_at_checked(b"bearer".len())?;
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && rest.first().is_none_or(|byte| *byte == b' ');
+    is_bearer.then(|| rest.trim_ascii())
+}
+
+impl Places {
+    pub(crate) fn of(config: &JwtConfig) -> Self {
+        let header = HeaderName::try_from(config.header.as_str()).unwrap_or(AUTHORIZATION);
+        Self { header, cookie: config.cookie.clone(), query: config.query.clone() }
+    }
+
+    /// The token of a request, if it brings one.
+    pub(crate) fn find<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        query: &'a str,
+    ) -> Result<Option<Cow<'a, str>>, JwtRejection> {
+        let header = once(headers.get_all(&self.header).filter_map(|value| self.of_header(value)))?;
+        if let Some(value) = header {
+            return std::str::from_utf8(value).map(|text| Some(text.into())).map_err(|_| NOT_TEXT);
+        }
+        let pairs = query.split('&').filter(|pair| self.is_parameter(pair));
+        if let Some(pair) = once(pairs)? {
+            return Ok(Some(text_of(pair.split_once('=').map_or("", |(_, value)| value))));
+        }
+        let Some(name) = &self.cookie else { return Ok(None) };
+        let cookies = headers.get_all(COOKIE).flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+        let value = once(cookies.filter_map(|cookie| of_cookie(cookie, name)))?;
+        value.map(|value| std::str::from_utf8(value).map(Cow::from).map_err(|_| NOT_TEXT)).transpose()
+    }
+
+    fn of_header<'a>(&self, value: &'a HeaderValue) -> Option<&'a [u8]> {
+        // Another header is for tokens only, with or without the scheme's name.
+        bearer(value).or_else(|| (self.header != AUTHORIZATION).then(|| value.as_bytes().trim_ascii()))
+    }
+
+    /// Whether a pair of a query is where a token stands.
+    pub(crate) fn is_parameter(&self, pair: &str) -> bool {
+        self.query.as_deref().is_some_and(|name| name_of(pair) == name)
+    }
+
+    /// A header as it travels on: whole, without its token, or not at all.
+    pub(crate) fn without_token<'a>(
+        &self,
+        name: &HeaderName,
+        value: &'a HeaderValue,
+    ) -> Option<Cow<'a, HeaderValue>> {
+        if *name == self.header && self.of_header(value).is_some() {
+            return None;
+        }
+        let Some(cookie) = self.cookie.as_ref().filter(|_| *name == COOKIE) else {
+            return Some(Cow::Borrowed(value));
+        };
+        let all: Vec<&[u8]> = value.as_bytes().split(|byte| *byte == b';').collect();
+        let kept: Vec<&[u8]> = all.iter().filter(|pair| of_cookie(pair, cookie).is_none()).copied().collect();
+        if kept.len() == all.len() {
+            return Some(Cow::Borrowed(value));
+        }
+        let rest = kept.join(&b';');
+        HeaderValue::from_bytes(rest.trim_ascii()).ok().filter(|rest| !rest.is_empty()).map(Cow::Owned)
+    }
+}
+
+/// The only one, none, or one too many.
+fn once<T>(mut all: impl Iterator<Item = T>) -> Result<Option<T>, JwtRejection> {
+    let first = all.next();
+    if all.next().is_some() { Err(JwtRejection::Repeated) } else { Ok(first) }
+}
+
+/// The value of a cookie of this name.
+fn of_cookie<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let pair = pair.trim_ascii();
+    let value = pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
+    let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+    Some(inner.unwrap_or(value))
+}

@@ -1,0 +1,229 @@
+//! Fetching the set of keys: one task, off the request path, so that no two requests ever cause the same fetch.
+//!
+//! A set is fetched again when its `max-age` is over, but not more than once a minute and at least once a day, and when a token
+//! names a key that it lacks. A source that fails is asked again after a pause that doubles, and what it gave last goes on holding:
+//! its failure must not lock everybody out. No redirect is followed; the URL is the configuration's and never a token's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
+use awc::error::{PayloadError, SendRequestError};
+use slog::{Logger, info, warn};
+use thiserror::Error;
+use tidegate_config::{Config, Endpoint, JwksSource, UpstreamConfig};
+use tokio::time::{sleep, timeout};
+
+use super::key::KeySet;
+use super::keys::Keys;
+use super::{TokenKeysError, jwks};
+use crate::upstream::client;
+use crate::upstream::dial::Dialer;
+
+/// How long one answer may take.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+const DOCUMENT_BYTES_MAX: usize = 256 << 10;
+/// When a set is fetched again that says nothing of its age.
+const AGE: Duration = Duration::from_secs(300);
+const AGE_MIN: Duration = Duration::from_secs(60);
+const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Why there is no new set.
+#[derive(Debug, Error)]
+enum FetchError {
+    #[error("it cannot be read: {0}")]
+    Read(#[from] io::Error),
+    #[error("{0}")]
+    Call(#[from] SendRequestError),
+    #[error("it did not answer within {ANSWER_TIME_MAX:?}")]
+    Slow,
+    #[error("it answered {0}")]
+    Status(u16),
+    #[error("its answer broke: {0}")]
+    Body(#[from] PayloadError),
+    #[error("it is no set of keys: {0}")]
+    Document(&'static str),
+    #[error("it has more than {DOCUMENT_BYTES_MAX} bytes")]
+    Long,
+}
+
+enum Source {
+    File(PathBuf),
+    /// With what it takes to reach it, until the task makes a client of it on its own thread.
+    Url(Endpoint, Dialer),
+}
+
+/// What fetches the keys.
+pub(crate) struct Renewal {
+    source: Source,
+    keys: Keys,
+}
+
+/// A set, how many of its keys are of no use here, and when it should be fetched again.
+type Fetched = (KeySet, usize, Duration);
+
+impl Renewal {
+    /// A file is read now, so that one that is no set stops the start.
+    pub(super) fn new(source: &JwksSource, config: &Config, keys: Keys) -> Result<Self, TokenKeysError> {
+        let source = match source {
+            JwksSource::File(path) => {
+                let (set, _, _) = read(path)
+                    .map_err(|error| TokenKeysError::File(format!("`{}`: {error}", path.display())))?;
+                if set.is_empty() {
+                    let message = format!("`{}` holds no key for RS256 or ES256", path.display());
+                    return Err(TokenKeysError::File(message));
+                }
+                keys.end_round(Some(set));
+                Source::File(path.clone())
+            }
+            JwksSource::Url(endpoint) => {
+                let tls = config.jwt.as_ref().map(|jwt| jwt.tls.clone()).unwrap_or_default();
+                let upstream = UpstreamConfig { tls, ..UpstreamConfig::default() };
+                let dialer = Dialer::new([endpoint], &upstream, &config.dns).map_err(TokenKeysError::Tls)?;
+                Source::Url(endpoint.clone(), dialer)
+            }
+        };
+        Ok(Self { source, keys })
+    }
+
+    /// Renews for ever.
+    pub(crate) async fn run(self, log: Logger) {
+        let Self { source, keys } = self;
+        match source {
+            Source::File(path) => {
+                keys.rest(AGE_MIN).await;
+                let from = path.display().to_string();
+                repeat(&keys, &from, &log, async || read(&path)).await;
+            }
+            Source::Url(endpoint, dialer) => {
+                let http = client::bare(dialer, ANSWER_TIME_MAX);
+                let fetch = async || {
+                    let fetched = timeout(ANSWER_TIME_MAX, fetch(&http, &endpoint)).await;
+                    fetched.unwrap_or(Err(FetchError::Slow))
+                };
+                repeat(&keys, &endpoint.url(), &log, fetch).await;
+            }
+        }
+    }
+}
+
+impl Keys {
+    /// Sleeps until the next round is due or wanted.
+    async fn rest(&self, pause: Duration) {
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = self.are_wanted() => {}
+        }
+    }
+}
+
+async fn repeat(keys: &Keys, from: &str, log: &Logger, fetch: impl AsyncFn() -> Result<Fetched, FetchError>) {
+    let mut failures = 0;
+    loop {
+        keys.begin_round();
+        let pause = match fetch().await {
+            Ok((set, passed_over, age)) => {
+                failures = 0;
+                info!(log, "token keys renewed"; "from" => from, "keys" => set.len(), "passed_over" => passed_over,
+                    "next_in_s" => age.as_secs());
+                keys.end_round(Some(set));
+                age
+            }
+            Err(error) => {
+                failures += 1;
+                warn!(log, "token keys cannot be renewed"; "from" => from, "error" => error.to_string(),
+                    "failures" => failures);
+                keys.end_round(None);
+                (PAUSE_MIN * 2_u32.saturating_pow(failures - 1)).min(PAUSE_MAX)
+            }
+        };
+        keys.rest(pause).await;
+    }
+}
+
+fn read(path: &Path) -> Result<Fetched, FetchError> {
+    use io::Read as _;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > DOCUMENT_BYTES_MAX {
+        return Err(FetchError::Long);
+    }
+    let (keys, passed_over) = jwks::read(&bytes).map_err(FetchError::Document)?;
+    Ok((keys, passed_over, AGE_MIN))
+}
+
+async fn fetch(http: &awc::Client, endpoint: &Endpoint) -> Result<Fetched, FetchError> {
+    let request =
+        client::get(http, endpoint).insert_header((ACCEPT, "application/jwk-set+json, application/json"));
+    let mut response = request.send().await?;
+    if !response.status().is_success() {
+        return Err(FetchError::Status(response.status().as_u16()));
+    }
+    let age = age_of(response.headers());
+    let body = response.body().limit(DOCUMENT_BYTES_MAX).await?;
+    let (keys, passed_over) = jwks::read(&body).map_err(FetchError::Document)?;
+    Ok((keys, passed_over, age))
+}
+
+/// How long a set may be used, within bounds.
+fn age_of(headers: &HeaderMap) -> Duration {
+    let values = headers.get_all(CACHE_CONTROL).filter_map(|value| value.to_str().ok());
+    let mut directives = values.flat_map(|value| value.split(',')).map(str::trim);
+    let seconds = directives.find_map(|directive| {
+        let (name, seconds) = directive.split_once('=')?;
+        name.eq_ignore_ascii_case("max-age").then(|| seconds.trim_matches('"').parse().ok()).flatten()
+    });
+    seconds.map_or(AGE, Duration::from_secs).clamp(AGE_MIN, AGE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use actix_web::http::header::HeaderValue;
+    use tidegate_actors::clock;
+    use tidegate_config::JwtAlgorithm;
+
+    use super::*;
+
+    /// A3: the age of a set is the source's to say, within a minute and a day
+    #[test]
+    fn the_age_of_a_set_is_bounded() {
+        let age = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static(value));
+            age_of(&headers).as_secs()
+        };
+        assert_eq!(age("public, max-age=3600, must-revalidate"), 3600);
+        assert_eq!(age("Max-Age=\"600\""), 600);
+        assert_eq!(age("max-age=0"), 60);
+        assert_eq!(age("max-age=99999999999"), 86_400);
+        for none in ["no-store", "max-age=x", "max-age=-1", "s-maxage=9", "max-age=99999999999999999999999"] {
+            assert_eq!(age(none), 300, "{none}");
+        }
+        assert_eq!(age_of(&HeaderMap::new()), AGE);
+    }
+
+    /// A3: a source that fails is asked again, later each time, and one that answers when its set is old
+    #[tokio::test(start_paused = true)]
+    async fn rounds_follow_the_age_of_the_set_and_failures_back_off() {
+        let keys = Keys::new(Vec::new(), vec![JwtAlgorithm::Rs256], true);
+        let rounds = AtomicUsize::new(0);
+        let began = clock::now();
+        let moments = std::sync::Mutex::new(Vec::new());
+        let fetch = async || {
+            moments.lock().unwrap().push((clock::now() - began).as_secs());
+            match rounds.fetch_add(1, Ordering::Relaxed) {
+                0..3 => Err(FetchError::Status(500)),
+                _ => Ok((Vec::new(), 0, Duration::from_secs(100))),
+            }
+        };
+        let log = Logger::root(slog::Discard, slog::o!());
+        let all = timeout(Duration::from_secs(250), repeat(&keys, "x", &log, fetch)).await;
+        assert!(all.is_err(), "it goes on for ever");
+        assert_eq!(*moments.lock().unwrap(), [0, 1, 3, 7, 107, 207]);
+    }
+}

@@ -1,0 +1,375 @@
+//! Tokens without a gateway around them: the examples of RFC 7515, one wrong thing at a time, and noise.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use proptest::prelude::*;
+use ring::hmac;
+use serde_json::{Value, json};
+use tidegate_actors::Bearer;
+use tidegate_config::{Access, Config, JwtConfig, Sources};
+
+use super::key::{Key, KeySet};
+use super::token::Token;
+use super::{JwtRejection, Places, claims, jwks};
+
+const SECRET: &[u8] = b"a secret that has thirty-two characters";
+const PAYLOAD: &str =
+    "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+/// RFC 7515, A.1 to A.3: header, signature and, but for the secret, key.
+const HS256: (&str, &str) =
+    ("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
+const HS256_KEY: &str =
+    "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+const RS256: (&str, &str) = (
+    "eyJhbGciOiJSUzI1NiJ9",
+    "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CU\
+     Ar7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_d\
+     O--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igc\
+     N_IoypGlUPQGe77Rw",
+);
+const RS256_N: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4Ql\
+     L-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS\
+     -UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkM\
+     Ls91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+const ES256: (&str, &str) = (
+    "eyJhbGciOiJFUzI1NiJ9",
+    "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+);
+const ES256_X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
+const ES256_Y: &str = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
+
+fn set(keys: Value) -> KeySet {
+    jwks::read(json!({ "keys": keys }).to_string().as_bytes()).unwrap().0
+}
+
+fn published() -> KeySet {
+    set(json!([
+        { "kty": "RSA", "kid": "r", "n": RS256_N, "e": "AQAB" },
+        { "kty": "EC", "kid": "e", "crv": "P-256", "x": ES256_X, "y": ES256_Y },
+    ]))
+}
+
+fn example((header, signature): (&str, &str)) -> String {
+    format!("{header}.{PAYLOAD}.{signature}")
+}
+
+fn verify(token: &str, keys: &KeySet) -> Result<Value, JwtRejection> {
+    Token::parse(token)?.verify(keys).map(|(claims, _)| Value::Object(claims))
+}
+
+fn encode(value: &Value) -> String {
+    URL_SAFE_NO_PAD.encode(value.to_string())
+}
+
+/// A token signed with the secret.
+fn signed(header: &Value, payload: &str) -> String {
+    let head = format!("{}.{payload}", encode(header));
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), head.as_bytes());
+    format!("{head}.{}", URL_SAFE_NO_PAD.encode(tag))
+}
+
+/// A3: what others have signed is understood: the examples of the standard
+#[test]
+fn the_standards_examples_verify() {
+    let secret = vec![Key::secret(&URL_SAFE_NO_PAD.decode(HS256_KEY).unwrap())];
+    for (token, keys) in
+        [(example(HS256), &secret), (example(RS256), &published()), (example(ES256), &published())]
+    {
+        assert_eq!(verify(&token, keys).unwrap()["iss"], "joe", "{token}");
+        let other = token.replace(PAYLOAD, &encode(&json!({ "iss": "eve" })));
+        assert_eq!(verify(&other, keys), Err(JwtRejection::Signature), "{other}");
+    }
+}
+
+/// A3: a key is good for its own algorithm, whatever the token says
+#[test]
+fn an_algorithm_is_its_keys() {
+    let public = published();
+    let only_rsa: KeySet = public.iter().filter(|key| key.id() == Some("r")).cloned().collect();
+    assert_eq!(verify(&example(ES256), &only_rsa), Err(JwtRejection::Algorithm));
+    let payload = encode(&json!({}));
+    for header in [json!({ "alg": "HS256" }), json!({ "alg": "HS256", "kid": "r" })] {
+        assert_eq!(verify(&signed(&header, &payload), &public), Err(JwtRejection::Algorithm), "{header}");
+    }
+    for alg in ["none", "None", "NONE", "nOnE", "", "HS512", "hs256", "RS256 "] {
+        let head = format!("{}.{payload}.", encode(&json!({ "alg": alg })));
+        assert_eq!(verify(&head, &public), Err(JwtRejection::Algorithm), "{alg}");
+    }
+    let mut both = public;
+    both.push(Key::secret(SECRET));
+    let named = signed(&json!({ "alg": "HS256", "kid": "r" }), &payload);
+    assert_eq!(verify(&named, &both), Err(JwtRejection::Algorithm), "the name is another key's");
+    assert!(verify(&signed(&json!({ "alg": "HS256", "kid": "own" }), &payload), &both).is_ok());
+}
+
+/// A3: a token that names a key is held against that one; one that names none, against a few
+#[test]
+fn keys_are_chosen_by_name() {
+    let keys = published();
+    let others = set(json!([{ "kty": "RSA", "kid": "other", "n": RS256_N, "e": "AQAB" }]));
+    let named = |kid: &str| {
+        let header = encode(&json!({ "alg": "RS256", "kid": kid }));
+        format!("{header}.{PAYLOAD}.{}", RS256.1)
+    };
+    assert_eq!(verify(&named("r"), &keys), Err(JwtRejection::Signature));
+    assert_eq!(verify(&named("r"), &others), Err(JwtRejection::UnknownKey));
+    assert!(Token::parse(&named("r")).unwrap().names_other_than(&others));
+    assert!(!Token::parse(&named("r")).unwrap().names_other_than(&keys));
+    assert!(!Token::parse(&example(RS256)).unwrap().names_other_than(&others), "it names none");
+}
+
+/// A3, V8
+#[test]
+fn what_is_no_token_says_why() {
+    let keys = vec![Key::secret(SECRET)];
+    let malformed = |token: &str| matches!(verify(token, &keys), Err(JwtRejection::Malformed(_)));
+    let header = json!({ "alg": "HS256" });
+    let right = signed(&header, &encode(&json!({})));
+    assert!(verify(&right, &keys).is_ok());
+    let five = format!("{right}.a.b");
+    let long = format!("{right}{}", "a".repeat(17 << 10));
+    let bare = right.replacen('.', "", 1);
+    for token in [
+        "",
+        ".",
+        "..",
+        "...",
+        "a.b.c",
+        "a.b",
+        &five,
+        &long,
+        &bare,
+        &format!("{right}="),
+        &format!(" {right}"),
+    ] {
+        assert!(malformed(token), "{token}");
+    }
+    for header in [
+        json!({}),
+        json!([]),
+        json!({ "alg": 1 }),
+        json!({ "alg": null }),
+        json!({ "alg": ["HS256"] }),
+        json!({ "alg": "HS256", "kid": 7 }),
+        json!({ "alg": "HS256", "crit": ["exp"], "exp": 1 }),
+        json!({ "alg": "HS256", "crit": ["b64"], "b64": false }),
+    ] {
+        assert!(malformed(&signed(&header, &encode(&json!({})))), "{header}");
+    }
+    for payload in ["", "e", "bnVsbA", &encode(&json!([])), &encode(&json!("text"))] {
+        assert!(malformed(&signed(&header, payload)), "{payload}");
+    }
+    let twice = URL_SAFE_NO_PAD.encode("{\"alg\":\"HS256\",\"alg\":\"HS256\"}");
+    assert!(malformed(&format!("{twice}.e30.{}", URL_SAFE_NO_PAD.encode([0; 32]))));
+}
+
+/// A3: keys that are weak, or for something else, are passed over
+#[test]
+fn a_set_holds_only_what_verifies() {
+    let weak = URL_SAFE_NO_PAD.encode([0xff; 128]);
+    let even = URL_SAFE_NO_PAD.encode([2]);
+    let keys = json!([
+        { "kty": "RSA", "kid": "1", "n": RS256_N, "e": "AQAB", "use": "sig", "alg": "RS256", "key_ops": ["verify"] },
+        { "kty": "RSA", "kid": "2", "n": RS256_N, "e": "AQAB", "use": "enc" },
+        { "kty": "RSA", "kid": "3", "n": RS256_N, "e": "AQAB", "alg": "RS512" },
+        { "kty": "RSA", "kid": "4", "n": RS256_N, "e": "AQAB", "key_ops": ["encrypt"] },
+        { "kty": "RSA", "kid": "5", "n": weak, "e": "AQAB" },
+        { "kty": "RSA", "kid": "6", "n": RS256_N, "e": even },
+        { "kty": "RSA", "kid": "7", "n": RS256_N },
+        { "kty": "oct", "kid": "8", "k": URL_SAFE_NO_PAD.encode(SECRET) },
+        { "kty": "EC", "kid": "9", "crv": "P-384", "x": ES256_X, "y": ES256_Y },
+        { "kty": "EC", "kid": "10", "crv": "P-256", "x": ES256_X, "y": "AQAB" },
+        { "kty": "OKP", "crv": "Ed25519", "x": ES256_X },
+        { "kty": "EC", "kid": "11", "crv": "P-256", "x": ES256_X, "y": ES256_Y, "more": {} },
+        7, null, {},
+    ]);
+    let (read, passed_over) = jwks::read(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
+    assert_eq!(read.iter().filter_map(Key::id).collect::<Vec<_>>(), ["1", "11"]);
+    assert_eq!(passed_over, 13);
+    for (text, why) in
+        [("<html>", "no JSON"), ("{}", "no JSON"), ("[]", "no JSON"), ("{\"keys\":{}}", "no JSON")]
+    {
+        assert!(jwks::read(text.as_bytes()).unwrap_err().contains(why), "{text}");
+    }
+    let many = json!({ "keys": vec![json!({}); 101] }).to_string();
+    assert!(jwks::read(many.as_bytes()).unwrap_err().contains("more than 100"));
+}
+
+fn config() -> JwtConfig {
+    let text = format!(
+        "[jwt]\nissuer = \"joe\"\naudience = [\"gateway\", \"other\"]\nsecret = \"{}\"\ncookie = \"session\"\nquery = \"jwt\"\n\
+         [jwt.claims]\nbuckets = \"b\"\nprefixes = \"p\"\nmethods = \"m\"\n",
+        "x".repeat(32)
+    );
+    let config: Config = tidegate_config::load(Sources::default().text("t.toml", &text)).unwrap();
+    config.jwt.unwrap()
+}
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_000_000)
+}
+
+/// Claims that are right, but for what is changed; null takes one away.
+fn claims_with(changes: Value) -> Result<Bearer, JwtRejection> {
+    let mut claims = json!({
+        "iss": "joe", "aud": "gateway", "exp": 1_000_100, "sub": "ann", "b": ["photos"], "p": ["a/"], "m": ["read"],
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    let mut claims = claims.as_object().unwrap().clone();
+    claims.retain(|_, value| !value.is_null());
+    claims::bearer(&claims, Key::secret(SECRET).print(), &config(), now())
+}
+
+/// A3: issuer, audience and expiry must be there and right
+#[test]
+fn every_claim_that_is_required_is_held_against_the_configuration() {
+    assert_eq!(claims_with(json!({})).unwrap().subject.as_deref(), Some("ann"));
+    for (changes, rejection) in [
+        (json!({ "iss": null }), JwtRejection::Claim("iss")),
+        (json!({ "iss": ["joe"] }), JwtRejection::Claim("iss")),
+        (json!({ "iss": "Joe" }), JwtRejection::Issuer),
+        (json!({ "aud": null }), JwtRejection::Claim("aud")),
+        (json!({ "aud": 7 }), JwtRejection::Claim("aud")),
+        (json!({ "aud": ["gateway", 7] }), JwtRejection::Claim("aud")),
+        (json!({ "aud": [] }), JwtRejection::Audience),
+        (json!({ "aud": "gateways" }), JwtRejection::Audience),
+        (json!({ "exp": null }), JwtRejection::Claim("exp")),
+        (json!({ "exp": "1000100" }), JwtRejection::Claim("exp")),
+        (json!({ "exp": [] }), JwtRejection::Claim("exp")),
+        (json!({ "exp": 999_940 }), JwtRejection::Expired),
+        (json!({ "exp": -1 }), JwtRejection::Expired),
+        (json!({ "nbf": "soon" }), JwtRejection::Claim("nbf")),
+        (json!({ "nbf": 1_000_061 }), JwtRejection::NotYetValid),
+        (json!({ "b": null }), JwtRejection::Grants("b".to_owned())),
+        (json!({ "b": {} }), JwtRejection::Grants("b".to_owned())),
+        (json!({ "b": ["a/b"] }), JwtRejection::Grants("b".to_owned())),
+        (json!({ "p": null }), JwtRejection::Grants("p".to_owned())),
+        (json!({ "p": [["a"]] }), JwtRejection::Grants("p".to_owned())),
+        (json!({ "m": null }), JwtRejection::Grants("m".to_owned())),
+        (json!({ "m": true }), JwtRejection::Grants("m".to_owned())),
+    ] {
+        assert_eq!(claims_with(changes.clone()), Err(rejection), "{changes}");
+    }
+    for fine in [
+        json!({ "aud": ["somebody", "other"] }),
+        json!({ "exp": 999_941 }),
+        json!({ "exp": 1_000_100.5 }),
+        json!({ "exp": 1e300 }),
+        json!({ "nbf": 1_000_060 }),
+        json!({ "sub": 7 }),
+    ] {
+        assert!(claims_with(fine.clone()).is_ok(), "{fine}");
+    }
+    assert_eq!(claims_with(json!({})).unwrap().expires, now() + Duration::from_secs(160), "with the leeway");
+}
+
+/// A3, A5: claims become a policy, and no claim becomes no permission
+#[test]
+fn claims_say_what_a_token_allows() {
+    let policy = |changes| claims_with(changes).unwrap().policy;
+    let plain = policy(json!({ "b": "logs-*", "m": ["read", "list", "fly"] }));
+    assert!(plain.buckets[0].matches("logs-eu") && !plain.buckets[0].matches("photos"));
+    assert_eq!(
+        (plain.prefixes.as_slice(), plain.methods),
+        (&["a/".to_owned()][..], vec![Access::Read, Access::List])
+    );
+    let all = policy(json!({ "p": ["a/", ""] }));
+    assert!(all.prefixes.is_empty() && !all.buckets.is_empty(), "an empty prefix is every key");
+    let none = policy(json!({ "p": [] }));
+    assert!(none.buckets.is_empty() && none.methods.is_empty(), "no prefix is no key");
+    assert!(policy(json!({ "b": [] })).buckets.is_empty());
+    assert!(policy(json!({ "m": [] })).methods.is_empty());
+}
+
+fn headers(all: &[(HeaderName, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in all {
+        headers.append(name.clone(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    headers
+}
+
+/// A3: header, query, cookie, in this order; one in each place
+#[test]
+fn a_token_is_found_where_it_is_configured_to_stand() {
+    let places = Places::of(&config());
+    let find = |all: &[(HeaderName, &str)], query: &str| {
+        places.find(&headers(all), query).map(|found| found.map(|token| token.into_owned()))
+    };
+    let found = |token: &str| Ok(Some(token.to_owned()));
+    assert_eq!(find(&[], "a=1"), Ok(None));
+    assert_eq!(find(&[(AUTHORIZATION, "Basic x")], ""), Ok(None));
+    assert_eq!(find(&[(AUTHORIZATION, "Bearerx y")], ""), Ok(None));
+    assert_eq!(find(&[(AUTHORIZATION, "bEARER  h ")], "jwt=q"), found("h"));
+    assert_eq!(find(&[(AUTHORIZATION, "Bearer")], "jwt=q"), found(""));
+    assert_eq!(find(&[(COOKIE, "session=c")], "a=1&jw%74=q%2E"), found("q."));
+    assert_eq!(find(&[(COOKIE, "a=1; session=\"c\"; b")], "jwts=q"), found("c"));
+    assert_eq!(find(&[(COOKIE, "a=1"), (COOKIE, "session = c")], ""), found("c"));
+    assert_eq!(find(&[(COOKIE, "sessions=c;xsession=d;session")], ""), Ok(None));
+    for (all, query) in [
+        (&[(AUTHORIZATION, "Bearer a"), (AUTHORIZATION, "Bearer a")][..], ""),
+        (&[], "jwt=a&jwt=a"),
+        (&[], "jwt=a&%6awt=b"),
+        (&[(COOKIE, "session=a; session=a")], ""),
+        (&[(COOKIE, "session=a"), (COOKIE, "session=b")], ""),
+    ] {
+        assert_eq!(find(all, query), Err(JwtRejection::Repeated), "{all:?} {query}");
+    }
+    let mut bytes = HeaderMap::new();
+    bytes.insert(AUTHORIZATION, HeaderValue::from_bytes(b"Bearer \xff").unwrap());
+    assert!(matches!(places.find(&bytes, ""), Err(JwtRejection::Malformed(_))));
+}
+
+/// A3: what travels on is everything but the token
+#[test]
+fn a_token_is_taken_out_of_its_place() {
+    let places = Places::of(&config());
+    let left = |name: &HeaderName, value: &str| {
+        let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        places.without_token(name, &value).map(|left| left.to_str().unwrap().to_owned())
+    };
+    assert_eq!(left(&AUTHORIZATION, "Bearer a"), None);
+    assert_eq!(left(&AUTHORIZATION, "Basic a").as_deref(), Some("Basic a"));
+    assert_eq!(left(&COOKIE, "session=a"), None);
+    assert_eq!(left(&COOKIE, "a=1; session=b; c=2").as_deref(), Some("a=1; c=2"));
+    assert_eq!(left(&COOKIE, "session=a; c=2").as_deref(), Some("c=2"));
+    assert_eq!(left(&COOKIE, "a=1;  sessions=2").as_deref(), Some("a=1;  sessions=2"));
+    assert!(places.is_parameter("jwt") && places.is_parameter("%6Awt=a") && !places.is_parameter("a=jwt"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    /// V8: noise is no token, no set and no key, and never a crash
+    #[test]
+    fn noise_is_refused(text in "\\PC{0,200}", bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let keys = published();
+        prop_assert!(verify(&text, &keys).is_err());
+        let encoded = URL_SAFE_NO_PAD.encode(&bytes);
+        let three = format!("{encoded}.{encoded}.{encoded}");
+        prop_assert!(verify(&three, &keys).is_err());
+        prop_assert!(jwks::read(&bytes).is_err());
+        prop_assert!(Key::pem(&text).is_err());
+        let der = base64::engine::general_purpose::STANDARD.encode(&bytes);
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n");
+        prop_assert!(Key::pem(&pem).is_err());
+    }
+
+    /// V8: a token with any byte changed is another token
+    #[test]
+    fn a_changed_token_is_refused(at in 0usize..10_000, byte in "[A-Za-z0-9_.=-]", which in 0usize..3) {
+        let secret = Key::secret(&URL_SAFE_NO_PAD.decode(HS256_KEY).unwrap());
+        let keys: KeySet = published().into_iter().chain([secret]).collect();
+        let token = example([HS256, RS256, ES256][which]);
+        let at = at % token.len();
+        let mut changed = token.clone();
+        changed.replace_range(at..=at, &byte);
+        prop_assume!(changed != token);
+        let verified = verify(&changed, &keys);
+        prop_assert!(verified.is_err(), "{changed}");
+    }
+}

@@ -1,0 +1,160 @@
+//! API keys: secrets that clients send as they are.
+
+use serde_json::json;
+
+use crate::support::{Answer, Gateway, Scratch, Upstream, gateway, get, request};
+
+const SECRET: &str = "0123456789abcdef-app";
+
+/// The http bucket `api` and the s3 bucket `b`, for API keys; one key that may read and write below `v1/`.
+fn buckets(upstream: &Upstream) -> gateway::Builder {
+    Gateway::builder()
+        .http_bucket("api", upstream)
+        .set("buckets.api.auth", "api_key")
+        .bucket("b", upstream)
+        .set("buckets.b.auth", "sigv4,api_key")
+        .set("api_keys.app.secret", SECRET)
+        .set("api_keys.app.policy", "apps")
+        .set("policies.apps.buckets", "*")
+        .set("policies.apps.prefixes", "v1/")
+        .set("policies.apps.methods", "read,write")
+}
+
+async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+    let body: Option<&[u8]> = (method == "POST").then_some(b"x");
+    request(gateway.address(), method, target, headers, body).await
+}
+
+/// A4, A5: from either header, with the key's policy; the key does not travel on, and the log has its name only
+#[tokio::test]
+async fn an_api_key_opens_what_its_policy_says() {
+    let upstream = Upstream::ok("x");
+    let gateway = buckets(&upstream).start().await;
+    let bearer = format!("bearer {SECRET}");
+    for headers in [[("x-api-key", SECRET)], [("authorization", bearer.as_str())]] {
+        for (method, target) in [("GET", "/api/v1/x"), ("POST", "/api/v1/x"), ("GET", "/b/v1/x")] {
+            assert_eq!(ask(&gateway, method, target, &headers).await.whole(), 200, "{method} {target}");
+            let seen = upstream.last();
+            assert_eq!((seen.header("x-api-key"), seen.header("authorization")), (None, None));
+        }
+        for (method, target) in [("GET", "/api/v2"), ("DELETE", "/api/v1/x"), ("GET", "/b/x")] {
+            let answer = ask(&gateway, method, target, &headers).await;
+            assert_eq!((answer.whole(), answer.reason()), (403, "policy_denied"), "{method} {target}");
+        }
+    }
+    assert_eq!(upstream.count(), 6);
+    let line = gateway.log_line("request", |line| line["key"] == "app").await;
+    assert_eq!(line["status"], 200);
+    assert!(gateway.log_lines().iter().all(|line| !line.to_string().contains(SECRET)));
+}
+
+/// A4, V8: a wrong key, none, two, or one of another kind: 401 with its challenge, and nothing goes up
+#[tokio::test]
+async fn a_wrong_api_key_opens_nothing() {
+    let upstream = Upstream::ok("x");
+    let gateway = buckets(&upstream)
+        .set("keys.reader.access_key_id", "AKIDREADER")
+        .set("keys.reader.secret", "reader-secret-of-some-length")
+        .set("keys.reader.policy", "apps")
+        .start()
+        .await;
+    let bare = get(gateway.address(), "/api/v1/x").await;
+    assert_eq!(
+        (bare.whole(), bare.reason(), bare.header("www-authenticate")),
+        (401, "unproven", Some("Bearer"))
+    );
+    let longer = format!("{SECRET}x");
+    for wrong in
+        ["", "app", &SECRET[1..], &longer, "AKIDREADER", "reader-secret-of-some-length", "é", "'; DROP"]
+    {
+        let bearer = format!("Bearer {wrong}");
+        for header in [("x-api-key", wrong), ("authorization", bearer.as_str())] {
+            let answer = ask(&gateway, "GET", "/api/v1/x", &[header]).await;
+            assert_eq!((answer.whole(), answer.reason()), (401, "api_key_unknown"), "{header:?}");
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer error=\"invalid_token\""));
+        }
+    }
+    let twice = ask(&gateway, "GET", "/api/v1/x", &[("x-api-key", SECRET), ("x-api-key", SECRET)]).await;
+    assert_eq!((twice.whole(), twice.reason()), (401, "api_key_unknown"));
+    let signer = super::Signer::new("AKIDREADER", "reader-secret-of-some-length");
+    assert_eq!(
+        super::ask(&gateway, &signer, "GET", "/b/v1/x").await.whole(),
+        200,
+        "a signature still is one"
+    );
+    let forged = super::Signer::new("app", SECRET);
+    assert_eq!(super::ask(&gateway, &forged, "GET", "/b/v1/x").await.reason(), "unknown_key");
+    assert_eq!(upstream.count(), 1);
+}
+
+/// A4, L1: keys of both kinds have budgets of their own
+#[tokio::test]
+async fn each_api_key_has_its_own_budget() {
+    let upstream = Upstream::ok("x");
+    let gateway = buckets(&upstream)
+        .set("api_keys.other.secret", "0123456789abcdef-other")
+        .set("api_keys.other.policy", "apps")
+        .set("keys.reader.secret", "reader-secret")
+        .set("keys.reader.policy", "apps")
+        .set("rate_limit.per_key.requests_per_second", "0.01")
+        .set("rate_limit.per_key.burst", "2")
+        .start()
+        .await;
+    for secret in [SECRET, "0123456789abcdef-other"] {
+        let mut statuses = Vec::new();
+        for _ in 0..3 {
+            statuses.push(ask(&gateway, "GET", "/api/v1/x", &[("x-api-key", secret)]).await.whole());
+        }
+        assert_eq!(statuses, [200, 200, 429], "{secret}");
+    }
+}
+
+/// A4: where a bucket takes both, what stands behind `Bearer` may be an API key or a token
+#[tokio::test]
+async fn an_api_key_and_a_token_may_share_a_header() {
+    let upstream = Upstream::ok("x");
+    let gateway = buckets(&upstream)
+        .set("buckets.api.auth", "api_key,jwt")
+        .set("jwt.issuer", "me")
+        .set("jwt.audience", "us")
+        .set("jwt.secret", "a-secret-that-has-thirty-two-characters")
+        .start()
+        .await;
+    let bearer = format!("Bearer {SECRET}");
+    assert_eq!(ask(&gateway, "GET", "/api/v1/x", &[("authorization", &bearer)]).await.whole(), 200);
+    let neither = ask(&gateway, "GET", "/api/v1/x", &[("authorization", "Bearer a.b.c")]).await;
+    assert_eq!((neither.whole(), neither.reason()), (401, "token_malformed"));
+    let token_as_key = ask(&gateway, "GET", "/api/v1/x", &[("x-api-key", "a.b.c")]).await;
+    assert_eq!(token_as_key.reason(), "api_key_unknown");
+}
+
+/// A4, C5: what could not work stops the start, without a secret in the line; no keys at all are said at the start
+#[tokio::test]
+async fn api_keys_that_cannot_work_stop_the_start() {
+    let upstream = Upstream::ok("x");
+    let directory = Scratch::new();
+    let open = directory.path().join("open");
+    std::fs::write(&open, format!("{SECRET}\n")).unwrap();
+    for (settings, expected) in [
+        (&[("api_keys.app.secret", "short")][..], "api_keys.app.secret: is shorter than 16 characters"),
+        (&[("api_keys.app.policy", "app")], "api_keys.app.policy: there is no policies.\"app\""),
+        (
+            &[("api_keys.b.secret", SECRET), ("api_keys.b.policy", "apps")],
+            "api_keys.b: has the secret of api_keys.app",
+        ),
+        (&[("api_keys.b.policy", "apps")], "api_keys.b.secret: a key needs a secret"),
+        (&[("api_keys.b.secret_file", open.to_str().unwrap())], "is open to others"),
+    ] {
+        let ended =
+            settings.iter().fold(buckets(&upstream), |builder, (key, value)| builder.set(key, value)).run();
+        assert_eq!(ended.code, Some(78), "{settings:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{expected}: {}", ended.stderr);
+        assert!(!ended.stderr.contains(SECRET), "no secret is repeated: {}", ended.stderr);
+    }
+    let none =
+        Gateway::builder().http_bucket("api", &upstream).set("buckets.api.auth", "api_key").start().await;
+    let line = none.log_line("bucket is closed: it takes API keys, and there are none", |_| true).await;
+    assert_eq!(line["bucket"], json!("api"));
+    let answer = ask(&none, "GET", "/api/x", &[("x-api-key", SECRET)]).await;
+    assert_eq!(answer.whole(), 401);
+}

@@ -1,0 +1,222 @@
+//! Tokens that are believed: what they open, and what of them travels on.
+
+use serde_json::json;
+
+use super::issuer::{self, Issuer};
+use super::{ask, buckets, claims, each_algorithm, with, with_public_key, with_secret};
+use crate::support::{Answer, Upstream, get, request};
+
+/// A3: each algorithm with its key, in buckets of both kinds; the token does not travel on
+#[tokio::test]
+async fn a_token_opens_what_its_claims_say() {
+    let upstream = Upstream::ok("x");
+    for (issuer, gateway) in each_algorithm(&upstream).await {
+        let token = issuer.token(&claims());
+        for (method, target) in [
+            ("GET", "/b/k"),
+            ("PUT", "/b/k"),
+            ("DELETE", "/b/k"),
+            ("GET", "/b?list-type=2"),
+            ("GET", "/api/v1"),
+        ] {
+            assert_eq!(ask(&gateway, method, target, &token).await.whole(), 200, "{method} {target}");
+            let seen = upstream.last();
+            assert_eq!(seen.header("authorization"), None, "{seen:?}");
+        }
+        let line = gateway.log_line("request", |line| line["subject"] == "ann").await;
+        assert_eq!((&line["status"], &line["key"]), (&200.into(), &serde_json::Value::Null));
+        let log = gateway.log_lines().iter().map(ToString::to_string).collect::<String>();
+        assert!(!log.contains(&token), "no line holds the token");
+    }
+}
+
+/// A3, A5: buckets, prefixes and methods of the claims, and what is not named is 403
+#[tokio::test]
+async fn claims_are_a_policy() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_secret(&upstream)
+        .bucket("c", &upstream)
+        .set("buckets.c.auth", "jwt,sigv4")
+        .bucket("closed", &upstream)
+        .set("buckets.closed.auth", "sigv4")
+        .set("jwt.claims.buckets", "https://issuer.test/buckets")
+        .start()
+        .await;
+    let mut narrow = claims();
+    narrow["https://issuer.test/buckets"] = json!(["b", "ap*", "closed"]);
+    narrow["prefixes"] = json!(["public/"]);
+    narrow["methods"] = json!(["read", "list", "delete"]);
+    let token = Issuer::secret().token(&narrow);
+    for (method, target) in [
+        ("GET", "/b/public/k"),
+        ("GET", "/b?list-type=2&prefix=public%2F"),
+        ("HEAD", "/b/public/k"),
+        ("GET", "/api/public/x"),
+    ] {
+        assert_eq!(ask(&gateway, method, target, &token).await.whole(), 200, "{method} {target}");
+    }
+    let allowed = upstream.count();
+    for (method, target) in [
+        ("GET", "/b/secret/k"),
+        ("GET", "/b?list-type=2"),
+        ("PUT", "/b/public/k"),
+        ("PUT", "/b?policy="),
+        ("GET", "/c/public/k"),
+        ("GET", "/api/other"),
+    ] {
+        let answer = ask(&gateway, method, target, &token).await;
+        assert_eq!((answer.whole(), answer.reason()), (403, "policy_denied"), "{method} {target}");
+    }
+    let list = |key: &str| format!("<Delete><Object><Key>{key}</Key></Object></Delete>");
+    for (key, status) in [("public/k", 200), ("secret/k", 403)] {
+        let authorization = format!("Bearer {token}");
+        let headers = [("authorization", authorization.as_str())];
+        let body = list(key);
+        let answer = request(gateway.address(), "POST", "/b?delete=", &headers, Some(body.as_bytes())).await;
+        assert_eq!(answer.whole(), status, "{key} among keys to delete");
+    }
+    assert_eq!(upstream.count(), allowed + 1);
+    let other = ask(&gateway, "GET", "/closed/public/k", &token).await;
+    assert_eq!((other.whole(), other.reason()), (400, "authorization_scheme"), "a bucket for signatures");
+}
+
+async fn with_headers(gateway: &crate::support::Gateway, target: &str, headers: &[(&str, &str)]) -> Answer {
+    request(gateway.address(), "GET", target, headers, None).await
+}
+
+/// A3: from a cookie or a query parameter, which the upstream does not see, and neither does the log
+#[tokio::test]
+async fn a_token_may_stand_in_a_cookie_or_in_the_query() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_secret(&upstream).set("jwt.cookie", "session").set("jwt.query", "token").start().await;
+    let token = Issuer::secret().token(&claims());
+    for bucket in ["b", "api"] {
+        let cookie = format!("a=1; session={token}; b=2");
+        let path = format!("/{bucket}/k?x=%20&y");
+        assert_eq!(with_headers(&gateway, &path, &[("cookie", &cookie)]).await.whole(), 200);
+        assert_eq!(upstream.last().header("cookie"), Some("a=1; b=2"));
+        let alone = format!("session={token}");
+        assert_eq!(with_headers(&gateway, &path, &[("cookie", &alone)]).await.whole(), 200);
+        assert_eq!(upstream.last().header("cookie"), None);
+        let target = format!("/{bucket}/k?x=%20&tok%65n={token}&y");
+        assert_eq!(get(gateway.address(), &target).await.whole(), 200);
+        assert!(upstream.last().target.ends_with("/k?x=%20&y"), "{}", upstream.last().target);
+    }
+    let listing = format!("/b?token={token}&list-type=2");
+    assert_eq!(get(gateway.address(), &listing).await.whole(), 200, "a listing all the same");
+    assert_eq!(upstream.last().target, "/b?list-type=2");
+    let only = format!("/b/k?token={token}");
+    let answer = get(gateway.address(), &only).await;
+    assert_eq!((answer.whole(), upstream.last().target.as_str()), (200, "/b/k"));
+    let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+    assert_eq!(line["query"], "token=redacted");
+    let log = gateway.log_lines().iter().map(ToString::to_string).collect::<String>();
+    assert!(!log.contains(&token) && !gateway.stderr().contains(&token), "no line holds the token");
+}
+
+/// A3: another header, with or without the scheme's name; `Authorization` is then the upstream's unless it is a bearer's
+#[tokio::test]
+async fn a_token_may_stand_in_another_header() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_secret(&upstream).set("jwt.header", "X-Token").start().await;
+    let token = Issuer::secret().token(&claims());
+    for value in [token.clone(), format!("Bearer {token}")] {
+        let headers = [("x-token", value.as_str()), ("authorization", "Basic dXBzdHJlYW0=")];
+        assert_eq!(with_headers(&gateway, "/api/k", &headers).await.whole(), 200);
+        let seen = upstream.last();
+        assert_eq!(
+            (seen.header("x-token"), seen.header("authorization")),
+            (None, Some("Basic dXBzdHJlYW0="))
+        );
+    }
+    let elsewhere = ask(&gateway, "GET", "/api/k", &token).await;
+    assert_eq!((elsewhere.whole(), elsewhere.reason()), (401, "unproven"));
+}
+
+/// A3: keys of a file, more than one, and a second algorithm
+#[tokio::test]
+async fn keys_may_stand_in_a_file() {
+    let upstream = Upstream::ok("x");
+    let (first, second) = (Issuer::rsa().named("one"), Issuer::p256().named("two"));
+    let directory = crate::support::Scratch::new();
+    let file = directory.path().join("keys.json");
+    let set = json!({ "keys": [first.jwk(), second.jwk(), Issuer::secret().jwk()] });
+    std::fs::write(&file, set.to_string()).unwrap();
+    let gateway = buckets(&upstream).set("jwt.jwks_file", file.to_str().unwrap()).start().await;
+    for issuer in [&first, &second] {
+        assert_eq!(ask(&gateway, "GET", "/b/k", &issuer.token(&claims())).await.whole(), 200);
+    }
+    let secret = ask(&gateway, "GET", "/b/k", &Issuer::secret().token(&claims())).await;
+    assert_eq!((secret.whole(), secret.reason()), (401, "token_algorithm"), "a set is no place for secrets");
+    // The file is read again for a name that it lacks.
+    let third = Issuer::other_rsa().named("three");
+    std::fs::write(&file, json!({ "keys": [third.jwk()] }).to_string()).unwrap();
+    assert_eq!(ask(&gateway, "GET", "/b/k", &third.token(&claims())).await.whole(), 200);
+    assert_eq!(ask(&gateway, "GET", "/b/k", &first.token(&claims())).await.reason(), "token_key");
+}
+
+/// A3, A4: with several ways to prove it, each request has its own; `GET /` lists what a token may see
+#[tokio::test]
+async fn a_bucket_may_take_tokens_and_signatures() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_secret(&upstream)
+        .set("buckets.b.auth", "sigv4,jwt,anonymous")
+        .set("buckets.b.anonymous", "list")
+        .bucket("c", &upstream)
+        .set("buckets.c.auth", "jwt")
+        .set("keys.reader.access_key_id", "AKIDREADER")
+        .set("keys.reader.secret", "reader-secret")
+        .set("keys.reader.policy", "all")
+        .set("policies.all.buckets", "*")
+        .set("policies.all.methods", "read,list")
+        .start()
+        .await;
+    let signer = crate::auth::signer::Signer::new("AKIDREADER", "reader-secret");
+    let signed = signer.headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
+    let signed: Vec<_> = signed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(with_headers(&gateway, "/b/k", &signed).await.whole(), 200);
+    let token = Issuer::secret().token(&claims());
+    assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.whole(), 200);
+    assert_eq!(get(gateway.address(), "/b?list-type=2").await.whole(), 200, "without proof");
+    assert_eq!(get(gateway.address(), "/b/k").await.reason(), "anonymous_denied");
+    let wrong = ask(&gateway, "GET", "/b?list-type=2", "wrong").await;
+    assert_eq!((wrong.whole(), wrong.reason()), (401, "token_malformed"), "a wrong one is not anonymous");
+    let presigned = signer.presigned("GET", "/b/k", "60");
+    let both = ask(&gateway, "GET", &presigned, &token).await;
+    assert_eq!((both.whole(), both.reason()), (400, "signature_ambiguous"));
+    let names = ask(&gateway, "GET", "/", &token).await.text();
+    assert!(names.contains("<Name>b</Name>") && !names.contains("<Name>c</Name>"), "{names}");
+    let wider = Issuer::secret().token(&with("buckets", json!("*")));
+    assert!(ask(&gateway, "GET", "/", &wider).await.text().contains("<Name>c</Name>"));
+}
+
+/// C1: a token is verified once for each worker at most, and what it says is then remembered by all
+#[tokio::test]
+async fn a_token_is_verified_once() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_public_key(&upstream, "rsa.pub.pem").set("server.workers", "1").start().await;
+    let token = Issuer::rsa().token(&claims());
+    for _ in 0..10 {
+        assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.whole(), 200);
+    }
+    let cache = gateway.status().await["sessions"].clone();
+    assert_eq!((&cache["entries"], &cache["misses"], &cache["hits"]), (&1.into(), &1.into(), &0.into()));
+    let other = Issuer::rsa().token(&with("sub", json!("bob")));
+    assert_eq!(ask(&gateway, "GET", "/b/k", &other).await.whole(), 200);
+    assert_eq!(gateway.status().await["sessions"]["entries"], 2);
+}
+
+/// C1: what is remembered ends with its token
+#[tokio::test]
+async fn a_remembered_token_expires() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_secret(&upstream).set("jwt.leeway_seconds", "0").start().await;
+    let token = Issuer::secret().token(&with("exp", json!(issuer::now() + 2)));
+    assert_eq!(ask(&gateway, "GET", "/b/k", &token).await.whole(), 200);
+    let expired = crate::support::eventually("the token expires", || async {
+        let answer = ask(&gateway, "GET", "/b/k", &token).await;
+        (answer.whole() != 200).then_some(answer)
+    })
+    .await;
+    assert_eq!((expired.status, expired.reason()), (401, "token_expired"));
+}
