@@ -154,9 +154,9 @@ async fn the_metrics_are_there() {
         "s3_retry_attempts_total{bucket=\"b\"}",
         "s3_retry_success_total{bucket=\"b\"}",
         "s3_retry_exhausted_total{bucket=\"b\"}",
-        "circuit_breaker_state{bucket=\"b\"}",
-        "circuit_breaker_opened_total{bucket=\"b\"}",
-        "circuit_breaker_failures{bucket=\"b\"}",
+        "circuit_breaker_state{bucket=\"b\",class=\"read\"}",
+        "circuit_breaker_opened_total{bucket=\"b\",class=\"read\"}",
+        "circuit_breaker_failures{bucket=\"b\",class=\"read\"}",
         "rate_limit_exceeded_total{bucket=\"b\"}",
         "rate_limit_current_rate{bucket=\"b\"}",
         "file_descriptors_used",
@@ -204,7 +204,7 @@ async fn the_status_tells_all() {
     }
     let bucket = &status["buckets"]["b"];
     assert_eq!((&bucket["kind"], &bucket["pattern"]), (&"s3".into(), &"b".into()));
-    assert_eq!(bucket["breaker"]["state"], "closed");
+    assert_eq!(bucket["breaker"]["read"]["state"], "closed");
     assert_eq!((&bucket["pool"]["max_concurrent"], &bucket["pool"]["max_queued"]), (&50.into(), &100.into()));
     assert_eq!(bucket["pool"]["endpoints"][0]["authority"], upstream.address().to_string());
     let actors = status["actors"].as_object().unwrap();

@@ -193,7 +193,11 @@ async fn s3s_own_error_codes_are_understood() {
             answer.text()
         );
         assert_eq!(upstream.count(), attempts, "{code}");
-        assert_eq!(gateway.status().await["buckets"]["b"]["breaker"]["consecutive_failures"], 0, "{code}");
+        assert_eq!(
+            gateway.status().await["buckets"]["b"]["breaker"]["read"]["consecutive_failures"],
+            0,
+            "{code}"
+        );
     }
 }
 

@@ -24,7 +24,8 @@ mod types;
 mod vitals;
 
 pub use breaker::{
-    BreakerHandle, BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitState, Clearance, Outcome,
+    BreakerHandle, BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitId, CircuitState, Clearance,
+    OperationClass, Outcome,
 };
 pub use chaos::{Crash, CrashPlace, Stall, UnknownPlace};
 pub use limiter::{Limited, LimiterHandle, LimiterRejection, LimiterReport, Scope};

@@ -16,7 +16,7 @@ use slog::{Logger, o};
 use thiserror::Error;
 use tidegate_config::{Config, RateLimit};
 
-use crate::breaker::{Board, Breaker, BreakerHandle, BreakerMetrics};
+use crate::breaker::{Board, Breaker, BreakerHandle, BreakerMetrics, places};
 use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::host::{Component, Host};
@@ -168,12 +168,14 @@ pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<Pre
     }
 
     let unborn = nursery.conceive::<Breaker>("breaker");
-    let board = Arc::new(Board::new(names.len(), now));
-    let breaker = BreakerHandle::new(unborn.mailbox.clone(), Arc::clone(&board));
-    let configs: Vec<_> =
-        config.buckets.values().map(|bucket| bucket.upstream.circuit_breaker.clone()).collect();
-    let metrics = BreakerMetrics::register(registry, &names)?;
-    let component = Breaker::new(&configs, names.into(), seed(), board, metrics, log.clone());
+    let board = Arc::new(Board::new(places(config.buckets.len()), now));
+    let circuits =
+        || config.buckets.iter().map(|(name, bucket)| (name.as_str(), &bucket.upstream.circuit_breaker));
+    let metrics = Arc::new(BreakerMetrics::register(registry, circuits())?);
+    let configs = circuits().map(|(_, config)| config);
+    let breaker =
+        BreakerHandle::new(unborn.mailbox.clone(), Arc::clone(&board), configs, Arc::clone(&metrics));
+    let component = Breaker::new(circuits(), seed(), board, metrics, log.clone());
     on_workers.push(nursery.bear(unborn, component));
 
     let unborn = nursery.conceive::<Sessions>("sessions");

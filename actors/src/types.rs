@@ -16,6 +16,11 @@ impl BucketId {
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
+
+    /// The same as a small number.
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
 }
 
 /// A configured client key or API key, as an index into every per-key table: invented keys cannot grow one.

@@ -46,9 +46,10 @@ use walk::{Section, Walk, nested, nested_checked};
 pub use admin::AdminConfig;
 pub use api_key::ApiKey;
 pub use bucket::{
-    Addressing, AuthMethod, BreakerConfig, BucketConfig, ConcurrencyConfig, ConnectionPoolConfig,
-    ContainerCredentials, CorsConfig, Credentials, Endpoint, EndpointError, InjectionPatterns, Kind, Pattern,
-    PatternError, Pem, PemError, RetryConfig, Scheme, Secret, TlsConfig, UploadFraming, UpstreamConfig,
+    Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ConcurrencyConfig,
+    ConnectionPoolConfig, ContainerCredentials, CorsConfig, Credentials, Endpoint, EndpointError,
+    InjectionPatterns, Kind, Pattern, PatternError, Pem, PemError, RetryConfig, Scheme, Secret, TlsConfig,
+    UploadFraming, UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use dns::DnsConfig;

@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 
 use actix_web::http::Method;
+use tidegate_actors::OperationClass;
 use tidegate_config::{Access, Kind};
 
 use crate::http::edge::decode;
@@ -71,6 +72,15 @@ impl<'a> Operation<'a> {
             return Self { access: plain(method), on: On::Key(key) };
         }
         if key.is_empty() { Self::on_bucket(method, query) } else { Self::on_key(method, query, key) }
+    }
+
+    /// What it is to the circuit breaker: whatever is no mere reading or listing is work of a store's other half.
+    pub(crate) fn class(&self) -> OperationClass {
+        match self.access {
+            Access::Read => OperationClass::Read,
+            Access::List => OperationClass::List,
+            Access::Write | Access::Delete | Access::Configure => OperationClass::Write,
+        }
     }
 
     /// The read of a copy's source.

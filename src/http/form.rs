@@ -128,14 +128,14 @@ pub(super) async fn receive(
     let declared = Declared::of_file(head, file).map_err(UpstreamRejection::Upload)?;
 
     // 6 breaker's published state, pool
-    let permit = proxy::reserve(worker, bucket, record).await?;
+    let leave = proxy::reserve(worker, bucket, operation.class(), record).await?;
     let scheme = upstream::scheme(&shared.config.server);
     let location = format!("{scheme}://{}{}", naming::host(form.uri, form.headers), head.uri.path());
     let told =
         Told { done: Done::of(&fields), bucket: named.bucket.to_owned(), key: key.to_owned(), location };
     let length = if length == 0 { BodyLength::Empty } else { BodyLength::Known(length) };
     let declared = Some(declared);
-    let call = Call { bucket: bucket.id, length, caller, declared, screens: false, slot, permit };
+    let call = Call { bucket: bucket.id, length, caller, declared, screens: false, slot, leave };
     Ok(Received { put: Box::new(put), call: Box::new(call), source, told })
 }
 

@@ -29,7 +29,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
 use slog::warn;
-use tidegate_actors::{BucketId, IpKey, Permit, Slot, clock};
+use tidegate_actors::{BucketId, IpKey, OperationClass, Slot, clock};
 use tidegate_config::Kind;
 
 use crate::auth::{self, Caller, Operation, authenticate, authenticate_lister, authorize};
@@ -47,7 +47,7 @@ use crate::s3::upload::declared::{Declared, object_bytes};
 use crate::s3::{document, naming};
 use crate::telemetry::record::{Asked, Record};
 use crate::upstream::body::{REPLAY_BYTES_MAX, Source as BodySource};
-use crate::upstream::{self, Incoming, Passing, ProxyBody, Taking};
+use crate::upstream::{self, Incoming, Leave, Passing, ProxyBody, Taking};
 use crate::worker::Worker;
 
 /// Serves one request on the data listener.
@@ -149,7 +149,7 @@ pub(super) struct Call {
     /// Whether the body lists keys that the caller's policy must see.
     pub(super) screens: bool,
     pub(super) slot: Slot,
-    pub(super) permit: Permit,
+    pub(super) leave: Leave,
 }
 
 /// Steps 1 to 6: everything that can refuse a request by its head.
@@ -196,8 +196,8 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
 
     // 6 breaker's published state, pool
-    let permit = reserve(worker, bucket, record).await?;
-    let call = Call { bucket: bucket.id, length, caller, declared, screens, slot, permit };
+    let leave = reserve(worker, bucket, operation.class(), record).await?;
+    let call = Call { bucket: bucket.id, length, caller, declared, screens, slot, leave };
     Ok(Admitted::Call(Box::new(call)))
 }
 
@@ -215,18 +215,21 @@ pub(super) fn look(
     Ok(())
 }
 
-/// A place in the bucket's gate, if its circuit lets requests through.
+/// A place in the bucket's gate, if the circuit of such operations lets requests through.
 pub(super) async fn reserve(
     worker: &Worker,
     bucket: &Bucket,
+    class: OperationClass,
     record: &mut Record,
-) -> Result<Permit, GatewayError> {
+) -> Result<Leave, GatewayError> {
     let now = clock::now();
-    worker.shared.actors.breaker.peek(bucket.id, now)?;
+    let breaker = &worker.shared.actors.breaker;
+    let circuit = breaker.circuit(bucket.id, class);
+    breaker.peek(circuit, now)?;
     record.phases.admitted = Some(now);
     let permit = bucket.pool.acquire().await?;
     record.phases.permitted = Some(clock::now());
-    Ok(permit)
+    Ok(Leave { permit, circuit })
 }
 
 /// Who asks: a client over its limit of failures is not listened to, a failure is charged to it (L8), a request to the
@@ -308,7 +311,7 @@ async fn handle(
     };
 
     // 7 and 8, for each attempt
-    let Call { bucket, length, mut caller, declared, screens, slot, permit } = *call;
+    let Call { bucket, length, mut caller, declared, screens, slot, leave } = *call;
     let bucket = worker.shared.router.bucket(bucket);
     let late = may_fail_late(incoming.head());
     let base_domains = &worker.shared.config.server.base_domains;
@@ -322,7 +325,7 @@ async fn handle(
         auth::screen(&caller, outbound.body.whole(), &worker.shared.keyring)?;
     }
     worker.shared.chaos.strike();
-    let called = upstream::call(worker, bucket, outbound, permit, record).await?;
+    let called = upstream::call(worker, bucket, outbound, leave, record).await?;
     if let Some(told) = told.filter(|_| called.response.status().is_success()) {
         let headers = upstream::conclude(bucket, called).await;
         return Ok(Handled::Own(told.answer(&headers, &record.id)));

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use tidegate_actors::{Reading, Status, Vitals, clock};
+use tidegate_actors::{BreakerView, Reading, Status, Vitals, clock};
 
 use crate::router::Bucket;
 use crate::worker::Shared;
@@ -85,7 +85,10 @@ fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
 }
 
 fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
-    let breaker = shared.actors.breaker.view(bucket.id, now);
+    let breaker = &shared.actors.breaker;
+    let mut circuits = Map::new();
+    circuits.insert("mode".to_owned(), breaker.mode(bucket.id).as_str().into());
+    circuits.extend(breaker.views(bucket.id, now).map(|view| (view.class.to_owned(), circuit(&view))));
     let pool = bucket.pool.view();
     let endpoints: Vec<Value> = bucket
         .config
@@ -98,14 +101,7 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
     json!({
         "kind": bucket.config.kind.as_str(),
         "pattern": bucket.config.pattern.as_str(),
-        "breaker": {
-            "state": breaker.state.as_str(),
-            "generation": breaker.generation,
-            "consecutive_failures": breaker.consecutive_failures,
-            "opened_total": breaker.opened_total,
-            "open_for_ms": breaker.open_for.map(millis),
-            "cause": breaker.cause.map(|cause| cause.to_string()),
-        },
+        "breaker": circuits,
         "pool": {
             "in_flight": pool.in_flight,
             "max_concurrent": pool.concurrent_max,
@@ -114,6 +110,17 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
             "connections": shared.connections[bucket.id.index()].open(),
             "endpoints": endpoints,
         },
+    })
+}
+
+fn circuit(view: &BreakerView) -> Value {
+    json!({
+        "state": view.state.as_str(),
+        "generation": view.generation,
+        "consecutive_failures": view.consecutive_failures,
+        "opened_total": view.opened_total,
+        "open_for_ms": view.open_for.map(millis),
+        "cause": view.cause.map(|cause| cause.to_string()),
     })
 }
 

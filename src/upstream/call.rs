@@ -11,7 +11,7 @@ use awc::ClientResponse;
 use awc::error::{ConnectError, SendRequestError};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use tidegate_actors::{BreakerTicket, Level, Outcome, Permit, clock};
+use tidegate_actors::{BreakerTicket, CircuitId, Level, Outcome, Permit, clock};
 use tidegate_config::Kind;
 
 use crate::http::error::GatewayError;
@@ -32,6 +32,12 @@ const DOCUMENT_BYTES_MAX: u64 = 8 << 10;
 /// How long such a document may take.
 const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// What a request was granted: a place at the bucket's upstream, and the circuit that its calls belong to.
+pub(crate) struct Leave {
+    pub(crate) permit: Permit,
+    pub(crate) circuit: CircuitId,
+}
+
 /// An answer whose body is still to come, and what is held for it.
 pub(crate) struct Called {
     pub(crate) response: ClientResponse,
@@ -47,9 +53,10 @@ pub(crate) async fn call(
     worker: &Worker,
     bucket: &Bucket,
     mut outbound: Outbound,
-    mut permit: Permit,
+    leave: Leave,
     record: &mut Record,
 ) -> Result<Called, GatewayError> {
+    let Leave { mut permit, circuit } = leave;
     let upstream = &bucket.config.upstream;
     let monitor = &worker.shared.actors.monitor;
     let attempts = attempts_max(&upstream.retry, outbound.request.head().headers);
@@ -62,13 +69,21 @@ pub(crate) async fn call(
     loop {
         let breaker = &worker.shared.actors.breaker;
         let began = clock::now();
-        let clearance = breaker.peek(bucket.id, began)?;
-        let ticket = breaker.permit(bucket.id, clearance).await?;
+        let clearance = breaker.peek(circuit, began)?;
+        let mut ticket = breaker.permit(circuit, clearance).await?;
         record.attempts += 1;
         record.endpoint = Some(permit.endpoint().0);
         let limits = Limits { began, total, first_byte: upstream.timeout, idle: upstream.idle_timeout };
         let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
-        record.phases.first_byte = Some(clock::now());
+        let ended = clock::now();
+        record.phases.first_byte = Some(ended);
+        if upstream
+            .circuit_breaker
+            .slow_call_duration
+            .is_some_and(|slow| limits.waited(&record.flow, ended) > slow)
+        {
+            ticket.drag();
+        }
         let judged = judge(&result, bucket);
 
         let is_unsent = matches!(&result, Err(rejection) if rejection.is_unsent());

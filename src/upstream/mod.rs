@@ -34,7 +34,7 @@ use crate::s3::upload::UploadFault;
 use actix_web::http::StatusCode;
 
 pub(crate) use answer::{Passing, ProxyBody, pass_on};
-pub(crate) use call::call;
+pub(crate) use call::{Leave, call};
 pub(crate) use conclude::conclude;
 pub(crate) use incoming::{Incoming, Put};
 pub(crate) use intake::{Taking, declare};

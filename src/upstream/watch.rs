@@ -69,6 +69,16 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// How long the upstream had everything it needed for its answer, which came now. An answer that came before the end
+    /// of the request's body took no time.
+    pub(crate) fn waited(&self, flow: &Flow, now: Instant) -> Duration {
+        if flow.uploading_since().is_some() {
+            return Duration::ZERO;
+        }
+        let ended = flow.uploaded().map_or(self.began, |(ended, _)| ended);
+        now.saturating_duration_since(ended.max(self.began))
+    }
+
     fn due(&self, flow: &Flow) -> (Instant, Phase) {
         if let Some(moved) = flow.uploading_since() {
             return (moved + self.idle, Phase::Upload);
@@ -121,11 +131,14 @@ mod tests {
         let limits = Limits { began: t0, total: t0 + secs(30), first_byte: secs(20), idle: secs(10) };
         let flow = Flow::default();
         assert_eq!(limits.due(&flow), (t0 + secs(20), Phase::FirstByte));
+        assert_eq!(limits.waited(&flow, t0 + secs(3)), secs(3));
         flow.begin(t0);
         flow.moved(1, t0 + secs(100));
         assert_eq!(limits.due(&flow), (t0 + secs(110), Phase::Upload));
+        assert_eq!(limits.waited(&flow, t0 + secs(104)), Duration::ZERO);
         flow.end(t0 + secs(105));
         assert_eq!(limits.due(&flow), (t0 + secs(125), Phase::FirstByte));
+        assert_eq!(limits.waited(&flow, t0 + secs(107)), secs(2));
         let late = Limits { total: t0 + secs(15), ..limits };
         assert_eq!(late.due(&flow), (t0 + secs(120), Phase::Total));
     }

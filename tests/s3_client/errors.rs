@@ -95,7 +95,7 @@ async fn wrong_upstream_credentials_give_the_servers_own_error() {
     assert_eq!(refused.code(), Some("SignatureDoesNotMatch"));
     assert_eq!(refused.raw_response().unwrap().headers().get("x-tidegate-reason"), None);
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"alias\"}").await, 0.0);
-    assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"alias\"}").await, 0.0);
+    assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"alias\",class=\"read\"}").await, 0.0);
 }
 
 /// E5: what the origin does not do it says, and the gateway passes that on

@@ -93,7 +93,7 @@ async fn a_trial_whose_message_crashed_the_breaker_is_never_called() {
         assert!(victim.retry_after().unwrap() <= 1);
         assert_eq!(upstream.count(), 1, "{place}: the victim was called");
         assert_eq!(gateway.get("/b/k").await.whole(), 200, "{place}: the only trial is free again");
-        assert_eq!(gateway.status().await["buckets"]["b"]["breaker"]["state"], "closed", "{place}");
+        assert_eq!(gateway.status().await["buckets"]["b"]["breaker"]["read"]["state"], "closed", "{place}");
     }
 }
 

@@ -88,7 +88,7 @@ async fn an_open_circuit_stays_open_over_crashes() {
     for _ in 0..2 {
         assert_eq!(gateway.get("/b/k").await.whole(), 500);
     }
-    let state = async || gateway.status().await["buckets"]["b"]["breaker"]["state"].clone();
+    let state = async || gateway.status().await["buckets"]["b"]["breaker"]["read"]["state"].clone();
     crate::support::eventually("the circuit opens", || async { (state().await == "open").then_some(()) })
         .await;
     let first = gateway.get("/b/k").await;
@@ -108,7 +108,7 @@ async fn an_open_circuit_stays_open_over_crashes() {
         assert_eq!(state().await, "open", "{place}");
     }
     assert_eq!(upstream.count(), 2, "the upstream was left alone");
-    assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\"}").await, 1.0);
+    assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\",class=\"read\"}").await, 1.0);
 }
 
 /// S5, P4: over a storm the gate neither over-grants nor leaks: afterwards exactly its permits can be had

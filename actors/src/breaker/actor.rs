@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use slog::{Logger, info, warn};
+use slog::{Logger, info, o, warn};
 use tidegate_config::BreakerConfig;
 
+use crate::breaker::class::{self, CircuitId};
 use crate::breaker::decision::{Change, Entry, Refusal, Transition, TrialId};
 use crate::breaker::metrics::BreakerMetrics;
-use crate::breaker::outcome::{Failure, Outcome};
+use crate::breaker::outcome::{Adverse, Outcome};
 use crate::breaker::published::Board;
 use crate::breaker::state::Circuit;
 use crate::breaker::ticket::{BreakerTicket, Shared};
@@ -18,7 +19,7 @@ use crate::types::BucketId;
 
 /// May a request be tried? The ticket is built into the reply from what the message brings along.
 pub(crate) struct Try {
-    pub(crate) bucket: BucketId,
+    pub(crate) circuit: CircuitId,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -27,16 +28,16 @@ impl Request for Try {
     const NAME: &'static str = "breaker.try";
 
     fn likeness(&self) -> u64 {
-        self.bucket.index() as u64
+        self.circuit.index() as u64
     }
 }
 
-/// How calls through a closed circuit went: some successes, then perhaps a failure.
+/// How calls through a closed circuit went: some successes, then perhaps one that tells against the upstream.
 pub(crate) struct Judge {
-    pub(crate) bucket: BucketId,
+    pub(crate) circuit: CircuitId,
     pub(crate) generation: u32,
     pub(crate) successes: u32,
-    pub(crate) failure: Option<Failure>,
+    pub(crate) adverse: Option<Adverse>,
 }
 
 impl Request for Judge {
@@ -44,13 +45,13 @@ impl Request for Judge {
     const NAME: &'static str = "breaker.judge";
 
     fn likeness(&self) -> u64 {
-        self.bucket.index() as u64 | u64::from(self.generation) << 32
+        self.circuit.index() as u64 | u64::from(self.generation) << 32
     }
 }
 
 /// How a trial went.
 pub(crate) struct EndTrial {
-    pub(crate) bucket: BucketId,
+    pub(crate) circuit: CircuitId,
     pub(crate) generation: u32,
     pub(crate) id: TrialId,
     pub(crate) outcome: Outcome,
@@ -61,72 +62,79 @@ impl Request for EndTrial {
     const NAME: &'static str = "breaker.end_trial";
 
     fn likeness(&self) -> u64 {
-        self.bucket.index() as u64 | u64::from(self.generation) << 32
+        self.circuit.index() as u64 | u64::from(self.generation) << 32
     }
 }
 
 /// The component.
 pub(crate) struct Breaker {
+    /// One for every class of every bucket; those of a bucket that does not tell operations apart rest.
     circuits: Vec<Circuit>,
-    names: Arc<[String]>,
+    /// Those in use, with the names of their bucket and class.
+    used: Vec<(CircuitId, Arc<str>, &'static str)>,
     board: Arc<Board>,
-    metrics: BreakerMetrics,
+    metrics: Arc<BreakerMetrics>,
     log: Logger,
 }
 
 impl Breaker {
-    /// One circuit for each bucket, closed.
-    pub(crate) fn new(
-        configs: &[BreakerConfig],
-        names: Arc<[String]>,
+    /// Every bucket's circuits, closed unless they are forced open.
+    pub(crate) fn new<'a>(
+        buckets: impl Iterator<Item = (&'a str, &'a BreakerConfig)>,
         seed: u64,
         board: Arc<Board>,
-        metrics: BreakerMetrics,
+        metrics: Arc<BreakerMetrics>,
         log: Logger,
     ) -> Self {
-        // Each circuit has a seed of its own, or all that re-open together would be tried together.
-        let circuit =
-            |(config, index): (&BreakerConfig, u64)| Circuit::new(config.clone(), seed.wrapping_add(index));
-        let circuits = configs.iter().zip(0..).map(circuit).collect();
-        let this = Self { circuits, names, board, metrics, log };
-        for bucket in this.buckets() {
-            this.publish(bucket);
+        let (mut circuits, mut used) = (Vec::new(), Vec::new());
+        for ((name, config), bucket) in buckets.zip(0..) {
+            let name = Arc::<str>::from(name);
+            used.extend(
+                class::circuits(BucketId::new(bucket), config.per_operation)
+                    .map(|(circuit, class)| (circuit, Arc::clone(&name), class)),
+            );
+            // Each circuit has a seed of its own, or all that re-open together would be tried together.
+            while circuits.len() < class::places(usize::from(bucket) + 1) {
+                circuits.push(Circuit::new(config.clone(), seed.wrapping_add(circuits.len() as u64)));
+            }
+        }
+        let this = Self { circuits, used, board, metrics, log };
+        for (circuit, ..) in &this.used {
+            this.publish(*circuit);
         }
         this
     }
 
-    fn buckets(&self) -> impl Iterator<Item = BucketId> + use<> {
-        (0..self.circuits.len()).filter_map(|index| u16::try_from(index).ok()).map(BucketId::new)
+    fn publish(&self, circuit: CircuitId) {
+        let snapshot = self.circuits[circuit.index()].snapshot();
+        self.board.publish(circuit, snapshot);
+        self.metrics.published(circuit, &snapshot);
     }
 
-    fn publish(&self, bucket: BucketId) {
-        let snapshot = self.circuits[bucket.index()].snapshot();
-        self.board.publish(bucket, snapshot);
-        self.metrics.published(bucket, &snapshot);
-    }
-
-    fn changed(&self, bucket: BucketId, transition: Option<Transition>) {
-        self.publish(bucket);
-        let name = self.names.get(bucket.index()).map_or("", String::as_str);
+    fn changed(&self, circuit: CircuitId, transition: Option<Transition>) {
+        self.publish(circuit);
+        let Some(transition) = transition else { return };
+        let Some((_, bucket, class)) = self.used.iter().find(|(id, ..)| *id == circuit) else { return };
+        let log = self.log.new(o!("bucket" => bucket.to_string(), "class" => *class));
         match transition {
-            None => {}
-            Some(Transition::Opened { cause, open_for }) => {
-                self.metrics.opened(bucket);
-                warn!(self.log, "circuit opened"; "bucket" => name, "cause" => %cause,
+            Transition::Opened { cause, open_for } => {
+                self.metrics.opened(circuit);
+                warn!(log, "circuit opened"; "cause" => %cause,
                     "open_ms" => u64::try_from(open_for.as_millis()).unwrap_or(u64::MAX));
             }
-            Some(Transition::HalfOpened) => info!(self.log, "circuit half-open"; "bucket" => name),
-            Some(Transition::Closed) => info!(self.log, "circuit closed"; "bucket" => name),
+            Transition::HalfOpened => info!(log, "circuit half-open"),
+            Transition::Closed => info!(log, "circuit closed"),
         }
     }
 }
 
 impl Component for Breaker {
     fn rebuild(&mut self, now: Instant) {
-        for bucket in self.buckets() {
-            let last = self.board.read(bucket);
-            let transition = self.circuits[bucket.index()].rebuild(last, now);
-            self.changed(bucket, transition);
+        for place in 0..self.used.len() {
+            let circuit = self.used[place].0;
+            let last = self.board.read(circuit);
+            let transition = self.circuits[circuit.index()].rebuild(last, now);
+            self.changed(circuit, transition);
         }
     }
 }
@@ -135,14 +143,14 @@ impl Serve<Try> for Breaker {
     type Decision = Result<Entry, Refusal>;
 
     fn decide(&self, message: &Try, now: Instant) -> Self::Decision {
-        self.circuits[message.bucket.index()].admit(now)
+        self.circuits[message.circuit.index()].admit(now)
     }
 
     fn apply(&mut self, message: Try, entry: Self::Decision, now: Instant) -> Result<BreakerTicket, Refusal> {
-        let Try { bucket, shared } = message;
-        let (pass, transition) = self.circuits[bucket.index()].enter(entry?, now);
-        self.changed(bucket, transition);
-        Ok(BreakerTicket::new(shared, bucket, pass))
+        let Try { circuit, shared } = message;
+        let (pass, transition) = self.circuits[circuit.index()].enter(entry?, now);
+        self.changed(circuit, transition);
+        Ok(BreakerTicket::new(shared, circuit, pass))
     }
 }
 
@@ -150,12 +158,12 @@ impl Serve<Judge> for Breaker {
     type Decision = Change;
 
     fn decide(&self, message: &Judge, _: Instant) -> Change {
-        self.circuits[message.bucket.index()].judge(message.generation, message.successes, message.failure)
+        self.circuits[message.circuit.index()].judge(message.generation, message.successes, message.adverse)
     }
 
     fn apply(&mut self, message: Judge, change: Change, now: Instant) {
-        let transition = self.circuits[message.bucket.index()].change(change, now);
-        self.changed(message.bucket, transition);
+        let transition = self.circuits[message.circuit.index()].change(change, now);
+        self.changed(message.circuit, transition);
     }
 }
 
@@ -163,11 +171,11 @@ impl Serve<EndTrial> for Breaker {
     type Decision = Change;
 
     fn decide(&self, message: &EndTrial, _: Instant) -> Change {
-        self.circuits[message.bucket.index()].judge_trial(message.generation, message.id, message.outcome)
+        self.circuits[message.circuit.index()].judge_trial(message.generation, message.id, message.outcome)
     }
 
     fn apply(&mut self, message: EndTrial, change: Change, now: Instant) {
-        let transition = self.circuits[message.bucket.index()].change(change, now);
-        self.changed(message.bucket, transition);
+        let transition = self.circuits[message.circuit.index()].change(change, now);
+        self.changed(message.circuit, transition);
     }
 }

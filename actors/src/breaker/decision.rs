@@ -43,8 +43,17 @@ pub(crate) enum Pass {
 /// Why a request is not tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    Open { retry_after: Duration, cause: Cause },
-    HalfOpenFull { retry_after: Duration },
+    Open {
+        retry_after: Duration,
+        cause: Cause,
+    },
+    HalfOpenFull {
+        retry_after: Duration,
+    },
+    /// The configuration says so.
+    Forced {
+        retry_after: Duration,
+    },
 }
 
 /// What admitting a request changes.
@@ -88,6 +97,7 @@ pub(crate) enum Transition {
 pub(crate) struct Snapshot {
     pub(crate) state: CircuitState,
     pub(crate) generation: u32,
+    /// None in a circuit that is open has no end.
     pub(crate) open_until: Option<Instant>,
     pub(crate) consecutive_failures: u32,
     pub(crate) opened_total: u64,

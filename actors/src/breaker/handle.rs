@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidegate_config::{BreakerConfig, BreakerMode};
+
 use crate::breaker::actor::{Breaker, Try};
+use crate::breaker::class::{self, CircuitId, OperationClass};
 use crate::breaker::decision::{CircuitState, Pass, Refusal};
+use crate::breaker::metrics::BreakerMetrics;
 use crate::breaker::outcome::Cause;
 use crate::breaker::published::Board;
 use crate::breaker::ticket::{BreakerTicket, Shared};
@@ -24,6 +28,8 @@ pub enum Clearance {
     },
     /// Only as a trial: the actor must be asked.
     Trial,
+    /// The circuit is open, but its mode is to refuse nobody.
+    Shadowed,
 }
 
 /// Why the breaker does not let a request through.
@@ -41,6 +47,11 @@ pub enum BreakerRejection {
         /// When to ask again.
         retry_after: Duration,
     },
+    /// The configuration keeps the circuit open.
+    Forced {
+        /// When to ask again.
+        retry_after: Duration,
+    },
     /// The actor gave no answer.
     Unavailable(AskError),
 }
@@ -50,6 +61,7 @@ impl From<Refusal> for BreakerRejection {
         match refusal {
             Refusal::Open { retry_after, cause } => Self::Open { retry_after, cause },
             Refusal::HalfOpenFull { retry_after } => Self::HalfOpenFull { retry_after },
+            Refusal::Forced { retry_after } => Self::Forced { retry_after },
         }
     }
 }
@@ -57,6 +69,8 @@ impl From<Refusal> for BreakerRejection {
 /// What the status page shows of a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerView {
+    /// What its requests do.
+    pub class: &'static str,
     /// Closed, open or half-open.
     pub state: CircuitState,
     /// Rises with every transition.
@@ -71,38 +85,75 @@ pub struct BreakerView {
     pub cause: Option<Cause>,
 }
 
+/// What of a bucket's configuration its handle needs.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    mode: BreakerMode,
+    per_operation: bool,
+    timeout: Duration,
+}
+
 /// Asks the breaker.
 ///
 /// Every method panics on a bucket that is not configured: routing cannot produce one.
 #[derive(Clone)]
 pub struct BreakerHandle {
     shared: Arc<Shared>,
+    settings: Arc<[Settings]>,
+    metrics: Arc<BreakerMetrics>,
 }
 
 impl BreakerHandle {
-    pub(crate) fn new(mailbox: Mailbox<Breaker>, board: Arc<Board>) -> Self {
-        Self { shared: Arc::new(Shared { mailbox, board }) }
+    pub(crate) fn new<'a>(
+        mailbox: Mailbox<Breaker>,
+        board: Arc<Board>,
+        buckets: impl Iterator<Item = &'a BreakerConfig>,
+        metrics: Arc<BreakerMetrics>,
+    ) -> Self {
+        let settings = buckets.map(|config| Settings {
+            mode: config.mode,
+            per_operation: config.per_operation,
+            timeout: config.timeout,
+        });
+        Self { settings: settings.collect(), shared: Arc::new(Shared { mailbox, board }), metrics }
     }
 
-    /// Looks at the bucket's circuit, so that what will be refused need not queue first (B2).
+    /// The circuit that requests of this class belong to.
+    pub fn circuit(&self, bucket: BucketId, class: OperationClass) -> CircuitId {
+        CircuitId::of(bucket, class, self.settings[bucket.index()].per_operation)
+    }
+
+    /// What becomes of a bucket's verdicts.
+    pub fn mode(&self, bucket: BucketId) -> BreakerMode {
+        self.settings[bucket.index()].mode
+    }
+
+    /// Looks at a circuit, so that what will be refused need not queue first (B2).
     ///
     /// # Errors
     /// The circuit is open.
-    pub fn peek(&self, bucket: BucketId, now: Instant) -> Result<Clearance, BreakerRejection> {
-        let board = &self.shared.board;
-        match board.word(bucket) {
+    pub fn peek(&self, circuit: CircuitId, now: Instant) -> Result<Clearance, BreakerRejection> {
+        match self.shared.board.word(circuit) {
             (CircuitState::Closed, generation) => Ok(Clearance::Closed { generation }),
             (CircuitState::HalfOpen, _) => Ok(Clearance::Trial),
-            (CircuitState::Open, _) => {
-                let published = board.read(bucket);
-                match published.open_until.map(|until| until.saturating_duration_since(now)) {
-                    Some(retry_after) if !retry_after.is_zero() => Err(BreakerRejection::Open {
-                        retry_after,
-                        cause: published.cause.unwrap_or(Cause::Connect),
-                    }),
-                    _ => Ok(Clearance::Trial),
-                }
-            }
+            (CircuitState::Open, _) => self.peek_open(circuit, now),
+        }
+    }
+
+    fn peek_open(&self, circuit: CircuitId, now: Instant) -> Result<Clearance, BreakerRejection> {
+        let settings = self.settings[circuit.bucket_index()];
+        let published = self.shared.board.read(circuit);
+        let Some(until) = published.open_until else {
+            return Err(BreakerRejection::Forced { retry_after: settings.timeout });
+        };
+        let retry_after = until.saturating_duration_since(now);
+        if retry_after.is_zero() {
+            Ok(Clearance::Trial)
+        } else if settings.mode == BreakerMode::Shadow {
+            Ok(Clearance::Shadowed)
+        } else {
+            let cause = published.cause.unwrap_or(Cause::Connect);
+            Err(BreakerRejection::Open { retry_after, cause })
         }
     }
 
@@ -113,31 +164,53 @@ impl BreakerHandle {
     /// The circuit is open, all trials are taken, or the actor gave no answer.
     pub async fn permit(
         &self,
-        bucket: BucketId,
+        circuit: CircuitId,
         clearance: Clearance,
     ) -> Result<BreakerTicket, BreakerRejection> {
         let clearance = match clearance {
-            Clearance::Closed { generation } if self.shared.board.word(bucket).1 != generation => {
-                self.peek(bucket, clock::now())?
+            Clearance::Closed { generation } if self.shared.board.word(circuit).1 != generation => {
+                self.peek(circuit, clock::now())?
             }
             unchanged => unchanged,
         };
         let shared = Arc::clone(&self.shared);
         match clearance {
             Clearance::Closed { generation } => {
-                Ok(BreakerTicket::new(shared, bucket, Pass::Closed { generation }))
+                Ok(BreakerTicket::new(shared, circuit, Pass::Closed { generation }))
             }
-            Clearance::Trial => {
-                let answer = self.shared.mailbox.ask(Try { bucket, shared }).await;
-                Ok(answer.map_err(BreakerRejection::Unavailable)??)
+            Clearance::Trial => self.ask_for_trial(circuit).await,
+            Clearance::Shadowed => {
+                self.metrics.shadow_refused(circuit);
+                Ok(BreakerTicket::shadowed(shared, circuit))
             }
         }
     }
 
-    /// What the status page shows.
-    pub fn view(&self, bucket: BucketId, now: Instant) -> BreakerView {
-        let published = self.shared.board.read(bucket);
+    async fn ask_for_trial(&self, circuit: CircuitId) -> Result<BreakerTicket, BreakerRejection> {
+        let shared = Arc::clone(&self.shared);
+        let answer = self.shared.mailbox.ask(Try { circuit, shared }).await;
+        let refusal = match answer.map_err(BreakerRejection::Unavailable) {
+            Ok(Ok(ticket)) => return Ok(ticket),
+            Ok(Err(refusal)) => refusal.into(),
+            Err(unavailable) => unavailable,
+        };
+        if self.settings[circuit.bucket_index()].mode != BreakerMode::Shadow {
+            return Err(refusal);
+        }
+        self.metrics.shadow_refused(circuit);
+        Ok(BreakerTicket::shadowed(Arc::clone(&self.shared), circuit))
+    }
+
+    /// What the status page shows of a bucket's circuits.
+    pub fn views(&self, bucket: BucketId, now: Instant) -> impl Iterator<Item = BreakerView> + '_ {
+        let circuits = class::circuits(bucket, self.settings[bucket.index()].per_operation);
+        circuits.map(move |(circuit, class)| self.view(circuit, class, now))
+    }
+
+    fn view(&self, circuit: CircuitId, class: &'static str, now: Instant) -> BreakerView {
+        let published = self.shared.board.read(circuit);
         BreakerView {
+            class,
             state: published.state,
             generation: published.generation,
             consecutive_failures: published.consecutive_failures,

@@ -9,54 +9,68 @@ use prometheus::Registry;
 use tidegate_config::BreakerConfig;
 
 use super::*;
-use crate::breaker::{BreakerMetrics, Outcome};
+use crate::breaker::{BreakerMetrics, Outcome, places};
 use crate::chaos::CrashPlace;
 use crate::host::Host;
 use crate::intensity::Intensity;
 use crate::metrics::ActorFamilies;
 use crate::supervisor::supervise;
 
-const A: BucketId = BucketId::new(0);
-const B: BucketId = BucketId::new(1);
+const BUCKET_A: BucketId = BucketId::new(0);
+const BUCKET_B: BucketId = BucketId::new(1);
 const SOON: Duration = Duration::from_millis(1);
 
 /// Starts the breaker of two buckets on the test's own thread.
 fn start(restarts_max: usize) -> (BreakerHandle, Registry) {
+    start_with(restarts_max, BreakerConfig::default())
+}
+
+fn start_with(restarts_max: usize, config: BreakerConfig) -> (BreakerHandle, Registry) {
     tokio::time::pause();
     let config = BreakerConfig {
         failure_threshold: NonZeroU32::new(2).unwrap(),
         success_threshold: NonZeroU32::new(2).unwrap(),
         timeout: Duration::from_secs(60),
         half_open_max_requests: NonZeroU32::new(3).unwrap(),
+        ..config
     };
     let (log, registry) = (slog::Logger::root(slog::Discard, slog::o!()), Registry::new());
-    let names: Arc<[String]> = Arc::new(["a".to_owned(), "b".to_owned()]);
+    let buckets = || [("a", &config), ("b", &config)].into_iter();
     let actors = ActorFamilies::register(&registry).unwrap().actor("breaker");
-    let metrics = BreakerMetrics::register(&registry, &names).unwrap();
-    let (board, vitals) = (Arc::new(Board::new(2, clock::now())), Arc::new(Vitals::new("breaker", 16)));
-    let configs = [config.clone(), config];
-    let breaker = Breaker::new(&configs, names, 1, Arc::clone(&board), metrics, log.clone());
+    let metrics = Arc::new(BreakerMetrics::register(&registry, buckets()).unwrap());
+    let (board, vitals) =
+        (Arc::new(Board::new(places(2), clock::now())), Arc::new(Vitals::new("breaker", 16)));
+    let breaker = Breaker::new(buckets(), 1, Arc::clone(&board), Arc::clone(&metrics), log.clone());
     let window = Duration::from_secs(10);
     let host = Host::new(breaker, window, Arc::clone(&vitals), actors.clone(), log.clone());
     let (sender, receiver) = actix::dev::channel::channel(16);
     supervise(host, receiver, Intensity::new(restarts_max, window), Arc::clone(&vitals), log);
     let mailbox = Mailbox::new(Addr::new(sender), vitals, actors, Duration::from_secs(1));
-    (BreakerHandle::new(mailbox, board), registry)
+    (BreakerHandle::new(mailbox, board, [&config, &config].into_iter(), metrics), registry)
 }
 
-async fn ticket(handle: &BreakerHandle, bucket: BucketId) -> Result<BreakerTicket, BreakerRejection> {
-    let clearance = handle.peek(bucket, clock::now())?;
-    handle.permit(bucket, clearance).await
+/// The circuit of reads.
+fn reads(bucket: BucketId) -> CircuitId {
+    CircuitId::of(bucket, OperationClass::Read, true)
+}
+
+fn seen(handle: &BreakerHandle, bucket: BucketId, now: Instant) -> BreakerView {
+    handle.views(bucket, now).next().unwrap()
+}
+
+async fn ticket(handle: &BreakerHandle, circuit: CircuitId) -> Result<BreakerTicket, BreakerRejection> {
+    let clearance = handle.peek(circuit, clock::now())?;
+    handle.permit(circuit, clearance).await
 }
 
 async fn settle() {
     tokio::time::sleep(SOON).await;
 }
 
-async fn open(handle: &BreakerHandle, bucket: BucketId) {
+async fn open(handle: &BreakerHandle, circuit: CircuitId) {
     for _ in 0..2 {
         let failure = Outcome::Failure { cause: Cause::Status(500), retry_after: None };
-        ticket(handle, bucket).await.unwrap().report(failure);
+        ticket(handle, circuit).await.unwrap().report(failure);
     }
     settle().await;
 }
@@ -70,8 +84,8 @@ fn chaos(handle: &BreakerHandle, place: CrashPlace, next_message: bool) {
 async fn successes_through_a_closed_circuit_send_no_message() {
     let (handle, _) = start(5);
     for _ in 0..1000 {
-        ticket(&handle, A).await.unwrap().report(Outcome::Success);
-        drop(ticket(&handle, A).await.unwrap());
+        ticket(&handle, reads(BUCKET_A)).await.unwrap().report(Outcome::Success);
+        drop(ticket(&handle, reads(BUCKET_A)).await.unwrap());
     }
     settle().await;
     assert_eq!(handle.vitals().handled(), 0);
@@ -83,16 +97,20 @@ async fn a_success_between_two_failures_keeps_it_closed() {
     let (handle, _) = start(5);
     let failure = Outcome::Failure { cause: Cause::Reset, retry_after: None };
     for _ in 0..10 {
-        ticket(&handle, A).await.unwrap().report(failure);
-        ticket(&handle, A).await.unwrap().report(Outcome::Success);
+        ticket(&handle, reads(BUCKET_A)).await.unwrap().report(failure);
+        ticket(&handle, reads(BUCKET_A)).await.unwrap().report(Outcome::Success);
     }
     settle().await;
-    let view = handle.view(A, clock::now());
+    let view = seen(&handle, BUCKET_A, clock::now());
     assert_eq!((view.state, view.consecutive_failures), (CircuitState::Closed, 1));
     tokio::time::advance(Duration::from_millis(10)).await;
-    ticket(&handle, A).await.unwrap().report(Outcome::Success);
+    ticket(&handle, reads(BUCKET_A)).await.unwrap().report(Outcome::Success);
     settle().await;
-    assert_eq!(handle.view(A, clock::now()).consecutive_failures, 0, "told within the batch's 10 ms");
+    assert_eq!(
+        seen(&handle, BUCKET_A, clock::now()).consecutive_failures,
+        0,
+        "told within the batch's 10 ms"
+    );
 }
 
 /// B2, B5
@@ -100,62 +118,155 @@ async fn a_success_between_two_failures_keeps_it_closed() {
 async fn an_open_circuit_refuses_with_its_time_and_its_neighbour_feels_nothing() {
     let (handle, registry) = start(5);
     let t0 = clock::now();
-    let before = handle.peek(A, t0).unwrap();
-    open(&handle, A).await;
+    let before = handle.peek(reads(BUCKET_A), t0).unwrap();
+    open(&handle, reads(BUCKET_A)).await;
     let later = t0 + Duration::from_secs(10);
     let (retry_after, cause) = (Duration::from_secs(50), Cause::Status(500));
-    assert_eq!(handle.peek(A, later), Err(BreakerRejection::Open { retry_after, cause }));
-    let overtaken = handle.permit(A, before).await.unwrap_err();
+    assert_eq!(handle.peek(reads(BUCKET_A), later), Err(BreakerRejection::Open { retry_after, cause }));
+    let overtaken = handle.permit(reads(BUCKET_A), before).await.unwrap_err();
     assert!(
         matches!(overtaken, BreakerRejection::Open { .. }),
         "a clearance from before it opened: {overtaken:?}"
     );
-    assert!(ticket(&handle, B).await.is_ok());
-    let view = handle.view(A, later);
+    assert!(ticket(&handle, reads(BUCKET_B)).await.is_ok());
+    let view = seen(&handle, BUCKET_A, later);
     assert_eq!((view.state.as_str(), view.opened_total, view.cause), ("open", 1, Some(cause)));
     assert_eq!(view.open_for, Some(retry_after));
-    let values: Vec<(String, f64)> = registry
-        .gather()
-        .iter()
-        .filter(|family| family.name().starts_with("circuit_breaker"))
-        .map(|family| {
-            let metric = &family.get_metric()[0];
-            (family.name().to_owned(), metric.get_gauge().get_value() + metric.get_counter().get_value())
-        })
-        .collect();
-    let expected = [("failures", 2.0), ("opened_total", 1.0), ("state", 1.0)];
-    assert_eq!(values, expected.map(|(name, value)| (format!("circuit_breaker_{name}"), value)));
+    let value = |name: &str, class: &str| -> f64 {
+        let families = registry.gather();
+        let family =
+            families.iter().find(|family| family.name() == format!("circuit_breaker_{name}")).unwrap();
+        let labels = |metric: &&prometheus::proto::Metric| {
+            let is = |name, value| {
+                metric.get_label().iter().any(|label| (label.name(), label.value()) == (name, value))
+            };
+            is("bucket", "a") && is("class", class)
+        };
+        let metric = family.get_metric().iter().find(labels).unwrap();
+        metric.get_gauge().get_value() + metric.get_counter().get_value()
+    };
+    for (name, expected) in [("failures", 2.0), ("opened_total", 1.0), ("state", 1.0)] {
+        assert_eq!((value(name, "read"), value(name, "list")), (expected, 0.0), "{name}");
+    }
+}
+
+/// Opens the circuit of listings and says which classes are left alone, and how the status names the circuits.
+async fn after_listings_broke(per_operation: bool) -> (Vec<bool>, Vec<&'static str>) {
+    let (handle, _) = start_with(5, BreakerConfig { per_operation, ..BreakerConfig::default() });
+    open(&handle, handle.circuit(BUCKET_A, OperationClass::List)).await;
+    let mut served = Vec::new();
+    for class in OperationClass::ALL {
+        served.push(ticket(&handle, handle.circuit(BUCKET_A, class)).await.is_ok());
+    }
+    (served, handle.views(BUCKET_A, clock::now()).map(|view| view.class).collect())
+}
+
+/// B1, B2: a broken class of operations leaves the others alone
+#[actix_rt::test]
+async fn classes_have_circuits_of_their_own() {
+    let expected = (vec![true, true, false], vec!["read", "write", "list"]);
+    assert_eq!(after_listings_broke(true).await, expected);
+}
+
+/// B1: a bucket may have one circuit for all
+#[actix_rt::test]
+async fn one_circuit_may_stand_for_all_classes() {
+    assert_eq!(after_listings_broke(false).await, (vec![false, false, false], vec!["all"]));
+}
+
+/// B2: in shadow mode the circuit opens, is tried and closes, and nobody is refused
+#[actix_rt::test]
+async fn a_shadow_refuses_nobody_and_counts_whom_it_would_have() {
+    let config = BreakerConfig { mode: BreakerMode::Shadow, ..BreakerConfig::default() };
+    let (handle, registry) = start_with(5, config);
+    let circuit = reads(BUCKET_A);
+    open(&handle, circuit).await;
+    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Open);
+    for _ in 0..7 {
+        ticket(&handle, circuit).await.unwrap().report(Outcome::Success);
+    }
+    settle().await;
+    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Open, "they were no trials");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let mut trials = Vec::new();
+    for _ in 0..4 {
+        trials.push(ticket(&handle, circuit).await.expect("the fourth is no trial, but none is refused"));
+    }
+    for trial in trials {
+        trial.report(Outcome::Success);
+    }
+    settle().await;
+    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Closed);
+    let families = registry.gather();
+    let refused = families.iter().find(|family| family.name() == "circuit_breaker_shadow_refused_total");
+    let refused: f64 =
+        refused.unwrap().get_metric().iter().map(|metric| metric.get_counter().get_value()).sum();
+    assert_eq!(refused, 8.0);
+}
+
+/// B2: forced open, all are refused and told when to ask again
+#[actix_rt::test]
+async fn a_circuit_that_is_forced_open_refuses_all() {
+    let config = BreakerConfig { mode: BreakerMode::ForcedOpen, ..BreakerConfig::default() };
+    let (handle, _) = start_with(5, config);
+    let forced = Err(BreakerRejection::Forced { retry_after: Duration::from_secs(60) });
+    assert_eq!(handle.peek(reads(BUCKET_A), clock::now()), forced);
+    let view = seen(&handle, BUCKET_A, clock::now());
+    assert_eq!((view.state, view.open_for), (CircuitState::Open, None));
+    assert_eq!(handle.mode(BUCKET_A), BreakerMode::ForcedOpen);
+}
+
+/// B1: a success that took too long is told at once, and a trial that took too long has failed
+#[actix_rt::test]
+async fn slow_successes_tell_against_the_upstream() {
+    let slow = Some(Duration::from_secs(1));
+    let (handle, _) = start_with(5, BreakerConfig { slow_call_duration: slow, ..BreakerConfig::default() });
+    let drag = async || {
+        let mut ticket = ticket(&handle, reads(BUCKET_A)).await.unwrap();
+        ticket.drag();
+        ticket.report(Outcome::Success);
+        settle().await;
+        seen(&handle, BUCKET_A, clock::now())
+    };
+    for _ in 0..19 {
+        assert_eq!(drag().await.state, CircuitState::Closed);
+    }
+    let opened = drag().await;
+    assert_eq!((opened.state, opened.cause), (CircuitState::Open, Some(Cause::Slow)));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let again = drag().await;
+    assert_eq!((again.state, again.opened_total), (CircuitState::Open, 2));
 }
 
 /// B4
 #[actix_rt::test]
 async fn trials_are_bounded_and_a_dropped_ticket_gives_its_permit_back() {
     let (handle, _) = start(5);
-    open(&handle, A).await;
+    open(&handle, reads(BUCKET_A)).await;
     tokio::time::advance(Duration::from_secs(60)).await;
     let mut tickets = Vec::new();
     for _ in 0..3 {
-        tickets.push(ticket(&handle, A).await.unwrap());
+        tickets.push(ticket(&handle, reads(BUCKET_A)).await.unwrap());
     }
-    let full = ticket(&handle, A).await.unwrap_err();
+    let full = ticket(&handle, reads(BUCKET_A)).await.unwrap_err();
     assert_eq!(full, BreakerRejection::HalfOpenFull { retry_after: Duration::from_secs(1) });
     drop(tickets.pop());
-    tickets.push(ticket(&handle, A).await.expect("a dropped one is back"));
+    tickets.push(ticket(&handle, reads(BUCKET_A)).await.expect("a dropped one is back"));
     for ticket in tickets {
         ticket.report(Outcome::Success);
     }
     settle().await;
-    assert_eq!(handle.view(A, clock::now()).state, CircuitState::Closed);
+    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Closed);
 }
 
 /// B4, S5: a granted permit whose asker has left goes back
 #[actix_rt::test]
 async fn a_lost_reply_leaks_no_permit() {
     let (handle, _) = start(5);
-    open(&handle, A).await;
+    open(&handle, reads(BUCKET_A)).await;
     tokio::time::advance(Duration::from_secs(60)).await;
     for _ in 0..10 {
-        let mut asking = Box::pin(handle.permit(A, Clearance::Trial));
+        let mut asking = Box::pin(handle.permit(reads(BUCKET_A), Clearance::Trial));
         std::future::poll_fn(|cx| {
             assert!(asking.as_mut().poll(cx).is_pending());
             Poll::Ready(())
@@ -167,51 +278,51 @@ async fn a_lost_reply_leaks_no_permit() {
         settle().await;
     }
     assert_eq!(handle.vitals().handled(), 2 + 2 * 10, "each was granted and given back");
-    assert!(ticket(&handle, A).await.is_ok());
+    assert!(ticket(&handle, reads(BUCKET_A)).await.is_ok());
 }
 
 /// S2, S5
 #[actix_rt::test]
 async fn a_crash_opens_nothing_up_and_its_caller_is_not_admitted() {
     let (handle, _) = start(100);
-    open(&handle, A).await;
+    open(&handle, reads(BUCKET_A)).await;
     let now = clock::now();
-    let before = handle.view(A, now);
+    let before = seen(&handle, BUCKET_A, now);
     chaos(&handle, CrashPlace::Apply, false);
     settle().await;
-    let after = handle.view(A, now);
+    let after = seen(&handle, BUCKET_A, now);
     assert_eq!((after.state, after.generation), (CircuitState::Open, before.generation + 1));
     assert_eq!(after.open_for, before.open_for);
 
     tokio::time::advance(Duration::from_secs(60)).await;
     for place in [CrashPlace::Decide, CrashPlace::Apply] {
         chaos(&handle, place, true);
-        let crashed = ticket(&handle, A).await.unwrap_err();
+        let crashed = ticket(&handle, reads(BUCKET_A)).await.unwrap_err();
         assert_eq!(crashed, BreakerRejection::Unavailable(AskError::Crashed), "{place:?}");
         settle().await;
     }
-    assert_eq!(handle.view(A, clock::now()).state, CircuitState::Open);
-    assert!(ticket(&handle, B).await.is_ok());
+    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Open);
+    assert!(ticket(&handle, reads(BUCKET_B)).await.is_ok());
 }
 
 /// S4: while failed, the last published state holds until its time
 #[actix_rt::test]
 async fn while_failed_the_published_state_holds_and_trials_are_refused() {
     let (handle, _) = start(0);
-    open(&handle, A).await;
+    open(&handle, reads(BUCKET_A)).await;
     tokio::time::advance(Duration::from_secs(59)).await;
     chaos(&handle, CrashPlace::Decide, false);
     settle().await;
     assert!(handle.vitals().failed_for(clock::now()).is_some());
-    let refused = ticket(&handle, A).await.unwrap_err();
+    let refused = ticket(&handle, reads(BUCKET_A)).await.unwrap_err();
     assert!(matches!(refused, BreakerRejection::Open { .. }), "{refused:?}");
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     chaos(&handle, CrashPlace::Decide, false);
     settle().await;
     assert!(handle.vitals().failed_for(clock::now()).is_some());
-    assert!(ticket(&handle, B).await.is_ok(), "closed stays closed");
-    assert_eq!(handle.peek(A, clock::now()), Ok(Clearance::Trial));
-    let refused = ticket(&handle, A).await.unwrap_err();
+    assert!(ticket(&handle, reads(BUCKET_B)).await.is_ok(), "closed stays closed");
+    assert_eq!(handle.peek(reads(BUCKET_A), clock::now()), Ok(Clearance::Trial));
+    let refused = ticket(&handle, reads(BUCKET_A)).await.unwrap_err();
     assert!(matches!(refused, BreakerRejection::Unavailable(AskError::Failed { .. })), "{refused:?}");
 }

@@ -1,69 +1,99 @@
 //! The breaker's metrics (B5), set by the actor as it publishes.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use tidegate_config::{BreakerConfig, BreakerMode};
 
+use crate::breaker::class::{self, CircuitId};
 use crate::breaker::decision::{CircuitState, Snapshot};
 use crate::types::BucketId;
 
-/// Per bucket.
+/// Per circuit; those that no bucket uses have none.
 #[derive(Debug)]
 pub(crate) struct BreakerMetrics {
-    buckets: Vec<PerBucket>,
+    circuits: Vec<Option<PerCircuit>>,
 }
 
 #[derive(Debug)]
-struct PerBucket {
+struct PerCircuit {
     state: IntGauge,
     failures: IntGauge,
     opened: IntCounter,
+    shadow_refused: IntCounter,
 }
 
 impl BreakerMetrics {
-    pub(crate) fn register(registry: &Registry, buckets: &[String]) -> Result<Self, prometheus::Error> {
-        let labels = &["bucket"];
-        let state = IntGaugeVec::new(
-            Opts::new(
-                "circuit_breaker_state",
-                "state of the bucket's circuit: 0 closed, 1 open, 2 half-open",
-            ),
-            labels,
+    pub(crate) fn register<'a>(
+        registry: &Registry,
+        buckets: impl Iterator<Item = (&'a str, &'a BreakerConfig)>,
+    ) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let counter = |name: &str, help: &str| -> Result<IntCounterVec, prometheus::Error> {
+            let family = IntCounterVec::new(Opts::new(name, help), &["bucket", "class"])?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let labels = &["bucket", "class"];
+        let state =
+            gauge("circuit_breaker_state", "state of the circuit: 0 closed, 1 open, 2 half-open", labels)?;
+        let failures = gauge("circuit_breaker_failures", "failures of the upstream in a row", labels)?;
+        let mode = gauge(
+            "circuit_breaker_mode",
+            "what becomes of the bucket's verdicts: 0 on, 1 off, 2 shadow, 3 forced open",
+            &["bucket"],
         )?;
-        let failures = IntGaugeVec::new(
-            Opts::new("circuit_breaker_failures", "failures of the upstream in a row"),
-            labels,
-        )?;
-        let opened = IntCounterVec::new(
-            Opts::new("circuit_breaker_opened_total", "times the bucket's circuit opened"),
-            labels,
-        )?;
-        registry.register(Box::new(state.clone()))?;
-        registry.register(Box::new(failures.clone()))?;
-        registry.register(Box::new(opened.clone()))?;
-        let buckets = buckets
-            .iter()
-            .map(|name| PerBucket {
-                state: state.with_label_values(&[name]),
-                failures: failures.with_label_values(&[name]),
-                opened: opened.with_label_values(&[name]),
-            })
-            .collect();
-        Ok(Self { buckets })
+        let opened = counter("circuit_breaker_opened_total", "times the circuit opened")?;
+        let shadow_refused =
+            counter("circuit_breaker_shadow_refused_total", "calls that were made only for the shadow mode")?;
+        let mut circuits = Vec::new();
+        for ((name, config), bucket) in buckets.zip(0..) {
+            mode.with_label_values(&[name]).set(match config.mode {
+                BreakerMode::On => 0,
+                BreakerMode::Off => 1,
+                BreakerMode::Shadow => 2,
+                BreakerMode::ForcedOpen => 3,
+            });
+            circuits.resize_with(class::places(usize::from(bucket) + 1), || None);
+            for (circuit, word) in class::circuits(BucketId::new(bucket), config.per_operation) {
+                let labels = &[name, word];
+                circuits[circuit.index()] = Some(PerCircuit {
+                    state: state.with_label_values(labels),
+                    failures: failures.with_label_values(labels),
+                    opened: opened.with_label_values(labels),
+                    shadow_refused: shadow_refused.with_label_values(labels),
+                });
+            }
+        }
+        Ok(Self { circuits })
     }
 
-    pub(crate) fn published(&self, bucket: BucketId, snapshot: &Snapshot) {
-        if let Some(bucket) = self.buckets.get(bucket.index()) {
-            bucket.state.set(match snapshot.state {
+    fn of(&self, circuit: CircuitId) -> Option<&PerCircuit> {
+        self.circuits.get(circuit.index())?.as_ref()
+    }
+
+    pub(crate) fn published(&self, circuit: CircuitId, snapshot: &Snapshot) {
+        if let Some(metrics) = self.of(circuit) {
+            metrics.state.set(match snapshot.state {
                 CircuitState::Closed => 0,
                 CircuitState::Open => 1,
                 CircuitState::HalfOpen => 2,
             });
-            bucket.failures.set(i64::from(snapshot.consecutive_failures));
+            metrics.failures.set(i64::from(snapshot.consecutive_failures));
         }
     }
 
-    pub(crate) fn opened(&self, bucket: BucketId) {
-        if let Some(bucket) = self.buckets.get(bucket.index()) {
-            bucket.opened.inc();
+    pub(crate) fn opened(&self, circuit: CircuitId) {
+        if let Some(metrics) = self.of(circuit) {
+            metrics.opened.inc();
+        }
+    }
+
+    pub(crate) fn shadow_refused(&self, circuit: CircuitId) {
+        if let Some(metrics) = self.of(circuit) {
+            metrics.shadow_refused.inc();
         }
     }
 }

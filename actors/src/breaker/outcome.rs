@@ -16,6 +16,8 @@ pub enum Cause {
     Reset,
     /// The answer was neither success nor error.
     Decode,
+    /// It answered, but too slowly.
+    Slow,
 }
 
 impl Cause {
@@ -27,6 +29,7 @@ impl Cause {
             Self::Timeout => "timeout",
             Self::Reset => "reset",
             Self::Decode => "decode",
+            Self::Slow => "slow",
         }
     }
 }
@@ -61,4 +64,22 @@ pub enum Outcome {
 pub(crate) struct Failure {
     pub(crate) cause: Cause,
     pub(crate) retry_after: Option<Duration>,
+}
+
+/// What tells against an upstream: only this opens a circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Adverse {
+    Failed(Failure),
+    /// A success that took too long.
+    Slow,
+}
+
+impl Adverse {
+    /// As the failure that a circuit opens for.
+    pub(crate) fn failure(self) -> Failure {
+        match self {
+            Self::Failed(failure) => failure,
+            Self::Slow => Failure { cause: Cause::Slow, retry_after: None },
+        }
+    }
 }

@@ -7,9 +7,9 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::breaker::class::CircuitId;
 use crate::breaker::decision::{CircuitState, Snapshot};
 use crate::breaker::outcome::Cause;
-use crate::types::BucketId;
 
 /// How long successes may wait that would end a row of failures.
 const FLUSH_EVERY: Duration = Duration::from_millis(10);
@@ -50,8 +50,8 @@ impl Board {
     }
 
     /// Only the actor calls this.
-    pub(crate) fn publish(&self, bucket: BucketId, snapshot: Snapshot) {
-        let published = &self.circuits[bucket.index()];
+    pub(crate) fn publish(&self, circuit: CircuitId, snapshot: Snapshot) {
+        let published = &self.circuits[circuit.index()];
         let Snapshot { state, generation, open_until, trials, leases_end, .. } = snapshot;
         published.open_until.store(self.nanos(open_until), Ordering::Release);
         published.consecutive_failures.store(snapshot.consecutive_failures, Ordering::Release);
@@ -67,8 +67,8 @@ impl Board {
         published.word.store(encode_word(state, generation), Ordering::Release);
     }
 
-    pub(crate) fn read(&self, bucket: BucketId) -> Snapshot {
-        let published = &self.circuits[bucket.index()];
+    pub(crate) fn read(&self, circuit: CircuitId) -> Snapshot {
+        let published = &self.circuits[circuit.index()];
         let (state, generation) = decode_word(published.word.load(Ordering::Acquire));
         Snapshot {
             state,
@@ -84,13 +84,13 @@ impl Board {
     }
 
     /// The state and its generation: all that a closed circuit costs a request.
-    pub(crate) fn word(&self, bucket: BucketId) -> (CircuitState, u32) {
-        decode_word(self.circuits[bucket.index()].word.load(Ordering::Acquire))
+    pub(crate) fn word(&self, circuit: CircuitId) -> (CircuitState, u32) {
+        decode_word(self.circuits[circuit.index()].word.load(Ordering::Acquire))
     }
 
     /// Counts a success of this generation; false if it comes too late.
-    pub(crate) fn count_success(&self, bucket: BucketId, generation: u32) -> bool {
-        let successes = &self.circuits[bucket.index()].pending.successes;
+    pub(crate) fn count_success(&self, circuit: CircuitId, generation: u32) -> bool {
+        let successes = &self.circuits[circuit.index()].pending.successes;
         let count = |word: u64| {
             let (of, count) = (word >> 32, word & u64::from(u32::MAX));
             (of == u64::from(generation)).then(|| of << 32 | (count + 1).min(u64::from(u32::MAX)))
@@ -99,8 +99,8 @@ impl Board {
     }
 
     /// Takes the successes of this generation that wait.
-    pub(crate) fn take_successes(&self, bucket: BucketId, generation: u32) -> u32 {
-        let successes = &self.circuits[bucket.index()].pending.successes;
+    pub(crate) fn take_successes(&self, circuit: CircuitId, generation: u32) -> u32 {
+        let successes = &self.circuits[circuit.index()].pending.successes;
         let empty = u64::from(generation) << 32;
         let take = |word: u64| (word >> 32 == u64::from(generation)).then_some(empty);
         successes
@@ -109,13 +109,13 @@ impl Board {
     }
 
     /// Whether the actor has a row of failures that a success would end.
-    pub(crate) fn has_failures(&self, bucket: BucketId) -> bool {
-        self.circuits[bucket.index()].consecutive_failures.load(Ordering::Acquire) > 0
+    pub(crate) fn has_failures(&self, circuit: CircuitId) -> bool {
+        self.circuits[circuit.index()].consecutive_failures.load(Ordering::Acquire) > 0
     }
 
     /// True for one caller every 10 ms.
-    pub(crate) fn claim_flush(&self, bucket: BucketId, now: Instant) -> bool {
-        let flushed = &self.circuits[bucket.index()].pending.flushed;
+    pub(crate) fn claim_flush(&self, circuit: CircuitId, now: Instant) -> bool {
+        let flushed = &self.circuits[circuit.index()].pending.flushed;
         let now = self.nanos(Some(now));
         let last = flushed.load(Ordering::Acquire);
         let due = now.saturating_sub(last) >= u64::try_from(FLUSH_EVERY.as_nanos()).unwrap_or(u64::MAX);
@@ -163,6 +163,7 @@ fn encode_cause(cause: Option<Cause>) -> u32 {
         Some(Cause::Timeout) => 3 << 16,
         Some(Cause::Reset) => 4 << 16,
         Some(Cause::Decode) => 5 << 16,
+        Some(Cause::Slow) => 6 << 16,
     }
 }
 
@@ -173,6 +174,7 @@ fn decode_cause(word: u32) -> Option<Cause> {
         2 => Some(Cause::Connect),
         3 => Some(Cause::Timeout),
         4 => Some(Cause::Reset),
+        6 => Some(Cause::Slow),
         _ => Some(Cause::Decode),
     }
 }
@@ -180,9 +182,13 @@ fn decode_cause(word: u32) -> Option<Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::breaker::class::{OperationClass, places};
     use crate::clock;
+    use crate::types::BucketId;
 
-    const BUCKET: BucketId = BucketId::new(1);
+    fn circuit() -> CircuitId {
+        CircuitId::of(BucketId::new(1), OperationClass::Write, true)
+    }
 
     fn snapshot(state: CircuitState, generation: u32, cause: Option<Cause>, t0: Instant) -> Snapshot {
         Snapshot {
@@ -201,7 +207,7 @@ mod tests {
     #[test]
     fn what_is_published_is_read() {
         let t0 = clock::now();
-        let board = Board::new(2, t0);
+        let board = Board::new(places(2), t0);
         let causes = [
             Cause::Status(503),
             Cause::Status(u16::MAX),
@@ -209,12 +215,13 @@ mod tests {
             Cause::Timeout,
             Cause::Reset,
             Cause::Decode,
+            Cause::Slow,
         ];
         for cause in causes.map(Some).into_iter().chain([None]) {
             for state in [CircuitState::Closed, CircuitState::Open, CircuitState::HalfOpen] {
                 let written = snapshot(state, u32::MAX, cause, t0);
-                board.publish(BUCKET, written);
-                assert_eq!(board.read(BUCKET), written);
+                board.publish(circuit(), written);
+                assert_eq!(board.read(circuit()), written);
             }
         }
     }
@@ -223,28 +230,28 @@ mod tests {
     #[test]
     fn a_success_counts_only_for_its_own_generation() {
         let t0 = clock::now();
-        let board = Board::new(2, t0);
-        board.publish(BUCKET, snapshot(CircuitState::Closed, 7, None, t0));
-        assert!(board.count_success(BUCKET, 7));
-        assert!(board.count_success(BUCKET, 7));
-        assert!(!board.count_success(BUCKET, 6));
-        board.publish(BUCKET, snapshot(CircuitState::Closed, 7, None, t0));
-        assert_eq!(board.take_successes(BUCKET, 6), 0);
-        assert_eq!(board.take_successes(BUCKET, 7), 2);
-        assert_eq!(board.take_successes(BUCKET, 7), 0);
-        assert!(board.count_success(BUCKET, 7));
-        board.publish(BUCKET, snapshot(CircuitState::Open, 8, None, t0));
-        assert!(!board.count_success(BUCKET, 7));
-        assert_eq!(board.take_successes(BUCKET, 8), 0, "the old generation's are gone");
+        let board = Board::new(places(2), t0);
+        board.publish(circuit(), snapshot(CircuitState::Closed, 7, None, t0));
+        assert!(board.count_success(circuit(), 7));
+        assert!(board.count_success(circuit(), 7));
+        assert!(!board.count_success(circuit(), 6));
+        board.publish(circuit(), snapshot(CircuitState::Closed, 7, None, t0));
+        assert_eq!(board.take_successes(circuit(), 6), 0);
+        assert_eq!(board.take_successes(circuit(), 7), 2);
+        assert_eq!(board.take_successes(circuit(), 7), 0);
+        assert!(board.count_success(circuit(), 7));
+        board.publish(circuit(), snapshot(CircuitState::Open, 8, None, t0));
+        assert!(!board.count_success(circuit(), 7));
+        assert_eq!(board.take_successes(circuit(), 8), 0, "the old generation's are gone");
     }
 
     /// B1: successes travel in batches of at most 10 ms
     #[test]
     fn one_caller_in_ten_milliseconds_flushes() {
         let t0 = clock::now();
-        let board = Board::new(2, t0);
-        assert!(board.claim_flush(BUCKET, t0 + Duration::from_millis(10)));
-        assert!(!board.claim_flush(BUCKET, t0 + Duration::from_millis(19)));
-        assert!(board.claim_flush(BUCKET, t0 + Duration::from_millis(20)));
+        let board = Board::new(places(2), t0);
+        assert!(board.claim_flush(circuit(), t0 + Duration::from_millis(10)));
+        assert!(!board.claim_flush(circuit(), t0 + Duration::from_millis(19)));
+        assert!(board.claim_flush(circuit(), t0 + Duration::from_millis(20)));
     }
 }

@@ -2,16 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_config::BreakerConfig;
+use tidegate_config::{BreakerConfig, BreakerMode};
 
 use crate::breaker::decision::{
     Change, CircuitState, Entry, Pass, Refusal, Snapshot, Transition, TrialId, Verdict,
 };
-use crate::breaker::outcome::{Cause, Failure, Outcome};
-use crate::breaker::tally::Tally;
+use crate::breaker::outcome::{Adverse, Cause, Failure, Outcome};
+use crate::breaker::tally::{Tally, Thresholds};
 
-/// A circuit re-opened often, or an upstream's Retry-After, keeps it open no longer than this.
-const OPEN_MAX: Duration = Duration::from_secs(600);
 /// How long a circuit found half-open by a rebuild stays open.
 const OPEN_AFTER_REBUILD: Duration = Duration::from_secs(1);
 /// How long a trial's permit is good without a report.
@@ -28,14 +26,21 @@ struct Trial {
 #[derive(Debug)]
 enum Phase {
     Closed(Tally),
-    Open { until: Instant },
-    HalfOpen { successes: u32 },
+    Open {
+        until: Instant,
+    },
+    HalfOpen {
+        successes: u32,
+    },
+    /// Open without an end, because the configuration says so.
+    Forced,
 }
 
-/// One bucket's circuit.
+/// One circuit. In shadow mode it lives as it would otherwise: that nobody is refused is up to the handle.
 #[derive(Debug)]
 pub(crate) struct Circuit {
     config: BreakerConfig,
+    thresholds: Thresholds,
     phase: Phase,
     generation: u32,
     /// Permits out, of earlier generations too: those requests still weigh on the upstream.
@@ -52,8 +57,9 @@ pub(crate) struct Circuit {
 impl Circuit {
     pub(crate) fn new(config: BreakerConfig, seed: u64) -> Self {
         Self {
+            thresholds: Thresholds::from(&config),
+            phase: at_rest(config.mode),
             config,
-            phase: Phase::Closed(Tally::default()),
             generation: 1,
             trials: Vec::new(),
             next_trial: 0,
@@ -73,6 +79,7 @@ impl Circuit {
                 let retry_after = until.saturating_duration_since(now);
                 return Err(Refusal::Open { retry_after, cause: self.blame() });
             }
+            Phase::Forced => return Err(Refusal::Forced { retry_after: self.config.timeout }),
             Phase::Open { .. } => Entry::FirstTrial,
             Phase::HalfOpen { .. } => Entry::Trial,
         };
@@ -103,8 +110,8 @@ impl Circuit {
         (Pass::Trial { generation: self.generation, id }, transition)
     }
 
-    /// Judges calls made through the closed circuit: some successes, and perhaps a failure after them.
-    pub(crate) fn judge(&self, generation: u32, successes: u32, failure: Option<Failure>) -> Change {
+    /// Judges calls made through the closed circuit: some successes, and perhaps one that tells against the upstream.
+    pub(crate) fn judge(&self, generation: u32, successes: u32, adverse: Option<Adverse>) -> Change {
         let Phase::Closed(mut tally) = self.phase else {
             return Change::Nothing;
         };
@@ -112,13 +119,13 @@ impl Circuit {
             return Change::Nothing;
         }
         tally.succeed(successes);
-        let Some(failure) = failure else {
+        let Some(adverse) = adverse else {
             return Change::Tallied(tally);
         };
-        tally.fail();
-        // Only a failure opens a circuit, so successes may come in late without changing any verdict.
-        if tally.is_bad(self.config.failure_threshold.get()) {
-            Change::Tripped(tally, failure)
+        tally.note(adverse);
+        // Only an adverse call opens a circuit, so successes may come in late without changing any verdict.
+        if self.config.mode != BreakerMode::Off && tally.is_bad(&self.thresholds) {
+            Change::Tripped(tally, adverse.failure())
         } else {
             Change::Tallied(tally)
         }
@@ -204,6 +211,10 @@ impl Circuit {
                 self.turn(Phase::Closed(Tally::default()));
                 None
             }
+            CircuitState::Open if self.config.mode == BreakerMode::ForcedOpen => {
+                self.turn(Phase::Forced);
+                None
+            }
             CircuitState::Open => {
                 self.turn(Phase::Open { until: open_until.unwrap_or(now + OPEN_AFTER_REBUILD) });
                 None
@@ -222,6 +233,7 @@ impl Circuit {
             Phase::Closed(_) => (CircuitState::Closed, None),
             Phase::Open { until } => (CircuitState::Open, Some(until)),
             Phase::HalfOpen { .. } => (CircuitState::HalfOpen, None),
+            Phase::Forced => (CircuitState::Open, None),
         };
         Snapshot {
             state,
@@ -246,14 +258,12 @@ impl Circuit {
 
     /// The first opening lasts as configured; only re-openings grow and are spread, lest gateways try in step.
     fn open_for(&mut self, retry_after: Option<Duration>) -> Duration {
-        let most = self.config.timeout.max(OPEN_MAX);
+        let BreakerConfig { timeout, max_timeout, .. } = self.config;
         let grown = match self.reopened {
-            0 => self.config.timeout,
-            n => {
-                self.config.timeout.saturating_mul(1 << n.min(20)).min(most).mul_f64(self.spread()).min(most)
-            }
+            0 => timeout,
+            n => timeout.saturating_mul(1 << n.min(20)).min(max_timeout).mul_f64(self.spread()),
         };
-        grown.max(retry_after.unwrap_or_default().min(OPEN_MAX))
+        grown.max(retry_after.unwrap_or_default()).min(max_timeout)
     }
 
     /// A factor between 0.9 and 1.1 (splitmix64).
@@ -283,6 +293,14 @@ impl Circuit {
     fn tally(&mut self, tally: Tally) {
         self.consecutive_failures = tally.consecutive_failures();
         self.phase = Phase::Closed(tally);
+    }
+}
+
+/// Where a circuit begins.
+fn at_rest(mode: BreakerMode) -> Phase {
+    match mode {
+        BreakerMode::On | BreakerMode::Off | BreakerMode::Shadow => Phase::Closed(Tally::default()),
+        BreakerMode::ForcedOpen => Phase::Forced,
     }
 }
 

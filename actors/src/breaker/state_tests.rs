@@ -13,6 +13,7 @@ fn config() -> BreakerConfig {
         success_threshold: NonZeroU32::new(2).unwrap(),
         timeout: secs(60),
         half_open_max_requests: NonZeroU32::new(3).unwrap(),
+        ..BreakerConfig::default()
     }
 }
 
@@ -24,7 +25,7 @@ const FAILED: Failure = Failure { cause: Cause::Status(503), retry_after: None }
 const BAD: Outcome = Outcome::Failure { cause: Cause::Timeout, retry_after: None };
 
 fn fail(circuit: &mut Circuit, failure: Failure, now: Instant) -> Option<Transition> {
-    let change = circuit.judge(circuit.generation, 0, Some(failure));
+    let change = circuit.judge(circuit.generation, 0, Some(Adverse::Failed(failure)));
     circuit.change(change, now)
 }
 
@@ -78,7 +79,7 @@ fn successes_that_came_before_a_failure_end_the_row() {
     for _ in 0..4 {
         fail(&mut circuit, FAILED, t0);
     }
-    let change = circuit.judge(1, 1, Some(FAILED));
+    let change = circuit.judge(1, 1, Some(Adverse::Failed(FAILED)));
     assert_eq!(circuit.change(change, t0), None);
     assert_eq!(circuit.snapshot().consecutive_failures, 1);
 }
@@ -162,7 +163,7 @@ fn each_reopening_doubles_within_ten_percent_up_to_ten_minutes() {
             panic!("one failure re-opens")
         };
         let ratio = open_for.as_secs_f64() / expected;
-        assert!((0.9..=1.1).contains(&ratio) && open_for <= OPEN_MAX, "{open_for:?} for {expected} s");
+        assert!((0.9..=1.1).contains(&ratio) && open_for <= secs(600), "{open_for:?} for {expected} s");
     }
     now += secs(600);
     let trials = [(); 2].map(|()| enter(&mut circuit, now).unwrap());
@@ -186,6 +187,71 @@ fn a_longer_retry_after_is_honoured_up_to_ten_minutes() {
         let opened = Transition::Opened { cause: FAILED.cause, open_for: secs(expected) };
         assert_eq!(fail(&mut circuit, failure, t0), Some(opened), "asked {asked} s");
     }
+}
+
+/// B1: the bound is configured, for what grows and for what is asked for
+#[test]
+fn the_longest_time_open_is_configured() {
+    let config = BreakerConfig { max_timeout: secs(90), ..config() };
+    let mut now = clock::now();
+    let mut circuit = Circuit::new(config.clone(), 1);
+    open(&mut circuit, now);
+    for _ in 0..8 {
+        now += secs(90);
+        let trial = enter(&mut circuit, now).unwrap();
+        let opened = end(&mut circuit, trial, BAD, now);
+        let Some(Transition::Opened { open_for, .. }) = opened else { panic!("one failure re-opens") };
+        assert!((secs(81)..=secs(90)).contains(&open_for), "{open_for:?}");
+    }
+    let mut circuit = Circuit::new(config, 1);
+    for _ in 0..4 {
+        fail(&mut circuit, FAILED, now);
+    }
+    let asked = Failure { retry_after: Some(Duration::MAX), ..FAILED };
+    let opened = Transition::Opened { cause: FAILED.cause, open_for: secs(90) };
+    assert_eq!(fail(&mut circuit, asked, now), Some(opened));
+}
+
+fn slow(circuit: &mut Circuit, successes: u32, now: Instant) -> Option<Transition> {
+    let change = circuit.judge(circuit.generation, successes, Some(Adverse::Slow));
+    circuit.change(change, now)
+}
+
+/// B1: slow calls open a circuit where somebody said what is slow, and only then
+#[test]
+fn slow_calls_open_it_by_their_rate() {
+    let t0 = clock::now();
+    let mut circuit = Circuit::new(config(), 1);
+    assert!((0..200).all(|_| slow(&mut circuit, 0, t0).is_none()));
+    let config = BreakerConfig { slow_call_duration: Some(secs(1)), ..config() };
+    let mut circuit = Circuit::new(config, 1);
+    for _ in 0..9 {
+        assert_eq!(slow(&mut circuit, 1, t0), None);
+    }
+    let opened = Transition::Opened { cause: Cause::Slow, open_for: secs(60) };
+    assert_eq!(slow(&mut circuit, 1, t0), Some(opened), "ten of twenty");
+    assert_eq!(circuit.snapshot().consecutive_failures, 0);
+    let now = t0 + secs(60);
+    let trial = enter(&mut circuit, now).unwrap();
+    let slow = Outcome::Failure { cause: Cause::Slow, retry_after: None };
+    assert!(matches!(end(&mut circuit, trial, slow, now), Some(Transition::Opened { .. })));
+}
+
+/// B1, B2: off counts and never opens; forced open has no end and survives a rebuild
+#[test]
+fn the_mode_holds_whatever_happens() {
+    let t0 = clock::now();
+    let mut off = Circuit::new(BreakerConfig { mode: BreakerMode::Off, ..config() }, 1);
+    assert!((0..1000).all(|_| fail(&mut off, FAILED, t0).is_none()));
+    assert_eq!((state(&off), off.snapshot().consecutive_failures), (CircuitState::Closed, 1000));
+    let mut forced = Circuit::new(BreakerConfig { mode: BreakerMode::ForcedOpen, ..config() }, 1);
+    let refused = Err(Refusal::Forced { retry_after: secs(60) });
+    assert_eq!(forced.admit(t0 + secs(1_000_000)), refused);
+    assert_eq!(fail(&mut forced, FAILED, t0), None);
+    let last = forced.snapshot();
+    assert_eq!((last.state, last.open_until), (CircuitState::Open, None));
+    assert_eq!(forced.rebuild(last, t0), None);
+    assert_eq!(forced.admit(t0 + secs(1_000_000)), refused);
 }
 
 /// S5: a rebuild is no amnesty
@@ -298,7 +364,7 @@ proptest! {
                 Op::Judge(age, successes, failed) => {
                     stale = age > 0;
                     let generation = before.generation.saturating_sub(age);
-                    let change = circuit.judge(generation, successes, failed.then_some(FAILED));
+                    let change = circuit.judge(generation, successes, failed.then_some(Adverse::Failed(FAILED)));
                     circuit.change(change, now);
                 }
                 Op::Rebuild => {

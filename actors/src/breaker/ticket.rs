@@ -7,12 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::breaker::actor::{Breaker, EndTrial, Judge};
+use crate::breaker::class::CircuitId;
 use crate::breaker::decision::{Pass, TrialId};
-use crate::breaker::outcome::{Failure, Outcome};
+use crate::breaker::outcome::{Adverse, Failure, Outcome};
 use crate::breaker::published::Board;
 use crate::clock;
 use crate::mailbox::Mailbox;
-use crate::types::BucketId;
 
 /// What a ticket needs of its handle.
 pub(crate) struct Shared {
@@ -20,79 +20,107 @@ pub(crate) struct Shared {
     pub(crate) board: Arc<Board>,
 }
 
+/// What a ticket owes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Duty {
+    /// It came through a closed circuit of this generation.
+    Tell { generation: u32 },
+    /// It is a trial of this generation.
+    EndTrial { generation: u32, id: TrialId },
+    /// Nothing: it was let through although the circuit would not have (shadow), or has said what it had to.
+    Nothing,
+}
+
 /// Leave to call a bucket's upstream.
 #[must_use = "a trial's ticket that is dropped gives its permit back"]
 pub struct BreakerTicket {
     shared: Arc<Shared>,
-    bucket: BucketId,
-    generation: u32,
-    trial: Option<TrialId>,
+    circuit: CircuitId,
+    duty: Duty,
+    slow: bool,
 }
 
 impl fmt::Debug for BreakerTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BreakerTicket")
-            .field("bucket", &self.bucket)
-            .field("generation", &self.generation)
-            .field("trial", &self.trial)
+            .field("circuit", &self.circuit)
+            .field("duty", &self.duty)
+            .field("slow", &self.slow)
             .finish_non_exhaustive()
     }
 }
 
 impl BreakerTicket {
-    pub(crate) fn new(shared: Arc<Shared>, bucket: BucketId, pass: Pass) -> Self {
-        match pass {
-            Pass::Closed { generation } => Self { shared, bucket, generation, trial: None },
-            Pass::Trial { generation, id } => Self { shared, bucket, generation, trial: Some(id) },
-        }
+    pub(crate) fn new(shared: Arc<Shared>, circuit: CircuitId, pass: Pass) -> Self {
+        let duty = match pass {
+            Pass::Closed { generation } => Duty::Tell { generation },
+            Pass::Trial { generation, id } => Duty::EndTrial { generation, id },
+        };
+        Self { shared, circuit, duty, slow: false }
+    }
+
+    /// For a call that is made against the circuit's will; its result is none of the circuit's evidence.
+    pub(crate) fn shadowed(shared: Arc<Shared>, circuit: CircuitId) -> Self {
+        Self { shared, circuit, duty: Duty::Nothing, slow: false }
+    }
+
+    /// The call took too long, however it ends.
+    pub fn drag(&mut self) {
+        self.slow = true;
     }
 
     /// Says how the call went. Dropping the ticket instead says `Neutral`.
     pub fn report(mut self, outcome: Outcome) {
-        if self.trial.is_some() {
-            self.end_trial(outcome);
-            return;
-        }
-        match outcome {
-            Outcome::Success => self.succeeded(),
-            Outcome::Failure { cause, retry_after } => self.failed(Failure { cause, retry_after }),
-            Outcome::Neutral => {}
+        let adverse = match outcome {
+            Outcome::Success if self.slow => Some(Adverse::Slow),
+            Outcome::Success => None,
+            Outcome::Failure { cause, retry_after } => Some(Adverse::Failed(Failure { cause, retry_after })),
+            Outcome::Neutral => return,
+        };
+        match (std::mem::replace(&mut self.duty, Duty::Nothing), adverse) {
+            (Duty::Tell { generation }, None) => self.succeeded(generation),
+            (Duty::Tell { generation }, Some(adverse)) => self.failed(generation, adverse),
+            (Duty::EndTrial { generation, id }, None) => self.end_trial(generation, id, Outcome::Success),
+            (Duty::EndTrial { generation, id }, Some(adverse)) => {
+                let Failure { cause, retry_after } = adverse.failure();
+                self.end_trial(generation, id, Outcome::Failure { cause, retry_after });
+            }
+            (Duty::Nothing, _) => {}
         }
     }
 
-    fn succeeded(&self) {
+    fn succeeded(&self, generation: u32) {
         let board = &self.shared.board;
         // The message tells the actor nothing it needs before the next failure, unless it could end a row of them.
-        if board.count_success(self.bucket, self.generation)
-            && board.has_failures(self.bucket)
-            && board.claim_flush(self.bucket, clock::now())
+        if board.count_success(self.circuit, generation)
+            && board.has_failures(self.circuit)
+            && board.claim_flush(self.circuit, clock::now())
         {
-            self.tell(None);
+            self.tell(generation, None);
         }
     }
 
-    fn failed(&self, failure: Failure) {
-        if self.shared.board.word(self.bucket).1 == self.generation {
-            self.tell(Some(failure));
+    fn failed(&self, generation: u32, adverse: Adverse) {
+        if self.shared.board.word(self.circuit).1 == generation {
+            self.tell(generation, Some(adverse));
         }
     }
 
-    fn tell(&self, failure: Option<Failure>) {
-        let Self { bucket, generation, .. } = *self;
-        let successes = self.shared.board.take_successes(bucket, generation);
-        self.shared.mailbox.tell(Judge { bucket, generation, successes, failure });
+    fn tell(&self, generation: u32, adverse: Option<Adverse>) {
+        let circuit = self.circuit;
+        let successes = self.shared.board.take_successes(circuit, generation);
+        self.shared.mailbox.tell(Judge { circuit, generation, successes, adverse });
     }
 
-    fn end_trial(&mut self, outcome: Outcome) {
-        if let Some(id) = self.trial.take() {
-            let Self { bucket, generation, .. } = *self;
-            self.shared.mailbox.tell(EndTrial { bucket, generation, id, outcome });
-        }
+    fn end_trial(&self, generation: u32, id: TrialId, outcome: Outcome) {
+        self.shared.mailbox.tell(EndTrial { circuit: self.circuit, generation, id, outcome });
     }
 }
 
 impl Drop for BreakerTicket {
     fn drop(&mut self) {
-        self.end_trial(Outcome::Neutral);
+        if let Duty::EndTrial { generation, id } = self.duty {
+            self.end_trial(generation, id, Outcome::Neutral);
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! bucket, so that a key under the wrong one is named as such and not as an unknown key.
 
 mod auth;
+mod breaker;
 mod cors;
 mod credentials;
 mod endpoint;
@@ -28,11 +29,12 @@ use crate::server::ServerConfig;
 use crate::walk::{Read as _, Section, defaults, key, nested, unset};
 
 pub use auth::AuthMethod;
+pub use breaker::{BreakerConfig, BreakerMode};
 pub use cors::CorsConfig;
 pub use credentials::{ContainerCredentials, Credentials};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use pattern::{Pattern, PatternError};
-pub use policy::{BreakerConfig, ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
+pub use policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
 pub use secret::Secret;
 pub(crate) use tls::PemIn;
 pub use tls::{Pem, PemError, TlsConfig};
@@ -233,9 +235,10 @@ fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> Buc
         section.refuse(idle.as_str(), message, Some(hint));
     }
     check_auth(&mut section, &keys);
+    let total = ("server.request_timeout", inherited.request_timeout(keys.kind));
     match keys.kind {
-        Kind::S3 => keys.s3.check(&mut section.child("s3")),
-        Kind::Http => keys.http.check(&mut section.child("http")),
+        Kind::S3 => keys.s3.check(&mut section.child("s3"), total),
+        Kind::Http => keys.http.check(&mut section.child("http"), total),
     }
     resolve(named, keys, inherited)
 }

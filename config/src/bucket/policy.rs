@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use crate::form::{millis, nonzero, nonzero_size, or_auto, seconds, whole};
+use crate::form::{millis, nonzero, nonzero_size, or_auto, whole};
 use crate::section::section;
 use crate::walk::{Section, key};
 
@@ -34,23 +34,6 @@ impl RetryConfig {
             section.refuse_order(low, ("max_backoff_ms", self.max_backoff.as_millis().to_string()), false);
         }
         self
-    }
-}
-
-section! {
-    /// The circuit breaker in front of an upstream.
-    pub struct BreakerConfig {
-        /// failures in a row that open the breaker
-        ///
-        /// Watch `circuit_breaker_failures` and `circuit_breaker_opened_total`.
-        pub failure_threshold: NonZeroU32 = key("failure_threshold", whole(1..=1_000_000), nonzero(5));
-        /// successes of trial requests that close it
-        pub success_threshold: NonZeroU32 = key("success_threshold", whole(1..=1_000), nonzero(2));
-        /// how long it stays open before the first trial
-        pub timeout: Duration = key("timeout_seconds", seconds(0.001..=86_400.0), Duration::from_secs(60));
-        /// trial requests that may be under way at a time
-        pub half_open_max_requests: NonZeroU32 =
-            key("half_open_max_requests", whole(1..=1_000), nonzero(3));
     }
 }
 
@@ -102,6 +85,18 @@ section! {
         /// requests that may wait for their turn, first come first served; 0 refuses at once
         pub max_queued: usize = key("max_queued", whole(0..=1_000_000), 100);
         /// how long a request may wait for its turn before it is refused with 503
-        pub queue_timeout: Duration = key("queue_timeout_ms", millis(0..=600_000), Duration::from_secs(1));
+        pub queue_timeout: Duration = key("queue_timeout_ms", millis(0..=600_000), Duration::from_secs(1))
+            .yielding("1000, or the total request timeout if that is shorter");
+    }
+}
+
+impl ConcurrencyConfig {
+    /// Refuses to let a request wait past its own deadline. `key` is the deadline's.
+    pub(super) fn check_deadline(&self, section: &mut Section<'_>, key: &str, request_timeout: Duration) {
+        if section.is_set("queue_timeout_ms") && self.queue_timeout > request_timeout {
+            let (queue, total) = (self.queue_timeout.as_millis(), request_timeout.as_secs_f64());
+            let message = format!("{queue} must be at most {key} ({total} s): nobody waits past that");
+            section.refuse("queue_timeout_ms", message, None);
+        }
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::breaker::BreakerConfig;
 use super::credentials::{ContainerCredentials, CredentialKeys, Credentials};
 use super::endpoint::{BaseUrl, Endpoint};
-use super::policy::{BreakerConfig, ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
+use super::policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
 use super::tls::TlsConfig;
 use crate::form::{Choice, Word, list, seconds};
 use crate::section::section;
@@ -101,7 +102,7 @@ section! {
         /// retries of requests that can be repeated
         retry: RetryConfig = nested_checked("retry", RetryConfig::checked);
         /// stops requests to an upstream that fails
-        circuit_breaker: BreakerConfig = nested("circuit_breaker");
+        circuit_breaker: BreakerConfig = nested_checked("circuit_breaker", BreakerConfig::checked);
         /// whom https endpoints are believed
         tls: TlsConfig = nested("tls");
         /// connections to the upstream
@@ -150,9 +151,9 @@ section! {
 
 impl S3Keys {
     /// Refuses what the keys of this section cannot say together.
-    pub(super) fn check(&self, section: &mut Section<'_>) {
+    pub(super) fn check(&self, section: &mut Section<'_>, total: (&str, Duration)) {
         check_endpoints(section, self.endpoints.as_deref());
-        self.common.tls.check(&mut section.child("tls"));
+        self.common.check(section, total);
         self.credentials.check(section);
         let address = self.endpoints.iter().flatten().find(|endpoint| endpoint.is_address());
         if let (Addressing::Virtual, Some(endpoint)) = (self.addressing, address) {
@@ -179,9 +180,9 @@ impl S3Keys {
 
 impl HttpKeys {
     /// Refuses what the keys of this section cannot say together.
-    pub(super) fn check(&self, section: &mut Section<'_>) {
+    pub(super) fn check(&self, section: &mut Section<'_>, total: (&str, Duration)) {
         check_endpoints(section, self.endpoints.as_deref());
-        self.common.tls.check(&mut section.child("tls"));
+        self.common.check(section, total);
     }
 
     pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
@@ -190,6 +191,14 @@ impl HttpKeys {
 }
 
 impl CommonKeys {
+    /// `total` is the key of the total request timeout, and its value.
+    fn check(&self, section: &mut Section<'_>, total: (&str, Duration)) {
+        self.tls.check(&mut section.child("tls"));
+        let timeout = section.spell("timeout");
+        self.circuit_breaker.check_slow(&mut section.child("circuit_breaker"), &timeout, self.timeout);
+        self.concurrency.check_deadline(&mut section.child("concurrency"), total.0, total.1);
+    }
+
     fn resolve(self, endpoints: Vec<Endpoint>, request_timeout: Duration) -> UpstreamConfig {
         let Self {
             timeout,
@@ -217,7 +226,10 @@ impl CommonKeys {
             retry,
             circuit_breaker,
             connection_pool,
-            concurrency,
+            concurrency: ConcurrencyConfig {
+                queue_timeout: concurrency.queue_timeout.min(request_timeout),
+                ..concurrency
+            },
         }
     }
 }

@@ -45,6 +45,36 @@ const BUCKETS: &[(&str, &str)] = &[
         "s3.endpoints: http://a is listed twice (from t.toml)",
     ),
     (
+        "s3 = { endpoints = [\"http://a\"], circuit_breaker = { timeout_seconds = 60, max_timeout_seconds = 30 } }",
+        "s3.circuit_breaker.timeout_seconds: 60 must be at most buckets.b.s3.circuit_breaker.max_timeout_seconds \
+         (30) (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], circuit_breaker = { minimum_calls = 60, window_calls = 50 } }",
+        "s3.circuit_breaker.minimum_calls: 60 must be at most buckets.b.s3.circuit_breaker.window_calls (50) \
+         (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], circuit_breaker.slow_call_rate_threshold = 20 }",
+        "s3.circuit_breaker.slow_call_rate_threshold: has no effect without \
+         buckets.b.s3.circuit_breaker.slow_call_duration_ms (from t.toml); say with \
+         buckets.b.s3.circuit_breaker.slow_call_duration_ms what is slow, or take this away",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], timeout = 2, circuit_breaker.slow_call_duration_ms = 2000 }",
+        "s3.circuit_breaker.slow_call_duration_ms: 2000 must be below buckets.b.s3.timeout (2 s): what takes that \
+         long has failed (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], circuit_breaker.mode = \"closed\" }",
+        "s3.circuit_breaker.mode: \"closed\" is none of on, off, shadow, forced_open (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], concurrency.queue_timeout_ms = 31000 }",
+        "s3.concurrency.queue_timeout_ms: 31000 must be at most server.request_timeout (30 s): nobody waits past \
+         that (from t.toml)",
+    ),
+    (
         "auth = [\"jwt\"]\ns3.endpoints = [\"http://a\"]",
         "auth: lists jwt, and no tokens are believed (from t.toml); set jwt.issuer, jwt.audience and a key such as \
          jwt.jwks_url",

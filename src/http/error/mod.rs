@@ -255,6 +255,13 @@ fn breaker(rejection: &BreakerRejection) -> Answer {
             "the upstream failed and is being tried again",
         )
         .retry(*retry_after),
+        BreakerRejection::Forced { retry_after } => Answer::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            "breaker_forced_open",
+            "the operator keeps requests from this upstream",
+        )
+        .retry(*retry_after),
         BreakerRejection::Unavailable(error) => unavailable("breaker_unavailable", *error),
     }
 }

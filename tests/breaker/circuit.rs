@@ -1,41 +1,11 @@
-//! The circuit breaker as clients and the upstream meet it.
+//! When a circuit opens, who is refused and tried, when it closes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
+use super::{circuit, circuit_of, opens, passes, start};
 use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually, get, request};
-
-/// A bucket `b` that is never retried, and opens as by default unless the test says otherwise.
-async fn start(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
-    let builder = Gateway::builder().bucket("b", upstream).set("buckets.b.s3.retry.max_attempts", "1");
-    let builder = settings.iter().fold(builder, |builder, (key, value)| {
-        builder.set(&format!("buckets.b.s3.circuit_breaker.{key}"), value)
-    });
-    builder.start().await
-}
-
-async fn circuit(gateway: &Gateway) -> Value {
-    gateway.status().await["buckets"]["b"]["breaker"].clone()
-}
-
-/// Waits until the failures that were answered have opened the circuit: they are told to it as the answer goes out.
-async fn opens(gateway: &Gateway) {
-    eventually("the circuit opens", || async { (circuit(gateway).await["state"] == "open").then_some(()) })
-        .await;
-}
-
-/// Waits until the circuit may be tried again.
-async fn passes(gateway: &Gateway, open: Duration) {
-    tokio::time::sleep(open).await;
-    eventually("the circuit's time is up", || async {
-        let circuit = circuit(gateway).await;
-        (circuit["state"] != "open" || circuit["open_for_ms"] == 0).then_some(())
-    })
-    .await;
-}
 
 /// A PUT that breaks off in mid-body, large enough not to be held back in anybody's buffer.
 fn half_an_upload() -> Vec<u8> {
@@ -80,10 +50,10 @@ async fn five_failures_open_the_circuit_of_this_bucket_alone() {
     assert_eq!((&circuit["state"], &circuit["cause"]), (&"open".into(), &"status 500".into()));
     assert_eq!((&circuit["consecutive_failures"], &circuit["opened_total"]), (&5.into(), &1.into()));
     assert!(circuit["open_for_ms"].as_u64().unwrap() <= 60_000);
-    assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"b\"}").await, 1.0);
-    assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"good\"}").await, 0.0);
-    assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\"}").await, 1.0);
-    assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"b\"}").await, 5.0);
+    assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"b\",class=\"read\"}").await, 1.0);
+    assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"good\",class=\"read\"}").await, 0.0);
+    assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\",class=\"read\"}").await, 1.0);
+    assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"b\",class=\"read\"}").await, 5.0);
 }
 
 /// B1: a success in between starts the row over
@@ -173,7 +143,7 @@ async fn half_open_admits_three_trials_and_two_successes_close_it() {
     let trials: Vec<_> = (0..3).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
     upstream.works_on(3).await;
     assert_eq!(circuit(&gateway).await["state"], "half_open");
-    assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"b\"}").await, 2.0);
+    assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"b\",class=\"read\"}").await, 2.0);
     let fourth = gateway.get("/b/k").await;
     assert_eq!((fourth.whole(), fourth.reason()), (503, "breaker_half_open"));
     assert!(fourth.retry_after().is_some());
@@ -274,8 +244,10 @@ async fn clients_that_leave_do_not_count() {
         upstream.works_on(0).await;
     }
     gateway.is_idle().await;
-    let circuit = circuit(&gateway).await;
-    assert_eq!((&circuit["state"], &circuit["consecutive_failures"]), (&"closed".into(), &0.into()));
+    for class in ["read", "write"] {
+        let circuit = circuit_of(&gateway, class).await;
+        assert_eq!((&circuit["state"], &circuit["consecutive_failures"]), (&"closed".into(), &0.into()));
+    }
     assert_eq!(gateway.get("/b/k").await.whole(), 200);
 }
 
@@ -293,20 +265,22 @@ async fn a_trial_that_is_abandoned_gives_its_permit_back() {
         ],
     )
     .await;
-    assert_eq!(gateway.get("/b/k").await.whole(), 500);
-    passes(&gateway, Duration::from_millis(200)).await;
+    let put = async || request(gateway.address(), "PUT", "/b/k", &[], Some(b"x")).await;
+    assert_eq!(put().await.whole(), 500);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    eventually("the circuit's time is up", || async {
+        (circuit_of(&gateway, "write").await["open_for_ms"] == 0).then_some(())
+    })
+    .await;
     fails.store(false, Ordering::SeqCst);
     let mut trial = Client::connect(gateway.address()).await;
     trial.send(half_an_upload()).await;
     upstream.works_on(1).await;
-    assert_eq!(gateway.get("/b/k").await.reason(), "breaker_half_open", "the only trial is taken");
+    assert_eq!(put().await.reason(), "breaker_half_open", "the only trial is taken");
     trial.reset();
     upstream.works_on(0).await;
-    eventually("the permit is back", || async {
-        (request(gateway.address(), "GET", "/b/k", &[], None).await.whole() == 200).then_some(())
-    })
-    .await;
-    assert_eq!(circuit(&gateway).await["state"], "closed");
+    eventually("the permit is back", || async { (put().await.whole() == 200).then_some(()) }).await;
+    assert_eq!(circuit_of(&gateway, "write").await["state"], "closed");
 }
 
 /// B3, E2, R1: a 200 that ends in an error document is a failure
@@ -320,7 +294,7 @@ async fn an_error_document_inside_a_200_counts_as_a_failure() {
         let answer = request(gateway.address(), "POST", "/b/k?uploadId=7", &[], Some(b"<Complete/>")).await;
         assert_eq!((answer.whole(), answer.text().trim()), (200, document), "it passes as it came");
         eventually("it is counted", || async {
-            (circuit(&gateway).await["consecutive_failures"] == failures).then_some(())
+            (circuit_of(&gateway, "write").await["consecutive_failures"] == failures).then_some(())
         })
         .await;
     }

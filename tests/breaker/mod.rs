@@ -1,0 +1,44 @@
+//! The circuit breaker as clients and the upstream meet it.
+
+mod circuit;
+mod modes;
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Gateway, Upstream, eventually};
+
+/// A bucket `b` that is never retried, and opens as by default unless the test says otherwise.
+async fn start(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
+    let builder = Gateway::builder().bucket("b", upstream).set("buckets.b.s3.retry.max_attempts", "1");
+    let builder = settings.iter().fold(builder, |builder, (key, value)| {
+        builder.set(&format!("buckets.b.s3.circuit_breaker.{key}"), value)
+    });
+    builder.start().await
+}
+
+/// The circuit of reads, to which all belong that the tests do not say otherwise of.
+async fn circuit(gateway: &Gateway) -> Value {
+    circuit_of(gateway, "read").await
+}
+
+async fn circuit_of(gateway: &Gateway, class: &str) -> Value {
+    gateway.status().await["buckets"]["b"]["breaker"][class].clone()
+}
+
+/// Waits until the failures that were answered have opened the circuit: they are told to it as the answer goes out.
+async fn opens(gateway: &Gateway) {
+    eventually("the circuit opens", || async { (circuit(gateway).await["state"] == "open").then_some(()) })
+        .await;
+}
+
+/// Waits until the circuit may be tried again.
+async fn passes(gateway: &Gateway, open: Duration) {
+    tokio::time::sleep(open).await;
+    eventually("the circuit's time is up", || async {
+        let circuit = circuit(gateway).await;
+        (circuit["state"] != "open" || circuit["open_for_ms"] == 0).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,143 @@
+//! The breaker's kinds: a circuit for each class of operations, slow calls, and modes other than on.
+
+use std::time::Duration;
+
+use super::{circuit, circuit_of, opens, start};
+use crate::support::{Act, Upstream, eventually, request};
+
+const LISTING: &str = "/b?list-type=2";
+
+/// An upstream whose listings fail and whose objects are well.
+fn cannot_list() -> Upstream {
+    Upstream::start(|seen| if seen.target.contains("list-type") { Act::status(500) } else { Act::ok("x") })
+}
+
+/// B1, B2: a broken listing does not close reading or writing
+#[tokio::test]
+async fn a_broken_listing_leaves_reads_and_writes_alone() {
+    let upstream = cannot_list();
+    let gateway = start(&upstream, &[("failure_threshold", "2")]).await;
+    for _ in 0..2 {
+        assert_eq!(gateway.get(LISTING).await.whole(), 500);
+    }
+    eventually("the listings' circuit opens", || async {
+        (circuit_of(&gateway, "list").await["state"] == "open").then_some(())
+    })
+    .await;
+    assert_eq!(gateway.get(LISTING).await.reason(), "breaker_open");
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(request(gateway.address(), "PUT", "/b/k", &[], Some(b"x")).await.whole(), 200);
+    assert_eq!(request(gateway.address(), "DELETE", "/b/k", &[], None).await.whole(), 200);
+    for (class, state) in [("read", 0.0), ("write", 0.0), ("list", 1.0)] {
+        let metric = format!("circuit_breaker_state{{bucket=\"b\",class=\"{class}\"}}");
+        assert_eq!(gateway.metric(&metric).await, state, "{class}");
+    }
+}
+
+/// B1: where the bucket is to have one circuit, all classes share it
+#[tokio::test]
+async fn one_circuit_may_stand_for_all() {
+    let upstream = cannot_list();
+    let gateway = start(&upstream, &[("failure_threshold", "2"), ("per_operation", "false")]).await;
+    for _ in 0..2 {
+        assert_eq!(gateway.get(LISTING).await.whole(), 500);
+    }
+    eventually("the circuit opens", || async {
+        (circuit_of(&gateway, "all").await["state"] == "open").then_some(())
+    })
+    .await;
+    assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
+    assert_eq!(gateway.metric("circuit_breaker_state{bucket=\"b\",class=\"all\"}").await, 1.0);
+}
+
+/// B1: half of the calls slow open the circuit, though every one of them succeeds
+#[tokio::test]
+async fn half_of_the_calls_slow_open_the_circuit() {
+    let slow = Duration::from_millis(60);
+    let upstream =
+        Upstream::start(
+            move |seen| {
+                if seen.number % 2 == 0 { Act::ok("x") } else { Act::ok("x").after(slow) }
+            },
+        );
+    let gateway =
+        start(&upstream, &[("slow_call_duration_ms", "50"), ("minimum_calls", "6"), ("window_calls", "6")])
+            .await;
+    for call in 1..=7 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200, "call {call}");
+    }
+    opens(&gateway).await;
+    assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
+    let circuit = circuit(&gateway).await;
+    assert_eq!((&circuit["cause"], &circuit["consecutive_failures"]), (&"slow".into(), &0.into()));
+}
+
+/// B1: a body that takes its time is no slow call, in neither direction
+#[tokio::test]
+async fn a_long_body_is_no_slow_call() {
+    let pause = Duration::from_millis(300);
+    let upstream = Upstream::start(move |_| Act::ok("begin").then_after(pause, "end"));
+    let gateway = start(
+        &upstream,
+        &[("slow_call_duration_ms", "250"), ("minimum_calls", "1"), ("slow_call_rate_threshold", "1")],
+    )
+    .await;
+    for _ in 0..2 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    }
+    let mut uploading = crate::support::Client::connect(gateway.address()).await;
+    uploading.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 70000\r\n\r\n").await;
+    tokio::time::sleep(pause).await;
+    uploading.send(vec![b'x'; 70_000]).await;
+    assert_eq!(uploading.answer("PUT").await.whole(), 200);
+    gateway.is_idle().await;
+    for class in ["read", "write"] {
+        assert_eq!(circuit_of(&gateway, class).await["opened_total"], 0, "{class}");
+    }
+}
+
+/// B1, B5: off, nothing opens; status and metrics say that it is off
+#[tokio::test]
+async fn a_breaker_that_is_off_never_opens() {
+    let upstream = Upstream::start(|_| Act::status(500));
+    let gateway = start(&upstream, &[("mode", "off"), ("failure_threshold", "1")]).await;
+    for calls in 1..=20 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+        assert_eq!(upstream.count(), calls);
+    }
+    assert_eq!(gateway.status().await["buckets"]["b"]["breaker"]["mode"], "off");
+    assert_eq!(gateway.metric("circuit_breaker_mode{bucket=\"b\"}").await, 1.0);
+}
+
+/// B2, B5: in shadow mode the circuit opens and is counted, and every request still goes up
+#[tokio::test]
+async fn a_shadow_breaker_refuses_nobody() {
+    let upstream = Upstream::start(|_| Act::status(500));
+    let gateway = start(&upstream, &[("mode", "shadow"), ("failure_threshold", "2")]).await;
+    for _ in 0..2 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    }
+    opens(&gateway).await;
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    }
+    assert_eq!(upstream.count(), 7);
+    let refused = "circuit_breaker_shadow_refused_total{bucket=\"b\",class=\"read\"}";
+    assert_eq!(gateway.metric(refused).await, 5.0);
+    assert_eq!(circuit(&gateway).await["opened_total"], 1);
+    assert_eq!(gateway.metric("circuit_breaker_mode{bucket=\"b\"}").await, 2.0);
+}
+
+/// B2, B5: forced open, nothing goes up, and the answer says why
+#[tokio::test]
+async fn a_breaker_that_is_forced_open_refuses_all() {
+    let upstream = Upstream::ok("x");
+    let gateway = start(&upstream, &[("mode", "forced_open"), ("timeout_seconds", "7")]).await;
+    let refused = gateway.get("/b/k").await;
+    assert_eq!((refused.whole(), refused.reason()), (503, "breaker_forced_open"));
+    assert!(refused.retry_after().unwrap() >= 7, "{refused:?}");
+    assert_eq!(upstream.count(), 0);
+    let circuit = circuit(&gateway).await;
+    assert_eq!((&circuit["state"], &circuit["open_for_ms"]), (&"open".into(), &serde_json::Value::Null));
+    assert_eq!(gateway.metric("circuit_breaker_mode{bucket=\"b\"}").await, 3.0);
+}
