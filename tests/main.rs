@@ -33,6 +33,7 @@ mod proxying;
 mod redirects;
 mod requirements;
 mod retries;
+mod retry_budget;
 mod s3_client;
 mod sessions;
 mod supervision;

@@ -39,7 +39,7 @@ async fn queue_holds(gateway: &Gateway, waiting: usize) {
 #[tokio::test]
 async fn a_gate_of_ten_lets_ten_through_at_once() {
     let upstream = Upstream::start(|_| Act::ok("x").after(Duration::from_millis(20)));
-    let gateway = gated(&upstream, 10, 100, 60_000).start().await;
+    let gateway = gated(&upstream, 10, 100, 30_000).start().await;
     let requests: Vec<_> = (0..60).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
     for request in requests {
         assert_eq!(request.await.unwrap().whole(), 200);
@@ -52,7 +52,7 @@ async fn a_gate_of_ten_lets_ten_through_at_once() {
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
     let (upstream, latch) = held();
-    let gateway = gated(&upstream, 1, 2, 60_000).start().await;
+    let gateway = gated(&upstream, 1, 2, 30_000).start().await;
     let first = ask(&gateway, "/b/first");
     upstream.works_on(1).await;
     let waiting = [ask(&gateway, "/b/second"), ask(&gateway, "/b/third")];
@@ -76,7 +76,7 @@ async fn a_full_queue_refuses_at_once() {
 #[tokio::test]
 async fn without_a_queue_a_full_gate_refuses_at_once() {
     let (upstream, latch) = held();
-    let gateway = gated(&upstream, 1, 0, 60_000).start().await;
+    let gateway = gated(&upstream, 1, 0, 30_000).start().await;
     let first = ask(&gateway, "/b/first");
     upstream.works_on(1).await;
     assert_eq!(gateway.get("/b/second").await.reason(), "queue_full");
@@ -90,7 +90,7 @@ async fn without_a_queue_a_full_gate_refuses_at_once() {
 #[tokio::test]
 async fn a_freed_permit_goes_to_whoever_has_waited_longest() {
     let (upstream, latch) = held();
-    let gateway = gated(&upstream, 1, 100, 60_000).start().await;
+    let gateway = gated(&upstream, 1, 100, 30_000).start().await;
     let mut requests = vec![ask(&gateway, "/b/0")];
     upstream.works_on(1).await;
     for i in 1..=5 {
@@ -133,7 +133,7 @@ async fn the_queue_has_a_deadline() {
 #[tokio::test]
 async fn a_client_that_leaves_the_queue_passes_its_place_on() {
     let (upstream, latch) = held();
-    let gateway = gated(&upstream, 1, 100, 60_000).start().await;
+    let gateway = gated(&upstream, 1, 100, 30_000).start().await;
     let first = ask(&gateway, "/b/first");
     upstream.works_on(1).await;
     let mut leaving = Client::connect(gateway.address()).await;
@@ -161,7 +161,7 @@ async fn a_place_is_held_to_the_last_byte() {
         "/b/streams" => Act::ok("begin").then_held(&of_upstream, "end"),
         _ => Act::ok("x"),
     });
-    let gateway = gated(&upstream, 1, 100, 60_000).start().await;
+    let gateway = gated(&upstream, 1, 100, 30_000).start().await;
     let mut streaming = Client::connect(gateway.address()).await;
     streaming.send(client::message("GET", "/b/streams", &[], None)).await;
     let mut answer = streaming.head().await;
@@ -185,7 +185,7 @@ async fn clients_that_leave_in_mid_stream_release_everything() {
     let latch = Latch::new();
     let of_upstream = latch.clone();
     let upstream = Upstream::start(move |_| Act::ok("begin").then_held(&of_upstream, "end"));
-    let gateway = gated(&upstream, 8, 8, 60_000).start().await;
+    let gateway = gated(&upstream, 8, 8, 30_000).start().await;
     for _ in 0..3 {
         let mut clients = Vec::new();
         for _ in 0..8 {
@@ -211,7 +211,7 @@ async fn clients_that_leave_in_mid_stream_release_everything() {
 #[tokio::test]
 async fn the_whole_process_has_a_cap() {
     let (upstream, latch) = held();
-    let gateway = gated(&upstream, 10, 10, 60_000)
+    let gateway = gated(&upstream, 10, 10, 30_000)
         .bucket("other", &upstream)
         .set("server.max_concurrent_requests", "3")
         .start()
@@ -235,7 +235,7 @@ async fn the_whole_process_has_a_cap() {
 #[tokio::test]
 async fn connections_are_reused_and_few_stay_idle() {
     let (upstream, latch) = held();
-    let gateway = gated(&upstream, 10, 10, 60_000)
+    let gateway = gated(&upstream, 10, 10, 30_000)
         .set("buckets.b.s3.connection_pool.max_idle", "2")
         .set("server.workers", "1")
         .start()

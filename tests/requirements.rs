@@ -65,7 +65,7 @@ const LEDGER: [(&str, &str, Standing); 104] = [
     ("R2", "exponential back-off with full jitter, three attempts", Met),
     ("R3", "only replayable requests, never after the first byte", Met),
     ("R4", "Retry-After is honoured and capped", Met),
-    ("R5", "a retry budget per bucket", Later("no budget yet")),
+    ("R5", "a retry budget per bucket", Met),
     ("R6", "attempts, successes and exhaustion are metrics", Met),
     ("R7", "a client that retries is not multiplied", Met),
     ("V1", "ambiguous HTTP is refused and the connection closed", Met),

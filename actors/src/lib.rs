@@ -33,7 +33,7 @@ pub use mailbox::AskError;
 pub use monitor::{
     Level, MonitorHandle, MonitorRejection, MonitorView, Reading, Reason, Sensor, Slot, Transition,
 };
-pub use pool::{EndpointId, EndpointTicket, Permit, PoolHandle, PoolRejection, PoolView};
+pub use pool::{EndpointId, EndpointTicket, Permit, PoolHandle, PoolRejection, PoolView, RetryTicket};
 pub use sessions::{
     Bearer, Identity, InvalidSessionId, KeyPrint, SessionId, SessionsHandle, SessionsReport, SigningKey,
     SigningKeyId, TokenHash,

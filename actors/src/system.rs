@@ -27,7 +27,7 @@ use crate::limiter::{
 use crate::mailbox::Mailbox;
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle};
-use crate::pool::{GateShared, Nudge, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolState};
+use crate::pool::{Budget, GateShared, Nudge, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolState};
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
 use crate::supervisor::supervise;
 use crate::vitals::Vitals;
@@ -257,6 +257,7 @@ fn pool(
         bounds.concurrent_max,
         bounds.queued_max,
         upstream.endpoints.len(),
+        Budget::new(upstream.retry.budget, clock::now()),
         seed(),
     );
     let handle =

@@ -1,4 +1,4 @@
-//! The attempts of one request: breaker's permit, call, verdict, and perhaps once more (R1–R4).
+//! The attempts of one request: breaker's permit, call, verdict, and perhaps once more (R1–R5).
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use awc::ClientResponse;
 use awc::error::{ConnectError, SendRequestError};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use tidegate_actors::{BreakerTicket, CircuitId, Level, Outcome, Permit, clock};
+use tidegate_actors::{BreakerTicket, CircuitId, Level, Outcome, Permit, RetryTicket, clock};
 use tidegate_config::Kind;
 
 use crate::http::error::GatewayError;
@@ -21,7 +21,7 @@ use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
 use crate::upstream::early::Ongoing;
 use crate::upstream::outbound::Outbound;
-use crate::upstream::retry::{asked_for, attempts_max, is_conditional_write, wait};
+use crate::upstream::retry::{Asked, attempts_max, is_conditional_write, wait};
 use crate::upstream::tls::is_distrust;
 use crate::upstream::verdict::{self, Verdict};
 use crate::upstream::watch::{Limits, Phase, watch};
@@ -66,6 +66,8 @@ pub(crate) async fn call(
     if !worker.client(bucket).is_own(outbound.key) {
         bucket.credentials.known().await;
     }
+    // Held from the leave to try again to the end of that try.
+    let mut retrying: Option<(Duration, RetryTicket)> = None;
     loop {
         let breaker = &worker.shared.actors.breaker;
         let began = clock::now();
@@ -77,11 +79,8 @@ pub(crate) async fn call(
         let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
         let ended = clock::now();
         record.phases.first_byte = Some(ended);
-        if upstream
-            .circuit_breaker
-            .slow_call_duration
-            .is_some_and(|slow| limits.waited(&record.flow, ended) > slow)
-        {
+        let slow = upstream.circuit_breaker.slow_call_duration;
+        if slow.is_some_and(|slow| limits.waited(&record.flow, ended) > slow) {
             ticket.drag();
         }
         let judged = judge(&result, bucket);
@@ -92,8 +91,15 @@ pub(crate) async fn call(
             && (is_unsent || !is_conditional)
             && record.attempts < attempts
             && monitor.level() < Level::Critical;
-        let left = || total.saturating_duration_since(clock::now());
-        if may_retry && let Some(pause) = wait(&upstream.retry, record.attempts + 1, judged.asked, left()) {
+        // What it was a ticket for is over.
+        drop(retrying.take());
+        if may_retry {
+            let left = total.saturating_duration_since(ended);
+            if let Some(pause) = wait(&upstream.retry, record.attempts + 1, judged.asked.wait, left) {
+                retrying = bucket.pool.retry().await.map(|ticket| (pause, ticket));
+            }
+        }
+        if let Some((pause, _)) = retrying {
             ticket.report(judged.verdict.outcome);
             if is_unsent {
                 bucket.pool.ail(permit.endpoint());
@@ -150,22 +156,29 @@ struct Head {
 
 struct Judged {
     verdict: Verdict,
-    asked: Option<Duration>,
+    asked: Asked,
 }
 
 fn judge(result: &Result<Head, UpstreamRejection>, bucket: &Bucket) -> Judged {
     match result {
         Ok(head) => {
             let status = head.response.status().as_u16();
-            let asked = if status >= 400 { asked_for(head.response.headers(), clock::wall()) } else { None };
-            let verdict = verdict::of_status(status, head.code.as_deref(), asked);
+            let most = bucket.config.upstream.circuit_breaker.max_timeout;
+            let asked = match status {
+                400.. => Asked::of(head.response.headers(), clock::wall(), most),
+                _ => Asked::default(),
+            };
+            if let Some(oddity) = asked.odd {
+                bucket.metrics.odd_retry_after(oddity);
+            }
+            let verdict = verdict::of_status(status, head.code.as_deref(), asked.wait);
             Judged { verdict, asked }
         }
         Err(rejection) => {
             if rejection.is_unsent() {
                 bucket.metrics.error("upstream_connect_attempt");
             }
-            Judged { verdict: verdict::of_failure(rejection), asked: None }
+            Judged { verdict: verdict::of_failure(rejection), asked: Asked::default() }
         }
     }
 }

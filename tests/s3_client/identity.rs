@@ -107,7 +107,7 @@ async fn objects_written_at_once_do_not_mix() {
     let (origin, _directory) = origin();
     let gateway = before(&origin)
         .set("buckets.alias.s3.concurrency.max_concurrent", "4")
-        .set("buckets.alias.s3.concurrency.queue_timeout_ms", "60000")
+        .set("buckets.alias.s3.concurrency.queue_timeout_ms", "30000")
         .start()
         .await;
     let round_trip = async |n: u64| {

@@ -121,7 +121,7 @@ async fn waiters_keep_their_places_over_a_crash() {
         .bucket("b", &upstream)
         .chaos()
         .set("buckets.b.s3.concurrency.max_concurrent", "1")
-        .set("buckets.b.s3.concurrency.queue_timeout_ms", "60000")
+        .set("buckets.b.s3.concurrency.queue_timeout_ms", "30000")
         .start()
         .await;
     let address = gateway.address();
@@ -161,7 +161,7 @@ async fn a_crash_in_mid_write_answers_the_waiters_and_keeps_the_gate() {
         .bucket("b", &upstream)
         .chaos()
         .set("buckets.b.s3.concurrency.max_concurrent", "1")
-        .set("buckets.b.s3.concurrency.queue_timeout_ms", "60000")
+        .set("buckets.b.s3.concurrency.queue_timeout_ms", "30000")
         .start()
         .await;
     let address = gateway.address();

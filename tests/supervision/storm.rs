@@ -93,8 +93,10 @@ async fn an_open_circuit_stays_open_over_crashes() {
         .await;
     let first = gateway.get("/b/k").await;
     assert_eq!(first.reason(), "breaker_open");
-    let mut wait = first.retry_after().unwrap();
-    assert!((590..=600).contains(&wait), "{wait}");
+    assert!(first.retry_after().unwrap() >= 590, "{first:?}");
+    let open_for_ms =
+        async || gateway.status().await["buckets"]["b"]["breaker"]["read"]["open_for_ms"].as_u64().unwrap();
+    let mut wait = open_for_ms().await;
     for round in 0..12 {
         let place = PLACES[round % PLACES.len()];
         let before = gateway.generation("breaker").await;
@@ -102,8 +104,8 @@ async fn an_open_circuit_stays_open_over_crashes() {
         gateway.reaches_generation("breaker", before + 1).await;
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.whole(), answer.reason()), (503, "breaker_open"), "after a crash at {place}");
-        let next = answer.retry_after().unwrap();
-        assert!(next <= wait && next > 500, "{place}: {next} s after {wait} s");
+        let next = open_for_ms().await;
+        assert!(next <= wait && next > 500_000, "{place}: {next} ms after {wait} ms");
         wait = next;
         assert_eq!(state().await, "open", "{place}");
     }
@@ -139,7 +141,7 @@ async fn pool_storm(gate: usize, clients: usize) {
         .set("supervision.window_seconds", "0.001")
         .set("buckets.b.s3.concurrency.max_concurrent", &gate.to_string())
         .set("buckets.b.s3.connection_pool.size", "64")
-        .set("buckets.b.s3.concurrency.queue_timeout_ms", "60000")
+        .set("buckets.b.s3.concurrency.queue_timeout_ms", "30000")
         .start()
         .await;
     let load = Load::start(&gateway, clients, "/b/k", &[]);

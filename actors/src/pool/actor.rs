@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::host::{Component, Serve};
 use crate::mailbox::Request;
+use crate::pool::budget::{RetryTicket, Window};
 use crate::pool::state::{Decision, PoolState, Waiter};
 use crate::pool::ticket::{EndpointId, EndpointTicket, Permit};
 
@@ -69,6 +70,20 @@ impl Request for Repick {
     }
 }
 
+/// May I try again?
+pub(crate) struct Retry;
+
+impl Request for Retry {
+    type Reply = Option<RetryTicket>;
+    const NAME: &'static str = "pool.retry";
+
+    fn likeness(&self) -> u64 {
+        0
+    }
+
+    const CAN_BE_POISON: bool = false;
+}
+
 /// An endpoint refused a connection.
 pub(crate) struct Ail {
     pub(crate) endpoint: EndpointId,
@@ -95,8 +110,8 @@ impl Pool {
 }
 
 impl Component for Pool {
-    fn rebuild(&mut self, _: Instant) {
-        self.state.rebuild();
+    fn rebuild(&mut self, now: Instant) {
+        self.state.rebuild(now);
     }
 
     /// A nudge may have gone down with the crash; tickets dropped since then rely on it.
@@ -142,6 +157,18 @@ impl Serve<Repick> for Pool {
 
     fn apply(&mut self, message: Repick, (): (), now: Instant) -> EndpointTicket {
         self.state.repick(message.avoid, now)
+    }
+}
+
+impl Serve<Retry> for Pool {
+    type Decision = Option<Window>;
+
+    fn decide(&self, _: &Retry, now: Instant) -> Option<Window> {
+        self.state.decide_retry(now)
+    }
+
+    fn apply(&mut self, _: Retry, window: Option<Window>, _: Instant) -> Option<RetryTicket> {
+        window.map(|window| self.state.retry(window))
     }
 }
 

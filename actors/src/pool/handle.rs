@@ -8,7 +8,8 @@ use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox};
 use crate::pool::PoolMetrics;
-use crate::pool::actor::{Acquire, Acquired, Ail, Pool, Repick};
+use crate::pool::actor::{Acquire, Acquired, Ail, Pool, Repick, Retry};
+use crate::pool::budget::RetryTicket;
 use crate::pool::stash;
 use crate::pool::ticket::{EndpointId, GateShared, Permit};
 use crate::vitals::Vitals;
@@ -81,6 +82,7 @@ impl PoolHandle {
     /// # Errors
     /// The queue is full, the deadline passed, or the actor gave no answer.
     pub async fn acquire(&self) -> Result<Permit, PoolRejection> {
+        self.shared.count_asked();
         if let Some(permit) = stash::take(self.shared.number()) {
             self.metrics.wait.observe(0.0);
             return Ok(permit);
@@ -115,6 +117,15 @@ impl PoolHandle {
         if self.loads.len() == 1 {
             stash::keep(permit, self.bounds.concurrent_max, now);
         }
+    }
+
+    /// Asks for leave to try again (R5); none if the bucket's budget is spent, or its actor gave no answer.
+    pub async fn retry(&self) -> Option<RetryTicket> {
+        let ticket = self.mailbox.ask(Retry).await.ok()?;
+        if ticket.is_none() {
+            self.metrics.budget_exhausted.inc();
+        }
+        ticket
     }
 
     /// Moves a permit to another endpoint for a retry; with one endpoint, or without an answer, it stays.

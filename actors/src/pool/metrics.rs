@@ -1,4 +1,4 @@
-//! The pool's metrics (O3): time to a permit, depth of the queue, refusals.
+//! The pool's metrics (O3): time to a permit, depth of the queue, refusals, retries that were not allowed.
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -9,6 +9,7 @@ use prometheus::{
 pub(crate) struct PoolFamilies {
     wait: HistogramVec,
     rejected: IntCounterVec,
+    budget_exhausted: IntCounterVec,
     depth: IntGaugeVec,
     total_depth: IntGauge,
 }
@@ -19,6 +20,7 @@ pub(crate) struct PoolMetrics {
     pub(crate) wait: Histogram,
     pub(crate) queue_full: IntCounter,
     pub(crate) queue_timeout: IntCounter,
+    pub(crate) budget_exhausted: IntCounter,
     pub(crate) depth: IntGauge,
 }
 
@@ -40,6 +42,10 @@ impl PoolFamilies {
                 ),
                 &["bucket", "reason"],
             )?,
+            budget_exhausted: IntCounterVec::new(
+                Opts::new("retry_budget_exhausted_total", "retries that the bucket's budget did not allow"),
+                &["bucket"],
+            )?,
             depth: IntGaugeVec::new(
                 Opts::new("bucket_queue_depth", "requests that wait for a permit of their bucket"),
                 &["bucket"],
@@ -51,6 +57,7 @@ impl PoolFamilies {
         };
         registry.register(Box::new(this.wait.clone()))?;
         registry.register(Box::new(this.rejected.clone()))?;
+        registry.register(Box::new(this.budget_exhausted.clone()))?;
         registry.register(Box::new(this.depth.clone()))?;
         registry.register(Box::new(this.total_depth.clone()))?;
         Ok(this)
@@ -61,6 +68,7 @@ impl PoolFamilies {
             wait: self.wait.with_label_values(&[name]),
             queue_full: self.rejected.with_label_values(&[name, "full"]),
             queue_timeout: self.rejected.with_label_values(&[name, "timeout"]),
+            budget_exhausted: self.budget_exhausted.with_label_values(&[name]),
             depth: self.depth.with_label_values(&[name]),
         }
     }

@@ -11,6 +11,7 @@
 //!         └── queue full ──▶ refused at once
 //! ```
 //!
+//! How often a bucket may try again beside its requests is the pool's to say too, see `budget.rs`.
 //! Where a gate is wide, permits pass from request to request on a thread without an ask, see `stash.rs`.
 //!
 //! *Restart*: a crash in `decide` keeps the queue. Found dirty, the waiters are dropped (they see `Crashed`) and the
@@ -21,6 +22,7 @@
 //! now only a refused connection rests an endpoint for a second, and never the last one.
 
 mod actor;
+mod budget;
 mod handle;
 mod metrics;
 mod stash;
@@ -28,6 +30,8 @@ mod state;
 mod ticket;
 
 pub(crate) use actor::{Nudge, Pool};
+pub(crate) use budget::Budget;
+pub use budget::RetryTicket;
 pub(crate) use handle::PoolBounds;
 pub use handle::{PoolHandle, PoolRejection, PoolView};
 pub(crate) use metrics::{PoolFamilies, PoolMetrics};

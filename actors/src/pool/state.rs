@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::pool::budget::{Budget, RetryTicket, Window};
 use crate::pool::ticket::{EndpointId, EndpointTicket, GateShared, Permit};
 
 /// How long an endpoint that refused a connection rests while others are there.
@@ -47,6 +48,7 @@ pub(crate) struct PoolState<W> {
     queued_max: usize,
     queue: VecDeque<W>,
     endpoints: Vec<EndpointState>,
+    budget: Budget,
     random: u64,
 }
 
@@ -56,10 +58,12 @@ impl<W: Waiter> PoolState<W> {
         concurrent_max: usize,
         queued_max: usize,
         endpoints: usize,
+        budget: Budget,
         seed: u64,
     ) -> Self {
         let endpoints = (0..endpoints).map(|_| EndpointState::default()).collect();
-        Self { shared, concurrent_max, queued_max, queue: VecDeque::new(), endpoints, random: seed | 1 }
+        let queue = VecDeque::new();
+        Self { shared, concurrent_max, queued_max, queue, endpoints, budget, random: seed | 1 }
     }
 
     /// The endpoints' live counts, for views.
@@ -106,6 +110,16 @@ impl<W: Waiter> PoolState<W> {
         self.pick(Some(avoid), now)
     }
 
+    /// Whether the bucket may try once more.
+    pub(crate) fn decide_retry(&self, now: Instant) -> Option<Window> {
+        self.budget.decide(self.shared.asked(), self.shared.gate.live(), now)
+    }
+
+    /// Tries once more.
+    pub(crate) fn retry(&mut self, window: Window) -> RetryTicket {
+        self.budget.spend(window)
+    }
+
     /// An endpoint refused a connection; it rests unless it is the last one.
     pub(crate) fn ail(&mut self, id: EndpointId, now: Instant) {
         let others = self.endpoints.iter().enumerate().any(|(i, other)| i != id.0 && !other.rests(now));
@@ -114,8 +128,9 @@ impl<W: Waiter> PoolState<W> {
         }
     }
 
-    /// Drops the waiters, whose callers see the crash; the live tickets keep the count.
-    pub(crate) fn rebuild(&mut self) {
+    /// Drops the waiters, whose callers see the crash; the live tickets keep the counts, and nothing is left to retry with.
+    pub(crate) fn rebuild(&mut self, now: Instant) {
+        self.budget.forfeit(self.shared.asked(), now);
         self.queue.clear();
         self.shared.gate.publish_waiting(0);
         self.shared.gate.nudge_received();

@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use proptest::prelude::*;
+use tidegate_config::RetryBudgetConfig;
 
 use super::*;
+use crate::clock;
 
 /// A waiter whose permit, if it got one, lies in its slot.
 #[derive(Clone, Debug)]
@@ -64,8 +66,9 @@ impl World {
         let shared = Arc::new(GateShared::new(move || {
             count.fetch_add(1, Ordering::SeqCst);
         }));
-        let state = PoolState::new(Arc::clone(&shared), concurrent_max, queued_max, endpoints, 7);
-        Self { state, shared, nudges, now: crate::clock::now() }
+        let budget = Budget::new(RetryBudgetConfig::default(), clock::now());
+        let state = PoolState::new(Arc::clone(&shared), concurrent_max, queued_max, endpoints, budget, 7);
+        Self { state, shared, nudges, now: clock::now() }
     }
 
     /// As the shell does it.
@@ -157,7 +160,7 @@ fn a_rebuild_drops_the_waiters_and_keeps_the_live_count() {
     let mut world = World::new(1, 10, 1);
     let a = world.ask().unwrap();
     let b = world.ask().unwrap();
-    world.state.rebuild();
+    world.state.rebuild(clock::now());
     assert_eq!(world.shared.gate.live(), 1);
     let c = world.ask().unwrap();
     assert!(!c.has(), "A still holds the only permit");
@@ -213,7 +216,7 @@ proptest! {
                 },
                 Op::Nudge => world.settle(),
                 Op::Rebuild => {
-                    world.state.rebuild();
+                    world.state.rebuild(clock::now());
                     let (kept, dropped) = slots.drain(..).partition(Slot::has);
                     slots = kept;
                     lost.extend::<Vec<Slot>>(dropped);

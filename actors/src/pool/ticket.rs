@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::count::Gate;
 
@@ -18,6 +18,7 @@ pub(crate) struct GateShared {
     pub(crate) gate: Gate,
     nudge: Box<dyn Fn() + Send + Sync>,
     number: usize,
+    asked: AtomicU64,
 }
 
 impl fmt::Debug for GateShared {
@@ -29,7 +30,22 @@ impl fmt::Debug for GateShared {
 impl GateShared {
     pub(crate) fn new(nudge: impl Fn() + Send + Sync + 'static) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        Self { gate: Gate::new(), nudge: Box::new(nudge), number: NUMBER.fetch_add(1, Ordering::Relaxed) }
+        Self {
+            gate: Gate::new(),
+            nudge: Box::new(nudge),
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            asked: AtomicU64::new(0),
+        }
+    }
+
+    /// A request asks for a permit. Merely a count: the retry budget is a share of it.
+    pub(crate) fn count_asked(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that ever asked for a permit.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Tells the gates of one process apart.

@@ -34,7 +34,7 @@ pub use cors::CorsConfig;
 pub use credentials::{ContainerCredentials, Credentials};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use pattern::{Pattern, PatternError};
-pub use policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
+pub use policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryBudgetConfig, RetryConfig};
 pub use secret::Secret;
 pub(crate) use tls::PemIn;
 pub use tls::{Pem, PemError, TlsConfig};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::form::{millis, nonzero, nonzero_size, or_auto, whole};
 use crate::section::section;
-use crate::walk::{Section, key};
+use crate::walk::{Section, key, nested};
 
 section! {
     /// Retries towards an upstream.
@@ -20,6 +20,23 @@ section! {
         /// longest pause before any attempt
         pub max_backoff: Duration = key("max_backoff_ms", millis(0..=60_000), Duration::from_secs(1))
             .yielding("1000, or `initial_backoff_ms` if that is longer");
+        /// how many retries the bucket may make beside its requests, so that they cannot feed an outage
+        pub budget: RetryBudgetConfig = nested("budget");
+    }
+}
+
+section! {
+    /// How many retries a bucket may make beside its requests.
+    #[derive(Copy)]
+    pub struct RetryBudgetConfig {
+        /// retries in ten seconds in percent of their requests, and retries under way in percent of the requests under way
+        ///
+        /// `retry_budget_exhausted_total` counts the retries that it did not allow.
+        pub percent: u32 = key("percent", whole(0..=100), 20);
+        /// as many retries a second are allowed to few requests, taken over ten seconds
+        pub min_per_second: u32 = key("min_per_second", whole(0..=100_000), 5);
+        /// as many retries under way are allowed to few requests
+        pub min_concurrent: u32 = key("min_concurrent", whole(0..=100_000), 10);
     }
 }
 

@@ -1,0 +1,134 @@
+//! How much a bucket may try again (R5): retries must help with a few failures and be too few to feed an outage.
+//!
+//! Two bounds, and a retry needs room in both. Over the last ten seconds there are no more retries than a share of the
+//! requests; at any moment no more are under way than a share of the requests that are. Either bound has a floor, so that a
+//! quiet bucket may retry at all. The first is Finagle's budget, the second Envoy's: the first bounds what an upstream that
+//! fails at once gets to do, the second what a slow one gets to hold.
+//!
+//! State and place (S1): the window belongs to the bucket's pool actor, which is asked before each retry, and so only after
+//! a failure; nothing of it is on the way of a request that succeeds but one relaxed counter. The share of the requests under
+//! way needs the gate's count, which is the pool's as well. Retries under way are counted by tickets: up in the actor, down
+//! in `Drop`.
+//! Requests are only counted, and looked at when somebody asks. What came since the last look is taken to have come
+//! evenly: after a quiet hour the last ten seconds count, not the hour.
+//!
+//! *Restart*: the window is kept; found dirty, it counts as spent until it has passed. Tickets keep their count.
+//! Deliberately absent: a budget for each endpoint or class, as it is the bucket's clients that would pay for the sum.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use tidegate_config::RetryBudgetConfig;
+
+/// Seconds that the window looks back; a slot is one of them.
+const SLOTS: u64 = 10;
+const NANOS: u128 = 1_000_000_000;
+
+/// Leave to try again, and a place among the retries under way until it is dropped.
+#[derive(Debug)]
+#[must_use = "a retry counts as under way until its ticket is dropped"]
+pub struct RetryTicket {
+    retrying: Arc<AtomicUsize>,
+}
+
+impl Drop for RetryTicket {
+    fn drop(&mut self) {
+        self.retrying.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Slot {
+    requests: u64,
+    retries: u64,
+}
+
+/// The last seconds, a slot each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    slots: [Slot; SLOTS as usize],
+    /// When requests were counted last, from the origin, and how many there had ever been.
+    looked_nanos: u128,
+    asked: u64,
+}
+
+impl Window {
+    /// Counts in what came since the last look.
+    fn look(mut self, asked: u64, now_nanos: u128) -> Self {
+        let (since, now) = (self.looked_nanos, now_nanos.max(self.looked_nanos));
+        let came = u128::from(asked.saturating_sub(self.asked));
+        let (first, last) = (since / NANOS, now / NANOS);
+        for second in (first + 1).max((last + 1).saturating_sub(u128::from(SLOTS)))..=last {
+            *self.slot(second) = Slot::default();
+        }
+        if since == now {
+            self.slot(last).requests += asked.saturating_sub(self.asked);
+        } else {
+            for second in first.max((last + 1).saturating_sub(u128::from(SLOTS)))..=last {
+                let (begin, end) = ((second * NANOS).max(since), ((second + 1) * NANOS).min(now));
+                let share = came * end.saturating_sub(begin) / (now - since);
+                self.slot(second).requests += u64::try_from(share).unwrap_or(u64::MAX);
+            }
+        }
+        Self { looked_nanos: now, asked, ..self }
+    }
+
+    fn slot(&mut self, second: u128) -> &mut Slot {
+        &mut self.slots[usize::try_from(second % u128::from(SLOTS)).unwrap_or(0)]
+    }
+
+    fn requests(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.requests).sum()
+    }
+
+    fn retries(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.retries).sum()
+    }
+}
+
+/// One bucket's budget.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    config: RetryBudgetConfig,
+    origin: Instant,
+    window: Window,
+    retrying: Arc<AtomicUsize>,
+}
+
+impl Budget {
+    pub(crate) fn new(config: RetryBudgetConfig, now: Instant) -> Self {
+        let window = Window { slots: [Slot::default(); SLOTS as usize], looked_nanos: 0, asked: 0 };
+        Self { config, origin: now, window, retrying: Arc::default() }
+    }
+
+    /// The window as it stands, if there is room for one more retry; `asked` requests were ever made, `under_way` are now.
+    pub(crate) fn decide(&self, asked: u64, under_way: usize, now: Instant) -> Option<Window> {
+        let RetryBudgetConfig { percent, min_per_second, min_concurrent } = self.config;
+        let window = self.window.look(asked, now.saturating_duration_since(self.origin).as_nanos());
+        let share = |whole: u64| whole.saturating_mul(percent.into()) / 100;
+        let retries_max = share(window.requests()).max(u64::from(min_per_second) * SLOTS);
+        let retrying_max = share(under_way as u64).max(min_concurrent.into());
+        let retrying = self.retrying.load(Ordering::Acquire) as u64;
+        (window.retries() < retries_max && retrying < retrying_max).then_some(window)
+    }
+
+    /// Spends what `decide` found room for.
+    pub(crate) fn spend(&mut self, mut window: Window) -> RetryTicket {
+        window.slot(window.looked_nanos / NANOS).retries += 1;
+        self.window = window;
+        self.retrying.fetch_add(1, Ordering::AcqRel);
+        RetryTicket { retrying: Arc::clone(&self.retrying) }
+    }
+
+    /// Nothing is left until the window has passed.
+    pub(crate) fn forfeit(&mut self, asked: u64, now: Instant) {
+        let mut window = self.window.look(asked, now.saturating_duration_since(self.origin).as_nanos());
+        window.slot(window.looked_nanos / NANOS).retries = u64::from(u32::MAX);
+        self.window = window;
+    }
+}
+
+#[cfg(test)]
+#[path = "budget_tests.rs"]
+mod tests;

@@ -1,0 +1,97 @@
+//! What a bucket may try again beside its requests: enough for a few failures, too little to feed an outage.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use crate::support::{Act, Gateway, Latch, Upstream, get};
+
+/// Two attempts without a pause between them, in a bucket whose breaker never opens.
+async fn start(upstream: &Upstream, budget: &[(&str, &str)]) -> Gateway {
+    let builder = Gateway::builder()
+        .bucket("b", upstream)
+        .set("buckets.b.s3.circuit_breaker.mode", "off")
+        .set("buckets.b.s3.retry.max_attempts", "2")
+        .set("buckets.b.s3.retry.initial_backoff_ms", "0")
+        .set("buckets.b.s3.retry.max_backoff_ms", "0");
+    let builder = budget.iter().fold(builder, |builder, (key, value)| {
+        builder.set(&format!("buckets.b.s3.retry.budget.{key}"), value)
+    });
+    builder.start().await
+}
+
+async fn metric(gateway: &Gateway, name: &str) -> f64 {
+    gateway.metric(&format!("{name}{{bucket=\"b\"}}")).await
+}
+
+/// R5, R6: with the breaker forced closed, an upstream that fails every request sees a fifth more of them and no more
+#[tokio::test]
+async fn an_outage_is_not_amplified_beyond_the_budget() {
+    const REQUESTS: usize = 300;
+    let upstream = Upstream::start(|_| Act::status(503));
+    let gateway = start(&upstream, &[("min_per_second", "0"), ("min_concurrent", "1000")]).await;
+    let address = gateway.address();
+    for _ in 0..REQUESTS / 10 {
+        let asking: Vec<_> =
+            (0..10).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
+        for asking in asking {
+            assert_eq!(asking.await.unwrap().whole(), 503);
+        }
+    }
+    let retries = upstream.count() - REQUESTS;
+    assert!((1..=REQUESTS / 5).contains(&retries), "{retries} retries");
+    assert_eq!(metric(&gateway, "s3_retry_attempts_total").await, retries as f64);
+    assert_eq!(metric(&gateway, "retry_budget_exhausted_total").await, (REQUESTS - retries) as f64);
+}
+
+/// R5: few requests may retry all the same, up to the floor; then the upstream's answer is passed on as it came
+#[tokio::test]
+async fn a_spent_budget_passes_the_answer_on() {
+    let upstream = Upstream::start(|_| Act::answer(503, "why").header("x-from", "upstream"));
+    let gateway = start(&upstream, &[("percent", "0"), ("min_per_second", "1")]).await;
+    for _ in 0..30 {
+        let answer = gateway.get("/b/k").await;
+        let seen = (answer.whole(), answer.text(), answer.header("x-from").map(str::to_owned));
+        assert_eq!(seen, (503, "why".to_owned(), Some("upstream".to_owned())));
+    }
+    assert_eq!(upstream.count(), 30 + 10, "one a second, taken over ten");
+    assert_eq!(metric(&gateway, "retry_budget_exhausted_total").await, 20.0);
+}
+
+/// R5: retries under way are a share of the requests under way; what is over it is passed on, not queued
+#[tokio::test]
+async fn retries_under_way_are_bounded() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let failed = Mutex::new(BTreeSet::new());
+    let upstream = Upstream::start(move |seen| {
+        let first = failed.lock().unwrap().insert(seen.target.clone());
+        if first { Act::status(503) } else { Act::ok("x").held(&held) }
+    });
+    let gateway = start(&upstream, &[("min_per_second", "1000"), ("min_concurrent", "1")]).await;
+    let address = gateway.address();
+    let held_back = tokio::spawn(async move { get(address, "/b/first").await });
+    upstream.works_on(1).await;
+    for number in 0..4 {
+        assert_eq!(gateway.get(&format!("/b/{number}")).await.whole(), 503, "the one place is taken");
+    }
+    assert_eq!(upstream.count(), 2 + 4);
+    latch.open_for_all();
+    assert_eq!(held_back.await.unwrap().whole(), 200);
+    assert_eq!(gateway.get("/b/after").await.whole(), 200, "and is free again");
+}
+
+/// R5: one bucket's outage spends nobody else's budget
+#[tokio::test]
+async fn each_bucket_has_a_budget_of_its_own() {
+    let bad = Upstream::start(|_| Act::status(503));
+    let flaky = Upstream::sequence(vec![Act::status(503), Act::ok("x")]);
+    let gateway = Gateway::builder()
+        .bucket("bad", &bad)
+        .bucket("flaky", &flaky)
+        .set("buckets.bad.s3.retry.budget.percent", "0")
+        .set("buckets.bad.s3.retry.budget.min_per_second", "0")
+        .start()
+        .await;
+    assert_eq!(gateway.get("/bad/k").await.whole(), 503);
+    assert_eq!((bad.count(), gateway.get("/flaky/k").await.whole()), (1, 200));
+}
