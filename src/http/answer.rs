@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use rand::Rng as _;
 use serde_json::json;
 use tidegate_actors::Limited;
 use tidegate_config::Kind;
@@ -18,6 +19,9 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 
 /// The most characters of a message.
 const MESSAGE_CHARS_MAX: usize = 500;
+
+/// Over at least so long clients are spread that may come back at the same moment.
+const SPREAD_MIN: Duration = Duration::from_secs(1);
 
 /// What a client is told.
 pub(crate) struct Answer {
@@ -58,6 +62,13 @@ impl Answer {
 
     pub(crate) fn retry(self, after: Duration) -> Self {
         Self { retry_after: Some(after), ..self }
+    }
+
+    /// For a cause that ends at one moment for many: each is told another one soon after it, lest they all come at once,
+    /// and nobody is told to come too early.
+    pub(crate) fn retry_spread(self, after: Duration) -> Self {
+        let within = (after / 5).max(SPREAD_MIN);
+        self.retry(after + within.mul_f64(rand::rng().random::<f64>()))
     }
 
     pub(crate) fn detail(mut self, element: &'static str, text: impl Into<String>) -> Self {
@@ -172,6 +183,20 @@ mod tests {
         assert_eq!(told("a\r\nb\0\u{85}c\u{1b}[31m".to_owned()), "abc[31m");
         assert_eq!(told("é".repeat(600)), "é".repeat(500));
         assert_eq!(told(format!("{}\n", "x".repeat(500))), "x".repeat(500));
+    }
+
+    /// B2: clients refused for the same reason are not told the same moment, and none too early a one
+    #[test]
+    fn clients_are_told_to_come_back_one_after_another() {
+        for (after, latest) in [(1, 2), (10, 12), (300, 360)] {
+            let told = || {
+                let answer = Answer::new(StatusCode::OK, "", "", "").retry_spread(Duration::from_secs(after));
+                answer.retry_after.unwrap()
+            };
+            let told: Vec<Duration> = (0..100).map(|_| told()).collect();
+            assert!(told.iter().all(|told| (after..=latest).contains(&told.as_secs())), "{told:?}");
+            assert!(told.windows(2).any(|pair| pair[0] != pair[1]));
+        }
     }
 
     /// B2, L1: a client told to come back is not told to come too early

@@ -4,6 +4,8 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
+use crate::upstream::Oddity;
+
 /// Every family that the request path counts in.
 #[derive(Clone)]
 pub(crate) struct RequestMetrics {
@@ -15,6 +17,7 @@ pub(crate) struct RequestMetrics {
     retry_attempts: IntCounterVec,
     retry_success: IntCounterVec,
     retry_exhausted: IntCounterVec,
+    odd_retry_after: IntCounterVec,
     connections: ConnectionGauges,
     unrouted: IntCounterVec,
 }
@@ -53,6 +56,7 @@ pub(crate) struct BucketMetrics {
     pub(crate) retry_attempts: IntCounter,
     pub(crate) retry_success: IntCounter,
     pub(crate) retry_exhausted: IntCounter,
+    odd_retry_after: [IntCounter; 3],
     errors: IntCounterVec,
     name: String,
     size: prometheus::IntGauge,
@@ -112,6 +116,11 @@ impl RequestMetrics {
                 "requests that failed in every attempt",
                 &["bucket"],
             )?,
+            odd_retry_after: counter(
+                "upstream_retry_after_odd_total",
+                "Retry-After headers of the upstream that were ignored, over, or longer than anybody waits",
+                &["bucket", "oddity"],
+            )?,
             connections: ConnectionGauges {
                 size: gauge("connection_pool_size", "most upstream connections, all workers together")?,
                 active: gauge("connection_pool_active", "upstream connections in use")?,
@@ -132,6 +141,8 @@ impl RequestMetrics {
             retry_attempts: self.retry_attempts.with_label_values(&one),
             retry_success: self.retry_success.with_label_values(&one),
             retry_exhausted: self.retry_exhausted.with_label_values(&one),
+            odd_retry_after: Oddity::ALL
+                .map(|oddity| self.odd_retry_after.with_label_values(&[name, oddity.as_str()])),
             errors: self.errors.clone(),
             name: name.to_owned(),
             size: self.connections.size.with_label_values(&one),
@@ -156,6 +167,13 @@ impl BucketMetrics {
 
     pub(crate) fn error(&self, reason: &str) {
         self.errors.with_label_values(&[&self.name, reason]).inc();
+    }
+
+    pub(crate) fn odd_retry_after(&self, oddity: Oddity) {
+        let place = Oddity::ALL.iter().position(|each| *each == oddity);
+        if let Some(counter) = place.and_then(|place| self.odd_retry_after.get(place)) {
+            counter.inc();
+        }
     }
 
     /// Sets the connection gauges; called before a scrape is answered.

@@ -40,6 +40,7 @@ pub(crate) use incoming::{Incoming, Put};
 pub(crate) use intake::{Taking, declare};
 pub(crate) use outbound::prepare;
 pub(crate) use renamed::{names_of, scheme};
+pub(crate) use retry::Oddity;
 pub(crate) use watch::Phase;
 
 /// Why there is no answer to pass on.

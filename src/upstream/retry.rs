@@ -1,4 +1,4 @@
-//! Whether a failed attempt is made again, and when (R1–R4, R7).
+//! Whether a failed attempt is made again, and when (R1–R4, R7). Whether the bucket can afford it is its pool's to say (R5).
 
 use std::time::{Duration, SystemTime};
 
@@ -46,14 +46,61 @@ pub(crate) fn wait(
     (wait < left).then_some(wait)
 }
 
-/// `Retry-After` in seconds or as a date. A date in the past is now; nonsense is ignored.
-pub(crate) fn asked_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()));
+/// How long an upstream asked to be left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Asked {
+    /// None where it asked for nothing that can be understood.
+    pub(crate) wait: Option<Duration>,
+    /// What is odd about how it asked.
+    pub(crate) odd: Option<Oddity>,
+}
+
+/// What may be odd about a `Retry-After`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Oddity {
+    /// Neither whole seconds nor a date: it is ignored.
+    Malformed,
+    /// A date that is over: that is now.
+    Past,
+    /// More than anybody will be left alone for.
+    Capped,
+}
+
+impl Oddity {
+    pub(crate) const ALL: [Self; 3] = [Self::Malformed, Self::Past, Self::Capped];
+
+    /// The word in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Past => "past",
+            Self::Capped => "capped",
+        }
     }
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+}
+
+impl Asked {
+    /// Reads `Retry-After` in seconds or as a date (RFC 9110, 10.2.3), as an upstream may write it that means no good.
+    pub(crate) fn of(headers: &HeaderMap, now: SystemTime, most: Duration) -> Self {
+        let Some(value) = headers.get(RETRY_AFTER) else {
+            return Self::default();
+        };
+        let text = value.to_str().unwrap_or_default().trim();
+        let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            // A number of any length is a number.
+            Ok(text.parse().map_or(Duration::MAX, Duration::from_secs))
+        } else {
+            httpdate::parse_http_date(text)
+                .map_err(|_| Oddity::Malformed)
+                .and_then(|date| date.duration_since(now).map_err(|_| Oddity::Past))
+        };
+        match wait {
+            Ok(wait) if wait > most => Self { wait: Some(most), odd: Some(Oddity::Capped) },
+            Ok(wait) => Self { wait: Some(wait), odd: None },
+            Err(Oddity::Past) => Self { wait: Some(Duration::ZERO), odd: Some(Oddity::Past) },
+            Err(oddity) => Self { wait: None, odd: Some(oddity) },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -72,13 +119,24 @@ mod tests {
     #[test]
     fn retry_after_is_read_in_both_forms_and_capped() {
         let now = httpdate::parse_http_date("Fri, 20 Nov 2026 12:00:00 GMT").unwrap();
-        let asked = |value| asked_for(&headers(RETRY_AFTER, value), now);
-        assert_eq!(asked("3"), Some(Duration::from_secs(3)));
-        assert_eq!(asked("Fri, 20 Nov 2026 12:00:02 GMT"), Some(Duration::from_secs(2)));
-        assert_eq!(asked("Fri, 20 Nov 2020 12:00:00 GMT"), Some(Duration::ZERO));
-        for nonsense in ["-1", "1e99", "soon", ""] {
-            assert_eq!(asked(nonsense), None, "{nonsense}");
+        let most = Duration::from_secs(600);
+        let asked = |value| {
+            let Asked { wait, odd } = Asked::of(&headers(RETRY_AFTER, value), now, most);
+            (wait.map(|wait| wait.as_secs()), odd)
+        };
+        assert_eq!(asked("3"), (Some(3), None));
+        assert_eq!(asked("600"), (Some(600), None));
+        assert_eq!(asked("Fri, 20 Nov 2026 12:00:02 GMT"), (Some(2), None));
+        assert_eq!(asked("Fri, 20 Nov 2020 12:00:00 GMT"), (Some(0), Some(Oddity::Past)));
+        for far in ["601", "4294967296", "99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+            assert_eq!(asked(far), (Some(600), Some(Oddity::Capped)), "{far}");
         }
+        for nonsense in
+            ["-1", "1e99", "0x10", "1.5", "+3", "NaN", "soon", "", "Fri, 99 Nov 2026 12:00:02 GMT"]
+        {
+            assert_eq!(asked(nonsense), (None, Some(Oddity::Malformed)), "{nonsense}");
+        }
+        assert_eq!(Asked::of(&HeaderMap::new(), now, most), Asked::default());
         let config = RetryConfig::default();
         let left = Duration::from_secs(30);
         assert_eq!(wait(&config, 2, Some(Duration::from_secs(6)), left), None);

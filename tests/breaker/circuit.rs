@@ -42,7 +42,7 @@ async fn five_failures_open_the_circuit_of_this_bucket_alone() {
     for _ in 0..3 {
         let refused = gateway.get("/b/k").await;
         assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
-        assert!((40..=60).contains(&refused.retry_after().unwrap()), "{refused:?}");
+        assert!((40..=72).contains(&refused.retry_after().unwrap()), "{refused:?}");
         assert_eq!(gateway.get("/good/k").await.whole(), 200);
     }
     assert_eq!(bad.count(), 5);
@@ -191,7 +191,7 @@ async fn the_upstreams_retry_after_is_honoured() {
     opens(&gateway).await;
     let refused = gateway.get("/b/k").await;
     assert_eq!(refused.reason(), "breaker_open");
-    assert!((280..=300).contains(&refused.retry_after().unwrap()), "{refused:?}");
+    assert!((280..=360).contains(&refused.retry_after().unwrap()), "{refused:?}");
 }
 
 /// B3: what the client did wrong, and throttling, say nothing about the upstream's health

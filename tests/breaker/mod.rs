@@ -1,7 +1,9 @@
 //! The circuit breaker as clients and the upstream meet it.
 
 mod circuit;
+mod hang_ups;
 mod modes;
+mod retry_after;
 
 use std::time::Duration;
 

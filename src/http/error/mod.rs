@@ -247,21 +247,21 @@ fn breaker(rejection: &BreakerRejection) -> Answer {
             "breaker_open",
             format!("the upstream failed ({cause}) and is left alone for a while"),
         )
-        .retry(*retry_after),
+        .retry_spread(*retry_after),
         BreakerRejection::HalfOpenFull { retry_after } => Answer::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "breaker_half_open",
             "the upstream failed and is being tried again",
         )
-        .retry(*retry_after),
+        .retry_spread(*retry_after),
         BreakerRejection::Forced { retry_after } => Answer::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "breaker_forced_open",
             "the operator keeps requests from this upstream",
         )
-        .retry(*retry_after),
+        .retry_spread(*retry_after),
         BreakerRejection::Unavailable(error) => unavailable("breaker_unavailable", *error),
     }
 }

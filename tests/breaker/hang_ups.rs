@@ -1,0 +1,44 @@
+//! Clients that hang up, in numbers: a proxy that takes them for failures of the store closes a healthy one.
+
+use super::{circuit, start};
+use crate::support::{Act, Client, Latch, Upstream, client};
+
+const CLIENTS: usize = 400;
+const AT_A_TIME: usize = 20;
+
+/// B3, T7: hundreds of clients that hang up in mid-response leave the breaker of a healthy upstream closed, and nothing behind
+#[tokio::test]
+async fn hang_ups_in_mid_response_leave_the_breaker_closed() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/whole" => Act::ok("x"),
+        _ => Act::ok("begin").then_held(&held, "end"),
+    });
+    let gateway = start(&upstream, &[("failure_threshold", "1"), ("minimum_calls", "1")]).await;
+    let address = gateway.address();
+    for _ in 0..CLIENTS / AT_A_TIME {
+        let leaving = (0..AT_A_TIME).map(|number| {
+            tokio::spawn(async move {
+                let mut client = Client::connect(address).await;
+                client.send(client::message("GET", "/b/streams", &[], None)).await;
+                assert_eq!(client.head().await.status, 200);
+                // One with a reset, the next with an orderly close.
+                if number % 2 == 0 {
+                    client.reset();
+                }
+            })
+        });
+        for leaving in leaving.collect::<Vec<_>>() {
+            leaving.await.unwrap();
+        }
+        upstream.works_on(0).await;
+    }
+    gateway.is_idle().await;
+    assert_eq!(upstream.cancelled(), CLIENTS, "each call ended with its client");
+    let circuit = circuit(&gateway).await;
+    for (field, expected) in [("opened_total", 0), ("consecutive_failures", 0), ("generation", 1)] {
+        assert_eq!(circuit[field], expected, "{field}");
+    }
+    assert_eq!(gateway.get("/b/whole").await.whole(), 200);
+}
