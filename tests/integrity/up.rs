@@ -101,6 +101,7 @@ async fn a_wrong_chunked_transfer_stays_without_its_end() {
     client.send("\r\n0\r\n\r\n").await;
     let answer = client.answer("PUT").await;
     assert_eq!((answer.whole(), code(&answer).as_str()), (400, "BadDigest"));
+    until("the upload has come", || upstream.count() == 1).await;
     until("the upload's connection is closed", || upstream.live() == 0).await;
     assert!(!upstream.last().whole);
 }
