@@ -149,6 +149,32 @@ impl Connection {
             .unwrap_or(Err(Fault::TimedOut))
     }
 
+    /// Sends `request`, reads so many bytes of the answer's body and hangs up on the rest.
+    pub(crate) async fn hang_up(
+        mut self,
+        request: &Request,
+        after_bytes: u64,
+        deadline: Instant,
+    ) -> Result<Answer, Fault> {
+        let exchange = async {
+            self.send(request).await.map_err(|_| Fault::Closed)?;
+            let status = self.receive_head().await?.status;
+            let mut body_bytes = 0;
+            loop {
+                let unread = self.inbox.unread().len();
+                self.inbox.consume(unread);
+                body_bytes += unread as u64;
+                if body_bytes >= after_bytes {
+                    return Ok(Answer { status, body_bytes, kept: String::new() });
+                }
+                if self.inbox.fill(&mut self.stream).await.map_err(|_| Fault::Truncated)? == 0 {
+                    return Err(Fault::Truncated);
+                }
+            }
+        };
+        tokio::time::timeout_at(deadline.into(), exchange).await.unwrap_or(Err(Fault::TimedOut))
+    }
+
     async fn exchange_unbounded(&mut self, request: &Request) -> Result<Answer, Fault> {
         // a write error often means that an answer is waiting: look before calling it lost
         let sent_whole = self.send(request).await.unwrap_or(false);

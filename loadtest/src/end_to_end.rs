@@ -28,7 +28,15 @@ fn normal(bytes: u64, verify: bool) -> Behaviour {
 
 fn load_to(address: SocketAddr, offered: Offered, connections: usize) -> Load {
     let request = Request::new("GET", address, "/bucket/object", 0, Keep::Count);
-    Load { address, request, offered, connections, timeout: Duration::from_secs(3), expected: None }
+    Load {
+        address,
+        request,
+        offered,
+        connections,
+        timeout: Duration::from_secs(3),
+        expected: None,
+        hang_up_after: None,
+    }
 }
 
 async fn offer(load: Load) -> Statistics {
@@ -78,6 +86,22 @@ async fn impatience_bounds_a_hanging_upstream() {
     assert_eq!(value(&statistics, "errors"), 50.0);
     assert_eq!(value(&statistics, "fault_timed_out") + value(&statistics, "fault_unsent"), 50.0);
     assert!(value(&statistics, "error_max_ms") < 400.0, "{}", value(&statistics, "error_max_ms"));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_client_that_hangs_up_has_had_what_it_came_for() {
+    let site = upstreams(&[("half", Behaviour::Stall { body_bytes: Bytes(4096) })]);
+    let address = site.named("half").unwrap().address;
+    let load = Load { hang_up_after: Some(2048), ..load_to(address, Offered::Requests(5), 1) };
+    let statistics = LocalSet::new().run_until(offer(load)).await;
+    assert_eq!((value(&statistics, "ok"), value(&statistics, "errors")), (5.0, 0.0));
+    let load = Load {
+        hang_up_after: Some(2049),
+        timeout: Duration::from_millis(50),
+        ..load_to(address, Offered::Requests(1), 1)
+    };
+    let statistics = LocalSet::new().run_until(offer(load)).await;
+    assert_eq!(value(&statistics, "fault_timed_out"), 1.0, "the other half never comes");
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -57,6 +57,8 @@ pub(crate) struct Load {
     pub(crate) timeout: Duration,
     /// What the answer's digest or text has to be.
     pub(crate) expected: Option<String>,
+    /// Hang up after so many bytes of the answer's body.
+    pub(crate) hang_up_after: Option<u64>,
 }
 
 /// The load under way, with what its tasks share.
@@ -142,6 +144,9 @@ impl Running {
     }
 
     async fn exchange(&self, mut connection: Connection, deadline: Instant) -> Result<Answer, Fault> {
+        if let Some(after_bytes) = self.load.hang_up_after {
+            return connection.hang_up(&self.load.request, after_bytes, deadline).await;
+        }
         let answer = connection.exchange(&self.load.request, deadline).await?;
         if connection.is_usable() {
             self.idle.borrow_mut().push(connection);

@@ -96,6 +96,7 @@ impl Stage {
             connections: spec.connections,
             timeout: spec.timeout(),
             expected: spec.verify_bytes.map(|bytes| pattern::digest(bytes.0)),
+            hang_up_after: spec.hang_up_after_bytes.map(|bytes| bytes.0),
         }
     }
 
@@ -165,6 +166,7 @@ impl Stage {
             let prefix = format!("{step_name}.upstream.{bucket}");
             into.set(format!("{prefix}.requests"), upstream.seen.requests() as f64);
             into.set(format!("{prefix}.peak"), upstream.seen.peak() as f64);
+            into.set(format!("{prefix}.peak_per_s"), upstream.seen.peak_per_second() as f64);
         }
     }
 }

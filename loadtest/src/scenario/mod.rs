@@ -145,6 +145,8 @@ pub(crate) struct LoadSpec {
     /// Begins so much later than the step.
     #[serde(default)]
     pub(crate) after_seconds: f64,
+    /// Hang up on each answer after so many bytes of its body, on a new connection each.
+    pub(crate) hang_up_after_bytes: Option<Bytes>,
     /// The answer must carry, or be, the content that was meant: so many bytes of the pattern.
     pub(crate) verify_bytes: Option<Bytes>,
 }

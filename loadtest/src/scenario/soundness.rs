@@ -27,6 +27,8 @@ fn in_loads(step: &Step) -> Option<String> {
             Some(format!("load {name} can never send anything"))
         } else if let Some(header) = broken_header(&load.headers) {
             Some(format!("load {name} has a header that is none: {header}"))
+        } else if load.hang_up_after_bytes.is_some() && load.verify_bytes.is_some() {
+            Some(format!("load {name} hangs up on what it is to verify"))
         } else if !matches!(load.method.as_str(), "GET" | "PUT") {
             Some(format!("load {name} has method {}: use GET or PUT", load.method))
         } else {
@@ -83,6 +85,7 @@ mod tests {
             ("'s.l.ok'", "'t.l.ok'", "does not begin with the name of a step"),
             ("max = 0", "", "neither min nor max"),
             ("connections = 1", "connections = 0", "never send"),
+            ("rate = 5", "rate = 5\nhang_up_after_bytes = 1\nverify_bytes = 2", "hangs up on what"),
         ];
         for (from, to, reason) in cases {
             let scenario: Scenario = toml::from_str(&SMALL.replace(from, to)).unwrap();

@@ -21,6 +21,8 @@ pub(crate) enum Behaviour {
     /// Works on so many requests at once, each for so long; the others wait in order, however many they are, and
     /// work is done even for a client that has left: what a real overloaded server does.
     Capacity { parallel: usize, hold_ms: u64 },
+    /// Answers with the first half of so many bytes, and waits for the other side to leave.
+    Stall { body_bytes: Bytes },
     /// Reads the request and never answers.
     Hang,
     /// Answers 503.

@@ -10,9 +10,10 @@ mod server;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
@@ -20,7 +21,7 @@ use tokio::task::LocalSet;
 pub(crate) use behaviour::Behaviour;
 use server::Server;
 
-use crate::process;
+use crate::{clock, process};
 
 /// What an upstream saw.
 #[derive(Debug, Default)]
@@ -28,6 +29,32 @@ pub(crate) struct Seen {
     requests: AtomicU64,
     active: AtomicU64,
     peak: AtomicU64,
+    rate: Mutex<Rate>,
+}
+
+/// Tenths of a second that a rate is taken over.
+const TENTHS: usize = 10;
+
+/// Requests in each of the last tenths of a second, and the most there were in ten of them.
+#[derive(Debug, Default)]
+struct Rate {
+    origin: Option<Instant>,
+    newest: u128,
+    tenths: [u64; TENTHS],
+    peak: u64,
+}
+
+impl Rate {
+    fn count(&mut self, now: Instant) {
+        let origin = *self.origin.get_or_insert(now);
+        let tenth = now.saturating_duration_since(origin).as_millis() / 100;
+        for passed in (self.newest + 1..=tenth).rev().take(TENTHS) {
+            self.tenths[(passed % TENTHS as u128) as usize] = 0;
+        }
+        self.newest = tenth;
+        self.tenths[(tenth % TENTHS as u128) as usize] += 1;
+        self.peak = self.peak.max(self.tenths.iter().sum());
+    }
 }
 
 impl Seen {
@@ -35,6 +62,7 @@ impl Seen {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let active = self.active.fetch_add(1, Ordering::Relaxed) + 1;
         self.peak.fetch_max(active, Ordering::Relaxed);
+        self.rate().count(clock::now());
         Active(Arc::clone(self))
     }
 
@@ -48,8 +76,18 @@ impl Seen {
         self.peak.load(Ordering::Relaxed)
     }
 
+    /// Most requests in any one second since the last reset.
+    pub(crate) fn peak_per_second(&self) -> u64 {
+        self.rate().peak
+    }
+
+    fn rate(&self) -> MutexGuard<'_, Rate> {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Starts counting anew.
     pub(crate) fn reset(&self) {
+        *self.rate() = Rate::default();
         self.requests.store(0, Ordering::Relaxed);
         self.peak.store(self.active.load(Ordering::Relaxed), Ordering::Relaxed);
     }
@@ -172,5 +210,22 @@ async fn serve(
         };
         // nobody waits any more: the run was given up
         let _ = done.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_peak_is_that_of_the_worst_second() {
+        let t0 = clock::now();
+        let mut rate = Rate::default();
+        for at_ms in [0, 500, 950, 1000, 1040, 5000, 5900, 6050] {
+            rate.count(t0 + Duration::from_millis(at_ms));
+        }
+        assert_eq!(rate.peak, 4, "500 to 1040 ms");
     }
 }

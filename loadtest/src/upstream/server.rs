@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use socket2::SockRef;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
@@ -20,6 +20,7 @@ use crate::head::{self, RequestHead};
 use crate::inbox::Inbox;
 use crate::pacer::Pacer;
 use crate::pattern;
+use crate::size::Bytes;
 
 const BACKLOG: u32 = 4096;
 /// Bodies up to this size are part of the prepared answer.
@@ -170,6 +171,9 @@ impl Site {
                 _ => self.hold(&mut pacer).await?,
             }
             drop(active);
+            if let Behaviour::Stall { body_bytes: Bytes(bytes) } = self.behaviour {
+                return stall(&mut stream, bytes).await;
+            }
             self.answer(&mut stream, &head, hash).await?;
             if !head.keep_alive {
                 break;
@@ -198,6 +202,14 @@ impl Site {
         text.extend_from_slice(digest.as_bytes());
         stream.write_all(&text).await
     }
+}
+
+/// Half of an answer, and then nothing until the other side has closed.
+async fn stall(stream: &mut TcpStream, body_bytes: u64) -> io::Result<()> {
+    stream.write_all(&head_text("200 OK", body_bytes)).await?;
+    stream.write_all(pattern::slice(0, body_bytes / 2)).await?;
+    while stream.read(&mut [0; 64]).await? > 0 {}
+    Ok(())
 }
 
 async fn next_head(stream: &mut TcpStream, inbox: &mut Inbox) -> io::Result<Option<RequestHead>> {
