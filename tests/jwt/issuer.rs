@@ -10,7 +10,7 @@ use ring::rsa::PublicKeyComponents;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::{Value, json};
 
-pub(super) const SECRET: &str = "a-secret-that-has-thirty-two-characters";
+pub(crate) const SECRET: &str = "a-secret-that-has-thirty-two-characters";
 
 enum Key {
     Secret(Vec<u8>),
@@ -18,57 +18,57 @@ enum Key {
     P256(EcdsaKeyPair),
 }
 
-pub(super) struct Issuer {
+pub(crate) struct Issuer {
     key: Key,
     /// How its tokens name its key.
-    pub(super) kid: Option<String>,
+    pub(crate) kid: Option<String>,
 }
 
 /// Seconds since 1970.
-pub(super) fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
 /// Where a key's file is.
-pub(super) fn path(file: &str) -> String {
+pub(crate) fn path(file: &str) -> String {
     format!("{}/tests/jwt/keys/{file}", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// What a PEM file holds.
-pub(super) fn pem(file: &str) -> Vec<u8> {
+pub(crate) fn pem(file: &str) -> Vec<u8> {
     let text = std::fs::read_to_string(path(file)).unwrap();
     let lines: String = text.lines().filter(|line| !line.starts_with('-')).collect();
     STANDARD.decode(lines).unwrap()
 }
 
-pub(super) fn encode(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 impl Issuer {
-    pub(super) fn secret() -> Self {
+    pub(crate) fn secret() -> Self {
         Self::with_secret(SECRET)
     }
 
-    pub(super) fn with_secret(secret: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn with_secret(secret: impl AsRef<[u8]>) -> Self {
         Self { key: Key::Secret(secret.as_ref().to_vec()), kid: None }
     }
 
-    pub(super) fn rsa() -> Self {
+    pub(crate) fn rsa() -> Self {
         Self { key: Key::Rsa(RsaKeyPair::from_pkcs8(&pem("rsa.pem")).unwrap()), kid: None }
     }
 
-    pub(super) fn other_rsa() -> Self {
+    pub(crate) fn other_rsa() -> Self {
         Self { key: Key::Rsa(RsaKeyPair::from_pkcs8(&pem("other-rsa.pem")).unwrap()), kid: None }
     }
 
-    pub(super) fn p256() -> Self {
+    pub(crate) fn p256() -> Self {
         let random = SystemRandom::new();
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pem("p256.pem"), &random);
         Self { key: Key::P256(pair.unwrap()), kid: None }
     }
 
-    pub(super) fn named(self, kid: &str) -> Self {
+    pub(crate) fn named(self, kid: &str) -> Self {
         Self { kid: Some(kid.to_owned()), ..self }
     }
 
@@ -81,7 +81,7 @@ impl Issuer {
     }
 
     /// A token with these claims.
-    pub(super) fn token(&self, claims: &Value) -> String {
+    pub(crate) fn token(&self, claims: &Value) -> String {
         let mut header = json!({ "typ": "JWT", "alg": self.algorithm() });
         if let Some(kid) = &self.kid {
             header["kid"] = json!(kid);
@@ -90,7 +90,7 @@ impl Issuer {
     }
 
     /// A token with whatever header, signed as this issuer signs.
-    pub(super) fn token_with(&self, header: &Value, claims: &Value) -> String {
+    pub(crate) fn token_with(&self, header: &Value, claims: &Value) -> String {
         let signed = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
         let random = SystemRandom::new();
         let signature = match &self.key {
@@ -108,7 +108,7 @@ impl Issuer {
     }
 
     /// Its public key as a set has it.
-    pub(super) fn jwk(&self) -> Value {
+    pub(crate) fn jwk(&self) -> Value {
         let mut jwk = match &self.key {
             Key::Secret(secret) => json!({ "kty": "oct", "k": encode(secret) }),
             Key::Rsa(pair) => {

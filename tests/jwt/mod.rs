@@ -3,7 +3,7 @@
 //! They are signed here with ring and keys that openssl made (`keys/`, for these tests and nothing else).
 
 mod accepted;
-mod issuer;
+pub(crate) mod issuer;
 mod rejected;
 mod rotation;
 
@@ -13,7 +13,7 @@ use crate::support::{Answer, Gateway, Upstream, gateway, request};
 use issuer::{Issuer, SECRET, now};
 
 /// Claims that are right.
-fn claims() -> Value {
+pub(crate) fn claims() -> Value {
     json!({
         "iss": "https://issuer.test",
         "aud": "tidegate",
@@ -34,7 +34,7 @@ fn with(name: &str, value: Value) -> Value {
 }
 
 /// The s3 bucket `b` and the http bucket `api`, which take tokens only; no key yet.
-fn buckets(upstream: &Upstream) -> gateway::Builder {
+pub(crate) fn buckets(upstream: &Upstream) -> gateway::Builder {
     Gateway::builder()
         .bucket("b", upstream)
         .set("buckets.b.auth", "jwt")
@@ -55,7 +55,7 @@ fn with_public_key(upstream: &Upstream, file: &str) -> gateway::Builder {
 }
 
 /// Asks with a token in the `Authorization` header.
-async fn ask(gateway: &Gateway, method: &str, target: &str, token: &str) -> Answer {
+pub(crate) async fn ask(gateway: &Gateway, method: &str, target: &str, token: &str) -> Answer {
     let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
     let authorization = format!("Bearer {token}");
     request(gateway.address(), method, target, &[("authorization", &authorization)], body).await

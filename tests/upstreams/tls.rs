@@ -11,6 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::secrets::file;
+use crate::jwt;
+use crate::jwt::issuer::Issuer;
 use crate::support::client::{message, sha256};
 use crate::support::{Act, Client, Gateway, Scratch, Upstream, gateway, put};
 
@@ -198,4 +200,28 @@ async fn an_early_answer_is_heard_through_tls() {
     let answer = client.try_answer("PUT").await.expect("the answer to the upload");
     assert_eq!(answer.status, 403, "{}", answer.text());
     assert!(answer.text().contains("AccessDenied"));
+}
+
+/// A3, A7: keys of tokens are fetched over TLS, from whom the configured authority vouches for and from nobody else
+#[tokio::test]
+async fn keys_of_tokens_are_fetched_over_tls() {
+    let (upstream, issuer) = (Upstream::ok("x"), Issuer::p256().named("one"));
+    let keys = serde_json::json!({ "keys": [issuer.jwk()] }).to_string();
+    let source = Upstream::start(move |_| Act::ok(&keys));
+    let (front, other) =
+        (Front::before(&source, Farewell::Said).await, Front::before(&source, Farewell::Said).await);
+    let directory = Scratch::new();
+    let url = format!("https://localhost:{}/keys", front.address.port());
+    let gateway = |name: &str, authority: &str| {
+        let ca = file(directory.path(), name, authority, 0o644);
+        let builder = jwt::buckets(&upstream).set("jwt.jwks_url", &url).set("jwt.tls.system_roots", "false");
+        builder.set("jwt.tls.ca_file", ca.to_str().unwrap())
+    };
+    let token = issuer.token(&jwt::claims());
+    let trusting = gateway("right.pem", &front.authority).start().await;
+    assert_eq!(jwt::ask(&trusting, "GET", "/b/k", &token).await.whole(), 200);
+    let distrusting = gateway("wrong.pem", &other.authority).start().await;
+    let refused = jwt::ask(&distrusting, "GET", "/b/k", &token).await;
+    assert_eq!((refused.whole(), refused.reason()), (503, "token_keys"));
+    assert_eq!(source.count(), 1);
 }

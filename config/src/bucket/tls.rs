@@ -16,7 +16,7 @@ const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 section! {
     /// Whom https endpoints are believed.
     pub struct TlsConfig {
-        /// file of certificates (PEM) of authorities that are believed for this bucket's https endpoints
+        /// file of certificates (PEM) of authorities that are believed over https
         pub ca_file: Option<Pem> = unset("ca_file", PemIn, "none of its own");
         /// whether the system's authorities are believed too
         ///
