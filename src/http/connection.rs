@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::http::client_address::{Source, is_trusted};
+use crate::http::passage::Passage;
 use crate::http::proxy_protocol::{self, HEADER_BYTES_MAX, Parsed};
 use crate::http::tls::{H2, Tls};
 use crate::worker::Worker;
@@ -33,6 +34,9 @@ use crate::worker::Worker;
 pub(crate) struct Connection<S> {
     stream: S,
     pub(crate) source: Source,
+    pub(crate) passage: Passage,
+    /// All of actix's buffer is written, and its last byte not yet reported so.
+    carried: bool,
 }
 
 /// Why there will be no request.
@@ -57,11 +61,11 @@ impl Connection<TcpStream> {
         let server = &worker.shared.config.server;
         if !server.proxy_protocol || !peer.is_some_and(|peer| is_trusted(peer.ip(), &server.trusted_proxies))
         {
-            return Ok((Self { stream, source: Source::Peer }, peer));
+            return Ok((Self::new(stream, Source::Peer), peer));
         }
         match proxied(&mut stream, server).await {
-            Ok(Some(client)) => Ok((Self { stream, source: Source::Proxy }, Some(client))),
-            Ok(None) => Ok((Self { stream, source: Source::Peer }, peer)),
+            Ok(Some(client)) => Ok((Self::new(stream, Source::Proxy), Some(client))),
+            Ok(None) => Ok((Self::new(stream, Source::Peer), peer)),
             Err(fault) => {
                 match fault {
                     Unproxied::Silent => {}
@@ -87,7 +91,7 @@ impl Connection<TcpStream> {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
                 let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-                Ok((Connection { stream, source: self.source }, protocol))
+                Ok((Connection::new(stream, self.source), protocol))
             }
             Ok(Err(error)) => {
                 // Who merely looks whether the port is open ends like that too.
@@ -136,6 +140,42 @@ pub(crate) fn tell(worker: &Worker, client: Option<SocketAddr>, reason: &str, er
     }
 }
 
+impl<S> Connection<S> {
+    pub(crate) fn new(stream: S, source: Source) -> Self {
+        Self { stream, source, passage: Passage::default(), carried: false }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Connection<S> {
+    /// Writes actix's buffer and, behind it, the batch in the passage.
+    fn poll_write_behind(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let buffer = if self.carried { &[][..] } else { bytes };
+            let stream = Pin::new(&mut self.stream);
+            let polled = self.passage.write_behind(buffer, |slices| stream.poll_write_vectored(cx, slices));
+            let count = match polled {
+                Poll::Ready(count) => count?,
+                Poll::Pending if self.carried && bytes.len() > 1 => return Poll::Ready(Ok(bytes.len() - 1)),
+                Poll::Pending => return Poll::Pending,
+            };
+            if count < buffer.len() || count == 0 {
+                return Poll::Ready(Ok(count));
+            }
+            self.carried = true;
+            self.passage.written(count - buffer.len());
+            if self.passage.is_empty() {
+                self.carried = false;
+                return Poll::Ready(Ok(bytes.len()));
+            }
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
@@ -144,7 +184,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let this = self.get_mut();
+        if this.passage.is_empty() {
+            return Pin::new(&mut this.stream).poll_write(cx, bytes);
+        }
+        this.poll_write_behind(cx, bytes)
     }
 
     fn poll_write_vectored(

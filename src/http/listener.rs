@@ -142,13 +142,11 @@ fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 {
     let server = &worker.shared.config.server;
     let (expecting, draining) = (Rc::clone(worker), draining.clone());
-    let mut http = HttpService::build();
-    if server.proxy_protocol {
-        http = http.on_connect_ext(|connection: &Connection<S>, data| {
+    let http = HttpService::build()
+        .on_connect_ext(|connection: &Connection<S>, data| {
             data.insert(connection.source);
-        });
-    }
-    let http = http
+            data.insert(connection.passage.clone());
+        })
         .graceful_shutdown_signal(move || {
             let draining = draining.clone();
             async move { draining.notified().await }

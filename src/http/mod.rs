@@ -3,7 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod answer;
 pub(crate) mod client_address;
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod cors;
 pub(crate) mod edge;
 pub(crate) mod error;
@@ -11,6 +11,7 @@ mod form;
 mod http2;
 mod injection;
 pub(crate) mod listener;
+pub(crate) mod passage;
 mod probes;
 mod proxy;
 mod proxy_protocol;

@@ -24,7 +24,7 @@ use std::rc::Rc;
 use actix_http::{HttpMessage, Request, Response};
 use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, RequestHead};
-use actix_web::http::{Method, Uri};
+use actix_web::http::{Method, Uri, Version};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
@@ -67,6 +67,7 @@ pub(crate) async fn proxy(
         let source = source.unwrap_or(Source::Peer);
         Expected::none(&worker, request.head(), source)
     });
+    let passage = request.conn_data().filter(|_| request.version() == Version::HTTP_11).cloned();
     let mut payload = payload.into_inner();
     let handling = handle(&worker, request, &mut payload, &mut record, admitted);
     let handled = AssertUnwindSafe(handling).catch_unwind().await;
@@ -74,7 +75,7 @@ pub(crate) async fn proxy(
     match handled {
         Ok(Ok(Handled::Upstream(passing))) => {
             let sharing = record.sharing.take();
-            share(sharing, upstream::pass_on(&worker, passing, record))
+            share(sharing, upstream::pass_on(&worker, passing, passage, record))
         }
         Ok(Ok(Handled::Own(response))) => {
             record.status = response.status().as_u16();

@@ -5,7 +5,6 @@
 //! error, and the client's connection is closed without a terminator: a short body never looks whole (T6). So is one that
 //! is not what its checksum says (I1), which is known before its last piece is handed on.
 
-use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -14,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
-use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use actix_web::http::{Method, StatusCode};
@@ -27,24 +26,17 @@ use tidegate_config::Kind;
 use tokio::time::Sleep;
 
 use crate::http::answer::REQUEST_ID;
+use crate::http::passage::Passage;
 use crate::s3::checksum::down::Answered;
 use crate::s3::late_error::LateError;
 use crate::telemetry::record::Record;
 use crate::upstream::call::Called;
 use crate::upstream::flow::Flow;
 use crate::upstream::headers::{Nominated, travels_down};
+use crate::upstream::long::{self, LongBody};
+use crate::upstream::proxy_body::ProxyBody;
 use crate::upstream::renamed::{RenamedBody, Renaming};
 use crate::worker::Worker;
-
-/// The body of any answer on the data listener.
-pub(crate) enum ProxyBody {
-    /// The upstream's, as it comes.
-    Upstream(Box<AnswerBody>),
-    /// The upstream's, in the client's words.
-    Renamed(Box<RenamedBody>),
-    /// The gateway's own, with the record that ends with it.
-    Own(BoxBody, Option<Box<Record>>),
-}
 
 /// Why a transfer broke.
 #[derive(Debug, Error)]
@@ -127,10 +119,11 @@ pub(crate) struct Passing {
     pub(crate) renaming: Option<Renaming>,
 }
 
-/// Builds the client's answer from the upstream's.
+/// Builds the client's answer from the upstream's, with a long body in the passage where the connection has one.
 pub(crate) fn pass_on(
     worker: &Rc<Worker>,
     passing: Passing,
+    passage: Option<Passage>,
     mut record: Box<Record>,
 ) -> HttpResponse<ProxyBody> {
     let Passing { called, bucket, slot, late, renaming } = passing;
@@ -174,7 +167,10 @@ pub(crate) fn pass_on(
     let body = Box::new(body);
     let body = match renaming.and_then(|renaming| renaming.apply(status, response.headers_mut())) {
         Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),
-        None => ProxyBody::Upstream(body),
+        None => match passage.filter(|_| long::is_long(body.size)) {
+            Some(passage) => ProxyBody::Long(LongBody::new(body, passage, response.head_mut())),
+            None => ProxyBody::Upstream(body),
+        },
     };
     response.set_body(body)
 }
@@ -357,32 +353,6 @@ impl MessageBody for AnswerBody {
             }
             Poll::Ready(None) => this.ended(),
             Poll::Pending => this.idle(cx),
-        }
-    }
-}
-
-impl MessageBody for ProxyBody {
-    type Error = Box<dyn Error>;
-
-    fn size(&self) -> BodySize {
-        match self {
-            Self::Upstream(body) => body.size(),
-            Self::Renamed(body) => body.size(),
-            Self::Own(body, _) => body.size(),
-        }
-    }
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Box<dyn Error>>>> {
-        match self.get_mut() {
-            Self::Upstream(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
-            Self::Renamed(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
-            Self::Own(body, record) => {
-                let polled = Pin::new(body).poll_next(cx);
-                if let (Poll::Ready(Some(Ok(chunk))), Some(record)) = (&polled, record) {
-                    record.sent_bytes += chunk.len() as u64;
-                }
-                polled
-            }
         }
     }
 }

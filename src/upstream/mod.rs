@@ -18,8 +18,10 @@ mod head;
 mod headers;
 mod incoming;
 mod intake;
+mod long;
 mod names;
 mod outbound;
+mod proxy_body;
 mod pump;
 #[cfg(feature = "bench")]
 pub(crate) mod raw;
@@ -33,12 +35,13 @@ mod watch;
 use crate::s3::upload::UploadFault;
 use actix_web::http::StatusCode;
 
-pub(crate) use answer::{Passing, ProxyBody, pass_on};
+pub(crate) use answer::{Passing, pass_on};
 pub(crate) use call::{Leave, call};
 pub(crate) use conclude::conclude;
 pub(crate) use incoming::{Incoming, Put};
 pub(crate) use intake::{Taking, declare};
 pub(crate) use outbound::prepare;
+pub(crate) use proxy_body::ProxyBody;
 pub(crate) use renamed::{names_of, scheme};
 pub(crate) use retry::Oddity;
 pub(crate) use watch::Phase;

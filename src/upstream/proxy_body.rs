@@ -1,0 +1,53 @@
+//! The body of any answer on the data listener, whoever speaks.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use bytes::Bytes;
+
+use crate::telemetry::record::Record;
+use crate::upstream::answer::AnswerBody;
+use crate::upstream::long::LongBody;
+use crate::upstream::renamed::RenamedBody;
+
+/// An answer's body.
+pub(crate) enum ProxyBody {
+    /// The upstream's, as it comes.
+    Upstream(Box<AnswerBody>),
+    /// The upstream's, past actix's buffer.
+    Long(LongBody),
+    /// The upstream's, in the client's words.
+    Renamed(Box<RenamedBody>),
+    /// The gateway's own, with the record that ends with it.
+    Own(BoxBody, Option<Box<Record>>),
+}
+
+impl MessageBody for ProxyBody {
+    type Error = Box<dyn Error>;
+
+    fn size(&self) -> BodySize {
+        match self {
+            Self::Upstream(body) => body.size(),
+            Self::Long(body) => body.size(),
+            Self::Renamed(body) => body.size(),
+            Self::Own(body, _) => body.size(),
+        }
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Box<dyn Error>>>> {
+        match self.get_mut() {
+            Self::Upstream(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
+            Self::Long(body) => Pin::new(body).poll_next(cx).map_err(Into::into),
+            Self::Renamed(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
+            Self::Own(body, record) => {
+                let polled = Pin::new(body).poll_next(cx);
+                if let (Poll::Ready(Some(Ok(chunk))), Some(record)) = (&polled, record) {
+                    record.sent_bytes += chunk.len() as u64;
+                }
+                polled
+            }
+        }
+    }
+}
