@@ -1,6 +1,6 @@
 //! A request as it goes upstream: its target, its headers and its body, prepared once and built for each attempt.
 
-use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::uri::{PathAndQuery, Scheme};
 use actix_web::http::{Method, Uri, uri};
 use tidegate_actors::{KeyId, clock};
@@ -15,8 +15,7 @@ use crate::s3::chunked::encode::Encoder;
 use crate::s3::copy_source::{COPY_SOURCE, CopySource};
 use crate::s3::naming::{self, Named};
 use crate::s3::sign::{CONTENT_SHA256, Signer};
-use crate::s3::sigv4::query::{name_of, presigns};
-use crate::s3::upload::declared::{hoisted, is_hoisted};
+use crate::s3::sigv4::query::presigns;
 use crate::s3::{target, upload};
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
@@ -34,8 +33,6 @@ pub(crate) struct Outbound {
     pub(crate) body: RequestBody,
     nominated: Nominated,
     copy_source: Option<HeaderValue>,
-    /// What the client's query says in the place of headers.
-    hoisted: Vec<(HeaderName, HeaderValue)>,
     /// The bucket, as the upstream calls it.
     bucket: String,
     addressing: Addressing,
@@ -62,13 +59,8 @@ pub(crate) async fn prepare(
     let upstream_name = bucket.config.upstream.bucket.as_deref().unwrap_or(name).to_owned();
     let target = map_target(head, addressing, bucket, &upstream_name)?;
     let copy_source = map_copy_source(head, bucket)?;
-    let hoisted = match bucket.config.kind {
-        Kind::S3 => hoisted(head.uri.query().unwrap_or_default()).map_err(UpstreamRejection::Upload)?,
-        Kind::Http => Vec::new(),
-    };
     let Intake { body, content_sha256, reframing } = intake::take(head, taking, bucket).await?;
     Ok(Outbound {
-        hoisted,
         nominated: Nominated::of(request.head().headers),
         request,
         target,
@@ -97,9 +89,7 @@ fn map_target(
 ) -> Result<PathAndQuery, UpstreamRejection> {
     let original = head.uri.path_and_query().ok_or(UpstreamRejection::Target)?;
     let is_s3 = bucket.config.kind == Kind::S3;
-    let ends_here = |pair: &str| {
-        (is_s3 && (presigns(pair) || is_hoisted(&name_of(pair)))) || bucket.proofs.is_token(pair)
-    };
+    let ends_here = |pair: &str| (is_s3 && presigns(pair)) || bucket.proofs.is_token(pair);
     let unsigned = target::without(original, ends_here);
     let original = unsigned.as_ref().unwrap_or(original);
     let mapped = match (bucket.config.kind, from, bucket.config.upstream.addressing) {
@@ -161,9 +151,6 @@ impl Outbound {
         }
         headers.insert(header::HOST, destination.host(self.addressing, &self.bucket).ok()?);
         headers.insert(REQUEST_ID, self.request_id.clone());
-        for (name, value) in &self.hoisted {
-            headers.insert(name.clone(), value.clone());
-        }
         if let Some(source) = &self.copy_source {
             headers.insert(COPY_SOURCE, source.clone());
         }

@@ -70,7 +70,7 @@ async fn a_bad_pair_is_refused_and_the_old_one_goes_on() {
     let (certificate, key) = identity.pair();
     for (step, (name, text, mode, why)) in [
         ("certificate.pem", certificate.as_str(), 0o644, "is not the key of the first certificate"),
-        ("key.pem", "nonsense", 0o600, "server.tls.private_key_file"),
+        ("key.pem", "nonsense", 0o600, "holds no key that can be used"),
         ("key.pem", key.as_str(), 0o644, "is open to others"),
     ]
     .into_iter()

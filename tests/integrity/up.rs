@@ -248,41 +248,23 @@ async fn fuzzed_chunk_streams_are_refused() {
     gateway.is_idle().await;
 }
 
-/// I1, A1: what a presigned URL carries in its query of the body is verified as the headers would be, and travels on as such
+/// I1, A1: the payload's hash in a presigned URL's query is verified as the header would be. The checksums that SDKs hoist
+/// there are the store's business, for the JavaScript SDK presigns that of no body at all: they travel on in the query
 #[tokio::test]
-async fn checksums_in_a_presigned_query_are_verified() {
+async fn of_a_presigned_query_the_payloads_hash_is_verified() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
     for size in [1000, 200_000] {
         let data = noise(size);
-        for ((name, right), (_, wrong)) in checksums(&data).into_iter().zip(checksums(b"other")) {
-            let word = name.trim_start_matches("x-amz-checksum-").to_uppercase();
-            let encode = |value: &str| value.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
-            let target = |value: &str| {
-                format!("/b/k?x-id=PutObject&{name}={}&x-amz-sdk-checksum-algorithm={word}", encode(value))
-            };
-            let before = upstream.count();
-            let answer = request(gateway.address(), "PUT", &target(&right), &[], Some(&data)).await;
-            assert_eq!(answer.whole(), 200, "{name} {}", answer.text());
-            let seen = upstream.last();
-            assert_eq!(
-                (seen.target.as_str(), seen.header(name)),
-                ("/b/k?x-id=PutObject", Some(right.as_str()))
-            );
-            let answer = request(gateway.address(), "PUT", &target(&wrong), &[], Some(&data)).await;
-            assert_eq!((answer.whole(), answer.reason()), (400, "checksum_mismatch"), "{name}");
-            let complete = upstream.seen().iter().skip(before + 1).filter(|seen| seen.whole).count();
-            assert_eq!(complete, 0, "{name}");
-            let answer = request(gateway.address(), "PUT", &target("x"), &[], Some(&data)).await;
-            assert_eq!((answer.whole(), answer.reason()), (400, "checksum_malformed"), "{name}");
-        }
         let hash = |value: &str| format!("/b/k?X-Amz-Content-Sha256={value}");
         let right = request(gateway.address(), "PUT", &hash(&sha256(&data)), &[], Some(&data)).await;
         assert_eq!(right.whole(), 200);
         let wrong = request(gateway.address(), "PUT", &hash(&sha256(b"other")), &[], Some(&data)).await;
         assert_eq!((wrong.whole(), wrong.reason()), (400, "sha256_mismatch"));
+        let of_nothing = "/b/k?x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32";
+        let answer = request(gateway.address(), "PUT", of_nothing, &[], Some(&data)).await;
+        assert_eq!((answer.whole(), answer.text().as_str()), (200, "stored"));
+        let seen = upstream.last();
+        assert_eq!((seen.target.as_str(), seen.sha256()), (of_nothing, sha256(&data)));
     }
-    let alone =
-        request(gateway.address(), "PUT", "/b/k?x-amz-sdk-checksum-algorithm=CRC32", &[], Some(b"x")).await;
-    assert_eq!((alone.whole(), alone.reason()), (400, "checksum_malformed"));
 }

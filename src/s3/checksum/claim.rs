@@ -1,6 +1,6 @@
 //! What a client claims about a body, and whether it holds.
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
@@ -59,10 +59,8 @@ pub(super) fn parse(algorithm: Algorithm, text: &str) -> Option<Vec<u8>> {
 impl Claims {
     /// `payload` is the hash in `x-amz-content-sha256`, `trailer` what is announced to come behind the body. Where
     /// `x-amz-checksum-*` means something else than this body (the end of a multipart upload), `has_checksum` is false.
-    /// `hoisted` is what the query says in the place of headers.
     pub(crate) fn of(
         headers: &HeaderMap,
-        hoisted: &[(HeaderName, HeaderValue)],
         payload: Option<[u8; 32]>,
         trailer: Option<Algorithm>,
         has_checksum: bool,
@@ -81,9 +79,7 @@ impl Claims {
         }
         let before = claims.len();
         for algorithm in Algorithm::ALL.into_iter().filter(|_| has_checksum) {
-            let in_query = hoisted.iter().filter(|(name, _)| name.as_str() == algorithm.header());
-            let in_query = in_query.map(|(_, value)| value);
-            for value in headers.get_all(algorithm.header()).chain(in_query) {
+            for value in headers.get_all(algorithm.header()) {
                 let bytes = value.to_str().ok().and_then(|text| parse(algorithm, text));
                 let expected = Some(bytes.ok_or(ClaimFault::ChecksumMalformed(algorithm))?);
                 let running = Running::new(algorithm);

@@ -1,14 +1,15 @@
 //! What the head of a request says of its body, held against itself before a byte of the body is asked for.
 //!
-//! Presigned URLs carry in their query what would else be headers: SDKs hoist the checksum, its algorithm and the payload's
-//! hash there. Such parameters mean what the header means, and a request that says something in both places says it twice.
+//! A presigned URL may carry the payload's hash in its query, where it means what the header means. The checksums that
+//! SDKs hoist there (`x-amz-checksum-*`) are left to the store, with the rest of the query: a URL is presigned before its
+//! body is there, and the JavaScript SDK then names the checksum of no body at all, which S3 knows to overlook.
 //!
 //! Sources: S3 "Checking object integrity", "Authenticating Requests: Using Query Parameters".
 
 use std::borrow::Cow;
 
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
 use crate::http::edge::{BodyLength, Head};
@@ -63,11 +64,10 @@ impl Declared {
         let ends_multipart =
             *method == Method::POST && query.split('&').any(|pair| pair.starts_with("uploadId="));
         let is_of_body = !ends_multipart && !headers.contains_key(COPY_SOURCE);
-        let hoisted = hoisted(query)?;
         if is_of_body {
-            check_algorithm(headers, &hoisted)?;
+            check_algorithm(headers)?;
         }
-        let claims = Claims::of(headers, &hoisted, hash, trailer, is_of_body)?;
+        let claims = Claims::of(headers, hash, trailer, is_of_body)?;
         Ok(Self { chunks, file: None, claims })
     }
 
@@ -90,35 +90,13 @@ pub(crate) fn object_bytes(head: Head<'_>, length: BodyLength) -> Option<u64> {
     }
 }
 
-/// Whether a parameter of a query says what a header would: it travels on as one.
-pub(crate) fn is_hoisted(name: &str) -> bool {
-    let begins = |text: &str| name.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text));
-    begins(CHECKSUM) || name.eq_ignore_ascii_case(SDK_ALGORITHM.as_str())
-}
-
-/// What a query says in the place of headers.
-pub(crate) fn hoisted(query: &str) -> Result<Vec<(HeaderName, HeaderValue)>, UploadFault> {
-    let pairs = query.split('&').map(|pair| (name_of(pair), pair));
-    pairs
-        .filter(|(name, _)| is_hoisted(name))
-        .map(|(name, pair)| {
-            let value = text_of(pair.split_once('=').map_or("", |(_, value)| value));
-            let name = HeaderName::try_from(&*name).map_err(|_| UploadFault::Hoisted)?;
-            Ok((name, HeaderValue::try_from(&*value).map_err(|_| UploadFault::Hoisted)?))
-        })
-        .collect()
-}
-
 /// An SDK that names its algorithm must send the checksum too, in a header or behind the body.
-fn check_algorithm(headers: &HeaderMap, hoisted: &[(HeaderName, HeaderValue)]) -> Result<(), UploadFault> {
-    let in_query = hoisted.iter().filter(|(name, _)| *name == SDK_ALGORITHM).map(|(_, value)| value);
-    let mut named = headers.get_all(SDK_ALGORITHM).chain(in_query);
+fn check_algorithm(headers: &HeaderMap) -> Result<(), UploadFault> {
+    let mut named = headers.get_all(SDK_ALGORITHM);
     let Some(word) = named.next() else { return Ok(()) };
     let header = format!("{CHECKSUM}{}", word.to_str().unwrap_or_default().trim().to_ascii_lowercase());
     let trailer = headers.get(TRAILER).and_then(|name| name.to_str().ok()).unwrap_or_default();
-    let is_there = headers.contains_key(&*header)
-        || hoisted.iter().any(|(name, _)| name.as_str() == header)
-        || trailer.trim().eq_ignore_ascii_case(&header);
+    let is_there = headers.contains_key(&*header) || trailer.trim().eq_ignore_ascii_case(&header);
     if is_there && named.next().is_none() { Ok(()) } else { Err(UploadFault::AlgorithmAlone) }
 }
 

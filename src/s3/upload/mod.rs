@@ -63,9 +63,6 @@ pub(crate) enum UploadFault {
         "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found"
     )]
     AlgorithmAlone,
-    /// A parameter that stands for a header is none.
-    #[error("a checksum's parameter in the query is no header")]
-    Hoisted,
 }
 
 /// What kind of refusal a fault is.
@@ -107,7 +104,7 @@ impl UploadFault {
             Self::LengthMalformed => (Bad, "InvalidArgument", "decoded_length"),
             Self::TrailerMissing => (Bad, "MalformedTrailerError", "trailer_malformed"),
             Self::TrailerUnsupported => (Bad, "InvalidRequest", "trailer_unsupported"),
-            Self::AlgorithmAlone | Self::Hoisted => (Bad, "InvalidRequest", "checksum_malformed"),
+            Self::AlgorithmAlone => (Bad, "InvalidRequest", "checksum_malformed"),
         }
     }
 }

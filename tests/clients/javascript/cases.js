@@ -280,25 +280,27 @@ add(
   { stores: ["rgw"] },
 );
 
-add("presigned URLs write, read and delete", async (place) => {
-  // WHEN_SUPPORTED would put the checksum of an empty body into the URL, which is not the body's.
-  const client = place.client({ checksums: "WHEN_REQUIRED" });
-  const url = (Command, more = {}) =>
-    getSignedUrl(client, new s3[`${Command}Command`](place.at("a b+ü", more)), { expiresIn: 60 });
-  const put = await fetch(await url("PutObject", { ContentType: "text/x-signed" }), {
-    method: "PUT",
-    body: "presigned",
-    headers: { "content-type": "text/x-signed" },
+// WHEN_SUPPORTED puts the checksum of a body that is not there yet into the URL, and stores overlook it.
+for (const checksums of ["WHEN_SUPPORTED", "WHEN_REQUIRED"]) {
+  add(`presigned URLs write, read and delete, checksums ${checksums}`, async (place) => {
+    const client = place.client({ checksums });
+    const url = (Command, more = {}) =>
+      getSignedUrl(client, new s3[`${Command}Command`](place.at("a b+ü", more)), { expiresIn: 60 });
+    const put = await fetch(await url("PutObject", { ContentType: "text/x-signed" }), {
+      method: "PUT",
+      body: "presigned",
+      headers: { "content-type": "text/x-signed" },
+    });
+    assert.equal(put.status, 200, await put.text());
+    const got = await fetch(await url("GetObject", { ResponseContentType: "text/x-other" }));
+    assert.deepEqual([got.status, got.headers.get("content-type")], [200, "text/x-other"]);
+    assert.equal(await got.text(), "presigned");
+    const head = await fetch(await url("HeadObject"), { method: "HEAD" });
+    assert.deepEqual([head.status, head.headers.get("content-length")], [200, "9"]);
+    assert.equal((await fetch(await url("DeleteObject"), { method: "DELETE" })).status, 204);
+    assert.equal((await fetch(await url("GetObject"))).status, 404);
   });
-  assert.equal(put.status, 200, await put.text());
-  const got = await fetch(await url("GetObject", { ResponseContentType: "text/x-other" }));
-  assert.deepEqual([got.status, got.headers.get("content-type")], [200, "text/x-other"]);
-  assert.equal(await got.text(), "presigned");
-  const head = await fetch(await url("HeadObject"), { method: "HEAD" });
-  assert.deepEqual([head.status, head.headers.get("content-length")], [200, "9"]);
-  assert.equal((await fetch(await url("DeleteObject"), { method: "DELETE" })).status, 204);
-  assert.equal((await fetch(await url("GetObject"))).status, 404);
-});
+}
 
 add(
   "a presigned URL is good for what it says only",
