@@ -31,6 +31,7 @@ use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::upstream::credentials::{self, Renewed, Source};
 use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
+use crate::upstream::health;
 use crate::upstream::tls::TlsError;
 use crate::worker::{Shared, Worker};
 
@@ -102,7 +103,7 @@ pub struct Running {
     data: ServerHandle,
     side: ServerHandle,
     tasks: Vec<JoinHandle<io::Result<()>>>,
-    renewals: Vec<JoinHandle<()>>,
+    chores: Vec<JoinHandle<()>>,
 }
 
 impl Gateway {
@@ -132,14 +133,14 @@ impl Gateway {
         let registry = Registry::new();
         let Prepared { actors, pools, launches } = tidegate_actors::prepare(&config, &registry, &log)?;
         let metrics = RequestMetrics::register(&registry)?;
-        let (mut buckets, mut renewals) = (Vec::new(), Vec::new());
+        let (mut buckets, mut chores) = (Vec::new(), Vec::new());
         let tls_metrics = TlsMetrics::register(&registry)?;
         if let Some(tls) = &tls {
             let renewal = Renewal::new(tls, config.server.tls.reload_interval, log.clone(), tls_metrics)?;
-            renewals.push(actix_rt::spawn(renewal.run()));
+            chores.push(actix_rt::spawn(renewal.run()));
         }
         let (tokens, renewal) = Tokens::new(&config)?.unzip();
-        renewals.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
+        chores.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
         let places = tokens.as_ref().map(|tokens| &tokens.places);
         for (index, ((name, bucket), pool)) in config.buckets.iter().zip(pools).enumerate() {
             let id = BucketId::new(u16::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
@@ -153,7 +154,7 @@ impl Gateway {
                 proofs: Proofs::of(&bucket.auth, places),
                 destinations: destinations(name, bucket)?,
                 dialer: Arc::new(dialer.map_err(tls)?),
-                credentials: credentials(name, bucket, &config, &log, &mut renewals).map_err(tls)?,
+                credentials: credentials(name, bucket, &config, &log, &mut chores).map_err(tls)?,
                 pool,
                 metrics: metrics.bucket(name),
             });
@@ -175,11 +176,12 @@ impl Gateway {
         });
         let data = data_server(&shared, data_listener, launches)?;
         let side = admin_server(&shared, admin_listener)?;
+        chores.extend(health::begin(&shared));
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         let (data_handle, side_handle) = (data.handle(), side.handle());
         let tasks = vec![actix_rt::spawn(data), actix_rt::spawn(side)];
-        Ok(Running { address, admin, shared, data: data_handle, side: side_handle, tasks, renewals })
+        Ok(Running { address, admin, shared, data: data_handle, side: side_handle, tasks, chores })
     }
 }
 
@@ -216,7 +218,7 @@ fn credentials(
     bucket: &BucketConfig,
     config: &Config,
     log: &Logger,
-    renewals: &mut Vec<JoinHandle<()>>,
+    chores: &mut Vec<JoinHandle<()>>,
 ) -> Result<Source, TlsError> {
     let upstream = &bucket.upstream;
     let Some(container) = upstream.container_credentials.clone() else {
@@ -226,7 +228,7 @@ fn credentials(
     let dialer = Dialer::new([&container.url], upstream, &config.dns)?;
     let renewed = Renewed::new();
     let renewal = credentials::renew(name.to_owned(), container, dialer, renewed.clone(), log.clone());
-    renewals.push(actix_rt::spawn(renewal));
+    chores.push(actix_rt::spawn(renewal));
     Ok(Source::Renewed(renewed))
 }
 
@@ -304,8 +306,8 @@ impl Running {
     /// Ready turns false, new connections are not taken, requests in flight finish within the drain time, actors and
     /// workers stop. Returns how many requests were cut off.
     pub async fn stop(self) -> usize {
-        let Self { shared, data, side, tasks, renewals, .. } = self;
-        renewals.iter().for_each(JoinHandle::abort);
+        let Self { shared, data, side, tasks, chores, .. } = self;
+        chores.iter().for_each(JoinHandle::abort);
         let began = clock::now();
         shared.draining.send_replace(true);
         info!(shared.log, "draining"; "in_flight" => shared.actors.monitor.in_flight());

@@ -19,6 +19,7 @@ mod client_address;
 mod config_errors;
 mod cors;
 mod edge;
+mod endpoints;
 mod expect;
 mod https;
 mod injection;

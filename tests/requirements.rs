@@ -91,7 +91,7 @@ const LEDGER: [(&str, &str, Standing); 104] = [
     ("P2", "requests in flight are bounded in the process", Met),
     ("P3", "a gate per bucket with a bounded queue", Later("no gates per credential")),
     ("P4", "a released permit goes to the head waiter", Met),
-    ("P5", "several endpoints: choice, ejection, health checks", Later("ejection only")),
+    ("P5", "several endpoints: choice, ejection, health checks, failover", Met),
     ("P6", "a million clients do not grow memory", Met),
     ("P7", "adaptive concurrency", Later("not begun")),
     ("P8", "upstream names are resolved again", Met),

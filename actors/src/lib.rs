@@ -33,7 +33,10 @@ pub use mailbox::AskError;
 pub use monitor::{
     Level, MonitorHandle, MonitorRejection, MonitorView, Reading, Reason, Sensor, Slot, Transition,
 };
-pub use pool::{EndpointId, EndpointTicket, Permit, PoolHandle, PoolRejection, PoolView, RetryTicket};
+pub use pool::{
+    EndpointId, EndpointTicket, EndpointView, Permit, PoolHandle, PoolRejection, PoolView, RetryTicket,
+    Standing, Strike,
+};
 pub use sessions::{
     Bearer, Identity, InvalidSessionId, KeyPrint, SessionId, SessionsHandle, SessionsReport, SigningKey,
     SigningKeyId, TokenHash,

@@ -27,7 +27,10 @@ use crate::limiter::{
 use crate::mailbox::Mailbox;
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle};
-use crate::pool::{Budget, GateShared, Nudge, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolState};
+use crate::pool::{
+    Budget, GateShared, Nudge, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolNames, PoolState, Rotation,
+    Rules, Signs,
+};
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
 use crate::supervisor::supervise;
 use crate::vitals::Vitals;
@@ -252,17 +255,22 @@ fn pool(
         queued_max: concurrency.max_queued,
         queue_timeout: concurrency.queue_timeout,
     };
+    let endpoints: Vec<String> =
+        upstream.endpoints.iter().map(|endpoint| endpoint.authority.clone()).collect();
+    let metrics = families.bucket(name, &endpoints);
+    let signs = Arc::new(Signs::new(endpoints.len()));
+    let rotation = Rotation::new(Arc::clone(&signs), Rules::from(&upstream.rotation), seed(), clock::now());
     let state = PoolState::new(
         Arc::clone(&shared),
         bounds.concurrent_max,
         bounds.queued_max,
-        upstream.endpoints.len(),
+        Arc::clone(&signs),
+        rotation,
         Budget::new(upstream.retry.budget, clock::now()),
-        seed(),
     );
-    let handle =
-        PoolHandle::new(unborn.mailbox.clone(), shared, state.loads(), bounds, families.bucket(name));
-    (handle, nursery.bear(unborn, Pool::new(state)))
+    let handle = PoolHandle::new(unborn.mailbox.clone(), shared, signs, bounds, metrics);
+    let names = PoolNames { bucket: name.to_owned(), endpoints };
+    (handle, nursery.bear(unborn, Pool::new(state, names, nursery.log.clone())))
 }
 
 /// A different seed in every process.
@@ -295,7 +303,7 @@ impl Actors {
             self.families.observe(vitals, now);
         }
         self.limiter_metrics.observe(now);
-        self.pool_families.observe_total(self.pools.iter().map(PoolHandle::observe).sum());
+        self.pool_families.observe_total(self.pools.iter().map(|pool| pool.observe(now)).sum());
         self.monitor.observe();
     }
 

@@ -48,8 +48,9 @@ pub use api_key::ApiKey;
 pub use bucket::{
     Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ConcurrencyConfig,
     ConnectionPoolConfig, ContainerCredentials, CorsConfig, Credentials, Endpoint, EndpointError,
-    InjectionPatterns, Kind, Pattern, PatternError, Pem, PemError, RetryBudgetConfig, RetryConfig, Scheme,
-    Secret, TlsConfig, UploadFraming, UpstreamConfig,
+    FailoverConfig, HealthCheckConfig, InjectionPatterns, Kind, OutlierEjectionConfig, Pattern, PatternError,
+    Pem, PemError, RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, TlsConfig, UploadFraming,
+    UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use dns::DnsConfig;

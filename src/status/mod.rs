@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use tidegate_actors::{BreakerView, Reading, Status, Vitals, clock};
+use tidegate_actors::{BreakerView, EndpointView, Reading, Standing, Status, Strike, Vitals, clock};
 
 use crate::router::Bucket;
 use crate::worker::Shared;
@@ -89,14 +89,14 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
     let mut circuits = Map::new();
     circuits.insert("mode".to_owned(), breaker.mode(bucket.id).as_str().into());
     circuits.extend(breaker.views(bucket.id, now).map(|view| (view.class.to_owned(), circuit(&view))));
-    let pool = bucket.pool.view();
+    let pool = bucket.pool.view(now);
     let endpoints: Vec<Value> = bucket
         .config
         .upstream
         .endpoints
         .iter()
         .zip(&pool.endpoints)
-        .map(|(endpoint, in_flight)| json!({ "authority": endpoint.authority, "in_flight": in_flight }))
+        .map(|(endpoint, view)| endpoint_of(&endpoint.authority, view, now))
         .collect();
     json!({
         "kind": bucket.config.kind.as_str(),
@@ -121,6 +121,25 @@ fn circuit(view: &BreakerView) -> Value {
         "opened_total": view.opened_total,
         "open_for_ms": view.open_for.map(millis),
         "cause": view.cause.map(|cause| cause.to_string()),
+    })
+}
+
+fn endpoint_of(authority: &str, view: &EndpointView, now: Instant) -> Value {
+    let left = |until: Instant| Some(millis(until.saturating_duration_since(now)));
+    let (state, cause, out_for_ms) = match view.standing {
+        Standing::InRotation => ("in_rotation", None, None),
+        Standing::Resting(until) => ("resting", Some(Strike::Unreachable), left(until)),
+        Standing::Ejected(until, strike) => ("ejected", Some(strike), left(until)),
+        Standing::Unhealthy => ("unhealthy", None, None),
+    };
+    json!({
+        "authority": authority,
+        "state": state,
+        "cause": cause.map(Strike::as_str),
+        "out_for_ms": out_for_ms,
+        "in_flight": view.in_flight,
+        "latency_ms": view.latency.map(|latency| round(latency.as_secs_f64() * 1e3)),
+        "ejections": view.ejections,
     })
 }
 

@@ -30,6 +30,7 @@ use crate::http::passage::Passage;
 use crate::s3::checksum::down::Answered;
 use crate::s3::late_error::LateError;
 use crate::telemetry::record::Record;
+use crate::upstream::blame;
 use crate::upstream::call::Called;
 use crate::upstream::flow::Flow;
 use crate::upstream::headers::{Nominated, travels_down};
@@ -203,16 +204,20 @@ impl AnswerBody {
     fn whole(&mut self) {
         let Some(held) = self.held.take() else { return };
         let Held { mut record, ticket, permit, _slot } = held;
+        let late = self.late_error.as_ref().is_some_and(LateError::found);
+        let Some(bucket) = record.bucket.map(|id| self.worker.shared.router.bucket(id)) else { return };
         if let Some(ticket) = ticket {
-            let late = self.late_error.as_ref().is_some_and(LateError::found);
             if late {
                 record.reason = Some("late_error");
+                ticket.report(blame::lay(bucket, permit.endpoint(), failed(Cause::Status(200)), self.moved));
+            } else {
+                ticket.report(Outcome::Success);
             }
-            ticket.report(if late { failed(Cause::Status(200)) } else { Outcome::Success });
         }
-        if let Some(bucket) = record.bucket {
-            self.worker.shared.router.bucket(bucket).pool.finish(permit, self.moved);
+        if !late && record.status < 500 {
+            bucket.pool.succeeded(permit.endpoint());
         }
+        bucket.pool.finish(permit, self.moved);
     }
 
     fn broken(&mut self, error: TransferError) -> TransferError {
@@ -227,8 +232,14 @@ impl AnswerBody {
             held.record.reason = Some(reason);
             slog::warn!(self.worker.shared.log, "transfer broken"; "id" => held.record.id.to_str().unwrap_or_default(),
                 "error" => error.to_string());
+            let bucket = held.record.bucket.map(|id| self.worker.shared.router.bucket(id));
+            let began = held.record.phases.first_byte.unwrap_or(held.record.started);
+            let outcome = match bucket {
+                Some(bucket) => blame::lay(bucket, held.permit.endpoint(), failed(cause), began),
+                None => failed(cause),
+            };
             if let Some(ticket) = held.ticket.take() {
-                ticket.report(failed(cause));
+                ticket.report(outcome);
             }
         }
         error

@@ -18,6 +18,7 @@ use crate::http::error::GatewayError;
 use crate::router::Bucket;
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::blame::Attempted;
 use crate::upstream::body::RequestBody;
 use crate::upstream::early::Ongoing;
 use crate::upstream::outbound::Outbound;
@@ -79,11 +80,13 @@ pub(crate) async fn call(
         let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
         let ended = clock::now();
         record.phases.first_byte = Some(ended);
-        let slow = upstream.circuit_breaker.slow_call_duration;
-        if slow.is_some_and(|slow| limits.waited(&record.flow, ended) > slow) {
+        let waited = limits.waited(&record.flow, ended);
+        if upstream.circuit_breaker.slow_call_duration.is_some_and(|slow| waited > slow) {
             ticket.drag();
         }
-        let judged = judge(&result, bucket);
+        let mut judged = judge(&result, bucket);
+        let attempted = Attempted { endpoint: permit.endpoint(), began, waited };
+        judged.verdict.outcome = attempted.settle(bucket, judged.verdict.outcome, &result);
 
         let is_unsent = matches!(&result, Err(rejection) if rejection.is_unsent());
         let may_retry = judged.verdict.transient
@@ -101,9 +104,6 @@ pub(crate) async fn call(
         }
         if let Some((pause, _)) = retrying {
             ticket.report(judged.verdict.outcome);
-            if is_unsent {
-                bucket.pool.ail(permit.endpoint());
-            }
             drop(result);
             bucket.metrics.retry_attempts.inc();
             tokio::time::sleep(pause).await;

@@ -102,8 +102,8 @@ impl Client {
 }
 
 /// A client of the gateway's own, for a single caller.
-pub(crate) fn bare(dialer: Dialer, connect_timeout: Duration) -> awc::Client {
-    http(&Arc::new(dialer), &Arc::default(), connect_timeout, 1)
+pub(crate) fn bare(dialer: impl Into<Arc<Dialer>>, connect_timeout: Duration) -> awc::Client {
+    http(&dialer.into(), &Arc::default(), connect_timeout, 1)
 }
 
 /// A question to the one endpoint of such a client, with its path.

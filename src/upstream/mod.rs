@@ -4,6 +4,7 @@
 //! given back by `Drop` on every path.
 
 pub(crate) mod answer;
+mod blame;
 pub(crate) mod body;
 mod call;
 pub(crate) mod client;
@@ -16,6 +17,7 @@ mod early;
 pub(crate) mod flow;
 mod head;
 mod headers;
+pub(crate) mod health;
 mod incoming;
 mod intake;
 mod long;

@@ -2,11 +2,14 @@
 
 use std::time::Instant;
 
+use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
 
 use crate::host::{Component, Serve};
 use crate::mailbox::Request;
 use crate::pool::budget::{RetryTicket, Window};
+use crate::pool::endpoint::{Check, Failure, Sentence};
+use crate::pool::rotation::Turn;
 use crate::pool::state::{Decision, PoolState, Waiter};
 use crate::pool::ticket::{EndpointId, EndpointTicket, Permit};
 
@@ -84,28 +87,95 @@ impl Request for Retry {
     const CAN_BE_POISON: bool = false;
 }
 
-/// An endpoint refused a connection.
-pub(crate) struct Ail {
+/// An endpoint failed a call.
+pub(crate) struct Fail {
     pub(crate) endpoint: EndpointId,
+    pub(crate) failure: Failure,
 }
 
-impl Request for Ail {
+impl Request for Fail {
     type Reply = ();
-    const NAME: &'static str = "pool.ail";
+    const NAME: &'static str = "pool.fail";
 
     fn likeness(&self) -> u64 {
         self.endpoint.0 as u64
     }
 }
 
+/// A call succeeded while all endpoints were called because all had failed.
+pub(crate) struct Succeed {
+    pub(crate) endpoint: EndpointId,
+}
+
+impl Request for Succeed {
+    type Reply = ();
+    const NAME: &'static str = "pool.succeed";
+
+    fn likeness(&self) -> u64 {
+        self.endpoint.0 as u64
+    }
+}
+
+/// An endpoint was asked whether it is well.
+pub(crate) struct Checked {
+    pub(crate) endpoint: EndpointId,
+    pub(crate) check: Check,
+}
+
+impl Request for Checked {
+    type Reply = ();
+    const NAME: &'static str = "pool.checked";
+
+    fn likeness(&self) -> u64 {
+        self.endpoint.0 as u64
+    }
+}
+
+/// What a pool and its endpoints are called in logs.
+pub(crate) struct PoolNames {
+    pub(crate) bucket: String,
+    pub(crate) endpoints: Vec<String>,
+}
+
 /// The component.
 pub(crate) struct Pool {
     state: PoolState<oneshot::Sender<Permit>>,
+    names: PoolNames,
+    log: Logger,
 }
 
 impl Pool {
-    pub(crate) fn new(state: PoolState<oneshot::Sender<Permit>>) -> Self {
-        Self { state }
+    pub(crate) fn new(state: PoolState<oneshot::Sender<Permit>>, names: PoolNames, log: Logger) -> Self {
+        Self { state, names, log }
+    }
+
+    /// Logs what the rotation did.
+    fn report(&mut self) {
+        let turns = self.state.rotation().take_turns();
+        let (log, bucket) = (&self.log, self.names.bucket.as_str());
+        let name = |endpoint: usize| self.names.endpoints.get(endpoint).map_or("", String::as_str);
+        for turn in turns {
+            match turn {
+                Turn::Left { endpoint, sentence, strike, time } => {
+                    let how = match sentence {
+                        Sentence::Rest => "endpoint rests",
+                        Sentence::Eject => "endpoint ejected",
+                    };
+                    warn!(log, "{}", how; "bucket" => bucket, "endpoint" => name(endpoint),
+                        "cause" => strike.as_str(), "for_ms" => u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+                }
+                Turn::FoundUnhealthy { endpoint } => {
+                    warn!(log, "endpoint unhealthy"; "bucket" => bucket, "endpoint" => name(endpoint));
+                }
+                Turn::CameBack { endpoint } => {
+                    info!(log, "endpoint back"; "bucket" => bucket, "endpoint" => name(endpoint));
+                }
+                Turn::Panicked => warn!(log, "all endpoints fail, all are called"; "bucket" => bucket),
+                Turn::Calmed => info!(log, "an endpoint succeeds again"; "bucket" => bucket),
+                Turn::FailedOver => warn!(log, "failed over to endpoints that stand by"; "bucket" => bucket),
+                Turn::Returned => info!(log, "returned from endpoints that stand by"; "bucket" => bucket),
+            }
+        }
     }
 }
 
@@ -129,7 +199,11 @@ impl Serve<Acquire> for Pool {
 
     fn apply(&mut self, _: Acquire, decision: Decision, now: Instant) -> Acquired {
         match decision {
-            Decision::Grant => Acquired::Granted(self.state.grant(now)),
+            Decision::Grant => {
+                let permit = self.state.grant(now);
+                self.report();
+                Acquired::Granted(permit)
+            }
             Decision::Queue => {
                 let (waiter, permit) = oneshot::channel();
                 self.state.enqueue(waiter, now);
@@ -156,7 +230,9 @@ impl Serve<Repick> for Pool {
     fn decide(&self, _: &Repick, _: Instant) {}
 
     fn apply(&mut self, message: Repick, (): (), now: Instant) -> EndpointTicket {
-        self.state.repick(message.avoid, now)
+        let ticket = self.state.repick(message.avoid, now);
+        self.report();
+        ticket
     }
 }
 
@@ -172,12 +248,35 @@ impl Serve<Retry> for Pool {
     }
 }
 
-impl Serve<Ail> for Pool {
+impl Serve<Fail> for Pool {
     type Decision = ();
 
-    fn decide(&self, _: &Ail, _: Instant) {}
+    fn decide(&self, _: &Fail, _: Instant) {}
 
-    fn apply(&mut self, message: Ail, (): (), now: Instant) {
-        self.state.ail(message.endpoint, now);
+    fn apply(&mut self, message: Fail, (): (), now: Instant) {
+        self.state.rotation().fail(message.endpoint.0, &message.failure, now);
+        self.report();
+    }
+}
+
+impl Serve<Succeed> for Pool {
+    type Decision = ();
+
+    fn decide(&self, _: &Succeed, _: Instant) {}
+
+    fn apply(&mut self, message: Succeed, (): (), now: Instant) {
+        self.state.rotation().succeed(message.endpoint.0, now);
+        self.report();
+    }
+}
+
+impl Serve<Checked> for Pool {
+    type Decision = ();
+
+    fn decide(&self, _: &Checked, _: Instant) {}
+
+    fn apply(&mut self, message: Checked, (): (), now: Instant) {
+        self.state.rotation().checked(message.endpoint.0, &message.check, now);
+        self.report();
     }
 }

@@ -1,15 +1,16 @@
 //! What the request path sees of one bucket's pool.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox};
 use crate::pool::PoolMetrics;
-use crate::pool::actor::{Acquire, Acquired, Ail, Pool, Repick, Retry};
+use crate::pool::actor::{Acquire, Acquired, Checked, Fail, Pool, Repick, Retry, Succeed};
 use crate::pool::budget::RetryTicket;
+use crate::pool::endpoint::{Check, Failure, Strike};
+use crate::pool::signs::{EndpointView, Signs};
 use crate::pool::stash;
 use crate::pool::ticket::{EndpointId, GateShared, Permit};
 use crate::vitals::Vitals;
@@ -44,8 +45,8 @@ pub struct PoolView {
     pub queued: usize,
     /// Most waiters.
     pub queued_max: usize,
-    /// Requests per endpoint.
-    pub endpoints: Vec<usize>,
+    /// Each endpoint, in the order of the configuration.
+    pub endpoints: Vec<EndpointView>,
 }
 
 /// The settings a handle needs.
@@ -61,7 +62,7 @@ pub(crate) struct PoolBounds {
 pub struct PoolHandle {
     mailbox: Mailbox<Pool>,
     shared: Arc<GateShared>,
-    loads: Vec<Arc<AtomicUsize>>,
+    signs: Arc<Signs>,
     bounds: PoolBounds,
     metrics: PoolMetrics,
 }
@@ -70,11 +71,11 @@ impl PoolHandle {
     pub(crate) fn new(
         mailbox: Mailbox<Pool>,
         shared: Arc<GateShared>,
-        loads: Vec<Arc<AtomicUsize>>,
+        signs: Arc<Signs>,
         bounds: PoolBounds,
         metrics: PoolMetrics,
     ) -> Self {
-        Self { mailbox, shared, loads, bounds, metrics }
+        Self { mailbox, shared, signs, bounds, metrics }
     }
 
     /// Waits for a permit in the bucket's queue, for at most its deadline.
@@ -114,7 +115,7 @@ impl PoolHandle {
 
     /// Ends a permit, or keeps it a moment for the next request on this thread. Dropping it is as good, but slower.
     pub fn finish(&self, permit: Permit, now: Instant) {
-        if self.loads.len() == 1 {
+        if self.signs.len() == 1 {
             stash::keep(permit, self.bounds.concurrent_max, now);
         }
     }
@@ -130,18 +131,45 @@ impl PoolHandle {
 
     /// Moves a permit to another endpoint for a retry; with one endpoint, or without an answer, it stays.
     pub async fn repick(&self, permit: &mut Permit) {
-        if self.loads.len() > 1
+        if self.signs.len() > 1
             && let Ok(ticket) = self.mailbox.ask(Repick { avoid: permit.endpoint() }).await
         {
             permit.move_to(ticket);
         }
     }
 
-    /// An endpoint refused a connection.
-    pub fn ail(&self, endpoint: EndpointId) {
-        if self.loads.len() > 1 {
-            self.mailbox.tell(Ail { endpoint });
+    /// An endpoint began to answer, after so long.
+    pub fn answered(&self, endpoint: EndpointId, latency: Duration) {
+        if self.signs.len() > 1 {
+            self.signs.of(endpoint.0).answered(latency);
         }
+    }
+
+    /// An endpoint served a call to its end.
+    pub fn succeeded(&self, endpoint: EndpointId) {
+        if self.signs.len() > 1 {
+            self.signs.of(endpoint.0).succeed();
+            if self.signs.is_panicking() {
+                self.mailbox.tell(Succeed { endpoint });
+            }
+        }
+    }
+
+    /// An endpoint failed a call that began then. Returns whether that is the whole bucket's trouble: no other endpoint
+    /// could serve, so the circuit is to know.
+    pub fn failed(&self, endpoint: EndpointId, strike: Strike, began: Instant, now: Instant) -> bool {
+        if self.signs.len() == 1 {
+            return true;
+        }
+        let is_buckets = !self.signs.has_other(endpoint.0, now);
+        let successes = self.signs.of(endpoint.0).successes();
+        self.mailbox.tell(Fail { endpoint, failure: Failure { strike, began, successes } });
+        is_buckets
+    }
+
+    /// An endpoint was asked then whether it is well.
+    pub fn checked(&self, endpoint: EndpointId, is_good: bool, began: Instant) {
+        self.mailbox.tell(Checked { endpoint, check: Check { is_good, began } });
     }
 
     /// Permits out.
@@ -150,18 +178,21 @@ impl PoolHandle {
     }
 
     /// What the status page shows.
-    pub fn view(&self) -> PoolView {
+    pub fn view(&self, now: Instant) -> PoolView {
         PoolView {
             in_flight: self.shared.gate.live(),
             concurrent_max: self.bounds.concurrent_max,
             queued: self.shared.gate.waiting(),
             queued_max: self.bounds.queued_max,
-            endpoints: self.loads.iter().map(|load| load.load(Ordering::Relaxed)).collect(),
+            endpoints: self.signs.views(now),
         }
     }
 
-    /// Copies the depth into its gauge and returns it; called before a scrape is answered.
-    pub(crate) fn observe(&self) -> usize {
+    /// Copies into gauges what is only looked at when somebody scrapes; returns the queue's depth.
+    pub(crate) fn observe(&self, now: Instant) -> usize {
+        for (metrics, view) in self.metrics.endpoints.iter().zip(self.signs.views(now)) {
+            metrics.observe(&view);
+        }
         let waiting = self.shared.gate.waiting();
         self.metrics.depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         waiting

@@ -1,8 +1,11 @@
-//! The pool's metrics (O3): time to a permit, depth of the queue, refusals, retries that were not allowed.
+//! The pool's metrics (O3): time to a permit, depth of the queue, refusals, retries that were not allowed, endpoints' health.
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
+
+use crate::pool::endpoint::Standing;
+use crate::pool::signs::EndpointView;
 
 /// The families, one label value per bucket.
 #[derive(Debug, Clone)]
@@ -12,6 +15,8 @@ pub(crate) struct PoolFamilies {
     budget_exhausted: IntCounterVec,
     depth: IntGaugeVec,
     total_depth: IntGauge,
+    healthy: IntGaugeVec,
+    ejections: IntCounterVec,
 }
 
 /// One bucket's.
@@ -22,6 +27,21 @@ pub(crate) struct PoolMetrics {
     pub(crate) queue_timeout: IntCounter,
     pub(crate) budget_exhausted: IntCounter,
     pub(crate) depth: IntGauge,
+    pub(crate) endpoints: Vec<EndpointMetrics>,
+}
+
+/// One endpoint's, copied when somebody scrapes.
+#[derive(Debug, Clone)]
+pub(crate) struct EndpointMetrics {
+    healthy: IntGauge,
+    ejections: IntCounter,
+}
+
+impl EndpointMetrics {
+    pub(crate) fn observe(&self, view: &EndpointView) {
+        self.healthy.set((view.standing == Standing::InRotation).into());
+        self.ejections.inc_by(view.ejections.saturating_sub(self.ejections.get()));
+    }
 }
 
 impl PoolFamilies {
@@ -54,22 +74,40 @@ impl PoolFamilies {
                 "request_queue_depth",
                 "requests that wait for a permit, all buckets",
             )?,
+            healthy: IntGaugeVec::new(
+                Opts::new(
+                    "upstream_endpoint_healthy",
+                    "1 while an endpoint is called, 0 while it is left out",
+                ),
+                &["bucket", "endpoint"],
+            )?,
+            ejections: IntCounterVec::new(
+                Opts::new("upstream_endpoint_ejections_total", "times an endpoint was left out for failing"),
+                &["bucket", "endpoint"],
+            )?,
         };
         registry.register(Box::new(this.wait.clone()))?;
         registry.register(Box::new(this.rejected.clone()))?;
         registry.register(Box::new(this.budget_exhausted.clone()))?;
         registry.register(Box::new(this.depth.clone()))?;
         registry.register(Box::new(this.total_depth.clone()))?;
+        registry.register(Box::new(this.healthy.clone()))?;
+        registry.register(Box::new(this.ejections.clone()))?;
         Ok(this)
     }
 
-    pub(crate) fn bucket(&self, name: &str) -> PoolMetrics {
+    pub(crate) fn bucket(&self, name: &str, endpoints: &[String]) -> PoolMetrics {
+        let endpoint = |endpoint: &String| EndpointMetrics {
+            healthy: self.healthy.with_label_values(&[name, endpoint]),
+            ejections: self.ejections.with_label_values(&[name, endpoint]),
+        };
         PoolMetrics {
             wait: self.wait.with_label_values(&[name]),
             queue_full: self.rejected.with_label_values(&[name, "full"]),
             queue_timeout: self.rejected.with_label_values(&[name, "timeout"]),
             budget_exhausted: self.budget_exhausted.with_label_values(&[name]),
             depth: self.depth.with_label_values(&[name]),
+            endpoints: endpoints.iter().map(endpoint).collect(),
         }
     }
 

@@ -15,26 +15,37 @@
 //! Where a gate is wide, permits pass from request to request on a thread without an ask, see `stash.rs`.
 //!
 //! *Restart*: a crash in `decide` keeps the queue. Found dirty, the waiters are dropped (they see `Crashed`) and the
-//! live permits are what the live tickets say: their count never was the actor's to lose. Endpoints that were resting
-//! go on resting.
+//! live permits are what the live tickets say: their count never was the actor's to lose. Endpoints that were left out
+//! stay so.
 //! *While failed*: 503 for this bucket; permits already out stay good.
-//! Deliberately absent: connections, which belong to each worker's client; health checks and outlier ejection, where
-//! now only a refused connection rests an endpoint for a second, and never the last one.
+//!
+//! Among several endpoints `rotation.rs` chooses, by what calls and checks say of each (`endpoint.rs`). Successes only count,
+//! outside the mailbox (`signs.rs`); failures are told. With one endpoint nothing is told or measured.
+//! Deliberately absent: connections, which belong to each worker's client; making the checks, which is the HTTP side's.
 
 mod actor;
 mod budget;
+mod endpoint;
 mod handle;
 mod metrics;
+mod rotation;
+mod rules;
+mod signs;
 mod stash;
 mod state;
 mod ticket;
 
-pub(crate) use actor::{Nudge, Pool};
+pub(crate) use actor::{Nudge, Pool, PoolNames};
 pub(crate) use budget::Budget;
 pub use budget::RetryTicket;
+pub use endpoint::{Standing, Strike};
 pub(crate) use handle::PoolBounds;
 pub use handle::{PoolHandle, PoolRejection, PoolView};
 pub(crate) use metrics::{PoolFamilies, PoolMetrics};
+pub(crate) use rotation::Rotation;
+pub(crate) use rules::Rules;
+pub use signs::EndpointView;
+pub(crate) use signs::Signs;
 pub(crate) use state::PoolState;
 pub(crate) use ticket::GateShared;
 pub use ticket::{EndpointId, EndpointTicket, Permit};

@@ -1,15 +1,13 @@
-//! The gate, its queue and the choice of endpoint, generic over what a waiter is.
+//! The gate and its queue, generic over what a waiter is; the choice of endpoint is `rotation.rs`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::pool::budget::{Budget, RetryTicket, Window};
+use crate::pool::rotation::Rotation;
+use crate::pool::signs::Signs;
 use crate::pool::ticket::{EndpointId, EndpointTicket, GateShared, Permit};
-
-/// How long an endpoint that refused a connection rests while others are there.
-const REST: Duration = Duration::from_secs(1);
 
 /// Somebody in the queue.
 pub(crate) trait Waiter {
@@ -33,13 +31,6 @@ pub(crate) enum Decision {
     },
 }
 
-/// One endpoint's load and health.
-#[derive(Debug, Default)]
-pub(crate) struct EndpointState {
-    in_flight: Arc<AtomicUsize>,
-    resting_until: Option<Instant>,
-}
-
 /// One bucket's pool.
 #[derive(Debug)]
 pub(crate) struct PoolState<W> {
@@ -47,9 +38,9 @@ pub(crate) struct PoolState<W> {
     concurrent_max: usize,
     queued_max: usize,
     queue: VecDeque<W>,
-    endpoints: Vec<EndpointState>,
+    signs: Arc<Signs>,
+    rotation: Rotation,
     budget: Budget,
-    random: u64,
 }
 
 impl<W: Waiter> PoolState<W> {
@@ -57,18 +48,16 @@ impl<W: Waiter> PoolState<W> {
         shared: Arc<GateShared>,
         concurrent_max: usize,
         queued_max: usize,
-        endpoints: usize,
+        signs: Arc<Signs>,
+        rotation: Rotation,
         budget: Budget,
-        seed: u64,
     ) -> Self {
-        let endpoints = (0..endpoints).map(|_| EndpointState::default()).collect();
-        let queue = VecDeque::new();
-        Self { shared, concurrent_max, queued_max, queue, endpoints, budget, random: seed | 1 }
+        Self { shared, concurrent_max, queued_max, queue: VecDeque::new(), signs, rotation, budget }
     }
 
-    /// The endpoints' live counts, for views.
-    pub(crate) fn loads(&self) -> Vec<Arc<AtomicUsize>> {
-        self.endpoints.iter().map(|endpoint| Arc::clone(&endpoint.in_flight)).collect()
+    /// The choice among the endpoints.
+    pub(crate) fn rotation(&mut self) -> &mut Rotation {
+        &mut self.rotation
     }
 
     pub(crate) fn decide(&self) -> Decision {
@@ -105,7 +94,7 @@ impl<W: Waiter> PoolState<W> {
         self.serve_queue(now);
     }
 
-    /// Another endpoint for a retry, the one to avoid only if there is no other.
+    /// Another endpoint for a retry, the one to avoid only if no other is usable.
     pub(crate) fn repick(&mut self, avoid: EndpointId, now: Instant) -> EndpointTicket {
         self.pick(Some(avoid), now)
     }
@@ -120,20 +109,13 @@ impl<W: Waiter> PoolState<W> {
         self.budget.spend(window)
     }
 
-    /// An endpoint refused a connection; it rests unless it is the last one.
-    pub(crate) fn ail(&mut self, id: EndpointId, now: Instant) {
-        let others = self.endpoints.iter().enumerate().any(|(i, other)| i != id.0 && !other.rests(now));
-        if others && let Some(endpoint) = self.endpoints.get_mut(id.0) {
-            endpoint.resting_until = Some(now + REST);
-        }
-    }
-
     /// Drops the waiters, whose callers see the crash; the live tickets keep the counts, and nothing is left to retry with.
     pub(crate) fn rebuild(&mut self, now: Instant) {
         self.budget.forfeit(self.shared.asked(), now);
         self.queue.clear();
         self.shared.gate.publish_waiting(0);
         self.shared.gate.nudge_received();
+        self.rotation.publish_all();
     }
 
     fn serve_queue(&mut self, now: Instant) {
@@ -155,38 +137,9 @@ impl<W: Waiter> PoolState<W> {
         }
     }
 
-    /// The less loaded of two random ones among those that do not rest.
     fn pick(&mut self, avoid: Option<EndpointId>, now: Instant) -> EndpointTicket {
-        let first = self.candidate(avoid, now);
-        let second = self.candidate(avoid, now);
-        let load = |i: usize| self.endpoints[i].in_flight.load(Ordering::Relaxed);
-        let chosen = if load(second) < load(first) { second } else { first };
-        EndpointTicket::new(EndpointId(chosen), &self.endpoints[chosen].in_flight)
-    }
-
-    /// A random place, and from there the first endpoint that may be used.
-    fn candidate(&mut self, avoid: Option<EndpointId>, now: Instant) -> usize {
-        let count = self.endpoints.len();
-        if count == 1 {
-            return 0;
-        }
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        #[expect(clippy::cast_possible_truncation, reason = "any place will do")]
-        let start = self.random as usize % count;
-        let places = || (0..count).map(|step| (start + step) % count);
-        let other = |i: &usize| avoid != Some(EndpointId(*i));
-        places()
-            .find(|i| other(i) && !self.endpoints[*i].rests(now))
-            .or_else(|| places().find(other))
-            .unwrap_or(start)
-    }
-}
-
-impl EndpointState {
-    fn rests(&self, now: Instant) -> bool {
-        self.resting_until.is_some_and(|until| now < until)
+        let chosen = self.rotation.pick(avoid.map(|id| id.0), now);
+        EndpointTicket::new(EndpointId(chosen), self.signs.of(chosen).in_flight())
     }
 }
 

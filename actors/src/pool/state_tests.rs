@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
-use tidegate_config::RetryBudgetConfig;
+use tidegate_config::{RetryBudgetConfig, UpstreamConfig};
 
 use super::*;
 use crate::clock;
+use crate::pool::rules::Rules;
 
 /// A waiter whose permit, if it got one, lies in its slot.
 #[derive(Clone, Debug)]
@@ -66,9 +68,12 @@ impl World {
         let shared = Arc::new(GateShared::new(move || {
             count.fetch_add(1, Ordering::SeqCst);
         }));
-        let budget = Budget::new(RetryBudgetConfig::default(), clock::now());
-        let state = PoolState::new(Arc::clone(&shared), concurrent_max, queued_max, endpoints, budget, 7);
-        Self { state, shared, nudges, now: clock::now() }
+        let (signs, now) = (Arc::new(Signs::new(endpoints)), clock::now());
+        let rules = Rules::from(&UpstreamConfig::default().rotation);
+        let rotation = Rotation::new(Arc::clone(&signs), rules, 7, now);
+        let budget = Budget::new(RetryBudgetConfig::default(), now);
+        let state = PoolState::new(Arc::clone(&shared), concurrent_max, queued_max, signs, rotation, budget);
+        Self { state, shared, nudges, now }
     }
 
     /// As the shell does it.
@@ -167,20 +172,6 @@ fn a_rebuild_drops_the_waiters_and_keeps_the_live_count() {
     a.leave();
     world.settle();
     assert!(c.has() && !b.has());
-}
-
-/// P5: the last endpoint never rests
-#[test]
-fn an_ailing_endpoint_rests_but_never_the_last() {
-    let mut world = World::new(100, 0, 2);
-    world.state.ail(EndpointId(0), world.now);
-    world.state.ail(EndpointId(1), world.now);
-    let slots: Vec<Slot> = (0..20).map(|_| world.ask().unwrap()).collect();
-    for slot in &slots {
-        assert_eq!(slot.0.borrow().permit.as_ref().unwrap().endpoint(), EndpointId(1));
-    }
-    let ticket = world.state.repick(EndpointId(1), world.now);
-    assert_eq!(ticket.id(), EndpointId(0), "a retry goes elsewhere even so");
 }
 
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ use super::breaker::BreakerConfig;
 use super::credentials::{ContainerCredentials, CredentialKeys, Credentials};
 use super::endpoint::{BaseUrl, Endpoint};
 use super::policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
+use super::rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, RotationConfig};
 use super::tls::TlsConfig;
 use crate::form::{Choice, Word, list, seconds};
 use crate::section::section;
@@ -48,8 +49,10 @@ const ADDRESSINGS: Choice<Addressing> =
 /// A bucket's upstream with everything resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamConfig {
-    /// base URLs; a loaded configuration has at least one
+    /// base URLs, those that stand by last; a loaded configuration has at least one
     pub endpoints: Vec<Endpoint>,
+    /// which of them are called
+    pub rotation: RotationConfig,
     /// the bucket's name at the upstream; `None` keeps the name the client used
     pub bucket: Option<String>,
     /// where a request names its bucket
@@ -103,6 +106,15 @@ section! {
         retry: RetryConfig = nested_checked("retry", RetryConfig::checked);
         /// stops requests to an upstream that fails
         circuit_breaker: BreakerConfig = nested_checked("circuit_breaker", BreakerConfig::checked);
+        /// leaves out endpoints that fail while others do not
+        outlier_ejection: OutlierEjectionConfig =
+            nested_checked("outlier_ejection", OutlierEjectionConfig::checked);
+        /// asks endpoints whether they are well
+        health_check: HealthCheckConfig = nested_checked("health_check", HealthCheckConfig::checked);
+        /// over which time an endpoint that comes back gets its full share of requests again; 0 gives it at once
+        slow_start: Duration = key("slow_start_seconds", seconds(0.0..=3_600.0), Duration::from_secs(10));
+        /// endpoints that stand by
+        failover: FailoverConfig = nested_checked("failover", FailoverConfig::checked);
         /// whom https endpoints are believed
         tls: TlsConfig = nested("tls");
         /// connections to the upstream
@@ -152,10 +164,16 @@ section! {
 impl S3Keys {
     /// Refuses what the keys of this section cannot say together.
     pub(super) fn check(&self, section: &mut Section<'_>, total: (&str, Duration)) {
-        check_endpoints(section, self.endpoints.as_deref());
+        check_endpoints(section, self.endpoints.as_deref(), &self.common.failover.endpoints);
         self.common.check(section, total);
         self.credentials.check(section);
-        let address = self.endpoints.iter().flatten().find(|endpoint| endpoint.is_address());
+        let standby = &self.common.failover.endpoints;
+        if let Some(endpoint) = standby.iter().find(|endpoint| !endpoint.path_prefix.is_empty()) {
+            let message = format!("{} has a path, an s3 endpoint has none", endpoint.url());
+            section.child("failover").refuse("endpoints", message, None);
+        }
+        let all = self.endpoints.iter().flatten().chain(standby);
+        let address = all.into_iter().find(|endpoint| endpoint.is_address());
         if let (Addressing::Virtual, Some(endpoint)) = (self.addressing, address) {
             let message = format!("virtual needs a name, and {} has an address", endpoint.url());
             section.refuse("addressing", message, Some("name the endpoint, or use path".to_owned()));
@@ -181,7 +199,7 @@ impl S3Keys {
 impl HttpKeys {
     /// Refuses what the keys of this section cannot say together.
     pub(super) fn check(&self, section: &mut Section<'_>, total: (&str, Duration)) {
-        check_endpoints(section, self.endpoints.as_deref());
+        check_endpoints(section, self.endpoints.as_deref(), &self.common.failover.endpoints);
         self.common.check(section, total);
     }
 
@@ -199,19 +217,26 @@ impl CommonKeys {
         self.concurrency.check_deadline(&mut section.child("concurrency"), total.0, total.1);
     }
 
-    fn resolve(self, endpoints: Vec<Endpoint>, request_timeout: Duration) -> UpstreamConfig {
+    fn resolve(self, mut endpoints: Vec<Endpoint>, request_timeout: Duration) -> UpstreamConfig {
         let Self {
             timeout,
             connect_timeout,
             idle_timeout,
             retry,
             circuit_breaker,
+            outlier_ejection,
+            health_check,
+            slow_start,
+            failover,
             tls,
             connection_pool,
             concurrency,
         } = self;
+        let rotation = RotationConfig::new(&failover, outlier_ejection, health_check, slow_start);
+        endpoints.extend(failover.endpoints);
         UpstreamConfig {
             endpoints,
+            rotation,
             bucket: None,
             addressing: Addressing::Path,
             region: REGION.to_owned(),
@@ -234,31 +259,30 @@ impl CommonKeys {
     }
 }
 
-fn check_endpoints(section: &mut Section<'_>, endpoints: Option<&[Endpoint]>) {
-    let mut seen = BTreeSet::new();
-    match endpoints {
+fn check_endpoints(section: &mut Section<'_>, endpoints: Option<&[Endpoint]>, standby: &[Endpoint]) {
+    let endpoints = match endpoints {
         // what was set and could not be read has been refused already
-        None if section.is_set("endpoints") => {}
+        None if section.is_set("endpoints") => return,
         None | Some([]) => {
             let hint = "name at least one, such as http://10.0.0.5:9000".to_owned();
             section.refuse("endpoints", "a bucket needs an endpoint", Some(hint));
+            return;
         }
-        Some(endpoints) => {
-            for endpoint in endpoints {
-                if !seen.insert(endpoint.url()) {
-                    section.refuse("endpoints", format!("{} is listed twice", endpoint.url()), None);
-                }
-            }
-            // connections are kept by host and port
-            let is_mixed = |one: &Endpoint, other: &Endpoint| {
-                one.port == other.port && one.host == other.host && one.is_tls() != other.is_tls()
-            };
-            if let Some(mixed) =
-                endpoints.iter().find(|one| endpoints.iter().any(|other| is_mixed(one, other)))
-            {
-                let message = format!("port {} of {} is listed with TLS and without", mixed.port, mixed.host);
-                section.refuse("endpoints", message, None);
-            }
+        Some(endpoints) => endpoints,
+    };
+    let all: Vec<&Endpoint> = endpoints.iter().chain(standby).collect();
+    let mut seen = BTreeSet::new();
+    for endpoint in &all {
+        if !seen.insert(endpoint.url()) {
+            section.refuse("endpoints", format!("{} is listed twice", endpoint.url()), None);
         }
+    }
+    // connections are kept by host and port
+    let is_mixed = |one: &Endpoint, other: &Endpoint| {
+        one.port == other.port && one.host == other.host && one.is_tls() != other.is_tls()
+    };
+    if let Some(mixed) = all.iter().find(|one| all.iter().any(|other| is_mixed(one, other))) {
+        let message = format!("port {} of {} is listed with TLS and without", mixed.port, mixed.host);
+        section.refuse("endpoints", message, None);
     }
 }

@@ -137,6 +137,34 @@ const BUCKETS: &[(&str, &str)] = &[
         "s3.retry.max_backoff_ms: 10 must be at least buckets.b.s3.retry.initial_backoff_ms (100) (from t.toml)",
     ),
     (
+        "s3 = { endpoints = [\"http://a\"], outlier_ejection.max_seconds = 10 }",
+        "s3.outlier_ejection.max_seconds: 10 must be at least buckets.b.s3.outlier_ejection.base_seconds (30) \
+         (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], health_check.interval_seconds = 1 }",
+        "s3.health_check.interval_seconds: has no effect without a path (from t.toml); set \
+         buckets.b.s3.health_check.path to what endpoints are to be asked for",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], health_check.path = \"health\" }",
+        "s3.health_check.path: \"health\" is no path (from t.toml); such as /minio/health/live; it begins with a \
+         slash",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], failover.return_after_seconds = 1 }",
+        "s3.failover.return_after_seconds: has no effect without endpoints (from t.toml); name those that stand by \
+         in buckets.b.s3.failover.endpoints",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], failover.endpoints = [\"http://a\"] }",
+        "s3.endpoints: http://a is listed twice (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], failover.endpoints = [\"http://b/c\"] }",
+        "s3.failover.endpoints: http://b/c has a path, an s3 endpoint has none (from t.toml)",
+    ),
+    (
         "s3 = { endpoints = [\"http://a\"], retry.max_attempts = 0 }",
         "s3.retry.max_attempts: 0 is out of range 1–10 (from t.toml)",
     ),

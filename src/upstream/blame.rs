@@ -1,0 +1,74 @@
+//! Whose failure a failed call is: one endpoint's, or the whole bucket's.
+//!
+//! The pool is told of every failure, and leaves out endpoints that fail. The circuit is told only of those that no other endpoint
+//! could have made good: one bad endpoint of three must not close the bucket to everybody (P5), and when all are bad
+//! somebody has to (B1).
+
+use std::time::{Duration, Instant};
+
+use tidegate_actors::{Cause, EndpointId, Outcome, Strike, clock};
+
+use crate::router::Bucket;
+use crate::upstream::UpstreamRejection;
+use crate::upstream::watch::Phase;
+
+/// Tells the pool of a failed call that began then, and returns what the circuit is to know of it. Anything but a failure passes
+/// as it is.
+pub(super) fn lay(bucket: &Bucket, endpoint: EndpointId, outcome: Outcome, began: Instant) -> Outcome {
+    match outcome {
+        Outcome::Failure { cause, .. } => lay_as(bucket, endpoint, outcome, strike(cause), began),
+        other => other,
+    }
+}
+
+/// An attempt up to the head of its answer.
+pub(super) struct Attempted {
+    pub(super) endpoint: EndpointId,
+    pub(super) began: Instant,
+    /// How long the upstream took once it had everything it needed.
+    pub(super) waited: Duration,
+}
+
+impl Attempted {
+    /// Tells the pool how it went, and returns what the circuit is to know of it.
+    pub(super) fn settle<T>(
+        self,
+        bucket: &Bucket,
+        outcome: Outcome,
+        result: &Result<T, UpstreamRejection>,
+    ) -> Outcome {
+        let Self { endpoint, began, waited } = self;
+        match (outcome, result) {
+            // Connecting, it did not get as far as waiting for an answer.
+            (Outcome::Failure { .. }, Err(UpstreamRejection::Timeout(Phase::Connect))) => {
+                lay_as(bucket, endpoint, outcome, Strike::Unreachable, began)
+            }
+            // Failures are no measure: an endpoint that fails at once would be preferred for its speed.
+            (Outcome::Success, Ok(_)) if waited > Duration::ZERO => {
+                bucket.pool.answered(endpoint, waited);
+                outcome
+            }
+            _ => lay(bucket, endpoint, outcome, began),
+        }
+    }
+}
+
+fn lay_as(
+    bucket: &Bucket,
+    endpoint: EndpointId,
+    outcome: Outcome,
+    strike: Strike,
+    began: Instant,
+) -> Outcome {
+    let is_buckets = bucket.pool.failed(endpoint, strike, began, clock::now());
+    if is_buckets { outcome } else { Outcome::Neutral }
+}
+
+fn strike(cause: Cause) -> Strike {
+    match cause {
+        Cause::Connect => Strike::Unreachable,
+        Cause::Timeout | Cause::Slow => Strike::Silent,
+        Cause::Reset | Cause::Decode => Strike::Broken,
+        Cause::Status(_) => Strike::Status,
+    }
+}

@@ -1,0 +1,313 @@
+//! Several endpoints of one bucket: one that is bad costs clients next to nothing, all that are bad are the circuit's to
+//! answer for, and whoever comes back is called again (P5).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use crate::support::gateway::Builder;
+use crate::support::{Act, Answer, Client, Gateway, Upstream, client, eventually};
+
+/// Clients at the same time, and requests of each.
+const CLIENTS: usize = 8;
+const REQUESTS: usize = 40;
+/// Failures in a row after which an endpoint is left out.
+const ROW: usize = 5;
+
+/// An upstream that does this while it is bad, and answers 200 otherwise.
+fn moody(act: Act) -> (Upstream, Arc<AtomicBool>) {
+    let is_bad = Arc::new(AtomicBool::new(true));
+    let mood = Arc::clone(&is_bad);
+    let upstream =
+        Upstream::start(move |_| if mood.load(Ordering::SeqCst) { act.clone() } else { Act::ok("x") });
+    (upstream, is_bad)
+}
+
+fn bucket_of(upstreams: &[&Upstream]) -> Builder {
+    let addresses: Vec<_> = upstreams.iter().map(|upstream| upstream.address()).collect();
+    Gateway::builder().bucket_at("b", &addresses).set("buckets.b.s3.timeout", "0.3")
+}
+
+/// Many requests from several clients at once; every answer, or none where the connection ended without one.
+async fn storm(gateway: &Gateway) -> Vec<Option<Answer>> {
+    let (address, answers) = (gateway.address(), Arc::new(std::sync::Mutex::new(Vec::new())));
+    let clients = (0..CLIENTS).map(|_| {
+        let answers = Arc::clone(&answers);
+        tokio::spawn(async move {
+            for _ in 0..REQUESTS {
+                let mut client = Client::connect(address).await;
+                client.send(client::message("GET", "/b/k", &[], None)).await;
+                let answer = client.try_answer("GET").await;
+                answers.lock().unwrap().push(answer);
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    std::mem::take(&mut *answers.lock().unwrap())
+}
+
+fn is_whole(answer: &Option<Answer>) -> bool {
+    answer.as_ref().is_some_and(|answer| answer.status == 200 && answer.broken.is_none())
+}
+
+async fn endpoint(gateway: &Gateway, index: usize) -> Value {
+    gateway.status().await["buckets"]["b"]["pool"]["endpoints"][index].clone()
+}
+
+/// Sends requests until the endpoint has got one.
+async fn is_called(gateway: &Gateway, upstream: &Upstream) {
+    let before = upstream.count();
+    eventually("the endpoint is called", || async {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        (upstream.count() > before).then_some(())
+    })
+    .await;
+}
+
+/// P5: one of three is bad and no request is tried again: clients see what it takes to find out, and nothing after that; the
+/// circuit, which is the whole bucket's, stays closed
+#[tokio::test]
+async fn a_bad_endpoint_costs_a_few_requests_and_no_more() {
+    let acts = [
+        ("503", Act::status(503)),
+        ("hangs", Act::hang()),
+        ("resets", Act::reset()),
+        ("is no HTTP", Act::raw("x\r\n\r\n")),
+        ("cut short", Act::ok("abcdef").cut_at(3)),
+    ];
+    for (what, act) in acts {
+        let (left, right) = (Upstream::ok("x"), Upstream::ok("x"));
+        let (bad, _) = moody(act);
+        let gateway =
+            bucket_of(&[&left, &bad, &right]).set("buckets.b.s3.retry.max_attempts", "1").start().await;
+        let answers = storm(&gateway).await;
+        let failed = answers.iter().filter(|answer| !is_whole(answer)).count();
+        assert!((ROW..ROW + CLIENTS).contains(&failed), "{what}: {failed} failed");
+        assert_eq!(bad.count(), failed, "{what}");
+        let standing = endpoint(&gateway, 1).await;
+        assert_eq!((&standing["state"], &standing["ejections"]), (&"ejected".into(), &1.into()), "{what}");
+        assert!(left.count() > 50 && right.count() > 50, "{what}");
+        let refused = answers.iter().flatten().find(|answer| answer.reason().starts_with("breaker"));
+        assert!(refused.is_none(), "{what}: {refused:?}");
+    }
+}
+
+/// P5, R1: with retries, which the defaults have, clients see nothing at all
+#[tokio::test]
+async fn with_retries_nobody_notices_a_bad_endpoint() {
+    for (what, act) in [("503", Act::status(503)), ("hangs", Act::hang()), ("resets", Act::reset())] {
+        let (left, right) = (Upstream::ok("x"), Upstream::ok("x"));
+        let (bad, _) = moody(act);
+        let gateway = bucket_of(&[&bad, &left, &right]).start().await;
+        let answers = storm(&gateway).await;
+        assert!(
+            answers.iter().all(is_whole),
+            "{what}: {:?}",
+            answers.iter().find(|answer| !is_whole(answer))
+        );
+        assert!(bad.count() < ROW + CLIENTS, "{what}: called {} times", bad.count());
+        let labels = format!("{{bucket=\"b\",endpoint=\"{}\"}}", bad.address());
+        assert_eq!(gateway.metric(&format!("upstream_endpoint_healthy{labels}")).await, 0.0);
+        assert_eq!(gateway.metric(&format!("upstream_endpoint_ejections_total{labels}")).await, 1.0);
+        let line = gateway.log_line("endpoint ejected", |_| true).await;
+        assert_eq!(line["endpoint"], bad.address().to_string());
+    }
+}
+
+/// P5: an endpoint that cannot be connected to rests at once, and is called again when it listens again
+#[tokio::test]
+async fn an_endpoint_that_stops_listening_rests_until_it_listens_again() {
+    let (stays, goes) = (Upstream::ok("x"), Upstream::ok("x"));
+    let gateway =
+        bucket_of(&[&stays, &goes]).set("buckets.b.s3.outlier_ejection.base_seconds", "0.2").start().await;
+    is_called(&gateway, &goes).await;
+    goes.stop().await;
+    gateway_notices(&gateway).await;
+    assert!(storm(&gateway).await.iter().all(is_whole));
+    goes.start_again().await;
+    is_called(&gateway, &goes).await;
+}
+
+async fn gateway_notices(gateway: &Gateway) {
+    eventually("the endpoint rests", || async {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        (endpoint(gateway, 1).await["state"] != "in_rotation").then_some(())
+    })
+    .await;
+    assert_eq!(endpoint(gateway, 1).await["cause"], "unreachable");
+}
+
+/// P5: an ejection ends, and an endpoint that is well again is called again
+#[tokio::test]
+async fn an_ejected_endpoint_comes_back() {
+    let good = Upstream::ok("x");
+    let (bad, is_bad) = moody(Act::status(500));
+    let gateway =
+        bucket_of(&[&good, &bad]).set("buckets.b.s3.outlier_ejection.base_seconds", "0.2").start().await;
+    eventually("it is ejected", || async {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        (endpoint(&gateway, 1).await["ejections"].as_u64() > Some(0)).then_some(())
+    })
+    .await;
+    is_bad.store(false, Ordering::SeqCst);
+    is_called(&gateway, &bad).await;
+    gateway.log_line("endpoint back", |line| line["endpoint"] == bad.address().to_string()).await;
+}
+
+/// P5, B1: when all are bad none is left out for good: the circuit opens, and the first that is well again serves everybody
+#[tokio::test]
+async fn when_all_are_bad_the_circuit_answers_for_them() {
+    let bad: Vec<_> = (0..3).map(|_| moody(Act::status(503))).collect();
+    let upstreams: Vec<&Upstream> = bad.iter().map(|(upstream, _)| upstream).collect();
+    let gateway =
+        bucket_of(&upstreams).set("buckets.b.s3.circuit_breaker.timeout_seconds", "0.2").start().await;
+    eventually("the circuit opens", || async {
+        let answer = gateway.get("/b/k").await;
+        assert_eq!(answer.whole(), 503);
+        answer.reason().starts_with("breaker").then_some(())
+    })
+    .await;
+    let attempts: usize = upstreams.iter().map(|upstream| upstream.count()).sum();
+    assert!(attempts < 3 * 3 * ROW, "{attempts} attempts to find out");
+    bad[1].1.store(false, Ordering::SeqCst);
+    eventually("it is served", || async { (gateway.get("/b/k").await.whole() == 200).then_some(()) }).await;
+    let before = upstreams[1].count();
+    eventually("the circuit closes", || async {
+        (gateway.get("/b/k").await.whole() == 200 && upstreams[1].count() > before + 5).then_some(())
+    })
+    .await;
+    assert!(storm(&gateway).await.iter().all(is_whole));
+}
+
+/// P5: checks, of which only 2xx is good, take an endpoint out before a request meets it, and bring it back
+#[tokio::test]
+async fn checks_decide_who_is_called() {
+    let good = Upstream::ok("x");
+    let is_well = Arc::new(AtomicBool::new(false));
+    let mood = Arc::clone(&is_well);
+    let sick = Upstream::start(move |seen| match seen.target.as_str() {
+        "/healthz?deep=1" if !mood.load(Ordering::SeqCst) => Act::status(400),
+        _ => Act::ok("x"),
+    });
+    let gateway = bucket_of(&[&good, &sick])
+        .set("buckets.b.s3.health_check.path", "/healthz?deep=1")
+        .set("buckets.b.s3.health_check.interval_seconds", "0.05")
+        .set("buckets.b.s3.access_key_id", "AKID")
+        .set("buckets.b.s3.secret_access_key", "secret")
+        .start()
+        .await;
+    eventually("it is unhealthy", || async {
+        (endpoint(&gateway, 1).await["state"] == "unhealthy").then_some(())
+    })
+    .await;
+    let objects = |upstream: &Upstream| upstream.seen().iter().filter(|seen| seen.target == "/b/k").count();
+    let before = objects(&sick);
+    assert!(storm(&gateway).await.iter().all(is_whole));
+    assert_eq!((before, objects(&sick), objects(&good)), (0, 0, CLIENTS * REQUESTS));
+    let labels = format!("{{bucket=\"b\",endpoint=\"{}\"}}", sick.address());
+    assert_eq!(gateway.metric(&format!("upstream_endpoint_healthy{labels}")).await, 0.0);
+    let check = sick.last();
+    assert_eq!((check.method.as_str(), check.header("host").unwrap()), ("GET", &*sick.address().to_string()));
+    assert!(check.header("authorization").unwrap().contains("Credential=AKID/"), "{check:?}");
+    is_well.store(true, Ordering::SeqCst);
+    eventually("it is called again", || async {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        (objects(&sick) > 0).then_some(())
+    })
+    .await;
+}
+
+/// P5: a check that gets no answer is a bad one
+#[tokio::test]
+async fn a_check_does_not_wait_for_ever() {
+    let (good, hangs) = (Upstream::ok("x"), Upstream::start(|_| Act::hang()));
+    let gateway = bucket_of(&[&good, &hangs])
+        .set("buckets.b.s3.health_check.path", "/")
+        .set("buckets.b.s3.health_check.interval_seconds", "0.05")
+        .set("buckets.b.s3.health_check.timeout_seconds", "0.1")
+        .start()
+        .await;
+    eventually("it is unhealthy", || async {
+        (endpoint(&gateway, 1).await["state"] == "unhealthy").then_some(())
+    })
+    .await;
+    assert_eq!(
+        gateway.log_line("health check failed", |_| true).await["endpoint"],
+        hangs.address().to_string()
+    );
+    assert!(hangs.seen().iter().all(|seen| seen.target == "/"));
+}
+
+/// P5: a good check ends an absence long before its time
+#[tokio::test]
+async fn a_good_check_brings_a_restarted_endpoint_back_early() {
+    let (stays, goes) = (Upstream::ok("x"), Upstream::ok("x"));
+    let gateway = bucket_of(&[&stays, &goes])
+        .set("buckets.b.s3.outlier_ejection.base_seconds", "3600")
+        .set("buckets.b.s3.slow_start_seconds", "0")
+        .set("buckets.b.s3.health_check.path", "/healthz")
+        .set("buckets.b.s3.health_check.interval_seconds", "0.05")
+        .start()
+        .await;
+    goes.stop().await;
+    eventually("it is left out", || async {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        (endpoint(&gateway, 1).await["state"] == "unhealthy").then_some(())
+    })
+    .await;
+    goes.start_again().await;
+    eventually("it is back", || async {
+        (endpoint(&gateway, 1).await["state"] == "in_rotation").then_some(())
+    })
+    .await;
+    let objects = || goes.seen().iter().filter(|seen| seen.target == "/b/k").count();
+    let before = objects();
+    assert!(storm(&gateway).await.iter().all(is_whole));
+    assert!(objects() > before + 50, "{} of {}", objects() - before, CLIENTS * REQUESTS);
+}
+
+/// P5: an endpoint that stands by is called only while the others are out, without a request lost, and gives back
+#[tokio::test]
+async fn requests_fail_over_and_return() {
+    let (first, second) = (Upstream::ok("x"), Upstream::ok("x"));
+    let gateway = bucket_of(&[&first])
+        .set("buckets.b.s3.failover.endpoints", &format!("http://{}", second.address()))
+        .set("buckets.b.s3.failover.return_after_seconds", "0.1")
+        .set("buckets.b.s3.outlier_ejection.base_seconds", "0.3")
+        .start()
+        .await;
+    assert!(storm(&gateway).await.iter().all(is_whole));
+    assert_eq!((first.count(), second.count()), (CLIENTS * REQUESTS, 0));
+    first.stop().await;
+    assert!(storm(&gateway).await.iter().all(is_whole));
+    assert!(second.count() >= CLIENTS * REQUESTS);
+    gateway.log_line("failed over to endpoints that stand by", |line| line["bucket"] == "b").await;
+    first.start_again().await;
+    is_called(&gateway, &first).await;
+    gateway.log_line("returned from endpoints that stand by", |line| line["bucket"] == "b").await;
+}
+
+/// P5, S5: who was left out stays so through a crash of the pool's actor
+#[tokio::test]
+async fn a_crash_brings_no_bad_endpoint_back() {
+    let good = Upstream::ok("x");
+    let (bad, _) = moody(Act::status(503));
+    let gateway = bucket_of(&[&good, &bad]).chaos().start().await;
+    eventually("it is ejected", || async {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        (endpoint(&gateway, 1).await["state"] == "ejected").then_some(())
+    })
+    .await;
+    let before = bad.count();
+    for at in ["decide", "apply"] {
+        let generation = gateway.generation("pool:b").await;
+        gateway.crash("pool:b", at).await;
+        gateway.reaches_generation("pool:b", generation + 1).await;
+        assert_eq!(endpoint(&gateway, 1).await["state"], "ejected");
+        assert!(storm(&gateway).await.iter().all(is_whole));
+    }
+    assert_eq!(bad.count(), before);
+}
