@@ -40,6 +40,23 @@ async fn bodies_of_every_size_arrive_byte_for_byte() {
     }
 }
 
+/// T6, I2: long bodies are written behind the head and past its buffer; who asks for the next ones meanwhile gets each
+/// whole and in its turn
+#[tokio::test]
+async fn long_bodies_and_what_was_asked_behind_them_come_in_order() {
+    const SIZES: [usize; 6] = [40_000, 3, 300_000, 32_768, 4 << 20, 70_000];
+    let upstream =
+        Upstream::start(|seen| Act::ok(noise(seen.target.rsplit('/').next().unwrap().parse().unwrap())));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let mut client = Client::connect(gateway.address()).await;
+    let asked = SIZES.map(|bytes| client::message("GET", &format!("/b/{bytes}"), &[], None)).concat();
+    client.send(asked).await;
+    for bytes in SIZES {
+        let answer = client.answer("GET").await;
+        assert_eq!((answer.whole(), answer.sha256()), (200, client::sha256(&noise(bytes))), "{bytes} bytes");
+    }
+}
+
 /// I2: HEAD and 304 keep the length of the body they do not have; 204 has neither
 #[tokio::test]
 async fn answers_without_a_body_keep_their_length() {
