@@ -5,7 +5,8 @@
 //! without an ask, and everybody else's cost one load of an atomic. Requests that are verified at the same time as the
 //! failure that closes are not called back; each that fails is still told that it is over the limit, not what was wrong.
 //!
-//! Clients beyond the table's bound share a budget; it never closes anybody, for they are not one another.
+//! Clients beyond the table's bound share a budget; it never closes anybody, for they are not one another. Nor does the first
+//! failure of a client that gets a place of its own while that budget is in use.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,9 +46,9 @@ impl FailuresState {
     pub(crate) fn decide(&self, client: IpKey, now: Instant) -> Result<Option<Fee>, Limited> {
         let Some(gcra) = &self.gcra else { return Ok(None) };
         let now = nanos(self.origin, now);
-        let (slot, tat) = self.clients.slot(client);
+        let (slot, tat) = self.clients.slot(client, now);
         let next = gcra.next(tat, now).map_err(|wait| gcra.refuse(Scope::FailedAuth, wait))?;
-        let wait = if slot == Slot::Overflow { None } else { gcra.next(next, now).err() };
+        let wait = if self.clients.is_shared(slot, now) { None } else { gcra.next(next, now).err() };
         Ok(Some(Fee { slot, next, closed_for: wait.map(Duration::from_nanos) }))
     }
 
@@ -152,6 +153,20 @@ mod tests {
             assert_eq!(fail(&mut state, client, t0), Ok(None));
         }
         assert!(fail(&mut state, 5, t0).is_err());
+    }
+
+    /// L5, L8: who gets a place of its own inherits what the shared budget has used up, and is not closed for it
+    #[test]
+    fn a_place_of_its_own_is_neither_a_fresh_budget_nor_a_sentence() {
+        let t0 = crate::clock::now();
+        let mut state = state(1, t0);
+        for client in [1, 2, 2] {
+            assert_eq!(fail(&mut state, client, t0), Ok(None));
+        }
+        let later = t0 + 1000 * MS;
+        assert_eq!(fail(&mut state, 2, later), Ok(None), "the first one is idle by now and leaves its place");
+        assert_eq!(fail(&mut state, 2, later), Ok(Some(1000 * MS)), "the fourth in a second");
+        assert_eq!(fail(&mut state, 2, later).unwrap_err().scope, Scope::FailedAuth);
     }
 
     /// L8, S5: a crash is no amnesty

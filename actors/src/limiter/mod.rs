@@ -10,8 +10,9 @@
 //! TAT' = max(TAT, now) + 1/rate      admit when  TAT' − now ≤ burst/rate      retry after  TAT' − burst/rate − now
 //! ```
 //!
-//! The table of clients is bounded; clients beyond it share one budget. Each new client sweeps two old ones, so
-//! idle clients leave without a timer.
+//! The table of clients is bounded; clients beyond it share one budget, and who gets a place of its own later begins with
+//! what that budget has used up, for some of it may be its own. Each new client sweeps two old ones, so idle clients leave
+//! without a timer.
 //!
 //! *Restart*: a crash in `decide` forgets nothing. Found dirty, every key, known or not, starts with its burst spent; who was
 //! closed for failed authentications stays so.

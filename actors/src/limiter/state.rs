@@ -120,7 +120,7 @@ impl LimiterState {
             }
         };
         let global = self.global.as_ref().map(|(gcra, tat)| check(gcra, *tat, Scope::Global));
-        let slot = self.per_ip.as_ref().map(|gcra| (gcra, self.clients.slot(client)));
+        let slot = self.per_ip.as_ref().map(|gcra| (gcra, self.clients.slot(client, now)));
         let client = slot.map(|(gcra, (slot, tat))| (slot, check(gcra, tat, Scope::Ip)));
         let limit = self.buckets.get(bucket.index()).and_then(Option::as_ref);
         let bucket = limit.map(|(gcra, tat)| (bucket, check(gcra, *tat, Scope::Bucket)));
@@ -191,6 +191,19 @@ mod tests {
         let charge = state.decide(BUCKET, client(from), 0, now)?;
         state.apply(charge, now);
         Ok(())
+    }
+
+    /// L2, L5: who lived on the shared budget and gets a place of its own does not get a burst on top
+    #[test]
+    fn a_place_of_its_own_is_no_fresh_budget() {
+        let t0 = crate::clock::now();
+        let mut state = LimiterState::new(None, limit(1.0, 2), &[None], 1, t0);
+        assert!(take(&mut state, 1, t0).is_ok());
+        assert!(take(&mut state, 2, t0).is_ok() && take(&mut state, 2, t0).is_ok(), "shared");
+        let later = t0 + Duration::from_secs(1);
+        assert!(take(&mut state, 2, later).is_ok(), "the first one is idle by now and leaves its place");
+        assert!(take(&mut state, 2, later).is_err(), "three in a second are its limit");
+        assert!(take(&mut state, 2, later + Duration::from_secs(1)).is_ok());
     }
 
     /// L1, L4

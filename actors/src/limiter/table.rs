@@ -5,6 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use crate::limiter::gcra::Tat;
 use crate::types::IpKey;
 
+/// Clients that each new one has looked at: one makes room for it, the other lets the table shrink.
+const LOOKED_AT: usize = 2;
+
 /// Where a client's arrival time is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slot {
@@ -31,11 +34,21 @@ impl Table {
     }
 
     /// A client's place and arrival time.
-    pub(super) fn slot(&self, client: IpKey) -> (Slot, Tat) {
+    pub(super) fn slot(&self, client: IpKey, now: u64) -> (Slot, Tat) {
         match self.clients.get(&client) {
             Some(tat) => (Slot::Own(client), *tat),
-            None if self.clients.len() < self.clients_max => (Slot::New(client), self.floor),
+            // It may have lived on the shared budget until now; a fresh one on top would be more than its limit.
+            None if self.has_room(now) => (Slot::New(client), self.floor.max(self.overflow)),
             None => (Slot::Overflow, self.overflow),
+        }
+    }
+
+    /// Whether what is used up at this place may have been used up by others.
+    pub(super) fn is_shared(&self, slot: Slot, now: u64) -> bool {
+        match slot {
+            Slot::Own(_) => false,
+            Slot::New(_) => self.overflow > self.floor.max(now),
+            Slot::Overflow => true,
         }
     }
 
@@ -70,12 +83,22 @@ impl Table {
         self.clients.len()
     }
 
+    /// Whether there is a place, or will be once the two oldest clients were looked at.
+    fn has_room(&self, now: u64) -> bool {
+        let idle = |client: &IpKey| self.clients.get(client).is_some_and(|tat| self.is_idle(*tat, now));
+        self.clients.len() < self.clients_max || self.sweep.iter().take(LOOKED_AT).any(idle)
+    }
+
+    /// Forgetting sets a client to the floor, so after a rebuild nobody is forgotten before the floor has passed.
+    fn is_idle(&self, tat: Tat, now: u64) -> bool {
+        tat <= now && self.floor <= now
+    }
+
     /// Looks at the two oldest clients; an idle one, whose whole budget is there again, is forgotten.
     fn sweep_two(&mut self, now: u64) {
-        for _ in 0..2 {
+        for _ in 0..LOOKED_AT {
             let Some(client) = self.sweep.pop_front() else { return };
-            // Forgetting sets it to the floor, so after a rebuild nobody is forgotten before the floor has passed.
-            if self.clients.get(&client).is_some_and(|tat| *tat <= now && self.floor <= now) {
+            if self.clients.get(&client).is_some_and(|tat| self.is_idle(*tat, now)) {
                 self.clients.remove(&client);
             } else {
                 self.sweep.push_back(client);
