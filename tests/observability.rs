@@ -286,7 +286,7 @@ async fn chaos_must_be_allowed() {
     for (path, status, word) in [
         ("/actors/nobody/crash", 404, "limiter"),
         ("/actors/pool:nobody/crash", 404, "pool:b"),
-        ("/actors/limiter/crash?at=nowhere", 400, "decide, apply, timer or started"),
+        ("/actors/limiter/crash?at=nowhere", 400, "decide, apply, applied, timer or started"),
         ("/actors/limiter/crash?victim=all", 400, "next"),
     ] {
         let answer = post(&gateway, path).await;

@@ -15,8 +15,10 @@ use thiserror::Error;
 pub enum CrashPlace {
     /// Before anything was written.
     Decide,
-    /// Between the first and the last write: the state counts as dirty.
+    /// Before the first write, when the state counts as dirty already.
     Apply,
+    /// After the last write, before the answer has gone: the state counts as dirty.
+    Applied,
     /// In a timer.
     Timer,
     /// In `started()`, after the restart that leads there.
@@ -25,7 +27,7 @@ pub enum CrashPlace {
 
 /// A place that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("no crash place `{0}`: use decide, apply, timer or started")]
+#[error("no crash place `{0}`: use decide, apply, applied, timer or started")]
 pub struct UnknownPlace(String);
 
 impl FromStr for CrashPlace {
@@ -35,6 +37,7 @@ impl FromStr for CrashPlace {
         match text {
             "decide" => Ok(Self::Decide),
             "apply" => Ok(Self::Apply),
+            "applied" => Ok(Self::Applied),
             "timer" => Ok(Self::Timer),
             "started" => Ok(Self::Started),
             other => Err(UnknownPlace(other.to_owned())),

@@ -103,6 +103,14 @@ impl<C: Component> Host<C> {
         }
     }
 
+    /// Loses the component for another's, as a supervisor would that starts an actor over from nothing.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn lose_to(&mut self, other: Self) {
+        self.component = other.component;
+        self.dirty = false;
+        self.handling = None;
+    }
+
     /// Timers go the same way as messages.
     pub(crate) fn tick<M: Request<Reply = ()>>(&mut self, message: M)
     where
@@ -121,6 +129,7 @@ impl<C: Component> Host<C> {
         self.dirty = true;
         self.chaos.strike(CrashPlace::Apply);
         let reply = self.component.apply(message, decision, now);
+        self.chaos.strike(CrashPlace::Applied);
         self.dirty = false;
         self.handling = None;
         self.vitals.note_handled();
@@ -252,7 +261,7 @@ impl<C: Component> Handler<Crash> for Host<C> {
             // The way to `started()` leads over a restart; the armed crash strikes there.
             self.chaos.arm_now();
         }
-        self.dirty = crash.place == CrashPlace::Apply;
+        self.dirty = matches!(crash.place, CrashPlace::Apply | CrashPlace::Applied);
         self.chaos.strike_any();
     }
 }

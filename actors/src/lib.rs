@@ -17,6 +17,8 @@ mod monitor;
 mod patience;
 mod pool;
 mod sessions;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod supervisor;
 mod sync;
 mod system;

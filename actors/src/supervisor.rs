@@ -24,7 +24,41 @@ use tokio::time::Sleep;
 use crate::clock;
 use crate::host::{Component, Host};
 use crate::intensity::{Intensity, Verdict};
+#[cfg(any(test, feature = "simulation"))]
+use crate::simulation::{Stage, Staged};
 use crate::vitals::Vitals;
+
+/// An actor that is not running yet, whatever its component.
+pub(crate) trait Life: Send {
+    /// Runs it under supervision on the current thread.
+    fn start(self: Box<Self>);
+
+    /// Has it handle messages one at a time, when somebody says so, instead of running.
+    #[cfg(any(test, feature = "simulation"))]
+    fn stage(self: Box<Self>) -> Box<dyn Stage>;
+}
+
+/// What an actor's life begins with.
+pub(crate) struct Unborn<C: Component> {
+    pub(crate) host: Host<C>,
+    pub(crate) mailbox: AddressReceiver<Host<C>>,
+    pub(crate) intensity: Intensity,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) log: Logger,
+}
+
+impl<C: Component> Life for Unborn<C> {
+    fn start(self: Box<Self>) {
+        let Self { host, mailbox, intensity, vitals, log } = *self;
+        supervise(host, mailbox, intensity, vitals, log);
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    fn stage(self: Box<Self>) -> Box<dyn Stage> {
+        let Self { host, mailbox, intensity, vitals, log: _ } = *self;
+        Box::new(Staged::new(host, mailbox, intensity, vitals))
+    }
+}
 
 /// Runs a component under supervision on the current thread.
 pub(crate) fn supervise<C: Component>(
@@ -79,7 +113,8 @@ where
     }
 }
 
-fn text(panic: &(dyn Any + Send)) -> String {
+/// What a panic says.
+pub(crate) fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "not a text".to_owned())
 }

@@ -32,7 +32,9 @@ use crate::pool::{
     Rules, Signs,
 };
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
-use crate::supervisor::supervise;
+#[cfg(any(test, feature = "simulation"))]
+use crate::simulation::Stage;
+use crate::supervisor::{Life, Unborn};
 use crate::vitals::Vitals;
 
 /// The handles to every actor.
@@ -71,12 +73,12 @@ pub struct Prepared {
 }
 
 /// One actor's life, to be started on the thread it is to stay on.
-pub struct Launch(Box<dyn FnOnce() + Send>);
+pub struct Launch(Box<dyn Life>);
 
 impl Launch {
     /// Starts the actor on this thread.
     pub fn start(self) {
-        (self.0)();
+        self.0.start();
     }
 }
 
@@ -100,6 +102,12 @@ impl Launches {
         Ok(())
     }
 
+    /// Takes all actors to where they handle messages only when they are told to.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn stage(self) -> Vec<Box<dyn Stage>> {
+        self.own_thread.into_iter().chain(self.on_workers).map(|launch| launch.0.stage()).collect()
+    }
+
     /// Deals the others out to so many workers.
     pub fn deal(self, workers: usize) -> Vec<Vec<Launch>> {
         let mut hands: Vec<Vec<Launch>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
@@ -116,34 +124,41 @@ struct Nursery<'a> {
     config: &'a Config,
     families: &'a ActorFamilies,
     log: &'a Logger,
+    /// What chance begins with.
+    seed: u64,
 }
 
 /// An actor whose address exists already.
-struct Unborn<C: Component> {
+struct Conceived<C: Component> {
     mailbox: Mailbox<C>,
     receiver: AddressReceiver<Host<C>>,
     vitals: Arc<Vitals>,
 }
 
 impl Nursery<'_> {
-    fn conceive<C: Component>(&self, name: impl Into<String>) -> Unborn<C> {
+    fn conceive<C: Component>(&self, name: impl Into<String>) -> Conceived<C> {
         let supervision = &self.config.supervision;
         let (sender, receiver) = channel(supervision.mailbox_capacity.get());
         let vitals = Arc::new(Vitals::new(name, supervision.mailbox_capacity.get()));
         let metrics = self.families.actor(vitals.name());
         let mailbox = Mailbox::new(Addr::new(sender), Arc::clone(&vitals), metrics, supervision.ask_timeout);
-        Unborn { mailbox, receiver, vitals }
+        Conceived { mailbox, receiver, vitals }
     }
 
-    fn bear<C: Component>(&self, unborn: Unborn<C>, component: C) -> Launch {
-        let Unborn { mailbox: _, receiver, vitals } = unborn;
+    /// Each pool's chance is its own.
+    fn seed_of(&self, name: &str) -> u64 {
+        name.bytes().fold(self.seed, |seed, byte| seed.rotate_left(5) ^ u64::from(byte))
+    }
+
+    fn bear<C: Component>(&self, conceived: Conceived<C>, component: C) -> Launch {
+        let Conceived { mailbox: _, receiver, vitals } = conceived;
         let supervision = &self.config.supervision;
         let log = self.log.new(o!("actor" => vitals.name().to_owned()));
         let metrics = self.families.actor(vitals.name());
         let host = Host::new(component, supervision.window, Arc::clone(&vitals), metrics, log.clone());
         let restarts_max = usize::try_from(supervision.max_restarts).unwrap_or(usize::MAX);
         let intensity = Intensity::new(restarts_max, supervision.window);
-        Launch(Box::new(move || supervise(host, receiver, intensity, vitals, log)))
+        Launch(Box::new(Unborn { host, mailbox: receiver, intensity, vitals, log }))
     }
 }
 
@@ -152,10 +167,20 @@ impl Nursery<'_> {
 /// # Errors
 /// A metric's name was taken on the registry.
 pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<Prepared, prometheus::Error> {
+    prepare_from(config, registry, log, seed())
+}
+
+/// As `prepare`, with all chance beginning from a seed.
+pub(crate) fn prepare_from(
+    config: &Config,
+    registry: &Registry,
+    log: &Logger,
+    seed: u64,
+) -> Result<Prepared, prometheus::Error> {
     let now = clock::now();
     let families = ActorFamilies::register(registry)?;
     let pool_families = PoolFamilies::register(registry)?;
-    let nursery = Nursery { config, families: &families, log };
+    let nursery = Nursery { config, families: &families, log, seed };
     let names: Vec<String> = config.buckets.keys().cloned().collect();
     let mut on_workers = Vec::new();
 
@@ -178,7 +203,7 @@ pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<Pre
     let configs = circuits().map(|(_, config)| config);
     let breaker =
         BreakerHandle::new(unborn.mailbox.clone(), Arc::clone(&board), configs, Arc::clone(&metrics));
-    let component = Breaker::new(circuits(), seed(), board, metrics, log.clone());
+    let component = Breaker::new(circuits(), seed, board, metrics, log.clone());
     on_workers.push(nursery.bear(unborn, component));
 
     let unborn = nursery.conceive::<Sessions>("sessions");
@@ -259,7 +284,8 @@ fn pool(
         upstream.endpoints.iter().map(|endpoint| endpoint.authority.clone()).collect();
     let metrics = families.bucket(name, &endpoints);
     let signs = Arc::new(Signs::new(endpoints.len()));
-    let rotation = Rotation::new(Arc::clone(&signs), Rules::from(&upstream.rotation), seed(), clock::now());
+    let chance = nursery.seed_of(name);
+    let rotation = Rotation::new(Arc::clone(&signs), Rules::from(&upstream.rotation), chance, clock::now());
     let state = PoolState::new(
         Arc::clone(&shared),
         bounds.concurrent_max,

@@ -53,7 +53,7 @@ struct CrashQuery {
     victim: Option<String>,
 }
 
-/// `POST /actors/{name}/crash?at=decide|apply|timer|started[&victim=next]`.
+/// `POST /actors/{name}/crash?at=decide|apply|applied|timer|started[&victim=next]`.
 async fn crash(
     request: HttpRequest,
     worker: Data<Rc<Worker>>,

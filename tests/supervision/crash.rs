@@ -56,7 +56,7 @@ async fn the_caller_whose_message_crashed_is_refused_and_never_admitted() {
     let gateway = start(&upstream).await;
     let mut served = 0;
     for (actor, reason) in [("limiter", "limiter_unavailable"), ("pool:b", "pool_unavailable")] {
-        for place in ["decide", "apply"] {
+        for place in ["decide", "apply", "applied"] {
             gateway.crash_next(actor, place).await;
             let answer = gateway.get("/b/k").await;
             assert_eq!((answer.whole(), answer.reason()), (503, reason), "{actor} at {place}");
@@ -102,7 +102,7 @@ async fn a_trial_whose_message_crashed_the_breaker_is_never_called() {
 async fn a_crash_over_a_session_costs_nobody_a_request() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream).await;
-    for place in ["decide", "apply"] {
+    for place in ["decide", "apply", "applied"] {
         let before = gateway.generation("sessions").await;
         gateway.crash_next("sessions", place).await;
         let answer = request(gateway.address(), "GET", "/b/k", &[SESSION], None).await;
@@ -241,7 +241,7 @@ async fn a_transfer_under_way_outlives_a_crash_of_every_actor() {
     }
     for actor in ["limiter", "breaker", "pool:b", "sessions", "monitor"] {
         // The timer's crash may be overtaken by the next, whose restart clears the timers.
-        gateway.reaches_generation(actor, 5).await;
+        gateway.reaches_generation(actor, 6).await;
     }
     latch.open_for_all();
     transfer.body(&mut answer, "GET").await;

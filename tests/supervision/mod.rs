@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::{Answer, Client, Gateway, client};
 
-const PLACES: [&str; 4] = ["decide", "apply", "timer", "started"];
+const PLACES: [&str; 5] = ["decide", "apply", "applied", "timer", "started"];
 
 /// Clients that ask on and on, each over a connection of its own, until they are stopped.
 struct Load {

@@ -174,8 +174,10 @@ fn status_codes(source: &Source) -> Lines {
 
 fn foreign_components(source: &Source) -> Lines {
     const COMPONENTS: [&str; 5] = ["breaker", "limiter", "monitor", "pool", "sessions"];
-    // Every file of the crate but these two is a component's, or below all of them.
-    if !source.path.starts_with("actors/src/") || ["lib.rs", "system.rs"].contains(&source.name()) {
+    // Every file of the crate but these is a component's, or below all of them.
+    let above_all =
+        ["lib.rs", "system.rs"].contains(&source.name()) || source.path.starts_with("actors/src/simulation/");
+    if !source.path.starts_with("actors/src/") || above_all {
         return Lines::new();
     }
     let own = source.path.split('/').nth(2).unwrap_or_default();

@@ -69,6 +69,16 @@ impl BreakerTicket {
         self.slow = true;
     }
 
+    /// Whether it is a permit of a half-open circuit; none where the circuit was not asked for one.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn is_trial(&self) -> Option<bool> {
+        match self.duty {
+            Duty::Tell { .. } => Some(false),
+            Duty::EndTrial { .. } => Some(true),
+            Duty::Nothing => None,
+        }
+    }
+
     /// Says how the call went. Dropping the ticket instead says `Neutral`.
     pub fn report(mut self, outcome: Outcome) {
         let adverse = match outcome {

@@ -18,7 +18,7 @@ use crate::monitor::view::{Board, MonitorView};
 use crate::vitals::Vitals;
 
 /// The sensors were read.
-pub(crate) struct Sample(Readings);
+pub(crate) struct Sample(pub(super) Readings);
 
 impl Request for Sample {
     type Reply = ();

@@ -13,9 +13,13 @@ use crate::clock;
 use crate::count::Bounded;
 use crate::mailbox::Mailbox;
 use crate::monitor::actor::Monitor;
+#[cfg(any(test, feature = "simulation"))]
+use crate::monitor::actor::Sample;
 use crate::monitor::level::Level;
 use crate::monitor::metrics::MonitorMetrics;
 use crate::monitor::state::Reason;
+#[cfg(any(test, feature = "simulation"))]
+use crate::monitor::state::{Reading, Readings};
 use crate::monitor::view::{Board, MonitorView};
 use crate::vitals::Vitals;
 
@@ -119,6 +123,13 @@ impl MonitorHandle {
     /// Copies the requests in flight into their gauge; called before a scrape is answered.
     pub(crate) fn observe(&self) {
         self.metrics.in_flight(self.in_flight());
+    }
+
+    /// Has the sensors say that so many percent of the memory are used.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn sense(&self, percent: u64) {
+        let memory = Reading::Known { used: percent, limit: 100 };
+        self.mailbox.tell(Sample(Readings { memory, ..Readings::NONE }));
     }
 
     /// The actor's vital signs.

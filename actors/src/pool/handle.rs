@@ -177,6 +177,12 @@ impl PoolHandle {
         self.shared.gate.live()
     }
 
+    /// Waiters, as last published.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.gate.waiting()
+    }
+
     /// What the status page shows.
     pub fn view(&self, now: Instant) -> PoolView {
         PoolView {

@@ -1,0 +1,43 @@
+//! Runs the actors under the seeded scheduler for as long as is asked.
+//!
+//! `--steps N` in all, 10,000 to a seed, from `--seed S` on. What must not be ends the run with its trace, its seed and
+//! exit code 1.
+
+use std::process::ExitCode;
+
+use tidegate_actors::simulation::simulate;
+
+const USAGE: &str = "usage: simulate [--steps N] [--seed S]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((steps, seed)) = parse(&arguments) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match simulate(seed, steps) {
+        Ok(report) => {
+            println!("nothing found from seed {seed} on: {report:?}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Steps and first seed.
+fn parse(arguments: &[String]) -> Option<(u64, u64)> {
+    let (mut steps, mut seed) = (10_000_000, 1);
+    for pair in arguments.chunks(2) {
+        let [name, value] = pair else { return None };
+        let number = value.parse().ok()?;
+        match name.as_str() {
+            "--steps" => steps = number,
+            "--seed" => seed = number,
+            _ => return None,
+        }
+    }
+    Some((steps, seed))
+}

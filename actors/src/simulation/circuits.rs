@@ -1,0 +1,183 @@
+//! Circuits, watched from outside: what they publish, which trials are out, and whether both go together.
+//!
+//! The watch keeps the last states with their times, because a request that was let through is seen later than it was
+//! let through.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::breaker::{BreakerView, CircuitState};
+
+/// How long a trial's permit is good.
+const LEASE: Duration = Duration::from_secs(30);
+/// States that are remembered.
+const REMEMBERED: usize = 256;
+
+/// What a circuit must keep to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) trials_max: usize,
+    pub(super) success_threshold: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    since: Instant,
+    state: CircuitState,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    number: u64,
+    since: Instant,
+    lease_end: Instant,
+}
+
+impl Trial {
+    fn is_out(&self, at: Instant) -> bool {
+        self.since <= at && at < self.lease_end
+    }
+}
+
+/// One circuit under watch.
+#[derive(Debug)]
+pub(super) struct Watched {
+    terms: Terms,
+    seen: VecDeque<Seen>,
+    generation: u32,
+    open_until: Option<Instant>,
+    /// Successes of trials that were reported since it was half-open.
+    successes: u32,
+    /// Trials that are out.
+    trials: Vec<Trial>,
+    trials_total: u64,
+    pub(super) opened_total: u64,
+    pub(super) closed_total: u64,
+}
+
+impl Watched {
+    pub(super) fn new(terms: Terms, now: Instant) -> Self {
+        Self {
+            terms,
+            seen: VecDeque::from([Seen { since: now, state: CircuitState::Closed }]),
+            generation: 0,
+            open_until: None,
+            successes: 0,
+            trials: Vec::new(),
+            trials_total: 0,
+            opened_total: 0,
+            closed_total: 0,
+        }
+    }
+
+    /// Looks at what is published, after whatever may have changed it.
+    pub(super) fn look(&mut self, view: &BreakerView, now: Instant) -> Result<(), String> {
+        if view.generation < self.generation {
+            return Err(format!("generation {} after {}", view.generation, self.generation));
+        }
+        self.generation = view.generation;
+        let was = self.seen.back().map_or(CircuitState::Closed, |seen| seen.state);
+        let until = view.open_for.map(|open_for| now + open_for);
+        self.check_until(was, view.state, until, now)?;
+        self.open_until = until;
+        if was == view.state {
+            return Ok(());
+        }
+        match (was, view.state) {
+            (CircuitState::Open, CircuitState::Closed) => {
+                return Err("closed without a trial".to_owned());
+            }
+            (CircuitState::Closed, CircuitState::HalfOpen) => {
+                return Err("half-open without having been open".to_owned());
+            }
+            (CircuitState::HalfOpen, CircuitState::Closed) => {
+                let Self { successes, terms, .. } = self;
+                if *successes < terms.success_threshold {
+                    return Err(format!("closed after {successes} of {}", terms.success_threshold));
+                }
+                self.closed_total += 1;
+            }
+            (_, CircuitState::HalfOpen) => self.successes = 0,
+            (_, CircuitState::Open) => self.opened_total += 1,
+            (CircuitState::Closed, CircuitState::Closed) => {}
+        }
+        if self.seen.len() == REMEMBERED {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(Seen { since: now, state: view.state });
+        Ok(())
+    }
+
+    /// Open means open until then, whatever happens.
+    fn check_until(
+        &self,
+        was: CircuitState,
+        is: CircuitState,
+        until: Option<Instant>,
+        now: Instant,
+    ) -> Result<(), String> {
+        let Some(promised) = self.open_until.filter(|promised| was == CircuitState::Open && now < *promised)
+        else {
+            return Ok(());
+        };
+        let early = promised.saturating_duration_since(now);
+        if is != CircuitState::Open {
+            return Err(format!("{} {early:?} before its time", is.as_str()));
+        }
+        if until.is_none_or(|until| until < promised) {
+            return Err(format!("its open time shrank, {early:?} before its end"));
+        }
+        Ok(())
+    }
+
+    /// A request was let through.
+    pub(super) fn entered(&mut self, is_trial: bool, decided: Instant) -> Result<Option<u64>, String> {
+        let needed = if is_trial { CircuitState::HalfOpen } else { CircuitState::Closed };
+        if !self.was(needed, decided) {
+            return Err(format!("let through as if it were {}", needed.as_str()));
+        }
+        if !is_trial {
+            return Ok(None);
+        }
+        self.trials_total += 1;
+        let trial = Trial { number: self.trials_total, since: decided, lease_end: decided + LEASE };
+        self.trials.push(trial);
+        // It is seen later than it began, so others may have begun since.
+        let moments = self.trials.iter().map(|other| other.since).filter(|since| trial.is_out(*since));
+        let most = moments.map(|at| self.trials.iter().filter(|other| other.is_out(at)).count()).max();
+        match most {
+            Some(out) if out > self.terms.trials_max => {
+                Err(format!("{out} trials at once, allowed are {}", self.terms.trials_max))
+            }
+            _ => Ok(Some(trial.number)),
+        }
+    }
+
+    /// Whether that was its state at that very time.
+    fn was(&self, state: CircuitState, at: Instant) -> bool {
+        let ends = self.seen.iter().skip(1).map(|seen| Some(seen.since)).chain([None]);
+        let known_from = self.seen.front().is_none_or(|first| first.since > at);
+        known_from
+            || self
+                .seen
+                .iter()
+                .zip(ends)
+                .any(|(seen, end)| seen.state == state && seen.since <= at && end.is_none_or(|end| at <= end))
+    }
+
+    /// A trial is over; it may have been a success.
+    pub(super) fn ended(&mut self, trial: u64, succeeded: bool) {
+        self.trials.retain(|other| other.number != trial);
+        if succeeded {
+            self.successes += 1;
+        }
+    }
+
+    pub(super) fn state(&self) -> CircuitState {
+        self.seen.back().map_or(CircuitState::Closed, |seen| seen.state)
+    }
+
+    pub(super) fn trials_total(&self) -> u64 {
+        self.trials_total
+    }
+}

@@ -1,0 +1,353 @@
+//! A request, as `src/http/proxy.rs` and `src/upstream/call.rs` send it through the actors: the same handles in the same order.
+//!
+//! Whatever awaits may be cancelled there. The request writes into the ledger what it was granted and when that was decided.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use crate::breaker::{
+    BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitId, Clearance, OperationClass, Outcome,
+};
+use crate::clock;
+use crate::limiter::LimiterRejection;
+use crate::mailbox::AskError;
+use crate::pool::{EndpointId, Permit, PoolHandle, PoolRejection, RetryTicket, Strike};
+use crate::sessions::{Identity, SessionId};
+use crate::simulation::dice::Dice;
+use crate::simulation::episode::buckets;
+use crate::simulation::ledger::{Counted, Invariant, Ledger};
+use crate::simulation::mutant::Mutant;
+use crate::simulation::signal::Signal;
+use crate::simulation::upstream::{Course, Upstream};
+use crate::system::Actors;
+use crate::types::{BucketId, IpKey, KeyId};
+
+/// Attempts of one request.
+const ATTEMPTS_MAX: usize = 3;
+
+/// What every client sees.
+pub(super) struct World {
+    pub(super) actors: Actors,
+    pub(super) pools: Vec<PoolHandle>,
+    pub(super) ledger: RefCell<Ledger>,
+    pub(super) dice: RefCell<Dice>,
+    pub(super) upstreams: RefCell<Vec<Upstream>>,
+    pub(super) mutant: Option<Mutant>,
+}
+
+impl World {
+    fn nanos(&self, at: Instant) -> u64 {
+        self.ledger.borrow().nanos(at)
+    }
+
+    /// All circuits and what they publish.
+    pub(super) fn circuits(&self, now: Instant) -> impl Iterator<Item = (CircuitId, BreakerView)> {
+        let breaker = &self.actors.breaker;
+        buckets().take(self.pools.len()).flat_map(move |bucket| {
+            let circuits = OperationClass::ALL.map(|class| breaker.circuit(bucket, class));
+            circuits.into_iter().zip(breaker.views(bucket, now))
+        })
+    }
+
+    fn has(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+}
+
+/// Who asks for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Script {
+    /// Tells clients apart.
+    pub(super) number: usize,
+    pub(super) bucket: BucketId,
+    pub(super) address: IpKey,
+    pub(super) key: KeyId,
+    pub(super) proof: Proof,
+    pub(super) class: OperationClass,
+}
+
+/// How a client says who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    None,
+    Good,
+    Forged,
+}
+
+/// Why a request ended early; nobody needs to know more.
+struct Refused;
+
+/// One client and its request.
+pub(super) struct Client {
+    pub(super) world: Rc<World>,
+    pub(super) script: Script,
+    pub(super) signal: Arc<Signal>,
+    /// From when on a first byte is slow.
+    pub(super) slow_from: Option<Duration>,
+}
+
+/// A thing with its count; the count falls first.
+struct Held<T> {
+    _count: Counted,
+    thing: Option<T>,
+    forgets: bool,
+}
+
+impl<T> Drop for Held<T> {
+    fn drop(&mut self) {
+        let thing = self.thing.take();
+        if self.forgets {
+            std::mem::forget(thing);
+        }
+    }
+}
+
+/// A ticket that ends as a trial in the ledger, too.
+struct Passed<'a> {
+    client: &'a Client,
+    circuit: CircuitId,
+    slow: bool,
+    ticket: Option<BreakerTicket>,
+    trial: Option<u64>,
+}
+
+impl Passed<'_> {
+    fn report(mut self, outcome: Outcome) {
+        self.end(outcome == Outcome::Success && !self.slow);
+        if let Some(mut ticket) = self.ticket.take() {
+            if self.slow {
+                ticket.drag();
+            }
+            ticket.report(outcome);
+        }
+    }
+
+    fn end(&mut self, succeeded: bool) {
+        if let Some(trial) = self.trial.take() {
+            self.client.world.ledger.borrow_mut().circuits[self.circuit.index()].ended(trial, succeeded);
+        }
+    }
+}
+
+impl Drop for Passed<'_> {
+    fn drop(&mut self) {
+        self.end(false);
+    }
+}
+
+impl Client {
+    /// The request, from its head to its last byte.
+    pub(super) async fn run(self) {
+        let _ = self.request().await;
+    }
+
+    async fn request(&self) -> Result<(), Refused> {
+        let Self { world, script, .. } = self;
+        let slot = world.actors.monitor.enter().map_err(|_| Refused)?;
+        let slots = Rc::clone(&world.ledger.borrow().slots);
+        let forgets = world.has(Mutant::ForgetsSlots) && world.dice.borrow_mut().once_in(20);
+        let _slot = Held { _count: Counted::in_(&slots), thing: Some(slot), forgets };
+        self.pass_limits().await?;
+        if script.proof != Proof::None {
+            self.authenticate().await?;
+        }
+        let circuit = world.actors.breaker.circuit(script.bucket, script.class);
+        world.actors.breaker.peek(circuit, clock::now()).map_err(|_| Refused)?;
+        let permit = self.wait_for_permit().await?;
+        self.call(permit, circuit).await
+    }
+
+    /// When what has just been answered was decided.
+    fn decided(&self, asked: Instant) -> u64 {
+        self.signal.decided(self.world.nanos(asked), self.world.nanos(clock::now()))
+    }
+
+    async fn pass_limits(&self) -> Result<(), Refused> {
+        let Self { world, script, .. } = self;
+        let asked = clock::now();
+        match world.actors.limiter.admit(script.bucket, script.address, asked).await {
+            Ok(()) => {}
+            Err(LimiterRejection::Unavailable(AskError::Crashed)) if world.has(Mutant::CrashAdmits) => {}
+            Err(_) => return Err(Refused),
+        }
+        let decided = self.decided(asked);
+        world.ledger.borrow_mut().admitted(script.bucket, script.address, decided);
+        Ok(())
+    }
+
+    async fn authenticate(&self) -> Result<(), Refused> {
+        let Self { world, script, .. } = self;
+        let (limiter, sessions) = (&world.actors.limiter, &world.actors.sessions);
+        let bucket = Some(script.bucket);
+        limiter.may_authenticate(script.address, bucket, clock::now()).map_err(|_| Refused)?;
+        if script.proof == Proof::Forged {
+            let asked = clock::now();
+            if limiter.failed_to_authenticate(script.address, bucket).await.is_ok() {
+                let decided = self.decided(asked);
+                world.ledger.borrow_mut().failure_heard(script.address, decided);
+            }
+            return Err(Refused);
+        }
+        let name = format!("session-{}-{}", script.key.index(), script.number % 8);
+        let Ok(id) = SessionId::parse(&name) else { return Err(Refused) };
+        match sessions.resolve(&id).await {
+            Some(identity) => world.ledger.borrow_mut().check(
+                Invariant::Cache,
+                identity == Identity::Key(script.key),
+                || format!("{name} is said to be {identity:?}"),
+            ),
+            None => sessions.remember(&id, Identity::Key(script.key)).await,
+        }
+        if let Ok(report) = sessions.inspect().await {
+            let bound = report.capacity * 2;
+            let within = report.len <= bound;
+            let what = || format!("{} sessions and keys, at most {bound} are remembered", report.len);
+            world.ledger.borrow_mut().check(Invariant::Cache, within, what);
+        }
+        let asked = clock::now();
+        limiter.admit_key(script.key, bucket).await.map_err(|_| Refused)?;
+        let decided = self.decided(asked);
+        world.ledger.borrow_mut().key_admitted(script.key, decided);
+        Ok(())
+    }
+
+    async fn wait_for_permit(&self) -> Result<Held<Permit>, Refused> {
+        let Self { world, script, .. } = self;
+        let mut acquiring = pin!(world.pools[script.bucket.index()].acquire());
+        let at_once = poll_fn(|cx| Poll::Ready(acquiring.as_mut().poll(cx))).await;
+        let permit = match at_once {
+            Poll::Ready(permit) => permit,
+            Poll::Pending => {
+                let place = world.ledger.borrow_mut().queued(script.bucket, script.number);
+                let mut waiting = Waiting { client: self, place, handed: false };
+                let permit = acquiring.await;
+                waiting.handed = permit.is_ok();
+                permit
+            }
+        };
+        match permit {
+            Ok(permit) => {
+                let permits = Rc::clone(&world.ledger.borrow().buckets[script.bucket.index()].permits);
+                let forgets = world.has(Mutant::ForgetsPermits) && world.dice.borrow_mut().once_in(20);
+                Ok(Held { _count: Counted::in_(&permits), thing: Some(permit), forgets })
+            }
+            Err(PoolRejection::Unavailable(AskError::Crashed)) if world.has(Mutant::CrashGrants) => {
+                self.call_upstream(0).await;
+                Err(Refused)
+            }
+            Err(_) => Err(Refused),
+        }
+    }
+
+    /// Leave of the circuit, immediately before the call.
+    async fn pass_circuit(&self, circuit: CircuitId) -> Result<Passed<'_>, Refused> {
+        let world = &self.world;
+        let breaker = &world.actors.breaker;
+        let asked = clock::now();
+        let clearance = match breaker.peek(circuit, asked) {
+            Err(BreakerRejection::Open { .. }) if world.has(Mutant::DeafToOpen) => {
+                let view = world.circuits(asked).find(|(other, _)| *other == circuit);
+                Clearance::Closed { generation: view.map_or(0, |(_, view)| view.generation) }
+            }
+            clearance => clearance.map_err(|_| Refused)?,
+        };
+        let ticket = breaker.permit(circuit, clearance).await.map_err(|_| Refused)?;
+        let decided = self.decided(asked);
+        let mut ledger = world.ledger.borrow_mut();
+        let trial = ticket.is_trial().and_then(|is_trial| ledger.entered(circuit, is_trial, decided));
+        Ok(Passed { client: self, circuit, slow: false, ticket: Some(ticket), trial })
+    }
+
+    async fn call(&self, mut permit: Held<Permit>, circuit: CircuitId) -> Result<(), Refused> {
+        let Self { world, script, .. } = self;
+        let pool = &world.pools[script.bucket.index()];
+        let mut retrying: Option<Held<RetryTicket>> = None;
+        for attempt in 1..=ATTEMPTS_MAX {
+            let mut passed = self.pass_circuit(circuit).await?;
+            let endpoint = permit.thing.as_ref().map_or(0, |permit| permit.endpoint().0);
+            if world.has(Mutant::ReleasesEarly) {
+                permit = Held { _count: Counted::in_(&Rc::default()), thing: None, forgets: false };
+            }
+            let began = clock::now();
+            let course = self.call_upstream(endpoint).await;
+            passed.slow = self.slow_from.is_some_and(|slow| course.to_first_byte > slow);
+            drop(retrying.take());
+            let failed = matches!(course.outcome, Outcome::Failure { .. });
+            if failed && attempt < ATTEMPTS_MAX {
+                retrying = self.may_retry().await;
+            }
+            passed.report(blame(pool, EndpointId(endpoint), &course, began));
+            if retrying.is_none() {
+                break;
+            }
+            let pause = Duration::from_millis(world.dice.borrow_mut().between(0, 100));
+            tokio::time::sleep(pause).await;
+            if let Some(permit) = &mut permit.thing {
+                pool.repick(permit).await;
+            }
+        }
+        if !permit.forgets
+            && let Some(permit) = permit.thing.take()
+        {
+            pool.finish(permit, clock::now());
+        }
+        Ok(())
+    }
+
+    /// Leave of the budget to try again.
+    async fn may_retry(&self) -> Option<Held<RetryTicket>> {
+        let Self { world, script, .. } = self;
+        let ticket = world.pools[script.bucket.index()].retry().await?;
+        let retries = Rc::clone(&world.ledger.borrow().buckets[script.bucket.index()].retries);
+        Some(Held { _count: Counted::in_(&retries), thing: Some(ticket), forgets: false })
+    }
+
+    async fn call_upstream(&self, endpoint: usize) -> Course {
+        let Self { world, script, .. } = self;
+        let calls = Rc::clone(&world.ledger.borrow().buckets[script.bucket.index()].calls);
+        let _call = Counted::in_(&calls);
+        let course = {
+            let upstreams = world.upstreams.borrow();
+            upstreams[script.bucket.index()].call(endpoint, &mut world.dice.borrow_mut())
+        };
+        tokio::time::sleep(course.to_first_byte).await;
+        tokio::time::sleep(course.body).await;
+        course
+    }
+}
+
+/// Tells the pool how a call went; says what the circuit is to know of it.
+fn blame(pool: &PoolHandle, endpoint: EndpointId, course: &Course, began: Instant) -> Outcome {
+    let strike = match course.outcome {
+        Outcome::Neutral => return Outcome::Neutral,
+        Outcome::Success => {
+            pool.answered(endpoint, course.to_first_byte);
+            pool.succeeded(endpoint);
+            return Outcome::Success;
+        }
+        Outcome::Failure { cause: Cause::Connect, .. } => Strike::Unreachable,
+        Outcome::Failure { cause: Cause::Timeout, .. } => Strike::Silent,
+        Outcome::Failure { cause: Cause::Status(_), .. } => Strike::Status,
+        Outcome::Failure { .. } => Strike::Broken,
+    };
+    if pool.failed(endpoint, strike, began, clock::now()) { course.outcome } else { Outcome::Neutral }
+}
+
+/// A place in the queue, as the ledger sees it.
+struct Waiting<'a> {
+    client: &'a Client,
+    place: u64,
+    handed: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Client { world, script, .. } = self.client;
+        world.ledger.borrow_mut().left_queue(script.bucket, self.place, self.handed);
+    }
+}

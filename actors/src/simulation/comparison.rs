@@ -1,0 +1,84 @@
+//! What is counted inside, held against what the clients hold: after each step within bounds, and at rest equal.
+//!
+//! Rest is when every actor has handled what waits for it and every client has seen its answer, without time passing: then no
+//! grant is on its way, and a count that differs is a leak.
+
+use crate::simulation::episode::Episode;
+use crate::simulation::ledger::Invariant;
+
+impl Episode {
+    /// What must hold at every moment.
+    pub(super) fn compare(&mut self) {
+        let mut ledger = self.world.ledger.borrow_mut();
+        let upstreams = self.plan.config.buckets.values().map(|bucket| &bucket.upstream);
+        for ((bucket, pool), upstream) in self.world.pools.iter().enumerate().zip(upstreams) {
+            let most = upstream.concurrency.max_concurrent.get();
+            let (queued, queued_max) = (pool.waiting(), upstream.concurrency.max_queued);
+            let live = pool.in_flight();
+            let (held, calls) = (ledger.buckets[bucket].permits.get(), ledger.buckets[bucket].calls.get());
+            ledger.check(Invariant::Gate, calls <= held && held <= live && live <= most, || {
+                format!("bucket {bucket}: {calls} calls, {held} permits held, {live} counted, {most} allowed")
+            });
+            let (retries, budget) = (ledger.buckets[bucket].retries.get(), upstream.retry.budget);
+            let share = most * budget.percent as usize / 100;
+            ledger.check(Invariant::Gate, retries <= share.max(budget.min_concurrent as usize), || {
+                format!("bucket {bucket}: {retries} retries under way, {budget:?} of {most}")
+            });
+            ledger.check(Invariant::Cache, queued <= queued_max, || {
+                format!("bucket {bucket}: {queued} wait, {queued_max} may")
+            });
+        }
+        let (held, counted) = (ledger.slots.get(), self.world.actors.monitor.in_flight());
+        let most = self.plan.config.server.max_concurrent_requests.get();
+        ledger.check(Invariant::Gate, held <= counted && counted <= most, || {
+            format!("slots: {held} held, {counted} counted, {most} allowed")
+        });
+    }
+
+    /// Lets everything come to rest without time passing.
+    pub(super) fn come_to_rest(&mut self) {
+        loop {
+            let mut moved = false;
+            for at in 0..self.stages.len() {
+                while !self.is_wrong() && self.act(at) {
+                    moved = true;
+                }
+            }
+            for at in 0..self.clients.len() {
+                if self.clients[at].as_ref().is_some_and(|client| client.signal.is_woken()) {
+                    self.look_after(at);
+                    moved = true;
+                }
+            }
+            if !moved || self.is_wrong() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn rest(&mut self) {
+        self.come_to_rest();
+        self.compare();
+        let mut ledger = self.world.ledger.borrow_mut();
+        if ledger.wrong.is_some() {
+            return;
+        }
+        ledger.settle();
+        let (held, counted) = (ledger.slots.get(), self.world.actors.monitor.in_flight());
+        ledger.check(Invariant::Leak, held == counted, || format!("slots: {held} held, {counted} counted"));
+        for (bucket, pool) in self.world.pools.iter().enumerate() {
+            let (view, held) = (pool.view(self.now), ledger.buckets[bucket].permits.get());
+            let runs = pool.vitals().failed_for(self.now).is_none();
+            let what = || format!("bucket {bucket}, {held} held: {view:?}");
+            // Wide gates may keep permits for the next request for a moment.
+            let exact = view.concurrent_max >= 64 || held == view.in_flight;
+            ledger.check(
+                Invariant::Leak,
+                exact && view.in_flight == view.endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
+                what,
+            );
+            let idle = runs && view.queued > 0 && view.in_flight < view.concurrent_max;
+            ledger.check(Invariant::Wedge, !idle, what);
+        }
+    }
+}

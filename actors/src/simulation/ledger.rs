@@ -1,0 +1,223 @@
+//! What must hold, written down apart from the code that is to keep it: who holds what, who was admitted when, who waits
+//! before whom.
+//!
+//! The first thing found wrong is kept; the scheduler looks after each step. What a client holds is counted by the client, not by
+//! the gates, so that the two can be compared.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tidegate_config::Config;
+
+use crate::breaker::{BreakerView, CircuitId, CircuitState, OperationClass};
+use crate::simulation::circuits::{Terms, Watched};
+use crate::simulation::rates::Rates;
+use crate::types::{BucketId, IpKey, KeyId};
+
+/// What must never happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invariant {
+    /// More requests were admitted than a limit allows (L2, S5).
+    Limit,
+    /// More is held than a gate allows, by more than one, or without a permit (P2, P3).
+    Gate,
+    /// Something is counted that nobody holds any more (P2, S5).
+    Leak,
+    /// A waiter was served before one that came earlier (P4).
+    Order,
+    /// A circuit admitted what it should not have (B2, B4, S5).
+    Circuit,
+    /// Something stands still though nothing keeps it (B4, P4).
+    Wedge,
+    /// A cache or a queue holds more than its bound, or another's identity (C1).
+    Cache,
+    /// The level of resources fell before its dwell was over (X1).
+    Level,
+    /// An actor panicked of its own accord, or the simulation did.
+    Panic,
+    /// The simulation could not begin.
+    Setup,
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Limit => "a limit is exceeded",
+            Self::Gate => "a gate is exceeded",
+            Self::Leak => "something leaks",
+            Self::Order => "the queue is out of order",
+            Self::Circuit => "a circuit was passed by",
+            Self::Wedge => "something stands still",
+            Self::Cache => "a cache is wrong",
+            Self::Level => "a level fell too early",
+            Self::Panic => "something panicked",
+            Self::Setup => "the simulation could not begin",
+        })
+    }
+}
+
+/// A count that lives as long as what is counted.
+#[derive(Debug)]
+pub(super) struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    pub(super) fn in_(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// What clients hold of a bucket.
+#[derive(Debug, Default)]
+pub(super) struct Holdings {
+    pub(super) permits: Rc<Cell<usize>>,
+    pub(super) calls: Rc<Cell<usize>>,
+    /// Second tries under way.
+    pub(super) retries: Rc<Cell<usize>>,
+    /// Who waits in its queue, by the time of coming.
+    pub(super) waiting: BTreeMap<u64, usize>,
+    /// Who was handed a permit and must not have overtaken anybody.
+    pub(super) handed: Vec<u64>,
+    next_place: u64,
+}
+
+/// Everything that is known from outside.
+pub(super) struct Ledger {
+    pub(super) origin: Instant,
+    pub(super) wrong: Option<(Invariant, String)>,
+    pub(super) slots: Rc<Cell<usize>>,
+    pub(super) buckets: Vec<Holdings>,
+    pub(super) circuits: Vec<Watched>,
+    global: Option<Rates<()>>,
+    per_bucket: Vec<Option<Rates<()>>>,
+    per_client: Option<Rates<IpKey>>,
+    per_key: Option<Rates<KeyId>>,
+    failures: Option<Rates<IpKey>>,
+    pub(super) admitted: u64,
+}
+
+impl Ledger {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
+        let limits = &config.rate_limit;
+        let circuits = |bucket: &tidegate_config::BucketConfig| {
+            let breaker = &bucket.upstream.circuit_breaker;
+            let terms = Terms {
+                trials_max: breaker.half_open_max_requests.get() as usize,
+                success_threshold: breaker.success_threshold.get(),
+            };
+            OperationClass::ALL.map(|_| Watched::new(terms, now))
+        };
+        Self {
+            origin: now,
+            wrong: None,
+            slots: Rc::default(),
+            buckets: config.buckets.iter().map(|_| Holdings::default()).collect(),
+            circuits: config.buckets.values().flat_map(circuits).collect(),
+            global: limits.global.map(Rates::new),
+            per_bucket: config.buckets.values().map(|bucket| bucket.rate_limit.map(Rates::new)).collect(),
+            per_client: limits.per_ip.map(Rates::new),
+            per_key: limits.per_key.map(Rates::new),
+            failures: limits.failed_auth.map(Rates::new),
+            admitted: 0,
+        }
+    }
+
+    /// Keeps the first thing that is wrong.
+    pub(super) fn accuse(&mut self, invariant: Invariant, what: impl Into<String>) {
+        if self.wrong.is_none() {
+            self.wrong = Some((invariant, what.into()));
+        }
+    }
+
+    pub(super) fn check(&mut self, invariant: Invariant, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.accuse(invariant, what());
+        }
+    }
+
+    fn note<T: Default>(&mut self, invariant: Invariant, of: &str, found: Result<T, String>) -> T {
+        match found {
+            Ok(found) => found,
+            Err(what) => {
+                self.accuse(invariant, format!("{of}: {what}"));
+                T::default()
+            }
+        }
+    }
+
+    pub(super) fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The limiter let a request in.
+    pub(super) fn admitted(&mut self, bucket: BucketId, client: IpKey, at: u64) {
+        self.admitted += 1;
+        let global = self.global.as_mut().map_or(Ok(()), |rates| rates.admitted((), at));
+        self.note(Invariant::Limit, "global", global);
+        let limit = self.per_bucket.get_mut(bucket.index()).and_then(Option::as_mut);
+        let of_bucket = limit.map_or(Ok(()), |rates| rates.admitted((), at));
+        self.note(Invariant::Limit, "bucket", of_bucket);
+        let of_client = self.per_client.as_mut().map_or(Ok(()), |rates| rates.admitted(client, at));
+        self.note(Invariant::Limit, "client", of_client);
+    }
+
+    pub(super) fn key_admitted(&mut self, key: KeyId, at: u64) {
+        let found = self.per_key.as_mut().map_or(Ok(()), |rates| rates.admitted(key, at));
+        self.note(Invariant::Limit, "key", found);
+    }
+
+    /// A failed authentication was still listened to.
+    pub(super) fn failure_heard(&mut self, client: IpKey, at: u64) {
+        let found = self.failures.as_mut().map_or(Ok(()), |rates| rates.admitted(client, at));
+        self.note(Invariant::Limit, "failed authentications", found);
+    }
+
+    /// Somebody waits in a bucket's queue.
+    pub(super) fn queued(&mut self, bucket: BucketId, client: usize) -> u64 {
+        let holdings = &mut self.buckets[bucket.index()];
+        holdings.next_place += 1;
+        holdings.waiting.insert(holdings.next_place, client);
+        holdings.next_place
+    }
+
+    /// Waits no longer; what was handed over must be in order.
+    pub(super) fn left_queue(&mut self, bucket: BucketId, place: u64, handed: bool) {
+        let holdings = &mut self.buckets[bucket.index()];
+        holdings.waiting.remove(&place);
+        if handed {
+            holdings.handed.push(place);
+        }
+    }
+
+    /// A request was let through a circuit; its number, if it is a trial.
+    pub(super) fn entered(&mut self, circuit: CircuitId, is_trial: bool, decided: u64) -> Option<u64> {
+        let decided = self.origin + Duration::from_nanos(decided);
+        let found = self.circuits[circuit.index()].entered(is_trial, decided);
+        self.note(Invariant::Circuit, "circuit", found)
+    }
+
+    pub(super) fn look_at_circuit(&mut self, circuit: CircuitId, view: &BreakerView, now: Instant) {
+        let found = self.circuits[circuit.index()].look(view, now);
+        self.note(Invariant::Circuit, "circuit", found);
+    }
+
+    /// Everybody has seen what was decided for him.
+    pub(super) fn settle(&mut self) {
+        self.global.iter_mut().chain(self.per_bucket.iter_mut().flatten()).for_each(Rates::settle);
+        self.per_client.iter_mut().chain(&mut self.failures).for_each(Rates::settle);
+        self.per_key.iter_mut().for_each(Rates::settle);
+    }
+
+    pub(super) fn is_closed(&self, circuit: CircuitId) -> bool {
+        self.circuits[circuit.index()].state() == CircuitState::Closed
+    }
+}

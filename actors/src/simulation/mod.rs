@@ -1,0 +1,173 @@
+//! All actors together, under a scheduler whose every choice comes from a seed, on a clock that only it moves.
+//!
+//! What runs is the product: the hosts with their crash rule, the mailboxes with their seats, handles, tickets and state
+//! machines, made by `system.rs` from a configuration. Simulated are what surrounds them: the threads (who acts next), time,
+//! the upstreams and the clients, which come, wait, hang up at any await and are answered late. Actors crash before a
+//! write, in it, after it and as they start; mailboxes overflow; the clock leaps by hours. Order within a mailbox is
+//! kept, as actix keeps it; between any two mailboxes and any two clients it is free.
+//!
+//! The checks are written apart from the code (`ledger.rs`): no limit is exceeded, nobody calls without a permit, nothing
+//! leaks, the queue is fair, open circuits stay open until their time and are then tried, a crash is no bypass. A *mutant* is
+//! a gateway with a fault put in, by which the tests show that each check can fail.
+//!
+//! Deliberately absent: interleavings within one atomic operation, which `tests/loom.rs` has; several worker threads, whose
+//! leases and stashes would be apart; the upstream's HTTP; a configuration that changes, which no actor can do yet.
+
+mod circuits;
+mod client;
+mod comparison;
+mod dice;
+mod ending;
+mod episode;
+mod ledger;
+mod mutant;
+mod plan;
+mod rates;
+mod signal;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+use std::fmt;
+use std::thread;
+
+use tokio::runtime::Builder;
+use tokio::task::unconstrained;
+
+use crate::simulation::episode::Episode;
+pub use crate::simulation::ledger::Invariant;
+pub use crate::simulation::mutant::Mutant;
+pub(crate) use crate::simulation::stage::{Stage, Staged};
+use crate::supervisor::text;
+
+/// Steps that one seed's conditions last.
+pub const EPISODE_STEPS: u64 = 10_000;
+
+/// What happened in runs that found nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Choices of the scheduler.
+    pub steps: u64,
+    /// Requests that began.
+    pub requests: u64,
+    /// Requests that the limiter let in.
+    pub admitted: u64,
+    /// Crashes of actors.
+    pub crashes: u64,
+    /// Circuits that opened.
+    pub opened: u64,
+    /// Trials of half-open circuits.
+    pub trials: u64,
+    /// Circuits that closed again.
+    pub closed: u64,
+    /// All that happened, as a number: equal runs have equal ones.
+    pub digest: u64,
+}
+
+impl Report {
+    fn add(&mut self, other: Self) {
+        let Self { steps, requests, admitted, crashes, opened, trials, closed, digest } = other;
+        self.steps += steps;
+        self.requests += requests;
+        self.admitted += admitted;
+        self.crashes += crashes;
+        self.opened += opened;
+        self.trials += trials;
+        self.closed += closed;
+        self.digest = self.digest.rotate_left(1) ^ digest;
+    }
+}
+
+/// What must not be, and how to see it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The seed whose episode it is.
+    pub seed: u64,
+    /// Where in the episode.
+    pub step: u64,
+    /// The steps it was to have: the end is a part of it.
+    pub steps: u64,
+    /// What does not hold.
+    pub invariant: Invariant,
+    /// How.
+    pub what: String,
+    /// The last things that happened.
+    pub trace: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, step, steps, invariant, what, trace } = self;
+        for event in trace {
+            writeln!(f, "{event}")?;
+        }
+        writeln!(f, "seed {seed}, step {step}: {invariant}: {what}")?;
+        write!(
+            f,
+            "again: cargo run --release -p tidegate-actors --features simulation --example simulate -- \
+             --seed {seed} --steps {steps}"
+        )
+    }
+}
+
+/// Runs episodes from this seed on, each with the next, until so many steps are taken.
+///
+/// # Errors
+/// Something must not be; no further step is taken.
+pub fn simulate(seed: u64, steps: u64) -> Result<Report, Box<Failure>> {
+    let mut report = Report::default();
+    let mut seed = seed;
+    while report.steps < steps {
+        report.add(episode(seed, (steps - report.steps).min(EPISODE_STEPS), None)?);
+        seed = seed.wrapping_add(1);
+    }
+    Ok(report)
+}
+
+/// Runs one seed's episode, perhaps of a gateway with a fault.
+///
+/// # Errors
+/// Something must not be.
+pub fn episode(seed: u64, steps: u64, mutant: Option<Mutant>) -> Result<Report, Box<Failure>> {
+    let failure =
+        move |invariant, what| Box::new(Failure { seed, step: 0, steps, invariant, what, trace: Vec::new() });
+    // On a thread of its own, for a thread keeps leases and permits from one request to the next.
+    let running = thread::spawn(move || {
+        // Paused before anything runs: timers count in milliseconds from the runtime's beginning.
+        let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
+        let runtime = runtime.map_err(|error| failure(Invariant::Setup, error.to_string()))?;
+        let system = actix_rt::System::with_tokio_rt(|| runtime);
+        system.block_on(unconstrained(play(seed, steps, mutant)))
+    });
+    running.join().unwrap_or_else(|panic| Err(failure(Invariant::Panic, text(&*panic))))
+}
+
+async fn play(seed: u64, steps: u64, mutant: Option<Mutant>) -> Result<Report, Box<Failure>> {
+    let mut episode = Episode::new(seed, mutant).map_err(|what| {
+        Box::new(Failure { seed, step: 0, steps, invariant: Invariant::Setup, what, trace: Vec::new() })
+    })?;
+    episode.run(steps).await;
+    episode.end().await;
+    let ledger = episode.world.ledger.borrow();
+    if let Some((invariant, what)) = &ledger.wrong {
+        return Err(Box::new(Failure {
+            seed,
+            step: episode.step,
+            steps,
+            invariant: *invariant,
+            what: what.clone(),
+            trace: episode.story(),
+        }));
+    }
+    Ok(Report {
+        steps: episode.step,
+        requests: episode.arrivals as u64,
+        admitted: ledger.admitted,
+        crashes: episode.crashes,
+        opened: ledger.circuits.iter().map(|circuit| circuit.opened_total).sum(),
+        trials: ledger.circuits.iter().map(circuits::Watched::trials_total).sum(),
+        closed: ledger.circuits.iter().map(|circuit| circuit.closed_total).sum(),
+        digest: episode.digest,
+    })
+}

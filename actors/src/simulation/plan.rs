@@ -1,0 +1,167 @@
+//! One episode's conditions, drawn from its seed: a configuration, and how often what goes wrong.
+//!
+//! Narrow and wide bounds are drawn alike, and some kinds of trouble are absent from some episodes, for two troubles may hide
+//! each other's effects. The configuration is written and read as an operator's is, so that it is complete and checked.
+
+use std::fmt::{Display, Write as _};
+use std::time::Duration;
+
+use tidegate_config::{Config, Problems, Sources, load};
+
+use crate::simulation::dice::Dice;
+
+/// How much time passes in one leap of the clock, at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    pub(super) step: Duration,
+    pub(super) leap_once_in: usize,
+}
+
+/// The conditions of an episode.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) config: Config,
+    pub(super) clients_max: usize,
+    pub(super) addresses: usize,
+    pub(super) clock: Clock,
+    /// Steps per crash; none without.
+    pub(super) crash_once_in: Option<usize>,
+    pub(super) hang_up_once_in: usize,
+    /// Steps per change of an upstream's mood.
+    pub(super) mood_once_in: usize,
+    /// Steps per sample of the sensors.
+    pub(super) sample_once_in: usize,
+}
+
+impl Plan {
+    pub(super) fn draw(dice: &mut Dice) -> Result<Self, Problems> {
+        Ok(Self {
+            config: load(Sources::default().text("simulated.toml", draw_config(dice)))?,
+            clients_max: dice.one_of([4, 16, 48]),
+            addresses: dice.one_of([2, 6, 12]),
+            clock: Clock {
+                step: Duration::from_micros(dice.one_of([100, 2_000, 20_000])),
+                leap_once_in: dice.one_of([5, 30, 300]),
+            },
+            crash_once_in: dice.one_of([None, Some(30), Some(300), Some(2_000)]),
+            hang_up_once_in: dice.one_of([5, 50, 500]),
+            mood_once_in: dice.one_of([50, 500, 3_000]),
+            sample_once_in: dice.one_of([50, 1_000]),
+        })
+    }
+}
+
+type Keys<'a> = &'a [(&'a str, &'a dyn Display)];
+
+/// A configuration being written.
+struct Writing(String);
+
+impl Writing {
+    fn section(&mut self, name: &str, keys: Keys<'_>) {
+        let _ = writeln!(self.0, "[{name}]");
+        for (key, value) in keys {
+            let _ = writeln!(self.0, "{key} = {value}");
+        }
+    }
+}
+
+fn draw_config(dice: &mut Dice) -> String {
+    let mut text = Writing(String::new());
+    text.section("server", &[("max_concurrent_requests", &dice.one_of([3, 20, 100]))]);
+    text.section(
+        "supervision",
+        &[
+            ("max_restarts", &dice.one_of([0, 2, 5, 100_000])),
+            ("window_seconds", &dice.one_of([1, 10])),
+            ("mailbox_capacity", &dice.one_of([1, 4, 64])),
+            ("ask_timeout_ms", &dice.one_of([5, 1_000])),
+        ],
+    );
+    // what the process really uses is not looked at
+    text.section(
+        "monitor",
+        &[
+            ("dwell_ms", &dice.one_of([0, 50])),
+            ("memory_limit_bytes", &(1 << 30)),
+            ("descriptor_limit", &(1 << 20)),
+        ],
+    );
+    text.section(
+        "sessions",
+        &[("capacity", &dice.one_of([1, 3, 10])), ("ttl_seconds", &dice.one_of([1, 60]))],
+    );
+    text.section("rate_limit", &[("table_capacity", &dice.one_of([1, 3, 100]))]);
+    for name in ["global", "per_ip", "per_key", "failed_auth"] {
+        if !dice.once_in(3) {
+            draw_limit(dice, &mut text, &format!("rate_limit.{name}"));
+        }
+    }
+    let endpoint = |port: u16| format!("\"http://127.0.0.1:{port}\"");
+    draw_bucket(dice, &mut text, "one", &endpoint(1));
+    draw_bucket(dice, &mut text, "several", &[1, 2, 3].map(endpoint).join(", "));
+    text.section("policies.all", &[("buckets", &"[\"*\"]"), ("methods", &"[\"read\"]")]);
+    for key in ["first", "second"] {
+        text.section(&format!("keys.{key}"), &[("secret", &"\"of-no-use\""), ("policy", &"\"all\"")]);
+    }
+    text.0
+}
+
+fn draw_limit(dice: &mut Dice, text: &mut Writing, section: &str) {
+    text.section(
+        section,
+        &[
+            ("requests_per_second", &dice.one_of([1, 50, 500, 500, 20_000, 20_000])),
+            ("burst", &dice.one_of([1, 3, 10, 100, 4_000, 4_000])),
+        ],
+    );
+}
+
+fn draw_bucket(dice: &mut Dice, text: &mut Writing, name: &str, endpoints: &str) {
+    if dice.once_in(3) {
+        draw_limit(dice, text, &format!("buckets.{name}.rate_limit"));
+    }
+    let upstream = format!("buckets.{name}.s3");
+    text.section(&upstream, &[("endpoints", &format!("[{endpoints}]"))]);
+    text.section(&format!("{upstream}.connection_pool"), &[("size", &1_000)]);
+    text.section(
+        &format!("{upstream}.concurrency"),
+        &[
+            ("max_concurrent", &dice.one_of([1, 2, 5, 80])),
+            ("max_queued", &dice.one_of([0, 1, 3, 20])),
+            ("queue_timeout_ms", &dice.one_of([0, 20, 1_000])),
+        ],
+    );
+    text.section(
+        &format!("{upstream}.outlier_ejection"),
+        &[
+            ("consecutive_failures", &dice.one_of([1, 3])),
+            ("base_seconds", &dice.one_of([1, 30])),
+            ("max_percent", &dice.one_of([0, 50, 100])),
+        ],
+    );
+    text.section(&format!("{upstream}.health_check"), &[("path", &"\"/health\"")]);
+    if dice.once_in(2) {
+        text.section(&format!("{upstream}.failover"), &[("endpoints", &"[\"http://127.0.0.1:9\"]")]);
+    }
+    text.section(
+        &format!("{upstream}.retry.budget"),
+        &[
+            ("percent", &dice.one_of([0, 20, 100])),
+            ("min_per_second", &dice.one_of([0, 5, 100])),
+            ("min_concurrent", &dice.one_of([0, 1, 10])),
+        ],
+    );
+    text.section(
+        &format!("{upstream}.circuit_breaker"),
+        &[
+            ("mode", &dice.one_of(["\"on\"", "\"on\"", "\"on\"", "\"shadow\"", "\"off\""])),
+            ("per_operation", &dice.once_in(2)),
+            ("failure_threshold", &dice.one_of([1, 2, 5])),
+            ("success_threshold", &dice.one_of([1, 2, 4])),
+            ("window_calls", &dice.one_of([5, 100])),
+            ("slow_call_duration_ms", &dice.one_of([15, 10_000])),
+            ("timeout_seconds", &dice.one_of([1, 1, 5, 60])),
+            ("half_open_max_requests", &dice.one_of([1, 2, 5])),
+        ],
+    );
+}
