@@ -31,7 +31,7 @@ pub(crate) fn text(port: u16, log: &Path) -> String {
         .zip(&guards)
         .map(|(&(name, upstream), settings)| {
             let endpoint = SocketAddr::from(([127, 0, 0, 1], upstream));
-            Bucket { name, endpoint, settings }
+            Bucket { name, endpoints: vec![endpoint], settings }
         })
         .collect();
     let place = Place { port, admin_port: port.saturating_add(ADMIN_AFTER), log };

@@ -28,8 +28,8 @@ pub(crate) enum GatewayError {
 pub(crate) struct Bucket<'a> {
     /// Its name.
     pub(crate) name: &'a str,
-    /// Its upstream.
-    pub(crate) endpoint: SocketAddr,
+    /// Its upstreams.
+    pub(crate) endpoints: Vec<SocketAddr>,
     /// Settings laid over the defaults.
     pub(crate) settings: &'a Table,
 }
@@ -99,7 +99,8 @@ pub(crate) fn configuration(place: &Place<'_>, buckets: &[Bucket<'_>], settings:
     ]);
     let mut by_name = Table::new();
     for bucket in buckets {
-        let endpoints = Value::Array(vec![format!("http://{}", bucket.endpoint).into()]);
+        let url = |endpoint: &SocketAddr| format!("http://{endpoint}").into();
+        let endpoints = Value::Array(bucket.endpoints.iter().map(url).collect());
         let mut section = table([
             ("kind", "s3".into()),
             ("auth", Value::Array(vec!["anonymous".into()])),
@@ -142,7 +143,7 @@ mod tests {
         let settings: Table = toml::from_str("[server]\nworkers = 1\n[buckets.a.s3]\ntimeout = 1").unwrap();
         let of_bucket: Table = toml::from_str("max_request_size = 'unlimited'\n[s3]\nregion = 'x'").unwrap();
         let endpoint = SocketAddr::from(([127, 0, 0, 1], 9));
-        let buckets = [Bucket { name: "a", endpoint, settings: &of_bucket }];
+        let buckets = [Bucket { name: "a", endpoints: vec![endpoint], settings: &of_bucket }];
         let place = Place { port: 1, admin_port: 2, log: Path::new("access.log") };
         let all = configuration(&place, &buckets, &settings);
         assert_eq!(all["server"]["port"].as_integer(), Some(1));

@@ -12,7 +12,7 @@ use crate::expectation::Verdict;
 use crate::gateway::{Bucket, Gateway, GatewayError};
 use crate::process::RunDirectory;
 use crate::sampler::{self, Reading, Sampler, Subject};
-use crate::scenario::{Scenario, ScenarioError};
+use crate::scenario::{Scenario, ScenarioError, UpstreamSpec};
 use crate::statistics::Statistics;
 use crate::step::Stage;
 use crate::upstream::Upstreams;
@@ -87,14 +87,16 @@ pub(crate) fn run(
 }
 
 fn set(scenario: &Scenario, binary: &Path, directory: &Path) -> Result<Stage, RunError> {
-    let behaviours: Vec<_> =
-        scenario.upstreams.iter().map(|spec| (spec.bucket.clone(), spec.behaviour.clone())).collect();
+    let behaviours: Vec<_> = scenario.upstreams.iter().flat_map(UpstreamSpec::named).collect();
     let upstreams = Upstreams::start(&behaviours)?;
     let mut buckets = Vec::new();
     for spec in &scenario.upstreams {
-        let upstream =
-            upstreams.named(&spec.bucket).ok_or_else(|| RunError::Upstream(spec.bucket.clone()))?;
-        buckets.push(Bucket { name: &spec.bucket, endpoint: upstream.address, settings: &spec.settings });
+        let address = |(name, _): (String, _)| match upstreams.named(&name) {
+            Some(upstream) => Ok(upstream.address),
+            None => Err(RunError::Upstream(name)),
+        };
+        let endpoints = spec.named().into_iter().map(address).collect::<Result<_, _>>()?;
+        buckets.push(Bucket { name: &spec.bucket, endpoints, settings: &spec.settings });
     }
     let gateway = Gateway::start(binary, directory, &buckets, &scenario.gateway)?;
     let metrics = scenario.metrics.clone();

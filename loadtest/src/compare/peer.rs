@@ -96,7 +96,7 @@ impl Peer {
         let buckets: Vec<_> = routes
             .iter()
             .zip(&settings)
-            .map(|(route, settings)| Bucket { name: route.name, endpoint: route.endpoint, settings })
+            .map(|(route, settings)| Bucket { name: route.name, endpoints: vec![route.endpoint], settings })
             .collect();
         let gateway = Gateway::start(binary, directory, &buckets, &guards::gateway())?;
         Ok(Self { name: "tidegate", address: gateway.address, running: Running::Tidegate(gateway) })

@@ -83,9 +83,21 @@ pub(crate) struct UpstreamSpec {
     pub(crate) bucket: String,
     /// What it does.
     pub(crate) behaviour: Behaviour,
+    /// What further endpoints of the bucket do; the second is called `BUCKET-2`, and so on.
+    #[serde(default)]
+    pub(crate) further: Vec<Behaviour>,
     /// Settings of the bucket, laid over the runner's own.
     #[serde(default)]
     pub(crate) settings: toml::Table,
+}
+
+impl UpstreamSpec {
+    /// Every endpoint of the bucket, by name.
+    pub(crate) fn named(&self) -> Vec<(String, Behaviour)> {
+        let further = self.further.iter().zip(2..);
+        let further = further.map(|(behaviour, n)| (format!("{}-{n}", self.bucket), behaviour.clone()));
+        std::iter::once((self.bucket.clone(), self.behaviour.clone())).chain(further).collect()
+    }
 }
 
 /// A stretch of the scenario with its own statistics.

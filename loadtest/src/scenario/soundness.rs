@@ -7,9 +7,11 @@ use crate::expectation::Expectation;
 
 /// The first thing in `scenario` that does not fit the rest of it.
 pub(super) fn contradiction(scenario: &Scenario) -> Option<String> {
-    let buckets: BTreeSet<_> = scenario.upstreams.iter().map(|upstream| upstream.bucket.as_str()).collect();
+    let names: Vec<String> =
+        scenario.upstreams.iter().flat_map(|spec| spec.named().into_iter().map(|(name, _)| name)).collect();
+    let buckets: BTreeSet<_> = names.iter().map(String::as_str).collect();
     let steps: BTreeSet<_> = scenario.steps.iter().map(|step| step.name.as_str()).collect();
-    if buckets.len() < scenario.upstreams.len() || steps.len() < scenario.steps.len() {
+    if buckets.len() < names.len() || steps.len() < scenario.steps.len() {
         return Some("two upstreams or two steps have the same name".to_owned());
     }
     let in_loads = scenario.steps.iter().find_map(in_loads);
