@@ -8,7 +8,10 @@
 //! Then comes the handshake where the listener speaks TLS (A7), within as much time again.
 //!
 //! The address that a proxy gave takes the peer's place in all that follows; that it was a proxy's word travels in
-//! the connection's data. Without the setting neither costs anything.
+//! the connection's data.
+//!
+//! Beyond that first byte a connection does one thing of its own: it writes long bodies behind actix's buffer, see
+//! `passage.rs`.
 
 use std::fmt;
 use std::io::{self, IoSlice};
