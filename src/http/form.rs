@@ -17,6 +17,7 @@ use crate::auth::{Operation, authenticate_form, authorize};
 use crate::http::answer::REQUEST_ID;
 use crate::http::edge::{self, BodyLength, Head};
 use crate::http::error::{GatewayError, form_answer};
+use crate::http::introduce;
 use crate::http::proxy::{self, Call};
 use crate::router::Bucket;
 use crate::s3::form::FormRejection;
@@ -105,7 +106,7 @@ pub(super) async fn receive(
 
     // 5 auth: signature, key's limit, the form's policy, the key's policy
     let authenticated = authenticate_form(&fields, bucket, worker).await;
-    let caller = proxy::settle(worker, Some(bucket), authenticated, record).await?;
+    let caller = introduce::settle(worker, Some(bucket), authenticated, record).await?;
     let form = Head::from(request.head());
     let named = naming::of(form.uri, form.headers, &shared.config.server.base_domains);
     let policy = fields.get("policy").map(Policy::parse).transpose()?;

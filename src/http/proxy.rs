@@ -32,19 +32,20 @@ use slog::warn;
 use tidegate_actors::{BucketId, IpKey, OperationClass, Slot, clock};
 use tidegate_config::Kind;
 
-use crate::auth::{self, Caller, Operation, authenticate, authenticate_lister, authorize};
-use crate::http::answer::Addressee;
+use crate::auth::{self, Caller, Operation, authorize};
 use crate::http::client_address::{ClientAddress, Source};
 use crate::http::cors::{self, Sharing};
 use crate::http::edge::{self, BodyLength, EdgeRejection, Head};
-use crate::http::error::{GatewayError, xml_answer};
+use crate::http::error::GatewayError;
 use crate::http::form::{self, Awaited};
+use crate::http::introduce::{introduce, may_authenticate};
+use crate::http::own::{list_buckets, own, refuse, share};
 use crate::http::{injection, request_id};
 use crate::router::Bucket;
 use crate::s3::copy_source::COPY_SOURCE;
+use crate::s3::naming;
 use crate::s3::naming::Named;
 use crate::s3::upload::declared::{Declared, object_bytes};
-use crate::s3::{document, naming};
 use crate::telemetry::record::{Asked, Record};
 use crate::upstream::body::{REPLAY_BYTES_MAX, Source as BodySource};
 use crate::upstream::{self, Incoming, Leave, Passing, ProxyBody, Taking};
@@ -233,59 +234,6 @@ pub(super) async fn reserve(
     Ok(Leave { permit, circuit })
 }
 
-/// Who asks: a client over its limit of failures is not listened to, a failure is charged to it (L8), a request to the
-/// key that signed it (L1). With no bucket, who asks for their list.
-async fn introduce(
-    worker: &Worker,
-    bucket: Option<&Bucket>,
-    head: Head<'_>,
-    record: &mut Record,
-) -> Result<Caller, GatewayError> {
-    let proofs = bucket.map_or(worker.shared.router.proofs(), |bucket| &bucket.proofs);
-    if proofs.are_offered(head) {
-        may_authenticate(worker, bucket, record)?;
-    }
-    let authenticated = match bucket {
-        Some(bucket) => authenticate(head, bucket, worker).await,
-        None => authenticate_lister(head, worker).await,
-    };
-    settle(worker, bucket, authenticated.map_err(GatewayError::from), record).await
-}
-
-fn may_authenticate(worker: &Worker, bucket: Option<&Bucket>, record: &Record) -> Result<(), GatewayError> {
-    let Some(client) = record.request.client else { return Ok(()) };
-    let id = bucket.map(|bucket| bucket.id);
-    let limiter = &worker.shared.actors.limiter;
-    Ok(limiter.may_authenticate(IpKey::from(client.address), id, record.started)?)
-}
-
-/// Charges the client, or the key that it turned out to have.
-pub(super) async fn settle(
-    worker: &Worker,
-    bucket: Option<&Bucket>,
-    authenticated: Result<Caller, GatewayError>,
-    record: &mut Record,
-) -> Result<Caller, GatewayError> {
-    let limiter = &worker.shared.actors.limiter;
-    let id = bucket.map(|bucket| bucket.id);
-    match authenticated {
-        Ok(caller) => {
-            record.caller = Some(caller.identity.clone());
-            if let Some(key) = caller.key() {
-                limiter.admit_key(key, id).await?;
-            }
-            Ok(caller)
-        }
-        Err(error) => {
-            let is_suspect = matches!(&error, GatewayError::Auth(rejection) if rejection.is_suspect());
-            if let Some(client) = record.request.client.filter(|_| is_suspect) {
-                limiter.failed_to_authenticate(IpKey::from(client.address), id).await?;
-            }
-            Err(error)
-        }
-    }
-}
-
 async fn handle(
     worker: &Rc<Worker>,
     request: HttpRequest,
@@ -341,39 +289,4 @@ fn may_fail_late(head: Head<'_>) -> bool {
         Method::POST => head.uri.query().is_some_and(|query| query.contains("uploadId=")),
         _ => false,
     }
-}
-
-fn refuse(worker: &Worker, error: &GatewayError, mut record: Box<Record>) -> HttpResponse<ProxyBody> {
-    let answer = error.answer();
-    record.status = answer.status.as_u16();
-    record.reason = Some(answer.reason);
-    let kind = record.bucket.map_or(Kind::S3, |id| worker.shared.router.bucket(id).config.kind);
-    let to = Addressee { kind, resource: record.request.uri.path(), request_id: &record.id };
-    let response = answer.respond(&to);
-    own(response, record)
-}
-
-/// An answer of the gateway's own, with the record that ends with it.
-fn own(response: HttpResponse, mut record: Box<Record>) -> HttpResponse<ProxyBody> {
-    let sharing = record.sharing.take();
-    share(sharing, response.map_body(|_, body| ProxyBody::Own(body, Some(record))))
-}
-
-fn share(sharing: Option<Sharing>, mut response: HttpResponse<ProxyBody>) -> HttpResponse<ProxyBody> {
-    if let Some(sharing) = sharing {
-        sharing.say(response.headers_mut());
-    }
-    response
-}
-
-/// `GET /`: the buckets that a client may see by name; a glob has no names to list.
-fn list_buckets(worker: &Worker, caller: &Caller) -> HttpResponse {
-    let open = worker.shared.router.buckets().iter().filter(|bucket| {
-        let config = &bucket.config;
-        config.kind == Kind::S3
-            && config.pattern.is_exact()
-            && auth::sees(caller, bucket, &worker.shared.keyring)
-    });
-    let document = document::list_buckets(open.map(|bucket| bucket.config.pattern.as_str()));
-    xml_answer(document)
 }

@@ -1,0 +1,71 @@
+//! Step 5 of a request's way: who asks, and whom that costs.
+//!
+//! An answer to "who" is charged to somebody: to the key it turned out to be, or, failing, to the address that offered
+//! the proof. Asking is refused before any proof is looked at to an address that failed too often, so that guessing
+//! keys costs the guesser and not the gateway. Deliberately absent: what the caller may do, which `auth` decides.
+
+use tidegate_actors::IpKey;
+
+use crate::auth::{Caller, authenticate, authenticate_lister};
+use crate::http::edge::Head;
+use crate::http::error::GatewayError;
+use crate::router::Bucket;
+use crate::telemetry::record::Record;
+use crate::worker::Worker;
+
+/// Who asks: a client over its limit of failures is not listened to, a failure is charged to it (L8), a request to the
+/// key that signed it (L1). With no bucket, who asks for their list.
+pub(super) async fn introduce(
+    worker: &Worker,
+    bucket: Option<&Bucket>,
+    head: Head<'_>,
+    record: &mut Record,
+) -> Result<Caller, GatewayError> {
+    let proofs = bucket.map_or(worker.shared.router.proofs(), |bucket| &bucket.proofs);
+    if proofs.are_offered(head) {
+        may_authenticate(worker, bucket, record)?;
+    }
+    let authenticated = match bucket {
+        Some(bucket) => authenticate(head, bucket, worker).await,
+        None => authenticate_lister(head, worker).await,
+    };
+    settle(worker, bucket, authenticated.map_err(GatewayError::from), record).await
+}
+
+pub(super) fn may_authenticate(
+    worker: &Worker,
+    bucket: Option<&Bucket>,
+    record: &Record,
+) -> Result<(), GatewayError> {
+    let Some(client) = record.request.client else { return Ok(()) };
+    let id = bucket.map(|bucket| bucket.id);
+    let limiter = &worker.shared.actors.limiter;
+    Ok(limiter.may_authenticate(IpKey::from(client.address), id, record.started)?)
+}
+
+/// Charges the client, or the key that it turned out to have.
+pub(super) async fn settle(
+    worker: &Worker,
+    bucket: Option<&Bucket>,
+    authenticated: Result<Caller, GatewayError>,
+    record: &mut Record,
+) -> Result<Caller, GatewayError> {
+    let limiter = &worker.shared.actors.limiter;
+    let id = bucket.map(|bucket| bucket.id);
+    match authenticated {
+        Ok(caller) => {
+            record.caller = Some(caller.identity.clone());
+            if let Some(key) = caller.key() {
+                limiter.admit_key(key, id).await?;
+            }
+            Ok(caller)
+        }
+        Err(error) => {
+            let is_suspect = matches!(&error, GatewayError::Auth(rejection) if rejection.is_suspect());
+            if let Some(client) = record.request.client.filter(|_| is_suspect) {
+                limiter.failed_to_authenticate(IpKey::from(client.address), id).await?;
+            }
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What the gateway answers by itself on the data listener: refusals and the list of buckets.
+//!
+//! An answer carries the request's record as its body's companion, so that the access log is written when the last byte
+//! has left, as with an answer from upstream. Deliberately absent: which status a refusal has (`error/`).
+
+use actix_web::HttpResponse;
+use tidegate_config::Kind;
+
+use crate::auth::{self, Caller};
+use crate::http::answer::Addressee;
+use crate::http::cors::Sharing;
+use crate::http::error::{GatewayError, xml_answer};
+use crate::s3::document;
+use crate::telemetry::record::Record;
+use crate::upstream::ProxyBody;
+use crate::worker::Worker;
+
+pub(super) fn refuse(
+    worker: &Worker,
+    error: &GatewayError,
+    mut record: Box<Record>,
+) -> HttpResponse<ProxyBody> {
+    let answer = error.answer();
+    record.status = answer.status.as_u16();
+    record.reason = Some(answer.reason);
+    let kind = record.bucket.map_or(Kind::S3, |id| worker.shared.router.bucket(id).config.kind);
+    let to = Addressee { kind, resource: record.request.uri.path(), request_id: &record.id };
+    let response = answer.respond(&to);
+    own(response, record)
+}
+
+/// An answer of the gateway's own, with the record that ends with it.
+pub(super) fn own(response: HttpResponse, mut record: Box<Record>) -> HttpResponse<ProxyBody> {
+    let sharing = record.sharing.take();
+    share(sharing, response.map_body(|_, body| ProxyBody::Own(body, Some(record))))
+}
+
+pub(super) fn share(
+    sharing: Option<Sharing>,
+    mut response: HttpResponse<ProxyBody>,
+) -> HttpResponse<ProxyBody> {
+    if let Some(sharing) = sharing {
+        sharing.say(response.headers_mut());
+    }
+    response
+}
+
+/// `GET /`: the buckets that a client may see by name; a glob has no names to list.
+pub(super) fn list_buckets(worker: &Worker, caller: &Caller) -> HttpResponse {
+    let open = worker.shared.router.buckets().iter().filter(|bucket| {
+        let config = &bucket.config;
+        config.kind == Kind::S3
+            && config.pattern.is_exact()
+            && auth::sees(caller, bucket, &worker.shared.keyring)
+    });
+    let document = document::list_buckets(open.map(|bucket| bucket.config.pattern.as_str()));
+    xml_answer(document)
+}
