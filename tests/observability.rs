@@ -238,7 +238,8 @@ async fn exhausted_descriptors_shed_requests_and_the_probes_answer() {
         (answer.whole() == 503).then_some(answer)
     })
     .await;
-    assert_eq!((shed.reason(), shed.retry_after()), ("exhausted", Some(1)));
+    assert_eq!(shed.reason(), "exhausted");
+    assert!(matches!(shed.retry_after(), Some(1 | 2)), "{shed:?}");
     let status = gateway.status().await;
     assert_eq!(status["level"], "exhausted");
     assert!(status["reason"].as_str().unwrap().contains("descriptors"), "{status}");

@@ -59,7 +59,7 @@ async fn a_full_queue_refuses_at_once() {
     queue_holds(&gateway, 2).await;
     let refused = gateway.get("/b/fourth").await;
     assert_eq!((refused.whole(), refused.reason()), (503, "queue_full"));
-    assert_eq!(refused.retry_after(), Some(1));
+    assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     assert!(refused.text().contains("<Code>SlowDown</Code>"), "{}", refused.text());
     assert_eq!(gateway.metric("request_queue_depth").await, 2.0);
     assert_eq!(gateway.metric("request_queue_rejections_total{bucket=\"b\",reason=\"full\"}").await, 1.0);
@@ -120,7 +120,7 @@ async fn the_queue_has_a_deadline() {
     let late = gateway.get("/b/second").await;
     assert_eq!((late.whole(), late.reason()), (503, "queue_timeout"));
     assert!(began.elapsed() >= Duration::from_millis(100), "it did wait");
-    assert_eq!(late.retry_after(), Some(1));
+    assert!(matches!(late.retry_after(), Some(1 | 2)), "{late:?}");
     assert_eq!(gateway.metric("request_queue_rejections_total{bucket=\"b\",reason=\"timeout\"}").await, 1.0);
     latch.open_for_all();
     assert_eq!(first.await.unwrap().whole(), 200);
@@ -220,7 +220,7 @@ async fn the_whole_process_has_a_cap() {
     upstream.works_on(3).await;
     let refused = gateway.get("/other/k").await;
     assert_eq!((refused.whole(), refused.reason()), (503, "too_many_requests_in_flight"));
-    assert_eq!(refused.retry_after(), Some(1));
+    assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     assert_eq!(gateway.metric("concurrency_limit_rejections_total").await, 1.0);
     assert_eq!(gateway.admin("/readyz").await.whole(), 200, "probes need no slot");
     latch.open_for_all();

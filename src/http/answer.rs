@@ -5,11 +5,11 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use rand::Rng as _;
 use serde_json::json;
 use tidegate_actors::Limited;
 use tidegate_config::Kind;
 
+use crate::http::error::{RetryAfter, whole_seconds};
 use crate::s3::document::ErrorDocument;
 
 /// The header that names the reason of every refusal.
@@ -20,16 +20,13 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The most characters of a message.
 const MESSAGE_CHARS_MAX: usize = 500;
 
-/// Over at least so long clients are spread that may come back at the same moment.
-const SPREAD_MIN: Duration = Duration::from_secs(1);
-
 /// What a client is told.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) code: &'static str,
     pub(crate) reason: &'static str,
     pub(crate) message: String,
-    pub(crate) retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<RetryAfter>,
     /// The connection's framing is in doubt: close it.
     pub(crate) close: bool,
     /// Elements of the S3 document beyond the common ones.
@@ -60,15 +57,14 @@ impl Answer {
         }
     }
 
+    /// For a cause that may be many clients': each is told another moment from then on.
     pub(crate) fn retry(self, after: Duration) -> Self {
-        Self { retry_after: Some(after), ..self }
+        Self { retry_after: Some(RetryAfter::spread(after)), ..self }
     }
 
-    /// For a cause that ends at one moment for many: each is told another one soon after it, lest they all come at once,
-    /// and nobody is told to come too early.
-    pub(crate) fn retry_spread(self, after: Duration) -> Self {
-        let within = (after / 5).max(SPREAD_MIN);
-        self.retry(after + within.mul_f64(rand::rng().random::<f64>()))
+    /// For a cause that is this request's alone.
+    pub(crate) fn retry_alone(self, after: Duration) -> Self {
+        Self { retry_after: Some(RetryAfter::alone(after)), ..self }
     }
 
     pub(crate) fn detail(mut self, element: &'static str, text: impl Into<String>) -> Self {
@@ -85,7 +81,7 @@ impl Answer {
         let scope = limited.scope.as_str();
         let window = (f64::from(limited.burst) / limited.requests_per_second).ceil().max(1.0);
         let policy = format!("\"{scope}\";q={};w={window}", limited.burst);
-        let rest = format!("\"{scope}\";r=0;t={}", seconds(limited.reset_after));
+        let rest = format!("\"{scope}\";r=0;t={}", whole_seconds(limited.reset_after));
         let headers = [
             (HeaderName::from_static("ratelimit-policy"), policy),
             (HeaderName::from_static("ratelimit"), rest),
@@ -104,12 +100,6 @@ fn told(message: String) -> String {
         return message;
     }
     message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect()
-}
-
-/// Whole seconds, rounded up, at least 1: a client that comes back then is not too early.
-pub(crate) fn seconds(duration: Duration) -> u64 {
-    let whole = duration.as_secs();
-    if duration.subsec_nanos() > 0 { whole + 1 } else { whole.max(1) }
 }
 
 /// In whose words the error is told.
@@ -147,7 +137,7 @@ impl Answer {
             response.insert_header((WWW_AUTHENTICATE, challenge));
         }
         if let Some(after) = self.retry_after {
-            response.insert_header((RETRY_AFTER, seconds(after)));
+            response.insert_header((RETRY_AFTER, after.seconds()));
         }
         for (name, value) in self.rate_limit.iter().flatten() {
             response.insert_header((name.clone(), value.as_str()));
@@ -166,7 +156,7 @@ impl Answer {
             "request_id": request_id,
         });
         if let Some(after) = self.retry_after {
-            error["retry_after"] = seconds(after).into();
+            error["retry_after"] = after.seconds().into();
         }
         json!({ "error": error }).to_string()
     }
@@ -183,28 +173,5 @@ mod tests {
         assert_eq!(told("a\r\nb\0\u{85}c\u{1b}[31m".to_owned()), "abc[31m");
         assert_eq!(told("é".repeat(600)), "é".repeat(500));
         assert_eq!(told(format!("{}\n", "x".repeat(500))), "x".repeat(500));
-    }
-
-    /// B2: clients refused for the same reason are not told the same moment, and none too early a one
-    #[test]
-    fn clients_are_told_to_come_back_one_after_another() {
-        for (after, latest) in [(1, 2), (10, 12), (300, 360)] {
-            let told = || {
-                let answer = Answer::new(StatusCode::OK, "", "", "").retry_spread(Duration::from_secs(after));
-                answer.retry_after.unwrap()
-            };
-            let told: Vec<Duration> = (0..100).map(|_| told()).collect();
-            assert!(told.iter().all(|told| (after..=latest).contains(&told.as_secs())), "{told:?}");
-            assert!(told.windows(2).any(|pair| pair[0] != pair[1]));
-        }
-    }
-
-    /// B2, L1: a client told to come back is not told to come too early
-    #[test]
-    fn retry_after_rounds_up_to_whole_seconds() {
-        assert_eq!(seconds(Duration::from_millis(1)), 1);
-        assert_eq!(seconds(Duration::from_millis(1001)), 2);
-        assert_eq!(seconds(Duration::from_secs(2)), 2);
-        assert_eq!(seconds(Duration::ZERO), 1);
     }
 }

@@ -229,7 +229,8 @@ pub(super) async fn reserve(
     let circuit = breaker.circuit(bucket.id, class);
     breaker.peek(circuit, now)?;
     record.phases.admitted = Some(now);
-    let permit = bucket.pool.acquire().await?;
+    let deadline = record.started + bucket.config.upstream.request_timeout;
+    let permit = bucket.pool.acquire(deadline).await?;
     record.phases.permitted = Some(clock::now());
     Ok(Leave { permit, circuit })
 }

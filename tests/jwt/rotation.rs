@@ -111,7 +111,8 @@ async fn a_source_that_fails_from_the_start_is_asked_again() {
     let gateway = source.gateway(&upstream).await;
     let token = issuer.token(&claims());
     let refused = ask(&gateway, "GET", "/b/k", &token).await;
-    assert_eq!((refused.whole(), refused.reason(), refused.retry_after()), (503, "token_keys", Some(1)));
+    assert_eq!((refused.whole(), refused.reason()), (503, "token_keys"));
+    assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     source.publish(keys(&[&issuer]));
     crate::support::eventually("the source answers", || async {
         (ask(&gateway, "GET", "/b/k", &token).await.whole() == 200).then_some(())

@@ -118,7 +118,7 @@ async fn a_failing_endpoint_costs_nothing_until_the_pair_expires() {
     })
     .await;
     assert_eq!((refused.status, refused.reason()), (503, "upstream_credentials"));
-    assert_eq!(refused.retry_after(), Some(1));
+    assert!(matches!(refused.retry_after(), Some(1 | 2)), "{refused:?}");
     assert!(refused.text().contains("<Code>ServiceUnavailable</Code>"), "{}", refused.text());
     assert_eq!(gateway.get("/b/k").await.whole(), 503);
     assert_eq!(upstream.count(), sent, "nothing goes up unsigned");

@@ -3,10 +3,11 @@
 //! Every component refuses in its own words; here each cause becomes a status, an S3 code, a reason word that is the
 //! same in header, log and metric (O4), and the moment to try again. The exhaustive match names what was
 //! forgotten. Outside says little, the log says all. What the upstream and the passage to it cause is in [`upstream`], what the
-//! gateway answers as itself in [`own`].
+//! gateway answers as itself in [`own`], and when to come back in [`retry_after`].
 
 mod form;
 mod own;
+mod retry_after;
 mod upstream;
 
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::upstream::UpstreamRejection;
 pub(crate) use own::{
     AdminStatus, admin_error, form_answer, json_answer, metrics_answer, preflight_answer, xml_answer,
 };
+pub(crate) use retry_after::{RetryAfter, whole_seconds};
 
 macro_rules! causes {
     ($($component:ident($rejection:ty)),+ $(,)?) => {
@@ -247,21 +249,21 @@ fn breaker(rejection: &BreakerRejection) -> Answer {
             "breaker_open",
             format!("the upstream failed ({cause}) and is left alone for a while"),
         )
-        .retry_spread(*retry_after),
+        .retry(*retry_after),
         BreakerRejection::HalfOpenFull { retry_after } => Answer::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "breaker_half_open",
             "the upstream failed and is being tried again",
         )
-        .retry_spread(*retry_after),
+        .retry(*retry_after),
         BreakerRejection::Forced { retry_after } => Answer::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "breaker_forced_open",
             "the operator keeps requests from this upstream",
         )
-        .retry_spread(*retry_after),
+        .retry(*retry_after),
         BreakerRejection::Unavailable(error) => unavailable("breaker_unavailable", *error),
     }
 }
@@ -272,6 +274,9 @@ fn slow_down(reason: &'static str, message: impl Into<String>) -> Answer {
 
 fn unavailable(reason: &'static str, error: AskError) -> Answer {
     let message = format!("a guard of the gateway gave no answer: {error}");
-    Answer::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message)
-        .retry(error.retry_after())
+    let answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message);
+    match error {
+        AskError::Crashed => answer.retry_alone(error.retry_after()),
+        _ => answer.retry(error.retry_after()),
+    }
 }
