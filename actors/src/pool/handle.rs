@@ -25,9 +25,9 @@ pub enum PoolRejection {
         /// Permits out.
         in_flight: usize,
     },
-    /// No permit fell free within the queue's deadline.
+    /// No permit fell free within the queue's deadline, or the request's own.
     QueueTimeout {
-        /// The deadline.
+        /// How long it waited.
         waited: Duration,
     },
     /// The actor gave no answer.
@@ -78,11 +78,12 @@ impl PoolHandle {
         Self { mailbox, shared, signs, bounds, metrics }
     }
 
-    /// Waits for a permit in the bucket's queue, for at most its deadline.
+    /// Waits for a permit in the bucket's queue, until the queue's deadline or the request's own, `deadline`, whichever
+    /// comes first.
     ///
     /// # Errors
-    /// The queue is full, the deadline passed, or the actor gave no answer.
-    pub async fn acquire(&self) -> Result<Permit, PoolRejection> {
+    /// The queue is full, a deadline passed, or the actor gave no answer.
+    pub async fn acquire(&self, deadline: Instant) -> Result<Permit, PoolRejection> {
         self.shared.count_asked();
         if let Some(permit) = stash::take(self.shared.number()) {
             self.metrics.wait.observe(0.0);
@@ -95,14 +96,16 @@ impl PoolHandle {
             }
             Acquired::Queued(permit) => {
                 let since = clock::now();
-                let granted = tokio::time::timeout(self.bounds.queue_timeout, permit).await;
-                self.metrics.wait.observe(clock::now().saturating_duration_since(since).as_secs_f64() * 1e3);
+                let until = deadline.min(since + self.bounds.queue_timeout);
+                let granted = tokio::time::timeout_at(until.into(), permit).await;
+                let waited = clock::now().saturating_duration_since(since);
+                self.metrics.wait.observe(waited.as_secs_f64() * 1e3);
                 match granted {
                     Ok(Ok(permit)) => Ok(permit),
                     Ok(Err(_)) => Err(PoolRejection::Unavailable(AskError::Crashed)),
                     Err(_) => {
                         self.metrics.queue_timeout.inc();
-                        Err(PoolRejection::QueueTimeout { waited: self.bounds.queue_timeout })
+                        Err(PoolRejection::QueueTimeout { waited })
                     }
                 }
             }

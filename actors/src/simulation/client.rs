@@ -29,6 +29,8 @@ use crate::types::{BucketId, IpKey, KeyId};
 
 /// Attempts of one request.
 const ATTEMPTS_MAX: usize = 3;
+/// All the time that a request has.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What every client sees.
 pub(super) struct World {
@@ -218,7 +220,8 @@ impl Client {
 
     async fn wait_for_permit(&self) -> Result<Held<Permit>, Refused> {
         let Self { world, script, .. } = self;
-        let mut acquiring = pin!(world.pools[script.bucket.index()].acquire());
+        let deadline = clock::now() + REQUEST_TIMEOUT;
+        let mut acquiring = pin!(world.pools[script.bucket.index()].acquire(deadline));
         let at_once = poll_fn(|cx| Poll::Ready(acquiring.as_mut().poll(cx))).await;
         let permit = match at_once {
             Poll::Ready(permit) => permit,

@@ -113,13 +113,13 @@ impl Episode {
     /// Who comes now gets a permit at once, or, where a crash was still ahead, once that is over.
     async fn serves(&mut self, bucket: BucketId) {
         let pool = self.world.pools[bucket.index()].clone();
-        let mut permit = self.await_answer(pool.acquire());
+        let mut permit = self.await_answer(pool.acquire(self.now + QUIET));
         for _ in 0..CRASHES_AHEAD {
             if !matches!(permit, Some(Err(PoolRejection::Unavailable(_)))) {
                 break;
             }
             self.wait(QUIET).await;
-            permit = self.await_answer(pool.acquire());
+            permit = self.await_answer(pool.acquire(self.now + QUIET));
         }
         let what = || format!("nobody is there, and bucket {} answers {permit:?}", bucket.index());
         self.world.ledger.borrow_mut().check(Invariant::Wedge, matches!(permit, Some(Ok(_))), what);
