@@ -134,6 +134,75 @@ async fn a_streamed_body_is_sent_once() {
     assert_eq!(upstream.last().body, b"abc");
 }
 
+/// R3: a streamed body that met no connection is untouched, and goes to the next one whole, whichever way it is framed
+#[tokio::test]
+async fn a_streamed_body_that_met_no_connection_is_tried_again() {
+    let body = crate::support::noise(300_000);
+    let upstream = Upstream::ok("stored");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.retry.max_attempts", "10")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "100")
+        .start()
+        .await;
+    let address = gateway.address();
+    let mut retries = 0.0;
+    for is_chunked in [false, true] {
+        upstream.stop().await;
+        let sent = body.clone();
+        let putting = tokio::spawn(async move {
+            if !is_chunked {
+                return crate::support::put(address, "/b/k", &sent).await;
+            }
+            let mut client = client::Client::connect(address).await;
+            client.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            let chunk = [format!("{:x}\r\n", sent.len()).as_bytes(), &sent, b"\r\n0\r\n\r\n"].concat();
+            client.send(chunk).await;
+            client.answer("PUT").await
+        });
+        crate::support::eventually("it is tried again", || async {
+            (gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await > retries).then_some(())
+        })
+        .await;
+        upstream.start_again().await;
+        assert_eq!(putting.await.unwrap().whole(), 200, "chunked: {is_chunked}");
+        assert_eq!(upstream.last().sha256(), client::sha256(&body));
+        retries = gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await;
+    }
+    assert_eq!(upstream.count(), 2);
+}
+
+/// R3, P5: with another endpoint at hand an upload does not fail for one that refuses connections
+#[tokio::test]
+async fn an_upload_goes_on_to_an_endpoint_that_listens() {
+    let body = crate::support::noise(100_000);
+    let refusing = crate::support::unreachable::Refusing::new();
+    let good = Upstream::ok("stored");
+    let gateway = Gateway::builder()
+        .bucket_at("b", &[refusing.address, good.address()])
+        .set("buckets.b.s3.retry.initial_backoff_ms", "1")
+        .start()
+        .await;
+    for number in 1..=8 {
+        let answer = crate::support::put(gateway.address(), "/b/k", &body).await;
+        assert_eq!((answer.whole(), good.count()), (200, number));
+        assert_eq!(good.last().sha256(), client::sha256(&body));
+    }
+}
+
+/// R3: one that met a connection is gone with it, however little of it was sent; and a POST is left alone either way
+#[tokio::test]
+async fn a_streamed_body_that_was_begun_is_not_tried_again() {
+    let body = vec![b'x'; 100_000];
+    let upstream = Upstream::early(|_| Act::reset());
+    let gateway = Gateway::in_front_of(&upstream).await;
+    assert_eq!(ask(&gateway, "PUT", &[], Some(&body)).await.status, 502);
+    assert_eq!(upstream.count(), 1);
+    upstream.stop().await;
+    assert_eq!(ask(&gateway, "POST", &[], Some(&body)).await.status, 502);
+    assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
+}
+
 /// R3: once a byte of the answer went on, nothing is tried again: the client sees the break
 #[tokio::test]
 async fn nothing_is_tried_again_after_the_first_byte_went_on() {
@@ -201,16 +270,24 @@ async fn s3s_own_error_codes_are_understood() {
     }
 }
 
-/// R7: a client that is itself retrying is not multiplied
+/// R6, R7: a client that is itself retrying is not multiplied, whichever way it says so, and that is counted
 #[tokio::test]
 async fn a_retrying_client_is_not_multiplied() {
-    for (sent, attempts) in
-        [("attempt=1; max=3", 3), ("attempt=2; max=3", 1), ("ttl=20261121T000000Z; attempt=3", 1)]
-    {
+    for (name, sent, attempts) in [
+        ("amz-sdk-request", "attempt=1; max=3", 3),
+        ("amz-sdk-request", "attempt=2; max=3", 1),
+        ("amz-sdk-request", "ttl=20261121T000000Z; attempt=3", 1),
+        ("x-goog-api-client", "gl-python/3.12 gccl/2.18 gccl-attempt-count/2", 1),
+        ("x-stainless-retry-count", "0", 3),
+        ("x-stainless-retry-count", "1", 1),
+        ("x-envoy-attempt-count", "2", 1),
+    ] {
         let upstream = Upstream::start(|_| Act::status(AGAIN));
         let gateway = Gateway::in_front_of(&upstream).await;
-        assert_eq!(ask(&gateway, "GET", &[("amz-sdk-request", sent)], None).await.status, AGAIN);
-        assert_eq!(upstream.count(), attempts, "{sent}");
+        assert_eq!(ask(&gateway, "GET", &[(name, sent)], None).await.status, AGAIN);
+        assert_eq!(upstream.count(), attempts, "{name}: {sent}");
+        let left = gateway.metric("retry_left_to_client_total{bucket=\"b\"}").await;
+        assert_eq!(left, if attempts == 1 { 1.0 } else { 0.0 }, "{name}: {sent}");
     }
 }
 

@@ -41,6 +41,25 @@ async fn an_outage_is_not_amplified_beyond_the_budget() {
     assert!((1..=REQUESTS / 5).contains(&retries), "{retries} retries");
     assert_eq!(metric(&gateway, "s3_retry_attempts_total").await, retries as f64);
     assert_eq!(metric(&gateway, "retry_budget_exhausted_total").await, (REQUESTS - retries) as f64);
+    let amplification = metric(&gateway, "upstream_amplification").await;
+    assert!(amplification > 1.0 && amplification <= 1.2, "{amplification}");
+    assert_eq!(gateway.status().await["buckets"]["b"]["pool"]["amplification"], {
+        (amplification * 1e4).round() / 1e4
+    });
+}
+
+/// R5, R6, B2: with its breaker on and everything as it comes, an outage costs the upstream hardly an attempt more than the
+/// requests that reached it
+#[tokio::test]
+async fn a_breaker_leaves_little_to_amplify() {
+    const REQUESTS: usize = 400;
+    let upstream = Upstream::start(|_| Act::status(503));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    assert_eq!(metric(&gateway, "upstream_amplification").await, 1.0);
+    for _ in 0..REQUESTS {
+        assert_eq!(gateway.get("/b/k").await.status, 503);
+    }
+    assert!(upstream.count() <= REQUESTS / 20, "{} attempts", upstream.count());
 }
 
 /// R5: few requests may retry all the same, up to the floor; then the upstream's answer is passed on as it came

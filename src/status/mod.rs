@@ -108,6 +108,7 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
             "queued": pool.queued,
             "max_queued": pool.queued_max,
             "connections": shared.connections[bucket.id.index()].open(),
+            "amplification": round(pool.amplification),
             "endpoints": endpoints,
         },
     })

@@ -17,6 +17,7 @@ pub(crate) struct RequestMetrics {
     retry_attempts: IntCounterVec,
     retry_success: IntCounterVec,
     retry_exhausted: IntCounterVec,
+    retry_left_to_client: IntCounterVec,
     odd_retry_after: IntCounterVec,
     connections: ConnectionGauges,
     unrouted: IntCounterVec,
@@ -56,6 +57,7 @@ pub(crate) struct BucketMetrics {
     pub(crate) retry_attempts: IntCounter,
     pub(crate) retry_success: IntCounter,
     pub(crate) retry_exhausted: IntCounter,
+    pub(crate) retry_left_to_client: IntCounter,
     odd_retry_after: [IntCounter; 3],
     errors: IntCounterVec,
     name: String,
@@ -116,6 +118,11 @@ impl RequestMetrics {
                 "requests that failed in every attempt",
                 &["bucket"],
             )?,
+            retry_left_to_client: counter(
+                "retry_left_to_client_total",
+                "failed attempts that were not made again because the client is itself retrying",
+                &["bucket"],
+            )?,
             odd_retry_after: counter(
                 "upstream_retry_after_odd_total",
                 "Retry-After headers of the upstream that were ignored, over, or longer than anybody waits",
@@ -141,6 +148,7 @@ impl RequestMetrics {
             retry_attempts: self.retry_attempts.with_label_values(&one),
             retry_success: self.retry_success.with_label_values(&one),
             retry_exhausted: self.retry_exhausted.with_label_values(&one),
+            retry_left_to_client: self.retry_left_to_client.with_label_values(&one),
             odd_retry_after: Oddity::ALL
                 .map(|oddity| self.odd_retry_after.with_label_values(&[name, oddity.as_str()])),
             errors: self.errors.clone(),

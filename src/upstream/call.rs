@@ -14,6 +14,7 @@ use futures_util::StreamExt;
 use tidegate_actors::{BreakerTicket, CircuitId, Level, Outcome, Permit, RetryTicket, clock};
 use tidegate_config::Kind;
 
+use crate::http::edge::Head;
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
 use crate::telemetry::record::Record;
@@ -22,7 +23,7 @@ use crate::upstream::blame::Attempted;
 use crate::upstream::body::RequestBody;
 use crate::upstream::early::Ongoing;
 use crate::upstream::outbound::Outbound;
-use crate::upstream::retry::{Asked, attempts_max, is_conditional_write, wait};
+use crate::upstream::retry::{Asked, is_clients_retry, is_conditional_write, wait};
 use crate::upstream::tls::is_distrust;
 use crate::upstream::verdict::{self, Verdict};
 use crate::upstream::watch::{Limits, Phase, watch};
@@ -60,9 +61,6 @@ pub(crate) async fn call(
     let Leave { mut permit, circuit } = leave;
     let upstream = &bucket.config.upstream;
     let monitor = &worker.shared.actors.monitor;
-    let attempts = attempts_max(&upstream.retry, outbound.request.head().headers);
-    let is_conditional =
-        is_conditional_write(outbound.request.head().method, outbound.request.head().headers);
     let total = record.started + upstream.request_timeout;
     if !worker.client(bucket).is_own(outbound.key) {
         bucket.credentials.known().await;
@@ -88,11 +86,9 @@ pub(crate) async fn call(
         let attempted = Attempted { endpoint: permit.endpoint(), began, waited };
         judged.verdict.outcome = attempted.settle(bucket, judged.verdict.outcome, &result);
 
-        let is_unsent = matches!(&result, Err(rejection) if rejection.is_unsent());
         let may_retry = judged.verdict.transient
-            && outbound.replays()
-            && (is_unsent || !is_conditional)
-            && record.attempts < attempts
+            && record.attempts < upstream.retry.max_attempts.get()
+            && may_repeat(&outbound, matches!(&result, Err(rejection) if rejection.is_unsent()), bucket)
             && monitor.level() < Level::Critical;
         // What it was a ticket for is over.
         drop(retrying.take());
@@ -115,13 +111,26 @@ pub(crate) async fn call(
     }
 }
 
+/// Whether a request that failed may be sent once more, as far as it is the request's to say.
+fn may_repeat(outbound: &Outbound, is_unsent: bool, bucket: &Bucket) -> bool {
+    let Head { method, headers, .. } = outbound.request.head();
+    if !outbound.replays() || (!is_unsent && is_conditional_write(method, headers)) {
+        return false;
+    }
+    let is_clients = is_clients_retry(headers);
+    if is_clients {
+        bucket.metrics.retry_left_to_client.inc();
+    }
+    !is_clients
+}
+
 fn finish(
-    result: Result<Head, UpstreamRejection>,
+    result: Result<Answered, UpstreamRejection>,
     verdict: Verdict,
     ticket: BreakerTicket,
     permit: Permit,
 ) -> Result<Called, GatewayError> {
-    let Head { response, document, code: _ } = match result {
+    let Answered { response, document, code: _ } = match result {
         Ok(head) => head,
         Err(rejection) => {
             ticket.report(verdict.outcome);
@@ -148,7 +157,8 @@ fn count_retries(bucket: &Bucket, attempts: u32, verdict: &Verdict) {
     }
 }
 
-struct Head {
+/// An answer up to its head.
+struct Answered {
     response: ClientResponse,
     document: Option<Bytes>,
     code: Option<String>,
@@ -159,7 +169,7 @@ struct Judged {
     asked: Asked,
 }
 
-fn judge(result: &Result<Head, UpstreamRejection>, bucket: &Bucket) -> Judged {
+fn judge(result: &Result<Answered, UpstreamRejection>, bucket: &Bucket) -> Judged {
     match result {
         Ok(head) => {
             let status = head.response.status().as_u16();
@@ -191,7 +201,7 @@ async fn attempt(
     permit: &Permit,
     limits: Limits,
     record: &Record,
-) -> Result<Head, UpstreamRejection> {
+) -> Result<Answered, UpstreamRejection> {
     let client = worker.client(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
     let signer = client.signer(outbound.key, &bucket.credentials)?;
@@ -212,12 +222,26 @@ async fn attempt(
         }
     };
     let ongoing = Ongoing::new(Rc::clone(&flow), upload);
-    let sent = watch(sending, limits, &ongoing).await.map_err(UpstreamRejection::Timeout)?;
-    let response = sent.map_err(|error| flow.take_fault().unwrap_or_else(|| fault(&error)))?;
+    let sent = watch(sending, limits, &ongoing).await.map_err(UpstreamRejection::Timeout);
+    let heard =
+        sent.and_then(|sent| sent.map_err(|error| flow.take_fault().unwrap_or_else(|| fault(&error))));
+    let response = match heard {
+        Ok(response) => response,
+        Err(rejection) => {
+            if let Some(untouched) = ongoing.reclaim() {
+                outbound.body = RequestBody::Stream(Some(untouched));
+            }
+            return Err(rejection);
+        }
+    };
     head(response, kind, outbound.request.head().method).await
 }
 
-async fn head(mut response: ClientResponse, kind: Kind, method: &Method) -> Result<Head, UpstreamRejection> {
+async fn head(
+    mut response: ClientResponse,
+    kind: Kind,
+    method: &Method,
+) -> Result<Answered, UpstreamRejection> {
     // S3 redirects to another of its own endpoints or regions. Followed by the client, it would lead past the gateway;
     // followed by the gateway, it would let the upstream choose who gets its requests (H4). An API's redirects are its own.
     if kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
@@ -226,11 +250,11 @@ async fn head(mut response: ClientResponse, kind: Kind, method: &Method) -> Resu
     let worth_a_look =
         kind == Kind::S3 && method != Method::HEAD && matches!(response.status().as_u16(), 400 | 503);
     if !worth_a_look || !is_small_xml(response.headers()) {
-        return Ok(Head { response, document: None, code: None });
+        return Ok(Answered { response, document: None, code: None });
     }
     let document = read_document(&mut response).await?;
     let code = verdict::error_code(&document);
-    Ok(Head { response, document: Some(document), code })
+    Ok(Answered { response, document: Some(document), code })
 }
 
 fn is_small_xml(headers: &HeaderMap) -> bool {

@@ -26,6 +26,11 @@ impl Ongoing {
     pub(crate) fn new(flow: Rc<Flow>, upload: Option<Box<Upload>>) -> Rc<Self> {
         Rc::new(Self { flow, upload: RefCell::new(upload) })
     }
+
+    /// The body back, if no connection has taken it: then not a byte of it was read, let alone sent.
+    pub(crate) fn reclaim(&self) -> Option<Box<Upload>> {
+        self.upload.take()
+    }
 }
 
 /// Makes a call the current one for as long as it is polled.

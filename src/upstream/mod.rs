@@ -83,6 +83,6 @@ pub(crate) enum UpstreamRejection {
 impl UpstreamRejection {
     /// Whether it failed before a byte of the request was sent.
     pub(crate) fn is_unsent(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Distrust(_))
+        matches!(self, Self::Connect(_) | Self::Distrust(_) | Self::Timeout(Phase::Connect))
     }
 }

@@ -118,9 +118,9 @@ fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue
 }
 
 impl Outbound {
-    /// Whether the request may be sent a second time (R3).
+    /// Whether the request may be sent once more (R3). A streamed body is gone with the first connection that took it.
     pub(crate) fn replays(&self) -> bool {
-        idempotent(self.request.head().method) && !matches!(self.body, RequestBody::Stream(_))
+        idempotent(self.request.head().method) && !matches!(self.body, RequestBody::Stream(None))
     }
 
     /// Builds the request for one attempt at an endpoint, and frames a body that can be sent once.

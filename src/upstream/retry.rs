@@ -1,23 +1,37 @@
 //! Whether a failed attempt is made again, and when (R1–R4, R7). Whether the bucket can afford it is its pool's to say (R5).
+//!
+//! Clients say in headers of their own that they try again: the AWS SDKs (`amz-sdk-request`), Google's storage clients
+//! (`x-goog-api-client`), the SDKs that Stainless makes for APIs (`x-stainless-retry-count`), and an Envoy before the
+//! gateway (`x-envoy-attempt-count`). A client that lies in them has only its own request tried less often.
 
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
 use rand::Rng;
 use tidegate_config::RetryConfig;
 
 /// What an upstream may make the gateway wait before it tries again; asked for more, its answer is passed on.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 const SDK_REQUEST: HeaderName = HeaderName::from_static("amz-sdk-request");
+const GOOGLE_CLIENT: HeaderName = HeaderName::from_static("x-goog-api-client");
+const STAINLESS_RETRIES: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+const ENVOY_ATTEMPTS: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
-/// How many attempts a request has, seen from its own headers: a client that is itself retrying is not multiplied.
-pub(crate) fn attempts_max(config: &RetryConfig, headers: &HeaderMap) -> u32 {
-    let retrying = headers.get(SDK_REQUEST).and_then(|value| value.to_str().ok()).is_some_and(|text| {
-        let attempt = text.split(';').find_map(|part| part.trim().strip_prefix("attempt="));
-        attempt.and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| number > 1)
-    });
-    if retrying { 1 } else { config.max_attempts.get() }
+/// Whether the client is itself trying again, seen from its own headers: then the gateway leaves it to the client.
+pub(crate) fn is_clients_retry(headers: &HeaderMap) -> bool {
+    let over = |name, most: u32, number: fn(&str) -> Option<&str>| {
+        let text = headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        text.and_then(number)
+            .and_then(|digits| digits.parse::<u32>().ok())
+            .is_some_and(|number| number > most)
+    };
+    over(SDK_REQUEST, 1, |text| text.split(';').find_map(|part| part.trim().strip_prefix("attempt=")))
+        || over(GOOGLE_CLIENT, 1, |text| {
+            text.split_whitespace().find_map(|part| part.strip_prefix("gccl-attempt-count/"))
+        })
+        || over(STAINLESS_RETRIES, 0, |text| Some(text))
+        || over(ENVOY_ATTEMPTS, 1, |text| Some(text))
 }
 
 /// Whether a write depends on what is there already. Tried again after it was sent, it may meet its own first try, and be told
@@ -105,8 +119,6 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderValue;
-
     use super::*;
 
     fn headers(name: HeaderName, value: &'static str) -> HeaderMap {
@@ -162,10 +174,21 @@ mod tests {
     /// R7
     #[test]
     fn a_client_that_retries_is_not_multiplied() {
-        let config = RetryConfig::default();
-        assert_eq!(attempts_max(&config, &headers(SDK_REQUEST, "attempt=1; max=3")), 3);
-        assert_eq!(attempts_max(&config, &headers(SDK_REQUEST, "attempt=2; max=3")), 1);
-        assert_eq!(attempts_max(&config, &HeaderMap::new()), 3);
+        let google = "gl-python/3.12 gccl/2.18 gccl-invocation-id/0a gccl-attempt-count/";
+        let google = [1, 2].map(|count| HeaderValue::try_from(format!("{google}{count}")).unwrap());
+        for (name, first, again) in [
+            (SDK_REQUEST, "attempt=1; max=3", "attempt=2; max=3"),
+            (SDK_REQUEST, "ttl=20261121T000000Z", "ttl=20261121T000000Z; attempt=3"),
+            (STAINLESS_RETRIES, "0", "1"),
+            (ENVOY_ATTEMPTS, "1", "2"),
+            (ENVOY_ATTEMPTS, "-1", "7"),
+        ] {
+            assert!(!is_clients_retry(&headers(name.clone(), first)), "{name}: {first}");
+            assert!(is_clients_retry(&headers(name.clone(), again)), "{name}: {again}");
+        }
+        let [first, again] = google.map(|value| HeaderMap::from_iter([(GOOGLE_CLIENT, value)]));
+        assert_eq!((is_clients_retry(&first), is_clients_retry(&again)), (false, true));
+        assert!(!is_clients_retry(&HeaderMap::new()));
     }
 
     /// R3

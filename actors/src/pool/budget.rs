@@ -12,6 +12,9 @@
 //! Requests are only counted, and looked at when somebody asks. What came since the last look is taken to have come
 //! evenly: after a quiet hour the last ten seconds count, not the hour.
 //!
+//! What was spent is published with the permits' counts (`ticket.rs`): how many attempts the upstream sees for each request, the
+//! *amplification*, is computed from it when somebody looks.
+//!
 //! *Restart*: the window is kept; found dirty, it counts as spent until it has passed. Tickets keep their count.
 //! Deliberately absent: a budget for each endpoint or class, as it is the bucket's clients that would pay for the sum.
 
@@ -47,6 +50,7 @@ struct Slot {
 /// The last seconds, a slot each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
+    origin: Instant,
     slots: [Slot; SLOTS as usize],
     /// When requests were counted last, from the origin, and how many there had ever been.
     looked_nanos: u128,
@@ -55,8 +59,9 @@ pub(crate) struct Window {
 
 impl Window {
     /// Counts in what came since the last look.
-    fn look(mut self, asked: u64, now_nanos: u128) -> Self {
-        let (since, now) = (self.looked_nanos, now_nanos.max(self.looked_nanos));
+    fn look(mut self, asked: u64, now: Instant) -> Self {
+        let now = now.saturating_duration_since(self.origin).as_nanos();
+        let (since, now) = (self.looked_nanos, now.max(self.looked_nanos));
         let came = u128::from(asked.saturating_sub(self.asked));
         let (first, last) = (since / NANOS, now / NANOS);
         for second in (first + 1).max((last + 1).saturating_sub(u128::from(SLOTS)))..=last {
@@ -85,27 +90,35 @@ impl Window {
     fn retries(&self) -> u64 {
         self.slots.iter().map(|slot| slot.retries).sum()
     }
+
+    /// Attempts that the upstream saw for each request, over the last seconds.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio of counts, for people")]
+    pub(crate) fn amplification(&self, asked: u64, now: Instant) -> f64 {
+        let window = self.look(asked, now);
+        let requests = window.requests().max(1) as f64;
+        (requests + window.retries() as f64) / requests
+    }
 }
 
 /// One bucket's budget.
 #[derive(Debug)]
 pub(crate) struct Budget {
     config: RetryBudgetConfig,
-    origin: Instant,
     window: Window,
     retrying: Arc<AtomicUsize>,
 }
 
 impl Budget {
     pub(crate) fn new(config: RetryBudgetConfig, now: Instant) -> Self {
-        let window = Window { slots: [Slot::default(); SLOTS as usize], looked_nanos: 0, asked: 0 };
-        Self { config, origin: now, window, retrying: Arc::default() }
+        let slots = [Slot::default(); SLOTS as usize];
+        let window = Window { origin: now, slots, looked_nanos: 0, asked: 0 };
+        Self { config, window, retrying: Arc::default() }
     }
 
     /// The window as it stands, if there is room for one more retry; `asked` requests were ever made, `under_way` are now.
     pub(crate) fn decide(&self, asked: u64, under_way: usize, now: Instant) -> Option<Window> {
         let RetryBudgetConfig { percent, min_per_second, min_concurrent } = self.config;
-        let window = self.window.look(asked, now.saturating_duration_since(self.origin).as_nanos());
+        let window = self.window.look(asked, now);
         let share = |whole: u64| whole.saturating_mul(percent.into()) / 100;
         let retries_max = share(window.requests()).max(u64::from(min_per_second) * SLOTS);
         let retrying_max = share(under_way as u64).max(min_concurrent.into());
@@ -121,9 +134,14 @@ impl Budget {
         RetryTicket { retrying: Arc::clone(&self.retrying) }
     }
 
+    /// What has been spent.
+    pub(crate) fn spent(&self) -> Window {
+        self.window
+    }
+
     /// Nothing is left until the window has passed.
     pub(crate) fn forfeit(&mut self, asked: u64, now: Instant) {
-        let mut window = self.window.look(asked, now.saturating_duration_since(self.origin).as_nanos());
+        let mut window = self.window.look(asked, now);
         window.slot(window.looked_nanos / NANOS).retries = u64::from(u32::MAX);
         self.window = window;
     }

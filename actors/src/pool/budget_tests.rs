@@ -74,6 +74,19 @@ fn retries_under_way_are_bounded_and_come_back() {
     assert!(take(0).is_some());
 }
 
+/// R6: what is said of the attempts for each request is of the last ten seconds
+#[test]
+fn the_amplification_is_that_of_the_last_ten_seconds() {
+    let t0 = clock::now();
+    let mut budget = Budget::new(CONFIG, t0);
+    assert_eq!(budget.spent().amplification(0, t0), 1.0, "nothing was asked for");
+    assert_eq!(exhaust(&mut budget, 100, t0 + millis(500)), 20);
+    let seen = |asked, after| budget.spent().amplification(asked, t0 + millis(after));
+    assert_eq!(seen(100, 500), 1.2);
+    assert_eq!(seen(200, 600), 1.1);
+    assert_eq!(seen(400, 11_000), 1.0, "and the retries are forgotten with their second");
+}
+
 /// S5: found dirty, the budget is no more than spent, and is there again after its window
 #[test]
 fn a_forfeited_budget_allows_nothing_for_ten_seconds() {
@@ -103,9 +116,9 @@ proptest! {
             now_ms += pause_ms;
             model.resize(usize::try_from(now_ms / 1000).unwrap() + 1, (0, 0));
             // Looked at before and after they come, so that they belong to this second alone.
-            budget.window = budget.window.look(asked, u128::from(now_ms) * 1_000_000);
+            budget.window = budget.window.look(asked, t0 + millis(now_ms));
             asked += requests;
-            budget.window = budget.window.look(asked, u128::from(now_ms) * 1_000_000);
+            budget.window = budget.window.look(asked, t0 + millis(now_ms));
             model.last_mut().unwrap().0 += requests;
             if ends {
                 out.pop();

@@ -45,6 +45,8 @@ pub struct PoolView {
     pub queued: usize,
     /// Most waiters.
     pub queued_max: usize,
+    /// Attempts that the upstream saw for each request, over the last ten seconds.
+    pub amplification: f64,
     /// Each endpoint, in the order of the configuration.
     pub endpoints: Vec<EndpointView>,
 }
@@ -84,7 +86,12 @@ impl PoolHandle {
     /// # Errors
     /// The queue is full, a deadline passed, or the actor gave no answer.
     pub async fn acquire(&self, deadline: Instant) -> Result<Permit, PoolRejection> {
-        self.shared.count_asked();
+        let permit = self.ask_for_permit(deadline).await?;
+        self.shared.count_granted();
+        Ok(permit)
+    }
+
+    async fn ask_for_permit(&self, deadline: Instant) -> Result<Permit, PoolRejection> {
         if let Some(permit) = stash::take(self.shared.number()) {
             self.metrics.wait.observe(0.0);
             return Ok(permit);
@@ -193,6 +200,7 @@ impl PoolHandle {
             concurrent_max: self.bounds.concurrent_max,
             queued: self.shared.gate.waiting(),
             queued_max: self.bounds.queued_max,
+            amplification: self.shared.amplification(now),
             endpoints: self.signs.views(now),
         }
     }
@@ -202,6 +210,7 @@ impl PoolHandle {
         for (metrics, view) in self.metrics.endpoints.iter().zip(self.signs.views(now)) {
             metrics.observe(&view);
         }
+        self.metrics.amplification.set(self.shared.amplification(now));
         let waiting = self.shared.gate.waiting();
         self.metrics.depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         waiting

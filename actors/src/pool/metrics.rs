@@ -1,7 +1,9 @@
-//! The pool's metrics (O3): time to a permit, depth of the queue, refusals, retries that were not allowed, endpoints' health.
+//! The pool's metrics (O3): time to a permit, depth of the queue, refusals, retries that were not allowed and what those that were
+//! add to the upstream's load, endpoints' health.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 use crate::pool::endpoint::Standing;
@@ -13,6 +15,7 @@ pub(crate) struct PoolFamilies {
     wait: HistogramVec,
     rejected: IntCounterVec,
     budget_exhausted: IntCounterVec,
+    amplification: GaugeVec,
     depth: IntGaugeVec,
     total_depth: IntGauge,
     healthy: IntGaugeVec,
@@ -26,6 +29,7 @@ pub(crate) struct PoolMetrics {
     pub(crate) queue_full: IntCounter,
     pub(crate) queue_timeout: IntCounter,
     pub(crate) budget_exhausted: IntCounter,
+    pub(crate) amplification: Gauge,
     pub(crate) depth: IntGauge,
     pub(crate) endpoints: Vec<EndpointMetrics>,
 }
@@ -66,6 +70,13 @@ impl PoolFamilies {
                 Opts::new("retry_budget_exhausted_total", "retries that the bucket's budget did not allow"),
                 &["bucket"],
             )?,
+            amplification: GaugeVec::new(
+                Opts::new(
+                    "upstream_amplification",
+                    "attempts that the upstream saw for each request, over the last ten seconds",
+                ),
+                &["bucket"],
+            )?,
             depth: IntGaugeVec::new(
                 Opts::new("bucket_queue_depth", "requests that wait for a permit of their bucket"),
                 &["bucket"],
@@ -89,6 +100,7 @@ impl PoolFamilies {
         registry.register(Box::new(this.wait.clone()))?;
         registry.register(Box::new(this.rejected.clone()))?;
         registry.register(Box::new(this.budget_exhausted.clone()))?;
+        registry.register(Box::new(this.amplification.clone()))?;
         registry.register(Box::new(this.depth.clone()))?;
         registry.register(Box::new(this.total_depth.clone()))?;
         registry.register(Box::new(this.healthy.clone()))?;
@@ -106,6 +118,7 @@ impl PoolFamilies {
             queue_full: self.rejected.with_label_values(&[name, "full"]),
             queue_timeout: self.rejected.with_label_values(&[name, "timeout"]),
             budget_exhausted: self.budget_exhausted.with_label_values(&[name]),
+            amplification: self.amplification.with_label_values(&[name]),
             depth: self.depth.with_label_values(&[name]),
             endpoints: endpoints.iter().map(endpoint).collect(),
         }

@@ -101,17 +101,19 @@ impl<W: Waiter> PoolState<W> {
 
     /// Whether the bucket may try once more.
     pub(crate) fn decide_retry(&self, now: Instant) -> Option<Window> {
-        self.budget.decide(self.shared.asked(), self.shared.gate.live(), now)
+        self.budget.decide(self.shared.granted(), self.shared.gate.live(), now)
     }
 
     /// Tries once more.
     pub(crate) fn retry(&mut self, window: Window) -> RetryTicket {
-        self.budget.spend(window)
+        let ticket = self.budget.spend(window);
+        self.shared.publish_spent(self.budget.spent());
+        ticket
     }
 
     /// Drops the waiters, whose callers see the crash; the live tickets keep the counts, and nothing is left to retry with.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        self.budget.forfeit(self.shared.asked(), now);
+        self.budget.forfeit(self.shared.granted(), now);
         self.queue.clear();
         self.shared.gate.publish_waiting(0);
         self.shared.gate.nudge_received();

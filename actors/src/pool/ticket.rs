@@ -4,10 +4,12 @@
 //! to recount, sent only when somebody waits and nobody has nudged yet.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::count::Gate;
+use crate::pool::budget::Window;
 
 /// One of a bucket's endpoints, by its place in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +20,9 @@ pub(crate) struct GateShared {
     pub(crate) gate: Gate,
     nudge: Box<dyn Fn() + Send + Sync>,
     number: usize,
-    asked: AtomicU64,
+    granted: AtomicU64,
+    /// What was spent on trying again; nothing yet is none.
+    spent: Mutex<Option<Window>>,
 }
 
 impl fmt::Debug for GateShared {
@@ -34,18 +38,31 @@ impl GateShared {
             gate: Gate::new(),
             nudge: Box::new(nudge),
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            asked: AtomicU64::new(0),
+            granted: AtomicU64::new(0),
+            spent: Mutex::default(),
         }
     }
 
-    /// A request asks for a permit. Merely a count: the retry budget is a share of it.
-    pub(crate) fn count_asked(&self) {
-        self.asked.fetch_add(1, Ordering::Relaxed);
+    /// A request has its permit. Merely a count: the retry budget is a share of it. Those that the queue refused are none of it, for
+    /// the upstream never heard of them.
+    pub(crate) fn count_granted(&self) {
+        self.granted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Requests that ever asked for a permit.
-    pub(crate) fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
+    /// Requests that ever got a permit.
+    pub(crate) fn granted(&self) -> u64 {
+        self.granted.load(Ordering::Relaxed)
+    }
+
+    /// Only the state calls this.
+    pub(crate) fn publish_spent(&self, window: Window) {
+        *self.spent.lock().unwrap_or_else(PoisonError::into_inner) = Some(window);
+    }
+
+    /// Attempts for each request over the last seconds.
+    pub(crate) fn amplification(&self, now: Instant) -> f64 {
+        let spent = *self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.map_or(1.0, |window| window.amplification(self.granted(), now))
     }
 
     /// Tells the gates of one process apart.
