@@ -288,8 +288,7 @@ fn pool(
     let rotation = Rotation::new(Arc::clone(&signs), Rules::from(&upstream.rotation), chance, clock::now());
     let state = PoolState::new(
         Arc::clone(&shared),
-        bounds.concurrent_max,
-        bounds.queued_max,
+        bounds,
         Arc::clone(&signs),
         rotation,
         Budget::new(upstream.retry.budget, clock::now()),

@@ -10,7 +10,7 @@ use crate::mailbox::Request;
 use crate::pool::budget::{RetryTicket, Window};
 use crate::pool::endpoint::{Check, Failure, Sentence};
 use crate::pool::rotation::Turn;
-use crate::pool::state::{Decision, PoolState, Waiter};
+use crate::pool::state::{Decision, PoolState, Refusal, Waiter};
 use crate::pool::ticket::{EndpointId, EndpointTicket, Permit};
 
 impl Waiter for oneshot::Sender<Permit> {
@@ -24,13 +24,16 @@ impl Waiter for oneshot::Sender<Permit> {
 }
 
 /// May I call the upstream?
-pub(crate) struct Acquire;
+pub(crate) struct Acquire {
+    /// Later than this there is no use in it.
+    pub(crate) deadline: Instant,
+}
 
 /// Yes, later, or no.
 pub(crate) enum Acquired {
     Granted(Permit),
     Queued(oneshot::Receiver<Permit>),
-    Refused { queued: usize },
+    Refused(Refusal),
 }
 
 impl Request for Acquire {
@@ -193,8 +196,8 @@ impl Component for Pool {
 impl Serve<Acquire> for Pool {
     type Decision = Decision;
 
-    fn decide(&self, _: &Acquire, _: Instant) -> Decision {
-        self.state.decide()
+    fn decide(&self, message: &Acquire, now: Instant) -> Decision {
+        self.state.decide(message.deadline, now)
     }
 
     fn apply(&mut self, _: Acquire, decision: Decision, now: Instant) -> Acquired {
@@ -209,7 +212,7 @@ impl Serve<Acquire> for Pool {
                 self.state.enqueue(waiter, now);
                 Acquired::Queued(permit)
             }
-            Decision::Refuse { queued } => Acquired::Refused { queued },
+            Decision::Refuse(refusal) => Acquired::Refused(refusal),
         }
     }
 }

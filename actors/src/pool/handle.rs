@@ -9,9 +9,11 @@ use crate::mailbox::{AskError, Mailbox};
 use crate::pool::PoolMetrics;
 use crate::pool::actor::{Acquire, Acquired, Checked, Fail, Pool, Repick, Retry, Succeed};
 use crate::pool::budget::RetryTicket;
+use crate::pool::drain::turn;
 use crate::pool::endpoint::{Check, Failure, Strike};
 use crate::pool::signs::{EndpointView, Signs};
 use crate::pool::stash;
+use crate::pool::state::Refusal;
 use crate::pool::ticket::{EndpointId, GateShared, Permit};
 use crate::vitals::Vitals;
 
@@ -24,11 +26,22 @@ pub enum PoolRejection {
         queued: usize,
         /// Permits out.
         in_flight: usize,
+        /// When those that wait will have been served; nothing where that is not known.
+        retry_after: Duration,
+    },
+    /// The turn would come too late, so waiting for it would be in vain.
+    QueueTooLong {
+        /// When it would come.
+        expected: Duration,
+        /// How long the request could wait.
+        left: Duration,
     },
     /// No permit fell free within the queue's deadline, or the request's own.
     QueueTimeout {
         /// How long it waited.
         waited: Duration,
+        /// When those that wait will have been served, or as long again.
+        retry_after: Duration,
     },
     /// The actor gave no answer.
     Unavailable(AskError),
@@ -96,7 +109,7 @@ impl PoolHandle {
             self.metrics.wait.observe(0.0);
             return Ok(permit);
         }
-        match self.mailbox.ask(Acquire).await.map_err(PoolRejection::Unavailable)? {
+        match self.mailbox.ask(Acquire { deadline }).await.map_err(PoolRejection::Unavailable)? {
             Acquired::Granted(permit) => {
                 self.metrics.wait.observe(0.0);
                 Ok(permit)
@@ -112,13 +125,21 @@ impl PoolHandle {
                     Ok(Err(_)) => Err(PoolRejection::Unavailable(AskError::Crashed)),
                     Err(_) => {
                         self.metrics.queue_timeout.inc();
-                        Err(PoolRejection::QueueTimeout { waited })
+                        let turn = self.shared.pace().map(|pace| turn(pace, self.shared.gate.waiting()));
+                        // What has just been waited for in vain is no shorter for who comes back.
+                        let retry_after = turn.map_or(waited, |turn| turn.max(waited));
+                        Err(PoolRejection::QueueTimeout { waited, retry_after })
                     }
                 }
             }
-            Acquired::Refused { queued } => {
+            Acquired::Refused(Refusal::Full { queued, retry_after }) => {
                 self.metrics.queue_full.inc();
-                Err(PoolRejection::QueueFull { queued, in_flight: self.shared.gate.live() })
+                let in_flight = self.shared.gate.live();
+                Err(PoolRejection::QueueFull { queued, in_flight, retry_after })
+            }
+            Acquired::Refused(Refusal::Late { expected, left }) => {
+                self.metrics.queue_too_long.inc();
+                Err(PoolRejection::QueueTooLong { expected, left })
             }
         }
     }

@@ -28,6 +28,7 @@ pub(crate) struct PoolMetrics {
     pub(crate) wait: Histogram,
     pub(crate) queue_full: IntCounter,
     pub(crate) queue_timeout: IntCounter,
+    pub(crate) queue_too_long: IntCounter,
     pub(crate) budget_exhausted: IntCounter,
     pub(crate) amplification: Gauge,
     pub(crate) depth: IntGauge,
@@ -62,7 +63,7 @@ impl PoolFamilies {
             rejected: IntCounterVec::new(
                 Opts::new(
                     "request_queue_rejections_total",
-                    "requests refused by a bucket's queue: full, timeout",
+                    "requests refused by a bucket's queue: full, too_long, timeout",
                 ),
                 &["bucket", "reason"],
             )?,
@@ -117,6 +118,7 @@ impl PoolFamilies {
             wait: self.wait.with_label_values(&[name]),
             queue_full: self.rejected.with_label_values(&[name, "full"]),
             queue_timeout: self.rejected.with_label_values(&[name, "timeout"]),
+            queue_too_long: self.rejected.with_label_values(&[name, "too_long"]),
             budget_exhausted: self.budget_exhausted.with_label_values(&[name]),
             amplification: self.amplification.with_label_values(&[name]),
             depth: self.depth.with_label_values(&[name]),

@@ -8,14 +8,18 @@
 //! ```text
 //! ask ── gate free and nobody waits ──▶ permit ──drop──▶ live − 1 ──▶ somebody waits? nudge ──▶ permit to the head
 //!   └── gate full ──▶ queue (bounded) ──▶ permit │ queue deadline │ caller left
-//!         └── queue full ──▶ refused at once
+//!         └── queue full, or its turn would come too late ──▶ refused at once
 //! ```
+//!
+//! How fast the queue drains is measured while somebody waits (`drain.rs`). Whoever would wait in vain for that, or finds the queue
+//! full, is told at once when to come back.
 //!
 //! How often a bucket may try again beside its requests is the pool's to say too, see `budget.rs`.
 //! Where a gate is wide, permits pass from request to request on a thread without an ask, see `stash.rs`.
 //!
 //! *Restart*: a crash in `decide` keeps the queue. Found dirty, the waiters are dropped (they see `Crashed`) and the
-//! live permits are what the live tickets say: their count never was the actor's to lose. Endpoints that were left out
+//! live permits are what the live tickets say: their count never was the actor's to lose. How fast the queue drained is forgotten,
+//! so until it is known again a request may wait in vain, for its deadline at most. Endpoints that were left out
 //! stay so.
 //! *While failed*: 503 for this bucket; permits already out stay good.
 //!
@@ -25,6 +29,7 @@
 
 mod actor;
 mod budget;
+mod drain;
 mod endpoint;
 mod handle;
 mod metrics;

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::pool::budget::{Budget, RetryTicket, Window};
+use crate::pool::drain::{Drain, turn};
+use crate::pool::handle::PoolBounds;
 use crate::pool::rotation::Rotation;
 use crate::pool::signs::Signs;
 use crate::pool::ticket::{EndpointId, EndpointTicket, GateShared, Permit};
@@ -24,10 +26,26 @@ pub(crate) enum Decision {
     Grant,
     /// Wait for a permit to fall free.
     Queue,
+    /// There is no waiting for one.
+    Refuse(Refusal),
+}
+
+/// Why a request cannot wait for a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
     /// Even the queue is full.
-    Refuse {
+    Full {
         /// Waiters.
         queued: usize,
+        /// When those will have been served; nothing where that is not known.
+        retry_after: Duration,
+    },
+    /// Its turn would come too late.
+    Late {
+        /// When its turn would come.
+        expected: Duration,
+        /// How long it could wait.
+        left: Duration,
     },
 }
 
@@ -35,9 +53,9 @@ pub(crate) enum Decision {
 #[derive(Debug)]
 pub(crate) struct PoolState<W> {
     shared: Arc<GateShared>,
-    concurrent_max: usize,
-    queued_max: usize,
+    bounds: PoolBounds,
     queue: VecDeque<W>,
+    drain: Drain,
     signs: Arc<Signs>,
     rotation: Rotation,
     budget: Budget,
@@ -46,13 +64,13 @@ pub(crate) struct PoolState<W> {
 impl<W: Waiter> PoolState<W> {
     pub(crate) fn new(
         shared: Arc<GateShared>,
-        concurrent_max: usize,
-        queued_max: usize,
+        bounds: PoolBounds,
         signs: Arc<Signs>,
         rotation: Rotation,
         budget: Budget,
     ) -> Self {
-        Self { shared, concurrent_max, queued_max, queue: VecDeque::new(), signs, rotation, budget }
+        let drain = Drain::new(bounds.concurrent_max);
+        Self { shared, bounds, queue: VecDeque::new(), drain, signs, rotation, budget }
     }
 
     /// The choice among the endpoints.
@@ -60,17 +78,28 @@ impl<W: Waiter> PoolState<W> {
         &mut self.rotation
     }
 
-    pub(crate) fn decide(&self) -> Decision {
-        if self.shared.gate.live() < self.concurrent_max && self.queue.iter().all(Waiter::gone) {
+    /// What becomes of a request that must have begun by its deadline.
+    pub(crate) fn decide(&self, deadline: Instant, now: Instant) -> Decision {
+        if self.shared.gate.live() < self.bounds.concurrent_max && self.queue.iter().all(Waiter::gone) {
             return Decision::Grant;
         }
-        // Waiters that left are counted out only where it matters: when the queue looks full.
+        let left = deadline.saturating_duration_since(now).min(self.bounds.queue_timeout);
+        let pace = self.drain.pace(now);
+        let turn = |ahead: usize| pace.map(|pace| turn(pace, ahead));
+        let is_late = |ahead: usize| ahead > 0 && turn(ahead).is_some_and(|turn| turn > left);
+        // Waiters that left are counted out only where it matters: when the queue looks too long.
         let queued = self.queue.len();
-        if queued < self.queued_max {
+        if queued < self.bounds.queued_max && !is_late(queued) {
             return Decision::Queue;
         }
         let queued = self.queue.iter().filter(|waiter| !waiter.gone()).count();
-        if queued < self.queued_max { Decision::Queue } else { Decision::Refuse { queued } }
+        if queued >= self.bounds.queued_max {
+            return Decision::Refuse(Refusal::Full { queued, retry_after: turn(queued).unwrap_or_default() });
+        }
+        match turn(queued) {
+            Some(expected) if is_late(queued) => Decision::Refuse(Refusal::Late { expected, left }),
+            _ => Decision::Queue,
+        }
     }
 
     /// Builds a permit: the live count rises here and nowhere else.
@@ -81,10 +110,11 @@ impl<W: Waiter> PoolState<W> {
 
     /// Queues a waiter. The gate may have fallen free since `decide`, so the queue is served at once.
     pub(crate) fn enqueue(&mut self, waiter: W, now: Instant) {
-        if self.queue.len() >= self.queued_max {
+        if self.queue.len() >= self.bounds.queued_max {
             self.queue.retain(|waiter| !waiter.gone());
         }
         self.queue.push_back(waiter);
+        self.drain.waits(now);
         self.serve_queue(now);
     }
 
@@ -115,6 +145,8 @@ impl<W: Waiter> PoolState<W> {
     pub(crate) fn rebuild(&mut self, now: Instant) {
         self.budget.forfeit(self.shared.granted(), now);
         self.queue.clear();
+        self.drain.forget();
+        self.shared.publish_pace(None);
         self.shared.gate.publish_waiting(0);
         self.shared.gate.nudge_received();
         self.rotation.publish_all();
@@ -122,19 +154,32 @@ impl<W: Waiter> PoolState<W> {
 
     fn serve_queue(&mut self, now: Instant) {
         loop {
-            while self.shared.gate.live() < self.concurrent_max {
-                let Some(waiter) = self.queue.pop_front() else { break };
-                if waiter.gone() {
-                    continue;
-                }
-                let permit = self.grant(now);
-                // One that left in this moment gives the permit back, which then goes to the next.
-                drop(waiter.hand(permit));
-            }
+            self.hand_on(now);
             // A ticket that falls from here on sees the waiters and nudges; one that fell before is seen here.
             let live = self.shared.gate.publish_waiting(self.queue.len());
-            if self.queue.is_empty() || live >= self.concurrent_max {
-                return;
+            if self.queue.is_empty() || live >= self.bounds.concurrent_max {
+                break;
+            }
+        }
+        if self.queue.is_empty() {
+            self.drain.emptied(now);
+        }
+        self.shared.publish_pace(self.drain.pace(now));
+    }
+
+    /// Hands the places that are free to those who waited longest.
+    fn hand_on(&mut self, now: Instant) {
+        while self.shared.gate.live() < self.bounds.concurrent_max {
+            let Some(waiter) = self.queue.pop_front() else { break };
+            if !waiter.gone() {
+                let permit = self.grant(now);
+                // One that left in this moment gives the permit back, which then goes to the next.
+                if waiter.hand(permit).is_ok() {
+                    self.drain.handed(now);
+                }
+            } else if self.queue.is_empty() {
+                // Nobody took it, but it did fall free while somebody seemed to wait.
+                self.drain.handed(now);
             }
         }
     }

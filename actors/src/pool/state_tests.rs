@@ -11,6 +11,12 @@ use super::*;
 use crate::clock;
 use crate::pool::rules::Rules;
 
+const PATIENT: Duration = Duration::from_secs(1000);
+
+fn full(queued: usize) -> Refusal {
+    Refusal::Full { queued, retry_after: Duration::ZERO }
+}
+
 /// A waiter whose permit, if it got one, lies in its slot.
 #[derive(Clone, Debug)]
 struct Slot(Rc<RefCell<SlotState>>);
@@ -62,7 +68,12 @@ struct World {
 }
 
 impl World {
+    /// A queue that is patient enough for everything here.
     fn new(concurrent_max: usize, queued_max: usize, endpoints: usize) -> Self {
+        Self::hurried(concurrent_max, queued_max, endpoints, PATIENT)
+    }
+
+    fn hurried(concurrent_max: usize, queued_max: usize, endpoints: usize, queue_timeout: Duration) -> Self {
         let nudges = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&nudges);
         let shared = Arc::new(GateShared::new(move || {
@@ -72,20 +83,25 @@ impl World {
         let rules = Rules::from(&UpstreamConfig::default().rotation);
         let rotation = Rotation::new(Arc::clone(&signs), rules, 7, now);
         let budget = Budget::new(RetryBudgetConfig::default(), now);
-        let state = PoolState::new(Arc::clone(&shared), concurrent_max, queued_max, signs, rotation, budget);
+        let bounds = PoolBounds { concurrent_max, queued_max, queue_timeout };
+        let state = PoolState::new(Arc::clone(&shared), bounds, signs, rotation, budget);
         Self { state, shared, nudges, now }
     }
 
     /// As the shell does it.
-    fn ask(&mut self) -> Result<Slot, usize> {
+    fn ask(&mut self) -> Result<Slot, Refusal> {
+        self.ask_within(PATIENT)
+    }
+
+    fn ask_within(&mut self, left: Duration) -> Result<Slot, Refusal> {
         let slot = Slot::new();
-        match self.state.decide() {
+        match self.state.decide(self.now + left, self.now) {
             Decision::Grant => {
                 let permit = self.state.grant(self.now);
                 slot.clone().hand(permit).unwrap();
             }
             Decision::Queue => self.state.enqueue(slot.clone(), self.now),
-            Decision::Refuse { queued } => return Err(queued),
+            Decision::Refuse(refusal) => return Err(refusal),
         }
         Ok(slot)
     }
@@ -152,11 +168,70 @@ fn a_waiter_that_left_passes_the_permit_on() {
 fn the_queue_is_bounded_and_zero_means_fail_fast() {
     let mut world = World::new(1, 2, 1);
     let held: Vec<Slot> = (0..3).map(|_| world.ask().unwrap()).collect();
-    assert_eq!(world.ask().unwrap_err(), 2);
+    assert_eq!(world.ask().unwrap_err(), full(2));
     held[1].leave();
     let late = world.ask().unwrap();
     assert!(!late.has(), "the place of one that left is free");
-    assert_eq!(World::new(0, 0, 1).ask().unwrap_err(), 0);
+    assert_eq!(World::new(0, 0, 1).ask().unwrap_err(), full(0));
+}
+
+/// One holds the only place, some wait, and the queue is known to hand one on every 100 ms.
+fn paced(waiting: usize, queued_max: usize, queue_timeout: Duration) -> (World, Vec<Slot>) {
+    let mut world = World::hurried(1, queued_max, 1, queue_timeout);
+    let mut slots: Vec<Slot> = (0..10).map(|_| world.ask().unwrap()).collect();
+    for _ in 0..9 {
+        world.now += Duration::from_millis(100);
+        slots.remove(0).leave();
+        world.settle();
+        assert!(slots[0].has());
+    }
+    slots.extend((0..waiting).map(|_| world.ask().unwrap()));
+    (world, slots)
+}
+
+/// P3: who cannot be served in time is told at once, and when its turn would have come
+#[test]
+fn who_would_wait_in_vain_is_refused_at_once() {
+    let (mut world, slots) = paced(4, 50, Duration::from_secs(1));
+    let ms = Duration::from_millis;
+    let refused = world.ask_within(ms(499)).unwrap_err();
+    assert_eq!(refused, Refusal::Late { expected: ms(500), left: ms(499) });
+    let fits = world.ask_within(ms(500)).unwrap();
+    let _fit: Vec<Slot> = (0..5).map(|_| world.ask().unwrap()).collect();
+    let refused = world.ask().unwrap_err();
+    assert_eq!(refused, Refusal::Late { expected: ms(1_100), left: ms(1_000) }, "the queue's own deadline");
+    slots[1].leave();
+    assert!(world.ask().is_ok(), "one that left is not waited for");
+    assert!(!fits.has());
+}
+
+/// P3: who is next is never refused for a pace, or a pace that was true once would refuse all, and never be found wrong
+#[test]
+fn the_first_in_the_queue_may_always_wait() {
+    let (mut world, _slots) = paced(0, 50, Duration::from_secs(1));
+    assert!(world.ask_within(Duration::from_millis(1)).is_ok());
+    assert!(world.ask_within(Duration::from_millis(1)).is_err());
+}
+
+/// P3: nobody is refused by a pace that is not known, be it at the start or after a crash
+#[test]
+fn without_a_pace_nobody_is_refused_for_it() {
+    let mut world = World::hurried(1, 50, 1, Duration::from_millis(1));
+    let _slots: Vec<Slot> = (0..51).map(|_| world.ask().unwrap()).collect();
+    assert_eq!(world.ask().unwrap_err(), full(50));
+    let (mut world, _slots) = paced(2, 50, Duration::from_millis(200));
+    assert!(world.ask().is_err());
+    world.state.rebuild(world.now);
+    let _again: Vec<Slot> = (0..50).map(|_| world.ask().unwrap()).collect();
+}
+
+/// P3: a full queue says when those in it will have been served
+#[test]
+fn a_full_queue_knows_when_it_will_have_drained() {
+    let (mut world, _slots) = paced(12, 12, PATIENT);
+    let retry_after = Duration::from_millis(1_300);
+    assert_eq!(world.ask().unwrap_err(), Refusal::Full { queued: 12, retry_after });
+    assert_eq!(world.shared.pace(), Some(Duration::from_millis(100)));
 }
 
 /// S5: a crash in mid-write leaks no permit and grants none

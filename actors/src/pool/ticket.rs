@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::count::Gate;
 use crate::pool::budget::Window;
@@ -23,6 +23,8 @@ pub(crate) struct GateShared {
     granted: AtomicU64,
     /// What was spent on trying again; nothing yet is none.
     spent: Mutex<Option<Window>>,
+    /// From one hand-over of the queue to the next, in nanoseconds; 0 where it is not known.
+    pace: AtomicU64,
 }
 
 impl fmt::Debug for GateShared {
@@ -40,6 +42,7 @@ impl GateShared {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             granted: AtomicU64::new(0),
             spent: Mutex::default(),
+            pace: AtomicU64::new(0),
         }
     }
 
@@ -63,6 +66,18 @@ impl GateShared {
     pub(crate) fn amplification(&self, now: Instant) -> f64 {
         let spent = *self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         spent.map_or(1.0, |window| window.amplification(self.granted(), now))
+    }
+
+    /// Says how fast the queue drains; the actor does so while somebody waits.
+    pub(crate) fn publish_pace(&self, pace: Option<Duration>) {
+        let nanos = pace.map_or(0, |pace| u64::try_from(pace.as_nanos()).unwrap_or(u64::MAX).max(1));
+        self.pace.store(nanos, Ordering::Relaxed);
+    }
+
+    /// From one hand-over of the queue to the next, as last published.
+    pub(crate) fn pace(&self) -> Option<Duration> {
+        let nanos = self.pace.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
     /// Tells the gates of one process apart.

@@ -3,10 +3,11 @@
 //! Every component refuses in its own words; here each cause becomes a status, an S3 code, a reason word that is the
 //! same in header, log and metric (O4), and the moment to try again. The exhaustive match names what was
 //! forgotten. Outside says little, the log says all. What the upstream and the passage to it cause is in [`upstream`], what the
-//! gateway answers as itself in [`own`], and when to come back in [`retry_after`].
+//! gateway answers as itself in [`own`], what a bucket's queue says in [`pool`], and when to come back in [`retry_after`].
 
 mod form;
 mod own;
+mod pool;
 mod retry_after;
 mod upstream;
 
@@ -81,7 +82,7 @@ impl GatewayError {
             Self::Limiter(rejection) => limiter(rejection),
             Self::Auth(rejection) => auth::answer(rejection),
             Self::Form(rejection) => form::answer(rejection),
-            Self::Pool(rejection) => pool(rejection),
+            Self::Pool(rejection) => pool::answer(rejection),
             Self::Breaker(rejection) => breaker(rejection),
             Self::Upstream(rejection) => upstream::answer(rejection),
             Self::Panicked => Answer::new(
@@ -226,19 +227,6 @@ pub(crate) fn unprepared(reason: &'static str, message: impl Into<String>) -> An
 
 pub(crate) fn not_implemented(reason: &'static str, message: impl Into<String>) -> Answer {
     Answer::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", reason, message)
-}
-
-fn pool(rejection: &PoolRejection) -> Answer {
-    match rejection {
-        PoolRejection::QueueFull { queued, in_flight } => slow_down(
-            "queue_full",
-            format!("{in_flight} requests of this bucket are in flight and {queued} wait"),
-        ),
-        PoolRejection::QueueTimeout { waited } => {
-            slow_down("queue_timeout", format!("no place fell free within {} ms", waited.as_millis()))
-        }
-        PoolRejection::Unavailable(error) => unavailable("pool_unavailable", *error),
-    }
 }
 
 fn breaker(rejection: &BreakerRejection) -> Answer {

@@ -1,0 +1,40 @@
+//! Answers of a bucket's queue, each with the moment at which a place is really to be expected.
+
+use std::time::Duration;
+
+use tidegate_actors::PoolRejection;
+
+use crate::http::answer::Answer;
+use crate::http::error::{slow_down, unavailable};
+
+/// Further ahead the pace of a queue says little.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// What a client is told that got no place in a bucket's gate.
+pub(super) fn answer(rejection: &PoolRejection) -> Answer {
+    let refused = |reason, message: String, after: Duration| {
+        slow_down(reason, message).retry(after.min(RETRY_AFTER_MAX))
+    };
+    match rejection {
+        PoolRejection::QueueFull { queued, in_flight, retry_after } => refused(
+            "queue_full",
+            format!("{in_flight} requests of this bucket are in flight and {queued} wait"),
+            *retry_after,
+        ),
+        PoolRejection::QueueTooLong { expected, left } => refused(
+            "queue_too_long",
+            format!(
+                "its turn would come in about {} ms, and this request can wait for {} ms",
+                expected.as_millis(),
+                left.as_millis()
+            ),
+            *expected,
+        ),
+        PoolRejection::QueueTimeout { waited, retry_after } => refused(
+            "queue_timeout",
+            format!("no place fell free within {} ms", waited.as_millis()),
+            *retry_after,
+        ),
+        PoolRejection::Unavailable(error) => unavailable("pool_unavailable", *error),
+    }
+}

@@ -1,0 +1,41 @@
+//! The gate in front of each upstream and its queue.
+
+mod gate;
+mod pace;
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::support::gateway::Builder;
+use crate::support::{Act, Answer, Gateway, Latch, Upstream, eventually, get};
+
+/// Longer than any test has anybody wait.
+const PATIENT: Duration = Duration::from_secs(30);
+
+/// An upstream that answers when the latch opens.
+fn held() -> (Upstream, Latch) {
+    let latch = Latch::new();
+    let of_upstream = latch.clone();
+    (Upstream::start(move |_| Act::ok("x").held(&of_upstream)), latch)
+}
+
+fn gated(upstream: &Upstream, concurrent: usize, queued: usize, timeout: Duration) -> Builder {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set("buckets.b.s3.concurrency.max_concurrent", &concurrent.to_string())
+        .set("buckets.b.s3.concurrency.max_queued", &queued.to_string())
+        .set("buckets.b.s3.concurrency.queue_timeout_ms", &timeout.as_millis().to_string())
+}
+
+fn ask(gateway: &Gateway, target: impl Into<String>) -> JoinHandle<Answer> {
+    let (address, target) = (gateway.address(), target.into());
+    tokio::spawn(async move { get(address, &target).await })
+}
+
+async fn queue_holds(gateway: &Gateway, waiting: usize) {
+    eventually(&format!("{waiting} wait"), || async {
+        (gateway.status().await["buckets"]["b"]["pool"]["queued"] == waiting).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,83 @@
+//! How fast the queue drains is known, and told: who would wait in vain is refused at once, and everybody is told when a place
+//! is to be expected.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use super::{PATIENT, ask, gated, queue_holds};
+use crate::support::{Act, Latch, Upstream, get};
+
+/// How long an upstream takes for an answer, so a gate of one lets twenty through in a second.
+const ANSWER: Duration = Duration::from_millis(50);
+
+/// Those who waited, so that the pace is known.
+const MEASURED: usize = 15;
+
+/// P3: with the pace known, who cannot be served before its deadline is refused at once with a reason of its own, and the
+/// others are served
+#[tokio::test]
+async fn a_request_whose_turn_would_come_too_late_is_refused_at_once() {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let upstream = Upstream::start(|_| Act::ok("x").after(ANSWER));
+    let gateway = gated(&upstream, 1, 1000, PATIENCE).start().await;
+    let address = gateway.address();
+    let measured = join_all((0..MEASURED).map(|i| ask(&gateway, format!("/b/{i}")))).await;
+    assert!(measured.into_iter().all(|answer| answer.unwrap().whole() == 200), "no pace, no refusal");
+    let asked = (0..100).map(|i| {
+        tokio::spawn(async move {
+            let began = Instant::now();
+            (get(address, &format!("/b/late-{i}")).await, began.elapsed())
+        })
+    });
+    let (mut served, mut refused) = (0, 0);
+    for asked in join_all(asked).await {
+        let (answer, waited) = asked.unwrap();
+        match (answer.whole(), answer.reason()) {
+            (200, _) => served += 1,
+            (503, "queue_too_long") => {
+                refused += 1;
+                assert!(waited < PATIENCE, "it was made to wait for {waited:?}");
+                assert!((3..=72).contains(&answer.retry_after().unwrap()), "{answer:?}");
+                assert!(answer.text().contains("this request can wait for"), "{}", answer.text());
+            }
+            // The pace is an average, and the last of those that were let in may be just too late.
+            (503, "queue_timeout") => {}
+            _ => panic!("{answer:?}"),
+        }
+    }
+    assert!(served > 0 && refused >= 40, "{served} served, {refused} refused");
+    assert_eq!(upstream.count(), MEASURED + served);
+    let counted = "request_queue_rejections_total{bucket=\"b\",reason=\"too_long\"}";
+    assert_eq!(gateway.metric(counted).await, f64::from(refused));
+    gateway.is_idle().await;
+}
+
+/// P3, O4: who finds the queue full is told when those in it will have been served, or later, and not all are told the same
+#[tokio::test]
+async fn a_full_queue_says_when_it_will_have_drained() {
+    const QUEUED: usize = 40;
+    let latch = Latch::new();
+    let of_upstream = latch.clone();
+    let upstream = Upstream::start(move |seen| match seen.target.starts_with("/b/held") {
+        true => Act::ok("x").held(&of_upstream),
+        false => Act::ok("x").after(ANSWER),
+    });
+    let gateway = gated(&upstream, 1, QUEUED, PATIENT).start().await;
+    let measured = join_all((0..MEASURED).map(|i| ask(&gateway, format!("/b/{i}")))).await;
+    assert!(measured.into_iter().all(|answer| answer.unwrap().whole() == 200));
+    let waiting: Vec<_> = (0..=QUEUED).map(|i| ask(&gateway, format!("/b/held-{i}"))).collect();
+    queue_holds(&gateway, QUEUED).await;
+    let refused = join_all((0..20).map(|_| gateway.get("/b/k"))).await;
+    for answer in &refused {
+        assert_eq!((answer.status, answer.reason()), (503, "queue_full"));
+        // 41 turns of 50 ms, and at most what a minute is spread over.
+        assert!((3..=72).contains(&answer.retry_after().unwrap()), "{answer:?}");
+    }
+    assert!(refused.windows(2).any(|pair| pair[0].retry_after() != pair[1].retry_after()));
+    latch.open_for_all();
+    for request in waiting {
+        assert_eq!(request.await.unwrap().whole(), 200);
+    }
+    gateway.is_idle().await;
+}
