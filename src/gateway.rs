@@ -31,8 +31,8 @@ use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::upstream::credentials::{self, Renewed, Source};
 use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
-use crate::upstream::health;
 use crate::upstream::tls::TlsError;
+use crate::upstream::{health, reachability};
 use crate::worker::{Shared, Worker};
 
 const BACKLOG: i32 = 4096;
@@ -177,6 +177,7 @@ impl Gateway {
         let data = data_server(&shared, data_listener, launches)?;
         let side = admin_server(&shared, admin_listener)?;
         chores.extend(health::begin(&shared));
+        chores.extend(reachability::begin(&shared));
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         let (data_handle, side_handle) = (data.handle(), side.handle());

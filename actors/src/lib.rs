@@ -27,7 +27,7 @@ mod vitals;
 
 pub use breaker::{
     BreakerHandle, BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitId, CircuitState, Clearance,
-    OperationClass, Outcome,
+    OperationClass, Outcome, Unreached,
 };
 pub use chaos::{Crash, CrashPlace, Stall, UnknownPlace};
 pub use limiter::{Limited, LimiterHandle, LimiterRejection, LimiterReport, Scope};

@@ -121,6 +121,7 @@ fn circuit(view: &BreakerView) -> Value {
         "consecutive_failures": view.consecutive_failures,
         "opened_total": view.opened_total,
         "open_for_ms": view.open_for.map(millis),
+        "ends_when_reached": view.probed,
         "cause": view.cause.map(|cause| cause.to_string()),
     })
 }

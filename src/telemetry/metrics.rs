@@ -19,6 +19,7 @@ pub(crate) struct RequestMetrics {
     retry_exhausted: IntCounterVec,
     retry_left_to_client: IntCounterVec,
     odd_retry_after: IntCounterVec,
+    probes: IntCounterVec,
     connections: ConnectionGauges,
     unrouted: IntCounterVec,
 }
@@ -59,6 +60,7 @@ pub(crate) struct BucketMetrics {
     pub(crate) retry_exhausted: IntCounter,
     pub(crate) retry_left_to_client: IntCounter,
     odd_retry_after: [IntCounter; 3],
+    probes: [IntCounter; 2],
     errors: IntCounterVec,
     name: String,
     size: prometheus::IntGauge,
@@ -128,6 +130,11 @@ impl RequestMetrics {
                 "Retry-After headers of the upstream that were ignored, over, or longer than anybody waits",
                 &["bucket", "oddity"],
             )?,
+            probes: counter(
+                "circuit_breaker_probes_total",
+                "connections tried while a circuit was open because none could be made",
+                &["bucket", "result"],
+            )?,
             connections: ConnectionGauges {
                 size: gauge("connection_pool_size", "most upstream connections, all workers together")?,
                 active: gauge("connection_pool_active", "upstream connections in use")?,
@@ -151,6 +158,7 @@ impl RequestMetrics {
             retry_left_to_client: self.retry_left_to_client.with_label_values(&one),
             odd_retry_after: Oddity::ALL
                 .map(|oddity| self.odd_retry_after.with_label_values(&[name, oddity.as_str()])),
+            probes: ["failed", "reached"].map(|result| self.probes.with_label_values(&[name, result])),
             errors: self.errors.clone(),
             name: name.to_owned(),
             size: self.connections.size.with_label_values(&one),
@@ -182,6 +190,12 @@ impl BucketMetrics {
         if let Some(counter) = place.and_then(|place| self.odd_retry_after.get(place)) {
             counter.inc();
         }
+    }
+
+    /// A connection was tried for its own sake.
+    pub(crate) fn probed(&self, is_reached: bool) {
+        let [failed, reached] = &self.probes;
+        if is_reached { reached.inc() } else { failed.inc() }
     }
 
     /// Sets the connection gauges; called before a scrape is answered.

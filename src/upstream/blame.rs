@@ -10,13 +10,15 @@ use tidegate_actors::{Cause, EndpointId, Outcome, Strike, clock};
 
 use crate::router::Bucket;
 use crate::upstream::UpstreamRejection;
-use crate::upstream::watch::Phase;
 
 /// Tells the pool of a failed call that began then, and returns what the circuit is to know of it. Anything but a failure passes
 /// as it is.
 pub(super) fn lay(bucket: &Bucket, endpoint: EndpointId, outcome: Outcome, began: Instant) -> Outcome {
     match outcome {
-        Outcome::Failure { cause, .. } => lay_as(bucket, endpoint, outcome, strike(cause), began),
+        Outcome::Failure { cause, .. } => {
+            let is_buckets = bucket.pool.failed(endpoint, strike(cause), began, clock::now());
+            if is_buckets { outcome } else { Outcome::Neutral }
+        }
         other => other,
     }
 }
@@ -39,10 +41,6 @@ impl Attempted {
     ) -> Outcome {
         let Self { endpoint, began, waited } = self;
         match (outcome, result) {
-            // Connecting, it did not get as far as waiting for an answer.
-            (Outcome::Failure { .. }, Err(UpstreamRejection::Timeout(Phase::Connect))) => {
-                lay_as(bucket, endpoint, outcome, Strike::Unreachable, began)
-            }
             // Failures are no measure: an endpoint that fails at once would be preferred for its speed.
             (Outcome::Success, Ok(_)) if waited > Duration::ZERO => {
                 bucket.pool.answered(endpoint, waited);
@@ -53,20 +51,9 @@ impl Attempted {
     }
 }
 
-fn lay_as(
-    bucket: &Bucket,
-    endpoint: EndpointId,
-    outcome: Outcome,
-    strike: Strike,
-    began: Instant,
-) -> Outcome {
-    let is_buckets = bucket.pool.failed(endpoint, strike, began, clock::now());
-    if is_buckets { outcome } else { Outcome::Neutral }
-}
-
 fn strike(cause: Cause) -> Strike {
     match cause {
-        Cause::Connect => Strike::Unreachable,
+        Cause::Connect | Cause::ConnectTimeout | Cause::Distrust => Strike::Unreachable,
         Cause::Timeout | Cause::Slow => Strike::Silent,
         Cause::Reset | Cause::Decode => Strike::Broken,
         Cause::Status(_) => Strike::Status,

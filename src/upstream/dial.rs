@@ -72,13 +72,21 @@ impl Dialer {
     pub(crate) async fn dial(&self, host: &str, port: u16) -> io::Result<Stream> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let Some(Place { name, securer }) = self.places.get(&(host.to_owned(), port)) else {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("no endpoint is `{host}:{port}`")));
+            return Err(unknown(host, port));
         };
         let stream = self.reach(&name.addresses(port).await?).await?;
         Ok(match securer {
             None => Stream::Plain(stream),
             Some(securer) => Stream::Tls(Box::new(securer.secure(stream).await?)),
         })
+    }
+
+    /// Connects to the endpoint of this host and port, and closes the connection: no TLS, and not a byte.
+    pub(crate) async fn touch(&self, host: &str, port: u16) -> io::Result<()> {
+        let Some(place) = self.places.get(&(host.to_owned(), port)) else {
+            return Err(unknown(host, port));
+        };
+        self.reach(&place.name.addresses(port).await?).await.map(drop)
     }
 
     /// The first address that answers; the last has all the time that the caller gives.
@@ -109,6 +117,10 @@ impl Dialer {
         }
         socket.connect(address).await
     }
+}
+
+fn unknown(host: &str, port: u16) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("no endpoint is `{host}:{port}`"))
 }
 
 /// The largest buffer that can be had. A larger one would be cut to it, and no longer grow by itself.

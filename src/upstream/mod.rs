@@ -27,6 +27,7 @@ mod proxy_body;
 mod pump;
 #[cfg(feature = "bench")]
 pub(crate) mod raw;
+pub(crate) mod reachability;
 mod renamed;
 mod retry;
 mod stream;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_actors::{Cause, Outcome};
 
-use crate::upstream::UpstreamRejection;
+use crate::upstream::{Phase, UpstreamRejection};
 
 /// A judged attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,9 @@ pub(crate) fn of_status(status: u16, code: Option<&str>, retry_after: Option<Dur
 pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
     let failed = |cause| Verdict { outcome: failure(cause, None), transient: true };
     match rejection {
-        UpstreamRejection::Connect(_) | UpstreamRejection::Distrust(_) => failed(Cause::Connect),
+        UpstreamRejection::Connect(_) => failed(Cause::Connect),
+        UpstreamRejection::Timeout(Phase::Connect) => failed(Cause::ConnectTimeout),
+        UpstreamRejection::Distrust(_) => failed(Cause::Distrust),
         UpstreamRejection::Reset(_) => failed(Cause::Reset),
         UpstreamRejection::Decode(_) => Verdict { outcome: failure(Cause::Decode, None), transient: false },
         UpstreamRejection::Timeout(phase) if phase.is_upstreams() => failed(Cause::Timeout),

@@ -3,6 +3,7 @@
 mod circuit;
 mod hang_ups;
 mod modes;
+mod probe;
 mod retry_after;
 
 use std::time::Duration;

@@ -66,6 +66,21 @@ impl Request for EndTrial {
     }
 }
 
+/// The upstream could be connected to, in this generation's open time.
+pub(crate) struct Reach {
+    pub(crate) circuit: CircuitId,
+    pub(crate) generation: u32,
+}
+
+impl Request for Reach {
+    type Reply = ();
+    const NAME: &'static str = "breaker.reach";
+
+    fn likeness(&self) -> u64 {
+        self.circuit.index() as u64 | u64::from(self.generation) << 32
+    }
+}
+
 /// The component.
 pub(crate) struct Breaker {
     /// One for every class of every bucket; those of a bucket that does not tell operations apart rest.
@@ -123,6 +138,7 @@ impl Breaker {
                     "open_ms" => u64::try_from(open_for.as_millis()).unwrap_or(u64::MAX));
             }
             Transition::HalfOpened => info!(log, "circuit half-open"),
+            Transition::Reached => info!(log, "circuit half-open, its upstream can be connected to again"),
             Transition::Closed => info!(log, "circuit closed"),
         }
     }
@@ -177,5 +193,20 @@ impl Serve<EndTrial> for Breaker {
     fn apply(&mut self, message: EndTrial, change: Change, now: Instant) {
         let transition = self.circuits[message.circuit.index()].change(change, now);
         self.changed(message.circuit, transition);
+    }
+}
+
+impl Serve<Reach> for Breaker {
+    type Decision = bool;
+
+    fn decide(&self, message: &Reach, _: Instant) -> bool {
+        self.circuits[message.circuit.index()].is_ended_by_reach(message.generation)
+    }
+
+    fn apply(&mut self, message: Reach, is_ended: bool, _: Instant) {
+        if is_ended {
+            let transition = self.circuits[message.circuit.index()].reach();
+            self.changed(message.circuit, Some(transition));
+        }
     }
 }

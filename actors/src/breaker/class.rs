@@ -82,6 +82,11 @@ pub(crate) fn places(buckets: usize) -> usize {
     buckets * CLASSES as usize
 }
 
+/// Buckets that have so many places.
+pub(super) fn buckets(places: usize) -> usize {
+    places / CLASSES as usize
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

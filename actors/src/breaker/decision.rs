@@ -87,8 +87,13 @@ pub(crate) enum Verdict {
 /// A circuit changed its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transition {
-    Opened { cause: Cause, open_for: Duration },
+    Opened {
+        cause: Cause,
+        open_for: Duration,
+    },
     HalfOpened,
+    /// Half-open before its time, because its upstream can be connected to again.
+    Reached,
     Closed,
 }
 
@@ -99,6 +104,8 @@ pub(crate) struct Snapshot {
     pub(crate) generation: u32,
     /// None in a circuit that is open has no end.
     pub(crate) open_until: Option<Instant>,
+    /// Whether it is open because nobody could be connected to, and a connection ends that.
+    pub(crate) probed: bool,
     pub(crate) consecutive_failures: u32,
     pub(crate) opened_total: u64,
     pub(crate) reopened: u32,

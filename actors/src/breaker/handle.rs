@@ -81,15 +81,17 @@ pub struct BreakerView {
     pub opened_total: u64,
     /// How long it stays open, if it is.
     pub open_for: Option<Duration>,
+    /// Whether a connection to the upstream ends that.
+    pub probed: bool,
     /// The failure that opened it last.
     pub cause: Option<Cause>,
 }
 
 /// What of a bucket's configuration its handle needs.
 #[derive(Debug, Clone, Copy)]
-struct Settings {
+pub(super) struct Settings {
     mode: BreakerMode,
-    per_operation: bool,
+    pub(super) per_operation: bool,
     timeout: Duration,
 }
 
@@ -98,8 +100,8 @@ struct Settings {
 /// Every method panics on a bucket that is not configured: routing cannot produce one.
 #[derive(Clone)]
 pub struct BreakerHandle {
-    shared: Arc<Shared>,
-    settings: Arc<[Settings]>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) settings: Arc<[Settings]>,
     metrics: Arc<BreakerMetrics>,
 }
 
@@ -219,6 +221,7 @@ impl BreakerHandle {
                 CircuitState::Open => published.open_until.map(|until| until.saturating_duration_since(now)),
                 CircuitState::Closed | CircuitState::HalfOpen => None,
             },
+            probed: published.probed,
             cause: published.cause,
         }
     }

@@ -20,6 +20,8 @@
 //! read but asked for: the permit is built in the actor's reply, so that a reply nobody waits for gives it back. If
 //! even that is lost, its lease ends after 30 s.
 //!
+//! A circuit that opened because nobody could be connected to may be made half-open by a connection (`reach.rs`).
+//!
 //! Every transition begins a new generation; what a request of an earlier one has to report changes nothing.
 //!
 //! *Modes*: `off` counts and never opens; `shadow` opens, tries and closes as ever, but its handle refuses nobody and counts
@@ -40,6 +42,7 @@ mod handle;
 mod metrics;
 mod outcome;
 mod published;
+mod reach;
 mod state;
 mod tally;
 mod ticket;
@@ -52,4 +55,5 @@ pub use handle::{BreakerHandle, BreakerRejection, BreakerView, Clearance};
 pub(crate) use metrics::BreakerMetrics;
 pub use outcome::{Cause, Outcome};
 pub(crate) use published::Board;
+pub use reach::Unreached;
 pub use ticket::BreakerTicket;

@@ -10,6 +10,10 @@ pub enum Cause {
     Status(u16),
     /// No connection.
     Connect,
+    /// No connection in time.
+    ConnectTimeout,
+    /// A connection, but to somebody who is not trusted or speaks no TLS that the gateway does.
+    Distrust,
     /// No answer in time.
     Timeout,
     /// The connection broke.
@@ -21,11 +25,18 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether nobody was there to connect to: a bare connection can tell when that is over.
+    pub(crate) fn is_unreachable(self) -> bool {
+        matches!(self, Self::Connect | Self::ConnectTimeout)
+    }
+
     /// The word in reasons and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Status(_) => "status",
             Self::Connect => "connect",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Distrust => "distrust",
             Self::Timeout => "timeout",
             Self::Reset => "reset",
             Self::Decode => "decode",

@@ -7,9 +7,12 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::breaker::class::CircuitId;
+use tokio::sync::Notify;
+
+use crate::breaker::class::{self, CircuitId};
 use crate::breaker::decision::{CircuitState, Snapshot};
 use crate::breaker::outcome::Cause;
+use crate::types::BucketId;
 
 /// How long successes may wait that would end a row of failures.
 const FLUSH_EVERY: Duration = Duration::from_millis(10);
@@ -19,11 +22,13 @@ const FLUSH_EVERY: Duration = Duration::from_millis(10);
 pub(crate) struct Board {
     origin: Instant,
     circuits: Box<[Published]>,
+    /// One for each bucket: rung as a circuit opens that a connection can end.
+    alarms: Box<[Notify]>,
 }
 
 #[derive(Debug, Default)]
 struct Published {
-    /// Generation and state in one.
+    /// Generation, whether it is probed, and state in one.
     word: AtomicU64,
     open_until: AtomicU64,
     consecutive_failures: AtomicU32,
@@ -46,13 +51,17 @@ struct Pending {
 
 impl Board {
     pub(crate) fn new(circuits: usize, now: Instant) -> Self {
-        Self { origin: now, circuits: (0..circuits).map(|_| Published::default()).collect() }
+        Self {
+            origin: now,
+            circuits: (0..circuits).map(|_| Published::default()).collect(),
+            alarms: (0..class::buckets(circuits)).map(|_| Notify::new()).collect(),
+        }
     }
 
     /// Only the actor calls this.
     pub(crate) fn publish(&self, circuit: CircuitId, snapshot: Snapshot) {
         let published = &self.circuits[circuit.index()];
-        let Snapshot { state, generation, open_until, trials, leases_end, .. } = snapshot;
+        let Snapshot { state, generation, open_until, probed, trials, leases_end, .. } = snapshot;
         published.open_until.store(self.nanos(open_until), Ordering::Release);
         published.consecutive_failures.store(snapshot.consecutive_failures, Ordering::Release);
         published.reopened.store(snapshot.reopened, Ordering::Release);
@@ -60,19 +69,28 @@ impl Board {
         published.cause.store(encode_cause(snapshot.cause), Ordering::Release);
         published.trials.store(trials, Ordering::Release);
         published.leases_end.store(self.nanos(leases_end), Ordering::Release);
-        if decode_word(published.word.load(Ordering::Acquire)).1 != generation {
+        if decode_word(published.word.load(Ordering::Acquire)).2 != generation {
             // Before the word: nobody can know the new generation yet, and those of the old one come too late.
             published.pending.successes.store(u64::from(generation) << 32, Ordering::Release);
         }
-        published.word.store(encode_word(state, generation), Ordering::Release);
+        published.word.store(encode_word(state, probed, generation), Ordering::Release);
+        if probed {
+            self.alarms[circuit.bucket_index()].notify_one();
+        }
+    }
+
+    /// Waits until one of the bucket's circuits opens that a connection can end. It may have done so before.
+    pub(crate) async fn alarm(&self, bucket: BucketId) {
+        self.alarms[bucket.index()].notified().await;
     }
 
     pub(crate) fn read(&self, circuit: CircuitId) -> Snapshot {
         let published = &self.circuits[circuit.index()];
-        let (state, generation) = decode_word(published.word.load(Ordering::Acquire));
+        let (state, probed, generation) = decode_word(published.word.load(Ordering::Acquire));
         Snapshot {
             state,
             generation,
+            probed,
             open_until: self.instant(published.open_until.load(Ordering::Acquire)),
             consecutive_failures: published.consecutive_failures.load(Ordering::Acquire),
             opened_total: published.opened_total.load(Ordering::Acquire),
@@ -85,7 +103,8 @@ impl Board {
 
     /// The state and its generation: all that a closed circuit costs a request.
     pub(crate) fn word(&self, circuit: CircuitId) -> (CircuitState, u32) {
-        decode_word(self.circuits[circuit.index()].word.load(Ordering::Acquire))
+        let (state, _, generation) = decode_word(self.circuits[circuit.index()].word.load(Ordering::Acquire));
+        (state, generation)
     }
 
     /// Counts a success of this generation; false if it comes too late.
@@ -136,22 +155,22 @@ impl Board {
     }
 }
 
-fn encode_word(state: CircuitState, generation: u32) -> u64 {
+fn encode_word(state: CircuitState, probed: bool, generation: u32) -> u64 {
     let state = match state {
         CircuitState::Closed => 0,
         CircuitState::Open => 1,
         CircuitState::HalfOpen => 2,
     };
-    u64::from(generation) << 2 | state
+    u64::from(generation) << 3 | u64::from(probed) << 2 | state
 }
 
-fn decode_word(word: u64) -> (CircuitState, u32) {
+fn decode_word(word: u64) -> (CircuitState, bool, u32) {
     let state = match word & 3 {
         0 => CircuitState::Closed,
         1 => CircuitState::Open,
         _ => CircuitState::HalfOpen,
     };
-    (state, u32::try_from(word >> 2).unwrap_or(u32::MAX))
+    (state, word & 4 != 0, u32::try_from(word >> 3).unwrap_or(u32::MAX))
 }
 
 /// Kinds lie above all statuses; 0 = none.
@@ -164,6 +183,8 @@ fn encode_cause(cause: Option<Cause>) -> u32 {
         Some(Cause::Reset) => 4 << 16,
         Some(Cause::Decode) => 5 << 16,
         Some(Cause::Slow) => 6 << 16,
+        Some(Cause::ConnectTimeout) => 7 << 16,
+        Some(Cause::Distrust) => 8 << 16,
     }
 }
 
@@ -175,6 +196,8 @@ fn decode_cause(word: u32) -> Option<Cause> {
         3 => Some(Cause::Timeout),
         4 => Some(Cause::Reset),
         6 => Some(Cause::Slow),
+        7 => Some(Cause::ConnectTimeout),
+        8 => Some(Cause::Distrust),
         _ => Some(Cause::Decode),
     }
 }
@@ -184,7 +207,6 @@ mod tests {
     use super::*;
     use crate::breaker::class::{OperationClass, places};
     use crate::clock;
-    use crate::types::BucketId;
 
     fn circuit() -> CircuitId {
         CircuitId::of(BucketId::new(1), OperationClass::Write, true)
@@ -195,6 +217,7 @@ mod tests {
             state,
             generation,
             open_until: Some(t0 + Duration::from_secs(60)),
+            probed: state == CircuitState::Open,
             consecutive_failures: 5,
             opened_total: 2,
             reopened: 1,
@@ -216,6 +239,8 @@ mod tests {
             Cause::Reset,
             Cause::Decode,
             Cause::Slow,
+            Cause::ConnectTimeout,
+            Cause::Distrust,
         ];
         for cause in causes.map(Some).into_iter().chain([None]) {
             for state in [CircuitState::Closed, CircuitState::Open, CircuitState::HalfOpen] {

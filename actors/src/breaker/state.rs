@@ -28,6 +28,8 @@ enum Phase {
     Closed(Tally),
     Open {
         until: Instant,
+        /// Whether a connection to the upstream ends it.
+        probed: bool,
     },
     HalfOpen {
         successes: u32,
@@ -51,6 +53,9 @@ pub(crate) struct Circuit {
     opened_total: u64,
     reopened: u32,
     cause: Option<Cause>,
+    /// Its last open time was ended by a connection. Where trials fail all the same, connections say nothing: the next open
+    /// time runs to its end.
+    hastened: bool,
     jitter: u64,
 }
 
@@ -67,6 +72,7 @@ impl Circuit {
             opened_total: 0,
             reopened: 0,
             cause: None,
+            hastened: false,
             jitter: seed,
         }
     }
@@ -75,7 +81,7 @@ impl Circuit {
     pub(crate) fn admit(&self, now: Instant) -> Result<Entry, Refusal> {
         let entry = match self.phase {
             Phase::Closed(_) => return Ok(Entry::Closed),
-            Phase::Open { until } if now < until => {
+            Phase::Open { until, .. } if now < until => {
                 let retry_after = until.saturating_duration_since(now);
                 return Err(Refusal::Open { retry_after, cause: self.blame() });
             }
@@ -160,7 +166,7 @@ impl Circuit {
             }
             Change::Tripped(tally, failure) => {
                 self.tally(tally);
-                Some(self.open(failure, now))
+                Some(self.open(failure, tally.is_row_out_of_reach(&self.thresholds), now))
             }
             Change::TrialEnded(id, verdict) => {
                 self.trials.retain(|trial| trial.id != id);
@@ -181,15 +187,28 @@ impl Circuit {
             Verdict::GoodEnough => {
                 self.reopened = 0;
                 self.consecutive_failures = 0;
+                self.hastened = false;
                 self.turn(Phase::Closed(Tally::default()));
                 Some(Transition::Closed)
             }
             Verdict::Bad(failure) => {
                 self.reopened = self.reopened.saturating_add(1);
                 self.consecutive_failures = self.consecutive_failures.saturating_add(1);
-                Some(self.open(failure, now))
+                Some(self.open(failure, true, now))
             }
         }
+    }
+
+    /// Whether this connection to the upstream ends the open time it was made in.
+    pub(crate) fn is_ended_by_reach(&self, generation: u32) -> bool {
+        self.generation == generation && matches!(self.phase, Phase::Open { probed: true, .. })
+    }
+
+    /// Ends the open time; trials decide.
+    pub(crate) fn reach(&mut self) -> Transition {
+        self.hastened = true;
+        self.turn(Phase::HalfOpen { successes: 0 });
+        Transition::Reached
     }
 
     /// Starts over from what was published: nothing open is forgiven, and permits out stay out until their leases end.
@@ -216,12 +235,13 @@ impl Circuit {
                 None
             }
             CircuitState::Open => {
-                self.turn(Phase::Open { until: open_until.unwrap_or(now + OPEN_AFTER_REBUILD) });
+                let until = open_until.unwrap_or(now + OPEN_AFTER_REBUILD);
+                self.turn(Phase::Open { until, probed: last.probed });
                 None
             }
             CircuitState::HalfOpen => {
                 self.opened_total += 1;
-                self.turn(Phase::Open { until: now + OPEN_AFTER_REBUILD });
+                self.turn(Phase::Open { until: now + OPEN_AFTER_REBUILD, probed: false });
                 Some(Transition::Opened { cause: self.blame(), open_for: OPEN_AFTER_REBUILD })
             }
         }
@@ -229,16 +249,17 @@ impl Circuit {
 
     /// What to publish.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let (state, open_until) = match self.phase {
-            Phase::Closed(_) => (CircuitState::Closed, None),
-            Phase::Open { until } => (CircuitState::Open, Some(until)),
-            Phase::HalfOpen { .. } => (CircuitState::HalfOpen, None),
-            Phase::Forced => (CircuitState::Open, None),
+        let (state, open_until, probed) = match self.phase {
+            Phase::Closed(_) => (CircuitState::Closed, None, false),
+            Phase::Open { until, probed } => (CircuitState::Open, Some(until), probed),
+            Phase::HalfOpen { .. } => (CircuitState::HalfOpen, None, false),
+            Phase::Forced => (CircuitState::Open, None, false),
         };
         Snapshot {
             state,
             generation: self.generation,
             open_until,
+            probed,
             consecutive_failures: self.consecutive_failures,
             opened_total: self.opened_total,
             reopened: self.reopened,
@@ -248,11 +269,17 @@ impl Circuit {
         }
     }
 
-    fn open(&mut self, failure: Failure, now: Instant) -> Transition {
+    /// `out_of_reach`: no failure that led here was an answer.
+    fn open(&mut self, failure: Failure, out_of_reach: bool, now: Instant) -> Transition {
         let open_for = self.open_for(failure.retry_after);
+        let was_hastened = std::mem::take(&mut self.hastened);
+        let is_probed = self.config.connect_probe_interval.is_some()
+            && out_of_reach
+            && failure.cause.is_unreachable()
+            && !was_hastened;
         self.cause = Some(failure.cause);
         self.opened_total += 1;
-        self.turn(Phase::Open { until: now + open_for });
+        self.turn(Phase::Open { until: now + open_for, probed: is_probed });
         Transition::Opened { cause: failure.cause, open_for }
     }
 
@@ -307,3 +334,7 @@ fn at_rest(mode: BreakerMode) -> Phase {
 #[cfg(test)]
 #[path = "state_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "reach_tests.rs"]
+mod reach_tests;

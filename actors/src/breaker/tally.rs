@@ -36,6 +36,8 @@ impl From<&BreakerConfig> for Thresholds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Tally {
     consecutive_failures: u32,
+    /// Whether one of them got further than to a connection that failed: its upstream answered, or was silent.
+    was_reached: bool,
     /// The newest call is the lowest bit.
     failed: u128,
     slow: u128,
@@ -46,6 +48,7 @@ impl Tally {
     pub(super) fn succeed(&mut self, times: u32) {
         if times > 0 {
             self.consecutive_failures = 0;
+            self.was_reached = false;
             self.calls = self.calls.saturating_add(times).min(BITS);
             self.failed = self.failed.checked_shl(times).unwrap_or(0);
             self.slow = self.slow.checked_shl(times).unwrap_or(0);
@@ -55,10 +58,15 @@ impl Tally {
     /// A time-out is the slowest of calls, so it is both.
     pub(super) fn note(&mut self, adverse: Adverse) {
         let (failed, slow) = match adverse {
-            Adverse::Failed(failure) => (true, failure.cause == Cause::Timeout),
+            Adverse::Failed(failure) => {
+                (true, matches!(failure.cause, Cause::Timeout | Cause::ConnectTimeout))
+            }
             Adverse::Slow => (false, true),
         };
         self.consecutive_failures = if failed { self.consecutive_failures.saturating_add(1) } else { 0 };
+        // A connection that breaks is how the end of a process begins.
+        let cause = adverse.failure().cause;
+        self.was_reached = failed && (self.was_reached || !(cause.is_unreachable() || cause == Cause::Reset));
         self.calls = (self.calls + 1).min(BITS);
         self.failed = self.failed << 1 | u128::from(failed);
         self.slow = self.slow << 1 | u128::from(slow);
@@ -74,6 +82,11 @@ impl Tally {
             && (reaches(self.failed, thresholds.failure_percent)
                 || thresholds.slow_percent.is_some_and(|percent| reaches(self.slow, percent)));
         self.consecutive_failures >= thresholds.failures_in_a_row || is_rate_bad
+    }
+
+    /// Whether a row of failures is bad in which nobody answered. A share of failures has others between them.
+    pub(super) fn is_row_out_of_reach(&self, thresholds: &Thresholds) -> bool {
+        self.consecutive_failures >= thresholds.failures_in_a_row && !self.was_reached
     }
 
     pub(super) fn consecutive_failures(&self) -> u32 {

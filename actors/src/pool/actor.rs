@@ -134,6 +134,21 @@ impl Request for Checked {
     }
 }
 
+/// An endpoint could be connected to.
+pub(crate) struct Reach {
+    pub(crate) endpoint: EndpointId,
+    pub(crate) began: Instant,
+}
+
+impl Request for Reach {
+    type Reply = ();
+    const NAME: &'static str = "pool.reach";
+
+    fn likeness(&self) -> u64 {
+        self.endpoint.0 as u64
+    }
+}
+
 /// What a pool and its endpoints are called in logs.
 pub(crate) struct PoolNames {
     pub(crate) bucket: String,
@@ -280,6 +295,17 @@ impl Serve<Checked> for Pool {
 
     fn apply(&mut self, message: Checked, (): (), now: Instant) {
         self.state.rotation().checked(message.endpoint.0, &message.check, now);
+        self.report();
+    }
+}
+
+impl Serve<Reach> for Pool {
+    type Decision = ();
+
+    fn decide(&self, _: &Reach, _: Instant) {}
+
+    fn apply(&mut self, message: Reach, (): (), now: Instant) {
+        self.state.rotation().reached(message.endpoint.0, message.began, now);
         self.report();
     }
 }

@@ -234,6 +234,11 @@ impl Endpoint {
         time
     }
 
+    /// Whether it is left out for what a connection disproves that began then.
+    pub(crate) fn is_disproven_by_reach(&self, began: Instant) -> bool {
+        self.absence.is_some_and(|absence| absence.strike == Strike::Unreachable && began >= absence.since)
+    }
+
     /// Ends an absence: its time is up, or somebody knows better. `successes` are those so far.
     pub(crate) fn end_absence(&mut self, successes: u64, now: Instant) {
         if let Some(absence) = self.absence.take() {

@@ -7,7 +7,7 @@ use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox};
 use crate::pool::PoolMetrics;
-use crate::pool::actor::{Acquire, Acquired, Checked, Fail, Pool, Repick, Retry, Succeed};
+use crate::pool::actor::{Acquire, Acquired, Checked, Fail, Pool, Reach, Repick, Retry, Succeed};
 use crate::pool::budget::RetryTicket;
 use crate::pool::drain::turn;
 use crate::pool::endpoint::{Check, Failure, Strike};
@@ -201,6 +201,14 @@ impl PoolHandle {
     /// An endpoint was asked then whether it is well.
     pub fn checked(&self, endpoint: EndpointId, is_good: bool, began: Instant) {
         self.mailbox.tell(Checked { endpoint, check: Check { is_good, began } });
+    }
+
+    /// An endpoint could be connected to, by a connection that began then. It is called again if that was its trouble, so
+    /// that trials do not go to one that is still gone.
+    pub fn reached(&self, endpoint: EndpointId, began: Instant) {
+        if self.signs.len() > 1 {
+            self.mailbox.tell(Reach { endpoint, began });
+        }
     }
 
     /// Permits out.

@@ -187,6 +187,19 @@ impl Rotation {
         }
     }
 
+    /// A connection was made that began then.
+    pub(crate) fn reached(&mut self, endpoint: usize, began: Instant, now: Instant) {
+        self.roll(now);
+        if self.endpoints[endpoint].is_disproven_by_reach(began) {
+            let successes = self.signs.of(endpoint).successes();
+            self.endpoints[endpoint].end_absence(successes, now);
+            self.came_back(endpoint);
+        }
+        if self.endpoints[endpoint].is_usable() {
+            self.calm();
+        }
+    }
+
     /// Publishes everything anew, after a crash in mid-write.
     pub(crate) fn publish_all(&self) {
         (0..self.endpoints.len()).for_each(|endpoint| self.publish(endpoint));

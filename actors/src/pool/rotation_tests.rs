@@ -284,3 +284,23 @@ proptest! {
         prop_assert_eq!(out, 0, "every absence ends");
     }
 }
+
+/// P5, B1: a connection brings back who could not be connected to, not who failed in any other way, and ends a panic
+#[test]
+fn a_connection_disproves_only_that_none_can_be_made() {
+    let mut world = World::new(3);
+    world.eject(0);
+    world.fail(1, Strike::Unreachable);
+    (0..5).for_each(|_| world.fail(2, Strike::Unreachable));
+    assert_eq!(world.usable(), [2]);
+    assert!(world.signs.is_panicking());
+    let before = world.now - SECOND;
+    world.rotation.reached(1, before, world.now);
+    assert_eq!(world.usable(), [2], "a connection from before it was left out");
+    world.rotation.reached(0, world.now, world.now);
+    assert_eq!(world.usable(), [2]);
+    assert!(world.signs.is_panicking());
+    world.rotation.reached(1, world.now, world.now);
+    assert_eq!(world.usable(), [1, 2]);
+    assert!(!world.signs.is_panicking(), "somebody is there");
+}

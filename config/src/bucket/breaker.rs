@@ -79,6 +79,12 @@ section! {
         /// how long it stays open at most, whatever the upstream's Retry-After asks for
         pub max_timeout: Duration = key("max_timeout_seconds", seconds(0.001..=86_400.0), Duration::from_secs(600))
             .yielding("600, or `timeout_seconds` if that is longer");
+        /// how often a connection is tried, give or take a tenth, while it is open because none could be made; the first that succeeds ends the open time, and trials decide
+        ///
+        /// A bare TCP connection, to one endpoint after the other, one at a time; no TLS, no request. What a 5xx or its
+        /// Retry-After asked for runs to its end. Watch `circuit_breaker_probes_total`.
+        pub connect_probe_interval: Option<Duration> =
+            unset("connect_probe_interval_ms", millis(10..=86_400_000), "no connection is tried");
         /// successes of trial requests that close it
         pub success_threshold: NonZeroU32 = key("success_threshold", whole(1..=1_000), nonzero(2));
         /// trial requests that may be under way at a time

@@ -1,0 +1,75 @@
+//! Whether an upstream that could not be connected to can be again: one task per bucket that wants to know.
+//!
+//! The task sleeps until the breaker opens a circuit for that reason. Then it opens a bare TCP connection and closes it, to one
+//! endpoint after the other, one connection at a time, with jitter, so that many gateways do not knock in step. The first that succeeds is
+//! told to the pool, which calls that endpoint again, and then to the breaker, whose trials decide; see `breaker/reach.rs` for what
+//! it may and may not end. For an https endpoint the TCP handshake is enough: that somebody listens is all that is asked.
+//!
+//! Deliberately absent: probes of what is well, and of what fails in any other way: health checks are for that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use slog::info;
+use tidegate_actors::{BucketId, EndpointId, clock};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::router::Bucket;
+use crate::worker::Shared;
+
+/// Begins to wait for upstreams that cannot be connected to.
+pub(crate) fn begin(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
+    let probed = shared.router.buckets().iter().filter_map(|bucket| {
+        let interval = bucket.config.upstream.circuit_breaker.connect_probe_interval?;
+        Some(actix_rt::spawn(probe_for_ever(Arc::clone(shared), bucket.id, interval)))
+    });
+    probed.collect()
+}
+
+async fn probe_for_ever(shared: Arc<Shared>, bucket: BucketId, interval: Duration) {
+    let bucket = shared.router.bucket(bucket);
+    let mut turns = (0..bucket.config.upstream.endpoints.len()).map(EndpointId).cycle();
+    loop {
+        shared.actors.breaker.unreached(bucket.id).await;
+        for endpoint in &mut turns {
+            sleep(interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>())).await;
+            if !probe(&shared, bucket, endpoint).await {
+                break;
+            }
+        }
+    }
+}
+
+/// Tries one endpoint; false if nobody waits any more.
+async fn probe(shared: &Shared, bucket: &Bucket, endpoint: EndpointId) -> bool {
+    let breaker = &shared.actors.breaker;
+    let began = clock::now();
+    let unreached = breaker.awaiting(bucket.id, began);
+    if unreached.is_empty() {
+        return false;
+    }
+    let is_reached = touch(bucket, endpoint).await;
+    bucket.metrics.probed(is_reached);
+    if is_reached {
+        let authority = &bucket.config.upstream.endpoints[endpoint.0].authority;
+        info!(shared.log, "endpoint can be connected to again"; "bucket" => &bucket.name,
+            "endpoint" => authority.as_str());
+        bucket.pool.reached(endpoint, began);
+        for circuit in unreached {
+            // Without an answer the circuit waits on, and the next connection tells it.
+            let _ = breaker.reached(circuit).await;
+        }
+    }
+    true
+}
+
+/// One that does not answer leaves time for the others.
+async fn touch(bucket: &Bucket, endpoint: EndpointId) -> bool {
+    let upstream = &bucket.config.upstream;
+    let endpoints = u32::try_from(upstream.endpoints.len()).unwrap_or(u32::MAX).max(1);
+    let to = &upstream.endpoints[endpoint.0];
+    let touching = bucket.dialer.touch(&to.host, to.port);
+    matches!(timeout(upstream.connect_timeout / endpoints, touching).await, Ok(Ok(())))
+}

@@ -1,0 +1,133 @@
+//! Upstreams that cannot be connected to, and connections that the gateway tries by itself until they can be.
+
+use std::time::Duration;
+
+use super::{circuit, opens, start};
+use crate::support::unreachable::Refusing;
+use crate::support::{Act, Gateway, Upstream, eventually};
+
+const PROBED: [(&str, &str); 3] =
+    [("failure_threshold", "2"), ("timeout_seconds", "600"), ("connect_probe_interval_ms", "20")];
+
+async fn refused_twice(gateway: &Gateway) {
+    for _ in 0..2 {
+        assert_eq!(gateway.get("/b/k").await.reason(), "upstream_connect");
+    }
+    opens(gateway).await;
+}
+
+async fn serves(gateway: &Gateway) {
+    eventually("a request is served", || async { (gateway.get("/b/k").await.whole() == 200).then_some(()) })
+        .await;
+}
+
+/// B1, B2: a refused port that comes back is served long before the open time is up; until then it is left alone
+#[tokio::test]
+async fn a_port_that_comes_back_ends_the_open_time() {
+    let upstream = Upstream::ok("x");
+    let gateway = start(&upstream, &PROBED).await;
+    upstream.stop().await;
+    refused_twice(&gateway).await;
+    let failed = "circuit_breaker_probes_total{bucket=\"b\",result=\"failed\"}";
+    eventually("connections are tried", || async { (gateway.metric(failed).await >= 2.0).then_some(()) })
+        .await;
+    assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
+    let waiting = circuit(&gateway).await;
+    assert_eq!((&waiting["cause"], &waiting["ends_when_reached"]), (&"connect".into(), &true.into()));
+    upstream.start_again().await;
+    serves(&gateway).await;
+    gateway.log_line("endpoint can be connected to again", |line| line["bucket"] == "b").await;
+    gateway
+        .log_line("circuit half-open, its upstream can be connected to again", |line| line["class"] == "read")
+        .await;
+    assert_eq!(gateway.metric("circuit_breaker_probes_total{bucket=\"b\",result=\"reached\"}").await, 1.0);
+    assert_eq!(circuit(&gateway).await["opened_total"], 1);
+}
+
+/// B1: unless it is asked for, nobody knocks
+#[tokio::test]
+async fn no_connection_is_tried_by_default() {
+    let upstream = Upstream::ok("x");
+    let gateway = start(&upstream, &[("failure_threshold", "2")]).await;
+    upstream.stop().await;
+    refused_twice(&gateway).await;
+    upstream.start_again().await;
+    assert_eq!(circuit(&gateway).await["ends_when_reached"], false);
+    assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
+    for result in ["failed", "reached"] {
+        let metric = format!("circuit_breaker_probes_total{{bucket=\"b\",result=\"{result}\"}}");
+        assert_eq!(gateway.metric(&metric).await, 0.0);
+    }
+}
+
+/// B1, R4: an upstream that asked to be left alone is, though it can be connected to all the time, and though it could not be
+/// connected to after it had asked
+#[tokio::test]
+async fn what_an_upstream_asked_for_is_not_cut_short() {
+    let upstream = Upstream::start(|_| Act::status(503).header("retry-after", "500"));
+    for goes_away in [false, true] {
+        let gateway = start(&upstream, &PROBED).await;
+        assert_eq!(gateway.get("/b/k").await.whole(), 503);
+        if goes_away {
+            upstream.stop().await;
+            assert_eq!(gateway.get("/b/k").await.whole(), 502);
+            upstream.start_again().await;
+        } else {
+            assert_eq!(gateway.get("/b/k").await.whole(), 503);
+        }
+        opens(&gateway).await;
+        let connections = upstream.connections();
+        // Longer than many intervals: nothing can be waited for that must not happen.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
+        assert_eq!(circuit(&gateway).await["ends_when_reached"], false);
+        assert_eq!(upstream.connections(), connections);
+    }
+}
+
+/// P5, B1: of several endpoints any may come back, and the trials go to that one
+#[tokio::test]
+async fn any_endpoint_that_comes_back_will_do() {
+    let (dead, upstream) = (Refusing::new(), Upstream::ok("x"));
+    let gateway = Gateway::builder()
+        .bucket_at("b", &[dead.address, upstream.address()])
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "2")
+        .set("buckets.b.s3.circuit_breaker.timeout_seconds", "600")
+        .set("buckets.b.s3.circuit_breaker.connect_probe_interval_ms", "20")
+        .start()
+        .await;
+    upstream.stop().await;
+    eventually("the circuit opens", || async {
+        gateway.get("/b/k").await;
+        (circuit(&gateway).await["state"] == "open").then_some(())
+    })
+    .await;
+    upstream.start_again().await;
+    serves(&gateway).await;
+    assert_eq!(circuit(&gateway).await["opened_total"], 1, "no trial went to the one that is gone");
+}
+
+/// S5, B1: a crash of the breaker lets nobody through, and the gateway goes on trying to connect
+#[tokio::test]
+async fn a_crash_neither_closes_the_circuit_nor_ends_the_probes() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .chaos()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "2")
+        .set("buckets.b.s3.circuit_breaker.timeout_seconds", "600")
+        .set("buckets.b.s3.circuit_breaker.connect_probe_interval_ms", "20")
+        .start()
+        .await;
+    upstream.stop().await;
+    refused_twice(&gateway).await;
+    let generation = gateway.generation("breaker").await;
+    gateway.crash("breaker", "apply").await;
+    gateway.reaches_generation("breaker", generation + 1).await;
+    assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
+    assert_eq!(circuit(&gateway).await["ends_when_reached"], true);
+    upstream.start_again().await;
+    serves(&gateway).await;
+}
