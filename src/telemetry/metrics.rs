@@ -32,6 +32,21 @@ struct ConnectionGauges {
     idle: IntGaugeVec,
 }
 
+impl ConnectionGauges {
+    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| -> Result<IntGaugeVec, prometheus::Error> {
+            let family = IntGaugeVec::new(Opts::new(name, help), &["bucket"])?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        Ok(Self {
+            size: gauge("connection_pool_size", "most upstream connections, all workers together")?,
+            active: gauge("connection_pool_active", "upstream connections in use")?,
+            idle: gauge("connection_pool_idle", "upstream connections kept for reuse")?,
+        })
+    }
+}
+
 /// What became of new certificates for the data listener.
 #[derive(Clone)]
 pub(crate) struct TlsMetrics {
@@ -72,11 +87,6 @@ impl RequestMetrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
             let family = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(family.clone()))?;
-            Ok(family)
-        };
-        let gauge = |name: &str, help: &str| -> Result<IntGaugeVec, prometheus::Error> {
-            let family = IntGaugeVec::new(Opts::new(name, help), &["bucket"])?;
             registry.register(Box::new(family.clone()))?;
             Ok(family)
         };
@@ -135,11 +145,7 @@ impl RequestMetrics {
                 "connections tried while a circuit was open because none could be made",
                 &["bucket", "result"],
             )?,
-            connections: ConnectionGauges {
-                size: gauge("connection_pool_size", "most upstream connections, all workers together")?,
-                active: gauge("connection_pool_active", "upstream connections in use")?,
-                idle: gauge("connection_pool_idle", "upstream connections kept for reuse")?,
-            },
+            connections: ConnectionGauges::register(registry)?,
             unrouted: counter("unrouted_total", "requests refused before a bucket was known", &["reason"])?,
         })
     }
