@@ -18,6 +18,7 @@ mod breaker;
 mod client_address;
 mod config_errors;
 mod cors;
+mod deadline;
 mod edge;
 mod endpoints;
 mod expect;

@@ -46,7 +46,7 @@ use walk::{Section, Walk, nested, nested_checked};
 pub use admin::AdminConfig;
 pub use api_key::ApiKey;
 pub use bucket::{
-    Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ConcurrencyConfig,
+    Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ClientDeadline, ConcurrencyConfig,
     ConnectionPoolConfig, ContainerCredentials, CorsConfig, Credentials, Endpoint, EndpointError,
     FailoverConfig, HealthCheckConfig, InjectionPatterns, Kind, OutlierEjectionConfig, Pattern, PatternError,
     Pem, PemError, RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, TlsConfig, UploadFraming,

@@ -5,14 +5,19 @@
 //! Deliberately absent: everything the HTTP parser has refused before (bad chunk sizes, obs-fold, malformed lines), which
 //! never gets here; and a refusal of `#fragment`, which that parser cuts off unseen, so that no upstream ever gets one.
 
+use std::time::Instant;
+
 use actix_web::dev::RequestHead;
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
 use actix_web::http::{Method, Uri, Version};
-use tidegate_config::LimitsConfig;
+use tidegate_config::{Kind, LimitsConfig};
 
 use crate::http::injection::{self, Suspicion};
+use crate::router::Bucket;
 use crate::s3::copy_source::COPY_SOURCE;
+use crate::s3::late_error;
 use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256};
+use crate::upstream::deadline::Deadline;
 
 /// Why a request was refused at the edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +62,8 @@ pub(crate) enum EdgeRejection {
     },
     /// A method the gateway does not pass on.
     Method,
+    /// The client's time is no length of time.
+    Deadline,
 }
 
 /// What the body is said to be.
@@ -157,6 +164,13 @@ pub(crate) fn check_bucket(
         }
         _ => Ok(()),
     }
+}
+
+/// Until when the answer's head is due, a time of the client's own included.
+pub(crate) fn deadline(head: Head<'_>, bucket: &Bucket, started: Instant) -> Result<Deadline, EdgeRejection> {
+    let is_long = bucket.config.kind == Kind::S3 && late_error::may_come(head);
+    let deadline = Deadline::of(head.headers, is_long, &bucket.config.upstream, started);
+    deadline.map_err(|_| EdgeRejection::Deadline)
 }
 
 /// Checks a target that did not come as one: the key of a form.

@@ -29,12 +29,14 @@ use crate::s3::naming;
 use crate::s3::upload::declared::Declared;
 use crate::telemetry::record::Record;
 use crate::upstream::body::{REPLAY_BYTES_MAX, Source};
+use crate::upstream::deadline::Deadline;
 use crate::upstream::{self, Phase, Put, UpstreamRejection};
 use crate::worker::Worker;
 
 /// A form whose body has not been touched.
 pub(super) struct Awaited {
     pub(super) bucket: BucketId,
+    deadline: Deadline,
     pub(super) slot: Slot,
     delimiter: Delimiter,
     bytes: u64,
@@ -75,7 +77,7 @@ impl Awaited {
     pub(super) fn of(
         head: Head<'_>,
         length: BodyLength,
-        bucket: BucketId,
+        (bucket, deadline): (BucketId, Deadline),
         slot: Slot,
     ) -> Result<Self, FormRejection> {
         let mut kinds = head.headers.get_all(CONTENT_TYPE);
@@ -83,7 +85,7 @@ impl Awaited {
         let delimiter = kind.and_then(Delimiter::of);
         let delimiter = delimiter.ok_or(FormRejection::Malformed("its content-type has no boundary"))?;
         let bytes = length.bytes().ok_or(FormRejection::Length)?;
-        Ok(Self { bucket, slot, delimiter, bytes })
+        Ok(Self { bucket, deadline, slot, delimiter, bytes })
     }
 }
 
@@ -96,7 +98,7 @@ pub(super) async fn receive(
     awaited: Awaited,
 ) -> Result<Received, GatewayError> {
     let shared = &worker.shared;
-    let Awaited { bucket, slot, delimiter, bytes } = awaited;
+    let Awaited { bucket, deadline, slot, delimiter, bytes } = awaited;
     let bucket = shared.router.bucket(bucket);
     let mut source = Source::take(payload, Some(bytes), bucket, Rc::clone(&record.flow));
     let FilePart { fields, file_name, before, beginning } =
@@ -129,7 +131,7 @@ pub(super) async fn receive(
     let declared = Declared::of_file(head, file).map_err(UpstreamRejection::Upload)?;
 
     // 6 breaker's published state, pool
-    let leave = proxy::reserve(worker, bucket, operation.class(), record).await?;
+    let leave = proxy::reserve(worker, bucket, operation.class(), deadline, record).await?;
     let scheme = upstream::scheme(&shared.config.server);
     let location = format!("{scheme}://{}{}", naming::host(form.uri, form.headers), head.uri.path());
     let told =

@@ -42,12 +42,13 @@ use crate::http::introduce::{introduce, may_authenticate};
 use crate::http::own::{list_buckets, own, refuse, share};
 use crate::http::{injection, request_id};
 use crate::router::Bucket;
-use crate::s3::copy_source::COPY_SOURCE;
+use crate::s3::late_error;
 use crate::s3::naming;
 use crate::s3::naming::Named;
 use crate::s3::upload::declared::{Declared, object_bytes};
 use crate::telemetry::record::{Asked, Record};
 use crate::upstream::body::{REPLAY_BYTES_MAX, Source as BodySource};
+use crate::upstream::deadline::Deadline;
 use crate::upstream::{self, Incoming, Leave, Passing, ProxyBody, Taking};
 use crate::worker::Worker;
 
@@ -176,6 +177,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     };
     edge::check_bucket(head, bytes, bucket.config.max_uri_length, bucket.config.max_request_size)?;
     look(worker, bucket, head.uri, record)?;
+    let deadline = edge::deadline(head, bucket, record.started)?;
     if head.method == Method::OPTIONS {
         let rules = bucket.config.cors.as_ref().ok_or(EdgeRejection::Method)?;
         return Ok(Admitted::Own(cors::preflight(rules, head.headers)?));
@@ -188,7 +190,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     }
     if form::is_form(head, bucket, rest) {
         may_authenticate(worker, Some(bucket), record)?;
-        return Ok(Admitted::Form(Box::new(Awaited::of(head, length, bucket.id, slot)?)));
+        return Ok(Admitted::Form(Box::new(Awaited::of(head, length, (bucket.id, deadline), slot)?)));
     }
     let caller = introduce(worker, Some(bucket), head, record).await?;
     let query = bucket.proofs.without_token(head.uri.query().unwrap_or_default());
@@ -198,7 +200,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
 
     // 6 breaker's published state, pool
-    let leave = reserve(worker, bucket, operation.class(), record).await?;
+    let leave = reserve(worker, bucket, operation.class(), deadline, record).await?;
     let call = Call { bucket: bucket.id, length, caller, declared, screens, slot, leave };
     Ok(Admitted::Call(Box::new(call)))
 }
@@ -222,6 +224,7 @@ pub(super) async fn reserve(
     worker: &Worker,
     bucket: &Bucket,
     class: OperationClass,
+    deadline: Deadline,
     record: &mut Record,
 ) -> Result<Leave, GatewayError> {
     let now = clock::now();
@@ -229,10 +232,9 @@ pub(super) async fn reserve(
     let circuit = breaker.circuit(bucket.id, class);
     breaker.peek(circuit, now)?;
     record.phases.admitted = Some(now);
-    let deadline = record.started + bucket.config.upstream.request_timeout;
-    let permit = bucket.pool.acquire(deadline).await?;
+    let permit = bucket.pool.acquire(deadline.total).await?;
     record.phases.permitted = Some(clock::now());
-    Ok(Leave { permit, circuit })
+    Ok(Leave { permit, circuit, deadline })
 }
 
 async fn handle(
@@ -263,7 +265,7 @@ async fn handle(
     // 7 and 8, for each attempt
     let Call { bucket, length, mut caller, declared, screens, slot, leave } = *call;
     let bucket = worker.shared.router.bucket(bucket);
-    let late = may_fail_late(incoming.head());
+    let late = late_error::may_come(incoming.head());
     let base_domains = &worker.shared.config.server.base_domains;
     let renaming = upstream::names_of(incoming.head(), bucket, &worker.shared.config.server);
     let whole_max = if screens { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX };
@@ -281,13 +283,4 @@ async fn handle(
         return Ok(Handled::Own(told.answer(&headers, &record.id)));
     }
     Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late, renaming }))
-}
-
-/// Operations whose 200 may turn out to be an error document.
-fn may_fail_late(head: Head<'_>) -> bool {
-    match *head.method {
-        Method::PUT => head.headers.contains_key(COPY_SOURCE),
-        Method::POST => head.uri.query().is_some_and(|query| query.contains("uploadId=")),
-        _ => false,
-    }
 }

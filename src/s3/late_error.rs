@@ -4,6 +4,20 @@
 //! The bytes pass on as they come, for a client waits on them for minutes; the scan only looks at the first element,
 //! behind the white space that such an answer keeps alive with.
 
+use actix_web::http::Method;
+
+use crate::http::edge::Head;
+use crate::s3::copy_source::COPY_SOURCE;
+
+/// Operations whose 200 may turn out to be an error document: those that the store works on until it answers.
+pub(crate) fn may_come(head: Head<'_>) -> bool {
+    match *head.method {
+        Method::PUT => head.headers.contains_key(COPY_SOURCE),
+        Method::POST => head.uri.query().is_some_and(|query| query.contains("uploadId=")),
+        _ => false,
+    }
+}
+
 /// Looks at the first element of a document as it streams by.
 #[derive(Debug, Default)]
 pub(crate) struct LateError {

@@ -21,6 +21,7 @@ use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::blame::Attempted;
 use crate::upstream::body::RequestBody;
+use crate::upstream::deadline::Deadline;
 use crate::upstream::early::Ongoing;
 use crate::upstream::outbound::Outbound;
 use crate::upstream::retry::{Asked, is_clients_retry, is_conditional_write, wait};
@@ -34,10 +35,11 @@ const DOCUMENT_BYTES_MAX: u64 = 8 << 10;
 /// How long such a document may take.
 const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// What a request was granted: a place at the bucket's upstream, and the circuit that its calls belong to.
+/// What a request was granted: a place at the bucket's upstream, the circuit that its calls belong to, and until when.
 pub(crate) struct Leave {
     pub(crate) permit: Permit,
     pub(crate) circuit: CircuitId,
+    pub(crate) deadline: Deadline,
 }
 
 /// An answer whose body is still to come, and what is held for it.
@@ -58,10 +60,9 @@ pub(crate) async fn call(
     leave: Leave,
     record: &mut Record,
 ) -> Result<Called, GatewayError> {
-    let Leave { mut permit, circuit } = leave;
+    let Leave { mut permit, circuit, deadline } = leave;
     let upstream = &bucket.config.upstream;
     let monitor = &worker.shared.actors.monitor;
-    let total = record.started + upstream.request_timeout;
     if !worker.client(bucket).is_own(outbound.key) {
         bucket.credentials.known().await;
     }
@@ -70,19 +71,23 @@ pub(crate) async fn call(
     loop {
         let breaker = &worker.shared.actors.breaker;
         let began = clock::now();
+        let limits = Limits { began, deadline, idle: upstream.idle_timeout };
+        limits.check(&record.flow).map_err(UpstreamRejection::Timeout)?;
         let clearance = breaker.peek(circuit, began)?;
         let mut ticket = breaker.permit(circuit, clearance).await?;
         record.attempts += 1;
         record.endpoint = Some(permit.endpoint().0);
-        let limits = Limits { began, total, first_byte: upstream.timeout, idle: upstream.idle_timeout };
         let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
         let ended = clock::now();
         record.phases.first_byte = Some(ended);
         let waited = limits.waited(&record.flow, ended);
-        if upstream.circuit_breaker.slow_call_duration.is_some_and(|slow| waited > slow) {
+        let slow = upstream.circuit_breaker.slow_call_duration.filter(|_| !deadline.is_long);
+        if slow.is_some_and(|slow| waited > slow) {
             ticket.drag();
         }
         let mut judged = judge(&result, bucket);
+        // How long a store works on a copy says nothing of how it serves.
+        let waited = if deadline.is_long { Duration::ZERO } else { waited };
         let attempted = Attempted { endpoint: permit.endpoint(), began, waited };
         judged.verdict.outcome = attempted.settle(bucket, judged.verdict.outcome, &result);
 
@@ -93,7 +98,7 @@ pub(crate) async fn call(
         // What it was a ticket for is over.
         drop(retrying.take());
         if may_retry {
-            let left = total.saturating_duration_since(ended);
+            let left = deadline.total.saturating_duration_since(ended);
             if let Some(pause) = wait(&upstream.retry, record.attempts + 1, judged.asked.wait, left) {
                 retrying = bucket.pool.retry().await.map(|ticket| (pause, ticket));
             }
@@ -208,7 +213,7 @@ async fn attempt(
     let prefix = &bucket.config.upstream.endpoints[permit.endpoint().0].path_prefix;
     let kind = bucket.config.kind;
     let request = outbound
-        .build(client, signer.as_deref(), destination, prefix, kind)
+        .build(client, signer.as_deref(), (destination, prefix), kind, (limits.deadline, limits.began))
         .ok_or(UpstreamRejection::Target)?;
     let flow = Rc::clone(&record.flow);
     let (sending, upload) = match &mut outbound.body {

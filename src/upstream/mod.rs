@@ -11,6 +11,7 @@ pub(crate) mod client;
 mod conclude;
 mod connection;
 pub(crate) mod credentials;
+pub(crate) mod deadline;
 pub(crate) mod destination;
 pub(crate) mod dial;
 mod early;

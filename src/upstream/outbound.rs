@@ -1,5 +1,7 @@
 //! A request as it goes upstream: its target, its headers and its body, prepared once and built for each attempt.
 
+use std::time::Instant;
+
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::uri::{PathAndQuery, Scheme};
 use actix_web::http::{Method, Uri, uri};
@@ -21,6 +23,7 @@ use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
 use crate::upstream::client::Client;
+use crate::upstream::deadline::Deadline;
 use crate::upstream::destination::Destination;
 use crate::upstream::headers::{Nominated, travels_up};
 use crate::upstream::incoming::Incoming;
@@ -128,9 +131,9 @@ impl Outbound {
         &mut self,
         client: &Client,
         signer: Option<&Signer>,
-        destination: &Destination,
-        prefix: &str,
+        (destination, prefix): (&Destination, &str),
         kind: Kind,
+        (deadline, now): (Deadline, Instant),
     ) -> Option<awc::ClientRequest> {
         let mut parts = uri::Parts::default();
         parts.scheme = Some(Scheme::HTTP);
@@ -149,6 +152,7 @@ impl Outbound {
                 headers.append(name.clone(), value.into_owned());
             }
         }
+        deadline.tell(headers, now);
         headers.insert(header::HOST, destination.host(self.addressing, &self.bucket).ok()?);
         headers.insert(REQUEST_ID, self.request_id.clone());
         if let Some(source) = &self.copy_source {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_actors::clock;
 
+use crate::upstream::deadline::Deadline;
 use crate::upstream::early::{Current, Ongoing};
 use crate::upstream::flow::Flow;
 
@@ -26,6 +27,8 @@ pub(crate) enum Phase {
     FirstByte,
     /// The request's total time is up.
     Total,
+    /// The time that the client gave is up.
+    Deadline,
     /// The answer's body stood still.
     Idle,
 }
@@ -38,13 +41,14 @@ impl Phase {
             Self::Upload => "timeout_upload",
             Self::FirstByte => "timeout_first_byte",
             Self::Total => "timeout_total",
+            Self::Deadline => "timeout_deadline",
             Self::Idle => "timeout_idle",
         }
     }
 
-    /// Whether the upstream is to blame; an upload that stands still is as likely the client's doing.
+    /// Whether the upstream is to blame; an upload that stands still is as likely the client's doing, its haste surely is.
     pub(crate) fn is_upstreams(self) -> bool {
-        self != Self::Upload
+        !matches!(self, Self::Upload | Self::Deadline)
     }
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -53,6 +57,7 @@ impl Phase {
             Self::Upload => "the upload stood still",
             Self::FirstByte => "waiting for the first byte",
             Self::Total => "the request's total time is up",
+            Self::Deadline => "the time that the client gave is up",
             Self::Idle => "the answer stood still",
         }
     }
@@ -62,9 +67,7 @@ impl Phase {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) began: Instant,
-    /// When the request's total time is up if no body flows.
-    pub(crate) total: Instant,
-    pub(crate) first_byte: Duration,
+    pub(crate) deadline: Deadline,
     pub(crate) idle: Duration,
 }
 
@@ -79,14 +82,24 @@ impl Limits {
         now.saturating_duration_since(ended.max(self.began))
     }
 
+    /// Whether there is time for the attempt at all: a request whose time went by in a queue is not sent for nobody.
+    pub(crate) fn check(&self, flow: &Flow) -> Result<(), Phase> {
+        let (due, phase) = self.due(flow);
+        if due <= self.began { Err(phase) } else { Ok(()) }
+    }
+
     fn due(&self, flow: &Flow) -> (Instant, Phase) {
         if let Some(moved) = flow.uploading_since() {
             return (moved + self.idle, Phase::Upload);
         }
         let (ended, paused) = flow.uploaded().unwrap_or((self.began, Duration::ZERO));
-        let first_byte = ended.max(self.began) + self.first_byte;
-        let total = self.total + paused;
-        if first_byte <= total { (first_byte, Phase::FirstByte) } else { (total, Phase::Total) }
+        let Deadline { total, first_byte, is_clients, .. } = self.deadline;
+        let (first_byte, total) = (ended.max(self.began) + first_byte, total + paused);
+        match is_clients {
+            _ if first_byte <= total => (first_byte, Phase::FirstByte),
+            true => (total, Phase::Deadline),
+            false => (total, Phase::Total),
+        }
     }
 }
 
@@ -118,6 +131,9 @@ pub(crate) async fn watch<F: Future>(
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::HeaderMap;
+    use tidegate_config::UpstreamConfig;
+
     use super::*;
 
     fn secs(n: u64) -> Duration {
@@ -128,7 +144,9 @@ mod tests {
     #[test]
     fn the_total_pauses_while_the_body_flows() {
         let t0 = clock::now();
-        let limits = Limits { began: t0, total: t0 + secs(30), first_byte: secs(20), idle: secs(10) };
+        let config = UpstreamConfig { idle_timeout: secs(10), ..UpstreamConfig::default() };
+        let deadline = Deadline::of(&HeaderMap::new(), false, &config, t0).unwrap();
+        let limits = Limits { began: t0, deadline, idle: config.idle_timeout };
         let flow = Flow::default();
         assert_eq!(limits.due(&flow), (t0 + secs(20), Phase::FirstByte));
         assert_eq!(limits.waited(&flow, t0 + secs(3)), secs(3));
@@ -139,7 +157,10 @@ mod tests {
         flow.end(t0 + secs(105));
         assert_eq!(limits.due(&flow), (t0 + secs(125), Phase::FirstByte));
         assert_eq!(limits.waited(&flow, t0 + secs(107)), secs(2));
-        let late = Limits { total: t0 + secs(15), ..limits };
+        let late = Limits { deadline: Deadline { total: t0 + secs(15), ..deadline }, ..limits };
         assert_eq!(late.due(&flow), (t0 + secs(120), Phase::Total));
+        let hasty = Limits { deadline: Deadline { is_clients: true, ..late.deadline }, ..limits };
+        assert_eq!(hasty.due(&flow), (t0 + secs(120), Phase::Deadline));
+        assert!(Phase::Total.is_upstreams() && !Phase::Deadline.is_upstreams());
     }
 }

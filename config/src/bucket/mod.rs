@@ -40,7 +40,7 @@ pub use rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, Rot
 pub use secret::Secret;
 pub(crate) use tls::PemIn;
 pub use tls::{Pem, PemError, TlsConfig};
-pub use upstream::{Addressing, UploadFraming, UpstreamConfig};
+pub use upstream::{Addressing, ClientDeadline, UploadFraming, UpstreamConfig};
 
 use auth::Method;
 use cors::CorsKeys;

@@ -37,6 +37,22 @@ pub enum UploadFraming {
     UnsignedTrailer,
 }
 
+/// What a client's `x-request-timeout` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientDeadline {
+    /// a deadline, and each attempt tells the upstream what is left of it
+    Tell,
+    /// a deadline, which the upstream is not told
+    Keep,
+    /// a header like any other
+    Ignore,
+}
+
+const CLIENT_DEADLINES: Choice<ClientDeadline> = Choice(&[
+    ("tell", ClientDeadline::Tell),
+    ("keep", ClientDeadline::Keep),
+    ("ignore", ClientDeadline::Ignore),
+]);
 const FRAMINGS: Choice<UploadFraming> = Choice(&[
     ("signed_chunks", UploadFraming::SignedChunks),
     ("signed_chunks_trailer", UploadFraming::SignedChunksTrailer),
@@ -75,6 +91,10 @@ pub struct UpstreamConfig {
     pub idle_timeout: Duration,
     /// total time to the first byte of the answer, all attempts and waits together
     pub request_timeout: Duration,
+    /// both at once for copies and CompleteMultipartUpload; `None` where there are none
+    pub long_operation_timeout: Option<Duration>,
+    /// what a client's time of its own is
+    pub client_deadline: ClientDeadline,
     /// retries
     pub retry: RetryConfig,
     /// circuit breaker
@@ -102,6 +122,9 @@ section! {
         connect_timeout: Duration = key("connect_timeout", seconds(0.001..=3_600.0), Duration::from_secs(5));
         /// between two bytes of an answer; governs long streams once they have begun
         idle_timeout: Duration = key("idle_timeout", seconds(0.001..=86_400.0), Duration::from_secs(30));
+        /// what a client's `x-request-timeout` is (`2.5`, `250ms`): a deadline for the first byte, within those here, of which
+        /// the upstream is told what is left (`tell`) or nothing (`keep`), or a header that passes like any other (`ignore`)
+        client_deadline: ClientDeadline = key("client_deadline", CLIENT_DEADLINES, ClientDeadline::Tell);
         /// retries of requests that can be repeated
         retry: RetryConfig = nested_checked("retry", RetryConfig::checked);
         /// stops requests to an upstream that fails
@@ -147,6 +170,12 @@ section! {
         /// checksums need on AWS S3. `unsigned` costs no hash. Without credentials all but `unsigned_trailer` send the data
         /// as it is. Up to 64 KiB a trailing checksum always travels on, as a header.
         upload_framing: UploadFraming = key("upload_framing", FRAMINGS, UploadFraming::SignedChunks);
+        /// total time to the first byte of the answer of server-side copies and CompleteMultipartUpload, where it is more
+        /// than that of other requests
+        ///
+        /// A store copies large objects for minutes before it answers.
+        long_operation_timeout: Duration =
+            key("long_operation_timeout", seconds(0.001..=86_400.0), Duration::from_secs(300));
         common: CommonKeys = shared();
     }
 }
@@ -181,7 +210,16 @@ impl S3Keys {
     }
 
     pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
-        let Self { endpoints, bucket, addressing, region, credentials, upload_framing, common } = self;
+        let Self {
+            endpoints,
+            bucket,
+            addressing,
+            region,
+            credentials,
+            upload_framing,
+            long_operation_timeout,
+            common,
+        } = self;
         let (credentials, container_credentials) = credentials.resolve();
         let common = common.resolve(endpoints.unwrap_or_default(), request_timeout);
         UpstreamConfig {
@@ -191,6 +229,8 @@ impl S3Keys {
             credentials,
             container_credentials,
             upload_framing,
+            // A long operation never has less time than any other.
+            long_operation_timeout: Some(long_operation_timeout.max(common.timeout)),
             ..common
         }
     }
@@ -222,6 +262,7 @@ impl CommonKeys {
             timeout,
             connect_timeout,
             idle_timeout,
+            client_deadline,
             retry,
             circuit_breaker,
             outlier_ejection,
@@ -248,6 +289,8 @@ impl CommonKeys {
             connect_timeout,
             idle_timeout,
             request_timeout,
+            long_operation_timeout: None,
+            client_deadline,
             retry,
             circuit_breaker,
             connection_pool,

@@ -140,6 +140,11 @@ fn edge(rejection: &EdgeRejection) -> Answer {
             )
             .closing()
         }
+        EdgeRejection::Deadline => bad_request(
+            "InvalidArgument",
+            "deadline",
+            "x-request-timeout is no length of time: send it once, in seconds as 2.5, or with ms, s, m or h as 250ms",
+        ),
         EdgeRejection::Method => Answer::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "MethodNotAllowed",

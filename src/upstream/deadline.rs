@@ -1,0 +1,235 @@
+//! How long a request has until the head of its answer (T1, T2), a time of the client's own included.
+//!
+//! A client says with `x-request-timeout` how long it waits: seconds (`2.5`), or a number with `ms`, `s`, `m` or `h` as Go
+//! writes durations. It can only shorten the bucket's total time; nothing is over at once, and no word for "for ever".
+//! What cannot be read is refused and not ignored: the client would wait longer than it believes. The deadline goes along through queue,
+//! attempts and waits, and each attempt tells the upstream what is left by then, in the spelling the client used. (Envoy's
+//! `x-envoy-expected-rq-timeout-ms` says the same to every attempt, which its users report as #13196.)
+//!
+//! A client's haste is no evidence against an upstream: a deadline of its own that passes neither opens a circuit nor leaves out an
+//! endpoint, or one client with a millisecond to spare would close a bucket to everybody. `slow_call_duration` counts the
+//! slow ones all the same.
+//!
+//! Server-side copies and CompleteMultipartUpload answer when the store is done, so they have a time of their own (T2).
+//! Deliberately absent: `grpc-timeout`, for no upstream is spoken gRPC to; a deadline that goes on behind the first byte, where
+//! the idle timeout governs (T5).
+
+use std::time::{Duration, Instant};
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use tidegate_config::{ClientDeadline, UpstreamConfig};
+
+/// The client's time, and what is left of it.
+pub(crate) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+/// More digits than that are no length of time that anybody waits.
+const DIGITS_MAX: usize = 9;
+
+/// A client's time that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unreadable;
+
+/// How a length of time is spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// `2.5`
+    Seconds,
+    /// `2500ms`
+    Unit,
+}
+
+/// What becomes of the client's own header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// It is a header like any other, or not there.
+    Nothing,
+    /// It ends here.
+    Silence,
+    /// The upstream is told what is left.
+    Left(Spelling),
+}
+
+/// Until when the head of an answer is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadline {
+    /// When the request's total time is up if no body flows.
+    pub(crate) total: Instant,
+    /// From the end of the request's body.
+    pub(crate) first_byte: Duration,
+    /// Whether the total is shorter than the bucket's because the client says so.
+    pub(crate) is_clients: bool,
+    /// Whether the operation takes its time.
+    pub(crate) is_long: bool,
+    pub(crate) telling: Telling,
+}
+
+impl Deadline {
+    /// The deadline of a request that began at `started`.
+    pub(crate) fn of(
+        headers: &HeaderMap,
+        is_long: bool,
+        upstream: &UpstreamConfig,
+        started: Instant,
+    ) -> Result<Self, Unreadable> {
+        let long = upstream.long_operation_timeout.filter(|_| is_long);
+        let whole = upstream.request_timeout.max(long.unwrap_or_default());
+        let bucket = Self {
+            total: started + whole,
+            first_byte: long.unwrap_or(upstream.timeout),
+            is_clients: false,
+            is_long: long.is_some(),
+            telling: Telling::Nothing,
+        };
+        let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(bucket) };
+        let telling = match upstream.client_deadline {
+            ClientDeadline::Ignore => return Ok(bucket),
+            ClientDeadline::Keep => None,
+            ClientDeadline::Tell => Some(Telling::Left),
+        };
+        if headers.get_all(REQUEST_TIMEOUT).nth(1).is_some() {
+            return Err(Unreadable);
+        }
+        let (given, spelling) = value.to_str().ok().and_then(read).ok_or(Unreadable)?;
+        Ok(Self {
+            total: started + given.min(whole),
+            is_clients: given < whole,
+            telling: telling.map_or(Telling::Silence, |telling| telling(spelling)),
+            ..bucket
+        })
+    }
+
+    /// Puts what is left into the headers of an attempt that begins now.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap, now: Instant) {
+        let left_ms = self.total.saturating_duration_since(now).as_millis();
+        let value = match self.telling {
+            Telling::Nothing => return,
+            Telling::Silence => {
+                headers.remove(REQUEST_TIMEOUT);
+                return;
+            }
+            Telling::Left(Spelling::Seconds) => format!("{}.{:03}", left_ms / 1000, left_ms % 1000),
+            Telling::Left(Spelling::Unit) => format!("{left_ms}ms"),
+        };
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(REQUEST_TIMEOUT, value);
+        }
+    }
+}
+
+/// A number with at most one point, and a unit.
+fn read(text: &str) -> Option<(Duration, Spelling)> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |digits: &str| {
+        (1..=DIGITS_MAX).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit())
+    };
+    if !is_number(whole) || !is_number(fraction) {
+        return None;
+    }
+    let (seconds, spelling) = match unit {
+        "" => (1.0, Spelling::Seconds),
+        "ms" => (0.001, Spelling::Unit),
+        "s" => (1.0, Spelling::Unit),
+        "m" => (60.0, Spelling::Unit),
+        "h" => (3600.0, Spelling::Unit),
+        _ => return None,
+    };
+    let number: f64 = number.parse().ok()?;
+    Some((Duration::try_from_secs_f64(number * seconds).ok()?, spelling))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_actors::clock;
+
+    use super::*;
+
+    fn asking(values: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(REQUEST_TIMEOUT, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn deadline(values: &[&'static str], upstream: &UpstreamConfig) -> Result<(u128, bool), Unreadable> {
+        let now = clock::now();
+        let deadline = Deadline::of(&asking(values), false, upstream, now)?;
+        Ok(((deadline.total - now).as_millis(), deadline.is_clients))
+    }
+
+    /// T1
+    #[test]
+    fn a_clients_time_is_read_and_can_only_shorten_the_buckets() {
+        let upstream = UpstreamConfig::default();
+        for (text, ms) in
+            [("2", 2000), ("2.5", 2500), ("250ms", 250), ("3s", 3000), ("0.25m", 15_000), ("0", 0)]
+        {
+            assert_eq!(deadline(&[text], &upstream), Ok((ms, true)), "{text}");
+        }
+        for long in ["30", "1h", "31s", "999999999h"] {
+            assert_eq!(deadline(&[long], &upstream), Ok((30_000, false)), "{long}");
+        }
+        assert_eq!(deadline(&[], &upstream), Ok((30_000, false)));
+    }
+
+    /// T1
+    #[test]
+    fn what_is_no_length_of_time_is_refused() {
+        let upstream = UpstreamConfig::default();
+        for text in [
+            "",
+            "-1",
+            "+1",
+            "1e3",
+            ".5",
+            "5.",
+            "1.2.3",
+            "s",
+            "1 s",
+            "1S",
+            "2d",
+            "NaN",
+            "inf",
+            "1m30s",
+            "9999999999",
+            "0x1",
+        ] {
+            assert_eq!(deadline(&[text], &upstream), Err(Unreadable), "{text}");
+        }
+        assert_eq!(deadline(&["1", "1"], &upstream), Err(Unreadable));
+        let ignoring = UpstreamConfig { client_deadline: ClientDeadline::Ignore, ..upstream };
+        assert_eq!(deadline(&["soon", "1"], &ignoring), Ok((30_000, false)));
+    }
+
+    /// T1
+    #[test]
+    fn an_upstream_is_told_what_is_left_in_the_clients_spelling() {
+        let (upstream, now) = (UpstreamConfig::default(), clock::now());
+        let told = |value, upstream: &UpstreamConfig| {
+            let mut headers = asking(&[value]);
+            let deadline = Deadline::of(&headers, false, upstream, now).unwrap();
+            deadline.tell(&mut headers, now + Duration::from_millis(750));
+            headers.get(REQUEST_TIMEOUT).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(told("2", &upstream).as_deref(), Some("1.250"));
+        assert_eq!(told("2s", &upstream).as_deref(), Some("1250ms"));
+        assert_eq!(told("1h", &upstream).as_deref(), Some("29250ms"));
+        assert_eq!(told("0.5", &upstream).as_deref(), Some("0.000"));
+        let keeping = UpstreamConfig { client_deadline: ClientDeadline::Keep, ..upstream.clone() };
+        assert_eq!(told("2", &keeping), None);
+        let ignoring = UpstreamConfig { client_deadline: ClientDeadline::Ignore, ..upstream };
+        assert_eq!(told("2", &ignoring).as_deref(), Some("2"));
+    }
+
+    /// T2
+    #[test]
+    fn a_long_operation_has_a_time_of_its_own_unless_the_client_has_less() {
+        let (upstream, now) = (UpstreamConfig::default(), clock::now());
+        let of = |values: &[&'static str]| Deadline::of(&asking(values), true, &upstream, now).unwrap();
+        let long = of(&[]);
+        assert_eq!((long.total - now, long.first_byte), (Duration::from_secs(300), Duration::from_secs(300)));
+        assert_eq!(of(&["100"]).total - now, Duration::from_secs(100));
+        assert!(of(&["100"]).is_clients && !of(&["301"]).is_clients);
+    }
+}
