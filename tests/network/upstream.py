@@ -1,0 +1,80 @@
+"""An upstream whose every connection is a thread, and whose answers a test writes itself, byte by byte."""
+
+import contextlib
+import socket
+import threading
+
+
+class Exchange:
+    """A request, and the connection to answer it on."""
+
+    def __init__(self, stream, peer, head):
+        self.stream = stream
+        #: The gateway's port of this connection.
+        self.port = peer[1]
+        self.method, self.target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+        self.head = head
+
+    def send(self, text):
+        self.stream.sendall(text if isinstance(text, bytes) else text.encode())
+
+    def answer(self, body=b"x", status=200):
+        self.send(b"HTTP/1.1 %d Status\r\ncontent-length: %d\r\n\r\n" % (status, len(body)) + body)
+
+    def body(self):
+        """What the request's head announces."""
+        length = 0
+        for line in self.head.lower().split(b"\r\n"):
+            if line.startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        body = b""
+        while len(body) < length:
+            piece = self.stream.recv(1 << 16)
+            if not piece:
+                raise ConnectionError("the body ended early")
+            body += piece
+        return body
+
+
+class Upstream:
+    """Calls `handle` with each exchange, until it is closed. `handle` may be replaced."""
+
+    def __init__(self, handle):
+        self.handle = handle
+        self.exchanges = []
+        self.open = set()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self._listener.getsockname()[1]
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                stream, peer = self._listener.accept()
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self._serve, args=(stream, peer), daemon=True).start()
+
+    def _serve(self, stream, peer):
+        self.open.add(peer[1])
+        with stream, contextlib.suppress(OSError):
+            while True:
+                # A head comes alone: bodies of these tests are read by `Exchange.body`, or wait behind it.
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    byte = stream.recv(1)
+                    if not byte:
+                        break
+                    head += byte
+                if not head:
+                    break
+                exchange = Exchange(stream, peer, head)
+                self.exchanges.append(exchange)
+                self.handle(exchange)
+        self.open.discard(peer[1])
+
+    def close(self):
+        # A close alone leaves the thread in its call, and the socket with it.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        self._listener.close()
