@@ -35,6 +35,7 @@ fn load_to(address: SocketAddr, offered: Offered, connections: usize) -> Load {
         connections,
         timeout: Duration::from_secs(3),
         expected: None,
+        settles_within: None,
         hang_up_after: None,
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Load {
     pub(crate) timeout: Duration,
     /// What the answer's digest or text has to be.
     pub(crate) expected: Option<String>,
+    /// What comes later than this is told apart.
+    pub(crate) settles_within: Option<Duration>,
     /// Hang up after so many bytes of the answer's body.
     pub(crate) hang_up_after: Option<u64>,
 }
@@ -70,7 +72,11 @@ struct Running {
 
 /// Offers the load to its end and waits for the last answer.
 pub(crate) async fn offer(load: Load, recorder: Rc<RefCell<Recorder>>) -> io::Result<()> {
-    recorder.borrow_mut().begin(clock::now(), load.offered.planned());
+    let begin = clock::now();
+    recorder.borrow_mut().begin(begin, load.offered.planned());
+    if let Some(settles_within) = load.settles_within {
+        recorder.borrow_mut().mark("settling", begin + settles_within);
+    }
     let running = Rc::new(Running { load, idle: RefCell::default(), recorder });
     match running.load.offered.clone() {
         Offered::Open(schedule) => running.open_loop(&schedule).await,

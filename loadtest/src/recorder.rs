@@ -44,6 +44,7 @@ struct Mark {
     first_ok: Option<Duration>,
     last_lost: Duration,
     lost_since: u64,
+    done_since: u64,
 }
 
 impl Mark {
@@ -51,6 +52,7 @@ impl Mark {
         let Some(since) = ended.checked_duration_since(self.at) else {
             return;
         };
+        self.done_since += 1;
         if is_ok {
             self.first_ok = Some(self.first_ok.map_or(since, |first| first.min(since)));
         } else {
@@ -152,8 +154,14 @@ impl Recorder {
 
     /// From now on, tell what happened after `at` as `…_after_NAME`.
     pub(crate) fn mark(&mut self, name: &str, at: Instant) {
-        let (first_ok, last_lost, lost_since) = (None, Duration::ZERO, 0);
-        self.marks.push(Mark { name: name.to_owned(), at, first_ok, last_lost, lost_since });
+        self.marks.push(Mark {
+            name: name.to_owned(),
+            at,
+            first_ok: None,
+            last_lost: Duration::ZERO,
+            lost_since: 0,
+            done_since: 0,
+        });
     }
 
     /// Requests that ended so far.
@@ -192,6 +200,7 @@ impl Recorder {
         }
         for mark in &self.marks {
             let name = &mark.name;
+            into.set(format!("{prefix}.requests_after_{name}"), mark.done_since as f64);
             into.set(format!("{prefix}.lost_after_{name}"), mark.lost_since as f64);
             into.set(format!("{prefix}.last_lost_after_{name}_ms"), millis(mark.last_lost));
             into.set_some(format!("{prefix}.first_ok_after_{name}_ms"), mark.first_ok.map(millis));
@@ -280,5 +289,6 @@ mod tests {
         assert_eq!(statistics.value("x.first_ok_after_back_ms"), Some(30.0));
         assert_eq!(statistics.value("x.last_lost_after_back_ms"), Some(20.0));
         assert_eq!(statistics.value("x.lost_after_back"), Some(2.0));
+        assert_eq!(statistics.value("x.requests_after_back"), Some(3.0));
     }
 }

@@ -68,15 +68,20 @@ pub(crate) fn run(
     let directory = RunDirectory::create(name)?;
     let mut stage = set(scenario, binary, directory.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut statistics = Statistics::default();
-    for step in &scenario.steps {
-        LocalSet::new().block_on(&runtime, stage.play(step, &mut statistics))?;
+    let mut rounds = vec![Statistics::default(); scenario.rounds];
+    for (round, statistics) in rounds.iter_mut().enumerate() {
+        for step in &scenario.steps {
+            LocalSet::new().block_on(&runtime, stage.play(step, round, statistics))?;
+        }
     }
     let mut verdicts = vec![survived(&mut stage.gateway)];
     let readings = stage.sampler.finish();
-    for step in &scenario.steps {
-        sampler::summarize(&readings, &step.name, &mut statistics);
+    for (round, statistics) in rounds.iter_mut().enumerate() {
+        for step in &scenario.steps {
+            sampler::summarize(&readings, &step.name, round, statistics);
+        }
     }
+    let statistics = Statistics::middle(&rounds);
     let expectations = scenario.expectations.iter();
     verdicts.extend(expectations.map(|expectation| expectation.check(&statistics, latency_tolerance)));
     let held = verdicts.iter().all(|verdict| verdict.held);

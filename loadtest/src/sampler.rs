@@ -28,6 +28,8 @@ pub(crate) struct Reading {
     pub(crate) seconds: f64,
     /// The step under way.
     pub(crate) step: String,
+    /// In which round, from 0.
+    pub(crate) round: usize,
     /// Resident memory.
     pub(crate) rss_mib: f64,
     /// Open descriptors.
@@ -38,7 +40,7 @@ pub(crate) struct Reading {
 
 enum Order {
     /// Take a reading at once and tell when it is there; readings belong to this step from now on.
-    Mark(String, Sender<()>),
+    Mark(String, usize, Sender<()>),
     /// Hand over everything and end.
     Finish(Sender<Vec<Reading>>),
 }
@@ -69,9 +71,9 @@ impl Sampler {
     }
 
     /// Takes a reading now, the first of `step` (or another one).
-    pub(crate) fn mark(&self, step: &str) {
+    pub(crate) fn mark(&self, step: &str, round: usize) {
         let (done, is_done) = mpsc::channel();
-        if self.orders.send(Order::Mark(step.to_owned(), done)).is_ok() {
+        if self.orders.send(Order::Mark(step.to_owned(), round, done)).is_ok() {
             // an error means that the thread is gone, and `finish` will have nothing to hand over
             let _ = is_done.recv();
         }
@@ -90,12 +92,12 @@ impl Sampler {
 fn run(subject: &Subject, inbox: &Receiver<Order>) {
     let begin = clock::now();
     let mut readings = Vec::new();
-    let mut step = String::new();
+    let (mut step, mut round) = (String::new(), 0);
     loop {
         match inbox.recv_timeout(INTERVAL) {
-            Ok(Order::Mark(next, done)) => {
-                step = next;
-                readings.push(read(subject, &step, begin.elapsed()));
+            Ok(Order::Mark(next, of_round, done)) => {
+                (step, round) = (next, of_round);
+                readings.push(read(subject, &step, round, begin.elapsed()));
                 // whoever asked may have given up
                 let _ = done.send(());
             }
@@ -104,7 +106,7 @@ fn run(subject: &Subject, inbox: &Receiver<Order>) {
                 return;
             }
             Err(RecvTimeoutError::Timeout) if !step.is_empty() && readings.len() < READINGS_MAX => {
-                readings.push(read(subject, &step, begin.elapsed()));
+                readings.push(read(subject, &step, round, begin.elapsed()));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -112,7 +114,7 @@ fn run(subject: &Subject, inbox: &Receiver<Order>) {
     }
 }
 
-fn read(subject: &Subject, step: &str, since: Duration) -> Reading {
+fn read(subject: &Subject, step: &str, round: usize, since: Duration) -> Reading {
     let processes = [subject.process];
     let text =
         if subject.metrics.is_empty() { String::new() } else { scrape(subject.admin).unwrap_or_default() };
@@ -120,6 +122,7 @@ fn read(subject: &Subject, step: &str, since: Duration) -> Reading {
     Reading {
         seconds: since.as_secs_f64(),
         step: step.to_owned(),
+        round,
         rss_mib: usage::rss_mib(&processes),
         descriptors: usage::descriptors(&processes),
         metrics: sums.collect(),
@@ -150,8 +153,9 @@ fn sum_of(text: &str, name: &str) -> Option<f64> {
 }
 
 /// Adds the statistics of one step's readings as `STEP.rss_mib_max` and so on.
-pub(crate) fn summarize(readings: &[Reading], step: &str, into: &mut Statistics) {
-    let of_step: Vec<_> = readings.iter().filter(|reading| reading.step == step).collect();
+pub(crate) fn summarize(readings: &[Reading], step: &str, round: usize, into: &mut Statistics) {
+    let of_step: Vec<_> =
+        readings.iter().filter(|reading| reading.step == step && reading.round == round).collect();
     let rss: Vec<_> = of_step.iter().map(|reading| reading.rss_mib).collect();
     let descriptors: Vec<_> = of_step.iter().map(|reading| reading.descriptors).collect();
     into.set_spread(&format!("{step}.rss_mib"), &rss);
@@ -187,13 +191,14 @@ mod tests {
         let reading = |step: &str, rss_mib, opened: Option<f64>| Reading {
             seconds: 0.0,
             step: step.to_owned(),
+            round: 0,
             rss_mib,
             descriptors: 10.0,
             metrics: opened.map(|value| ("opened_total".to_owned(), value)).into_iter().collect(),
         };
         let readings = [reading("a", 90.0, None), reading("b", 20.0, None), reading("b", 30.0, Some(2.0))];
         let mut statistics = Statistics::default();
-        summarize(&readings, "b", &mut statistics);
+        summarize(&readings, "b", 0, &mut statistics);
         assert_eq!(statistics.value("b.rss_mib_max"), Some(30.0));
         assert_eq!(statistics.value("b.metric.opened_total_rise"), Some(2.0));
         assert_eq!(statistics.value("a.rss_mib_max"), None);

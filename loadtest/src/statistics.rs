@@ -3,7 +3,7 @@
 //! Flat because three things read it: the expectations of a scenario, the table, and the JSON file. A statistic that
 //! could not be measured is absent, never zero.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -28,6 +28,16 @@ impl Statistics {
     /// The value of `name`, if it was measured.
     pub(crate) fn value(&self, name: &str) -> Option<f64> {
         self.0.get(name).copied()
+    }
+
+    /// Of each statistic the middle one of several rounds.
+    pub(crate) fn middle(rounds: &[Self]) -> Self {
+        let names = rounds.iter().flat_map(|round| round.0.keys());
+        let middle = |name: &String| {
+            let values: Vec<_> = rounds.iter().filter_map(|round| round.value(name)).collect();
+            Some((name.clone(), median(&values)?))
+        };
+        Self(names.collect::<BTreeSet<_>>().into_iter().filter_map(middle).collect())
     }
 
     /// All of them, by name.
@@ -97,6 +107,14 @@ mod tests {
         assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), Some(2.5));
         assert_eq!(median(&[9.0, 1.0, 5.0]), Some(5.0));
         assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn one_bad_round_moves_nothing() {
+        let round = |value: f64| Statistics([("a.p99_ms".to_owned(), value)].into());
+        let rounds = [round(1.0), round(90.0), round(2.0), Statistics::default()];
+        assert_eq!(Statistics::middle(&rounds).value("a.p99_ms"), Some(2.0));
+        assert_eq!(Statistics::middle(&[]).iter().count(), 0);
     }
 
     #[test]

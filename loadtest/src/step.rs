@@ -46,14 +46,19 @@ pub(crate) struct Tallies {
 
 impl Stage {
     /// Plays `step` to its end.
-    pub(crate) async fn play(&self, step: &Step, into: &mut Statistics) -> Result<(), RunError> {
+    pub(crate) async fn play(
+        &self,
+        step: &Step,
+        round: usize,
+        into: &mut Statistics,
+    ) -> Result<(), RunError> {
         self.upstreams.iter().for_each(|(_, upstream)| upstream.seen.reset());
         let mut loads = Vec::new();
         for spec in &step.loads {
             loads.push((spec.after_seconds, self.load(spec, step.seconds)));
         }
         let window = usage::Window::begin(usage::tree(std::process::id()));
-        self.sampler.mark(&step.name);
+        self.sampler.mark(&step.name, round);
         let mut tallies = Tallies {
             step: step.name.clone(),
             begin: clock::now(),
@@ -75,7 +80,7 @@ impl Stage {
             done = unless_interrupted(self.finish(step, &tallies, running)) => done??,
             never = progress::show(&tallies, self.gateway.id()) => match never {},
         }
-        self.sampler.mark(&step.name);
+        self.sampler.mark(&step.name, round);
         into.set(format!("{}.other_cores", step.name), window.other_cores());
         self.summarize(step, &tallies, into);
         Ok(())
@@ -96,6 +101,7 @@ impl Stage {
             connections: spec.connections,
             timeout: spec.timeout(),
             expected: spec.verify_bytes.map(|bytes| pattern::digest(bytes.0)),
+            settles_within: spec.settle_seconds.map(Duration::from_secs_f64),
             hang_up_after: spec.hang_up_after_bytes.map(|bytes| bytes.0),
         }
     }

@@ -131,6 +131,7 @@ impl Workload {
             connections: self.connections,
             timeout: PATIENCE,
             expected: None,
+            settles_within: None,
             hang_up_after: None,
         }
     }

@@ -67,12 +67,19 @@ pub(crate) struct Scenario {
     /// The upstreams; each gives its name to a bucket.
     #[serde(rename = "upstream")]
     pub(crate) upstreams: Vec<UpstreamSpec>,
+    /// How often the steps are played, one round after another; each statistic is the middle one of all rounds.
+    #[serde(default = "one_round")]
+    pub(crate) rounds: usize,
     /// What happens, one step after another.
     #[serde(rename = "step")]
     pub(crate) steps: Vec<Step>,
     /// What must come out.
     #[serde(rename = "expect")]
     pub(crate) expectations: Vec<Expectation>,
+}
+
+fn one_round() -> usize {
+    1
 }
 
 /// One upstream and the bucket in front of it.
@@ -157,6 +164,8 @@ pub(crate) struct LoadSpec {
     /// Begins so much later than the step.
     #[serde(default)]
     pub(crate) after_seconds: f64,
+    /// Tell what came later than this, from the load's begin, as `…_after_settling` too; not scaled.
+    pub(crate) settle_seconds: Option<f64>,
     /// Hang up on each answer after so many bytes of its body, on a new connection each.
     pub(crate) hang_up_after_bytes: Option<Bytes>,
     /// The answer must carry, or be, the content that was meant: so many bytes of the pattern.

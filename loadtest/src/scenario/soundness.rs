@@ -14,6 +14,9 @@ pub(super) fn contradiction(scenario: &Scenario) -> Option<String> {
     if buckets.len() < names.len() || steps.len() < scenario.steps.len() {
         return Some("two upstreams or two steps have the same name".to_owned());
     }
+    if scenario.rounds == 0 {
+        return Some("no round is played".to_owned());
+    }
     let in_loads = scenario.steps.iter().find_map(in_loads);
     let in_buckets = || scenario.steps.iter().find_map(|step| unknown_bucket(step, &buckets));
     let in_ranges = || scenario.expectations.iter().find_map(|expectation| in_range(expectation, &steps));
@@ -27,6 +30,8 @@ fn in_loads(step: &Step) -> Option<String> {
             Some(format!("load {name} needs exactly one of rate, phases, requests, closed"))
         } else if load.connections == 0 || load.after_seconds >= step.seconds {
             Some(format!("load {name} can never send anything"))
+        } else if load.settle_seconds.is_some_and(|settle| !(0.0..step.seconds).contains(&settle)) {
+            Some(format!("load {name} is over before it has settled"))
         } else if let Some(header) = broken_header(&load.headers) {
             Some(format!("load {name} has a header that is none: {header}"))
         } else if load.hang_up_after_bytes.is_some() && load.verify_bytes.is_some() {
@@ -82,6 +87,8 @@ mod tests {
         let cases = [
             ("rate = 5", "rate = 5\nrequests = 3", "exactly one of"),
             ("rate = 5", "rate = 5\nheaders = { x = \"a\\nb\" }", "header that is none"),
+            ("rate = 5", "rate = 5\nsettle_seconds = 10", "before it has settled"),
+            ("about = 'x'", "about = 'x'\nrounds = 0", "no round"),
             ("rate = 5", "rate = 5\nmethod = 'POST'", "use GET or PUT"),
             ("bucket = 'a'\nrate", "bucket = 'b'\nrate", "no upstream called b"),
             ("'s.l.ok'", "'t.l.ok'", "does not begin with the name of a step"),
