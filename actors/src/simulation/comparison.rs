@@ -6,6 +6,9 @@
 use crate::simulation::episode::Episode;
 use crate::simulation::ledger::Invariant;
 
+/// Far more than what can wait in all mailboxes, for all clients.
+const RESTLESS: usize = 100_000;
+
 impl Episode {
     /// What must hold at every moment.
     pub(super) fn compare(&mut self) {
@@ -37,20 +40,24 @@ impl Episode {
 
     /// Lets everything come to rest without time passing.
     pub(super) fn come_to_rest(&mut self) {
+        let mut moves = 0;
         loop {
-            let mut moved = false;
+            let before = moves;
             for at in 0..self.stages.len() {
-                while !self.is_wrong() && self.act(at) {
-                    moved = true;
+                while !self.is_wrong() && moves < RESTLESS && self.act(at) {
+                    moves += 1;
                 }
             }
             for at in 0..self.clients.len() {
                 if self.clients[at].as_ref().is_some_and(|client| client.signal.is_woken()) {
                     self.look_after(at);
-                    moved = true;
+                    moves += 1;
                 }
             }
-            if !moved || self.is_wrong() {
+            if moves >= RESTLESS {
+                self.world.ledger.borrow_mut().accuse(Invariant::Wedge, "it does not come to rest");
+            }
+            if moves == before || self.is_wrong() {
                 return;
             }
         }

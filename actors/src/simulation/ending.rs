@@ -15,6 +15,8 @@ const QUIET: Duration = Duration::from_secs(12);
 /// Nothing may keep a circuit from closing for longer, once its upstream is well: its longest open time, the longest lease,
 /// and what a row of trials takes.
 const HEALED_WITHIN: Duration = Duration::from_secs(700);
+/// What is told to come again at once, and at once again, does not heal either.
+const TRIES_MAX: usize = 10_000;
 /// Between two trials of a circuit that heals.
 const SOON: Duration = Duration::from_millis(1);
 /// Crashes that may wait in a mailbox.
@@ -68,8 +70,10 @@ impl Episode {
     /// Tries until the circuit is closed.
     async fn heals(&mut self, circuit: CircuitId) {
         let began = self.now;
+        let mut tries = 0;
         while !self.world.ledger.borrow().is_closed(circuit) && !self.is_wrong() {
-            if self.now.saturating_duration_since(began) > HEALED_WITHIN {
+            tries += 1;
+            if self.now.saturating_duration_since(began) > HEALED_WITHIN || tries > TRIES_MAX {
                 let view = self.world.circuits(self.now).find(|(other, _)| *other == circuit);
                 let what = format!("does not heal: {view:?}");
                 self.world.ledger.borrow_mut().accuse(Invariant::Wedge, what);

@@ -28,6 +28,7 @@ use crate::simulation::plan::Plan;
 use crate::simulation::signal::{Signal, during_turn};
 use crate::simulation::stage::{Stage, Tampering, Turn};
 use crate::simulation::upstream::Upstream;
+use crate::simulation::watch::Pulse;
 use crate::system::{Prepared, prepare_from};
 use crate::types::{BucketId, IpKey, KeyId};
 
@@ -60,10 +61,11 @@ pub(super) struct Episode {
     /// The scheduler's own, so that what a client draws does not change who comes next.
     dice: Dice,
     seed: u64,
+    pulse: Pulse,
 }
 
 impl Episode {
-    pub(super) fn new(seed: u64, mutant: Option<Mutant>) -> Result<Self, String> {
+    pub(super) fn new(seed: u64, mutant: Option<Mutant>, pulse: Pulse) -> Result<Self, String> {
         let mut dice = Dice::new(seed);
         let plan = Plan::draw(&mut dice).map_err(|problems| problems.to_string())?;
         let now = clock::now();
@@ -92,6 +94,7 @@ impl Episode {
             level_since: now,
             dice,
             seed,
+            pulse,
         })
     }
 
@@ -119,6 +122,7 @@ impl Episode {
     }
 
     pub(super) fn note(&mut self, what: &'static str, whom: usize) {
+        self.pulse.beat(self.step);
         if self.trace.len() == TRACE_MAX {
             self.trace.pop_front();
         }
@@ -200,6 +204,7 @@ impl Episode {
     pub(super) fn act(&mut self, at: usize) -> bool {
         let tampering = match self.world.mutant {
             Some(Mutant::NewestFirst) => Tampering::NewestFirst,
+            Some(Mutant::Stutters) => Tampering::Nothing,
             Some(Mutant::LosesMessages) if self.dice.once_in(30) => Tampering::Lose,
             _ => Tampering::None,
         };

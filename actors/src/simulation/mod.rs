@@ -9,6 +9,7 @@
 //! The checks are written apart from the code (`ledger.rs`): no limit is exceeded, nobody calls without a permit, nothing
 //! leaks, the queue is fair, open circuits stay open until their time and are then tried, a crash is no bypass. A *mutant* is
 //! a gateway with a fault put in, by which the tests show that each check can fail.
+//! An episode that gets nowhere is a failure with a seed, too (`watch.rs`).
 //!
 //! Deliberately absent: interleavings within one atomic operation, which `tests/loom.rs` has; several worker threads, whose
 //! leases and stashes would be apart; the upstream's HTTP; a configuration that changes, which no actor can do yet.
@@ -28,8 +29,10 @@ mod stage;
 #[cfg(test)]
 mod tests;
 mod upstream;
+mod watch;
 
 use std::fmt;
+use std::sync::mpsc;
 use std::thread;
 
 use tokio::runtime::Builder;
@@ -39,6 +42,7 @@ use crate::simulation::episode::Episode;
 pub use crate::simulation::ledger::Invariant;
 pub use crate::simulation::mutant::Mutant;
 pub(crate) use crate::simulation::stage::{Stage, Staged};
+use crate::simulation::watch::{Lost, PATIENCE, Pulse, watch};
 use crate::supervisor::text;
 
 /// Steps that one seed's conditions last.
@@ -133,18 +137,36 @@ pub fn episode(seed: u64, steps: u64, mutant: Option<Mutant>) -> Result<Report, 
     let failure =
         move |invariant, what| Box::new(Failure { seed, step: 0, steps, invariant, what, trace: Vec::new() });
     // On a thread of its own, for a thread keeps leases and permits from one request to the next.
-    let running = thread::spawn(move || {
+    let pulse = Pulse::default();
+    let watched = pulse.clone();
+    let (done, result) = mpsc::channel();
+    let run = move || {
         // Paused before anything runs: timers count in milliseconds from the runtime's beginning.
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
         let runtime = runtime.map_err(|error| failure(Invariant::Setup, error.to_string()))?;
         let system = actix_rt::System::with_tokio_rt(|| runtime);
-        system.block_on(unconstrained(play(seed, steps, mutant)))
+        system.block_on(unconstrained(play(seed, steps, mutant, pulse)))
+    };
+    let running = thread::spawn(move || {
+        let result = run();
+        // nobody listens any more to an episode that was given up
+        let _ = done.send(result);
     });
-    running.join().unwrap_or_else(|panic| Err(failure(Invariant::Panic, text(&*panic))))
+    match watch(&result, &watched, PATIENCE) {
+        Ok(result) => result,
+        Err(Lost::Stuck { step }) => {
+            let what = "an actor does not return, or the simulation does not".to_owned();
+            Err(Box::new(Failure { step, ..*failure(Invariant::Wedge, what) }))
+        }
+        Err(Lost::Gone) => {
+            let panic = running.join().err();
+            Err(failure(Invariant::Panic, panic.map(|panic| text(&*panic)).unwrap_or_default()))
+        }
+    }
 }
 
-async fn play(seed: u64, steps: u64, mutant: Option<Mutant>) -> Result<Report, Box<Failure>> {
-    let mut episode = Episode::new(seed, mutant).map_err(|what| {
+async fn play(seed: u64, steps: u64, mutant: Option<Mutant>, pulse: Pulse) -> Result<Report, Box<Failure>> {
+    let mut episode = Episode::new(seed, mutant, pulse).map_err(|what| {
         Box::new(Failure { seed, step: 0, steps, invariant: Invariant::Setup, what, trace: Vec::new() })
     })?;
     episode.run(steps).await;

@@ -27,11 +27,13 @@ pub enum Mutant {
     LosesMessages,
     /// Whoever hangs up while waiting is never cleaned up after.
     KeepsTheDead,
+    /// Actors are busy for ever and get nothing done.
+    Stutters,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ForgetsPermits,
         Self::ForgetsSlots,
         Self::ReleasesEarly,
@@ -44,6 +46,7 @@ impl Mutant {
         Self::NewestFirst,
         Self::LosesMessages,
         Self::KeepsTheDead,
+        Self::Stutters,
     ];
 
     /// Whether an actor of this name starts over when it crashes.

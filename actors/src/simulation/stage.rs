@@ -43,6 +43,8 @@ pub(crate) enum Tampering {
     NewestFirst,
     /// This one is lost.
     Lose,
+    /// It stays where it is, and is said to be handled.
+    Nothing,
 }
 
 /// A staged actor, whatever its component.
@@ -124,9 +126,12 @@ impl<C: Component> Stage for Staged<C> {
             }
             self.started = true;
         }
+        if tampering == Tampering::Nothing {
+            return Turn::Handled;
+        }
         let Some(mut envelope) = self.next() else { return Turn::Idle };
         match tampering {
-            Tampering::None => {}
+            Tampering::None | Tampering::Nothing => {}
             Tampering::Lose => return Turn::Handled,
             Tampering::NewestFirst => {
                 let mut waiting = vec![envelope];

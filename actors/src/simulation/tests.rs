@@ -39,6 +39,7 @@ fn every_mutant_is_caught() {
             Mutant::CrashAdmits | Mutant::LimiterStartsOver => &[Invariant::Limit],
             Mutant::DeafToOpen | Mutant::BreakerStartsOver => &[Invariant::Circuit],
             Mutant::NewestFirst => &[Invariant::Order],
+            Mutant::Stutters => &[Invariant::Wedge],
             Mutant::LosesMessages => &[Invariant::Wedge, Invariant::Leak],
             Mutant::KeepsTheDead => &[Invariant::Leak, Invariant::Order, Invariant::Wedge],
         };
