@@ -17,6 +17,7 @@ mod auth;
 mod breaker;
 mod client_address;
 mod config_errors;
+mod conformance;
 mod cors;
 mod deadline;
 mod edge;

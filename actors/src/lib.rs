@@ -27,10 +27,10 @@ mod vitals;
 
 pub use breaker::{
     BreakerHandle, BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitId, CircuitState, Clearance,
-    OperationClass, Outcome, Unreached,
+    Outcome, Unreached,
 };
 pub use chaos::{Crash, CrashPlace, Stall, UnknownPlace};
-pub use limiter::{Limited, LimiterHandle, LimiterRejection, LimiterReport, Scope};
+pub use limiter::{Allowance, Allowed, LimiterHandle, LimiterRejection, LimiterReport, Scope, Scopes};
 pub use mailbox::AskError;
 pub use monitor::{
     Level, MonitorHandle, MonitorRejection, MonitorView, Reading, Reason, Sensor, Slot, Transition,
@@ -44,5 +44,5 @@ pub use sessions::{
     SigningKeyId, TokenHash,
 };
 pub use system::{Actors, Launch, Launches, Prepared, UnknownActor, prepare};
-pub use types::{BucketId, IpKey, KeyId};
+pub use types::{BucketId, IpKey, KeyId, OperationClass};
 pub use vitals::{Status, Vitals};

@@ -14,7 +14,7 @@ use actix_rt::Arbiter;
 use prometheus::Registry;
 use slog::{Logger, o};
 use thiserror::Error;
-use tidegate_config::{Config, RateLimit};
+use tidegate_config::{BucketConfig, Config, LimitHeaders, RateLimit};
 
 use crate::breaker::{Board, Breaker, BreakerHandle, BreakerMetrics, places};
 use crate::chaos::{Crash, Stall};
@@ -22,7 +22,8 @@ use crate::clock;
 use crate::host::{Component, Host};
 use crate::intensity::Intensity;
 use crate::limiter::{
-    Closed, FailuresState, Limiter, LimiterHandle, LimiterMetrics, LimiterState, Limits, PerKeyState,
+    Closed, FailuresState, Limiter, LimiterHandle, LimiterMetrics, LimiterState, Limits, OfBucket,
+    PerKeyState,
 };
 use crate::mailbox::Mailbox;
 use crate::metrics::ActorFamilies;
@@ -245,12 +246,21 @@ fn limiter(nursery: &Nursery<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
     let Config { rate_limit, buckets, keys, api_keys, .. } = nursery.config;
     let unborn = nursery.conceive::<Limiter>("limiter");
     let limits: Vec<Option<RateLimit>> = buckets.values().map(|bucket| bucket.rate_limit).collect();
+    let own = keys.values().map(|key| key.rate_limit).chain(api_keys.values().map(|key| key.rate_limit));
+    let of_keys: Vec<Option<RateLimit>> = own.map(|own| own.or(rate_limit.per_key)).collect();
     let clients_max = rate_limit.table_capacity.get();
     let general = rate_limit.global.is_some() || rate_limit.per_ip.is_some();
+    let tells = rate_limit.headers == LimitHeaders::Always;
     let closed = Arc::new(Closed::new(clients_max));
+    let of_bucket = |bucket: &BucketConfig| OfBucket {
+        is_limited: general || bucket.rate_limit.is_some(),
+        costs: bucket.costs,
+    };
     let known = Limits {
-        buckets: limits.iter().map(|limit| general || limit.is_some()).collect(),
-        keys: rate_limit.per_key.is_some(),
+        buckets: buckets.values().map(of_bucket).collect(),
+        costs: rate_limit.cost,
+        keys: of_keys.iter().map(Option::is_some).collect(),
+        tells,
         failures: rate_limit.failed_auth,
         closed: Arc::clone(&closed),
         on_failure: rate_limit.on_failure,
@@ -258,9 +268,9 @@ fn limiter(nursery: &Nursery<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
     };
     let handle = LimiterHandle::new(unborn.mailbox.clone(), known);
     let state = LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, clients_max, now);
-    let per_key = PerKeyState::new(rate_limit.per_key, keys.len() + api_keys.len(), now);
+    let per_key = PerKeyState::new(&of_keys, tells, now);
     let failures = FailuresState::new(rate_limit.failed_auth, clients_max, now);
-    let limiter = Limiter::new(state, per_key, (failures, closed), Arc::clone(metrics));
+    let limiter = Limiter::new(state.telling(tells), per_key, (failures, closed), Arc::clone(metrics));
     (handle, nursery.bear(unborn, limiter))
 }
 

@@ -70,6 +70,39 @@ impl IpKey {
     }
 }
 
+/// What a request does, as far as circuits and limits tell requests apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperationClass {
+    /// Objects and their metadata are read.
+    Read,
+    /// Anything is changed.
+    Write,
+    /// A bucket is listed.
+    List,
+}
+
+impl OperationClass {
+    pub(crate) const ALL: [Self; 3] = [Self::Read, Self::Write, Self::List];
+
+    /// The word in labels and in the status document.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::List => "list",
+        }
+    }
+
+    /// Its place in a table that has one for each.
+    pub(crate) fn place(self) -> u32 {
+        match self {
+            Self::Read => 0,
+            Self::Write => 1,
+            Self::List => 2,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

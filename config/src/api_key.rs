@@ -9,6 +9,7 @@ use crate::bucket::Secret;
 use crate::client_key::{check_policy, check_secret};
 use crate::form::{SecretText, Word};
 use crate::policy::PolicyConfig;
+use crate::rate_limit::{RateLimit, RateLimitKeys};
 use crate::secret_file::SecretIn;
 use crate::section::section;
 use crate::walk::{Read as _, Section, unset};
@@ -25,16 +26,20 @@ section! {
         secret_file: Option<Secret> = unset("secret_file", SecretIn, "required");
         /// name of the policy that says what it may do
         policy: Option<String> = unset("policy", Word("name of a policy"), "required");
+        /// limit of its own, in place of `rate_limit.per_key`
+        rate_limit: Option<RateLimit> = RateLimitKeys("rate_limit");
     }
 }
 
 /// A secret that a client sends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ApiKey {
     /// what is sent
     pub secret: Secret,
     /// the name of its policy
     pub policy: String,
+    /// its own limit
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// Reads the map of API keys. A key with a fault stays out of the map; the fault stops the start.
@@ -56,7 +61,7 @@ pub(crate) fn read(
             let message = format!("has the secret of {}", section.spell(twin));
             section.refuse(&name, message, Some("give one of them another".to_owned()));
         }
-        keys.insert(name, ApiKey { secret, policy });
+        keys.insert(name, ApiKey { secret, policy, rate_limit: written.rate_limit });
     }
     keys
 }

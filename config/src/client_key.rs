@@ -13,6 +13,7 @@ use crate::bucket::Secret;
 use crate::form::{Choice, Moment, SecretText, Word, shown};
 use crate::hint;
 use crate::policy::PolicyConfig;
+use crate::rate_limit::{RateLimit, RateLimitKeys};
 use crate::secret_file::SecretIn;
 use crate::section::section;
 use crate::walk::{Read as _, Section, key, unset};
@@ -45,11 +46,13 @@ section! {
         upstream: SignAs = key("upstream", SIGN_AS, SignAs::Bucket);
         /// name of the policy that says what it may do
         policy: Option<String> = unset("policy", Word("name of a policy"), "required");
+        /// limit of its own, in place of `rate_limit.per_key`
+        rate_limit: Option<RateLimit> = RateLimitKeys("rate_limit");
     }
 }
 
 /// A pair that a client signs with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ClientKey {
     /// the public half
     pub access_key_id: String,
@@ -63,6 +66,8 @@ pub struct ClientKey {
     pub upstream: SignAs,
     /// the name of its policy
     pub policy: String,
+    /// its own limit
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// Reads the map of keys. A key with a fault stays out of the map; the fault stops the start.
@@ -99,11 +104,11 @@ pub(crate) fn read(
             let message = format!("has the access key ID of {}", section.spell(twin));
             section.refuse(&name, message, Some("give one of them another".to_owned()));
         }
-        let Keys { secret, secret_file, session_token, expires, upstream, policy, .. } = written;
+        let Keys { secret, secret_file, session_token, expires, upstream, policy, rate_limit, .. } = written;
         if let (Some(secret), Some(policy)) = (secret.or(secret_file), policy) {
             keys.insert(
                 name,
-                ClientKey { access_key_id: id, secret, session_token, expires, upstream, policy },
+                ClientKey { access_key_id: id, secret, session_token, expires, upstream, policy, rate_limit },
             );
         }
     }

@@ -13,6 +13,7 @@ mod admin;
 mod api_key;
 mod bucket;
 mod client_key;
+mod cost;
 mod dns;
 mod document;
 mod form;
@@ -53,6 +54,7 @@ pub use bucket::{
     UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
+pub use cost::Costs;
 pub use dns::DnsConfig;
 pub use jwt::{JwksSource, JwtAlgorithm, JwtClaims, JwtConfig};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
@@ -60,7 +62,7 @@ pub use monitor::MonitorConfig;
 pub use network::{Network, NetworkError};
 pub use policy::{Access, PolicyConfig};
 pub use problem::{Origin, Problem, Problems};
-pub use rate_limit::{OnFailure, RateLimit, RateLimitConfig};
+pub use rate_limit::{LimitHeaders, LimitMode, OnFailure, RateLimit, RateLimitConfig};
 pub use reference::{is_secret_variable, reference_file, reference_table};
 pub use secret_file::{SecretFile, SecretFileError};
 pub use server::{ClientAddressHeader, LimitsConfig, ServerConfig};
@@ -134,10 +136,12 @@ impl Config {
         let admin: AdminConfig =
             root.take(&[" the admin listener: probes, status, metrics"], nested("admin"));
         check_listeners(root, &server, &admin);
-        let inherited = Inherited::from_server(&server, root.child("server").is_set("request_timeout"));
         let log = root.take(&[" the log"], nested("log"));
         let supervision = root.take(&[" supervision of the actors"], nested("supervision"));
-        let rate_limit = root.take(&[" rate limits of the whole gateway"], nested("rate_limit"));
+        let rate_limit: RateLimitConfig =
+            root.take(&[" rate limits of the whole gateway"], nested("rate_limit"));
+        let is_timeout_set = root.child("server").is_set("request_timeout");
+        let inherited = Inherited::of(&server, is_timeout_set, rate_limit.cost);
         let monitor =
             root.take(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked));
         let dns = root.take(&[" looking up the names of upstreams"], nested("dns"));
@@ -146,6 +150,7 @@ impl Config {
         let policies = policy::read(&mut root.child("policies"), &buckets);
         let keys = client_key::read(&mut root.child("keys"), &policies);
         let api_keys = api_key::read(&mut root.child("api_keys"), &policies);
+        cost::check(root, &rate_limit, &buckets, &keys, &api_keys);
         let jwt =
             root.take(&[" tokens (JWT) of clients: whose are believed, and what they allow"], jwt::JwtKeys);
         let has_jwt = jwt::is_set(&root.child("jwt"));
@@ -176,7 +181,8 @@ impl Config {
             secret_access_key: secret,
             session_token: None,
         };
-        let bucket = bucket::demo(&self.server, Endpoint::loopback(endpoint_port), credentials);
+        let bucket =
+            bucket::demo(&self.server, self.rate_limit.cost, Endpoint::loopback(endpoint_port), credentials);
         self.buckets.insert(bucket::DEMO.to_owned(), bucket);
     }
 }

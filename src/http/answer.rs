@@ -6,10 +6,11 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::json;
-use tidegate_actors::Limited;
+use tidegate_actors::Allowance;
 use tidegate_config::Kind;
 
-use crate::http::error::{RetryAfter, whole_seconds};
+use crate::http::error::RetryAfter;
+use crate::http::limits;
 use crate::s3::document::ErrorDocument;
 
 /// The header that names the reason of every refusal.
@@ -33,8 +34,8 @@ pub(crate) struct Answer {
     pub(crate) details: Vec<(&'static str, String)>,
     /// How a client may prove who it is (`WWW-Authenticate`).
     pub(crate) challenge: Option<&'static str>,
-    /// Headers of the RateLimit draft.
-    pub(crate) rate_limit: Option<[(HeaderName, String); 2]>,
+    /// The limit that is used up.
+    pub(crate) limit: Option<Allowance>,
 }
 
 impl Answer {
@@ -53,7 +54,7 @@ impl Answer {
             close: false,
             details: Vec::new(),
             challenge: None,
-            rate_limit: None,
+            limit: None,
         }
     }
 
@@ -76,17 +77,9 @@ impl Answer {
         Self { challenge: Some(challenge), ..self }
     }
 
-    /// Says when to come back, also in the headers of the RateLimit draft (draft-ietf-httpapi-ratelimit-headers).
-    pub(crate) fn limited(self, limited: &Limited) -> Self {
-        let scope = limited.scope.as_str();
-        let window = (f64::from(limited.burst) / limited.requests_per_second).ceil().max(1.0);
-        let policy = format!("\"{scope}\";q={};w={window}", limited.burst);
-        let rest = format!("\"{scope}\";r=0;t={}", whole_seconds(limited.reset_after));
-        let headers = [
-            (HeaderName::from_static("ratelimit-policy"), policy),
-            (HeaderName::from_static("ratelimit"), rest),
-        ];
-        Self { rate_limit: Some(headers), ..self.retry(limited.retry_after) }
+    /// Says when such a request fits, and what is left of the limit until then.
+    pub(crate) fn limited(self, limit: &Allowance) -> Self {
+        Self { limit: Some(*limit), ..self.retry(limit.retry_after) }
     }
 
     pub(crate) fn closing(self) -> Self {
@@ -139,14 +132,15 @@ impl Answer {
         if let Some(after) = self.retry_after {
             response.insert_header((RETRY_AFTER, after.seconds()));
         }
-        for (name, value) in self.rate_limit.iter().flatten() {
-            response.insert_header((name.clone(), value.as_str()));
-        }
         if self.close {
             response.force_close();
         }
         // The body of an answer to HEAD is left out by the HTTP layer, its length stays.
-        response.body(body)
+        let mut response = response.body(body);
+        if let Some(limit) = &self.limit {
+            limits::say_allowance(limit, response.headers_mut());
+        }
+        response
     }
 
     fn to_json(&self, request_id: &str) -> String {

@@ -10,7 +10,7 @@ use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
-use tidegate_actors::{BucketId, Slot, clock};
+use tidegate_actors::{BucketId, OperationClass, Slot, clock};
 use tidegate_config::Kind;
 
 use crate::auth::{Operation, authenticate_form, authorize};
@@ -108,7 +108,8 @@ pub(super) async fn receive(
 
     // 5 auth: signature, key's limit, the form's policy, the key's policy
     let authenticated = authenticate_form(&fields, bucket, worker).await;
-    let caller = introduce::settle(worker, Some(bucket), authenticated, record).await?;
+    let caller =
+        introduce::settle(worker, Some(bucket), OperationClass::Write, authenticated, record).await?;
     let form = Head::from(request.head());
     let named = naming::of(form.uri, form.headers, &shared.config.server.base_domains);
     let policy = fields.get("policy").map(Policy::parse).transpose()?;

@@ -4,7 +4,7 @@
 //! the proof. Asking is refused before any proof is looked at to an address that failed too often, so that guessing
 //! keys costs the guesser and not the gateway. Deliberately absent: what the caller may do, which `auth` decides.
 
-use tidegate_actors::IpKey;
+use tidegate_actors::{IpKey, OperationClass, Scope};
 
 use crate::auth::{Caller, authenticate, authenticate_lister};
 use crate::http::edge::Head;
@@ -18,6 +18,7 @@ use crate::worker::Worker;
 pub(super) async fn introduce(
     worker: &Worker,
     bucket: Option<&Bucket>,
+    class: OperationClass,
     head: Head<'_>,
     record: &mut Record,
 ) -> Result<Caller, GatewayError> {
@@ -29,24 +30,27 @@ pub(super) async fn introduce(
         Some(bucket) => authenticate(head, bucket, worker).await,
         None => authenticate_lister(head, worker).await,
     };
-    settle(worker, bucket, authenticated.map_err(GatewayError::from), record).await
+    settle(worker, bucket, class, authenticated.map_err(GatewayError::from), record).await
 }
 
 pub(super) fn may_authenticate(
     worker: &Worker,
     bucket: Option<&Bucket>,
-    record: &Record,
+    record: &mut Record,
 ) -> Result<(), GatewayError> {
     let Some(client) = record.request.client else { return Ok(()) };
     let id = bucket.map(|bucket| bucket.id);
     let limiter = &worker.shared.actors.limiter;
-    Ok(limiter.may_authenticate(IpKey::from(client.address), id, record.started)?)
+    let allowed = limiter.may_authenticate(IpKey::from(client.address), id, record.started)?;
+    record.allowed = record.allowed.and(allowed);
+    Ok(())
 }
 
 /// Charges the client, or the key that it turned out to have.
 pub(super) async fn settle(
     worker: &Worker,
     bucket: Option<&Bucket>,
+    class: OperationClass,
     authenticated: Result<Caller, GatewayError>,
     record: &mut Record,
 ) -> Result<Caller, GatewayError> {
@@ -56,14 +60,17 @@ pub(super) async fn settle(
         Ok(caller) => {
             record.caller = Some(caller.identity.clone());
             if let Some(key) = caller.key() {
-                limiter.admit_key(key, id).await?;
+                record.allowed = record.allowed.and(limiter.admit_key(key, id, class).await?);
             }
             Ok(caller)
         }
         Err(error) => {
             let is_suspect = matches!(&error, GatewayError::Auth(rejection) if rejection.is_suspect());
-            if let Some(client) = record.request.client.filter(|_| is_suspect) {
-                limiter.failed_to_authenticate(IpKey::from(client.address), id).await?;
+            // Who is listened to only because the limit is in shadow mode would not have been charged either.
+            let is_charged = is_suspect && !record.allowed.shadowed.contains(Scope::FailedAuth);
+            if let Some(client) = record.request.client.filter(|_| is_charged) {
+                let allowed = limiter.failed_to_authenticate(IpKey::from(client.address), id).await?;
+                record.allowed = record.allowed.and(allowed);
             }
             Err(error)
         }

@@ -11,6 +11,7 @@ mod form;
 mod http2;
 mod injection;
 mod introduce;
+mod limits;
 pub(crate) mod listener;
 mod own;
 pub(crate) mod passage;

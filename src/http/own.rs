@@ -4,12 +4,14 @@
 //! has left, as with an answer from upstream. Deliberately absent: which status a refusal has (`error/`).
 
 use actix_web::HttpResponse;
+use tidegate_actors::Allowed;
 use tidegate_config::Kind;
 
 use crate::auth::{self, Caller};
 use crate::http::answer::Addressee;
 use crate::http::cors::Sharing;
 use crate::http::error::{GatewayError, xml_answer};
+use crate::http::limits;
 use crate::s3::document;
 use crate::telemetry::record::Record;
 use crate::upstream::ProxyBody;
@@ -31,18 +33,28 @@ pub(super) fn refuse(
 
 /// An answer of the gateway's own, with the record that ends with it.
 pub(super) fn own(response: HttpResponse, mut record: Box<Record>) -> HttpResponse<ProxyBody> {
-    let sharing = record.sharing.take();
-    share(sharing, response.map_body(|_, body| ProxyBody::Own(body, Some(record))))
+    let besides = Besides::of(&mut record);
+    besides.say(response.map_body(|_, body| ProxyBody::Own(body, Some(record))))
 }
 
-pub(super) fn share(
+/// What stands on an answer beside what it says, whoever gives it.
+pub(super) struct Besides {
     sharing: Option<Sharing>,
-    mut response: HttpResponse<ProxyBody>,
-) -> HttpResponse<ProxyBody> {
-    if let Some(sharing) = sharing {
-        sharing.say(response.headers_mut());
+    allowed: Allowed,
+}
+
+impl Besides {
+    pub(super) fn of(record: &mut Record) -> Self {
+        Self { sharing: record.sharing.take(), allowed: record.allowed }
     }
-    response
+
+    pub(super) fn say(self, mut response: HttpResponse<ProxyBody>) -> HttpResponse<ProxyBody> {
+        if let Some(sharing) = self.sharing {
+            sharing.say(response.headers_mut());
+        }
+        limits::say(self.allowed, response.headers_mut());
+        response
+    }
 }
 
 /// `GET /`: the buckets that a client may see by name; a glob has no names to list.

@@ -39,7 +39,7 @@ use crate::http::edge::{self, BodyLength, EdgeRejection, Head};
 use crate::http::error::GatewayError;
 use crate::http::form::{self, Awaited};
 use crate::http::introduce::{introduce, may_authenticate};
-use crate::http::own::{list_buckets, own, refuse, share};
+use crate::http::own::{Besides, list_buckets, own, refuse};
 use crate::http::{injection, request_id};
 use crate::router::Bucket;
 use crate::s3::late_error;
@@ -76,8 +76,8 @@ pub(crate) async fn proxy(
     record.flow.leave(payload);
     match handled {
         Ok(Ok(Handled::Upstream(passing))) => {
-            let sharing = record.sharing.take();
-            share(sharing, upstream::pass_on(&worker, passing, passage, record))
+            let besides = Besides::of(&mut record);
+            besides.say(upstream::pass_on(&worker, passing, passage, record))
         }
         Ok(Ok(Handled::Own(response))) => {
             record.status = response.status().as_u16();
@@ -165,7 +165,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let Named { bucket: name, key: rest, .. } =
         naming::of(head.uri, head.headers, &shared.config.server.base_domains);
     if name.is_empty() && head.method == Method::GET {
-        let caller = introduce(worker, None, head, record).await?;
+        let caller = introduce(worker, None, OperationClass::List, head, record).await?;
         return Ok(Admitted::Own(list_buckets(worker, &caller)));
     }
     let bucket = shared.router.route(name)?;
@@ -185,22 +185,24 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
 
     // 3 monitor, 4 limiter, 5 auth
     let slot = actors.monitor.enter()?;
+    let query = bucket.proofs.without_token(head.uri.query().unwrap_or_default());
+    let operation = Operation::of(head.method, &query, bucket.config.kind, rest);
+    let class = operation.class();
     if let Some(client) = record.request.client {
-        actors.limiter.admit(bucket.id, IpKey::from(client.address), record.started).await?;
+        let client = IpKey::from(client.address);
+        record.allowed = actors.limiter.admit(bucket.id, class, client, record.started).await?;
     }
     if form::is_form(head, bucket, rest) {
         may_authenticate(worker, Some(bucket), record)?;
         return Ok(Admitted::Form(Box::new(Awaited::of(head, length, (bucket.id, deadline), slot)?)));
     }
-    let caller = introduce(worker, Some(bucket), head, record).await?;
-    let query = bucket.proofs.without_token(head.uri.query().unwrap_or_default());
-    let operation = Operation::of(head.method, &query, bucket.config.kind, rest);
+    let caller = introduce(worker, Some(bucket), class, head, record).await?;
     authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
     let screens = auth::screens(&caller, &operation, bytes, &shared.keyring)?;
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
 
     // 6 breaker's published state, pool
-    let leave = reserve(worker, bucket, operation.class(), deadline, record).await?;
+    let leave = reserve(worker, bucket, class, deadline, record).await?;
     let call = Call { bucket: bucket.id, length, caller, declared, screens, slot, leave };
     Ok(Admitted::Call(Box::new(call)))
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, Uri};
 use slog::info;
-use tidegate_actors::{BucketId, Identity, clock};
+use tidegate_actors::{Allowed, BucketId, Identity, clock};
 
 use crate::http::client_address::ClientAddress;
 use crate::http::cors::Sharing;
@@ -30,6 +30,8 @@ pub(crate) struct Record {
     pub(crate) caller: Option<Identity>,
     /// What the answer says to pages of other origins, in a bucket with rules for them.
     pub(crate) sharing: Option<Sharing>,
+    /// What the limits say that it passed.
+    pub(crate) allowed: Allowed,
     pub(crate) status: u16,
     /// Why the gateway answered itself or broke the transfer; none where the upstream's answer passed whole.
     pub(crate) reason: Option<&'static str>,
@@ -69,6 +71,7 @@ impl Record {
             bucket: None,
             caller: None,
             sharing: None,
+            allowed: Allowed::default(),
             status: 0,
             reason: None,
             attempts: 0,

@@ -65,9 +65,13 @@ pub(crate) fn travels_up(name: &HeaderName, kind: Kind, nominated: &Nominated) -
     kind != Kind::S3 || !matches!(name.as_str(), "authorization" | "x-amz-security-token" | "x-amz-date")
 }
 
-/// Whether an upstream's header travels to the client. Its length is said by the body.
+/// Whether an upstream's header travels to the client. Its length is said by the body, what the gateway says of itself not by
+/// others.
 pub(crate) fn travels_down(name: &HeaderName, nominated: &Nominated) -> bool {
-    !hop_by_hop(name) && !matches!(name.as_str(), "content-length" | "x-request-id") && !nominated.names(name)
+    !hop_by_hop(name)
+        && !matches!(name.as_str(), "content-length" | "x-request-id")
+        && !name.as_str().starts_with("x-tidegate-")
+        && !nominated.names(name)
 }
 
 #[cfg(test)]

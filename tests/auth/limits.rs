@@ -103,6 +103,67 @@ async fn each_key_has_its_own_budget() {
     assert_eq!(upstream.count(), 4);
 }
 
+/// L1: a key may have a limit of its own, above or below that of all others, and be in shadow mode while they are not
+#[tokio::test]
+async fn a_key_may_have_a_limit_of_its_own() {
+    let upstream = Upstream::ok("x");
+    let mut builder = signed_bucket(&upstream)
+        .set("rate_limit.per_key.requests_per_second", "0.01")
+        .set("rate_limit.per_key.burst", "2")
+        .set("buckets.b.auth", "sigv4,api_key")
+        .set("rate_limit.cost.list", "2")
+        .set("api_keys.app.secret", "0123456789abcdef-app")
+        .set("api_keys.app.policy", "all");
+    for (key, burst) in [("keys.large", "4"), ("keys.tried", "2"), ("api_keys.app", "3")] {
+        builder = builder
+            .set(&format!("{key}.rate_limit.requests_per_second"), "0.01")
+            .set(&format!("{key}.rate_limit.burst"), burst);
+    }
+    for key in ["large", "tried"] {
+        builder = builder
+            .set(&format!("keys.{key}.secret"), "other-secret")
+            .set(&format!("keys.{key}.policy"), "all");
+    }
+    let gateway = builder.set("keys.tried.rate_limit.mode", "shadow").start().await;
+    let seen = async |signer: &Signer| {
+        let mut seen = Vec::new();
+        for target in ["/b?prefix=a", "/b/k", "/b/k", "/"] {
+            let answer = ask(&gateway, signer, "GET", target).await;
+            assert!(matches!(answer.reason(), "" | "rate_limit_key"), "{answer:?}");
+            seen.push((answer.whole(), answer.header("x-tidegate-shadow").is_some()));
+        }
+        seen
+    };
+    let (passes, refused, shadowed) = ((200, false), (429, false), (200, true));
+    assert_eq!(seen(&signer()).await, [passes, refused, refused, refused]);
+    assert_eq!(seen(&Signer::new("large", "other-secret")).await, [passes, passes, passes, refused]);
+    assert_eq!(seen(&Signer::new("tried", "other-secret")).await, [passes, shadowed, shadowed, shadowed]);
+    let app = [("x-api-key".to_owned(), "0123456789abcdef-app".to_owned())].to_vec();
+    for (target, status) in [("/b?prefix=a", 200), ("/b?prefix=a", 429), ("/b/k", 200), ("/b/k", 429)] {
+        assert_eq!(send(&gateway, "GET", target, &app, None).await.whole(), status, "{target}");
+    }
+}
+
+/// L6, L8: in shadow mode who guesses is listened to on and on, and every answer says from when on it would not have been
+#[tokio::test]
+async fn a_shadow_listens_to_who_guesses() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream)
+        .set("rate_limit.failed_auth.requests_per_second", "0.01")
+        .set("rate_limit.failed_auth.burst", "2")
+        .set("rate_limit.failed_auth.mode", "shadow")
+        .start()
+        .await;
+    for shadow in [None, None, Some("rate_limit_failed_auth"), Some("rate_limit_failed_auth")] {
+        let answer = guess(&gateway, "guess").await;
+        assert_eq!((answer.reason(), answer.header("x-tidegate-shadow")), ("signature_mismatch", shadow));
+    }
+    let right = ask(&gateway, &signer(), "GET", "/b/k").await;
+    assert_eq!((right.whole(), right.header("x-tidegate-shadow")), (200, Some("rate_limit_failed_auth")));
+    let shadowed = gateway.metric("rate_limit_shadowed_total{bucket=\"b\",limit=\"failed_auth\"}").await;
+    assert_eq!(shadowed, 3.0, "each request once");
+}
+
 /// V1, A1: with `Expect: 100-continue` a refusal comes before the body is asked for
 #[tokio::test]
 async fn a_wrong_signature_is_told_before_the_body() {

@@ -6,42 +6,10 @@
 //! Deliberately absent: a failure in one class that counts in the others. An upstream that is gone is found out by each
 //! class after its own few failures, and none of them waits for another to be well.
 
-use crate::types::BucketId;
+use crate::types::{BucketId, OperationClass};
 
 /// Circuits that a bucket has at most.
-const CLASSES: u32 = 3;
-
-/// What a request does, as far as circuits tell requests apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OperationClass {
-    /// Objects and their metadata are read.
-    Read,
-    /// Anything is changed.
-    Write,
-    /// A bucket is listed.
-    List,
-}
-
-impl OperationClass {
-    pub(crate) const ALL: [Self; CLASSES as usize] = [Self::Read, Self::Write, Self::List];
-
-    /// The word in labels and in the status document.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::List => "list",
-        }
-    }
-
-    fn place(self) -> u32 {
-        match self {
-            Self::Read => 0,
-            Self::Write => 1,
-            Self::List => 2,
-        }
-    }
-}
+const CLASSES: u32 = OperationClass::ALL.len() as u32;
 
 /// One circuit, as an index into every per-circuit table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tidegate_config::{BreakerConfig, BreakerMode};
 
 use crate::breaker::actor::{Breaker, Try};
-use crate::breaker::class::{self, CircuitId, OperationClass};
+use crate::breaker::class::{self, CircuitId};
 use crate::breaker::decision::{CircuitState, Pass, Refusal};
 use crate::breaker::metrics::BreakerMetrics;
 use crate::breaker::outcome::Cause;
@@ -15,7 +15,7 @@ use crate::breaker::ticket::{BreakerTicket, Shared};
 use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox};
-use crate::types::BucketId;
+use crate::types::{BucketId, OperationClass};
 use crate::vitals::Vitals;
 
 /// What a circuit's publication says to a request before it queues.

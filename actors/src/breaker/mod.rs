@@ -48,8 +48,8 @@ mod tally;
 mod ticket;
 
 pub(crate) use actor::Breaker;
+pub use class::CircuitId;
 pub(crate) use class::places;
-pub use class::{CircuitId, OperationClass};
 pub use decision::CircuitState;
 pub use handle::{BreakerHandle, BreakerRejection, BreakerView, Clearance};
 pub(crate) use metrics::BreakerMetrics;

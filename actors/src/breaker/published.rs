@@ -205,8 +205,9 @@ fn decode_cause(word: u32) -> Option<Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breaker::class::{OperationClass, places};
+    use crate::breaker::class::places;
     use crate::clock;
+    use crate::types::OperationClass;
 
     fn circuit() -> CircuitId {
         CircuitId::of(BucketId::new(1), OperationClass::Write, true)

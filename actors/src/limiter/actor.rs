@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use crate::host::{Component, Serve};
 use crate::limiter::LimiterMetrics;
-use crate::limiter::failures::{Closed, FailuresState, Fee};
-use crate::limiter::per_key::PerKeyState;
-use crate::limiter::state::{Charge, Limited, LimiterState};
+use crate::limiter::allowance::{Allowance, Allowed};
+use crate::limiter::failures::{Closed, FailuresState, Sentence};
+use crate::limiter::per_key::{KeyCharge, PerKeyState};
+use crate::limiter::state::{Charge, LimiterState};
 use crate::mailbox::Request;
 use crate::types::{BucketId, IpKey, KeyId};
 
@@ -15,13 +16,22 @@ use crate::types::{BucketId, IpKey, KeyId};
 pub(crate) struct Admit {
     pub(crate) bucket: BucketId,
     pub(crate) client: IpKey,
-    /// Admissions wanted beyond this one, if the limits are high enough.
+    /// Tokens that the request costs; nothing where it is paid and only more are wanted.
+    pub(crate) cost: u32,
+    /// Tokens wanted beyond those, if the limits are high enough.
     pub(crate) more: u32,
 }
 
+/// Leave for one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Admission {
+    /// How many tokens more the asker may spend on its own.
+    pub(crate) leased: u32,
+    pub(crate) allowed: Allowed,
+}
+
 impl Request for Admit {
-    /// How many requests more the asker may admit on its own.
-    type Reply = Result<u32, Limited>;
+    type Reply = Result<Admission, Allowance>;
     const NAME: &'static str = "limiter.admit";
 
     fn likeness(&self) -> u64 {
@@ -32,12 +42,14 @@ impl Request for Admit {
 /// May this client key have one request more?
 pub(crate) struct AdmitKey {
     pub(crate) key: KeyId,
+    /// Tokens that the request costs.
+    pub(crate) cost: u32,
     /// Whose metric a refusal is.
     pub(crate) bucket: Option<BucketId>,
 }
 
 impl Request for AdmitKey {
-    type Reply = Result<(), Limited>;
+    type Reply = Result<Allowed, Allowance>;
     const NAME: &'static str = "limiter.admit_key";
 
     fn likeness(&self) -> u64 {
@@ -53,7 +65,7 @@ pub(crate) struct Failed {
 }
 
 impl Request for Failed {
-    type Reply = Result<(), Limited>;
+    type Reply = Result<Allowed, Allowance>;
     const NAME: &'static str = "limiter.failed";
 
     fn likeness(&self) -> u64 {
@@ -115,55 +127,74 @@ impl Component for Limiter {
 }
 
 impl Serve<Admit> for Limiter {
-    type Decision = Result<Charge, Limited>;
+    type Decision = Result<Charge, Allowance>;
 
     fn decide(&self, message: &Admit, now: Instant) -> Self::Decision {
-        self.state.decide(message.bucket, message.client, message.more, now)
+        self.state.decide(message.bucket, message.client, message.cost, message.more, now)
     }
 
-    fn apply(&mut self, message: Admit, decision: Self::Decision, now: Instant) -> Result<u32, Limited> {
+    fn apply(
+        &mut self,
+        message: Admit,
+        decision: Self::Decision,
+        now: Instant,
+    ) -> Result<Admission, Allowance> {
         match decision {
             Ok(charge) => {
                 self.state.apply(charge, now);
-                self.metrics.admitted(message.bucket, 1 + charge.leased, now);
-                Ok(charge.leased)
+                let Charge { leased, allowed, .. } = charge;
+                self.metrics.taken(message.bucket, message.cost + leased, now);
+                Ok(Admission { leased, allowed })
             }
-            Err(limited) => {
+            Err(refusal) => {
                 self.metrics.exceeded(message.bucket);
-                Err(limited)
+                Err(refusal)
             }
         }
     }
 }
 
 impl Serve<AdmitKey> for Limiter {
-    type Decision = Result<u64, Limited>;
+    type Decision = Result<KeyCharge, Allowance>;
 
     fn decide(&self, message: &AdmitKey, now: Instant) -> Self::Decision {
-        self.per_key.decide(message.key, now)
+        self.per_key.decide(message.key, message.cost, now)
     }
 
-    fn apply(&mut self, message: AdmitKey, decision: Self::Decision, _: Instant) -> Result<(), Limited> {
-        let next = decision.inspect_err(|_| self.refused(message.bucket))?;
-        self.per_key.apply(message.key, next);
-        Ok(())
+    fn apply(
+        &mut self,
+        message: AdmitKey,
+        decision: Self::Decision,
+        _: Instant,
+    ) -> Result<Allowed, Allowance> {
+        let charge = decision.inspect_err(|_| self.refused(message.bucket))?;
+        self.per_key.apply(message.key, charge);
+        Ok(charge.allowed)
     }
 }
 
 impl Serve<Failed> for Limiter {
-    type Decision = Result<Option<Fee>, Limited>;
+    type Decision = Result<Sentence, Allowance>;
 
     fn decide(&self, message: &Failed, now: Instant) -> Self::Decision {
         self.failures.decide(message.client, now)
     }
 
-    fn apply(&mut self, message: Failed, decision: Self::Decision, now: Instant) -> Result<(), Limited> {
-        let Some(fee) = decision.inspect_err(|_| self.refused(message.bucket))? else { return Ok(()) };
+    fn apply(
+        &mut self,
+        message: Failed,
+        decision: Self::Decision,
+        now: Instant,
+    ) -> Result<Allowed, Allowance> {
+        let fee = match decision.inspect_err(|_| self.refused(message.bucket))? {
+            Sentence::Fee(fee) => fee,
+            Sentence::Free(allowed) => return Ok(allowed),
+        };
         self.failures.apply(fee, now);
         if let Some(wait) = fee.closed_for {
             self.closed.close(message.client, now + wait, now);
         }
-        Ok(())
+        Ok(Allowed::default())
     }
 }
 

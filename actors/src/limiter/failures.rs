@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::RateLimit;
 
+use crate::limiter::allowance::{Allowance, Allowed, Scope};
 use crate::limiter::gcra::{Gcra, Tat, nanos};
-use crate::limiter::state::{Limited, Scope};
 use crate::limiter::table::{Slot, Table};
 use crate::types::IpKey;
 
@@ -26,6 +26,15 @@ pub(crate) struct FailuresState {
     origin: Instant,
     gcra: Option<Gcra>,
     clients: Table,
+}
+
+/// What comes of a failure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Sentence {
+    /// It is charged.
+    Fee(Fee),
+    /// It costs nothing: nobody counts, or the limit is in shadow mode and would not have listened.
+    Free(Allowed),
 }
 
 /// What a failure costs.
@@ -43,13 +52,17 @@ impl FailuresState {
     }
 
     /// What one more failure costs this client, or that it has nothing left.
-    pub(crate) fn decide(&self, client: IpKey, now: Instant) -> Result<Option<Fee>, Limited> {
-        let Some(gcra) = &self.gcra else { return Ok(None) };
+    pub(crate) fn decide(&self, client: IpKey, now: Instant) -> Result<Sentence, Allowance> {
+        let Some(gcra) = &self.gcra else { return Ok(Sentence::Free(Allowed::default())) };
         let now = nanos(self.origin, now);
         let (slot, tat) = self.clients.slot(client, now);
-        let next = gcra.next(tat, now).map_err(|wait| gcra.refuse(Scope::FailedAuth, wait))?;
-        let wait = if self.clients.is_shared(slot, now) { None } else { gcra.next(next, now).err() };
-        Ok(Some(Fee { slot, next, closed_for: wait.map(Duration::from_nanos) }))
+        let next = match gcra.next(tat, 1, now) {
+            Ok(next) => next,
+            Err(_) if gcra.is_shadow() => return Ok(Sentence::Free(Allowed::shadowed(Scope::FailedAuth))),
+            Err(wait) => return Err(gcra.allowance(Scope::FailedAuth, tat, wait, now)),
+        };
+        let wait = if self.clients.is_shared(slot, now) { None } else { gcra.next(next, 1, now).err() };
+        Ok(Sentence::Fee(Fee { slot, next, closed_for: wait.map(Duration::from_nanos) }))
     }
 
     /// Charges what `decide` found.
@@ -116,17 +129,20 @@ impl Closed {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_config::LimitMode;
+
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
 
     fn state(clients_max: usize, now: Instant) -> FailuresState {
-        let limit = RateLimit { requests_per_second: 1.0, burst: 3.try_into().unwrap() };
+        let limit =
+            RateLimit { requests_per_second: 1.0, burst: 3.try_into().unwrap(), mode: LimitMode::Enforce };
         FailuresState::new(Some(limit), clients_max, now)
     }
 
-    fn fail(state: &mut FailuresState, client: u32, now: Instant) -> Result<Option<Duration>, Limited> {
-        let fee = state.decide(IpKey::V4(client), now)?.unwrap();
+    fn fail(state: &mut FailuresState, client: u32, now: Instant) -> Result<Option<Duration>, Allowance> {
+        let Sentence::Fee(fee) = state.decide(IpKey::V4(client), now)? else { panic!("free") };
         state.apply(fee, now);
         Ok(fee.closed_for)
     }
@@ -167,6 +183,22 @@ mod tests {
         assert_eq!(fail(&mut state, 2, later), Ok(None), "the first one is idle by now and leaves its place");
         assert_eq!(fail(&mut state, 2, later), Ok(Some(1000 * MS)), "the fourth in a second");
         assert_eq!(fail(&mut state, 2, later).unwrap_err().scope, Scope::FailedAuth);
+    }
+
+    /// L6, L8: in shadow mode what would not have been listened to is said and not charged
+    #[test]
+    fn a_shadow_listens_to_everybody() {
+        let t0 = crate::clock::now();
+        let mut state = state(10, t0);
+        let limit =
+            RateLimit { requests_per_second: 1.0, burst: 1.try_into().unwrap(), mode: LimitMode::Shadow };
+        state.gcra = Some(Gcra::new(limit));
+        assert_eq!(fail(&mut state, 1, t0), Ok(Some(1000 * MS)));
+        for _ in 0..3 {
+            let shadowed = Sentence::Free(Allowed::shadowed(Scope::FailedAuth));
+            assert_eq!(state.decide(IpKey::V4(1), t0), Ok(shadowed));
+        }
+        assert_eq!(fail(&mut state, 1, t0 + 1000 * MS), Ok(Some(1000 * MS)));
     }
 
     /// L8, S5: a crash is no amnesty

@@ -4,23 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use tidegate_config::{OnFailure, RateLimit};
+use tidegate_config::{Costs, LimitMode, OnFailure, RateLimit};
 
 use crate::chaos::{Crash, Stall};
 use crate::limiter::LimiterMetrics;
-use crate::limiter::actor::{Admit, AdmitKey, Failed, Inspect, Limiter, LimiterReport};
+use crate::limiter::actor::{Admission, Admit, AdmitKey, Failed, Inspect, Limiter, LimiterReport};
+use crate::limiter::allowance::{Allowance, Allowed, Scope};
 use crate::limiter::failures::Closed;
 use crate::limiter::lease::{self, Key, LEASE_MAX, Taken};
-use crate::limiter::state::Limited;
 use crate::mailbox::{AskError, Mailbox};
-use crate::types::{BucketId, IpKey, KeyId};
+use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 use crate::vitals::Vitals;
 
 /// Why the limiter did not admit a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LimiterRejection {
     /// A limit is used up.
-    Limited(Limited),
+    Limited(Allowance),
     /// The actor gave no answer.
     Unavailable(AskError),
 }
@@ -28,15 +28,39 @@ pub enum LimiterRejection {
 /// What is known of the limits without asking.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    /// Whether any limit applies to the bucket; without one the actor is not asked.
-    pub(crate) buckets: Vec<bool>,
-    /// Whether client keys have one.
-    pub(crate) keys: bool,
+    pub(crate) buckets: Vec<OfBucket>,
+    /// What a request costs that is about no bucket.
+    pub(crate) costs: Costs,
+    /// Which client keys have a limit.
+    pub(crate) keys: Vec<bool>,
+    /// Whether those who are admitted are told what is left: then each of them asks.
+    pub(crate) tells: bool,
     /// The limit of authentications that fail, and who is over it.
     pub(crate) failures: Option<RateLimit>,
     pub(crate) closed: Arc<Closed>,
     pub(crate) on_failure: OnFailure,
     pub(crate) metrics: Arc<LimiterMetrics>,
+}
+
+/// What is known of a bucket's limits.
+#[derive(Debug)]
+pub(crate) struct OfBucket {
+    /// Whether any limit applies; without one the actor is not asked.
+    pub(crate) is_limited: bool,
+    pub(crate) costs: Costs,
+}
+
+impl Limits {
+    fn cost(&self, bucket: Option<BucketId>, class: OperationClass) -> u32 {
+        let of_bucket = bucket.and_then(|bucket| self.buckets.get(bucket.index()));
+        let costs = of_bucket.map_or(&self.costs, |bucket| &bucket.costs);
+        let cost = match class {
+            OperationClass::Read => costs.read,
+            OperationClass::Write => costs.write,
+            OperationClass::List => costs.list,
+        };
+        cost.get()
+    }
 }
 
 /// Asks the limiter.
@@ -58,24 +82,33 @@ impl LimiterHandle {
     ///
     /// # Errors
     /// A limit is used up, or the actor gave no answer. While it is failed, `rate_limit.on_failure` decides.
-    pub async fn admit(&self, bucket: BucketId, client: IpKey, now: Instant) -> Result<(), LimiterRejection> {
-        if !self.limits.buckets.get(bucket.index()).copied().unwrap_or(true) {
-            return Ok(());
+    pub async fn admit(
+        &self,
+        bucket: BucketId,
+        class: OperationClass,
+        client: IpKey,
+        now: Instant,
+    ) -> Result<Allowed, LimiterRejection> {
+        if self.limits.buckets.get(bucket.index()).is_some_and(|bucket| !bucket.is_limited) {
+            return Ok(Allowed::default());
         }
+        let cost = self.limits.cost(Some(bucket), class);
         let key = (self.number, bucket, client);
-        let more = match lease::take(key, now) {
+        let taken = if self.limits.tells { Taken::Ask { more: 0 } } else { lease::take(key, cost, now) };
+        let more = match taken {
             Taken::Paid { refill } => {
                 if refill {
                     self.refill(key, now);
                 }
-                return Ok(());
+                return Ok(Allowed::default());
             }
             Taken::Ask { more } => more,
         };
-        match self.mailbox.ask(Admit { bucket, client, more }).await {
+        match self.mailbox.ask(Admit { bucket, client, cost, more }).await {
             Ok(verdict) => {
-                lease::keep(key, verdict.map_err(LimiterRejection::Limited)?, now);
-                Ok(())
+                let Admission { leased, allowed } = verdict.map_err(LimiterRejection::Limited)?;
+                lease::keep(key, leased, now);
+                Ok(self.count(Some(bucket), allowed))
             }
             Err(error) => self.unanswered(error),
         }
@@ -85,12 +118,18 @@ impl LimiterHandle {
     ///
     /// # Errors
     /// As for `admit`.
-    pub async fn admit_key(&self, key: KeyId, bucket: Option<BucketId>) -> Result<(), LimiterRejection> {
-        if !self.limits.keys {
-            return Ok(());
+    pub async fn admit_key(
+        &self,
+        key: KeyId,
+        bucket: Option<BucketId>,
+        class: OperationClass,
+    ) -> Result<Allowed, LimiterRejection> {
+        if !self.limits.keys.get(key.index()).copied().unwrap_or(false) {
+            return Ok(Allowed::default());
         }
-        match self.mailbox.ask(AdmitKey { key, bucket }).await {
-            Ok(verdict) => verdict.map_err(LimiterRejection::Limited),
+        let cost = self.limits.cost(bucket, class);
+        match self.mailbox.ask(AdmitKey { key, cost, bucket }).await {
+            Ok(verdict) => Ok(self.count(bucket, verdict.map_err(LimiterRejection::Limited)?)),
             Err(error) => self.unanswered(error),
         }
     }
@@ -104,13 +143,18 @@ impl LimiterHandle {
         client: IpKey,
         bucket: Option<BucketId>,
         now: Instant,
-    ) -> Result<(), LimiterRejection> {
+    ) -> Result<Allowed, LimiterRejection> {
         let limit = self.limits.failures;
-        let Some((limit, wait)) = limit.zip(self.limits.closed.remaining(client, now)) else { return Ok(()) };
+        let Some((limit, wait)) = limit.zip(self.limits.closed.remaining(client, now)) else {
+            return Ok(Allowed::default());
+        };
+        if limit.mode == LimitMode::Shadow {
+            return Ok(self.count(bucket, Allowed::shadowed(Scope::FailedAuth)));
+        }
         if let Some(bucket) = bucket {
             self.limits.metrics.exceeded(bucket);
         }
-        Err(LimiterRejection::Limited(Limited::of_failures(limit, wait)))
+        Err(LimiterRejection::Limited(Allowance::of_failures(limit, wait)))
     }
 
     /// Charges a failed authentication to a client.
@@ -121,30 +165,38 @@ impl LimiterHandle {
         &self,
         client: IpKey,
         bucket: Option<BucketId>,
-    ) -> Result<(), LimiterRejection> {
+    ) -> Result<Allowed, LimiterRejection> {
         if self.limits.failures.is_none() {
-            return Ok(());
+            return Ok(Allowed::default());
         }
         match self.mailbox.ask(Failed { client, bucket }).await {
-            Ok(verdict) => verdict.map_err(LimiterRejection::Limited),
+            Ok(verdict) => Ok(self.count(bucket, verdict.map_err(LimiterRejection::Limited)?)),
             Err(error) => self.unanswered(error),
         }
     }
 
-    fn unanswered(&self, error: AskError) -> Result<(), LimiterRejection> {
+    fn unanswered(&self, error: AskError) -> Result<Allowed, LimiterRejection> {
         match error {
-            AskError::Failed { .. } if self.limits.on_failure == OnFailure::Pass => Ok(()),
+            AskError::Failed { .. } if self.limits.on_failure == OnFailure::Pass => Ok(Allowed::default()),
             error => Err(LimiterRejection::Unavailable(error)),
         }
     }
 
-    /// Has more admissions of a lease paid for while what is left of it is used.
+    /// Counts who passed a limit only because it is in shadow mode.
+    fn count(&self, bucket: Option<BucketId>, allowed: Allowed) -> Allowed {
+        if let Some(bucket) = bucket.filter(|_| !allowed.shadowed.is_empty()) {
+            self.limits.metrics.shadowed(bucket, allowed.shadowed);
+        }
+        allowed
+    }
+
+    /// Has more tokens of a lease paid for while what is left of it is used.
     fn refill(&self, key: Key, now: Instant) {
         let mailbox = self.mailbox.clone();
         actix_rt::spawn(async move {
             let (_, bucket, client) = key;
-            if let Ok(Ok(leased)) = mailbox.ask(Admit { bucket, client, more: LEASE_MAX - 1 }).await {
-                lease::keep(key, leased + 1, now);
+            if let Ok(Ok(admission)) = mailbox.ask(Admit { bucket, client, cost: 0, more: LEASE_MAX }).await {
+                lease::keep(key, admission.leased, now);
             }
         });
     }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, Opts, Registry};
 
 use crate::clock;
+use crate::limiter::allowance::{Scope, Scopes};
 use crate::types::BucketId;
 
-/// Per bucket: refusals, and the rate of admitted requests.
+/// Per bucket: refusals, those that shadow limits only thought of, and the rate at which tokens are taken.
 #[derive(Debug)]
 pub(crate) struct LimiterMetrics {
     buckets: Vec<PerBucket>,
@@ -19,6 +20,8 @@ pub(crate) struct LimiterMetrics {
 struct PerBucket {
     name: String,
     exceeded: IntCounter,
+    /// One for each scope.
+    shadowed: [IntCounter; Scope::ALL.len()],
     meter: Mutex<Meter>,
 }
 
@@ -32,13 +35,13 @@ struct Meter {
 
 impl Meter {
     fn roll(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.second).as_secs();
-        if passed == 0 {
+        let allowed = now.saturating_duration_since(self.second).as_secs();
+        if allowed == 0 {
             return;
         }
-        self.last = if passed == 1 { self.count } else { 0 };
+        self.last = if allowed == 1 { self.count } else { 0 };
         self.count = 0;
-        self.second += Duration::from_secs(passed);
+        self.second += Duration::from_secs(allowed);
     }
 }
 
@@ -48,39 +51,55 @@ impl LimiterMetrics {
             Opts::new("rate_limit_exceeded_total", "requests refused by a rate limit"),
             &["bucket"],
         )?;
+        let shadowed = IntCounterVec::new(
+            Opts::new(
+                "rate_limit_shadowed_total",
+                "requests that allowed a rate limit only because it is in shadow mode",
+            ),
+            &["bucket", "limit"],
+        )?;
         let rate = GaugeVec::new(
             Opts::new(
                 "rate_limit_current_rate",
-                "requests admitted in the last whole second, where a limit applies",
+                "tokens taken in the last whole second, where a limit applies; a request takes one unless it costs more",
             ),
             &["bucket"],
         )?;
         registry.register(Box::new(exceeded.clone()))?;
+        registry.register(Box::new(shadowed.clone()))?;
         registry.register(Box::new(rate.clone()))?;
         let buckets = buckets
             .iter()
             .map(|name| PerBucket {
                 name: name.clone(),
                 exceeded: exceeded.with_label_values(&[name]),
+                shadowed: Scope::ALL
+                    .map(|scope| shadowed.with_label_values(&[name.as_str(), scope.as_str()])),
                 meter: Mutex::new(Meter { second: clock::now(), count: 0, last: 0 }),
             })
             .collect();
         Ok(Self { buckets, rate })
     }
 
-    pub(crate) fn admitted(&self, bucket: BucketId, count: u32, now: Instant) {
+    pub(crate) fn taken(&self, bucket: BucketId, tokens: u32, now: Instant) {
         // Only the actor and a scrape come here, so the lock is free but for the scrape's moment.
         if let Some(bucket) = self.buckets.get(bucket.index())
             && let Ok(mut meter) = bucket.meter.lock()
         {
             meter.roll(now);
-            meter.count += u64::from(count);
+            meter.count += u64::from(tokens);
         }
     }
 
     pub(crate) fn exceeded(&self, bucket: BucketId) {
         if let Some(bucket) = self.buckets.get(bucket.index()) {
             bucket.exceeded.inc();
+        }
+    }
+
+    pub(crate) fn shadowed(&self, bucket: BucketId, scopes: Scopes) {
+        if let Some(bucket) = self.buckets.get(bucket.index()) {
+            scopes.iter().for_each(|scope| bucket.shadowed[scope as usize].inc());
         }
     }
 

@@ -7,8 +7,11 @@
 //! apply to a request are checked together and charged together: none is charged when another refuses.
 //!
 //! ```text
-//! TAT' = max(TAT, now) + 1/rate      admit when  TAT' − now ≤ burst/rate      retry after  TAT' − burst/rate − now
+//! TAT' = max(TAT, now) + cost/rate      admit when  TAT' − now ≤ burst/rate      retry after  TAT' − burst/rate − now
 //! ```
+//!
+//! A request costs 1 token, or what is configured for its class of operations: the cost is the request's and the same for all
+//! limits. A limit in shadow mode refuses nothing and is charged as if it did, see `state`.
 //!
 //! The table of clients is bounded; clients beyond it share one budget, and who gets a place of its own later begins with
 //! what that budget has used up, for some of it may be its own. Each new client sweeps two old ones, so idle clients leave
@@ -21,6 +24,7 @@
 //! Deliberately absent: one shard per worker. One ask covers three scopes, which would lie in different shards.
 
 mod actor;
+mod allowance;
 mod failures;
 mod gcra;
 mod handle;
@@ -28,14 +32,16 @@ mod lease;
 mod metrics;
 mod per_key;
 mod state;
+#[cfg(test)]
+mod state_tests;
 mod table;
 
 pub(crate) use actor::Limiter;
 pub use actor::LimiterReport;
+pub use allowance::{Allowance, Allowed, Scope, Scopes};
 pub(crate) use failures::{Closed, FailuresState};
-pub(crate) use handle::Limits;
 pub use handle::{LimiterHandle, LimiterRejection};
+pub(crate) use handle::{Limits, OfBucket};
 pub(crate) use metrics::LimiterMetrics;
 pub(crate) use per_key::PerKeyState;
 pub(crate) use state::LimiterState;
-pub use state::{Limited, Scope};

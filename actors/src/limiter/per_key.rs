@@ -1,44 +1,70 @@
-//! The limit of each client key: one arrival time per configured key, and so a table that no client can grow.
+//! The limit of each client key, its own or the one for all: one arrival time per configured key, and so a table that no
+//! client can grow. Tokens (JWT) have none: their subjects are not configured.
 
 use std::time::Instant;
 
 use tidegate_config::RateLimit;
 
+use crate::limiter::allowance::{Allowance, Allowed, Scope};
 use crate::limiter::gcra::{Gcra, Tat, nanos};
-use crate::limiter::state::{Limited, Scope};
 use crate::types::KeyId;
 
-/// The limit and what each key has left of it.
+/// Each key's limit, if it has one, and what it has left of it.
 #[derive(Debug)]
 pub(crate) struct PerKeyState {
     origin: Instant,
-    gcra: Option<Gcra>,
-    keys: Vec<Tat>,
+    keys: Vec<Option<(Gcra, Tat)>>,
+    /// Whether those who are admitted are told what is left.
+    tells: bool,
+}
+
+/// What a request of a key is charged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct KeyCharge {
+    /// Nothing without a limit, and where one in shadow mode would have refused.
+    next: Option<Tat>,
+    pub(crate) allowed: Allowed,
 }
 
 impl PerKeyState {
-    pub(crate) fn new(limit: Option<RateLimit>, keys: usize, now: Instant) -> Self {
-        Self { origin: now, gcra: limit.map(Gcra::new), keys: vec![0; keys] }
+    pub(crate) fn new(limits: &[Option<RateLimit>], tells: bool, now: Instant) -> Self {
+        let keys = limits.iter().map(|limit| limit.map(|limit| (Gcra::new(limit), 0)));
+        Self { origin: now, keys: keys.collect(), tells }
     }
 
-    /// The key's next arrival time, or why it must wait.
-    pub(crate) fn decide(&self, key: KeyId, now: Instant) -> Result<Tat, Limited> {
-        let tat = self.keys.get(key.index()).copied().unwrap_or_default();
-        let Some(gcra) = &self.gcra else { return Ok(tat) };
-        gcra.next(tat, nanos(self.origin, now)).map_err(|wait| gcra.refuse(Scope::Key, wait))
+    /// What so many tokens more mean to the key, or why it must wait.
+    pub(crate) fn decide(&self, key: KeyId, cost: u32, now: Instant) -> Result<KeyCharge, Allowance> {
+        let limit = self.keys.get(key.index()).and_then(Option::as_ref);
+        let Some((gcra, tat)) = limit else {
+            return Ok(KeyCharge { next: None, allowed: Allowed::default() });
+        };
+        let now = nanos(self.origin, now);
+        match gcra.next(*tat, cost, now) {
+            Ok(next) => {
+                let told = self.tells && !gcra.is_shadow();
+                let tightest = told.then(|| gcra.left(Scope::Key, next, now));
+                Ok(KeyCharge { next: Some(next), allowed: Allowed { tightest, ..Allowed::default() } })
+            }
+            Err(_) if gcra.is_shadow() => {
+                Ok(KeyCharge { next: None, allowed: Allowed::shadowed(Scope::Key) })
+            }
+            Err(wait) => Err(gcra.allowance(Scope::Key, *tat, wait, now)),
+        }
     }
 
     /// Charges what `decide` allowed.
-    pub(crate) fn apply(&mut self, key: KeyId, next: Tat) {
-        if let Some(tat) = self.keys.get_mut(key.index()) {
+    pub(crate) fn apply(&mut self, key: KeyId, charge: KeyCharge) {
+        if let (Some(next), Some(Some((_, tat)))) = (charge.next, self.keys.get_mut(key.index())) {
             *tat = next;
         }
     }
 
     /// Every key's burst is spent as of now.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        let spent = nanos(self.origin, now) + self.gcra.map_or(0, |gcra| gcra.tolerance);
-        self.keys.fill(spent);
+        let now = nanos(self.origin, now);
+        for (gcra, tat) in self.keys.iter_mut().flatten() {
+            *tat = now + gcra.tolerance;
+        }
     }
 }
 
@@ -46,20 +72,26 @@ impl PerKeyState {
 mod tests {
     use std::time::Duration;
 
+    use tidegate_config::LimitMode;
+
     use super::*;
+
+    fn limit(burst: u32, mode: LimitMode) -> Option<RateLimit> {
+        Some(RateLimit { requests_per_second: 10.0, burst: burst.try_into().unwrap(), mode })
+    }
 
     /// L1, S5: each key has its own budget, and a crash is no amnesty
     #[test]
     fn keys_have_budgets_of_their_own() {
         let t0 = crate::clock::now();
-        let limit = RateLimit { requests_per_second: 10.0, burst: 2.try_into().unwrap() };
-        let mut state = PerKeyState::new(Some(limit), 2, t0);
+        let two = limit(2, LimitMode::Enforce);
+        let mut state = PerKeyState::new(&[two, two], false, t0);
         let mut take = |key, now, crash| {
             if crash {
                 state.rebuild(now);
             }
-            let next = state.decide(KeyId::new(key), now).map_err(|limited| limited.retry_after)?;
-            state.apply(KeyId::new(key), next);
+            let charge = state.decide(KeyId::new(key), 1, now).map_err(|refusal| refusal.retry_after)?;
+            state.apply(KeyId::new(key), charge);
             Ok::<_, Duration>(())
         };
         assert_eq!((take(0, t0, false), take(0, t0, false)), (Ok(()), Ok(())));
@@ -67,5 +99,28 @@ mod tests {
         assert_eq!(take(1, t0, false), Ok(()), "another key");
         assert_eq!(take(0, t0 + Duration::from_millis(100), false), Ok(()));
         assert!(take(1, t0 + Duration::from_millis(100), true).is_err(), "spent by the crash");
+    }
+
+    /// L1, L6: keys differ in their limits, in what they enforce, and whether they have any
+    #[test]
+    fn keys_have_limits_of_their_own() {
+        let t0 = crate::clock::now();
+        let limits = [limit(7, LimitMode::Enforce), limit(7, LimitMode::Shadow), None];
+        let mut state = PerKeyState::new(&limits, true, t0);
+        let mut take = |key, cost| {
+            let charge = state.decide(KeyId::new(key), cost, t0);
+            if let Ok(charge) = charge {
+                state.apply(KeyId::new(key), charge);
+            }
+            charge.map(|charge| charge.allowed)
+        };
+        assert_eq!(take(0, 5).map(|allowed| allowed.tightest.unwrap().remaining), Ok(2));
+        let refusal = take(0, 5).unwrap_err();
+        assert_eq!((refusal.remaining, refusal.retry_after), (2, Duration::from_millis(300)));
+        assert_eq!(take(0, 2).map(|allowed| allowed.tightest.unwrap().remaining), Ok(0), "nothing was spent");
+        assert_eq!(take(1, 5), Ok(Allowed::default()), "what is not enforced is not told");
+        assert_eq!(take(1, 5), Ok(Allowed::shadowed(Scope::Key)));
+        assert_eq!(take(1, 2), Ok(Allowed::default()), "nor spent");
+        assert_eq!(take(2, 1000), Ok(Allowed::default()));
     }
 }

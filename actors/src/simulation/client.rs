@@ -10,11 +10,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::breaker::{
-    BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitId, Clearance, OperationClass, Outcome,
-};
+use crate::breaker::{BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitId, Clearance, Outcome};
 use crate::clock;
-use crate::limiter::LimiterRejection;
+use crate::limiter::{Allowed, LimiterRejection};
 use crate::mailbox::AskError;
 use crate::pool::{EndpointId, Permit, PoolHandle, PoolRejection, RetryTicket, Strike};
 use crate::sessions::{Identity, SessionId};
@@ -25,7 +23,7 @@ use crate::simulation::mutant::Mutant;
 use crate::simulation::signal::Signal;
 use crate::simulation::upstream::{Course, Upstream};
 use crate::system::Actors;
-use crate::types::{BucketId, IpKey, KeyId};
+use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
 /// Attempts of one request.
 const ATTEMPTS_MAX: usize = 3;
@@ -172,13 +170,17 @@ impl Client {
     async fn pass_limits(&self) -> Result<(), Refused> {
         let Self { world, script, .. } = self;
         let asked = clock::now();
-        match world.actors.limiter.admit(script.bucket, script.address, asked).await {
-            Ok(()) => {}
-            Err(LimiterRejection::Unavailable(AskError::Crashed)) if world.has(Mutant::CrashAdmits) => {}
-            Err(_) => return Err(Refused),
-        }
+        let allowed =
+            match world.actors.limiter.admit(script.bucket, script.class, script.address, asked).await {
+                Ok(allowed) => allowed,
+                Err(LimiterRejection::Unavailable(AskError::Crashed)) if world.has(Mutant::CrashAdmits) => {
+                    Allowed::default()
+                }
+                Err(_) => return Err(Refused),
+            };
         let decided = self.decided(asked);
-        world.ledger.borrow_mut().admitted(script.bucket, script.address, decided);
+        let of = (script.bucket, script.class);
+        world.ledger.borrow_mut().admitted(of, script.address, allowed.shadowed, decided);
         Ok(())
     }
 
@@ -189,7 +191,8 @@ impl Client {
         limiter.may_authenticate(script.address, bucket, clock::now()).map_err(|_| Refused)?;
         if script.proof == Proof::Forged {
             let asked = clock::now();
-            if limiter.failed_to_authenticate(script.address, bucket).await.is_ok() {
+            let heard = limiter.failed_to_authenticate(script.address, bucket).await;
+            if heard.is_ok_and(|allowed| allowed.shadowed.is_empty()) {
                 let decided = self.decided(asked);
                 world.ledger.borrow_mut().failure_heard(script.address, decided);
             }
@@ -212,9 +215,12 @@ impl Client {
             world.ledger.borrow_mut().check(Invariant::Cache, within, what);
         }
         let asked = clock::now();
-        limiter.admit_key(script.key, bucket).await.map_err(|_| Refused)?;
+        let allowed = limiter.admit_key(script.key, bucket, script.class).await.map_err(|_| Refused)?;
         let decided = self.decided(asked);
-        world.ledger.borrow_mut().key_admitted(script.key, decided);
+        if allowed.shadowed.is_empty() {
+            let of = (script.bucket, script.class);
+            world.ledger.borrow_mut().key_admitted(of, script.key, decided);
+        }
         Ok(())
     }
 

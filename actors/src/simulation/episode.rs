@@ -15,7 +15,6 @@ use prometheus::Registry;
 use slog::{Discard, Logger, o};
 use tidegate_config::BucketConfig;
 
-use crate::breaker::OperationClass;
 use crate::chaos::{Crash, CrashPlace};
 use crate::clock;
 use crate::monitor::Level;
@@ -30,7 +29,7 @@ use crate::simulation::stage::{Stage, Tampering, Turn};
 use crate::simulation::upstream::Upstream;
 use crate::simulation::watch::Pulse;
 use crate::system::{Prepared, prepare_from};
-use crate::types::{BucketId, IpKey, KeyId};
+use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
 /// Steps between two rests.
 const REST_EVERY: u64 = 400;

@@ -10,12 +10,13 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tidegate_config::Config;
+use tidegate_config::{Config, Costs};
 
-use crate::breaker::{BreakerView, CircuitId, CircuitState, OperationClass};
+use crate::breaker::{BreakerView, CircuitId, CircuitState};
+use crate::limiter::{Scope, Scopes};
 use crate::simulation::circuits::{Terms, Watched};
 use crate::simulation::rates::Rates;
-use crate::types::{BucketId, IpKey, KeyId};
+use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
 /// What must never happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,10 +98,12 @@ pub(super) struct Ledger {
     pub(super) slots: Rc<Cell<usize>>,
     pub(super) buckets: Vec<Holdings>,
     pub(super) circuits: Vec<Watched>,
+    /// What requests cost of the limits, by bucket.
+    costs: Vec<Costs>,
     global: Option<Rates<()>>,
     per_bucket: Vec<Option<Rates<()>>>,
     per_client: Option<Rates<IpKey>>,
-    per_key: Option<Rates<KeyId>>,
+    per_key: Vec<Option<Rates<()>>>,
     failures: Option<Rates<IpKey>>,
     pub(super) admitted: u64,
 }
@@ -122,10 +125,15 @@ impl Ledger {
             slots: Rc::default(),
             buckets: config.buckets.iter().map(|_| Holdings::default()).collect(),
             circuits: config.buckets.values().flat_map(circuits).collect(),
+            costs: config.buckets.values().map(|bucket| bucket.costs).collect(),
             global: limits.global.map(Rates::new),
             per_bucket: config.buckets.values().map(|bucket| bucket.rate_limit.map(Rates::new)).collect(),
             per_client: limits.per_ip.map(Rates::new),
-            per_key: limits.per_key.map(Rates::new),
+            per_key: config
+                .keys
+                .values()
+                .map(|key| key.rate_limit.or(limits.per_key).map(Rates::new))
+                .collect(),
             failures: limits.failed_auth.map(Rates::new),
             admitted: 0,
         }
@@ -158,26 +166,49 @@ impl Ledger {
         u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The limiter let a request in.
-    pub(super) fn admitted(&mut self, bucket: BucketId, client: IpKey, at: u64) {
+    /// The limiter let a request in. What a limit in shadow mode would have refused it does not count.
+    pub(super) fn admitted(
+        &mut self,
+        of: (BucketId, OperationClass),
+        client: IpKey,
+        shadowed: Scopes,
+        at: u64,
+    ) {
         self.admitted += 1;
-        let global = self.global.as_mut().map_or(Ok(()), |rates| rates.admitted((), at));
+        let (bucket, cost) = (of.0, self.cost(of));
+        let global = self.global.as_mut().filter(|_| !shadowed.contains(Scope::Global));
+        let global = global.map_or(Ok(()), |rates| rates.admitted((), cost, at));
         self.note(Invariant::Limit, "global", global);
         let limit = self.per_bucket.get_mut(bucket.index()).and_then(Option::as_mut);
-        let of_bucket = limit.map_or(Ok(()), |rates| rates.admitted((), at));
+        let limit = limit.filter(|_| !shadowed.contains(Scope::Bucket));
+        let of_bucket = limit.map_or(Ok(()), |rates| rates.admitted((), cost, at));
         self.note(Invariant::Limit, "bucket", of_bucket);
-        let of_client = self.per_client.as_mut().map_or(Ok(()), |rates| rates.admitted(client, at));
+        let limit = self.per_client.as_mut().filter(|_| !shadowed.contains(Scope::Ip));
+        let of_client = limit.map_or(Ok(()), |rates| rates.admitted(client, cost, at));
         self.note(Invariant::Limit, "client", of_client);
     }
 
-    pub(super) fn key_admitted(&mut self, key: KeyId, at: u64) {
-        let found = self.per_key.as_mut().map_or(Ok(()), |rates| rates.admitted(key, at));
+    pub(super) fn key_admitted(&mut self, of: (BucketId, OperationClass), key: KeyId, at: u64) {
+        let cost = self.cost(of);
+        let limit = self.per_key.get_mut(key.index()).and_then(Option::as_mut);
+        let found = limit.map_or(Ok(()), |rates| rates.admitted((), cost, at));
         self.note(Invariant::Limit, "key", found);
+    }
+
+    /// What a request costs of every limit.
+    fn cost(&self, (bucket, class): (BucketId, OperationClass)) -> u32 {
+        let costs = self.costs[bucket.index()];
+        let cost = match class {
+            OperationClass::Read => costs.read,
+            OperationClass::Write => costs.write,
+            OperationClass::List => costs.list,
+        };
+        cost.get()
     }
 
     /// A failed authentication was still listened to.
     pub(super) fn failure_heard(&mut self, client: IpKey, at: u64) {
-        let found = self.failures.as_mut().map_or(Ok(()), |rates| rates.admitted(client, at));
+        let found = self.failures.as_mut().map_or(Ok(()), |rates| rates.admitted(client, 1, at));
         self.note(Invariant::Limit, "failed authentications", found);
     }
 
@@ -212,9 +243,9 @@ impl Ledger {
 
     /// Everybody has seen what was decided for him.
     pub(super) fn settle(&mut self) {
-        self.global.iter_mut().chain(self.per_bucket.iter_mut().flatten()).for_each(Rates::settle);
+        let single = self.per_bucket.iter_mut().chain(&mut self.per_key).flatten();
+        self.global.iter_mut().chain(single).for_each(Rates::settle);
         self.per_client.iter_mut().chain(&mut self.failures).for_each(Rates::settle);
-        self.per_key.iter_mut().for_each(Rates::settle);
     }
 
     pub(super) fn is_closed(&self, circuit: CircuitId) -> bool {

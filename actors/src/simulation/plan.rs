@@ -54,19 +54,23 @@ impl Plan {
 type Keys<'a> = &'a [(&'a str, &'a dyn Display)];
 
 /// A configuration being written.
-struct Writing(String);
+struct Writing {
+    text: String,
+    /// What every burst must be able to pay.
+    cost_max: u32,
+}
 
 impl Writing {
     fn section(&mut self, name: &str, keys: Keys<'_>) {
-        let _ = writeln!(self.0, "[{name}]");
+        let _ = writeln!(self.text, "[{name}]");
         for (key, value) in keys {
-            let _ = writeln!(self.0, "{key} = {value}");
+            let _ = writeln!(self.text, "{key} = {value}");
         }
     }
 }
 
 fn draw_config(dice: &mut Dice) -> String {
-    let mut text = Writing(String::new());
+    let mut text = Writing { text: String::new(), cost_max: 1 };
     text.section("server", &[("max_concurrent_requests", &dice.one_of([3, 20, 100]))]);
     text.section(
         "supervision",
@@ -90,12 +94,7 @@ fn draw_config(dice: &mut Dice) -> String {
         "sessions",
         &[("capacity", &dice.one_of([1, 3, 10])), ("ttl_seconds", &dice.one_of([1, 60]))],
     );
-    text.section("rate_limit", &[("table_capacity", &dice.one_of([1, 3, 100]))]);
-    for name in ["global", "per_ip", "per_key", "failed_auth"] {
-        if !dice.once_in(3) {
-            draw_limit(dice, &mut text, &format!("rate_limit.{name}"));
-        }
-    }
+    draw_limits(dice, &mut text);
     let endpoint = |port: u16| format!("\"http://127.0.0.1:{port}\"");
     draw_bucket(dice, &mut text, "one", &endpoint(1));
     draw_bucket(dice, &mut text, "several", &[1, 2, 3].map(endpoint).join(", "));
@@ -103,7 +102,26 @@ fn draw_config(dice: &mut Dice) -> String {
     for key in ["first", "second"] {
         text.section(&format!("keys.{key}"), &[("secret", &"\"of-no-use\""), ("policy", &"\"all\"")]);
     }
-    text.0
+    if dice.once_in(2) {
+        draw_limit(dice, &mut text, "keys.second.rate_limit");
+    }
+    text.text
+}
+
+/// Limits, and what requests cost of them.
+fn draw_limits(dice: &mut Dice, text: &mut Writing) {
+    let headers = if dice.once_in(4) { "\"always\"" } else { "\"refused\"" };
+    text.section("rate_limit", &[("table_capacity", &dice.one_of([1, 3, 100])), ("headers", &headers)]);
+    if dice.once_in(3) {
+        text.cost_max = 10;
+        let mut cost = || dice.one_of([1, 2, 10]);
+        text.section("rate_limit.cost", &[("read", &cost()), ("write", &cost()), ("list", &cost())]);
+    }
+    for name in ["global", "per_ip", "per_key", "failed_auth"] {
+        if !dice.once_in(3) {
+            draw_limit(dice, text, &format!("rate_limit.{name}"));
+        }
+    }
 }
 
 fn draw_limit(dice: &mut Dice, text: &mut Writing, section: &str) {
@@ -111,7 +129,8 @@ fn draw_limit(dice: &mut Dice, text: &mut Writing, section: &str) {
         section,
         &[
             ("requests_per_second", &dice.one_of([1, 50, 500, 500, 20_000, 20_000])),
-            ("burst", &dice.one_of([1, 3, 10, 100, 4_000, 4_000])),
+            ("burst", &dice.one_of([1, 3, 10, 100, 4_000, 4_000]).max(text.cost_max)),
+            ("mode", &dice.one_of(["\"enforce\"", "\"enforce\"", "\"enforce\"", "\"shadow\""])),
         ],
     );
 }

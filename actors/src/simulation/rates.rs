@@ -1,6 +1,6 @@
 //! Limits, counted anew: a bucket of water instead of an arrival time.
 //!
-//! Each admission pours one in, the rate drains it, and nothing may ever stand above the burst; that says the same as "at most
+//! Each admission pours in what it costs, the rate drains it, and nothing may ever stand above the burst; that says the same as "at most
 //! rate · window + burst in any window". Decisions are seen later than they were made and not in their order, so they
 //! are kept in the order of their times until everybody has seen his.
 
@@ -9,30 +9,27 @@ use std::hash::Hash;
 
 use tidegate_config::RateLimit;
 
-/// The limiter's interval is whole nanoseconds, hence its rate a little higher than the one that was set.
-const RATE_SLACK: f64 = 1.001;
-
 /// One key's admissions.
 #[derive(Debug, Default)]
 struct Water {
-    /// Times and the level after each, by time.
-    poured: Vec<(u64, f64)>,
+    /// Times, what was poured in, and the level after it, by time.
+    poured: Vec<(u64, f64, f64)>,
 }
 
 impl Water {
     /// The highest level from this admission on.
-    fn pour(&mut self, at: u64, per_nanosecond: f64) -> f64 {
-        let place = self.poured.partition_point(|(time, _)| *time <= at);
-        self.poured.insert(place, (at, 0.0));
+    fn pour(&mut self, cost: f64, at: u64, per_nanosecond: f64) -> f64 {
+        let place = self.poured.partition_point(|(time, ..)| *time <= at);
+        self.poured.insert(place, (at, cost, 0.0));
         let mut highest: f64 = 0.0;
         for i in place..self.poured.len() {
-            let (time, _) = self.poured[i];
+            let (time, cost, _) = self.poured[i];
             let before = match i.checked_sub(1).map(|before| self.poured[before]) {
-                Some((earlier, level)) => (level - nanoseconds(time - earlier) * per_nanosecond).max(0.0),
+                Some((earlier, _, level)) => (level - nanoseconds(time - earlier) * per_nanosecond).max(0.0),
                 None => 0.0,
             };
-            self.poured[i].1 = before + 1.0;
-            highest = highest.max(before + 1.0);
+            self.poured[i].2 = before + cost;
+            highest = highest.max(before + cost);
         }
         highest
     }
@@ -62,18 +59,16 @@ pub(super) struct Rates<K> {
 impl<K: Eq + Hash + Copy + std::fmt::Debug> Rates<K> {
     pub(super) fn new(limit: RateLimit) -> Self {
         let burst = limit.burst.get();
-        // What was leased is used up to 10 ms after it was charged: two leases of a two-thousandth each may be out.
-        let leased = burst / 2000 * 2;
         Self {
-            per_nanosecond: limit.requests_per_second * RATE_SLACK / 1e9,
-            most: f64::from(burst) + f64::from(leased) + 1e-3,
+            per_nanosecond: limit.requests_per_second / 1e9,
+            most: f64::from(burst) + 1e-3,
             keys: HashMap::new(),
         }
     }
 
     /// Counts an admission; says by how much the limit is exceeded, if it is.
-    pub(super) fn admitted(&mut self, key: K, at: u64) -> Result<(), String> {
-        let level = self.keys.entry(key).or_default().pour(at, self.per_nanosecond);
+    pub(super) fn admitted(&mut self, key: K, cost: u32, at: u64) -> Result<(), String> {
+        let level = self.keys.entry(key).or_default().pour(f64::from(cost), at, self.per_nanosecond);
         if level <= self.most {
             return Ok(());
         }
@@ -87,23 +82,29 @@ impl<K: Eq + Hash + Copy + std::fmt::Debug> Rates<K> {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_config::LimitMode;
+
     use super::*;
 
     fn rates() -> Rates<u8> {
-        Rates::new(RateLimit { requests_per_second: 10.0, burst: 2.try_into().unwrap() })
+        Rates::new(RateLimit {
+            requests_per_second: 10.0,
+            burst: 2.try_into().unwrap(),
+            mode: LimitMode::Enforce,
+        })
     }
 
     /// L1: the burst, then the rate, in whichever order that is told
     #[test]
     fn more_than_the_burst_is_seen_whenever_it_is_told() {
         let mut told = rates();
-        assert!(told.admitted(1, 0).is_ok() && told.admitted(1, 0).is_ok());
-        assert!(told.admitted(2, 0).is_ok(), "another key");
-        assert!(told.admitted(1, 100_000_000).is_ok());
+        assert!(told.admitted(1, 1, 0).is_ok() && told.admitted(1, 1, 0).is_ok());
+        assert!(told.admitted(2, 1, 0).is_ok(), "another key");
+        assert!(told.admitted(1, 1, 100_000_000).is_ok());
         told.settle();
-        assert!(told.admitted(1, 150_000_000).is_err());
+        assert!(told.admitted(1, 1, 150_000_000).is_err());
         let mut late = rates();
-        assert!(late.admitted(1, 50_000_000).is_ok() && late.admitted(1, 60_000_000).is_ok());
-        assert!(late.admitted(1, 0).is_err(), "the first of three within 60 ms");
+        assert!(late.admitted(1, 1, 50_000_000).is_ok() && late.admitted(1, 1, 60_000_000).is_ok());
+        assert!(late.admitted(1, 1, 0).is_err(), "the first of three within 60 ms");
     }
 }

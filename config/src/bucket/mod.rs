@@ -22,6 +22,7 @@ mod upstream;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::cost::{Costs, OwnCostKeys, OwnCosts};
 use crate::form::{Choice, bytes, list, or_unlimited};
 use crate::policy::{ACCESS, Access};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
@@ -120,13 +121,15 @@ pub struct BucketConfig {
     pub max_uri_length: u64,
     /// limit for this bucket's requests together
     pub rate_limit: Option<RateLimit>,
+    /// what its requests cost of this limit and all others
+    pub costs: Costs,
     /// where its requests go
     pub upstream: UpstreamConfig,
 }
 
 impl Default for BucketConfig {
     fn default() -> Self {
-        let inherited = Inherited::from_server(&ServerConfig::default(), false);
+        let inherited = Inherited::of(&ServerConfig::default(), false, Costs::default());
         resolve(Pattern::any(), Keys::default(), &inherited)
     }
 }
@@ -163,6 +166,8 @@ section! {
         max_chunk_size: u64 = key("max_chunk_size", bytes(8 << 10..=1 << 30), CHUNK_SIZE);
         /// limit for this bucket's requests together
         rate_limit: Option<RateLimit> = RateLimitKeys("rate_limit");
+        /// what its requests cost, of this limit and all others
+        costs: OwnCosts = OwnCostKeys;
         /// the upstream of a bucket of kind `s3`
         s3: S3Keys = nested("s3");
         /// the upstream of a bucket of kind `http`
@@ -170,22 +175,24 @@ section! {
     }
 }
 
-/// What a bucket takes over from the server section.
+/// What a bucket takes over from the sections of the whole gateway.
 pub(crate) struct Inherited {
     request_timeout: Option<Duration>,
     request_timeout_s3: Duration,
     max_request_size: Option<u64>,
     max_uri_length: Option<u64>,
+    costs: Costs,
 }
 
 impl Inherited {
     /// A time-out somebody set holds for every kind; the default only for s3.
-    pub(crate) fn from_server(server: &ServerConfig, is_timeout_set: bool) -> Self {
+    pub(crate) fn of(server: &ServerConfig, is_timeout_set: bool, costs: Costs) -> Self {
         Self {
             request_timeout: is_timeout_set.then_some(server.request_timeout),
             request_timeout_s3: server.request_timeout,
             max_request_size: server.limits.max_request_size,
             max_uri_length: server.limits.max_uri_length,
+            costs,
         }
     }
 
@@ -269,6 +276,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         max_request_size,
         max_chunk_size,
         rate_limit,
+        costs,
         s3,
         http,
     } = keys;
@@ -292,14 +300,20 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         max_chunk_size,
         max_uri_length: inherited.max_uri_length.unwrap_or(uri_length),
         rate_limit,
+        costs: costs.over(inherited.costs),
         upstream,
     }
 }
 
 /// The bucket on the embedded origin: signed towards the origin, open towards whoever reaches the listener, for reading
 /// only where that may be another machine.
-pub(crate) fn demo(server: &ServerConfig, endpoint: Endpoint, credentials: Credentials) -> BucketConfig {
-    let inherited = Inherited::from_server(server, true);
+pub(crate) fn demo(
+    server: &ServerConfig,
+    costs: Costs,
+    endpoint: Endpoint,
+    credentials: Credentials,
+) -> BucketConfig {
+    let inherited = Inherited::of(server, true, costs);
     let mut bucket = resolve(Pattern::known(DEMO), defaults(), &inherited);
     bucket.auth = vec![AuthMethod::Anonymous];
     bucket.anonymous = match server.address.is_loopback() {

@@ -21,6 +21,7 @@ use crate::http::answer::Answer;
 use crate::http::cors::CorsRejection;
 use crate::http::edge::EdgeRejection;
 use crate::http::injection::Suspicion;
+use crate::http::limits;
 use crate::router::RouteRejection;
 use crate::s3::form::FormRejection;
 use crate::upstream::UpstreamRejection;
@@ -188,18 +189,11 @@ fn monitor(rejection: &MonitorRejection) -> Answer {
 fn limiter(rejection: &LimiterRejection) -> Answer {
     match rejection {
         LimiterRejection::Limited(limited) => {
-            let reason = match limited.scope {
-                tidegate_actors::Scope::Global => "rate_limit_global",
-                tidegate_actors::Scope::Ip => "rate_limit_ip",
-                tidegate_actors::Scope::Bucket => "rate_limit_bucket",
-                tidegate_actors::Scope::Key => "rate_limit_key",
-                tidegate_actors::Scope::FailedAuth => "rate_limit_failed_auth",
-            };
             let scope = limited.scope.as_str();
             let answer = Answer::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "SlowDown",
-                reason,
+                limits::reason(limited.scope),
                 format!(
                     "the {scope} limit of {} requests per second is used up",
                     limited.requests_per_second

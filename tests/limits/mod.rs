@@ -1,11 +1,15 @@
 //! Rate limits as clients meet them.
 
+mod cost;
+mod exact;
+mod shadow;
+
 use std::time::Instant;
 
 use futures_util::future::join_all;
 
 use crate::support::client::message;
-use crate::support::{Answer, Client, Gateway, Upstream, get};
+use crate::support::{Act, Answer, Client, Gateway, Upstream, get};
 
 fn statuses(answers: &[Answer], status: u16) -> usize {
     answers.iter().filter(|answer| answer.whole() == status).count()
@@ -26,7 +30,8 @@ fn assert_refused(answer: &Answer, reason: &str, scope: &str, burst: u32) {
     let policy = answer.header("ratelimit-policy").expect("ratelimit-policy");
     assert!(policy.starts_with(&format!("\"{scope}\";q={burst};w=")), "{policy}");
     let state = answer.header("ratelimit").expect("ratelimit");
-    assert!(state.starts_with(&format!("\"{scope}\";r=0;t=")), "{state}");
+    let after = state.strip_prefix(&format!("\"{scope}\";r=0;t=")).map(|after| after.parse::<u64>().unwrap());
+    assert!(after.is_some_and(|after| after <= wait && after >= 990), "{state}, and retry-after: {wait}");
 }
 
 /// L1: each of the three limits admits its burst and then answers 429 with Retry-After and the RateLimit headers
@@ -152,6 +157,53 @@ async fn limits_are_off_until_they_are_set() {
     assert_eq!(statuses(&burst(&gateway, "/b/k", 50).await, 200), 50);
     let after = gateway.actor("limiter").await["handled"].as_u64().unwrap();
     assert!(after - before <= 2, "only the status page asks: {}", after - before);
+}
+
+/// L4: the first and the second try pass under every limit at once, whoever makes them and whichever bucket they are for
+#[tokio::test]
+async fn the_first_and_the_second_try_pass() {
+    let upstream = Upstream::ok("x");
+    let mut builder = Gateway::builder().bucket("a", &upstream).bucket("b", &upstream);
+    for (limit, burst) in [
+        ("rate_limit.global", "4"),
+        ("rate_limit.per_ip", "4"),
+        ("buckets.a.rate_limit", "2"),
+        ("buckets.b.rate_limit", "2"),
+    ] {
+        builder =
+            builder.set(&format!("{limit}.requests_per_second"), SLOW).set(&format!("{limit}.burst"), burst);
+    }
+    let gateway = builder.start().await;
+    for path in ["/a/k", "/b/k", "/a/k", "/b/k"] {
+        assert_eq!(gateway.get(path).await.whole(), 200, "{path}: counted twice, or for another bucket");
+    }
+    assert_eq!(gateway.get("/a/k").await.whole(), 429);
+}
+
+/// L1: where answers are to tell it, each says what is left of the limit that ends first
+#[tokio::test]
+async fn what_is_left_may_be_told_on_every_answer() {
+    let upstream = Upstream::start(|_| Act::ok("x").header("ratelimit", "\"store\";r=5"));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("rate_limit.headers", "always")
+        .set("rate_limit.global.requests_per_second", "0.01")
+        .set("rate_limit.global.burst", "100000")
+        .set("buckets.b.rate_limit.requests_per_second", "0.01")
+        .set("buckets.b.rate_limit.burst", "3")
+        .start()
+        .await;
+    for left in [2, 1, 0] {
+        let answer = gateway.get("/b/k").await;
+        assert_eq!((answer.whole(), answer.header("ratelimit-policy")), (200, Some("\"bucket\";q=3;w=300")));
+        let [store, own] = answer.all("ratelimit")[..] else { panic!("{answer:?}") };
+        assert_eq!(store, "\"store\";r=5", "what the store says stays");
+        let after =
+            own.strip_prefix(&format!("\"bucket\";r={left};t=")).map(|after| after.parse::<u64>().unwrap());
+        assert!(after.is_some_and(|after| (60..=100).contains(&after)), "{own}");
+    }
+    let refused = gateway.get("/b/k").await;
+    assert_eq!((refused.whole(), refused.all("ratelimit").len()), (429, 1), "{refused:?}");
 }
 
 /// L3: a client cannot choose its budget by a header

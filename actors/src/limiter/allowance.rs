@@ -1,0 +1,120 @@
+//! What is told of limits: which refused, which would have, and what is left.
+
+use std::time::Duration;
+
+use tidegate_config::RateLimit;
+
+/// A limit, by what it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All requests together.
+    Global,
+    /// This client's address.
+    Ip,
+    /// This bucket.
+    Bucket,
+    /// This client key.
+    Key,
+    /// This client's address, for authentications that fail.
+    FailedAuth,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Global, Self::Ip, Self::Bucket, Self::Key, Self::FailedAuth];
+
+    /// The word in reasons and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::Ip => "ip",
+            Self::Bucket => "bucket",
+            Self::Key => "key",
+            Self::FailedAuth => "failed_auth",
+        }
+    }
+}
+
+/// Some of the limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// One of them.
+    pub fn only(scope: Scope) -> Self {
+        Self(1 << scope as u8)
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, scope: Scope) {
+        self.0 |= 1 << scope as u8;
+    }
+
+    /// Whether it is among them.
+    pub fn contains(self, scope: Scope) -> bool {
+        self.0 & (1 << scope as u8) != 0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
+    }
+}
+
+/// How a request found a limit: a refusal tells it, and where that is wanted every answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Allowance {
+    /// Which limit.
+    pub scope: Scope,
+    /// Its burst.
+    pub burst: u32,
+    /// Its rate per second.
+    pub requests_per_second: f64,
+    /// Tokens that are left of it.
+    pub remaining: u32,
+    /// When a request that was refused fits; after one that was admitted, when another token is there.
+    pub retry_after: Duration,
+}
+
+impl Allowance {
+    /// Too many failed authentications, for so long yet.
+    pub(crate) fn of_failures(limit: RateLimit, wait: Duration) -> Self {
+        Self {
+            scope: Scope::FailedAuth,
+            burst: limit.burst.get(),
+            requests_per_second: limit.requests_per_second,
+            remaining: 0,
+            retry_after: wait,
+        }
+    }
+}
+
+/// What the limits that let a request pass say of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Allowed {
+    /// Those in shadow mode that would have refused it.
+    pub shadowed: Scopes,
+    /// The one with the least left, where answers tell it.
+    pub tightest: Option<Allowance>,
+}
+
+impl Allowed {
+    /// Only shadow limits had anything to say.
+    pub(crate) fn shadowed(scope: Scope) -> Self {
+        Self { shadowed: Scopes::only(scope), tightest: None }
+    }
+
+    /// What both together say.
+    pub fn and(self, other: Self) -> Self {
+        let tightest = match (self.tightest, other.tightest) {
+            (Some(one), Some(other)) if other.remaining < one.remaining => Some(other),
+            (one, other) => one.or(other),
+        };
+        Self { shadowed: Scopes(self.shadowed.0 | other.shadowed.0), tightest }
+    }
+}

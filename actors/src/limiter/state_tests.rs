@@ -1,0 +1,298 @@
+//! What the limits admit, and what they refuse.
+
+use proptest::prelude::*;
+
+use std::time::{Duration, Instant};
+
+use tidegate_config::{LimitMode, RateLimit};
+
+use crate::limiter::allowance::{Allowance, Allowed, Scope};
+use crate::limiter::state::LimiterState;
+use crate::types::{BucketId, IpKey};
+
+const BUCKET: BucketId = BucketId::new(0);
+
+fn limit(requests_per_second: f64, burst: u32) -> Option<RateLimit> {
+    Some(RateLimit { requests_per_second, burst: burst.try_into().unwrap(), mode: LimitMode::Enforce })
+}
+
+fn shadow(requests_per_second: f64, burst: u32) -> Option<RateLimit> {
+    limit(requests_per_second, burst).map(|limit| RateLimit { mode: LimitMode::Shadow, ..limit })
+}
+
+fn client(n: u32) -> IpKey {
+    IpKey::V4(n)
+}
+
+fn charge(state: &mut LimiterState, from: u32, cost: u32, now: Instant) -> Result<Allowed, Allowance> {
+    let charge = state.decide(BUCKET, client(from), cost, 0, now)?;
+    state.apply(charge, now);
+    Ok(charge.allowed)
+}
+
+fn take(state: &mut LimiterState, from: u32, now: Instant) -> Result<(), Allowance> {
+    charge(state, from, 1, now).map(drop)
+}
+
+/// L2, L5: who lived on the shared budget and gets a place of its own does not get a burst on top
+#[test]
+fn a_place_of_its_own_is_no_fresh_budget() {
+    let t0 = crate::clock::now();
+    let mut state = LimiterState::new(None, limit(1.0, 2), &[None], 1, t0);
+    assert!(take(&mut state, 1, t0).is_ok());
+    assert!(take(&mut state, 2, t0).is_ok() && take(&mut state, 2, t0).is_ok(), "shared");
+    let later = t0 + Duration::from_secs(1);
+    assert!(take(&mut state, 2, later).is_ok(), "the first one is idle by now and leaves its place");
+    assert!(take(&mut state, 2, later).is_err(), "three in a second are its limit");
+    assert!(take(&mut state, 2, later + Duration::from_secs(1)).is_ok());
+}
+
+/// L1, L4
+#[test]
+fn the_burst_passes_then_the_rate() {
+    let t0 = crate::clock::now();
+    let mut state = LimiterState::new(None, limit(10.0, 3), &[None], 10, t0);
+    for _ in 0..3 {
+        assert_eq!(take(&mut state, 1, t0), Ok(()));
+    }
+    let limited = take(&mut state, 1, t0).unwrap_err();
+    assert_eq!((limited.scope, limited.retry_after), (Scope::Ip, Duration::from_millis(100)));
+    assert_eq!(take(&mut state, 2, t0), Ok(()), "another client has its own budget");
+    assert_eq!(take(&mut state, 1, t0 + Duration::from_millis(100)), Ok(()));
+    assert!(take(&mut state, 1, t0 + Duration::from_millis(100)).is_err());
+}
+
+/// L1: no token is spent on one limit when another refuses
+#[test]
+fn a_refusal_charges_no_limit() {
+    let t0 = crate::clock::now();
+    let mut state = LimiterState::new(limit(1.0, 5), limit(1.0, 1), &[limit(1.0, 5)], 10, t0);
+    assert_eq!(take(&mut state, 1, t0), Ok(()));
+    for _ in 0..20 {
+        assert_eq!(take(&mut state, 1, t0).unwrap_err().scope, Scope::Ip);
+    }
+    for other in 2..6 {
+        assert_eq!(take(&mut state, other, t0), Ok(()), "global and bucket were not charged");
+    }
+    assert!(take(&mut state, 7, t0).is_err());
+}
+
+/// S5: a crash is no amnesty
+#[test]
+fn a_rebuild_spends_every_burst() {
+    let t0 = crate::clock::now();
+    let mut state = LimiterState::new(limit(10.0, 5), limit(10.0, 5), &[limit(10.0, 5)], 10, t0);
+    assert_eq!(take(&mut state, 1, t0), Ok(()));
+    state.rebuild(t0);
+    assert!(take(&mut state, 1, t0).is_err(), "known client");
+    assert!(take(&mut state, 9, t0).is_err(), "unknown client");
+    assert_eq!(take(&mut state, 9, t0 + Duration::from_millis(100)), Ok(()), "the rate goes on");
+}
+
+/// L5, P6
+#[test]
+fn a_million_clients_stay_in_the_table_and_share_what_is_beyond() {
+    let t0 = crate::clock::now();
+    let mut state = LimiterState::new(None, limit(1.0, 1), &[None], 1000, t0);
+    let admitted = (0..1_000_000).filter(|n| take(&mut state, *n, t0).is_ok()).count();
+    assert_eq!(admitted, 1001, "1000 clients of their own and one for all the others");
+    assert_eq!(state.clients(), 1000);
+    assert!(state.clients.sweep.len() <= 1000);
+    let later = t0 + Duration::from_secs(60);
+    let admitted = (2_000_000..2_000_500).filter(|n| take(&mut state, *n, later).is_ok()).count();
+    assert!(admitted > 490, "idle clients make room, admitted {admitted}");
+}
+
+/// L2, L4: what is leased is charged, a burst is leased from only while half of it is left, small limits never
+#[test]
+fn leases_are_debited_in_advance() {
+    let t0 = crate::clock::now();
+    let mut state = LimiterState::new(None, limit(1.0, 4000), &[None], 10, t0);
+    let mut admitted = 0;
+    while let Ok(charge) = state.decide(BUCKET, client(1), 1, 64, t0) {
+        state.apply(charge, t0);
+        admitted += 1 + charge.leased;
+        assert_eq!(charge.leased, if admitted <= 2001 { 2 } else { 0 }, "after {admitted}");
+    }
+    assert_eq!(admitted, 4000);
+    let small = LimiterState::new(None, limit(1.0, 1999), &[limit(1e6, 1_000_000)], 10, t0);
+    assert_eq!(small.decide(BUCKET, client(1), 1, 64, t0).unwrap().leased, 0);
+}
+
+/// L1: what a request costs is taken of every limit at once, and one that does not fit takes nothing of any
+#[test]
+fn a_heavy_request_takes_all_its_tokens_or_none() {
+    let t0 = crate::clock::now();
+    let mut state = LimiterState::new(limit(1.0, 20), limit(10.0, 10), &[limit(1.0, 20)], 10, t0);
+    assert!(charge(&mut state, 1, 7, t0).is_ok());
+    let refusal = charge(&mut state, 1, 7, t0).unwrap_err();
+    assert_eq!((refusal.scope, refusal.remaining), (Scope::Ip, 3));
+    assert_eq!(refusal.retry_after, Duration::from_millis(400), "until four more are there");
+    assert!(charge(&mut state, 1, 3, t0).is_ok(), "a light one fits still");
+    assert!(charge(&mut state, 2, 10, t0).is_ok(), "twenty in all, for the refused one took nothing");
+    assert_eq!(charge(&mut state, 3, 1, t0).unwrap_err().scope, Scope::Global);
+}
+
+/// L6: a limit in shadow mode refuses nothing, says what it would have refused, and spends as if it enforced
+#[test]
+fn a_shadow_refuses_nothing() {
+    let t0 = crate::clock::now();
+    let mut state = LimiterState::new(None, shadow(10.0, 2), &[limit(1.0, 4)], 10, t0);
+    let names = |allowed: Result<Allowed, Allowance>| {
+        allowed.map(|allowed| allowed.shadowed.contains(Scope::Ip)).map_err(|refusal| refusal.scope)
+    };
+    assert_eq!(names(charge(&mut state, 1, 1, t0)), Ok(false));
+    assert_eq!(names(charge(&mut state, 1, 1, t0)), Ok(false));
+    assert_eq!(names(charge(&mut state, 1, 1, t0)), Ok(true));
+    let later = t0 + Duration::from_millis(100);
+    assert_eq!(names(charge(&mut state, 1, 1, later)), Ok(false), "the third was not charged to it");
+    assert_eq!(names(charge(&mut state, 1, 1, later)), Err(Scope::Bucket), "but to the other one");
+}
+
+/// L6: a request that another limit refuses is charged to no shadow either
+#[test]
+fn a_shadow_is_not_charged_for_what_others_refuse() {
+    let t0 = crate::clock::now();
+    let mut state = LimiterState::new(shadow(1.0, 3), limit(1.0, 1), &[None], 10, t0);
+    assert!(charge(&mut state, 1, 1, t0).is_ok());
+    for _ in 0..5 {
+        assert!(charge(&mut state, 1, 1, t0).is_err());
+    }
+    for other in 2..4 {
+        assert_eq!(charge(&mut state, other, 1, t0), Ok(Allowed::default()));
+    }
+    assert_eq!(charge(&mut state, 4, 1, t0), Ok(Allowed::shadowed(Scope::Global)));
+}
+
+/// L1: who is admitted may be told what is left of the limit that ends first, and of none that does not enforce
+#[test]
+fn the_tightest_limit_is_told() {
+    let t0 = crate::clock::now();
+    let limits = (limit(1.0, 10), limit(10.0, 5), [shadow(1.0, 3)]);
+    let mut state = LimiterState::new(limits.0, limits.1, &limits.2, 10, t0).telling(true);
+    let told = charge(&mut state, 1, 2, t0).unwrap().tightest.unwrap();
+    assert_eq!((told.scope, told.remaining, told.burst), (Scope::Ip, 3, 5));
+    assert_eq!(told.retry_after, Duration::from_millis(100));
+    let told = charge(&mut state, 2, 5, t0).unwrap().tightest.unwrap();
+    assert_eq!((told.scope, told.remaining), (Scope::Ip, 0));
+    let told = charge(&mut state, 3, 1, t0).unwrap().tightest.unwrap();
+    assert_eq!((told.scope, told.remaining), (Scope::Global, 2));
+}
+
+/// L2: tokens are leased for whole requests, and to nobody whom a shadow would have refused
+#[test]
+fn leases_are_for_whole_requests() {
+    let t0 = crate::clock::now();
+    let state =
+        LimiterState::new(limit(1e6, 1_000_000), None, &[shadow(1e6, 1_000_000), shadow(1.0, 1)], 10, t0);
+    let leased = |bucket, cost| {
+        state.decide(BucketId::new(bucket), client(1), cost, 64, t0).map(|charge| charge.leased)
+    };
+    assert_eq!((leased(0, 1), leased(0, 10), leased(0, 64), leased(0, 65)), (Ok(64), Ok(60), Ok(64), Ok(0)));
+    assert_eq!(leased(0, 0), Ok(64), "only in advance");
+    assert_eq!(leased(1, 1), Ok(0), "a burst of one has nothing to spare");
+    assert_eq!(leased(1, 2), Ok(0), "nor has one that is exceeded");
+}
+
+/// What one limit admitted.
+#[derive(Default)]
+struct Admitted(Vec<(Instant, u32)>);
+
+impl Admitted {
+    /// Adds one; the most that any window until then holds beyond what the rate gives it.
+    fn push(&mut self, cost: u32, now: Instant, rate: f64) -> f64 {
+        self.0.push((now, cost));
+        let mut sum = 0.0;
+        let beyond = |(first, cost): &(Instant, u32)| {
+            sum += f64::from(*cost);
+            sum - rate * now.duration_since(*first).as_secs_f64()
+        };
+        self.0.iter().rev().map(beyond).fold(0.0, f64::max)
+    }
+}
+
+/// How the state is treated in one step: time that passes, who asks at which cost, whether a crash comes first.
+type Step = (Duration, u32, u32, bool);
+
+/// Small steps, and leaps of the clock; half of all steps come at the same moment as the one before.
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let pause = prop_oneof![
+        10 => Just(0),
+        10 => 0u64..50_000_000,
+        1 => 0u64..100_000_000_000,
+    ];
+    prop::collection::vec(
+        (pause.prop_map(Duration::from_nanos), 0u32..3, 1u32..=9, prop::bool::weighted(0.02)),
+        1..400,
+    )
+}
+
+proptest! {
+    /// L2: over any window the admitted cost stays within rate·window + burst, whatever requests cost, over crashes and leaps
+    #[test]
+    fn never_more_than_rate_times_window_plus_burst(rate in 1u32..1000, burst in 9u32..50, steps in steps()) {
+        let (mut now, rate) = (crate::clock::now(), f64::from(rate));
+        let mut state = LimiterState::new(None, None, &[limit(rate, burst)], 2, now);
+        let mut admitted = Admitted::default();
+        for (pause, from, cost, crash) in steps {
+            now += pause;
+            if crash {
+                state.rebuild(now);
+            }
+            if charge(&mut state, from, cost, now).is_ok() {
+                let most = admitted.push(cost, now, rate);
+                prop_assert!(most <= f64::from(burst) + 1e-6, "{most} beyond the rate");
+            }
+        }
+    }
+
+    /// L2, L6: a limit thinks the same in shadow as it does where it enforces, and one that it does not refuse is never refused
+    #[test]
+    fn a_shadow_thinks_as_its_enforcing_twin(rate in 1u32..1000, burst in 9u32..50, steps in steps()) {
+        let (mut now, rate) = (crate::clock::now(), f64::from(rate));
+        let mut enforcing = LimiterState::new(None, None, &[limit(rate, burst)], 2, now);
+        let mut shadowing = LimiterState::new(None, None, &[shadow(rate, burst)], 2, now);
+        for (pause, from, cost, crash) in steps {
+            now += pause;
+            if crash {
+                enforcing.rebuild(now);
+                shadowing.rebuild(now);
+            }
+            let refuses = charge(&mut enforcing, from, cost, now).is_err();
+            let would = charge(&mut shadowing, from, cost, now).map(|allowed| allowed.shadowed.contains(Scope::Bucket));
+            prop_assert_eq!(would, Ok(refuses));
+        }
+    }
+
+    /// L2: also where tokens are leased and used at any time until the lease ends, all at its last moment at worst
+    #[test]
+    fn leases_do_not_bend_the_limit(
+        rate in 500u32..100_000, burst in 2_000u32..6_000, late in 0u64..10_000_000, steps in steps(),
+    ) {
+        let (mut now, rate) = (crate::clock::now(), f64::from(rate));
+        let mut state = LimiterState::new(None, None, &[limit(rate, burst)], 2, now);
+        let mut used: Vec<(Instant, u32)> = Vec::new();
+        for (pause, from, cost, crash) in steps {
+            now += pause / 10;
+            if crash {
+                state.rebuild(now);
+            }
+            let cost = cost * burst / 40;
+            if let Ok(granted) = state.decide(BUCKET, client(from), cost, 128, now) {
+                state.apply(granted, now);
+                used.push((now, cost));
+                used.push((now + Duration::from_nanos(late), granted.leased));
+            }
+            if let Ok(granted) = state.decide(BUCKET, client(from), 0, 128, now) {
+                state.apply(granted, now);
+                used.push((now + Duration::from_nanos(late), granted.leased));
+            }
+        }
+        used.sort_by_key(|(at, _)| *at);
+        let mut admitted = Admitted::default();
+        for (at, tokens) in used {
+            let most = admitted.push(tokens, at, rate);
+            prop_assert!(most <= f64::from(burst) + 1e-6, "{most} beyond the rate");
+        }
+    }
+}

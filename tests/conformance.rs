@@ -1,0 +1,149 @@
+//! The guards, one after another, against one gateway that has all of them: each acts as it is set.
+//!
+//! What each does in detail is tested where it belongs; this is the list, the one that peers are held against as well. Among it is
+//! what they miss: bodies in chunks are not counted, the number of headers is not, retries send a POST twice, and a client
+//! over its limit is shut out for as long as it keeps asking.
+
+use crate::support::client::message;
+use crate::support::{Act, Answer, Client, Gateway, Upstream, eventually, request};
+
+/// Buckets whose upstreams behave and misbehave, behind every guard.
+async fn guarded(upstreams: &[(&str, &Upstream)]) -> Gateway {
+    let mut builder = Gateway::builder()
+        .set("server.limits.max_request_size", "100000")
+        .set("rate_limit.global.requests_per_second", "1000000")
+        .set("rate_limit.per_ip.requests_per_second", "1000000");
+    for (name, upstream) in upstreams {
+        builder = builder
+            .bucket(name, upstream)
+            .set(&format!("buckets.{name}.rate_limit.requests_per_second"), "1000000")
+            .set(&format!("buckets.{name}.s3.timeout"), "0.3")
+            .set(&format!("buckets.{name}.s3.retry.max_attempts"), "3")
+            .set(&format!("buckets.{name}.s3.retry.initial_backoff_ms"), "1");
+    }
+    builder.start().await
+}
+
+async fn raw(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> (Answer, bool) {
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(bytes).await;
+    let answer = client.answer("PUT").await;
+    let is_closed = client.try_send(message("GET", "/good/k", &[], None)).await.is_err()
+        || client.try_answer("GET").await.is_none();
+    (answer, is_closed)
+}
+
+/// V2: heads and bodies over the limits are refused, bodies in chunks as they stream, and none is passed on whole
+#[tokio::test]
+async fn sizes_are_what_they_are_set_to() {
+    let good = Upstream::ok("x");
+    let gateway = guarded(&[("good", &good)]).await;
+    let get = async |target: &str, headers: &[(&str, &str)]| {
+        let answer = request(gateway.address(), "GET", target, headers, None).await;
+        (answer.whole(), answer.reason().to_owned())
+    };
+    assert_eq!(get("/good/k", &[]).await.0, 200);
+    assert_eq!(get(&format!("/good/k?{}", "x".repeat(9216)), &[]).await, (414, "uri_too_long".to_owned()));
+    let large = "y".repeat(1000);
+    assert_eq!(get("/good/k", &[("x-a", large.as_str()); 9]).await, (431, "headers_too_large".to_owned()));
+    assert_eq!(get("/good/k", &[("x-a", "y"); 91]).await, (431, "too_many_headers".to_owned()));
+    let announced = "PUT /good/k HTTP/1.1\r\nhost: a\r\ncontent-length: 100001\r\n\r\n";
+    let (answer, is_closed) = raw(&gateway, announced).await;
+    assert_eq!((answer.whole(), answer.reason(), is_closed), (413, "body_too_large", true));
+    assert_eq!(good.count(), 1, "all of it was known from the heads");
+    let chunks = format!("c350\r\n{}\r\n", "x".repeat(50_000)).repeat(3);
+    let streamed = format!("PUT /good/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
+    let (answer, is_closed) = raw(&gateway, streamed).await;
+    assert_eq!((answer.whole(), answer.reason(), is_closed), (413, "body_too_large", true));
+    gateway.is_idle().await;
+    assert!(good.seen().iter().skip(1).all(|seen| !seen.whole), "{:?}", good.seen());
+}
+
+/// V1: a body with two lengths is refused and its connection closed, whichever comes first, and what stands behind it is no request
+#[tokio::test]
+async fn two_lengths_are_refused() {
+    let good = Upstream::ok("x");
+    let gateway = guarded(&[("good", &good)]).await;
+    let (length, chunked) = ("content-length: 4\r\n", "transfer-encoding: chunked\r\n");
+    for lengths in [[length, chunked], [chunked, length], [length, "content-length: 5\r\n"], [length, length]]
+    {
+        let head = format!("POST /good/k HTTP/1.1\r\nhost: a\r\n{}\r\n", lengths.concat());
+        let (answer, is_closed) =
+            raw(&gateway, format!("{head}0\r\n\r\nGET /good/smuggled HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        assert!(answer.status == 400 && is_closed, "{lengths:?}: {answer:?}");
+    }
+    assert_eq!(good.count(), 0);
+}
+
+/// T3, R1, B2: what an upstream does wrong is told as what it is, and leaves other buckets alone
+#[tokio::test]
+async fn upstreams_fail_for_themselves() {
+    let (good, silent, breaks) =
+        (Upstream::ok("x"), Upstream::start(|_| Act::hang()), Upstream::start(|_| Act::reset()));
+    let gateway = guarded(&[("good", &good), ("silent", &silent), ("breaks", &breaks)]).await;
+    let asked = async |path: &str| {
+        let answer = gateway.get(path).await;
+        (answer.whole(), answer.reason().to_owned())
+    };
+    assert_eq!(asked("/silent/k").await, (504, "timeout_first_byte".to_owned()));
+    assert_eq!(asked("/breaks/k").await, (502, "upstream_reset".to_owned()));
+    eventually("its circuit opens", || async {
+        (asked("/breaks/k").await.1 == "breaker_open").then_some(())
+    })
+    .await;
+    assert_eq!(asked("/good/k").await.0, 200);
+}
+
+/// R1, R3: a GET that fails is sent again, a POST never, whether it is refused, cut off or left without an answer
+#[tokio::test]
+async fn a_post_is_sent_once() {
+    for act in [Act::status(503), Act::reset(), Act::hang()] {
+        let failing = Upstream::start(move |_| act.clone());
+        let gateway = guarded(&[("failing", &failing)]).await;
+        for body in [&b""[..], b"abc"] {
+            failing.seen();
+            let before = failing.count();
+            let answer = request(gateway.address(), "POST", "/failing/k", &[], Some(body)).await;
+            assert!(matches!(answer.whole(), 502..=504), "{answer:?}");
+            assert_eq!(failing.count() - before, 1, "{answer:?}");
+        }
+        let before = failing.count();
+        assert!(matches!(gateway.get("/failing/k").await.whole(), 502..=504));
+        assert!(failing.count() - before > 1, "a GET is tried again");
+    }
+}
+
+/// L1, L2: a client far over its limit gets its limit and is not shut out for asking on
+#[tokio::test]
+async fn a_client_over_its_limit_gets_its_limit() {
+    const CLIENTS: usize = 8;
+    let good = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("good", &good)
+        .set("rate_limit.per_ip.requests_per_second", "50")
+        .set("rate_limit.per_ip.burst", "10")
+        .start()
+        .await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(Client::connect(gateway.address()).await);
+    }
+    let began = std::time::Instant::now();
+    let (mut admitted, mut refused) = (0, 0);
+    // The burst is gone after the second round, so all that follow it have come back to the rate.
+    while admitted < 40 {
+        for client in &mut clients {
+            client.send(message("GET", "/good/k", &[], None)).await;
+            match client.answer("GET").await.whole() {
+                200 => admitted += 1,
+                429 => refused += 1,
+                status => panic!("{status}"),
+            }
+        }
+        assert!(began.elapsed() < crate::support::PATIENCE, "{admitted} admitted, {refused} refused: a ban");
+    }
+    let most = began.elapsed().as_secs_f64() * 50.0 + 10.0;
+    assert!(f64::from(admitted) <= most, "{admitted} admitted, at most {most}");
+    assert!(refused > admitted, "{refused} refused and {admitted} admitted is not far over the limit");
+    assert_eq!(good.count(), usize::try_from(admitted).unwrap());
+}

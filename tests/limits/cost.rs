@@ -1,0 +1,79 @@
+//! Requests that cost more than one token.
+
+use super::SLOW;
+use crate::support::{Answer, Gateway, Upstream, put, request};
+
+async fn ask(gateway: &Gateway, method: &str, target: &str) -> Answer {
+    match method {
+        "PUT" => put(gateway.address(), target, "x").await,
+        method => request(gateway.address(), method, target, &[], None).await,
+    }
+}
+
+/// L1: requests take the tokens of their class, one that does not fit takes none, and is told when it fits
+#[tokio::test]
+async fn a_listing_costs_more_than_a_read() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("rate_limit.cost.write", "4")
+        .set("rate_limit.cost.list", "10")
+        .set("rate_limit.per_ip.requests_per_second", "0.01")
+        .set("rate_limit.per_ip.burst", "20")
+        .start()
+        .await;
+    for (method, target) in
+        [("GET", "/b/?list-type=2"), ("PUT", "/b/k"), ("HEAD", "/b/k"), ("GET", "/b/k?versionId=1")]
+    {
+        assert_eq!(ask(&gateway, method, target).await.whole(), 200, "{method} {target}");
+    }
+    for _ in 0..3 {
+        let refused = ask(&gateway, "GET", "/b?prefix=a").await;
+        assert_eq!((refused.whole(), refused.reason()), (429, "rate_limit_ip"));
+        assert!(refused.header("ratelimit").unwrap().starts_with("\"ip\";r=4;t="), "{refused:?}");
+        let wait = refused.retry_after().unwrap();
+        assert!((590..=720).contains(&wait), "six tokens at 0.01 a second are 600 s away, not {wait}");
+    }
+    assert_eq!(ask(&gateway, "DELETE", "/b/k").await.whole(), 200, "refused listings took nothing");
+    assert_eq!(ask(&gateway, "GET", "/b/k").await.whole(), 429);
+}
+
+/// L1: a bucket may have costs of its own, which count for all limits; what it does not name it takes over
+#[tokio::test]
+async fn a_bucket_has_costs_of_its_own() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("cheap", &upstream)
+        .bucket("dear", &upstream)
+        .set("rate_limit.cost.read", "2")
+        .set("buckets.dear.rate_limit.cost.list", "7")
+        .set("rate_limit.global.requests_per_second", SLOW)
+        .set("rate_limit.global.burst", "12")
+        .start()
+        .await;
+    for target in ["/dear", "/cheap", "/dear/k", "/cheap/k"] {
+        assert_eq!(gateway.get(target).await.whole(), 200, "{target}");
+    }
+    assert_eq!(gateway.get("/cheap").await.reason(), "rate_limit_global", "7 + 1 + 2 + 2");
+}
+
+/// L1: what no burst could ever pay stops the start, and both keys are named
+#[test]
+fn a_cost_above_a_burst_stops_the_start() {
+    for (cost, limit) in [
+        ("rate_limit.cost.list", "rate_limit.global"),
+        ("rate_limit.cost.list", "rate_limit.per_key"),
+        ("rate_limit.cost.list", "buckets.b.rate_limit"),
+        ("buckets.b.rate_limit.cost.list", "buckets.b.rate_limit"),
+        ("buckets.b.rate_limit.cost.list", "rate_limit.per_ip"),
+    ] {
+        let ended = Gateway::builder()
+            .set("buckets.b.s3.endpoints", "http://127.0.0.1:1")
+            .set(cost, "11")
+            .set(&format!("{limit}.requests_per_second"), "10")
+            .run();
+        let line = format!("{cost}: 11 is above {limit}.burst (10): none would ever pass");
+        assert!(ended.code != Some(0) && ended.stderr.contains(&line), "{line}\n{ended:?}");
+        assert_eq!(ended.stderr.matches("is above").count(), 1, "{ended:?}");
+    }
+}

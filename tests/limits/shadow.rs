@@ -1,0 +1,63 @@
+//! Limits that are tried out before they refuse anybody.
+
+use super::SLOW;
+use crate::support::{Gateway, Upstream};
+
+/// L6: what a shadow would have refused passes, is counted, and its answer names the limit; other limits count it as ever
+#[tokio::test]
+async fn a_shadow_counts_and_says_whom_it_would_refuse() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("rate_limit.per_ip.requests_per_second", SLOW)
+        .set("rate_limit.per_ip.burst", "2")
+        .set("rate_limit.per_ip.mode", "shadow")
+        .set("rate_limit.global.requests_per_second", SLOW)
+        .set("rate_limit.global.burst", "1")
+        .set("rate_limit.global.mode", "shadow")
+        .set("buckets.b.rate_limit.requests_per_second", SLOW)
+        .set("buckets.b.rate_limit.burst", "4")
+        .start()
+        .await;
+    for shadow in [
+        None,
+        Some("rate_limit_global"),
+        Some("rate_limit_global, rate_limit_ip"),
+        Some("rate_limit_global, rate_limit_ip"),
+    ] {
+        let answer = gateway.get("/b/k").await;
+        assert_eq!((answer.whole(), answer.header("x-tidegate-shadow")), (200, shadow));
+        assert_eq!(answer.header("ratelimit"), None, "a shadow says nothing of what is left");
+    }
+    let refused = gateway.get("/b/k").await;
+    assert_eq!((refused.reason(), refused.header("x-tidegate-shadow")), ("rate_limit_bucket", None));
+    for (limit, count) in [("global", 3.0), ("ip", 2.0), ("bucket", 0.0)] {
+        let name = format!("rate_limit_shadowed_total{{bucket=\"b\",limit=\"{limit}\"}}");
+        assert_eq!(gateway.metric(&name).await, count, "{limit}");
+    }
+    assert_eq!(
+        gateway.metric("rate_limit_exceeded_total{bucket=\"b\"}").await,
+        1.0,
+        "a shadow exceeds nothing"
+    );
+    assert_eq!(upstream.count(), 4);
+}
+
+/// L6: the header stands on the gateway's own answers too, and a store cannot say it
+#[tokio::test]
+async fn a_shadow_is_told_whoever_answers() {
+    let upstream = Upstream::start(|_| crate::support::Act::ok("x").header("x-tidegate-shadow", "made up"));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.max_request_size", "1000")
+        .set("buckets.b.anonymous", "read")
+        .set("rate_limit.per_ip.requests_per_second", SLOW)
+        .set("rate_limit.per_ip.burst", "1")
+        .set("rate_limit.per_ip.mode", "shadow")
+        .start()
+        .await;
+    assert_eq!(gateway.get("/b/k").await.all("x-tidegate-shadow"), Vec::<&str>::new());
+    assert_eq!(gateway.get("/b/k").await.all("x-tidegate-shadow"), ["rate_limit_ip"]);
+    let denied = crate::support::put(gateway.address(), "/b/k", "x").await;
+    assert_eq!((denied.whole(), denied.header("x-tidegate-shadow")), (403, Some("rate_limit_ip")));
+}
