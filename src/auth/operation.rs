@@ -14,7 +14,7 @@ use tidegate_actors::OperationClass;
 use tidegate_config::{Access, Kind};
 
 use crate::http::edge::decode;
-use crate::s3::sigv4::query::{name_of, presigns, text_of};
+use crate::s3::sigv4::query::{name_of, pairs, presigns, text_of};
 
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl<'a> Operation<'a> {
 
     fn on_bucket(method: &Method, query: &str) -> Self {
         let only = |known: &[&str]| {
-            let pairs = query.split('&').filter(|pair| !pair.is_empty() && !presigns(pair));
+            let pairs = pairs(query).filter(|pair| !pair.is_empty() && !presigns(pair));
             pairs.map(name_of).all(|name| known.contains(&&*name) || name == "x-id")
         };
         match *method {
@@ -125,11 +125,11 @@ fn plain(method: &Method) -> Access {
 }
 
 fn has(query: &str, name: &str) -> bool {
-    query.split('&').any(|pair| name_of(pair) == name)
+    pairs(query).any(|pair| name_of(pair) == name)
 }
 
 fn prefixes(query: &str) -> Vec<Vec<u8>> {
-    let named = query.split('&').filter(|pair| name_of(pair) == "prefix");
+    let named = pairs(query).filter(|pair| name_of(pair) == "prefix");
     named
         .map(|pair| text_of(pair.split_once('=').map_or("", |(_, value)| value)).into_owned().into_bytes())
         .collect()

@@ -132,7 +132,7 @@ impl Proofs {
 
     /// A query without the token that may stand in it.
     pub(crate) fn without_token<'a>(&self, query: &'a str) -> Cow<'a, str> {
-        if !query.split('&').any(|pair| self.is_token(pair)) {
+        if !query::pairs(query).any(|pair| self.is_token(pair)) {
             return Cow::Borrowed(query);
         }
         let kept: Vec<&str> = query.split('&').filter(|pair| !self.is_token(pair)).collect();

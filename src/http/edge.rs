@@ -130,8 +130,8 @@ pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength,
         return Err(EdgeRejection::Target);
     }
     injection::check(head.uri)?;
-    let announced = head.headers.contains_key(CONTENT_LENGTH) || announces_nothing(head);
-    if length == BodyLength::Empty && !announced && matches!(*method, Method::PUT | Method::POST) {
+    let uploads = length == BodyLength::Empty && matches!(*method, Method::PUT | Method::POST);
+    if uploads && !head.headers.contains_key(CONTENT_LENGTH) && !announces_nothing(head) {
         return Err(EdgeRejection::LengthRequired);
     }
     Ok(length)

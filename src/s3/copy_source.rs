@@ -9,7 +9,7 @@ use actix_web::http::header::{HeaderMap, HeaderName};
 
 use crate::http::edge::decode;
 use crate::s3::sigv4::canonical::encode;
-use crate::s3::sigv4::query::name_of;
+use crate::s3::sigv4::query::{name_of, pairs};
 
 /// The header that names the source of a copy.
 pub(crate) const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
@@ -31,7 +31,7 @@ pub(crate) struct CopySource {
 impl CopySource {
     /// The source that a request names, if it is a copy.
     pub(crate) fn of(headers: &HeaderMap, query: &str) -> Result<Option<Self>, NoSource> {
-        if query.split('&').any(|pair| name_of(pair).eq_ignore_ascii_case(COPY_SOURCE.as_str())) {
+        if pairs(query).any(|pair| name_of(pair).eq_ignore_ascii_case(COPY_SOURCE.as_str())) {
             return Err(NoSource);
         }
         let mut values = headers.get_all(COPY_SOURCE);

@@ -32,7 +32,9 @@ impl Named<'_> {
 
 /// What a request names, seen from its `Host` and its path.
 pub(crate) fn of<'a>(uri: &'a Uri, headers: &'a HeaderMap, base_domains: &[String]) -> Named<'a> {
-    named(host(uri, headers), uri.path(), base_domains)
+    // Without base domains no `Host` says anything, and none is looked for.
+    let host = if base_domains.is_empty() { "" } else { host(uri, headers) };
+    named(host, uri.path(), base_domains)
 }
 
 /// Whom the client believes to speak to: the `Host`, which is what it signs, or on HTTP/2 the authority.

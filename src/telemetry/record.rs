@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, Uri};
+use arrayvec::ArrayString;
 use slog::info;
 use tidegate_actors::{Allowed, BucketId, Identity, clock};
 
@@ -156,7 +157,18 @@ impl slog::Value for Address {
         key: slog::Key,
         serializer: &mut dyn slog::Serializer,
     ) -> slog::Result {
-        serializer.emit_arguments(key, &format_args!("{}", self.0))
+        let IpAddr::V4(address) = self.0 else {
+            return serializer.emit_arguments(key, &format_args!("{}", self.0));
+        };
+        // By far the most, and the formatter is slow at octets.
+        let mut text = ArrayString::<15>::new();
+        for (at, octet) in address.octets().into_iter().enumerate() {
+            if at > 0 {
+                text.push('.');
+            }
+            text.push_str(itoa::Buffer::new().format(octet));
+        }
+        serializer.emit_str(key, &text)
     }
 }
 

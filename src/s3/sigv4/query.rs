@@ -34,9 +34,15 @@ const NAMES: [(&str, bool); 8] = [
 #[derive(Debug, Default)]
 pub(super) struct Presigning<'a>([Option<Cow<'a, str>>; NAMES.len()]);
 
+/// The pairs of a query; an empty one, which most requests have, has none to look at.
+pub(crate) fn pairs(query: &str) -> impl Iterator<Item = &str> {
+    let split = (!query.is_empty()).then(|| query.split('&'));
+    split.into_iter().flatten()
+}
+
 /// Whether a query makes its URL a presigned one, of whatever version.
 pub(crate) fn offers_proof(query: &str) -> bool {
-    query.split('&').any(|pair| {
+    pairs(query).any(|pair| {
         let name = name_of(pair);
         is_version_2(&name) || position(&name).is_some_and(|at| NAMES[at].1)
     })
