@@ -23,6 +23,10 @@ pub(crate) const QUEUE_MS: i64 = 500;
 pub(crate) const FAILURES: i64 = 5;
 /// How long it stays open.
 pub(crate) const OPEN_SECONDS: i64 = 1;
+/// How often a connection is tried to an upstream that cannot be connected to.
+pub(crate) const CONNECT_PROBE_MS: i64 = 20;
+/// How long a request may wait for an open circuit.
+pub(crate) const HOLD_MS: i64 = 250;
 /// Tries in all.
 pub(crate) const ATTEMPTS: i64 = 2;
 /// Patience with a connect.
@@ -72,7 +76,13 @@ pub(crate) fn bucket(is_capped: bool) -> Table {
         ),
         (
             "circuit_breaker",
-            table([("failure_threshold", FAILURES.into()), ("timeout_seconds", OPEN_SECONDS.into())]).into(),
+            table([
+                ("failure_threshold", FAILURES.into()),
+                ("timeout_seconds", OPEN_SECONDS.into()),
+                ("connect_probe_interval_ms", CONNECT_PROBE_MS.into()),
+                ("hold_ms", HOLD_MS.into()),
+            ])
+            .into(),
         ),
         (
             "retry",

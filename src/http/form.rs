@@ -132,7 +132,7 @@ pub(super) async fn receive(
     let declared = Declared::of_file(head, file).map_err(UpstreamRejection::Upload)?;
 
     // 6 breaker's published state, pool
-    let leave = proxy::reserve(worker, bucket, operation.class(), deadline, record).await?;
+    let leave = proxy::reserve(worker, bucket, (operation.class(), false), deadline, record).await?;
     let scheme = upstream::scheme(&shared.config.server);
     let location = format!("{scheme}://{}{}", naming::host(form.uri, form.headers), head.uri.path());
     let told =

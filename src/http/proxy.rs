@@ -202,7 +202,8 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
 
     // 6 breaker's published state, pool
-    let leave = reserve(worker, bucket, class, deadline, record).await?;
+    let is_patient = upstream::is_patient(head.method, length);
+    let leave = reserve(worker, bucket, (class, is_patient), deadline, record).await?;
     let call = Call { bucket: bucket.id, length, caller, declared, screens, slot, leave };
     Ok(Admitted::Call(Box::new(call)))
 }
@@ -221,22 +222,30 @@ pub(super) fn look(
     Ok(())
 }
 
-/// A place in the bucket's gate, if the circuit of such operations lets requests through.
+/// A place in the bucket's gate, if the circuit of such operations lets requests through. One that is patient may wait for that, and
+/// takes its place then.
 pub(super) async fn reserve(
     worker: &Worker,
     bucket: &Bucket,
-    class: OperationClass,
+    (class, is_patient): (OperationClass, bool),
     deadline: Deadline,
     record: &mut Record,
 ) -> Result<Leave, GatewayError> {
     let now = clock::now();
     let breaker = &worker.shared.actors.breaker;
     let circuit = breaker.circuit(bucket.id, class);
-    breaker.peek(circuit, now)?;
+    let waits = match breaker.peek(circuit, now) {
+        Ok(_) => false,
+        Err(refusal) if is_patient && upstream::may_wait(worker, circuit, &refusal) => true,
+        Err(refusal) => return Err(refusal.into()),
+    };
     record.phases.admitted = Some(now);
+    if waits {
+        return Ok(Leave { permit: None, circuit, deadline });
+    }
     let permit = bucket.pool.acquire(deadline.total).await?;
     record.phases.permitted = Some(clock::now());
-    Ok(Leave { permit, circuit, deadline })
+    Ok(Leave { permit: Some(permit), circuit, deadline })
 }
 
 async fn handle(

@@ -122,6 +122,8 @@ fn circuit(view: &BreakerView) -> Value {
         "opened_total": view.opened_total,
         "open_for_ms": view.open_for.map(millis),
         "ends_when_reached": view.probed,
+        "held": view.held,
+        "max_held": view.held_max,
         "cause": view.cause.map(|cause| cause.to_string()),
     })
 }

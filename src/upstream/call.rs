@@ -23,6 +23,7 @@ use crate::upstream::blame::Attempted;
 use crate::upstream::body::RequestBody;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::early::Ongoing;
+use crate::upstream::hold::{self, Entered, Entry};
 use crate::upstream::outbound::Outbound;
 use crate::upstream::retry::{Asked, is_clients_retry, is_conditional_write, wait};
 use crate::upstream::tls::is_distrust;
@@ -37,7 +38,8 @@ const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What a request was granted: a place at the bucket's upstream, the circuit that its calls belong to, and until when.
 pub(crate) struct Leave {
-    pub(crate) permit: Permit,
+    /// None where it waits for the circuit first.
+    pub(crate) permit: Option<Permit>,
     pub(crate) circuit: CircuitId,
     pub(crate) deadline: Deadline,
 }
@@ -60,7 +62,7 @@ pub(crate) async fn call(
     leave: Leave,
     record: &mut Record,
 ) -> Result<Called, GatewayError> {
-    let Leave { mut permit, circuit, deadline } = leave;
+    let Leave { permit: mut place, circuit, deadline } = leave;
     let upstream = &bucket.config.upstream;
     let monitor = &worker.shared.actors.monitor;
     if !worker.client(bucket).is_own(outbound.key) {
@@ -69,12 +71,11 @@ pub(crate) async fn call(
     // Held from the leave to try again to the end of that try.
     let mut retrying: Option<(Duration, RetryTicket)> = None;
     loop {
-        let breaker = &worker.shared.actors.breaker;
-        let began = clock::now();
+        let is_patient = outbound.replays();
+        let entry = Entry { permit: place, circuit, is_patient, deadline: deadline.total };
+        let Entered { mut permit, mut ticket, began } = hold::enter(worker, bucket, entry, record).await?;
         let limits = Limits { began, deadline, idle: upstream.idle_timeout };
         limits.check(&record.flow).map_err(UpstreamRejection::Timeout)?;
-        let clearance = breaker.peek(circuit, began)?;
-        let mut ticket = breaker.permit(circuit, clearance).await?;
         record.attempts += 1;
         record.endpoint = Some(permit.endpoint().0);
         let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
@@ -109,6 +110,7 @@ pub(crate) async fn call(
             bucket.metrics.retry_attempts.inc();
             tokio::time::sleep(pause).await;
             bucket.pool.repick(&mut permit).await;
+            place = Some(permit);
             continue;
         }
         count_retries(bucket, record.attempts, &judged.verdict);

@@ -2,6 +2,7 @@
 
 mod circuit;
 mod hang_ups;
+mod hold;
 mod modes;
 mod probe;
 mod retry_after;

@@ -5,12 +5,15 @@ use std::time::Instant;
 
 use slog::{Logger, info, o, warn};
 use tidegate_config::BreakerConfig;
+use tokio::sync::oneshot;
 
 use crate::breaker::class::{self, CircuitId};
 use crate::breaker::decision::{Change, Entry, Refusal, Transition, TrialId};
+use crate::breaker::hold::{Held, Place, Waiting};
 use crate::breaker::metrics::BreakerMetrics;
 use crate::breaker::outcome::{Adverse, Outcome};
 use crate::breaker::published::Board;
+use crate::breaker::room::Room;
 use crate::breaker::state::Circuit;
 use crate::breaker::ticket::{BreakerTicket, Shared};
 use crate::host::{Component, Serve};
@@ -81,10 +84,47 @@ impl Request for Reach {
     }
 }
 
+/// May a request wait until it may be tried? Those who wait get their tickets built from what the message brings along.
+pub(crate) struct Hold {
+    pub(crate) circuit: CircuitId,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Request for Hold {
+    type Reply = Result<Held, Refusal>;
+    const NAME: &'static str = "breaker.hold";
+
+    fn likeness(&self) -> u64 {
+        self.circuit.index() as u64
+    }
+}
+
+/// Yes, now or later.
+pub(crate) enum Stay {
+    Pass(Entry),
+    Wait,
+}
+
+/// The open time is up, and somebody waits for that.
+pub(crate) struct Wake {
+    pub(crate) circuit: CircuitId,
+}
+
+impl Request for Wake {
+    type Reply = ();
+    const NAME: &'static str = "breaker.wake";
+
+    fn likeness(&self) -> u64 {
+        self.circuit.index() as u64
+    }
+}
+
 /// The component.
 pub(crate) struct Breaker {
     /// One for every class of every bucket; those of a bucket that does not tell operations apart rest.
     circuits: Vec<Circuit>,
+    /// Where requests wait for each of them.
+    rooms: Vec<Room<Waiting>>,
     /// Those in use, with the names of their bucket and class.
     used: Vec<(CircuitId, Arc<str>, &'static str)>,
     board: Arc<Board>,
@@ -101,7 +141,7 @@ impl Breaker {
         metrics: Arc<BreakerMetrics>,
         log: Logger,
     ) -> Self {
-        let (mut circuits, mut used) = (Vec::new(), Vec::new());
+        let (mut circuits, mut rooms, mut used) = (Vec::new(), Vec::new(), Vec::new());
         for ((name, config), bucket) in buckets.zip(0..) {
             let name = Arc::<str>::from(name);
             used.extend(
@@ -111,9 +151,10 @@ impl Breaker {
             // Each circuit has a seed of its own, or all that re-open together would be tried together.
             while circuits.len() < class::places(usize::from(bucket) + 1) {
                 circuits.push(Circuit::new(config.clone(), seed.wrapping_add(circuits.len() as u64)));
+                rooms.push(Room::new(config.held_max()));
             }
         }
-        let this = Self { circuits, used, board, metrics, log };
+        let this = Self { circuits, rooms, used, board, metrics, log };
         for (circuit, ..) in &this.used {
             this.publish(*circuit);
         }
@@ -124,6 +165,20 @@ impl Breaker {
         let snapshot = self.circuits[circuit.index()].snapshot();
         self.board.publish(circuit, snapshot);
         self.metrics.published(circuit, &snapshot);
+    }
+
+    /// Lets through who waits, in order, as long as the circuit does.
+    fn release(&mut self, circuit: CircuitId, now: Instant) {
+        let at = circuit.index();
+        while !self.rooms[at].is_empty()
+            && let Ok(entry) = self.circuits[at].admit(now)
+            && let Some(Waiting { shared, ticket }) = self.rooms[at].next()
+        {
+            let (pass, transition) = self.circuits[at].enter(entry, now);
+            self.changed(circuit, transition);
+            // One that left in this moment drops its ticket, which tells us so.
+            drop(ticket.send(BreakerTicket::new(shared, circuit, pass)));
+        }
     }
 
     fn changed(&self, circuit: CircuitId, transition: Option<Transition>) {
@@ -149,6 +204,8 @@ impl Component for Breaker {
         for place in 0..self.used.len() {
             let circuit = self.used[place].0;
             let last = self.board.read(circuit);
+            // They see the crash.
+            self.rooms[circuit.index()].clear();
             let transition = self.circuits[circuit.index()].rebuild(last, now);
             self.changed(circuit, transition);
         }
@@ -193,6 +250,7 @@ impl Serve<EndTrial> for Breaker {
     fn apply(&mut self, message: EndTrial, change: Change, now: Instant) {
         let transition = self.circuits[message.circuit.index()].change(change, now);
         self.changed(message.circuit, transition);
+        self.release(message.circuit, now);
     }
 }
 
@@ -203,10 +261,53 @@ impl Serve<Reach> for Breaker {
         self.circuits[message.circuit.index()].is_ended_by_reach(message.generation)
     }
 
-    fn apply(&mut self, message: Reach, is_ended: bool, _: Instant) {
+    fn apply(&mut self, message: Reach, is_ended: bool, now: Instant) {
         if is_ended {
             let transition = self.circuits[message.circuit.index()].reach();
             self.changed(message.circuit, Some(transition));
+            self.release(message.circuit, now);
         }
+    }
+}
+
+impl Serve<Hold> for Breaker {
+    type Decision = Result<Stay, Refusal>;
+
+    fn decide(&self, message: &Hold, now: Instant) -> Self::Decision {
+        let room = &self.rooms[message.circuit.index()];
+        match self.circuits[message.circuit.index()].admit(now) {
+            Ok(entry) if room.is_empty() => Ok(Stay::Pass(entry)),
+            Err(forced @ Refusal::Forced { .. }) => Err(forced),
+            _ if self.board.held(message.circuit) < room.places() => Ok(Stay::Wait),
+            admitted => Err(admitted.err().unwrap_or(Refusal::TRIALS_TAKEN)),
+        }
+    }
+
+    fn apply(&mut self, message: Hold, decision: Self::Decision, now: Instant) -> Result<Held, Refusal> {
+        let Hold { circuit, shared } = message;
+        match decision? {
+            Stay::Pass(entry) => {
+                let (pass, transition) = self.circuits[circuit.index()].enter(entry, now);
+                self.changed(circuit, transition);
+                Ok(Held::Passed(BreakerTicket::new(shared, circuit, pass)))
+            }
+            Stay::Wait => {
+                let (ticket, waits) = oneshot::channel();
+                self.rooms[circuit.index()].enter(Waiting { shared, ticket });
+                self.release(circuit, now);
+                let place = Place::take(Arc::clone(&self.board), Arc::clone(&self.metrics), circuit);
+                Ok(Held::Waiting(waits, place))
+            }
+        }
+    }
+}
+
+impl Serve<Wake> for Breaker {
+    type Decision = ();
+
+    fn decide(&self, _: &Wake, _: Instant) {}
+
+    fn apply(&mut self, message: Wake, (): (), now: Instant) {
+        self.release(message.circuit, now);
     }
 }

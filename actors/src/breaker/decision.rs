@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 use crate::breaker::outcome::{Cause, Failure};
 use crate::breaker::tally::Tally;
 
+/// When those may ask again who find all trials taken.
+pub(super) const TRIALS_TAKEN_RETRY: Duration = Duration::from_secs(1);
+
 /// What a circuit does with requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CircuitState {
@@ -54,6 +57,11 @@ pub(crate) enum Refusal {
     Forced {
         retry_after: Duration,
     },
+}
+
+impl Refusal {
+    /// What a request is told that finds all trials taken: they end when they end.
+    pub(crate) const TRIALS_TAKEN: Self = Self::HalfOpenFull { retry_after: TRIALS_TAKEN_RETRY };
 }
 
 /// What admitting a request changes.

@@ -8,6 +8,7 @@ use tidegate_config::{BreakerConfig, BreakerMode};
 use crate::breaker::actor::{Breaker, Try};
 use crate::breaker::class::{self, CircuitId};
 use crate::breaker::decision::{CircuitState, Pass, Refusal};
+use crate::breaker::hold::Patience;
 use crate::breaker::metrics::BreakerMetrics;
 use crate::breaker::outcome::Cause;
 use crate::breaker::published::Board;
@@ -85,6 +86,10 @@ pub struct BreakerView {
     pub probed: bool,
     /// The failure that opened it last.
     pub cause: Option<Cause>,
+    /// Requests that wait for it.
+    pub held: usize,
+    /// Most that may.
+    pub held_max: usize,
 }
 
 /// What of a bucket's configuration its handle needs.
@@ -93,6 +98,7 @@ pub(super) struct Settings {
     mode: BreakerMode,
     pub(super) per_operation: bool,
     timeout: Duration,
+    pub(super) patience: Option<Patience>,
 }
 
 /// Asks the breaker.
@@ -116,6 +122,7 @@ impl BreakerHandle {
             mode: config.mode,
             per_operation: config.per_operation,
             timeout: config.timeout,
+            patience: config.hold.map(|hold| Patience { hold, held_max: config.held_max() }),
         });
         Self { settings: settings.collect(), shared: Arc::new(Shared { mailbox, board }), metrics }
     }
@@ -223,6 +230,8 @@ impl BreakerHandle {
             },
             probed: published.probed,
             cause: published.cause,
+            held: self.shared.board.held(circuit),
+            held_max: self.settings[circuit.bucket_index()].patience.map_or(0, |patience| patience.held_max),
         }
     }
 
@@ -245,3 +254,7 @@ impl BreakerHandle {
 #[cfg(test)]
 #[path = "handle_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "hold_tests.rs"]
+mod hold_tests;

@@ -16,7 +16,7 @@ use crate::intensity::Intensity;
 use crate::metrics::ActorFamilies;
 use crate::supervisor::supervise;
 
-const BUCKET_A: BucketId = BucketId::new(0);
+pub(super) const BUCKET_A: BucketId = BucketId::new(0);
 const BUCKET_B: BucketId = BucketId::new(1);
 const SOON: Duration = Duration::from_millis(1);
 
@@ -25,7 +25,7 @@ fn start(restarts_max: usize) -> (BreakerHandle, Registry) {
     start_with(restarts_max, BreakerConfig::default())
 }
 
-fn start_with(restarts_max: usize, config: BreakerConfig) -> (BreakerHandle, Registry) {
+pub(super) fn start_with(restarts_max: usize, config: BreakerConfig) -> (BreakerHandle, Registry) {
     tokio::time::pause();
     let config = BreakerConfig {
         failure_threshold: NonZeroU32::new(2).unwrap(),
@@ -50,24 +50,27 @@ fn start_with(restarts_max: usize, config: BreakerConfig) -> (BreakerHandle, Reg
 }
 
 /// The circuit of reads.
-fn reads(bucket: BucketId) -> CircuitId {
+pub(super) fn reads(bucket: BucketId) -> CircuitId {
     CircuitId::of(bucket, OperationClass::Read, true)
 }
 
-fn seen(handle: &BreakerHandle, bucket: BucketId, now: Instant) -> BreakerView {
+pub(super) fn seen(handle: &BreakerHandle, bucket: BucketId, now: Instant) -> BreakerView {
     handle.views(bucket, now).next().unwrap()
 }
 
-async fn ticket(handle: &BreakerHandle, circuit: CircuitId) -> Result<BreakerTicket, BreakerRejection> {
+pub(super) async fn ticket(
+    handle: &BreakerHandle,
+    circuit: CircuitId,
+) -> Result<BreakerTicket, BreakerRejection> {
     let clearance = handle.peek(circuit, clock::now())?;
     handle.permit(circuit, clearance).await
 }
 
-async fn settle() {
+pub(super) async fn settle() {
     tokio::time::sleep(SOON).await;
 }
 
-async fn open(handle: &BreakerHandle, circuit: CircuitId) {
+pub(super) async fn open(handle: &BreakerHandle, circuit: CircuitId) {
     for _ in 0..2 {
         let failure = Outcome::Failure { cause: Cause::Status(500), retry_after: None };
         ticket(handle, circuit).await.unwrap().report(failure);
@@ -75,7 +78,7 @@ async fn open(handle: &BreakerHandle, circuit: CircuitId) {
     settle().await;
 }
 
-fn chaos(handle: &BreakerHandle, place: CrashPlace, next_message: bool) {
+pub(super) fn chaos(handle: &BreakerHandle, place: CrashPlace, next_message: bool) {
     handle.crash(Crash { place, next_message });
 }
 

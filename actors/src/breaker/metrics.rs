@@ -5,6 +5,7 @@ use tidegate_config::{BreakerConfig, BreakerMode};
 
 use crate::breaker::class::{self, CircuitId};
 use crate::breaker::decision::{CircuitState, Snapshot};
+use crate::breaker::hold::Ending;
 use crate::types::BucketId;
 
 /// Per circuit; those that no bucket uses have none.
@@ -19,6 +20,9 @@ struct PerCircuit {
     failures: IntGauge,
     opened: IntCounter,
     shadow_refused: IntCounter,
+    held_now: IntGauge,
+    held_total: IntCounter,
+    waits_ended: [IntCounter; 3],
 }
 
 impl BreakerMetrics {
@@ -48,6 +52,13 @@ impl BreakerMetrics {
         let opened = counter("circuit_breaker_opened_total", "times the circuit opened")?;
         let shadow_refused =
             counter("circuit_breaker_shadow_refused_total", "calls that were made only for the shadow mode")?;
+        let held_now = gauge("circuit_breaker_held", "requests that wait for the circuit", labels)?;
+        let held_total = counter("circuit_breaker_held_total", "requests that waited for the circuit")?;
+        let waits_ended = IntCounterVec::new(
+            Opts::new("circuit_breaker_held_ended_total", "waits for the circuit, by how they ended"),
+            &["bucket", "class", "result"],
+        )?;
+        registry.register(Box::new(waits_ended.clone()))?;
         let mut circuits = Vec::new();
         for ((name, config), bucket) in buckets.zip(0..) {
             mode.with_label_values(&[name]).set(match config.mode {
@@ -64,6 +75,10 @@ impl BreakerMetrics {
                     failures: failures.with_label_values(labels),
                     opened: opened.with_label_values(labels),
                     shadow_refused: shadow_refused.with_label_values(labels),
+                    held_now: held_now.with_label_values(labels),
+                    held_total: held_total.with_label_values(labels),
+                    waits_ended: Ending::ALL
+                        .map(|ending| waits_ended.with_label_values(&[name, word, ending.as_str()])),
                 });
             }
         }
@@ -94,6 +109,22 @@ impl BreakerMetrics {
     pub(crate) fn shadow_refused(&self, circuit: CircuitId) {
         if let Some(metrics) = self.of(circuit) {
             metrics.shadow_refused.inc();
+        }
+    }
+    /// A request began to wait.
+    pub(crate) fn held(&self, circuit: CircuitId) {
+        if let Some(metrics) = self.of(circuit) {
+            metrics.held_total.inc();
+            metrics.held_now.inc();
+        }
+    }
+
+    pub(crate) fn wait_ended(&self, circuit: CircuitId, ending: Ending) {
+        let Some(metrics) = self.of(circuit) else { return };
+        metrics.held_now.dec();
+        let place = Ending::ALL.iter().position(|each| *each == ending);
+        if let Some(counter) = place.and_then(|place| metrics.waits_ended.get(place)) {
+            counter.inc();
         }
     }
 }

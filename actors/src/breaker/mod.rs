@@ -21,6 +21,7 @@
 //! even that is lost, its lease ends after 30 s.
 //!
 //! A circuit that opened because nobody could be connected to may be made half-open by a connection (`reach.rs`).
+//! Requests that can be repeated may wait for a circuit (`hold.rs`).
 //!
 //! Every transition begins a new generation; what a request of an earlier one has to report changes nothing.
 //!
@@ -39,10 +40,12 @@ mod actor;
 mod class;
 mod decision;
 mod handle;
+mod hold;
 mod metrics;
 mod outcome;
 mod published;
 mod reach;
+mod room;
 mod state;
 mod tally;
 mod ticket;

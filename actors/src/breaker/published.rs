@@ -4,7 +4,7 @@
 //! the one thing written on the request path: merely a count, and as it carries its generation, a success that
 //! comes too late for its circuit finds another number there and is not counted.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -37,6 +37,8 @@ struct Published {
     cause: AtomicU32,
     trials: AtomicU32,
     leases_end: AtomicU64,
+    /// Places to wait for it that are taken.
+    held: AtomicUsize,
     pending: Pending,
 }
 
@@ -105,6 +107,20 @@ impl Board {
     pub(crate) fn word(&self, circuit: CircuitId) -> (CircuitState, u32) {
         let (state, _, generation) = decode_word(self.circuits[circuit.index()].word.load(Ordering::Acquire));
         (state, generation)
+    }
+
+    /// How many wait for the circuit.
+    pub(crate) fn held(&self, circuit: CircuitId) -> usize {
+        self.circuits[circuit.index()].held.load(Ordering::Acquire)
+    }
+
+    /// Only the actor calls this.
+    pub(crate) fn take_place(&self, circuit: CircuitId) {
+        self.circuits[circuit.index()].held.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn give_place_back(&self, circuit: CircuitId) {
+        self.circuits[circuit.index()].held.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Counts a success of this generation; false if it comes too late.

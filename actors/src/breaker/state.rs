@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tidegate_config::{BreakerConfig, BreakerMode};
 
 use crate::breaker::decision::{
-    Change, CircuitState, Entry, Pass, Refusal, Snapshot, Transition, TrialId, Verdict,
+    Change, CircuitState, Entry, Pass, Refusal, Snapshot, TRIALS_TAKEN_RETRY, Transition, TrialId, Verdict,
 };
 use crate::breaker::outcome::{Adverse, Cause, Failure, Outcome};
 use crate::breaker::tally::{Tally, Thresholds};
@@ -14,8 +14,6 @@ use crate::breaker::tally::{Tally, Thresholds};
 const OPEN_AFTER_REBUILD: Duration = Duration::from_secs(1);
 /// How long a trial's permit is good without a report.
 const LEASE: Duration = Duration::from_secs(30);
-/// What a request is told that finds all trials taken: they end when they end.
-const TRIALS_TAKEN_RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Trial {

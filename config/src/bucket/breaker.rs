@@ -85,6 +85,16 @@ section! {
         /// Retry-After asked for runs to its end. Watch `circuit_breaker_probes_total`.
         pub connect_probe_interval: Option<Duration> =
             unset("connect_probe_interval_ms", millis(10..=86_400_000), "no connection is tried");
+        /// how long a request that can be repeated waits for an open circuit before it is refused, if the circuit can open in that time
+        ///
+        /// It can if its open time ends by then, or if `connect_probe_interval_ms` may end it. GET, HEAD, PUT and DELETE
+        /// with a body of at most 64 KiB wait, holding no place of `concurrency`. At most the total request timeout.
+        pub hold: Option<Duration> = unset("hold_ms", millis(1..=86_400_000), "503 at once");
+        /// requests that may wait for one circuit; one more is refused at once
+        ///
+        /// All of them are sent when the upstream comes back: keep it below what it can take on top of its ordinary
+        /// load. Watch `circuit_breaker_held`.
+        pub max_held: NonZeroU32 = key("max_held", whole(1..=100_000), nonzero(32));
         /// successes of trial requests that close it
         pub success_threshold: NonZeroU32 = key("success_threshold", whole(1..=1_000), nonzero(2));
         /// trial requests that may be under way at a time
@@ -117,6 +127,11 @@ impl BreakerConfig {
                 false,
             );
         }
+        if section.is_set("max_held") && !section.is_set("hold_ms") {
+            let hold = section.spell("hold_ms");
+            let hint = format!("say with {hold} how long, or take this away");
+            section.refuse("max_held", format!("has no effect without {hold}"), Some(hint));
+        }
         if section.is_set("slow_call_rate_threshold") && !section.is_set("slow_call_duration_ms") {
             let duration = section.spell("slow_call_duration_ms");
             let hint = format!("say with {duration} what is slow, or take this away");
@@ -127,6 +142,20 @@ impl BreakerConfig {
             );
         }
         self
+    }
+
+    /// Requests that may wait for a circuit.
+    pub fn held_max(&self) -> usize {
+        self.max_held.get() as usize
+    }
+
+    /// Refuses to have a request wait past its own deadline. `section` is the breaker's, `key` the deadline's.
+    pub(super) fn check_hold(&self, section: &mut Section<'_>, key: &str, request_timeout: Duration) {
+        if let Some(hold) = self.hold.filter(|hold| *hold > request_timeout) {
+            let (hold, total) = (hold.as_millis(), request_timeout.as_secs_f64());
+            let message = format!("{hold} must be at most {key} ({total} s): nobody waits past that");
+            section.refuse("hold_ms", message, None);
+        }
     }
 
     /// Refuses to call slow what has failed already. `section` is the breaker's, `key` and `timeout` the upstream's.

@@ -254,6 +254,7 @@ impl CommonKeys {
         self.tls.check(&mut section.child("tls"));
         let timeout = section.spell("timeout");
         self.circuit_breaker.check_slow(&mut section.child("circuit_breaker"), &timeout, self.timeout);
+        self.circuit_breaker.check_hold(&mut section.child("circuit_breaker"), total.0, total.1);
         self.concurrency.check_deadline(&mut section.child("concurrency"), total.0, total.1);
     }
 

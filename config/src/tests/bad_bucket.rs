@@ -70,6 +70,16 @@ const BUCKETS: &[(&str, &str)] = &[
         "s3.circuit_breaker.mode: \"closed\" is none of on, off, shadow, forced_open (from t.toml)",
     ),
     (
+        "s3 = { endpoints = [\"http://a\"], circuit_breaker.hold_ms = 31000 }",
+        "s3.circuit_breaker.hold_ms: 31000 must be at most server.request_timeout (30 s): nobody waits past that \
+         (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], circuit_breaker.max_held = 8 }",
+        "s3.circuit_breaker.max_held: has no effect without buckets.b.s3.circuit_breaker.hold_ms (from t.toml); \
+         say with buckets.b.s3.circuit_breaker.hold_ms how long, or take this away",
+    ),
+    (
         "s3 = { endpoints = [\"http://a\"], concurrency.queue_timeout_ms = 31000 }",
         "s3.concurrency.queue_timeout_ms: 31000 must be at most server.request_timeout (30 s): nobody waits past \
          that (from t.toml)",

@@ -1,0 +1,98 @@
+//! The way to an attempt: a place in the bucket's gate and leave of the circuit, which may be waited for.
+//!
+//! A request that finds its circuit closed has its place already, and asks for leave last, immediately before the call. One that
+//! may wait for its circuit (`circuit_breaker.hold_ms`) has no place while it does: it gets leave first and then a place. Which
+//! requests may wait is known from their heads before they queue, so the others are refused there; once the body is in hand, it
+//! is the body that tells.
+
+use std::time::Instant;
+
+use actix_web::http::Method;
+use tidegate_actors::{BreakerRejection, BreakerTicket, CircuitId, Level, Permit, clock};
+
+use crate::http::edge::BodyLength;
+use crate::http::error::GatewayError;
+use crate::router::Bucket;
+use crate::telemetry::record::Record;
+use crate::upstream::body::REPLAY_BYTES_MAX;
+use crate::upstream::outbound::idempotent;
+use crate::worker::Worker;
+
+/// Whether a request of this kind could be repeated, so that it may wait.
+pub(crate) fn is_patient(method: &Method, length: BodyLength) -> bool {
+    let is_whole = match length {
+        BodyLength::Empty => true,
+        BodyLength::Known(bytes) => bytes <= REPLAY_BYTES_MAX,
+        BodyLength::Chunked => false,
+    };
+    is_whole && idempotent(method)
+}
+
+/// Whether a request that could be repeated may wait for the circuit that refused it.
+pub(crate) fn may_wait(worker: &Worker, circuit: CircuitId, refusal: &BreakerRejection) -> bool {
+    let actors = &worker.shared.actors;
+    actors.breaker.may_hold(circuit, refusal) && actors.monitor.level() < Level::Critical
+}
+
+/// What an attempt is made with, and since when.
+pub(super) struct Entered {
+    pub(super) permit: Permit,
+    pub(super) ticket: BreakerTicket,
+    pub(super) began: Instant,
+}
+
+/// Who wants to make an attempt.
+pub(super) struct Entry {
+    /// Its place; none where it waits for the circuit first.
+    pub(super) permit: Option<Permit>,
+    pub(super) circuit: CircuitId,
+    /// Whether it could be repeated.
+    pub(super) is_patient: bool,
+    /// When its time is up.
+    pub(super) deadline: Instant,
+}
+
+/// Takes what an attempt needs.
+pub(super) async fn enter(
+    worker: &Worker,
+    bucket: &Bucket,
+    entry: Entry,
+    record: &mut Record,
+) -> Result<Entered, GatewayError> {
+    let Entry { permit, circuit, is_patient, deadline } = entry;
+    let breaker = &worker.shared.actors.breaker;
+    if let Some(permit) = permit {
+        let began = clock::now();
+        let leave = match breaker.peek(circuit, began) {
+            Ok(clearance) => breaker.permit(circuit, clearance).await,
+            Err(refusal) => Err(refusal),
+        };
+        match leave {
+            Ok(ticket) => return Ok(Entered { permit, ticket, began }),
+            Err(refusal) if is_patient && may_wait(worker, circuit, &refusal) => drop(permit),
+            Err(refusal) => return Err(refusal.into()),
+        }
+    }
+    let ticket = breaker.hold(circuit, deadline).await?;
+    let permit = bucket.pool.acquire(deadline).await?;
+    let began = clock::now();
+    record.phases.permitted = Some(began);
+    Ok(Entered { permit, ticket, began })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// B2, R3: only what could be sent again may wait
+    #[test]
+    fn what_can_be_repeated_is_patient() {
+        let small = BodyLength::Known(REPLAY_BYTES_MAX);
+        let large = BodyLength::Known(REPLAY_BYTES_MAX + 1);
+        for method in [Method::GET, Method::HEAD, Method::DELETE, Method::PUT] {
+            assert!(is_patient(&method, BodyLength::Empty) && is_patient(&method, small), "{method}");
+            assert!(!is_patient(&method, large) && !is_patient(&method, BodyLength::Chunked), "{method}");
+        }
+        assert!(!is_patient(&Method::POST, BodyLength::Empty) && !is_patient(&Method::POST, small));
+    }
+}

@@ -1,0 +1,201 @@
+//! Requests that wait for a circuit instead of being refused by it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::circuit_of;
+use crate::support::{Act, Answer, Client, Gateway, Upstream, client, eventually, request};
+
+/// One circuit for all, that opens after two failures for longer than any test runs, ends with a connection, and is waited for.
+async fn patient(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
+    let usual = [
+        ("per_operation", "false"),
+        ("failure_threshold", "2"),
+        ("timeout_seconds", "600"),
+        ("connect_probe_interval_ms", "20"),
+        ("hold_ms", "20000"),
+    ];
+    let builder = Gateway::builder().bucket("b", upstream).set("buckets.b.s3.retry.max_attempts", "1");
+    let all = usual.iter().chain(settings);
+    let builder = all.fold(builder, |builder, (key, value)| {
+        builder.set(&format!("buckets.b.s3.circuit_breaker.{key}"), value)
+    });
+    builder.start().await
+}
+
+async fn opens(gateway: &Gateway) {
+    eventually("the circuit opens", || async {
+        let failed = request(gateway.address(), "POST", "/b/k?restore", &[], Some(b"x")).await;
+        assert!(failed.whole() >= 500);
+        (circuit_of(gateway, "all").await["state"] == "open").then_some(())
+    })
+    .await;
+}
+
+async fn holds(gateway: &Gateway, requests: usize) {
+    eventually(&format!("{requests} requests wait"), || async {
+        (circuit_of(gateway, "all").await["held"] == requests).then_some(())
+    })
+    .await;
+}
+
+type Asked = tokio::task::JoinHandle<Answer>;
+
+fn ask(gateway: &Gateway, method: &'static str, body: Option<&'static [u8]>) -> Asked {
+    let address = gateway.address();
+    tokio::spawn(async move { request(address, method, "/b/k", &[], body).await })
+}
+
+async fn ended(gateway: &Gateway, result: &str) -> f64 {
+    let labels = format!("{{bucket=\"b\",class=\"all\",result=\"{result}\"}}");
+    gateway.metric(&format!("circuit_breaker_held_ended_total{labels}")).await
+}
+
+/// B2: requests that can be repeated wait for a refused port to come back, hold a slot but no place at the bucket's gate, and are
+/// served
+#[tokio::test]
+async fn those_who_wait_are_served_when_the_port_comes_back() {
+    let upstream = Upstream::ok("x");
+    let gateway = patient(&upstream, &[]).await;
+    upstream.stop().await;
+    opens(&gateway).await;
+    let waiting = [
+        ask(&gateway, "GET", None),
+        ask(&gateway, "HEAD", None),
+        ask(&gateway, "PUT", Some(b"small")),
+        ask(&gateway, "DELETE", None),
+        ask(&gateway, "GET", None),
+    ];
+    holds(&gateway, 5).await;
+    let status = gateway.status().await;
+    assert_eq!(
+        (&status["buckets"]["b"]["pool"]["in_flight"], &status["requests_in_flight"]),
+        (&0.into(), &5.into())
+    );
+    assert_eq!(gateway.metric("circuit_breaker_held{bucket=\"b\",class=\"all\"}").await, 5.0);
+    upstream.start_again().await;
+    for waiting in waiting {
+        let answer = waiting.await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!(
+        upstream.seen().iter().filter(|seen| seen.method == "PUT" && seen.body == b"small").count(),
+        1
+    );
+    assert_eq!(ended(&gateway, "released").await, 5.0);
+    gateway.is_idle().await;
+    assert_eq!(circuit_of(&gateway, "all").await["state"], "closed");
+    let line = gateway.log_line("request", |line| line["method"] == "HEAD").await;
+    assert!(line["queue_us"].as_u64().unwrap() > 0, "its wait is in the access log: {line}");
+}
+
+/// B2: whoever comes when the room is full gets 503 at once, and the upstream that comes back meets no more than the room held
+#[tokio::test]
+async fn whoever_comes_to_a_full_room_is_refused_at_once() {
+    let upstream = Upstream::ok("x");
+    let gateway = patient(&upstream, &[("max_held", "3")]).await;
+    upstream.stop().await;
+    opens(&gateway).await;
+    let waiting: Vec<Asked> = (0..3).map(|_| ask(&gateway, "GET", None)).collect();
+    holds(&gateway, 3).await;
+    for _ in 0..20 {
+        let refused = gateway.get("/b/k").await;
+        assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
+    }
+    assert_eq!(circuit_of(&gateway, "all").await["max_held"], 3);
+    upstream.start_again().await;
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().whole(), 200);
+    }
+    assert_eq!(upstream.count(), 3);
+}
+
+/// B2, T7: a client that leaves while its request waits gives its place up, and its request is never sent
+#[tokio::test]
+async fn a_client_that_leaves_gives_its_place_up() {
+    let upstream = Upstream::ok("x");
+    let gateway = patient(&upstream, &[("max_held", "1")]).await;
+    upstream.stop().await;
+    opens(&gateway).await;
+    let mut leaving = Client::connect(gateway.address()).await;
+    leaving.send(client::message("GET", "/b/leaves", &[], None)).await;
+    holds(&gateway, 1).await;
+    leaving.reset();
+    holds(&gateway, 0).await;
+    assert_eq!(ended(&gateway, "left").await, 1.0);
+    let stays = ask(&gateway, "GET", None);
+    holds(&gateway, 1).await;
+    upstream.start_again().await;
+    assert_eq!(stays.await.unwrap().whole(), 200);
+    assert!(upstream.seen().iter().all(|seen| seen.target == "/b/k"), "{:?}", upstream.seen());
+    gateway.is_idle().await;
+}
+
+/// B2, R3: what cannot be repeated is refused at once: a POST, and a body that is not held whole
+#[tokio::test]
+async fn what_cannot_be_repeated_does_not_wait() {
+    let upstream = Upstream::ok("x");
+    let gateway = patient(&upstream, &[]).await;
+    upstream.stop().await;
+    opens(&gateway).await;
+    let large = vec![b'x'; 70_000];
+    for (method, body) in [("POST", &b"x"[..]), ("PUT", &large)] {
+        let refused = request(gateway.address(), method, "/b/k", &[], Some(body)).await;
+        assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"), "{method}");
+    }
+    assert_eq!(gateway.metric("circuit_breaker_held_total{bucket=\"b\",class=\"all\"}").await, 0.0);
+}
+
+/// B2: a circuit that the operator keeps open is not waited for
+#[tokio::test]
+async fn nobody_waits_for_a_circuit_that_is_forced_open() {
+    let upstream = Upstream::ok("x");
+    let gateway = patient(&upstream, &[("mode", "forced_open")]).await;
+    let refused = gateway.get("/b/k").await;
+    assert_eq!((refused.whole(), refused.reason()), (503, "breaker_forced_open"));
+    assert_eq!((upstream.count(), ended(&gateway, "timed_out").await), (0, 0.0));
+}
+
+/// B2, R4: nobody waits for a circuit that will not open in time: an answer led to it, so a connection does not end it
+#[tokio::test]
+async fn nobody_waits_in_vain_for_what_an_upstream_asked_for() {
+    let upstream = Upstream::start(|_| Act::status(503).header("retry-after", "500"));
+    let gateway = patient(&upstream, &[]).await;
+    opens(&gateway).await;
+    let calls = upstream.count();
+    let refused = gateway.get("/b/k").await;
+    assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
+    assert!(refused.retry_after().unwrap() > 400, "{refused:?}");
+    assert_eq!((upstream.count(), ended(&gateway, "timed_out").await), (calls, 0.0));
+}
+
+/// B2: an open time that ends while a request may wait lets it through, whatever led to it
+#[tokio::test]
+async fn the_end_of_the_open_time_lets_them_through() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let told = Arc::clone(&fails);
+    let upstream =
+        Upstream::start(move |_| if told.load(Ordering::SeqCst) { Act::status(500) } else { Act::ok("x") });
+    let gateway = patient(&upstream, &[("timeout_seconds", "2")]).await;
+    opens(&gateway).await;
+    fails.store(false, Ordering::SeqCst);
+    let waiting: Vec<Asked> = (0..8).map(|_| ask(&gateway, "GET", None)).collect();
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().whole(), 200);
+    }
+    assert_eq!(circuit_of(&gateway, "all").await["opened_total"], 1);
+}
+
+/// B2: whose time is up is refused as if it had not waited
+#[tokio::test]
+async fn whose_wait_is_over_is_refused() {
+    let upstream = Upstream::ok("x");
+    let gateway = patient(&upstream, &[("hold_ms", "100")]).await;
+    upstream.stop().await;
+    opens(&gateway).await;
+    let refused = gateway.get("/b/k").await;
+    assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
+    assert!(refused.retry_after().is_some());
+    assert_eq!(ended(&gateway, "timed_out").await, 1.0);
+    gateway.is_idle().await;
+}
