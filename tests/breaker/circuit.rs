@@ -127,7 +127,7 @@ async fn failures_without_an_answer_count() {
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
 }
 
-/// B1, B4: half-open admits three trials at once and no more; two successes close it
+/// B1, B4: half-open admits three trials at once and no more (Resilience4j #1432); two successes close it
 #[tokio::test]
 async fn half_open_admits_three_trials_and_two_successes_close_it() {
     let latch = Latch::new();

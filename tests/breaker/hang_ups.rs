@@ -6,7 +6,8 @@ use crate::support::{Act, Client, Latch, Upstream, client};
 const CLIENTS: usize = 400;
 const AT_A_TIME: usize = 20;
 
-/// B3, T7: hundreds of clients that hang up in mid-response leave the breaker of a healthy upstream closed, and nothing behind
+/// B3, T7: hundreds of clients that hang up in mid-response leave the breaker of a healthy upstream closed (Yatagarasu counts
+/// them as its failures), and nothing behind
 #[tokio::test]
 async fn hang_ups_in_mid_response_leave_the_breaker_closed() {
     let latch = Latch::new();

@@ -85,7 +85,8 @@ async fn what_an_upstream_asked_for_is_not_cut_short() {
     }
 }
 
-/// P5, B1: of several endpoints any may come back, and the trials go to that one
+/// P5, B1: of several endpoints any may come back, and the trials go to that one; a bucket whose endpoints are all out of
+/// rotation is tried all the same (zentinel #261)
 #[tokio::test]
 async fn any_endpoint_that_comes_back_will_do() {
     let (dead, upstream) = (Refusing::new(), Upstream::ok("x"));

@@ -100,7 +100,7 @@ fn three_trials_are_admitted_and_two_successes_close_it_with_zero_counts() {
     assert_eq!(state(&circuit), CircuitState::Closed);
 }
 
-/// B4
+/// B4: one that is ignored leaks no permit (Resilience4j #544)
 #[test]
 fn a_neutral_trial_gives_its_permit_back_without_a_verdict() {
     let t0 = clock::now();
@@ -114,7 +114,7 @@ fn a_neutral_trial_gives_its_permit_back_without_a_verdict() {
     assert_eq!(state(&circuit), CircuitState::HalfOpen);
 }
 
-/// B4
+/// B4: a call that never ends keeps no circuit half-open for ever (Resilience4j #903, #935, #1389)
 #[test]
 fn a_permit_without_a_report_expires() {
     let t0 = clock::now();
@@ -322,7 +322,7 @@ fn nth(out: &[Out], n: usize) -> Option<usize> {
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-    /// B1, B4, S5
+    /// B1, B4, S5: whatever happens, it is not stuck half-open (Resilience4j #1568, nora #585, OmniRoute's six days of 503)
     #[test]
     fn permits_are_bounded_open_holds_and_nothing_wedges(
         ops in prop::collection::vec(op(), 1..300), trials_max in 1u32..4, timeout in prop_oneof![Just(1u64), 1u64..90],
