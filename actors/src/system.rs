@@ -23,7 +23,7 @@ use crate::host::{Component, Host};
 use crate::intensity::Intensity;
 use crate::limiter::{
     Closed, FailuresState, Limiter, LimiterHandle, LimiterMetrics, LimiterState, Limits, OfBucket,
-    PerKeyState,
+    PerKeyState, PerSubjectState,
 };
 use crate::mailbox::Mailbox;
 use crate::metrics::ActorFamilies;
@@ -260,17 +260,21 @@ fn limiter(nursery: &Nursery<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
         buckets: buckets.values().map(of_bucket).collect(),
         costs: rate_limit.cost,
         keys: of_keys.iter().map(Option::is_some).collect(),
+        subjects: rate_limit.per_subject.is_some(),
         tells,
         failures: rate_limit.failed_auth,
         closed: Arc::clone(&closed),
         on_failure: rate_limit.on_failure,
         metrics: Arc::clone(metrics),
+        hasher: ahash::RandomState::new(),
     };
     let handle = LimiterHandle::new(unborn.mailbox.clone(), known);
     let state = LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, clients_max, now);
     let per_key = PerKeyState::new(&of_keys, tells, now);
+    let per_subject = PerSubjectState::new(rate_limit.per_subject, clients_max, tells, now);
     let failures = FailuresState::new(rate_limit.failed_auth, clients_max, now);
-    let limiter = Limiter::new(state.telling(tells), per_key, (failures, closed), Arc::clone(metrics));
+    let limiter =
+        Limiter::new(state.telling(tells), (per_key, per_subject), (failures, closed), Arc::clone(metrics));
     (handle, nursery.bear(unborn, limiter))
 }
 

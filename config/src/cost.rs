@@ -86,7 +86,12 @@ pub(crate) fn check(
     keys: &BTreeMap<String, ClientKey>,
     api_keys: &BTreeMap<String, ApiKey>,
 ) {
-    let general = [("global", limits.global), ("per_ip", limits.per_ip), ("per_key", limits.per_key)];
+    let general = [
+        ("global", limits.global),
+        ("per_ip", limits.per_ip),
+        ("per_key", limits.per_key),
+        ("per_subject", limits.per_subject),
+    ];
     let general = general.into_iter().map(|(name, limit)| (vec!["rate_limit", name], limit));
     let keys = keys.iter().map(|(name, key)| (vec!["keys", name, "rate_limit"], key.rate_limit));
     let api_keys = api_keys.iter().map(|(name, key)| (vec!["api_keys", name, "rate_limit"], key.rate_limit));

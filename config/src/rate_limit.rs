@@ -1,4 +1,4 @@
-//! Rate limits: for all requests, per client address, per client key, for failed authentications, and (in each bucket)
+//! Rate limits: for all requests, per client address, per client key, per subject of a token, for failed authentications, and (in each bucket)
 //! per bucket.
 //!
 //! A limit is off until its rate is set, so a limit with a burst and no rate is a mistake and is refused. Limits count
@@ -68,11 +68,13 @@ section! {
         pub per_ip: Option<RateLimit> = RateLimitKeys("per_ip");
         /// limit for each client key that has none of its own, counted once its signature is verified
         pub per_key: Option<RateLimit> = RateLimitKeys("per_key");
+        /// limit for each subject (`sub`) of tokens, counted once they are verified; those without one share it
+        pub per_subject: Option<RateLimit> = RateLimitKeys("per_subject");
         /// limit for each client address of authentications that fail; beyond it none is tried
         pub failed_auth: Option<RateLimit> = RateLimitKeys("failed_auth");
         /// what requests cost of the limits
         pub cost: Costs = nested("cost");
-        /// client addresses that are told apart; those beyond share one limit
+        /// client addresses, and subjects of tokens, that are told apart; those beyond share one limit
         ///
         /// Raise it for more clients than that at a time; each costs memory.
         pub table_capacity: NonZeroUsize =

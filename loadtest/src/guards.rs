@@ -51,8 +51,14 @@ pub(crate) fn gateway() -> Table {
         ("max_header_size", (HEADER_KIB << 10).into()),
         ("max_uri_length", URI_BYTES.into()),
     ]);
+    // The others' patience with an answer is with all tries together.
+    let server = table([
+        ("max_concurrent_requests", 8_192.into()),
+        ("request_timeout", FIRST_BYTE_SECONDS.into()),
+        ("limits", limits.into()),
+    ]);
     table([
-        ("server", table([("max_concurrent_requests", 8_192.into()), ("limits", limits.into())]).into()),
+        ("server", server.into()),
         ("rate_limit", table([("global", limit()), ("per_ip", limit())]).into()),
     ])
 }

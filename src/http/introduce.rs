@@ -4,7 +4,7 @@
 //! the proof. Asking is refused before any proof is looked at to an address that failed too often, so that guessing
 //! keys costs the guesser and not the gateway. Deliberately absent: what the caller may do, which `auth` decides.
 
-use tidegate_actors::{IpKey, OperationClass, Scope};
+use tidegate_actors::{Identity, IpKey, OperationClass, Scope};
 
 use crate::auth::{Caller, authenticate, authenticate_lister};
 use crate::http::edge::Head;
@@ -14,7 +14,7 @@ use crate::telemetry::record::Record;
 use crate::worker::Worker;
 
 /// Who asks: a client over its limit of failures is not listened to, a failure is charged to it (L8), a request to the
-/// key that signed it (L1). With no bucket, who asks for their list.
+/// key that signed it or the subject of its token (L1). With no bucket, who asks for their list.
 pub(super) async fn introduce(
     worker: &Worker,
     bucket: Option<&Bucket>,
@@ -46,7 +46,7 @@ pub(super) fn may_authenticate(
     Ok(())
 }
 
-/// Charges the client, or the key that it turned out to have.
+/// Charges the client, or the key or subject that it turned out to be.
 pub(super) async fn settle(
     worker: &Worker,
     bucket: Option<&Bucket>,
@@ -59,9 +59,14 @@ pub(super) async fn settle(
     match authenticated {
         Ok(caller) => {
             record.caller = Some(caller.identity.clone());
-            if let Some(key) = caller.key() {
-                record.allowed = record.allowed.and(limiter.admit_key(key, id, class).await?);
-            }
+            let allowed = match &caller.identity {
+                Identity::Key(key) => limiter.admit_key(*key, id, class).await?,
+                Identity::Token(bearer) => {
+                    limiter.admit_subject(bearer.subject.as_deref(), id, class).await?
+                }
+                Identity::Anonymous => return Ok(caller),
+            };
+            record.allowed = record.allowed.and(allowed);
             Ok(caller)
         }
         Err(error) => {

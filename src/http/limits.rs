@@ -25,6 +25,7 @@ pub(crate) fn reason(scope: Scope) -> &'static str {
         Scope::Ip => "rate_limit_ip",
         Scope::Bucket => "rate_limit_bucket",
         Scope::Key => "rate_limit_key",
+        Scope::Subject => "rate_limit_subject",
         Scope::FailedAuth => "rate_limit_failed_auth",
     }
 }

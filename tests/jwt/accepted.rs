@@ -220,3 +220,34 @@ async fn a_remembered_token_expires() {
     .await;
     assert_eq!((expired.status, expired.reason()), (401, "token_expired"));
 }
+
+/// L1: each subject has its own budget, however many tokens it has; a forged token spends nobody's, one without a subject its own
+#[tokio::test]
+async fn each_subject_has_its_own_budget() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_secret(&upstream)
+        .set("rate_limit.cost.write", "2")
+        .set("rate_limit.per_subject.requests_per_second", "0.01")
+        .set("rate_limit.per_subject.burst", "3")
+        .start()
+        .await;
+    let token = |subject: Option<&str>, id: &str| {
+        let mut claims = claims();
+        claims["sub"] = json!(subject);
+        claims["jti"] = json!(id);
+        Issuer::secret().token(&claims)
+    };
+    let forged = format!("{}AAAA", &token(Some("ann"), "1")[..token(Some("ann"), "1").len() - 4]);
+    for _ in 0..3 {
+        assert!(matches!(ask(&gateway, "GET", "/b/k", &forged).await.whole(), 401 | 403));
+    }
+    for subject in [Some("ann"), Some("ben"), None] {
+        for (method, id, status) in
+            [("PUT", "1", 200), ("PUT", "2", 429), ("GET", "3", 200), ("GET", "1", 429)]
+        {
+            let answer = ask(&gateway, method, "/b/k", &token(subject, id)).await;
+            assert_eq!(answer.whole(), status, "{subject:?} {method}");
+            assert_eq!(answer.reason(), if status == 429 { "rate_limit_subject" } else { "" });
+        }
+    }
+}

@@ -8,6 +8,7 @@ use crate::limiter::LimiterMetrics;
 use crate::limiter::allowance::{Allowance, Allowed};
 use crate::limiter::failures::{Closed, FailuresState, Sentence};
 use crate::limiter::per_key::{KeyCharge, PerKeyState};
+use crate::limiter::per_subject::{PerSubjectState, SubjectCharge, SubjectKey};
 use crate::limiter::state::{Charge, LimiterState};
 use crate::mailbox::Request;
 use crate::types::{BucketId, IpKey, KeyId};
@@ -57,6 +58,24 @@ impl Request for AdmitKey {
     }
 }
 
+/// May this subject of tokens have one request more?
+pub(crate) struct AdmitSubject {
+    pub(crate) subject: SubjectKey,
+    /// Tokens that the request costs.
+    pub(crate) cost: u32,
+    /// Whose metric a refusal is.
+    pub(crate) bucket: Option<BucketId>,
+}
+
+impl Request for AdmitSubject {
+    type Reply = Result<Allowed, Allowance>;
+    const NAME: &'static str = "limiter.admit_subject";
+
+    fn likeness(&self) -> u64 {
+        self.subject.likeness()
+    }
+}
+
 /// This client failed to prove who it is.
 pub(crate) struct Failed {
     pub(crate) client: IpKey,
@@ -96,6 +115,7 @@ impl Request for Inspect {
 pub(crate) struct Limiter {
     state: LimiterState,
     per_key: PerKeyState,
+    per_subject: PerSubjectState,
     failures: FailuresState,
     closed: Arc<Closed>,
     metrics: Arc<LimiterMetrics>,
@@ -104,11 +124,11 @@ pub(crate) struct Limiter {
 impl Limiter {
     pub(crate) fn new(
         state: LimiterState,
-        per_key: PerKeyState,
+        (per_key, per_subject): (PerKeyState, PerSubjectState),
         (failures, closed): (FailuresState, Arc<Closed>),
         metrics: Arc<LimiterMetrics>,
     ) -> Self {
-        Self { state, per_key, failures, closed, metrics }
+        Self { state, per_key, per_subject, failures, closed, metrics }
     }
 
     fn refused(&self, bucket: Option<BucketId>) {
@@ -122,6 +142,7 @@ impl Component for Limiter {
     fn rebuild(&mut self, now: Instant) {
         self.state.rebuild(now);
         self.per_key.rebuild(now);
+        self.per_subject.rebuild(now);
         self.failures.rebuild(now);
     }
 }
@@ -169,6 +190,25 @@ impl Serve<AdmitKey> for Limiter {
     ) -> Result<Allowed, Allowance> {
         let charge = decision.inspect_err(|_| self.refused(message.bucket))?;
         self.per_key.apply(message.key, charge);
+        Ok(charge.allowed)
+    }
+}
+
+impl Serve<AdmitSubject> for Limiter {
+    type Decision = Result<SubjectCharge, Allowance>;
+
+    fn decide(&self, message: &AdmitSubject, now: Instant) -> Self::Decision {
+        self.per_subject.decide(message.subject, message.cost, now)
+    }
+
+    fn apply(
+        &mut self,
+        message: AdmitSubject,
+        decision: Self::Decision,
+        now: Instant,
+    ) -> Result<Allowed, Allowance> {
+        let charge = decision.inspect_err(|_| self.refused(message.bucket))?;
+        self.per_subject.apply(charge, now);
         Ok(charge.allowed)
     }
 }

@@ -15,13 +15,16 @@ pub enum Scope {
     Bucket,
     /// This client key.
     Key,
+    /// This subject of tokens.
+    Subject,
     /// This client's address, for authentications that fail.
     FailedAuth,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Global, Self::Ip, Self::Bucket, Self::Key, Self::FailedAuth];
+    pub const ALL: [Self; 6] =
+        [Self::Global, Self::Ip, Self::Bucket, Self::Key, Self::Subject, Self::FailedAuth];
 
     /// The word in reasons and metrics.
     pub fn as_str(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Scope {
             Self::Ip => "ip",
             Self::Bucket => "bucket",
             Self::Key => "key",
+            Self::Subject => "subject",
             Self::FailedAuth => "failed_auth",
         }
     }

@@ -25,7 +25,7 @@ use crate::types::IpKey;
 pub(crate) struct FailuresState {
     origin: Instant,
     gcra: Option<Gcra>,
-    clients: Table,
+    clients: Table<IpKey>,
 }
 
 /// What comes of a failure.
@@ -40,7 +40,7 @@ pub(crate) enum Sentence {
 /// What a failure costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fee {
-    slot: Slot,
+    slot: Slot<IpKey>,
     next: Tat,
     /// How long the client is closed by it.
     pub(crate) closed_for: Option<Duration>,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::{LimitMode, RateLimit};
 
-use crate::limiter::allowance::{Allowance, Scope};
+use crate::limiter::allowance::{Allowance, Allowed, Scope};
 use crate::limiter::lease::GOOD_FOR;
 
 /// Nanoseconds since the limiter was made: a theoretical arrival time.
@@ -48,6 +48,25 @@ impl Gcra {
         let next = tat.max(now) + u64::from(cost) * self.interval;
         let earliest = next.saturating_sub(self.tolerance);
         if earliest <= now { Ok(next) } else { Err(earliest - now) }
+    }
+
+    /// What comes of a request that only this limit has a say in: its next arrival time, none where a shadow would have refused.
+    pub(super) fn judge(
+        &self,
+        scope: Scope,
+        tat: Tat,
+        cost: u32,
+        tells: bool,
+        now: u64,
+    ) -> Result<(Option<Tat>, Allowed), Allowance> {
+        match self.next(tat, cost, now) {
+            Ok(next) => {
+                let tightest = (tells && !self.is_shadow()).then(|| self.left(scope, next, now));
+                Ok((Some(next), Allowed { tightest, ..Allowed::default() }))
+            }
+            Err(_) if self.is_shadow() => Ok((None, Allowed::shadowed(scope))),
+            Err(wait) => Err(self.allowance(scope, tat, wait, now)),
+        }
     }
 
     /// How many tokens more may be charged in advance: nothing unless half of the burst is left then.

@@ -8,10 +8,13 @@ use tidegate_config::{Costs, LimitMode, OnFailure, RateLimit};
 
 use crate::chaos::{Crash, Stall};
 use crate::limiter::LimiterMetrics;
-use crate::limiter::actor::{Admission, Admit, AdmitKey, Failed, Inspect, Limiter, LimiterReport};
+use crate::limiter::actor::{
+    Admission, Admit, AdmitKey, AdmitSubject, Failed, Inspect, Limiter, LimiterReport,
+};
 use crate::limiter::allowance::{Allowance, Allowed, Scope};
 use crate::limiter::failures::Closed;
 use crate::limiter::lease::{self, Key, LEASE_MAX, Taken};
+use crate::limiter::per_subject::SubjectKey;
 use crate::mailbox::{AskError, Mailbox};
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 use crate::vitals::Vitals;
@@ -33,6 +36,8 @@ pub(crate) struct Limits {
     pub(crate) costs: Costs,
     /// Which client keys have a limit.
     pub(crate) keys: Vec<bool>,
+    /// Whether subjects of tokens have one.
+    pub(crate) subjects: bool,
     /// Whether those who are admitted are told what is left: then each of them asks.
     pub(crate) tells: bool,
     /// The limit of authentications that fail, and who is over it.
@@ -40,6 +45,8 @@ pub(crate) struct Limits {
     pub(crate) closed: Arc<Closed>,
     pub(crate) on_failure: OnFailure,
     pub(crate) metrics: Arc<LimiterMetrics>,
+    /// Makes keys of subjects.
+    pub(crate) hasher: ahash::RandomState,
 }
 
 /// What is known of a bucket's limits.
@@ -129,6 +136,27 @@ impl LimiterHandle {
         }
         let cost = self.limits.cost(bucket, class);
         match self.mailbox.ask(AdmitKey { key, cost, bucket }).await {
+            Ok(verdict) => Ok(self.count(bucket, verdict.map_err(LimiterRejection::Limited)?)),
+            Err(error) => self.unanswered(error),
+        }
+    }
+
+    /// Charges one request to the subject of a token, once that is verified.
+    ///
+    /// # Errors
+    /// As for `admit`.
+    pub async fn admit_subject(
+        &self,
+        subject: Option<&str>,
+        bucket: Option<BucketId>,
+        class: OperationClass,
+    ) -> Result<Allowed, LimiterRejection> {
+        if !self.limits.subjects {
+            return Ok(Allowed::default());
+        }
+        let cost = self.limits.cost(bucket, class);
+        let subject = SubjectKey::of(subject, &self.limits.hasher);
+        match self.mailbox.ask(AdmitSubject { subject, cost, bucket }).await {
             Ok(verdict) => Ok(self.count(bucket, verdict.map_err(LimiterRejection::Limited)?)),
             Err(error) => self.unanswered(error),
         }

@@ -1,5 +1,5 @@
-//! Rate limits: global, per client IP and per bucket, decided in one ask (L1, L2, L5); per client key in a second one, once
-//! a signature is verified, so that a forged key ID spends nobody's budget; and per client IP for authentications that
+//! Rate limits: global, per client IP and per bucket, decided in one ask (L1, L2, L5); per client key or subject of a token in a second one, once
+//! that is verified, so that a forged key ID spends nobody's budget; and per client IP for authentications that
 //! fail (L8, see `failures`).
 //!
 //! The algorithm is GCRA: per key one timestamp, the *theoretical arrival time*. It admits at most
@@ -31,6 +31,7 @@ mod handle;
 mod lease;
 mod metrics;
 mod per_key;
+mod per_subject;
 mod state;
 #[cfg(test)]
 mod state_tests;
@@ -44,4 +45,5 @@ pub use handle::{LimiterHandle, LimiterRejection};
 pub(crate) use handle::{Limits, OfBucket};
 pub(crate) use metrics::LimiterMetrics;
 pub(crate) use per_key::PerKeyState;
+pub(crate) use per_subject::PerSubjectState;
 pub(crate) use state::LimiterState;

@@ -1,5 +1,6 @@
 //! The limit of each client key, its own or the one for all: one arrival time per configured key, and so a table that no
-//! client can grow. Tokens (JWT) have none: their subjects are not configured.
+//! client can grow. Subjects of tokens are not
+//! configured, see `per_subject`.
 
 use std::time::Instant;
 
@@ -39,17 +40,8 @@ impl PerKeyState {
             return Ok(KeyCharge { next: None, allowed: Allowed::default() });
         };
         let now = nanos(self.origin, now);
-        match gcra.next(*tat, cost, now) {
-            Ok(next) => {
-                let told = self.tells && !gcra.is_shadow();
-                let tightest = told.then(|| gcra.left(Scope::Key, next, now));
-                Ok(KeyCharge { next: Some(next), allowed: Allowed { tightest, ..Allowed::default() } })
-            }
-            Err(_) if gcra.is_shadow() => {
-                Ok(KeyCharge { next: None, allowed: Allowed::shadowed(Scope::Key) })
-            }
-            Err(wait) => Err(gcra.allowance(Scope::Key, *tat, wait, now)),
-        }
+        let (next, allowed) = gcra.judge(Scope::Key, *tat, cost, self.tells, now)?;
+        Ok(KeyCharge { next, allowed })
     }
 
     /// Charges what `decide` allowed.

@@ -21,7 +21,7 @@ pub(crate) struct Charge {
     pub(crate) allowed: Allowed,
     global: Option<Tat>,
     bucket: Option<(BucketId, Tat)>,
-    client: Option<(Slot, Tat)>,
+    client: Option<(Slot<IpKey>, Tat)>,
 }
 
 /// All limits and what is left of them.
@@ -31,7 +31,7 @@ pub(crate) struct LimiterState {
     global: Option<(Gcra, Tat)>,
     buckets: Vec<Option<(Gcra, Tat)>>,
     per_ip: Option<Gcra>,
-    pub(super) clients: Table,
+    pub(super) clients: Table<IpKey>,
     /// Whether those who are admitted are told what is left.
     tells: bool,
 }

@@ -1,40 +1,40 @@
 //! Arrival times of clients, bounded: those beyond the bound share one.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 
 use crate::limiter::gcra::Tat;
-use crate::types::IpKey;
 
 /// Clients that each new one has looked at: one makes room for it, the other lets the table shrink.
 const LOOKED_AT: usize = 2;
 
 /// Where a client's arrival time is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Slot {
-    Own(IpKey),
-    New(IpKey),
+pub(super) enum Slot<K> {
+    Own(K),
+    New(K),
     Overflow,
 }
 
 /// The clients of one limit.
 #[derive(Debug)]
-pub(super) struct Table {
-    clients: HashMap<IpKey, Tat, ahash::RandomState>,
+pub(super) struct Table<K> {
+    clients: HashMap<K, Tat, ahash::RandomState>,
     /// The clients in the order in which they are looked at for idleness.
-    pub(super) sweep: VecDeque<IpKey>,
+    pub(super) sweep: VecDeque<K>,
     clients_max: usize,
     overflow: Tat,
     /// What a client has used up that is not in the table: nothing, or all since a rebuild.
     floor: Tat,
 }
 
-impl Table {
+impl<K: Copy + Eq + Hash> Table<K> {
     pub(super) fn new(clients_max: usize) -> Self {
         Self { clients: HashMap::default(), sweep: VecDeque::new(), clients_max, overflow: 0, floor: 0 }
     }
 
     /// A client's place and arrival time.
-    pub(super) fn slot(&self, client: IpKey, now: u64) -> (Slot, Tat) {
+    pub(super) fn slot(&self, client: K, now: u64) -> (Slot<K>, Tat) {
         match self.clients.get(&client) {
             Some(tat) => (Slot::Own(client), *tat),
             // It may have lived on the shared budget until now; a fresh one on top would be more than its limit.
@@ -44,7 +44,7 @@ impl Table {
     }
 
     /// Whether what is used up at this place may have been used up by others.
-    pub(super) fn is_shared(&self, slot: Slot, now: u64) -> bool {
+    pub(super) fn is_shared(&self, slot: Slot<K>, now: u64) -> bool {
         match slot {
             Slot::Own(_) => false,
             Slot::New(_) => self.overflow > self.floor.max(now),
@@ -53,7 +53,7 @@ impl Table {
     }
 
     /// Writes a client's arrival time to its place.
-    pub(super) fn write(&mut self, slot: Slot, tat: Tat, now: u64) {
+    pub(super) fn write(&mut self, slot: Slot<K>, tat: Tat, now: u64) {
         match slot {
             Slot::Own(client) => {
                 self.clients.insert(client, tat);
@@ -85,7 +85,7 @@ impl Table {
 
     /// Whether there is a place, or will be once the two oldest clients were looked at.
     fn has_room(&self, now: u64) -> bool {
-        let idle = |client: &IpKey| self.clients.get(client).is_some_and(|tat| self.is_idle(*tat, now));
+        let idle = |client: &K| self.clients.get(client).is_some_and(|tat| self.is_idle(*tat, now));
         self.clients.len() < self.clients_max || self.sweep.iter().take(LOOKED_AT).any(idle)
     }
 

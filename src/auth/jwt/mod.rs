@@ -7,7 +7,7 @@
 //! at which its claims are to be held against.
 //!
 //! Deliberately absent: encrypted tokens (JWE), other algorithms than the three that issuers use, a token's own revocation
-//! (`jti`): what is withdrawn before its time is withdrawn with its key. A limit per subject: limits know keys only.
+//! (`jti`): what is withdrawn before its time is withdrawn with its key.
 
 mod claims;
 mod jwks;
