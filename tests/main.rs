@@ -39,6 +39,8 @@ mod retries;
 mod retry_budget;
 mod s3_client;
 mod sessions;
+mod slow_clients;
+mod slow_links;
 mod supervision;
 mod tidy;
 mod timeouts;

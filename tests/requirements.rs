@@ -53,7 +53,7 @@ const LEDGER: [(&str, &str, Standing); 104] = [
     ("T1", "total request timeout, paused while bytes flow", Met),
     ("T2", "upstream timeouts: connect, first byte, idle, and those of long operations", Met),
     ("T3", "a timeout is 504, cancels upstream and gives the permit back", Met),
-    ("T4", "slow clients: header, body rate, keep-alive, write stall", Later("no minimum rate of bodies")),
+    ("T4", "slow clients: header, body rate, keep-alive, write stall", Met),
     ("T5", "long streams are governed by the idle timeout", Met),
     ("T6", "a cut transfer looks cut", Met),
     ("T7", "a client that leaves cancels upstream and releases everything", Met),

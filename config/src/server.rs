@@ -69,6 +69,13 @@ section! {
         /// It ends clients that trickle headers; raise it only for very slow links.
         pub header_timeout: Duration =
             key("header_timeout", seconds(0.001..=3_600.0), Duration::from_secs(5));
+        /// bytes per second that a client must send of a request's body, on average while it is waited for; slower, 408; 0 is off
+        ///
+        /// Time in which the upstream does not take what came is not the client's. Lower it for very slow links.
+        pub min_body_rate: u64 = key("min_body_rate", bytes(0..=1 << 30), 240);
+        /// how much longer than at `min_body_rate` a body may take in all
+        pub min_body_rate_grace: Duration =
+            key("min_body_rate_grace", seconds(0.001..=3_600.0), Duration::from_secs(5));
         /// how long a client may take no byte of an answer before its connection is closed
         pub write_stall_timeout: Duration =
             key("write_stall_timeout", seconds(0.001..=3_600.0), Duration::from_secs(60));

@@ -17,7 +17,7 @@ use tidegate_actors::{Allowed, BucketId, Identity, clock};
 use crate::http::client_address::ClientAddress;
 use crate::http::cors::Sharing;
 use crate::s3::sigv4::query::name_of;
-use crate::upstream::flow::Flow;
+use crate::upstream::flow::{Flow, Pace};
 use crate::worker::Worker;
 
 /// What happened to one request.
@@ -77,7 +77,7 @@ impl Record {
             reason: None,
             attempts: 0,
             endpoint: None,
-            flow: Rc::default(),
+            flow: Rc::new(Flow::new(Pace::of(&worker.shared.config.server))),
             sent_bytes: 0,
             phases: Phases::default(),
         }

@@ -108,7 +108,10 @@ impl Source {
             return Poll::Ready(Some(Ok(piece)));
         }
         match self.payload.poll_next_unpin(cx) {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                self.flow.awaits(clock::now);
+                Poll::Pending
+            }
             Poll::Ready(Some(Ok(piece))) => {
                 self.flow.moved(piece.len(), clock::now());
                 if let Some(limit) = self.limit.filter(|limit| self.flow.bytes() > *limit) {
@@ -129,10 +132,14 @@ impl Source {
         self.peeked.is_empty() && self.announced == Some(self.flow.bytes())
     }
 
-    /// The next piece, within the time that a body may stand still.
+    /// The next piece, within the time that a body may stand still and at the pace that it has to keep.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, UpstreamRejection> {
-        let next = tokio::time::timeout(self.idle, std::future::poll_fn(|cx| self.poll(cx)));
-        next.await.map_err(|_| UpstreamRejection::Timeout(Phase::Upload))?.transpose()
+        let (patience, phase) = match self.flow.patience(clock::now()) {
+            Some(left) if left < self.idle => (left, Phase::Pace),
+            _ => (self.idle, Phase::Upload),
+        };
+        let next = tokio::time::timeout(patience, std::future::poll_fn(|cx| self.poll(cx)));
+        next.await.map_err(|_| UpstreamRejection::Timeout(phase))?.transpose()
     }
 
     /// A body that was read already.
@@ -186,6 +193,8 @@ impl Source {
         mut pipeline: Pipeline,
     ) -> Result<(Bytes, Option<String>), UpstreamRejection> {
         let mut whole = BytesMut::new();
+        // The time in which it comes is not the total's (T1).
+        self.flow.begin(clock::now());
         let trailer = loop {
             let piece = self.next().await?;
             let ended = piece.is_none();
@@ -197,6 +206,7 @@ impl Source {
                 whole.extend_from_slice(&piece);
             }
             if ended {
+                self.flow.end(clock::now());
                 break trailer;
             }
         };

@@ -1,17 +1,48 @@
 //! How a request's body is getting on, shared between the body and the watch over the call.
+//!
+//! A client that trickles its body holds a place in its bucket's gate, so it has to keep a pace (T4): on average over the time in
+//! which it is waited for, as Kestrel measures it; Apache's `mod_reqtimeout` counts all the time. Here what the upstream does not take yet is
+//! not waited for: a slow store must not have its clients thrown out.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::Payload;
+use tidegate_config::ServerConfig;
 
 use crate::upstream::UpstreamRejection;
+
+/// How slow a client may be with its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    bytes_per_second: NonZeroU64,
+    grace: Duration,
+}
+
+impl Pace {
+    /// None where a client may take its time.
+    pub(crate) fn of(server: &ServerConfig) -> Option<Self> {
+        let bytes_per_second = NonZeroU64::new(server.min_body_rate)?;
+        Some(Self { bytes_per_second, grace: server.min_body_rate_grace })
+    }
+
+    /// How long a client may have been waited for by the time it has sent so many bytes.
+    fn allows(self, bytes: u64) -> Duration {
+        let earned_ms = bytes.saturating_mul(1000) / self.bytes_per_second;
+        self.grace.saturating_add(Duration::from_millis(earned_ms))
+    }
+}
 
 /// Progress of one upload. Lives on one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
+    pace: Option<Pace>,
     bytes: Cell<u64>,
+    /// Since when the client is waited for, and for how long it was before.
+    awaited: Cell<Option<Instant>>,
+    waited: Cell<Duration>,
     moved: Cell<Option<Instant>>,
     ended: Cell<Option<Instant>>,
     began: Cell<Option<Instant>>,
@@ -30,6 +61,11 @@ impl fmt::Debug for Unread {
 }
 
 impl Flow {
+    /// Of a request whose body has to keep this pace.
+    pub(crate) fn new(pace: Option<Pace>) -> Self {
+        Self { pace, ..Self::default() }
+    }
+
     /// An upload begins: until it ends, idleness is what is timed.
     pub(crate) fn begin(&self, now: Instant) {
         self.began.set(Some(now));
@@ -40,6 +76,28 @@ impl Flow {
     pub(crate) fn moved(&self, bytes: usize, now: Instant) {
         self.bytes.set(self.bytes.get() + bytes as u64);
         self.moved.set(Some(now));
+        if let Some(since) = self.awaited.take() {
+            self.waited.set(self.waited.get() + now.saturating_duration_since(since));
+        }
+    }
+
+    /// More of the body is asked for than has come.
+    pub(crate) fn awaits(&self, now: impl FnOnce() -> Instant) {
+        if self.pace.is_some() && self.awaited.get().is_none() {
+            self.awaited.set(Some(now()));
+        }
+    }
+
+    /// Whether the client is waited for.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited.get().is_some()
+    }
+
+    /// How much longer it may be; none where it need not keep a pace.
+    pub(crate) fn patience(&self, now: Instant) -> Option<Duration> {
+        let waiting = self.awaited.get().map(|since| now.saturating_duration_since(since));
+        let waited = self.waited.get() + waiting.unwrap_or_default();
+        Some(self.pace?.allows(self.bytes.get()).saturating_sub(waited))
     }
 
     /// The last body byte was handed to the upstream's connection.
@@ -82,5 +140,62 @@ impl Flow {
     pub(crate) fn uploaded(&self) -> Option<(Instant, Duration)> {
         let (began, ended) = (self.began.get()?, self.ended.get()?);
         Some((ended, ended.saturating_duration_since(began)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_actors::clock;
+
+    use super::*;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    fn paced(bytes_per_second: u64, grace: Duration) -> Flow {
+        let server = ServerConfig {
+            min_body_rate: bytes_per_second,
+            min_body_rate_grace: grace,
+            ..ServerConfig::default()
+        };
+        Flow::new(Pace::of(&server))
+    }
+
+    /// T4
+    #[test]
+    fn a_client_has_the_grace_and_what_its_bytes_earn() {
+        let (flow, t0) = (paced(100, ms(5000)), clock::now());
+        assert_eq!(flow.patience(t0), Some(ms(5000)));
+        flow.awaits(|| t0);
+        assert_eq!(flow.patience(t0 + ms(4000)), Some(ms(1000)));
+        flow.moved(50, t0 + ms(4000));
+        assert_eq!(flow.patience(t0 + ms(4000)), Some(ms(1500)));
+        flow.awaits(|| t0 + ms(4000));
+        flow.awaits(|| t0 + ms(4500));
+        assert_eq!(flow.patience(t0 + ms(5500)), Some(ms(0)));
+        assert_eq!(flow.patience(t0 + ms(9000)), Some(ms(0)));
+    }
+
+    /// T4: time in which nobody asks for more is not the client's
+    #[test]
+    fn a_client_does_not_pay_for_an_upstream_that_takes_nothing() {
+        let (flow, t0) = (paced(100, ms(1000)), clock::now());
+        flow.moved(10, t0);
+        assert_eq!(flow.patience(t0 + ms(60_000)), Some(ms(1100)));
+        assert!(!flow.is_awaited());
+    }
+
+    /// T4
+    #[test]
+    fn without_a_rate_there_is_no_pace() {
+        let (flow, t0) = (paced(0, ms(1000)), clock::now());
+        flow.awaits(|| t0);
+        assert!(!flow.is_awaited());
+        assert_eq!(flow.patience(t0 + ms(60_000)), None);
+        assert_eq!(paced(1, ms(0)).patience(t0).map(|left| left < ms(1)), Some(true));
+        let much = paced(1, Duration::MAX);
+        much.moved(usize::MAX, t0);
+        assert!(much.patience(t0).is_some());
     }
 }

@@ -16,6 +16,9 @@ use crate::upstream::deadline::Deadline;
 use crate::upstream::early::{Current, Ongoing};
 use crate::upstream::flow::Flow;
 
+/// How often to look whether a client that has used up its time is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// Which timeout struck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -23,6 +26,8 @@ pub(crate) enum Phase {
     Connect,
     /// No body byte moved for too long.
     Upload,
+    /// The client's body comes too slowly.
+    Pace,
     /// No first byte of the answer in time.
     FirstByte,
     /// The request's total time is up.
@@ -39,6 +44,7 @@ impl Phase {
         match self {
             Self::Connect => "timeout_connect",
             Self::Upload => "timeout_upload",
+            Self::Pace => "timeout_body_rate",
             Self::FirstByte => "timeout_first_byte",
             Self::Total => "timeout_total",
             Self::Deadline => "timeout_deadline",
@@ -48,13 +54,14 @@ impl Phase {
 
     /// Whether the upstream is to blame; an upload that stands still is as likely the client's doing, its haste surely is.
     pub(crate) fn is_upstreams(self) -> bool {
-        !matches!(self, Self::Upload | Self::Deadline)
+        !matches!(self, Self::Upload | Self::Pace | Self::Deadline)
     }
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connecting",
             Self::Upload => "the upload stood still",
+            Self::Pace => "the request's body comes too slowly",
             Self::FirstByte => "waiting for the first byte",
             Self::Total => "the request's total time is up",
             Self::Deadline => "the time that the client gave is up",
@@ -84,13 +91,17 @@ impl Limits {
 
     /// Whether there is time for the attempt at all: a request whose time went by in a queue is not sent for nobody.
     pub(crate) fn check(&self, flow: &Flow) -> Result<(), Phase> {
-        let (due, phase) = self.due(flow);
+        let (due, phase) = self.due(flow, self.began);
         if due <= self.began { Err(phase) } else { Ok(()) }
     }
 
-    fn due(&self, flow: &Flow) -> (Instant, Phase) {
+    fn due(&self, flow: &Flow, now: Instant) -> (Instant, Phase) {
         if let Some(moved) = flow.uploading_since() {
-            return (moved + self.idle, Phase::Upload);
+            let idle = (moved + self.idle, Phase::Upload);
+            let Some(left) = flow.patience(now) else { return idle };
+            // While nobody waits for the client nothing is due, but the wait may begin at any moment.
+            let left = if flow.is_awaited() { left } else { left.max(LOOK_AGAIN) };
+            return if now + left < idle.0 { (now + left, Phase::Pace) } else { idle };
         }
         let (ended, paused) = flow.uploaded().unwrap_or((self.began, Duration::ZERO));
         let Deadline { total, first_byte, is_clients, .. } = self.deadline;
@@ -111,15 +122,16 @@ pub(crate) async fn watch<F: Future>(
 ) -> Result<F::Output, Phase> {
     let flow = &ongoing.flow;
     let mut call = pin!(call);
-    let mut timer = pin!(tokio::time::sleep_until(limits.due(flow).0.into()));
+    let mut timer = pin!(tokio::time::sleep_until(limits.due(flow, limits.began).0.into()));
     poll_fn(|cx| {
         let _current = Current::enter(ongoing);
         if let Poll::Ready(done) = call.as_mut().poll(cx) {
             return Poll::Ready(Ok(done));
         }
         while timer.as_mut().poll(cx).is_ready() {
-            let (due, phase) = limits.due(flow);
-            if due <= clock::now() {
+            let now = clock::now();
+            let (due, phase) = limits.due(flow, now);
+            if due <= now {
                 return Poll::Ready(Err(phase));
             }
             timer.as_mut().reset(due.into());
@@ -148,19 +160,19 @@ mod tests {
         let deadline = Deadline::of(&HeaderMap::new(), false, &config, t0).unwrap();
         let limits = Limits { began: t0, deadline, idle: config.idle_timeout };
         let flow = Flow::default();
-        assert_eq!(limits.due(&flow), (t0 + secs(20), Phase::FirstByte));
+        assert_eq!(limits.due(&flow, t0), (t0 + secs(20), Phase::FirstByte));
         assert_eq!(limits.waited(&flow, t0 + secs(3)), secs(3));
         flow.begin(t0);
         flow.moved(1, t0 + secs(100));
-        assert_eq!(limits.due(&flow), (t0 + secs(110), Phase::Upload));
+        assert_eq!(limits.due(&flow, t0), (t0 + secs(110), Phase::Upload));
         assert_eq!(limits.waited(&flow, t0 + secs(104)), Duration::ZERO);
         flow.end(t0 + secs(105));
-        assert_eq!(limits.due(&flow), (t0 + secs(125), Phase::FirstByte));
+        assert_eq!(limits.due(&flow, t0), (t0 + secs(125), Phase::FirstByte));
         assert_eq!(limits.waited(&flow, t0 + secs(107)), secs(2));
         let late = Limits { deadline: Deadline { total: t0 + secs(15), ..deadline }, ..limits };
-        assert_eq!(late.due(&flow), (t0 + secs(120), Phase::Total));
+        assert_eq!(late.due(&flow, t0), (t0 + secs(120), Phase::Total));
         let hasty = Limits { deadline: Deadline { is_clients: true, ..late.deadline }, ..limits };
-        assert_eq!(hasty.due(&flow), (t0 + secs(120), Phase::Deadline));
+        assert_eq!(hasty.due(&flow, t0), (t0 + secs(120), Phase::Deadline));
         assert!(Phase::Total.is_upstreams() && !Phase::Deadline.is_upstreams());
     }
 }

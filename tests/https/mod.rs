@@ -6,6 +6,7 @@ mod files;
 mod http1;
 mod http2;
 mod renewal;
+mod slow;
 mod streams;
 
 use std::fs::{self, Permissions};

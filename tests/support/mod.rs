@@ -4,6 +4,7 @@
 
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod link;
 pub(crate) mod scratch;
 pub(crate) mod unreachable;
 pub(crate) mod upstream;

@@ -3,4 +3,5 @@
 mod addressing;
 mod credentials;
 mod secrets;
+mod slow_tls;
 mod tls;

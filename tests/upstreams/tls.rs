@@ -17,21 +17,21 @@ use crate::support::client::{message, sha256};
 use crate::support::{Act, Client, Gateway, Scratch, Upstream, gateway, put};
 
 /// An authority, and a front that speaks TLS in the name of `localhost`.
-struct Front {
-    address: SocketAddr,
+pub(super) struct Front {
+    pub(super) address: SocketAddr,
     authority: String,
     /// The name that was asked for and the protocol that was agreed on, for each connection.
     greetings: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Farewell {
+pub(super) enum Farewell {
     Said,
     Left,
 }
 
 impl Front {
-    async fn before(upstream: &Upstream, farewell: Farewell) -> Self {
+    pub(super) async fn before(upstream: &Upstream, farewell: Farewell) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -58,6 +58,12 @@ impl Front {
             }
         });
         Self { address, authority: authority.pem(), greetings }
+    }
+
+    /// A gateway that calls it `localhost`, or rather what stands at `address` before it or in its place.
+    pub(super) fn gateway_to(self, address: SocketAddr, directory: &Scratch) -> gateway::Builder {
+        let front = Self { address, ..self };
+        front.gateway("localhost", &front.authority, directory)
     }
 
     /// A gateway that calls it `host` and believes this authority alone.

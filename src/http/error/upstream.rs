@@ -8,7 +8,7 @@ use crate::http::answer::Answer;
 use crate::http::edge::EdgeRejection;
 use crate::http::error::edge;
 use crate::s3::upload::{Refusal, UploadFault};
-use crate::upstream::UpstreamRejection;
+use crate::upstream::{Phase, UpstreamRejection};
 
 /// What the client is told of an upstream that failed, or of a request that failed on its way there.
 pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
@@ -33,6 +33,13 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
         UpstreamRejection::Decode(why) => {
             bad("decode_failed", format!("the upstream's answer is no HTTP: {why}"))
         }
+        UpstreamRejection::Timeout(Phase::Pace) => Answer::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "RequestTimeout",
+            Phase::Pace.reason(),
+            "the request's body comes more slowly than the gateway waits for",
+        )
+        .closing(),
         UpstreamRejection::Timeout(phase) => Answer::new(
             StatusCode::GATEWAY_TIMEOUT,
             "GatewayTimeout",
