@@ -28,7 +28,7 @@ use crate::http::tls::{PairError, Renewal, Tls};
 use crate::http::{admin, listener};
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
-use crate::upstream::credentials::{self, Renewed, Source};
+use crate::upstream::credentials::sources::{SourceError, Sources};
 use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
 use crate::upstream::tls::TlsError;
@@ -75,6 +75,14 @@ pub enum StartError {
         bucket: String,
         /// Why.
         source: TlsError,
+    },
+    /// A bucket's credentials cannot be used.
+    #[error("buckets.{bucket}: {source}")]
+    Credentials {
+        /// The bucket.
+        bucket: String,
+        /// Why.
+        source: SourceError,
     },
     /// The certificate for clients or its key cannot be used.
     #[error(transparent)]
@@ -147,6 +155,8 @@ impl Gateway {
             let tls = |source| StartError::Tls { bucket: name.clone(), source };
             let upstream = &bucket.upstream;
             let dialer = Dialer::new(&upstream.endpoints, upstream, &config.dns);
+            let (config, kind, log) = (&config, bucket.kind, &log);
+            let mut sources = Sources { name, kind, upstream, config, log, chores: &mut chores };
             buckets.push(Bucket {
                 id,
                 name: name.clone(),
@@ -154,7 +164,9 @@ impl Gateway {
                 proofs: Proofs::of(&bucket.auth, places),
                 destinations: destinations(name, bucket)?,
                 dialer: Arc::new(dialer.map_err(tls)?),
-                credentials: credentials(name, bucket, &config, &log, &mut chores).map_err(tls)?,
+                credentials: sources
+                    .make()
+                    .map_err(|source| StartError::Credentials { bucket: name.clone(), source })?,
                 pool,
                 metrics: metrics.bucket(name),
             });
@@ -211,26 +223,6 @@ fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, S
         })
     };
     bucket.upstream.endpoints.iter().map(parse).collect()
-}
-
-/// As whom a bucket's requests are signed; credentials that expire are renewed from now on.
-fn credentials(
-    name: &str,
-    bucket: &BucketConfig,
-    config: &Config,
-    log: &Logger,
-    chores: &mut Vec<JoinHandle<()>>,
-) -> Result<Source, TlsError> {
-    let upstream = &bucket.upstream;
-    let Some(container) = upstream.container_credentials.clone() else {
-        let fixed = upstream.credentials.clone();
-        return Ok(fixed.map_or(Source::Unsigned, |credentials| Source::Fixed(Arc::new(credentials))));
-    };
-    let dialer = Dialer::new([&container.url], upstream, &config.dns)?;
-    let renewed = Renewed::new();
-    let renewal = credentials::renew(name.to_owned(), container, dialer, renewed.clone(), log.clone());
-    chores.push(actix_rt::spawn(renewal));
-    Ok(Source::Renewed(renewed))
 }
 
 /// Nothing configured means closed, and the gateway says so at the start (A4).

@@ -106,6 +106,14 @@ impl Gate {
         waiting_in(word) > 0 && !self.nudged.swap(true, Ordering::AcqRel)
     }
 
+    /// Something besides a ticket fell free, and whoever waits may need it. Writing the word, if only what is there, puts this
+    /// before or after the publication of waiters: the actor sees what fell, or this sees who waits.
+    #[must_use]
+    pub(crate) fn touch(&self) -> bool {
+        let word = self.word.fetch_add(0, Ordering::AcqRel);
+        waiting_in(word) > 0 && !self.nudged.swap(true, Ordering::AcqRel)
+    }
+
     /// The actor has received the nudge; it calls this before it counts, so that a later fall nudges again and an
     /// earlier one is counted.
     pub(crate) fn nudge_received(&self) {

@@ -36,8 +36,8 @@ pub use monitor::{
     Level, MonitorHandle, MonitorRejection, MonitorView, Reading, Reason, Sensor, Slot, Transition,
 };
 pub use pool::{
-    EndpointId, EndpointTicket, EndpointView, Permit, PoolHandle, PoolRejection, PoolView, RetryTicket,
-    Standing, Strike,
+    CredentialId, CredentialStanding, CredentialTicket, CredentialView, EndpointId, EndpointTicket,
+    EndpointView, Permit, PoolHandle, PoolRejection, PoolView, RetryTicket, Setback, Standing, Strike,
 };
 pub use sessions::{
     Bearer, Identity, InvalidSessionId, KeyPrint, SessionId, SessionsHandle, SessionsReport, SigningKey,

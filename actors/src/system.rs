@@ -29,8 +29,8 @@ use crate::mailbox::Mailbox;
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle};
 use crate::pool::{
-    Budget, GateShared, Nudge, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolNames, PoolState, Rotation,
-    Rules, Signs,
+    Alarm, Budget, CredentialSigns, GateShared, Nudge, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolNames,
+    PoolState, Roster, Rotation, Rules, Signs,
 };
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
 #[cfg(any(test, feature = "simulation"))]
@@ -296,8 +296,12 @@ fn pool(
     };
     let endpoints: Vec<String> =
         upstream.endpoints.iter().map(|endpoint| endpoint.authority.clone()).collect();
-    let metrics = families.bucket(name, &endpoints);
-    let signs = Arc::new(Signs::new(endpoints.len()));
+    let named = &upstream.credentials_by_name;
+    let credentials: Arc<[CredentialSigns]> = named.iter().map(CredentialSigns::of).collect();
+    let names = credentials.iter().map(|one| one.name().to_owned()).collect();
+    let names = PoolNames { bucket: name.to_owned(), endpoints, credentials: names };
+    let metrics = families.bucket(name, &names.endpoints, &names.credentials);
+    let signs = Arc::new(Signs::new(names.endpoints.len()));
     let chance = nursery.seed_of(name);
     let rotation = Rotation::new(Arc::clone(&signs), Rules::from(&upstream.rotation), chance, clock::now());
     let state = PoolState::new(
@@ -307,9 +311,11 @@ fn pool(
         rotation,
         Budget::new(upstream.retry.budget, clock::now()),
     );
-    let handle = PoolHandle::new(unborn.mailbox.clone(), shared, signs, bounds, metrics);
-    let names = PoolNames { bucket: name.to_owned(), endpoints };
-    (handle, nursery.bear(unborn, Pool::new(state, names, nursery.log.clone())))
+    let roster = || Roster::new(&credentials, &shared, upstream.credential_pool);
+    let state = state.with_roster((!credentials.is_empty()).then(roster));
+    let alarm = Alarm::new(Arc::clone(&shared));
+    let handle = PoolHandle::new(unborn.mailbox.clone(), shared, signs, credentials, bounds, metrics);
+    (handle, nursery.bear(unborn, Pool::new(state, names, alarm, nursery.log.clone())))
 }
 
 /// A different seed in every process.

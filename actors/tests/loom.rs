@@ -60,6 +60,28 @@ fn no_wake_up_is_lost() {
     });
 }
 
+/// C3, P4: what falls free beside the gate while the actor queues a waiter for it is never lost either
+#[test]
+fn no_wake_up_for_something_else_is_lost() {
+    loom::model(|| {
+        let (gate, nudges) = (Arc::new(Gate::new()), Arc::new(AtomicUsize::new(0)));
+        let in_use = Arc::new(AtomicUsize::new(1));
+        let dropper = {
+            let (gate, nudges, in_use) = (Arc::clone(&gate), Arc::clone(&nudges), Arc::clone(&in_use));
+            thread::spawn(move || {
+                in_use.fetch_sub(1, Ordering::AcqRel);
+                if gate.touch() {
+                    nudges.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        };
+        gate.publish_waiting(1);
+        let seen_free = in_use.load(Ordering::Acquire) == 0;
+        dropper.join().unwrap();
+        assert!(seen_free || nudges.load(Ordering::SeqCst) == 1, "the waiter would wait for ever");
+    });
+}
+
 /// P4: nudges coalesce, but one sent after the actor began to count is not swallowed
 #[test]
 fn a_nudge_during_the_count_is_sent_again() {

@@ -48,10 +48,10 @@ pub use admin::AdminConfig;
 pub use api_key::ApiKey;
 pub use bucket::{
     Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ClientDeadline, ConcurrencyConfig,
-    ConnectionPoolConfig, ContainerCredentials, CorsConfig, Credentials, Endpoint, EndpointError,
-    FailoverConfig, HealthCheckConfig, InjectionPatterns, Kind, OutlierEjectionConfig, Pattern, PatternError,
-    Pem, PemError, RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, TlsConfig, UploadFraming,
-    UpstreamConfig,
+    ConnectionPoolConfig, ContainerCredentials, CorsConfig, CredentialPoolConfig, Credentials, Endpoint,
+    EndpointError, FailoverConfig, HealthCheckConfig, Identity, InjectionPatterns, Kind,
+    OutlierEjectionConfig, Pattern, PatternError, Pem, PemError, PooledCredential, RetryBudgetConfig,
+    RetryConfig, RotationConfig, Scheme, Secret, TlsConfig, UploadFraming, UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use cost::Costs;

@@ -14,10 +14,16 @@ const NAME: &str = "NAME";
 /// The sections whose sections have names.
 pub(crate) const MAPS: [&str; 4] = ["api_keys", "buckets", "keys", "policies"];
 
+/// The maps within what has a name.
+const INNER_MAPS: [&[&str]; 2] =
+    [&["buckets", NAME, "s3", "credentials"], &["buckets", NAME, "http", "credentials"]];
+
 /// A walk in which one of everything with a name exists, so that its keys are visited.
 fn survey() -> Walk {
-    let one = |map| (KeyPath::new([map, NAME]), Setting { raw: Raw::Empty, origin: Origin::Default });
-    let mut walk = Walk::over(Settings::from(MAPS.map(one)));
+    let one = |path: KeyPath| (path.child(NAME), Setting { raw: Raw::Empty, origin: Origin::Default });
+    let maps = MAPS.iter().map(|map| KeyPath::new([*map]));
+    let inner = INNER_MAPS.iter().map(|map| KeyPath::new(map.iter().copied()));
+    let mut walk = Walk::over(maps.chain(inner).map(one).collect::<Settings>());
     let _ = Config::read(&mut walk.root());
     // no key of released builds
     walk.entries.retain(|entry| entry.path != KeyPath::new(["guards"]));

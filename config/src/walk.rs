@@ -125,6 +125,12 @@ impl Section<'_> {
         self.walk.problems.iter().any(|problem| problem.key == key)
     }
 
+    /// Whether anything in this section was refused.
+    pub(crate) fn has_problem(&self) -> bool {
+        let within = |problem: &Problem| problem.key.starts_with(&format!("{}.", self.path));
+        self.walk.problems.iter().any(within)
+    }
+
     fn read<F: Form>(&mut self, name: &str, form: &F) -> Option<F::Value> {
         let setting = self.walk.settings.get(&self.path.child(name))?;
         match form.parse(&setting.raw) {

@@ -125,6 +125,10 @@ pub(crate) async fn expect(worker: Rc<Worker>, request: Request) -> Result<Reque
 }
 
 /// What came of a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is moved once, and a box would be an allocation per request"
+)]
 enum Handled {
     /// An answer from upstream.
     Upstream(Passing),

@@ -6,7 +6,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use tidegate_actors::{BreakerView, EndpointView, Reading, Standing, Status, Strike, Vitals, clock};
+use tidegate_actors::{
+    BreakerView, CredentialStanding, CredentialView, EndpointView, Reading, Standing, Status, Strike, Vitals,
+    clock,
+};
 
 use crate::router::Bucket;
 use crate::worker::Shared;
@@ -110,6 +113,7 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
             "connections": shared.connections[bucket.id.index()].open(),
             "amplification": round(pool.amplification),
             "endpoints": endpoints,
+            "credentials": pool.credentials.iter().map(|view| credential(view, now)).collect::<Vec<_>>(),
         },
     })
 }
@@ -144,6 +148,28 @@ fn endpoint_of(authority: &str, view: &EndpointView, now: Instant) -> Value {
         "in_flight": view.in_flight,
         "latency_ms": view.latency.map(|latency| round(latency.as_secs_f64() * 1e3)),
         "ejections": view.ejections,
+    })
+}
+
+/// By its configured name: nothing of what it holds is known here (C4).
+fn credential(view: &CredentialView, now: Instant) -> Value {
+    let left = |until: Instant| Some(millis(until.saturating_duration_since(now)));
+    let (state, cause, out_for_ms) = match view.standing {
+        CredentialStanding::InUse => ("in_use", None, None),
+        CredentialStanding::Cooling(until) => ("cooling", Some("throttled"), left(until)),
+        CredentialStanding::Refused(until) => ("refused", Some("refused"), left(until)),
+        CredentialStanding::OnTrial => ("on_trial", Some("refused"), None),
+    };
+    json!({
+        "name": view.name,
+        "state": state,
+        "cause": cause,
+        "out_for_ms": out_for_ms,
+        "in_flight": view.in_flight,
+        "max_concurrent": view.concurrent_max,
+        "quota_group": view.quota_group,
+        "throttled": view.throttled,
+        "refused": view.refused,
     })
 }
 

@@ -24,6 +24,7 @@ use crate::upstream::body::RequestBody;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::early::Ongoing;
 use crate::upstream::hold::{self, Entered, Entry};
+use crate::upstream::identity;
 use crate::upstream::outbound::Outbound;
 use crate::upstream::retry::{Asked, is_clients_retry, is_conditional_write, wait};
 use crate::upstream::tls::is_distrust;
@@ -65,15 +66,14 @@ pub(crate) async fn call(
     let Leave { permit: mut place, circuit, deadline } = leave;
     let upstream = &bucket.config.upstream;
     let monitor = &worker.shared.actors.monitor;
-    if !worker.client(bucket).is_own(outbound.key) {
-        bucket.credentials.known().await;
-    }
+    let is_own = worker.client(bucket).is_own(outbound.key);
     // Held from the leave to try again to the end of that try.
     let mut retrying: Option<(Duration, RetryTicket)> = None;
     loop {
         let is_patient = outbound.replays();
         let entry = Entry { permit: place, circuit, is_patient, deadline: deadline.total };
         let Entered { mut permit, mut ticket, began } = hold::enter(worker, bucket, entry, record).await?;
+        identity::assume(bucket, &mut permit, is_own).await;
         let limits = Limits { began, deadline, idle: upstream.idle_timeout };
         limits.check(&record.flow).map_err(UpstreamRejection::Timeout)?;
         record.attempts += 1;
@@ -91,14 +91,19 @@ pub(crate) async fn call(
         let waited = if deadline.is_long { Duration::ZERO } else { waited };
         let attempted = Attempted { endpoint: permit.endpoint(), began, waited };
         judged.verdict.outcome = attempted.settle(bucket, judged.verdict.outcome, &result);
+        let answer = result.as_ref().ok().map(Answered::said);
+        let said = identity::settle(bucket, &permit, answer, judged.asked.wait);
 
-        let may_retry = judged.verdict.transient
+        let is_untouched = said.is_setback() || matches!(&result, Err(rejection) if rejection.is_unsent());
+        let may_retry = (judged.verdict.transient || said.is_setback())
             && record.attempts < upstream.retry.max_attempts.get()
-            && may_repeat(&outbound, matches!(&result, Err(rejection) if rejection.is_unsent()), bucket)
+            && may_repeat(&outbound, is_untouched, bucket)
             && monitor.level() < Level::Critical;
         // What it was a ticket for is over.
         drop(retrying.take());
-        if may_retry {
+        if may_retry && said.is_setback() {
+            retrying = identity::go_on_as_other(bucket, &mut permit).await;
+        } else if may_retry {
             let left = deadline.total.saturating_duration_since(ended);
             if let Some(pause) = wait(&upstream.retry, record.attempts + 1, judged.asked.wait, left) {
                 retrying = bucket.pool.retry().await.map(|ticket| (pause, ticket));
@@ -109,19 +114,25 @@ pub(crate) async fn call(
             drop(result);
             bucket.metrics.retry_attempts.inc();
             tokio::time::sleep(pause).await;
-            bucket.pool.repick(&mut permit).await;
+            if !said.is_setback() {
+                bucket.pool.repick(&mut permit).await?;
+            }
             place = Some(permit);
             continue;
         }
         count_retries(bucket, record.attempts, &judged.verdict);
+        if let Some(rejection) = said.rejection(bucket.config.kind) {
+            ticket.report(judged.verdict.outcome);
+            return Err(rejection.into());
+        }
         return finish(result, judged.verdict, ticket, permit);
     }
 }
 
 /// Whether a request that failed may be sent once more, as far as it is the request's to say.
-fn may_repeat(outbound: &Outbound, is_unsent: bool, bucket: &Bucket) -> bool {
+fn may_repeat(outbound: &Outbound, is_untouched: bool, bucket: &Bucket) -> bool {
     let Head { method, headers, .. } = outbound.request.head();
-    if !outbound.replays() || (!is_unsent && is_conditional_write(method, headers)) {
+    if !outbound.replays() || (!is_untouched && is_conditional_write(method, headers)) {
         return false;
     }
     let is_clients = is_clients_retry(headers);
@@ -171,6 +182,13 @@ struct Answered {
     code: Option<String>,
 }
 
+impl Answered {
+    /// Its status, and the error code if it was looked at.
+    fn said(&self) -> (u16, Option<&str>) {
+        (self.response.status().as_u16(), self.code.as_deref())
+    }
+}
+
 struct Judged {
     verdict: Verdict,
     asked: Asked,
@@ -180,7 +198,12 @@ fn judge(result: &Result<Answered, UpstreamRejection>, bucket: &Bucket) -> Judge
     match result {
         Ok(head) => {
             let status = head.response.status().as_u16();
-            let most = bucket.config.upstream.circuit_breaker.max_timeout;
+            let upstream = &bucket.config.upstream;
+            let is_throttled = verdict::is_throttling(status, head.code.as_deref());
+            let most = match is_throttled && !upstream.credentials_by_name.is_empty() {
+                true => upstream.credential_pool.max_cool_down,
+                false => upstream.circuit_breaker.max_timeout,
+            };
             let asked = match status {
                 400.. => Asked::of(head.response.headers(), clock::wall(), most),
                 _ => Asked::default(),
@@ -211,11 +234,17 @@ async fn attempt(
 ) -> Result<Answered, UpstreamRejection> {
     let client = worker.client(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
-    let signer = client.signer(outbound.key, &bucket.credentials)?;
+    let signer = client.signer(outbound.key, &bucket.credentials, permit.credential())?;
     let prefix = &bucket.config.upstream.endpoints[permit.endpoint().0].path_prefix;
     let kind = bucket.config.kind;
     let request = outbound
-        .build(client, signer.as_deref(), (destination, prefix), kind, (limits.deadline, limits.began))
+        .build(
+            client,
+            (signer.as_deref(), permit.credential()),
+            (destination, prefix),
+            kind,
+            (limits.deadline, limits.began),
+        )
         .ok_or(UpstreamRejection::Target)?;
     let flow = Rc::clone(&record.flow);
     let (sending, upload) = match &mut outbound.body {
@@ -241,12 +270,13 @@ async fn attempt(
             return Err(rejection);
         }
     };
-    head(response, kind, outbound.request.head().method).await
+    let is_pooled = permit.credential().is_some();
+    head(response, (kind, is_pooled), outbound.request.head().method).await
 }
 
 async fn head(
     mut response: ClientResponse,
-    kind: Kind,
+    (kind, is_pooled): (Kind, bool),
     method: &Method,
 ) -> Result<Answered, UpstreamRejection> {
     // S3 redirects to another of its own endpoints or regions. Followed by the client, it would lead past the gateway;
@@ -254,8 +284,9 @@ async fn head(
     if kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
         return Err(UpstreamRejection::Redirect(response.status()));
     }
-    let worth_a_look =
-        kind == Kind::S3 && method != Method::HEAD && matches!(response.status().as_u16(), 400 | 503);
+    let status = response.status().as_u16();
+    let is_told_by_code = matches!(status, 400 | 503) || (is_pooled && identity::is_told_by_code(status));
+    let worth_a_look = kind == Kind::S3 && method != Method::HEAD && is_told_by_code;
     if !worth_a_look || !is_small_xml(response.headers()) {
         return Ok(Answered { response, document: None, code: None });
     }

@@ -16,7 +16,7 @@ use actix_service::fn_service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection as Connected};
 use actix_web::http::Uri;
 use actix_web::http::header::HOST;
-use tidegate_actors::{KeyId, clock};
+use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Credentials, Endpoint, Kind};
 
 use crate::auth::Keyring;
@@ -44,12 +44,15 @@ impl ConnectionCounts {
     }
 }
 
+/// A signer, and what it was made of.
+type Made = Option<(Arc<Credentials>, Rc<Signer>)>;
+
 /// What a worker calls a bucket's upstream with.
 pub(crate) struct Client {
     pub(crate) http: awc::Client,
     region: String,
-    /// The signer made last, and for which credentials.
-    signer: RefCell<Option<(Arc<Credentials>, Rc<Signer>)>>,
+    /// The signer made last for each of the bucket's credentials, and for what they were.
+    signers: RefCell<Vec<Made>>,
     /// Of keys that sign as themselves.
     own: HashMap<KeyId, Rc<Signer>>,
 }
@@ -66,7 +69,12 @@ impl Client {
         } else {
             HashMap::new()
         };
-        Self { http, region, signer: RefCell::default(), own }
+        Self {
+            http,
+            region,
+            signers: RefCell::new(vec![None; upstream.credentials_by_name.len().max(1)]),
+            own,
+        }
     }
 
     /// Whether this client key signs as itself.
@@ -76,7 +84,7 @@ impl Client {
 
     /// Whether a request of this client key's is signed at all.
     pub(crate) fn signs(&self, key: Option<KeyId>, source: &Source) -> bool {
-        self.is_own(key) || !matches!(source, Source::Unsigned)
+        self.is_own(key) || source.signs()
     }
 
     /// Who signs a request of this client key's at this moment; none if it goes up unsigned.
@@ -84,13 +92,14 @@ impl Client {
         &self,
         key: Option<KeyId>,
         source: &Source,
+        credential: Option<CredentialId>,
     ) -> Result<Option<Rc<Signer>>, UpstreamRejection> {
         if let Some(own) = key.and_then(|key| self.own.get(&key)) {
             return Ok(Some(Rc::clone(own)));
         }
-        let Some(credentials) = source.current(clock::wall())? else { return Ok(None) };
-        let mut signer = self.signer.borrow_mut();
-        if let Some((of, signer)) = &*signer
+        let Some(credentials) = source.of(credential).current(clock::wall())? else { return Ok(None) };
+        let signer = &mut self.signers.borrow_mut()[credential.map_or(0, |credential| credential.0)];
+        if let Some((of, signer)) = signer
             && Arc::ptr_eq(of, &credentials)
         {
             return Ok(Some(Rc::clone(signer)));

@@ -99,8 +99,13 @@ async fn ask(http: &awc::Client, bucket: &Bucket, endpoint: EndpointId, path: &s
     let mut request = http.get(uri).no_decompress().force_close();
     let host = destination.host(Addressing::Path, "").map_err(|_| Unwell::Path)?;
     request.headers_mut().insert(header::HOST, host);
+    let credential = bucket.pool.any_credential(clock::now());
+    if let Some((injected, credential)) = bucket.credentials.injected().zip(credential) {
+        injected.add(credential, request.headers_mut());
+    }
     if bucket.config.kind == Kind::S3
-        && let Some(credentials) = bucket.credentials.current(clock::wall()).map_err(unsigned)?
+        && let Some(credentials) =
+            bucket.credentials.of(credential).current(clock::wall()).map_err(unsigned)?
     {
         let signer = Signer::new((*credentials).clone(), bucket.config.upstream.region.clone());
         request.headers_mut().insert(CONTENT_SHA256, HeaderValue::from_static(EMPTY_SHA256));

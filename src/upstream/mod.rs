@@ -20,6 +20,7 @@ mod head;
 mod headers;
 pub(crate) mod health;
 mod hold;
+mod identity;
 mod incoming;
 mod intake;
 mod long;

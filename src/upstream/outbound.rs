@@ -1,11 +1,12 @@
 //! A request as it goes upstream: its target, its headers and its body, prepared once and built for each attempt.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::uri::{PathAndQuery, Scheme};
 use actix_web::http::{Method, Uri, uri};
-use tidegate_actors::{KeyId, clock};
+use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Addressing, Kind};
 
 use crate::auth::{AuthRejection, Proofs};
@@ -23,6 +24,7 @@ use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
 use crate::upstream::client::Client;
+use crate::upstream::credentials::Injected;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::destination::Destination;
 use crate::upstream::headers::{Nominated, travels_up};
@@ -45,6 +47,8 @@ pub(crate) struct Outbound {
     reframing: Option<Reframing>,
     /// What of the client's headers is for the gateway alone.
     proofs: Proofs,
+    /// An API's credentials, one of which goes with each attempt.
+    injected: Option<Arc<Injected>>,
     /// The key that the client signed with.
     pub(crate) key: Option<KeyId>,
 }
@@ -75,6 +79,7 @@ pub(crate) async fn prepare(
         content_sha256,
         reframing,
         proofs: bucket.proofs.clone(),
+        injected: bucket.credentials.injected().cloned(),
         key,
     })
 }
@@ -130,7 +135,7 @@ impl Outbound {
     pub(crate) fn build(
         &mut self,
         client: &Client,
-        signer: Option<&Signer>,
+        (signer, credential): (Option<&Signer>, Option<CredentialId>),
         (destination, prefix): (&Destination, &str),
         kind: Kind,
         (deadline, now): (Deadline, Instant),
@@ -147,6 +152,7 @@ impl Outbound {
         let headers = request.headers_mut();
         for (name, value) in of_client {
             if travels_up(name, kind, &self.nominated)
+                && !self.injected.as_ref().is_some_and(|injected| injected.replaces(name))
                 && let Some(value) = self.proofs.taken_from(name, value)
             {
                 headers.append(name.clone(), value.into_owned());
@@ -155,6 +161,9 @@ impl Outbound {
         deadline.tell(headers, now);
         headers.insert(header::HOST, destination.host(self.addressing, &self.bucket).ok()?);
         headers.insert(REQUEST_ID, self.request_id.clone());
+        if let Some((injected, credential)) = self.injected.as_ref().zip(credential) {
+            injected.add(credential, headers);
+        }
         if let Some(source) = &self.copy_source {
             headers.insert(COPY_SOURCE, source.clone());
         }

@@ -15,11 +15,16 @@ pub(crate) struct Verdict {
     pub(crate) transient: bool,
 }
 
+/// Whether an answer says that too much was asked.
+pub(crate) fn is_throttling(status: u16, code: Option<&str>) -> bool {
+    status == 429 || code == Some("SlowDown")
+}
+
 /// Judges a status. `code` is the S3 error code, where the body was looked at.
 pub(crate) fn of_status(status: u16, code: Option<&str>, retry_after: Option<Duration>) -> Verdict {
     match (status, code) {
         // Throttling says the upstream lives (B3).
-        (429, _) | (_, Some("SlowDown")) => Verdict { outcome: Outcome::Neutral, transient: status >= 500 },
+        _ if is_throttling(status, code) => Verdict { outcome: Outcome::Neutral, transient: status >= 500 },
         (400, Some("RequestTimeout")) => Verdict { outcome: Outcome::Neutral, transient: true },
         (500 | 502..=504, _) => {
             Verdict { outcome: failure(Cause::Status(status), retry_after), transient: true }

@@ -7,10 +7,12 @@ use tokio::sync::oneshot;
 
 use crate::host::{Component, Serve};
 use crate::mailbox::Request;
+use crate::pool::alarm::Alarm;
 use crate::pool::budget::{RetryTicket, Window};
+use crate::pool::credential::{CredentialId, CredentialTicket};
 use crate::pool::endpoint::{Check, Failure, Sentence};
 use crate::pool::rotation::Turn;
-use crate::pool::state::{Decision, PoolState, Refusal, Waiter};
+use crate::pool::state::{Decision, NoCredential, PoolState, Refusal, Waiter};
 use crate::pool::ticket::{EndpointId, EndpointTicket, Permit};
 
 impl Waiter for oneshot::Sender<Permit> {
@@ -62,17 +64,28 @@ impl Request for Nudge {
     const CAN_BE_POISON: bool = false;
 }
 
-/// Another endpoint for a retry.
+/// Another endpoint for a retry, or another credential, or both.
 pub(crate) struct Repick {
-    pub(crate) avoid: EndpointId,
+    /// The endpoint that failed; none if it did not.
+    pub(crate) avoid: Option<EndpointId>,
+    /// The credential that it went on with, and whether it must be another.
+    pub(crate) credential: Option<(CredentialId, bool)>,
+}
+
+/// What a retry goes on with, where that changes.
+pub(crate) struct Repicked {
+    pub(crate) endpoint: Option<EndpointTicket>,
+    pub(crate) credential: Option<CredentialTicket>,
 }
 
 impl Request for Repick {
-    type Reply = EndpointTicket;
+    type Reply = Result<Repicked, NoCredential>;
     const NAME: &'static str = "pool.repick";
 
     fn likeness(&self) -> u64 {
-        self.avoid.0 as u64
+        let endpoint = self.avoid.map_or(0, |endpoint| endpoint.0 as u64 + 1);
+        let credential = self.credential.map_or(0, |(credential, _)| credential.0 as u64 + 1);
+        endpoint << 32 | credential
     }
 }
 
@@ -153,22 +166,30 @@ impl Request for Reach {
 pub(crate) struct PoolNames {
     pub(crate) bucket: String,
     pub(crate) endpoints: Vec<String>,
+    pub(crate) credentials: Vec<String>,
 }
 
 /// The component.
 pub(crate) struct Pool {
-    state: PoolState<oneshot::Sender<Permit>>,
-    names: PoolNames,
-    log: Logger,
+    pub(super) state: PoolState<oneshot::Sender<Permit>>,
+    pub(super) names: PoolNames,
+    pub(super) log: Logger,
+    pub(super) alarm: Alarm,
 }
 
 impl Pool {
-    pub(crate) fn new(state: PoolState<oneshot::Sender<Permit>>, names: PoolNames, log: Logger) -> Self {
-        Self { state, names, log }
+    pub(crate) fn new(
+        state: PoolState<oneshot::Sender<Permit>>,
+        names: PoolNames,
+        alarm: Alarm,
+        log: Logger,
+    ) -> Self {
+        Self { state, names, log, alarm }
     }
 
     /// Logs what the rotation did.
-    fn report(&mut self) {
+    pub(super) fn report(&mut self) {
+        self.report_credentials();
         let turns = self.state.rotation().take_turns();
         let (log, bucket) = (&self.log, self.names.bucket.as_str());
         let name = |endpoint: usize| self.names.endpoints.get(endpoint).map_or("", String::as_str);
@@ -205,6 +226,7 @@ impl Component for Pool {
     /// A nudge may have gone down with the crash; tickets dropped since then rely on it.
     fn restarted(&mut self, now: Instant) {
         self.state.nudge(now);
+        self.wait_for_credentials(now);
     }
 }
 
@@ -217,14 +239,14 @@ impl Serve<Acquire> for Pool {
 
     fn apply(&mut self, _: Acquire, decision: Decision, now: Instant) -> Acquired {
         match decision {
-            Decision::Grant => {
-                let permit = self.state.grant(now);
+            Decision::Grant if let Some(permit) = self.state.grant(now) => {
                 self.report();
                 Acquired::Granted(permit)
             }
-            Decision::Queue => {
+            Decision::Grant | Decision::Queue => {
                 let (waiter, permit) = oneshot::channel();
                 self.state.enqueue(waiter, now);
+                self.wait_for_credentials(now);
                 Acquired::Queued(permit)
             }
             Decision::Refuse(refusal) => Acquired::Refused(refusal),
@@ -239,6 +261,7 @@ impl Serve<Nudge> for Pool {
 
     fn apply(&mut self, _: Nudge, (): (), now: Instant) {
         self.state.nudge(now);
+        self.wait_for_credentials(now);
     }
 }
 
@@ -247,10 +270,13 @@ impl Serve<Repick> for Pool {
 
     fn decide(&self, _: &Repick, _: Instant) {}
 
-    fn apply(&mut self, message: Repick, (): (), now: Instant) -> EndpointTicket {
-        let ticket = self.state.repick(message.avoid, now);
+    fn apply(&mut self, message: Repick, (): (), now: Instant) -> Result<Repicked, NoCredential> {
+        let Repick { avoid, credential } = message;
+        let traded = credential.map(|(credential, must)| self.state.trade(credential, must, now));
+        let credential = traded.transpose()?.flatten();
+        let endpoint = avoid.map(|avoid| self.state.repick(avoid, now));
         self.report();
-        ticket
+        Ok(Repicked { endpoint, credential })
     }
 }
 

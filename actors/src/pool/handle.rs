@@ -7,8 +7,9 @@ use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox};
 use crate::pool::PoolMetrics;
-use crate::pool::actor::{Acquire, Acquired, Checked, Fail, Pool, Reach, Repick, Retry, Succeed};
+use crate::pool::actor::{Acquire, Acquired, Checked, Fail, Pool, Reach, Retry, Succeed};
 use crate::pool::budget::RetryTicket;
+use crate::pool::credential::{CredentialSigns, CredentialView};
 use crate::pool::drain::turn;
 use crate::pool::endpoint::{Check, Failure, Strike};
 use crate::pool::signs::{EndpointView, Signs};
@@ -43,6 +44,13 @@ pub enum PoolRejection {
         /// When those that wait will have been served, or as long again.
         retry_after: Duration,
     },
+    /// The upstream throttles or refuses all of the bucket's credentials, for longer than a request waits.
+    NoCredential {
+        /// When the first may be used again.
+        retry_after: Duration,
+        /// Whether that one was refused.
+        is_refused: bool,
+    },
     /// The actor gave no answer.
     Unavailable(AskError),
 }
@@ -62,6 +70,8 @@ pub struct PoolView {
     pub amplification: f64,
     /// Each endpoint, in the order of the configuration.
     pub endpoints: Vec<EndpointView>,
+    /// Each credential that has a name, in the order of the configuration.
+    pub credentials: Vec<CredentialView>,
 }
 
 /// The settings a handle needs.
@@ -75,9 +85,10 @@ pub(crate) struct PoolBounds {
 /// Asks one bucket's pool.
 #[derive(Clone)]
 pub struct PoolHandle {
-    mailbox: Mailbox<Pool>,
+    pub(super) mailbox: Mailbox<Pool>,
     shared: Arc<GateShared>,
-    signs: Arc<Signs>,
+    pub(super) signs: Arc<Signs>,
+    pub(super) credentials: Arc<[CredentialSigns]>,
     bounds: PoolBounds,
     metrics: PoolMetrics,
 }
@@ -87,10 +98,11 @@ impl PoolHandle {
         mailbox: Mailbox<Pool>,
         shared: Arc<GateShared>,
         signs: Arc<Signs>,
+        credentials: Arc<[CredentialSigns]>,
         bounds: PoolBounds,
         metrics: PoolMetrics,
     ) -> Self {
-        Self { mailbox, shared, signs, bounds, metrics }
+        Self { mailbox, shared, signs, credentials, bounds, metrics }
     }
 
     /// Waits for a permit in the bucket's queue, until the queue's deadline or the request's own, `deadline`, whichever
@@ -128,7 +140,8 @@ impl PoolHandle {
                         let turn = self.shared.pace().map(|pace| turn(pace, self.shared.gate.waiting()));
                         // What has just been waited for in vain is no shorter for who comes back.
                         let retry_after = turn.map_or(waited, |turn| turn.max(waited));
-                        Err(PoolRejection::QueueTimeout { waited, retry_after })
+                        let timeout = PoolRejection::QueueTimeout { waited, retry_after };
+                        Err(self.no_credential().unwrap_or(timeout))
                     }
                 }
             }
@@ -140,6 +153,11 @@ impl PoolHandle {
             Acquired::Refused(Refusal::Late { expected, left }) => {
                 self.metrics.queue_too_long.inc();
                 Err(PoolRejection::QueueTooLong { expected, left })
+            }
+            Acquired::Refused(Refusal::Out { until, is_refused }) => {
+                self.metrics.no_credential.inc();
+                let retry_after = until.saturating_duration_since(clock::now());
+                Err(PoolRejection::NoCredential { retry_after, is_refused })
             }
         }
     }
@@ -158,15 +176,6 @@ impl PoolHandle {
             self.metrics.budget_exhausted.inc();
         }
         ticket
-    }
-
-    /// Moves a permit to another endpoint for a retry; with one endpoint, or without an answer, it stays.
-    pub async fn repick(&self, permit: &mut Permit) {
-        if self.signs.len() > 1
-            && let Ok(ticket) = self.mailbox.ask(Repick { avoid: permit.endpoint() }).await
-        {
-            permit.move_to(ticket);
-        }
     }
 
     /// An endpoint began to answer, after so long.
@@ -231,6 +240,7 @@ impl PoolHandle {
             queued_max: self.bounds.queued_max,
             amplification: self.shared.amplification(now),
             endpoints: self.signs.views(now),
+            credentials: self.credentials.iter().map(|one| one.view(now)).collect(),
         }
     }
 
@@ -240,6 +250,9 @@ impl PoolHandle {
             metrics.observe(&view);
         }
         self.metrics.amplification.set(self.shared.amplification(now));
+        for (metrics, one) in self.metrics.credentials.iter().zip(self.credentials.iter()) {
+            metrics.observe(&one.view(now));
+        }
         let waiting = self.shared.gate.waiting();
         self.metrics.depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         waiting

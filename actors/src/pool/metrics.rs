@@ -6,6 +6,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use crate::pool::credential_metrics::{CredentialFamilies, CredentialMetrics};
 use crate::pool::endpoint::Standing;
 use crate::pool::signs::EndpointView;
 
@@ -20,6 +21,7 @@ pub(crate) struct PoolFamilies {
     total_depth: IntGauge,
     healthy: IntGaugeVec,
     ejections: IntCounterVec,
+    credentials: CredentialFamilies,
 }
 
 /// One bucket's.
@@ -29,10 +31,12 @@ pub(crate) struct PoolMetrics {
     pub(crate) queue_full: IntCounter,
     pub(crate) queue_timeout: IntCounter,
     pub(crate) queue_too_long: IntCounter,
+    pub(crate) no_credential: IntCounter,
     pub(crate) budget_exhausted: IntCounter,
     pub(crate) amplification: Gauge,
     pub(crate) depth: IntGauge,
     pub(crate) endpoints: Vec<EndpointMetrics>,
+    pub(crate) credentials: Vec<CredentialMetrics>,
 }
 
 /// One endpoint's, copied when somebody scrapes.
@@ -63,7 +67,7 @@ impl PoolFamilies {
             rejected: IntCounterVec::new(
                 Opts::new(
                     "request_queue_rejections_total",
-                    "requests refused by a bucket's queue: full, too_long, timeout",
+                    "requests refused by a bucket's queue: full, too_long, timeout, no_credential",
                 ),
                 &["bucket", "reason"],
             )?,
@@ -97,6 +101,7 @@ impl PoolFamilies {
                 Opts::new("upstream_endpoint_ejections_total", "times an endpoint was left out for failing"),
                 &["bucket", "endpoint"],
             )?,
+            credentials: CredentialFamilies::register(registry)?,
         };
         registry.register(Box::new(this.wait.clone()))?;
         registry.register(Box::new(this.rejected.clone()))?;
@@ -109,7 +114,7 @@ impl PoolFamilies {
         Ok(this)
     }
 
-    pub(crate) fn bucket(&self, name: &str, endpoints: &[String]) -> PoolMetrics {
+    pub(crate) fn bucket(&self, name: &str, endpoints: &[String], credentials: &[String]) -> PoolMetrics {
         let endpoint = |endpoint: &String| EndpointMetrics {
             healthy: self.healthy.with_label_values(&[name, endpoint]),
             ejections: self.ejections.with_label_values(&[name, endpoint]),
@@ -119,10 +124,12 @@ impl PoolFamilies {
             queue_full: self.rejected.with_label_values(&[name, "full"]),
             queue_timeout: self.rejected.with_label_values(&[name, "timeout"]),
             queue_too_long: self.rejected.with_label_values(&[name, "too_long"]),
+            no_credential: self.rejected.with_label_values(&[name, "no_credential"]),
             budget_exhausted: self.budget_exhausted.with_label_values(&[name]),
             amplification: self.amplification.with_label_values(&[name]),
             depth: self.depth.with_label_values(&[name]),
             endpoints: endpoints.iter().map(endpoint).collect(),
+            credentials: credentials.iter().map(|one| self.credentials.of(name, one)).collect(),
         }
     }
 

@@ -23,16 +23,25 @@
 //! stay so.
 //! *While failed*: 503 for this bucket; permits already out stay good.
 //!
+//! Where a bucket has credentials with names, a permit holds a place with one of them too (`roster.rs`, `credential.rs`), reserved in
+//! the same message; who waits for one waits in the same queue. With none nothing of that is done.
+//!
 //! Among several endpoints `rotation.rs` chooses, by what calls and checks say of each (`endpoint.rs`). Successes only count,
 //! outside the mailbox (`signs.rs`); failures are told. With one endpoint nothing is told or measured.
 //! Deliberately absent: connections, which belong to each worker's client; making the checks, which is the HTTP side's.
 
 mod actor;
+mod alarm;
 mod budget;
+mod credential;
+mod credential_metrics;
 mod drain;
 mod endpoint;
 mod handle;
 mod metrics;
+mod roster;
+mod roster_actor;
+mod roster_handle;
 mod rotation;
 mod rules;
 mod signs;
@@ -41,12 +50,16 @@ mod state;
 mod ticket;
 
 pub(crate) use actor::{Nudge, Pool, PoolNames};
+pub(crate) use alarm::Alarm;
 pub(crate) use budget::Budget;
 pub use budget::RetryTicket;
+pub(crate) use credential::CredentialSigns;
+pub use credential::{CredentialId, CredentialStanding, CredentialTicket, CredentialView, Setback};
 pub use endpoint::{Standing, Strike};
 pub(crate) use handle::PoolBounds;
 pub use handle::{PoolHandle, PoolRejection, PoolView};
 pub(crate) use metrics::{PoolFamilies, PoolMetrics};
+pub(crate) use roster::Roster;
 pub(crate) use rotation::Rotation;
 pub(crate) use rules::Rules;
 pub use signs::EndpointView;

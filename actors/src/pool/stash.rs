@@ -42,7 +42,8 @@ fn roomy(concurrent_max: usize, live: usize) -> bool {
 
 /// Keeps a permit for the next request, or drops it.
 pub(crate) fn keep(permit: Permit, concurrent_max: usize, now: Instant) {
-    if !roomy(concurrent_max, permit.live()) || permit.waited_for() {
+    // A credential's limit may be far below the gate's: its place is given back at once.
+    if permit.credential().is_some() || !roomy(concurrent_max, permit.live()) || permit.waited_for() {
         return;
     }
     STASH.with_borrow_mut(|stash| {
@@ -96,7 +97,7 @@ mod tests {
     use crate::pool::ticket::{EndpointId, EndpointTicket, GateShared};
 
     fn permit(shared: &Arc<GateShared>) -> Permit {
-        Permit::new(shared, EndpointTicket::new(EndpointId(0), &Arc::new(AtomicUsize::new(0))))
+        Permit::new(shared, EndpointTicket::new(EndpointId(0), &Arc::new(AtomicUsize::new(0))), None)
     }
 
     /// P3, P4: a kept permit stays counted, goes to the same gate only, yields to waiters, and does not lie for long

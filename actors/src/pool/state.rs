@@ -1,12 +1,14 @@
-//! The gate and its queue, generic over what a waiter is; the choice of endpoint is `rotation.rs`.
+//! The gate and its queue, generic over what a waiter is; the choice of endpoint is `rotation.rs`, that of credential `roster.rs`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::pool::budget::{Budget, RetryTicket, Window};
+use crate::pool::credential::{CredentialId, CredentialTicket};
 use crate::pool::drain::{Drain, turn};
 use crate::pool::handle::PoolBounds;
+use crate::pool::roster::{Room, Roster};
 use crate::pool::rotation::Rotation;
 use crate::pool::signs::Signs;
 use crate::pool::ticket::{EndpointId, EndpointTicket, GateShared, Permit};
@@ -47,7 +49,18 @@ pub(crate) enum Refusal {
         /// How long it could wait.
         left: Duration,
     },
+    /// No credential may be used for longer than a request waits.
+    Out {
+        /// When the first may be used again.
+        until: Instant,
+        /// Whether the upstream refused it.
+        is_refused: bool,
+    },
 }
+
+/// No other credential has room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoCredential;
 
 /// One bucket's pool.
 #[derive(Debug)]
@@ -59,6 +72,8 @@ pub(crate) struct PoolState<W> {
     signs: Arc<Signs>,
     rotation: Rotation,
     budget: Budget,
+    /// None where there is nothing to choose.
+    roster: Option<Roster>,
 }
 
 impl<W: Waiter> PoolState<W> {
@@ -70,7 +85,17 @@ impl<W: Waiter> PoolState<W> {
         budget: Budget,
     ) -> Self {
         let drain = Drain::new(bounds.concurrent_max);
-        Self { shared, bounds, queue: VecDeque::new(), drain, signs, rotation, budget }
+        Self { shared, bounds, queue: VecDeque::new(), drain, signs, rotation, budget, roster: None }
+    }
+
+    /// With credentials to choose from.
+    pub(crate) fn with_roster(self, roster: Option<Roster>) -> Self {
+        Self { roster, ..self }
+    }
+
+    /// The choice among the credentials.
+    pub(crate) fn roster(&mut self) -> Option<&mut Roster> {
+        self.roster.as_mut()
     }
 
     /// The choice among the endpoints.
@@ -80,10 +105,15 @@ impl<W: Waiter> PoolState<W> {
 
     /// What becomes of a request that must have begun by its deadline.
     pub(crate) fn decide(&self, deadline: Instant, now: Instant) -> Decision {
-        if self.shared.gate.live() < self.bounds.concurrent_max && self.queue.iter().all(Waiter::gone) {
+        if self.has_place(now) && self.queue.iter().all(Waiter::gone) {
             return Decision::Grant;
         }
         let left = deadline.saturating_duration_since(now).min(self.bounds.queue_timeout);
+        if let Room::Out { until, is_refused } = self.room(now)
+            && until > now + left
+        {
+            return Decision::Refuse(Refusal::Out { until, is_refused });
+        }
         let pace = self.drain.pace(now);
         let turn = |ahead: usize| pace.map(|pace| turn(pace, ahead));
         let is_late = |ahead: usize| ahead > 0 && turn(ahead).is_some_and(|turn| turn > left);
@@ -102,10 +132,26 @@ impl<W: Waiter> PoolState<W> {
         }
     }
 
-    /// Builds a permit: the live count rises here and nowhere else.
-    pub(crate) fn grant(&mut self, now: Instant) -> Permit {
+    /// Builds a permit, for which there must be a place: the live counts rise here and nowhere else.
+    pub(crate) fn grant(&mut self, now: Instant) -> Option<Permit> {
+        let credential = match &mut self.roster {
+            Some(roster) => Some(roster.pick(None, now)?),
+            None => None,
+        };
         let endpoint = self.pick(None, now);
-        Permit::new(&self.shared, endpoint)
+        Some(Permit::new(&self.shared, endpoint, credential))
+    }
+
+    /// When to serve the queue again though nobody may have given anything back: a credential comes back then.
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
+        if self.queue.is_empty() || self.shared.gate.live() >= self.bounds.concurrent_max {
+            return None;
+        }
+        match self.room(now) {
+            Room::Free => None,
+            Room::Busy { next } => next,
+            Room::Out { until, .. } => Some(until),
+        }
     }
 
     /// Queues a waiter. The gate may have fallen free since `decide`, so the queue is served at once.
@@ -129,6 +175,20 @@ impl<W: Waiter> PoolState<W> {
         self.pick(Some(avoid), now)
     }
 
+    /// Another credential for a retry, if one has room; or, unless it must be another, that one while it is in rotation.
+    pub(crate) fn trade(
+        &mut self,
+        credential: CredentialId,
+        must: bool,
+        now: Instant,
+    ) -> Result<Option<CredentialTicket>, NoCredential> {
+        match &mut self.roster {
+            None => Ok(None),
+            Some(roster) if !must && roster.is_in_rotation(credential, now) => Ok(None),
+            Some(roster) => roster.pick(Some(credential), now).map(Some).ok_or(NoCredential),
+        }
+    }
+
     /// Whether the bucket may try once more.
     pub(crate) fn decide_retry(&self, now: Instant) -> Option<Window> {
         self.budget.decide(self.shared.granted(), self.shared.gate.live(), now)
@@ -147,6 +207,9 @@ impl<W: Waiter> PoolState<W> {
         self.queue.clear();
         self.drain.forget();
         self.shared.publish_pace(None);
+        if let Some(roster) = &mut self.roster {
+            roster.rebuild();
+        }
         self.shared.gate.publish_waiting(0);
         self.shared.gate.nudge_received();
         self.rotation.publish_all();
@@ -156,8 +219,8 @@ impl<W: Waiter> PoolState<W> {
         loop {
             self.hand_on(now);
             // A ticket that falls from here on sees the waiters and nudges; one that fell before is seen here.
-            let live = self.shared.gate.publish_waiting(self.queue.len());
-            if self.queue.is_empty() || live >= self.bounds.concurrent_max {
+            self.shared.gate.publish_waiting(self.queue.len());
+            if self.queue.is_empty() || !self.has_place(now) {
                 break;
             }
         }
@@ -169,10 +232,13 @@ impl<W: Waiter> PoolState<W> {
 
     /// Hands the places that are free to those who waited longest.
     fn hand_on(&mut self, now: Instant) {
-        while self.shared.gate.live() < self.bounds.concurrent_max {
+        while self.has_place(now) {
             let Some(waiter) = self.queue.pop_front() else { break };
             if !waiter.gone() {
-                let permit = self.grant(now);
+                let Some(permit) = self.grant(now) else {
+                    self.queue.push_front(waiter);
+                    break;
+                };
                 // One that left in this moment gives the permit back, which then goes to the next.
                 if waiter.hand(permit).is_ok() {
                     self.drain.handed(now);
@@ -182,6 +248,15 @@ impl<W: Waiter> PoolState<W> {
                 self.drain.handed(now);
             }
         }
+    }
+
+    /// A place in the gate, and a credential to go with it.
+    fn has_place(&self, now: Instant) -> bool {
+        self.shared.gate.live() < self.bounds.concurrent_max && self.room(now) == Room::Free
+    }
+
+    fn room(&self, now: Instant) -> Room {
+        self.roster.as_ref().map_or(Room::Free, |roster| roster.room(now))
     }
 
     fn pick(&mut self, avoid: Option<EndpointId>, now: Instant) -> EndpointTicket {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tidegate_config::{RetryBudgetConfig, UpstreamConfig};
@@ -97,7 +98,7 @@ impl World {
         let slot = Slot::new();
         match self.state.decide(self.now + left, self.now) {
             Decision::Grant => {
-                let permit = self.state.grant(self.now);
+                let permit = self.state.grant(self.now).unwrap();
                 slot.clone().hand(permit).unwrap();
             }
             Decision::Queue => self.state.enqueue(slot.clone(), self.now),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::count::Gate;
 use crate::pool::budget::Window;
+use crate::pool::credential::{CredentialId, CredentialTicket};
 
 /// One of a bucket's endpoints, by its place in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,18 @@ impl GateShared {
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
+    /// Something other than a permit fell free: whoever waits may need just that.
+    pub(crate) fn stir(&self) {
+        if self.gate.touch() {
+            (self.nudge)();
+        }
+    }
+
+    /// Has the queue served once more, whoever waits.
+    pub(crate) fn nudge(&self) {
+        (self.nudge)();
+    }
+
     /// Tells the gates of one process apart.
     pub(crate) fn number(&self) -> usize {
         self.number
@@ -129,15 +142,36 @@ impl Drop for EndpointTicket {
 /// Leave to call the upstream now. Held until the last body byte.
 #[derive(Debug)]
 pub struct Permit {
+    /// Given back first, so that whoever is woken by the gate finds it.
+    credential: Option<CredentialTicket>,
     gate: GateTicket,
     endpoint: EndpointTicket,
 }
 
 impl Permit {
     /// Only the state calls this: the count rises.
-    pub(crate) fn new(shared: &Arc<GateShared>, endpoint: EndpointTicket) -> Self {
+    pub(crate) fn new(
+        shared: &Arc<GateShared>,
+        endpoint: EndpointTicket,
+        credential: Option<CredentialTicket>,
+    ) -> Self {
         shared.gate.rise();
-        Self { gate: GateTicket { shared: Arc::clone(shared) }, endpoint }
+        Self { credential, gate: GateTicket { shared: Arc::clone(shared) }, endpoint }
+    }
+
+    /// The credential to go on with, where there are several or one has a limit.
+    pub fn credential(&self) -> Option<CredentialId> {
+        self.credential.as_ref().map(CredentialTicket::id)
+    }
+
+    /// Gives its credential back: the request goes on as somebody else.
+    pub fn go_without_credential(&mut self) {
+        self.credential = None;
+    }
+
+    /// Moves on to another credential, keeping the place in the gate.
+    pub(crate) fn go_on_as(&mut self, credential: CredentialTicket) {
+        self.credential = Some(credential);
     }
 
     /// The endpoint to call.

@@ -296,8 +296,10 @@ impl Client {
             }
             let pause = Duration::from_millis(world.dice.borrow_mut().between(0, 100));
             tokio::time::sleep(pause).await;
-            if let Some(permit) = &mut permit.thing {
-                pool.repick(permit).await;
+            if let Some(permit) = &mut permit.thing
+                && pool.repick(permit).await.is_err()
+            {
+                break;
             }
         }
         if !permit.forgets

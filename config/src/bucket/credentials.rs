@@ -42,18 +42,18 @@ pub struct ContainerCredentials {
 section! {
     /// A bucket's credentials as they are written.
     pub(super) struct CredentialKeys {
-        /// public half of the credentials; without credentials requests go upstream unsigned
+        /// public half of the credentials; a bucket without any sends its requests unsigned
         access_key_id: Option<String> = unset("access_key_id", Word("text"), "unsigned");
         /// file that holds the public half, in place of `access_key_id`
-        access_key_id_file: Option<Secret> = unset("access_key_id_file", SecretIn, "unsigned");
+        access_key_id_file: Option<Secret> = unset("access_key_id_file", SecretIn, "none");
         /// secret half of the credentials
-        secret_access_key: Option<Secret> = unset("secret_access_key", SecretText, "unsigned");
+        secret_access_key: Option<Secret> = unset("secret_access_key", SecretText, "none");
         /// file that holds the secret half, in place of `secret_access_key`
-        secret_access_key_file: Option<Secret> = unset("secret_access_key_file", SecretIn, "unsigned");
+        secret_access_key_file: Option<Secret> = unset("secret_access_key_file", SecretIn, "none");
         /// session token of temporary credentials
         session_token: Option<Secret> = unset("session_token", SecretText, "none");
         /// credentials file as AWS tools write it, in place of the pair
-        credentials_file: Option<Profiles> = unset("credentials_file", ProfilesIn, "unsigned");
+        credentials_file: Option<Profiles> = unset("credentials_file", ProfilesIn, "none");
         /// profile of the credentials file
         credentials_profile: String = key("credentials_profile", Word("text"), PROFILE.to_owned());
         /// an endpoint that hands out credentials which expire, in place of the pair
@@ -78,6 +78,15 @@ const WAYS: [&[&str]; 3] = [
     &["credentials_file", "credentials_profile"],
     &["container_credentials"],
 ];
+
+/// Refuses credentials with names beside those without.
+pub(super) fn check_one_source(section: &mut Section<'_>) {
+    let single = WAYS.iter().copied().flatten().find(|key| section.origin_within(key).is_some());
+    if let Some(single) = single.filter(|_| section.origin_within("credentials").is_some()) {
+        let message = format!("is set, and so is {}", section.spell(single));
+        section.refuse("credentials", message, Some("a bucket has one source of credentials".to_owned()));
+    }
+}
 
 impl CredentialKeys {
     /// Refuses what the keys cannot say together.

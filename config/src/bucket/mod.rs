@@ -10,6 +10,7 @@
 mod auth;
 mod breaker;
 mod cors;
+mod credential_pool;
 mod credentials;
 mod endpoint;
 mod pattern;
@@ -33,6 +34,7 @@ use crate::walk::{Read as _, Section, defaults, key, nested, unset};
 pub use auth::AuthMethod;
 pub use breaker::{BreakerConfig, BreakerMode};
 pub use cors::CorsConfig;
+pub use credential_pool::{CredentialPoolConfig, Identity, PooledCredential};
 pub use credentials::{ContainerCredentials, Credentials};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use pattern::{Pattern, PatternError};

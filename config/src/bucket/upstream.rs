@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::breaker::BreakerConfig;
-use super::credentials::{ContainerCredentials, CredentialKeys, Credentials};
+use super::credential_pool::{CredentialPoolConfig, HeaderKeys, PairKeys, PooledCredential, pool_of};
+use super::credentials::{ContainerCredentials, CredentialKeys, Credentials, check_one_source};
 use super::endpoint::{BaseUrl, Endpoint};
 use super::policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
 use super::rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, RotationConfig};
@@ -79,6 +80,10 @@ pub struct UpstreamConfig {
     pub credentials: Option<Credentials>,
     /// where credentials that expire are asked for
     pub container_credentials: Option<ContainerCredentials>,
+    /// as whom requests go on where there are several to choose from; then neither of the above is set
+    pub credentials_by_name: Vec<PooledCredential>,
+    /// what is done about those that are throttled or refused
+    pub credential_pool: CredentialPoolConfig,
     /// whom https endpoints are believed
     pub tls: TlsConfig,
     /// how chunked uploads go on
@@ -140,6 +145,9 @@ section! {
         failover: FailoverConfig = nested_checked("failover", FailoverConfig::checked);
         /// whom https endpoints are believed
         tls: TlsConfig = nested("tls");
+        /// what is done about credentials that the upstream throttles or refuses, where there are several
+        credential_pool: CredentialPoolConfig =
+            nested_checked("credential_pool", CredentialPoolConfig::checked);
         /// connections to the upstream
         connection_pool: ConnectionPoolConfig =
             nested_checked("connection_pool", ConnectionPoolConfig::checked);
@@ -163,6 +171,8 @@ section! {
         /// region that requests are signed for
         region: String = key("region", Word("text"), REGION.to_owned());
         credentials: CredentialKeys = shared();
+        /// several key pairs by name, in place of the one above: a request goes on as the least loaded that may be used
+        by_name: Vec<PooledCredential> = pool_of::<PairKeys>("credentials");
         /// how uploads that clients send in chunks (`aws-chunked`), too large to be read whole first, go on to the store
         ///
         /// `signed_chunks` is understood by every store; a trailing checksum is verified but cannot travel on.
@@ -186,6 +196,8 @@ section! {
         /// base URLs of the API; a path in them stands before each request's
         endpoints: Option<Vec<Endpoint>> =
             unset("endpoints", list(BaseUrl { has_path: true }), "required");
+        /// credentials of the API by name: a request goes on with the least loaded that may be used
+        by_name: Vec<PooledCredential> = pool_of::<HeaderKeys>("credentials");
         common: CommonKeys = shared();
     }
 }
@@ -196,6 +208,7 @@ impl S3Keys {
         check_endpoints(section, self.endpoints.as_deref(), &self.common.failover.endpoints);
         self.common.check(section, total);
         self.credentials.check(section);
+        check_one_source(section);
         let standby = &self.common.failover.endpoints;
         if let Some(endpoint) = standby.iter().find(|endpoint| !endpoint.path_prefix.is_empty()) {
             let message = format!("{} has a path, an s3 endpoint has none", endpoint.url());
@@ -216,6 +229,7 @@ impl S3Keys {
             addressing,
             region,
             credentials,
+            by_name,
             upload_framing,
             long_operation_timeout,
             common,
@@ -228,6 +242,7 @@ impl S3Keys {
             region,
             credentials,
             container_credentials,
+            credentials_by_name: by_name,
             upload_framing,
             // A long operation never has less time than any other.
             long_operation_timeout: Some(long_operation_timeout.max(common.timeout)),
@@ -244,7 +259,9 @@ impl HttpKeys {
     }
 
     pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
-        self.common.resolve(self.endpoints.unwrap_or_default(), request_timeout)
+        let Self { endpoints, by_name, common } = self;
+        let common = common.resolve(endpoints.unwrap_or_default(), request_timeout);
+        UpstreamConfig { credentials_by_name: by_name, ..common }
     }
 }
 
@@ -271,6 +288,7 @@ impl CommonKeys {
             slow_start,
             failover,
             tls,
+            credential_pool,
             connection_pool,
             concurrency,
         } = self;
@@ -284,6 +302,8 @@ impl CommonKeys {
             region: REGION.to_owned(),
             credentials: None,
             container_credentials: None,
+            credentials_by_name: Vec::new(),
+            credential_pool,
             upload_framing: UploadFraming::SignedChunks,
             tls,
             timeout,

@@ -2,6 +2,7 @@
 
 mod bad_bucket;
 mod bad_input;
+mod credential_pool;
 mod good_input;
 mod reference;
 mod secrets;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_web::http::StatusCode;
 use tidegate_actors::PoolRejection;
 
 use crate::http::answer::Answer;
@@ -35,6 +36,20 @@ pub(super) fn answer(rejection: &PoolRejection) -> Answer {
             format!("no place fell free within {} ms", waited.as_millis()),
             *retry_after,
         ),
+        PoolRejection::NoCredential { retry_after, is_refused: false } => Answer::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "SlowDown",
+            "credentials_throttled",
+            "the upstream throttles all of the gateway's credentials",
+        )
+        .retry(*retry_after),
+        PoolRejection::NoCredential { retry_after, is_refused: true } => Answer::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            "credentials_refused",
+            "the upstream refuses all of the gateway's credentials",
+        )
+        .retry(*retry_after),
         PoolRejection::Unavailable(error) => unavailable("pool_unavailable", *error),
     }
 }

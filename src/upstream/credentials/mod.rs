@@ -4,18 +4,24 @@
 //! bucket, ahead of time and off the request path, so that no two requests ever ask for the same renewal and none waits for
 //! one but the first. Requests read what was published last. A renewal that fails leaves the old credentials in use until they
 //! expire; from then on requests are refused, for the store would refuse what they sign.
+//!
+//! Where a bucket has several, its pool reserves one with each permit; an API's are headers, see `injected.rs`.
 
 mod document;
+mod injected;
 mod renewal;
+pub(crate) mod sources;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tidegate_actors::CredentialId;
 use tidegate_config::Credentials;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-pub(crate) use renewal::renew;
+pub(crate) use injected::Injected;
+use renewal::renew;
 
 use crate::upstream::UpstreamRejection;
 
@@ -41,6 +47,10 @@ pub(crate) enum Source {
     Fixed(Arc<Credentials>),
     /// Whatever was renewed last.
     Renewed(Renewed),
+    /// One of several, each a source of its own; which one, the pool says.
+    Pooled(Arc<[Self]>),
+    /// Headers of an API in place of signatures, one of several.
+    Injected(Arc<Injected>),
 }
 
 /// Credentials that are renewed.
@@ -68,6 +78,27 @@ impl Renewed {
 }
 
 impl Source {
+    /// That of one credential, where there are several.
+    pub(crate) fn of(&self, credential: Option<CredentialId>) -> &Self {
+        match (self, credential) {
+            (Self::Pooled(all), Some(credential)) => &all[credential.0],
+            _ => self,
+        }
+    }
+
+    /// The headers that an API's credentials travel in.
+    pub(crate) fn injected(&self) -> Option<&Arc<Injected>> {
+        match self {
+            Self::Injected(injected) => Some(injected),
+            _ => None,
+        }
+    }
+
+    /// Whether it signs.
+    pub(crate) fn signs(&self) -> bool {
+        !matches!(self, Self::Unsigned | Self::Injected(_))
+    }
+
     /// Waits until it is known whether there are credentials. Costs nothing from then on.
     pub(crate) async fn known(&self) {
         let Self::Renewed(renewed) = self else { return };
@@ -81,7 +112,8 @@ impl Source {
     /// The credentials to sign with, none if requests go up unsigned.
     pub(crate) fn current(&self, now: SystemTime) -> Result<Option<Arc<Credentials>>, UpstreamRejection> {
         let renewed = match self {
-            Self::Unsigned => return Ok(None),
+            // Of several none is meant that nobody chose.
+            Self::Unsigned | Self::Pooled(_) | Self::Injected(_) => return Ok(None),
             Self::Fixed(credentials) => return Ok(Some(Arc::clone(credentials))),
             Self::Renewed(renewed) => renewed,
         };

@@ -1,0 +1,211 @@
+//! What is known of each credential outside the mailbox, and a request's share of one (C3).
+//!
+//! The load rises only where the roster builds a ticket, and falls in the ticket's `Drop`, which wakes the queue: a ticket may
+//! end before its permit does, when a retry goes on as somebody else. Accepted requests merely count. Whether a credential is out
+//! is published by the actor, for those who look: the status, a scrape, and a retry that asks whether there is another.
+//!
+//! A credential is known by its configured name; what it holds never comes here.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidegate_config::PooledCredential;
+
+use crate::pool::ticket::GateShared;
+
+/// One of a bucket's credentials, by its place in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CredentialId(pub usize);
+
+/// What an upstream may have against a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setback {
+    /// It is used too much; leave it alone for so long, if the upstream says how long.
+    Throttled(Option<Duration>),
+    /// It is not, or no longer, somebody's.
+    Refused,
+    /// It may be refused, or the request is: that is told by more of them.
+    Doubted,
+}
+
+/// Out of rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Out {
+    pub(crate) until: Instant,
+    /// Where it was refused: how many requests it had been accepted for. It is on trial until there are more.
+    pub(crate) refused_at: Option<u64>,
+}
+
+/// Whether a credential is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialStanding {
+    /// It is.
+    InUse,
+    /// Throttled until then.
+    Cooling(Instant),
+    /// Refused; it is tried again then.
+    Refused(Instant),
+    /// Refused before; one request at a time tries whether it still is.
+    OnTrial,
+}
+
+/// What the status page and a scrape show of a credential.
+#[derive(Debug, Clone)]
+pub struct CredentialView {
+    /// Its configured name.
+    pub name: String,
+    /// Requests under way with it.
+    pub in_flight: usize,
+    /// Most of them at once.
+    pub concurrent_max: usize,
+    /// The group that it is left alone with.
+    pub quota_group: Option<String>,
+    /// Whether it is used.
+    pub standing: CredentialStanding,
+    /// Times it was left alone for being throttled.
+    pub throttled: u64,
+    /// Times it was left out for being refused.
+    pub refused: u64,
+}
+
+/// One credential's.
+#[derive(Debug)]
+pub(crate) struct CredentialSigns {
+    name: String,
+    concurrent_max: usize,
+    quota_group: Option<String>,
+    in_flight: Arc<AtomicUsize>,
+    accepted: AtomicU64,
+    throttled: AtomicU64,
+    refused: AtomicU64,
+    out: Mutex<Option<Out>>,
+}
+
+impl CredentialSigns {
+    pub(crate) fn of(config: &PooledCredential) -> Self {
+        Self {
+            name: config.name.clone(),
+            concurrent_max: config.max_concurrent.get(),
+            quota_group: config.quota_group.clone(),
+            in_flight: Arc::default(),
+            accepted: AtomicU64::new(0),
+            throttled: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            out: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn quota_group(&self) -> Option<&str> {
+        self.quota_group.as_deref()
+    }
+
+    pub(crate) fn load(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Acquire)
+    }
+
+    /// Counts an accepted request. True: that ends its trial.
+    pub(crate) fn accept(&self, now: Instant) -> bool {
+        let before = self.accepted.fetch_add(1, Ordering::AcqRel);
+        self.out().is_some_and(|out| out.until <= now && out.refused_at == Some(before))
+    }
+
+    pub(crate) fn count(&self, is_refused: bool) {
+        let counter = if is_refused { &self.refused } else { &self.throttled };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn publish(&self, out: Option<Out>) {
+        *self.out.lock().unwrap_or_else(PoisonError::into_inner) = out;
+    }
+
+    pub(crate) fn out(&self) -> Option<Out> {
+        *self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn standing_of(&self, out: Option<Out>, now: Instant) -> CredentialStanding {
+        match out {
+            Some(Out { until, refused_at: None }) if until > now => CredentialStanding::Cooling(until),
+            Some(Out { until, .. }) if until > now => CredentialStanding::Refused(until),
+            Some(Out { refused_at: Some(at), .. }) if at == self.accepted() => CredentialStanding::OnTrial,
+            _ => CredentialStanding::InUse,
+        }
+    }
+
+    /// How many requests may be under way with it.
+    pub(crate) fn limit(&self, out: Option<Out>, now: Instant) -> usize {
+        match self.standing_of(out, now) {
+            CredentialStanding::InUse => self.concurrent_max,
+            CredentialStanding::OnTrial => 1,
+            CredentialStanding::Cooling(_) | CredentialStanding::Refused(_) => 0,
+        }
+    }
+
+    fn has_room(&self, now: Instant) -> bool {
+        self.load() < self.limit(self.out(), now)
+    }
+
+    pub(crate) fn view(&self, now: Instant) -> CredentialView {
+        CredentialView {
+            name: self.name.clone(),
+            in_flight: self.load(),
+            concurrent_max: self.concurrent_max,
+            quota_group: self.quota_group.clone(),
+            standing: self.standing_of(self.out(), now),
+            throttled: self.throttled.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Whether any of these but one has room for a request.
+pub(crate) fn has_other(all: &[CredentialSigns], than: CredentialId, now: Instant) -> bool {
+    all.iter().enumerate().any(|(i, one)| i != than.0 && one.has_room(now))
+}
+
+/// If none of them is in rotation: when the first will be, and whether it was refused.
+pub(crate) fn all_out(all: &[CredentialSigns], now: Instant) -> Option<(Instant, bool)> {
+    let out = |one: &CredentialSigns| match one.standing_of(one.out(), now) {
+        CredentialStanding::Cooling(until) => Some((until, false)),
+        CredentialStanding::Refused(until) => Some((until, true)),
+        CredentialStanding::InUse | CredentialStanding::OnTrial => None,
+    };
+    let outs: Option<Vec<_>> = all.iter().map(out).collect();
+    outs?.into_iter().min()
+}
+
+/// One request's share of a credential.
+#[derive(Debug)]
+pub struct CredentialTicket {
+    id: CredentialId,
+    in_flight: Arc<AtomicUsize>,
+    gate: Arc<GateShared>,
+}
+
+impl CredentialTicket {
+    /// Only the roster calls this: the count rises.
+    pub(crate) fn new(id: CredentialId, signs: &CredentialSigns, gate: &Arc<GateShared>) -> Self {
+        signs.in_flight.fetch_add(1, Ordering::AcqRel);
+        Self { id, in_flight: Arc::clone(&signs.in_flight), gate: Arc::clone(gate) }
+    }
+
+    /// Which credential.
+    pub fn id(&self) -> CredentialId {
+        self.id
+    }
+}
+
+impl Drop for CredentialTicket {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.gate.stir();
+    }
+}

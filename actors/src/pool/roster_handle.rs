@@ -1,0 +1,97 @@
+//! What the request path tells a pool of a credential, and asks of it.
+
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::pool::actor::{Nudge, Repick, Repicked};
+use crate::pool::credential::{CredentialId, Setback, all_out, has_other};
+use crate::pool::handle::{PoolHandle, PoolRejection};
+use crate::pool::roster_actor::SetBack;
+use crate::pool::ticket::Permit;
+
+impl PoolHandle {
+    /// Moves a permit to another endpoint for a retry, and to another credential if its own is out of rotation by now.
+    /// With one endpoint and no credential, or without an answer, it stays.
+    ///
+    /// # Errors
+    /// Its credential is out of rotation, and no other has room.
+    pub async fn repick(&self, permit: &mut Permit) -> Result<(), PoolRejection> {
+        let avoid = (self.signs.len() > 1).then(|| permit.endpoint());
+        let credential = permit.credential().map(|credential| (credential, false));
+        if avoid.is_none() && credential.is_none() {
+            return Ok(());
+        }
+        match (self.mailbox.ask(Repick { avoid, credential }).await, credential) {
+            (Ok(Ok(repicked)), _) => {
+                move_on(permit, repicked);
+                Ok(())
+            }
+            (Ok(Err(_)), Some((credential, _))) => {
+                let (now, out) = (clock::now(), self.credentials[credential.0].out());
+                let retry_after = out.map_or(Duration::ZERO, |out| out.until.saturating_duration_since(now));
+                let is_refused = out.is_some_and(|out| out.refused_at.is_some());
+                Err(PoolRejection::NoCredential { retry_after, is_refused })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether another credential than a permit's has room.
+    pub fn has_other_credential(&self, permit: &Permit, now: Instant) -> bool {
+        permit.credential().is_some_and(|credential| has_other(&self.credentials, credential, now))
+    }
+
+    /// Moves a permit to another credential, if one has room.
+    pub async fn trade(&self, permit: &mut Permit) -> bool {
+        let Some(credential) = permit.credential() else { return false };
+        match self.mailbox.ask(Repick { avoid: None, credential: Some((credential, true)) }).await {
+            Ok(Ok(repicked)) => {
+                move_on(permit, repicked);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The upstream took a request for a credential's.
+    pub fn accepted(&self, credential: CredentialId, now: Instant) {
+        if self.credentials[credential.0].accept(now) {
+            // Its trial is over, and somebody may wait for the rest of its places.
+            self.mailbox.tell(Nudge);
+        }
+    }
+
+    /// The upstream has something against a credential.
+    pub fn set_back(&self, credential: CredentialId, setback: Setback) {
+        self.mailbox.tell(SetBack { credential, setback });
+    }
+
+    /// A credential in rotation, for a request that takes no place; none if there are none with names.
+    pub fn any_credential(&self, now: Instant) -> Option<CredentialId> {
+        let is_in = |at: &usize| {
+            let one = &self.credentials[*at];
+            one.limit(one.out(), now) > 0
+        };
+        let all = 0..self.credentials.len();
+        all.clone().find(is_in).or_else(|| all.clone().next()).map(CredentialId)
+    }
+
+    /// If no credential is in rotation: when one will be.
+    pub(super) fn no_credential(&self) -> Option<PoolRejection> {
+        let now = clock::now();
+        if self.credentials.is_empty() {
+            return None;
+        }
+        let (until, is_refused) = all_out(&self.credentials, now)?;
+        Some(PoolRejection::NoCredential { retry_after: until.saturating_duration_since(now), is_refused })
+    }
+}
+
+fn move_on(permit: &mut Permit, Repicked { endpoint, credential }: Repicked) {
+    if let Some(endpoint) = endpoint {
+        permit.move_to(endpoint);
+    }
+    if let Some(credential) = credential {
+        permit.go_on_as(credential);
+    }
+}
