@@ -19,6 +19,7 @@ mod client_address;
 mod config_errors;
 mod conformance;
 mod cors;
+mod credentials;
 mod deadline;
 mod edge;
 mod endpoints;

@@ -1,0 +1,397 @@
+//! Several credentials towards one upstream: which is used, how much, and what becomes of those that are throttled or refused.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use crate::support::gateway::Builder;
+use crate::support::{Act, Gateway, Latch, Scratch, Seen, Upstream, eventually, get, request, until};
+
+const FIRST: &str = "first-secret-of-the-api";
+const SECOND: &str = "second-secret-of-the-api";
+
+/// An API bucket `b` with two keys in `x-api-key`, of which none may be used twice at a time.
+fn api(upstream: &Upstream) -> Builder {
+    Gateway::builder()
+        .http_bucket("b", upstream)
+        .set("buckets.b.http.credentials.one.header", "x-api-key")
+        .set("buckets.b.http.credentials.one.value", FIRST)
+        .set("buckets.b.http.credentials.two.header", "x-api-key")
+        .set("buckets.b.http.credentials.two.value", SECOND)
+}
+
+/// What the status says of a credential.
+async fn credential(gateway: &Gateway, name: &str) -> Value {
+    let status = gateway.status().await;
+    let all = status["buckets"]["b"]["pool"]["credentials"].as_array().unwrap().clone();
+    all.into_iter()
+        .find(|one| one["name"] == name)
+        .unwrap_or_else(|| panic!("no credential {name}: {status}"))
+}
+
+async fn state(gateway: &Gateway, name: &str) -> String {
+    credential(gateway, name).await["state"].as_str().unwrap().to_owned()
+}
+
+fn key(seen: &Seen) -> &str {
+    let keys = seen.all("x-api-key");
+    assert_eq!(keys.len(), 1, "one key and no other: {:?}", seen.headers);
+    keys[0]
+}
+
+/// Nothing that the gateway shows or writes holds any of these.
+async fn shows_none_of(gateway: &Gateway, secrets: &[&str]) {
+    let log: Vec<String> = gateway.log_lines().iter().map(Value::to_string).collect();
+    let shown =
+        [gateway.status().await.to_string(), gateway.metrics().await, log.join("\n"), gateway.stderr()];
+    for secret in secrets {
+        assert!(shown.iter().all(|text| !text.contains(secret)), "{secret} in {shown:?}");
+    }
+}
+
+/// H1, C3, C4: each request has one key of the bucket's, in turn, and none that the client sent; nobody is shown one
+#[tokio::test]
+async fn an_apis_keys_are_used_in_turn_and_never_shown() {
+    let upstream = Upstream::ok("x");
+    let gateway = api(&upstream)
+        .set("buckets.b.http.credentials.two.header", "authorization")
+        .set("buckets.b.http.credentials.two.value", "Bearer second-secret-of-the-api")
+        .start()
+        .await;
+    for _ in 0..4 {
+        let headers =
+            [("x-api-key", "clients-own"), ("authorization", "Bearer clients-own"), ("accept", "*/*")];
+        let answer = request(gateway.address(), "GET", "/b/v1/models?key=1", &headers, None).await;
+        assert_eq!(answer.whole(), 200);
+    }
+    let seen: Vec<_> = upstream
+        .seen()
+        .iter()
+        .map(|seen| (seen.all("x-api-key").join(","), seen.all("authorization").join(",")))
+        .collect();
+    let (one, two) = ((FIRST.to_owned(), String::new()), (String::new(), format!("Bearer {SECOND}")));
+    assert_eq!(seen, [one.clone(), two.clone(), one, two]);
+    assert_eq!(upstream.last().target, "/v1/models?key=1", "never in the URL");
+    shows_none_of(&gateway, &[FIRST, SECOND, "clients-own"]).await;
+}
+
+/// C3, P3: the upstream never sees a key used more often at a time than it may be, and everybody gets a turn
+#[tokio::test]
+async fn no_key_is_used_beyond_its_limit() {
+    let (latch, working) =
+        (Latch::new(), std::sync::Arc::new(Mutex::new(BTreeMap::<String, (usize, usize)>::new())));
+    let (held, of_upstream) = (latch.clone(), std::sync::Arc::clone(&working));
+    let upstream = Upstream::start(move |seen| {
+        let mut working = of_upstream.lock().unwrap();
+        let (now, total) = working.entry(key(seen).to_owned()).or_default();
+        (*now, *total) = (*now + 1, *total + 1);
+        Act::ok("x").held(&held)
+    });
+    let gateway = api(&upstream)
+        .set("buckets.b.http.credentials.two.max_concurrent", "3")
+        .set("buckets.b.http.concurrency.queue_timeout_ms", "20000")
+        .start()
+        .await;
+    let address = gateway.address();
+    let asking: Vec<_> = (0..12).map(|_| tokio::spawn(async move { get(address, "/b/k").await })).collect();
+    upstream.works_on(4).await;
+    eventually("the others wait", || async {
+        (gateway.status().await["buckets"]["b"]["pool"]["queued"] == 8).then_some(())
+    })
+    .await;
+    let by_key = |key: &str| working.lock().unwrap()[key].0;
+    assert_eq!((by_key(FIRST), by_key(SECOND)), (1, 3));
+    assert_eq!(credential(&gateway, "two").await["in_flight"], 3);
+    latch.open_for_all();
+    for asking in asking {
+        assert_eq!(asking.await.unwrap().whole(), 200);
+    }
+    assert_eq!((upstream.count(), upstream.peak()), (12, 4));
+}
+
+/// C3: a throttled key is left alone for as long as the upstream asked, and the request goes on with the other at once
+#[tokio::test]
+async fn a_throttled_key_leads_to_the_other() {
+    let upstream = Upstream::start(|seen| match key(seen) {
+        FIRST => Act::answer(429, "slower").header("retry-after", "300"),
+        _ => Act::ok("x"),
+    });
+    let gateway = api(&upstream).start().await;
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    }
+    let keys: Vec<String> = upstream.seen().iter().map(|seen| key(seen).to_owned()).collect();
+    assert_eq!(keys.iter().filter(|key| *key == FIRST).count(), 1, "it was left alone: {keys:?}");
+    assert_eq!(upstream.count(), 6);
+    let one = credential(&gateway, "one").await;
+    assert_eq!(
+        (one["state"].as_str(), one["cause"].as_str(), one["throttled"].as_u64()),
+        (Some("cooling"), Some("throttled"), Some(1))
+    );
+    let left = one["out_for_ms"].as_u64().unwrap();
+    assert!((1..=300_000).contains(&left) && left > 200_000, "{left}");
+    let labels = "{bucket=\"b\",credential=\"one\"}";
+    assert_eq!(gateway.metric(&format!("upstream_credential_in_use{labels}")).await, 0.0);
+    let setbacks = "upstream_credential_setbacks_total{bucket=\"b\",cause=\"throttled\",credential=\"one\"}";
+    assert_eq!(gateway.metric(setbacks).await, 1.0);
+    let logged = gateway.log_line("credential throttled", |_| true).await;
+    assert_eq!((logged["credential"].as_str(), logged["for_ms"].as_u64()), (Some("one"), Some(300_000)));
+    shows_none_of(&gateway, &[FIRST, SECOND]).await;
+}
+
+/// C3: all throttled for longer than anybody waits: refused at once, with the moment at which the first may be used again
+#[tokio::test]
+async fn all_throttled_is_said_at_once_with_the_true_moment() {
+    let upstream = Upstream::start(|seen| match key(seen) {
+        FIRST => Act::answer(429, "slower").header("retry-after", "300"),
+        _ => Act::answer(429, "slower").header("retry-after", "100"),
+    });
+    let gateway = api(&upstream).start().await;
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.whole(), answer.text()), (429, "slower".to_owned()), "the upstream's own words");
+    assert_eq!(upstream.count(), 2, "each was asked once");
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.status, answer.reason()), (429, "credentials_throttled"));
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((90..=120).contains(&seconds), "{seconds}");
+    assert_eq!(upstream.count(), 2, "nobody was asked");
+}
+
+/// C3: one quota for both: what one is told holds for the other
+#[tokio::test]
+async fn a_quota_group_cools_down_together() {
+    let upstream = Upstream::start(|_| Act::answer(429, "slower").header("retry-after", "300"));
+    let gateway = api(&upstream)
+        .set("buckets.b.http.credentials.one.quota_group", "account")
+        .set("buckets.b.http.credentials.two.quota_group", "account")
+        .start()
+        .await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 429);
+    assert_eq!(upstream.count(), 1, "the other was not tried");
+    assert_eq!(
+        (state(&gateway, "one").await, state(&gateway, "two").await),
+        ("cooling".to_owned(), "cooling".to_owned())
+    );
+}
+
+/// C3: throttled for less than a request waits: it waits, and nobody is told
+#[tokio::test]
+async fn a_short_cool_down_is_waited_for() {
+    let upstream = Upstream::start(|seen| match seen.number {
+        1 => Act::answer(429, "slower"),
+        _ => Act::ok("x"),
+    });
+    let gateway = Gateway::builder()
+        .http_bucket("b", &upstream)
+        .set("buckets.b.http.credentials.only.value", "Bearer x")
+        .set("buckets.b.http.credential_pool.cool_down_seconds", "0.5")
+        .set("buckets.b.http.concurrency.queue_timeout_ms", "20000")
+        .start()
+        .await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 429, "there is no other to go on with");
+    let answer = gateway.get("/b/k").await;
+    assert_eq!(answer.whole(), 200);
+    let waited = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+    assert_eq!(waited["status"], 200, "{waited}");
+    assert_eq!(upstream.count(), 2);
+}
+
+/// C3: a key that the API refuses is left out, loudly, and tried again by one request when its time is over
+#[tokio::test]
+async fn a_refused_key_is_left_out_until_it_is_tried_again() {
+    let is_good = std::sync::Arc::new(AtomicBool::new(false));
+    let good = std::sync::Arc::clone(&is_good);
+    let upstream = Upstream::start(move |seen| match key(seen) {
+        FIRST if !good.load(Ordering::SeqCst) => Act::answer(401, format!("{{\"bad\":\"{FIRST}\"}}")),
+        _ => Act::ok("x"),
+    });
+    let gateway = api(&upstream).set("buckets.b.http.credential_pool.refused_seconds", "2").start().await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    }
+    assert_eq!(state(&gateway, "one").await, "refused");
+    let logged = gateway.log_line("credential refused by the upstream: replace it", |_| true).await;
+    assert_eq!(
+        (logged["level"].as_str(), logged["credential"].as_str()),
+        (Some("ERRO"), Some("one")),
+        "{logged}"
+    );
+    is_good.store(true, Ordering::SeqCst);
+    eventually("it is tried again, and in use", || async {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        (state(&gateway, "one").await == "in_use").then_some(())
+    })
+    .await;
+    shows_none_of(&gateway, &[FIRST, SECOND]).await;
+}
+
+/// C3, C4: an API that refuses every key: the gateway says so in its own words, for the client's are good
+#[tokio::test]
+async fn refused_everywhere_is_the_gateways_trouble() {
+    let upstream = Upstream::start(|seen| Act::answer(401, format!("no such key: {}", key(seen))));
+    let gateway = api(&upstream).start().await;
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.status, answer.reason()), (503, "upstream_credentials"));
+    assert!(!answer.text().contains("secret"), "{}", answer.text());
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.status, answer.reason()), (503, "credentials_refused"));
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((850..=1_100).contains(&seconds), "{seconds}");
+    assert_eq!(upstream.count(), 2);
+}
+
+/// C3, R3: what cannot be repeated is not, though another key would do
+#[tokio::test]
+async fn a_throttled_post_is_not_sent_twice() {
+    let upstream = Upstream::start(|_| Act::answer(429, "slower"));
+    let gateway = api(&upstream).start().await;
+    let answer = request(gateway.address(), "POST", "/b/v1/chat", &[], Some(b"{}")).await;
+    assert_eq!((answer.whole(), answer.text()), (429, "slower".to_owned()));
+    assert_eq!(upstream.count(), 1);
+    let again = request(gateway.address(), "POST", "/b/v1/chat", &[], Some(b"{}")).await;
+    assert_eq!(again.whole(), 429);
+    let keys: Vec<String> = upstream.seen().iter().map(|seen| key(seen).to_owned()).collect();
+    assert_ne!(keys[0], keys[1], "the next one goes on with the other");
+}
+
+/// C3, A2: of two pairs a store that checks signatures knows one: everybody is served, and the other is left out
+#[tokio::test]
+async fn a_withdrawn_pair_leads_to_the_other() {
+    let directory = Scratch::new();
+    let origin = tidegate::origin::start(directory.path(), "real").unwrap();
+    let gateway = Gateway::builder()
+        .bucket_at("b", &[origin.address])
+        .set("buckets.b.s3.bucket", "real")
+        .set("buckets.b.s3.credentials.gone.access_key_id", "WITHDRAWNKEYID")
+        .set("buckets.b.s3.credentials.gone.secret_access_key", "withdrawn-secret")
+        .set("buckets.b.s3.credentials.good.access_key_id", &origin.access_key_id)
+        .set("buckets.b.s3.credentials.good.secret_access_key", &origin.secret_access_key)
+        .start()
+        .await;
+    for number in 0..6 {
+        let target = format!("/b/{number}");
+        let put = request(gateway.address(), "PUT", &target, &[], Some(b"value")).await;
+        assert_eq!(put.whole(), 200, "{}", put.text());
+        assert_eq!(gateway.get(&target).await.text(), "value");
+    }
+    assert_eq!(
+        (state(&gateway, "gone").await, state(&gateway, "good").await),
+        ("refused".to_owned(), "in_use".to_owned())
+    );
+    shows_none_of(&gateway, &["WITHDRAWNKEYID", "withdrawn-secret", &origin.secret_access_key]).await;
+}
+
+/// C3: an object that the bucket's credentials may not see says nothing of the credentials
+#[tokio::test]
+async fn a_forbidden_object_withdraws_nobody() {
+    let upstream = Upstream::start(|_| Act::s3_error(403, "AccessDenied"));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.credentials.one.access_key_id", "A")
+        .set("buckets.b.s3.credentials.one.secret_access_key", "s")
+        .set("buckets.b.s3.credentials.two.access_key_id", "B")
+        .set("buckets.b.s3.credentials.two.secret_access_key", "t")
+        .start()
+        .await;
+    for _ in 0..10 {
+        let answer = gateway.get("/b/k").await;
+        assert_eq!(answer.whole(), 403);
+        assert!(answer.text().contains("AccessDenied"));
+    }
+    assert_eq!(upstream.count(), 10);
+    assert_eq!(
+        (state(&gateway, "one").await, state(&gateway, "two").await),
+        ("in_use".to_owned(), "in_use".to_owned())
+    );
+}
+
+/// C3, S5: a pool that crashes, even in mid-write, forgets no cool-down, exceeds no limit and leaks no place
+#[tokio::test]
+async fn a_crash_is_no_amnesty() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |seen| match key(seen) {
+        FIRST => Act::answer(429, "slower").header("retry-after", "300"),
+        _ => Act::ok("x").held(&held),
+    });
+    let gateway =
+        api(&upstream).chaos().set("buckets.b.http.concurrency.queue_timeout_ms", "300").start().await;
+    let address = gateway.address();
+    let first = tokio::spawn(async move { get(address, "/b/k").await });
+    upstream.works_on(1).await;
+    until("the throttled one was asked", || upstream.count() == 2).await;
+    let mut generation = gateway.generation("pool:b").await;
+    for at in ["decide", "apply", "started"] {
+        gateway.crash("pool:b", at).await;
+        generation += 1;
+        gateway.reaches_generation("pool:b", generation).await;
+        assert_eq!(state(&gateway, "one").await, "cooling", "after a crash in {at}");
+        let refused = gateway.get("/b/k").await;
+        assert_eq!(refused.status, 503, "the other's one place is taken: {}", refused.text());
+    }
+    assert_eq!(upstream.count(), 2);
+    latch.open_for_all();
+    assert_eq!(first.await.unwrap().whole(), 200);
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    gateway.is_idle().await;
+    assert_eq!(
+        (
+            credential(&gateway, "one").await["in_flight"].as_u64(),
+            credential(&gateway, "two").await["in_flight"].as_u64()
+        ),
+        (Some(0), Some(0))
+    );
+}
+
+/// C3, C5: a secret in a file; contradictions stop the start without showing it
+#[tokio::test]
+async fn a_value_may_lie_in_a_file() {
+    let (directory, upstream) = (Scratch::new(), Upstream::ok("x"));
+    let path = directory.path().join("key");
+    std::fs::write(&path, "Bearer from-a-file\n").unwrap();
+    let mode =
+        |mode| std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    let builder = || {
+        Gateway::builder()
+            .http_bucket("b", &upstream)
+            .set("buckets.b.http.credentials.k.value_file", path.to_str().unwrap())
+    };
+    mode(0o600);
+    let gateway = builder().start().await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(upstream.last().all("authorization"), ["Bearer from-a-file"]);
+    mode(0o644);
+    let ended = builder().run();
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert!(
+        ended.stderr.contains("buckets.b.http.credentials.k.value_file") && ended.stderr.contains("0644")
+    );
+    assert!(!ended.stderr.contains("from-a-file"));
+}
+
+/// T5, C3: a stream holds its key to the last byte, and no longer
+#[tokio::test]
+async fn a_stream_holds_its_key_to_the_last_byte() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |_| Act::ok("begin ").then_held(&held, "end").chunked());
+    let gateway = Gateway::builder()
+        .http_bucket("b", &upstream)
+        .set("buckets.b.http.credentials.k.value", "Bearer x")
+        .set("buckets.b.http.concurrency.queue_timeout_ms", "200")
+        .start()
+        .await;
+    let address = gateway.address();
+    let streaming = tokio::spawn(async move { get(address, "/b/events").await });
+    upstream.works_on(1).await;
+    assert_eq!(gateway.get("/b/k").await.reason(), "queue_timeout");
+    latch.open_for_all();
+    assert_eq!(streaming.await.unwrap().text(), "begin end");
+    eventually("its place is free", || async {
+        (credential(&gateway, "k").await["in_flight"] == 0).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+}
