@@ -207,7 +207,7 @@ async fn a_refused_key_is_left_out_until_it_is_tried_again() {
         FIRST if !good.load(Ordering::SeqCst) => Act::answer(401, format!("{{\"bad\":\"{FIRST}\"}}")),
         _ => Act::ok("x"),
     });
-    let gateway = api(&upstream).set("buckets.b.http.credential_pool.refused_seconds", "2").start().await;
+    let gateway = api(&upstream).set("buckets.b.http.credential_pool.refused_seconds", "4").start().await;
     for _ in 0..3 {
         assert_eq!(gateway.get("/b/k").await.whole(), 200);
     }
@@ -215,7 +215,7 @@ async fn a_refused_key_is_left_out_until_it_is_tried_again() {
     let logged = gateway.log_line("credential refused by the upstream: replace it", |_| true).await;
     assert_eq!(
         (logged["level"].as_str(), logged["credential"].as_str()),
-        (Some("ERRO"), Some("one")),
+        (Some("ERROR"), Some("one")),
         "{logged}"
     );
     is_good.store(true, Ordering::SeqCst);

@@ -43,7 +43,12 @@ fn first_column(table: &str) -> BTreeSet<String> {
 #[tokio::test]
 async fn the_readmes_metrics_table_names_what_a_scrape_shows() {
     let upstream = Upstream::ok("");
-    let gateway = Gateway::builder().bucket("b", &upstream).start().await;
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .http_bucket("api", &upstream)
+        .set("buckets.api.http.credentials.k.value", "s")
+        .start()
+        .await;
     // Families with open label values appear with their first count: a request that ends at the edge, one in a bucket.
     assert_eq!(gateway.get("/nowhere/k").await.status, 404);
     assert_eq!(gateway.get(&format!("/b/{}", "k".repeat(8200))).await.status, 414);

@@ -43,7 +43,7 @@ section! {
     /// A bucket's credentials as they are written.
     pub(super) struct CredentialKeys {
         /// public half of the credentials; a bucket without any sends its requests unsigned
-        access_key_id: Option<String> = unset("access_key_id", Word("text"), "unsigned");
+        access_key_id: Option<String> = unset("access_key_id", Word("text"), "none");
         /// file that holds the public half, in place of `access_key_id`
         access_key_id_file: Option<Secret> = unset("access_key_id_file", SecretIn, "none");
         /// secret half of the credentials
