@@ -24,6 +24,7 @@ mod deadline;
 mod edge;
 mod endpoints;
 mod expect;
+mod hostile_heads;
 mod https;
 mod injection;
 mod integrity;
