@@ -13,6 +13,7 @@
 
 mod support;
 
+mod adaptive;
 mod auth;
 mod breaker;
 mod client_address;

@@ -103,7 +103,13 @@ impl Gate {
     #[must_use]
     pub(crate) fn fall(&self) -> bool {
         let word = self.word.fetch_sub(1, Ordering::AcqRel);
-        waiting_in(word) > 0 && !self.nudged.swap(true, Ordering::AcqRel)
+        waiting_in(word) > 0 && self.claim_nudge()
+    }
+
+    /// Whether it is the caller's to nudge the actor: nobody has done so since it last received one.
+    #[must_use]
+    pub(crate) fn claim_nudge(&self) -> bool {
+        !self.nudged.swap(true, Ordering::AcqRel)
     }
 
     /// Something besides a ticket fell free, and whoever waits may need it. Writing the word, if only what is there, puts this

@@ -29,8 +29,8 @@ use crate::mailbox::Mailbox;
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle};
 use crate::pool::{
-    Alarm, Budget, CredentialSigns, GateShared, Nudge, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolNames,
-    PoolState, Roster, Rotation, Rules, Signs,
+    Alarm, Budget, CredentialSigns, GateShared, Learner, Nudge, Pool, PoolBounds, PoolFamilies, PoolHandle,
+    PoolNames, PoolState, Roster, Rotation, Rules, Signs,
 };
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
 #[cfg(any(test, feature = "simulation"))]
@@ -304,6 +304,8 @@ fn pool(
     let signs = Arc::new(Signs::new(names.endpoints.len()));
     let chance = nursery.seed_of(name);
     let rotation = Rotation::new(Arc::clone(&signs), Rules::from(&upstream.rotation), chance, clock::now());
+    let learner = Learner::of(&concurrency.adaptive, bounds.concurrent_max, clock::now());
+    let samples = learner.as_ref().map(Learner::samples).cloned();
     let state = PoolState::new(
         Arc::clone(&shared),
         bounds,
@@ -312,9 +314,10 @@ fn pool(
         Budget::new(upstream.retry.budget, clock::now()),
     );
     let roster = || Roster::new(&credentials, &shared, upstream.credential_pool);
-    let state = state.with_roster((!credentials.is_empty()).then(roster));
+    let state = state.with_roster((!credentials.is_empty()).then(roster)).learning(learner);
     let alarm = Alarm::new(Arc::clone(&shared));
-    let handle = PoolHandle::new(unborn.mailbox.clone(), shared, signs, credentials, bounds, metrics);
+    let handle = PoolHandle::new(unborn.mailbox.clone(), shared, signs, credentials, bounds, metrics)
+        .sampling(samples);
     (handle, nursery.bear(unborn, Pool::new(state, names, alarm, nursery.log.clone())))
 }
 

@@ -47,10 +47,10 @@ use walk::{Section, Walk, nested, nested_checked};
 pub use admin::AdminConfig;
 pub use api_key::ApiKey;
 pub use bucket::{
-    Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ClientDeadline, ConcurrencyConfig,
-    ConnectionPoolConfig, ContainerCredentials, CorsConfig, CredentialPoolConfig, Credentials, Endpoint,
-    EndpointError, FailoverConfig, HealthCheckConfig, Identity, InjectionPatterns, Kind,
-    OutlierEjectionConfig, Pattern, PatternError, Pem, PemError, PooledCredential, RetryBudgetConfig,
+    AdaptiveConfig, Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ClientDeadline,
+    ConcurrencyConfig, ConnectionPoolConfig, ContainerCredentials, CorsConfig, CredentialPoolConfig,
+    Credentials, Endpoint, EndpointError, FailoverConfig, HealthCheckConfig, Identity, InjectionPatterns,
+    Kind, OutlierEjectionConfig, Pattern, PatternError, Pem, PemError, PooledCredential, RetryBudgetConfig,
     RetryConfig, RotationConfig, Scheme, Secret, TlsConfig, UploadFraming, UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};

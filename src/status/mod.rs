@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tidegate_actors::{
-    BreakerView, CredentialStanding, CredentialView, EndpointView, Reading, Standing, Status, Strike, Vitals,
-    clock,
+    BreakerView, CredentialStanding, CredentialView, EndpointView, LimitCause, LimitView, Reading, Standing,
+    Status, Strike, Vitals, clock,
 };
 
 use crate::router::Bucket;
@@ -108,6 +108,7 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
         "pool": {
             "in_flight": pool.in_flight,
             "max_concurrent": pool.concurrent_max,
+            "adaptive": pool.limit.as_ref().map(|limit| learnt(limit, now)),
             "queued": pool.queued,
             "max_queued": pool.queued_max,
             "connections": shared.connections[bucket.id.index()].open(),
@@ -115,6 +116,20 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
             "endpoints": endpoints,
             "credentials": pool.credentials.iter().map(|view| credential(view, now)).collect::<Vec<_>>(),
         },
+    })
+}
+
+fn learnt(view: &LimitView, now: Instant) -> Value {
+    json!({
+        "limit": view.limit,
+        "cause": view.cause.as_str(),
+        "moved_ms_ago": millis(now.saturating_duration_since(view.moved)),
+        "baseline_ms": view.baseline.map(|baseline| round(baseline.as_secs_f64() * 1e3)),
+        "reductions": LimitCause::REDUCTIONS
+            .iter()
+            .zip(view.reductions)
+            .map(|(cause, count)| (cause.as_str().to_owned(), count.into()))
+            .collect::<Map<_, _>>(),
     })
 }
 

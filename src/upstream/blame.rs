@@ -2,20 +2,24 @@
 //!
 //! The pool is told of every failure, and leaves out endpoints that fail. The circuit is told only of those that no other endpoint
 //! could have made good: one bad endpoint of three must not close the bucket to everybody (P5), and when all are bad
-//! somebody has to (B1).
+//! somebody has to (B1). Timeouts and throttling are also told as too much load, which a limit that is learnt takes its lesson from (P7).
 
 use std::time::{Duration, Instant};
 
-use tidegate_actors::{Cause, EndpointId, Outcome, Strike, clock};
+use tidegate_actors::{Cause, EndpointId, Outcome, Pressure, Strike, clock};
 
 use crate::router::Bucket;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::verdict::is_overload;
 
 /// Tells the pool of a failed call that began then, and returns what the circuit is to know of it. Anything but a failure passes
 /// as it is.
 pub(super) fn lay(bucket: &Bucket, endpoint: EndpointId, outcome: Outcome, began: Instant) -> Outcome {
     match outcome {
         Outcome::Failure { cause, .. } => {
+            if matches!(cause, Cause::Timeout | Cause::ConnectTimeout) {
+                bucket.pool.pressed(Pressure::Timeout, began);
+            }
             let is_buckets = bucket.pool.failed(endpoint, strike(cause), began, clock::now());
             if is_buckets { outcome } else { Outcome::Neutral }
         }
@@ -32,18 +36,21 @@ pub(super) struct Attempted {
 }
 
 impl Attempted {
-    /// Tells the pool how it went, and returns what the circuit is to know of it.
-    pub(super) fn settle<T>(
+    /// Tells the pool how it went, by its status if there is one, and returns what the circuit is to know of it.
+    pub(super) fn settle(
         self,
         bucket: &Bucket,
         outcome: Outcome,
-        result: &Result<T, UpstreamRejection>,
+        result: Result<u16, &UpstreamRejection>,
     ) -> Outcome {
         let Self { endpoint, began, waited } = self;
+        if result.is_ok_and(is_overload) {
+            bucket.pool.pressed(Pressure::Throttling, began);
+        }
         match (outcome, result) {
             // Failures are no measure: an endpoint that fails at once would be preferred for its speed.
             (Outcome::Success, Ok(_)) if waited > Duration::ZERO => {
-                bucket.pool.answered(endpoint, waited);
+                bucket.pool.answered(endpoint, waited, began);
                 outcome
             }
             _ => lay(bucket, endpoint, outcome, began),

@@ -90,7 +90,8 @@ pub(crate) async fn call(
         // How long a store works on a copy says nothing of how it serves.
         let waited = if deadline.is_long { Duration::ZERO } else { waited };
         let attempted = Attempted { endpoint: permit.endpoint(), began, waited };
-        judged.verdict.outcome = attempted.settle(bucket, judged.verdict.outcome, &result);
+        let told = result.as_ref().map(|answer| answer.response.status().as_u16());
+        judged.verdict.outcome = attempted.settle(bucket, judged.verdict.outcome, told);
         let answer = result.as_ref().ok().map(Answered::said);
         let said = identity::settle(bucket, &permit, answer, judged.asked.wait);
 

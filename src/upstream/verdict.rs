@@ -37,6 +37,11 @@ pub(crate) fn of_status(status: u16, code: Option<&str>, retry_after: Option<Dur
     }
 }
 
+/// Whether a status says that the upstream has too much to do. An answer to HEAD has no document to say so in other words.
+pub(crate) fn is_overload(status: u16) -> bool {
+    matches!(status, 429 | 503)
+}
+
 /// Judges a call without an answer.
 pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
     let failed = |cause| Verdict { outcome: failure(cause, None), transient: true };

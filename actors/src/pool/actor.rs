@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use slog::{Logger, info, warn};
+use slog::{Logger, debug, info, warn};
 use tokio::sync::oneshot;
 
 use crate::host::{Component, Serve};
@@ -187,6 +187,14 @@ impl Pool {
         Self { state, names, log, alarm }
     }
 
+    /// Looks whether the gate is to be wider or narrower.
+    fn learn(&mut self, now: Instant) {
+        if let Some(moved) = self.state.learn(now) {
+            debug!(self.log, "concurrency limit moved"; "bucket" => &self.names.bucket, "from" => moved.from,
+                "to" => moved.to, "cause" => moved.cause.as_str());
+        }
+    }
+
     /// Logs what the rotation did.
     pub(super) fn report(&mut self) {
         self.report_credentials();
@@ -238,7 +246,7 @@ impl Serve<Acquire> for Pool {
     }
 
     fn apply(&mut self, _: Acquire, decision: Decision, now: Instant) -> Acquired {
-        match decision {
+        let acquired = match decision {
             Decision::Grant if let Some(permit) = self.state.grant(now) => {
                 self.report();
                 Acquired::Granted(permit)
@@ -250,7 +258,9 @@ impl Serve<Acquire> for Pool {
                 Acquired::Queued(permit)
             }
             Decision::Refuse(refusal) => Acquired::Refused(refusal),
-        }
+        };
+        self.learn(now);
+        acquired
     }
 }
 
@@ -262,6 +272,7 @@ impl Serve<Nudge> for Pool {
     fn apply(&mut self, _: Nudge, (): (), now: Instant) {
         self.state.nudge(now);
         self.wait_for_credentials(now);
+        self.learn(now);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::pool::budget::RetryTicket;
 use crate::pool::credential::{CredentialSigns, CredentialView};
 use crate::pool::drain::turn;
 use crate::pool::endpoint::{Check, Failure, Strike};
+use crate::pool::samples::{LimitView, Pressure, Samples};
 use crate::pool::signs::{EndpointView, Signs};
 use crate::pool::stash;
 use crate::pool::state::Refusal;
@@ -62,6 +63,8 @@ pub struct PoolView {
     pub in_flight: usize,
     /// Most permits at once.
     pub concurrent_max: usize,
+    /// How many of them may be out now, where that is learnt.
+    pub limit: Option<LimitView>,
     /// Waiters.
     pub queued: usize,
     /// Most waiters.
@@ -89,6 +92,8 @@ pub struct PoolHandle {
     shared: Arc<GateShared>,
     pub(super) signs: Arc<Signs>,
     pub(super) credentials: Arc<[CredentialSigns]>,
+    /// Where the limit is learnt.
+    samples: Option<Arc<Samples>>,
     bounds: PoolBounds,
     metrics: PoolMetrics,
 }
@@ -102,7 +107,17 @@ impl PoolHandle {
         bounds: PoolBounds,
         metrics: PoolMetrics,
     ) -> Self {
-        Self { mailbox, shared, signs, credentials, bounds, metrics }
+        Self { mailbox, shared, signs, credentials, samples: None, bounds, metrics }
+    }
+
+    /// Tells these samples how calls went.
+    pub(crate) fn sampling(self, samples: Option<Arc<Samples>>) -> Self {
+        Self { samples, ..self }
+    }
+
+    /// Permits that may be out now.
+    fn limit(&self) -> usize {
+        self.samples.as_ref().map_or(self.bounds.concurrent_max, |samples| samples.limit())
     }
 
     /// Waits for a permit in the bucket's queue, until the queue's deadline or the request's own, `deadline`, whichever
@@ -117,7 +132,9 @@ impl PoolHandle {
     }
 
     async fn ask_for_permit(&self, deadline: Instant) -> Result<Permit, PoolRejection> {
-        if let Some(permit) = stash::take(self.shared.number()) {
+        // A permit that lies here is out already, but the limit may have fallen since.
+        let kept = stash::take(self.shared.number());
+        if let Some(permit) = kept.filter(|permit| self.samples.is_none() || permit.live() <= self.limit()) {
             self.metrics.wait.observe(0.0);
             return Ok(permit);
         }
@@ -165,7 +182,7 @@ impl PoolHandle {
     /// Ends a permit, or keeps it a moment for the next request on this thread. Dropping it is as good, but slower.
     pub fn finish(&self, permit: Permit, now: Instant) {
         if self.signs.len() == 1 {
-            stash::keep(permit, self.bounds.concurrent_max, now);
+            stash::keep(permit, self.limit(), now);
         }
     }
 
@@ -178,10 +195,24 @@ impl PoolHandle {
         ticket
     }
 
-    /// An endpoint began to answer, after so long.
-    pub fn answered(&self, endpoint: EndpointId, latency: Duration) {
+    /// An endpoint began to answer, after so long, a call that began then.
+    pub fn answered(&self, endpoint: EndpointId, latency: Duration, began: Instant) {
         if self.signs.len() > 1 {
             self.signs.of(endpoint.0).answered(latency);
+        }
+        if let Some(samples) = &self.samples {
+            samples.answered(began, latency, self.shared.gate.live());
+            // Answers can be long: who waits shall not have to wait for their ends too until somebody looks at the limit.
+            if self.shared.gate.waiting() > 0 && samples.is_due(clock::now()) {
+                self.shared.wake();
+            }
+        }
+    }
+
+    /// A call that began then was too much for the upstream.
+    pub fn pressed(&self, pressure: Pressure, began: Instant) {
+        if let Some(samples) = &self.samples {
+            samples.dropped(began, clock::now(), pressure);
         }
     }
 
@@ -236,6 +267,7 @@ impl PoolHandle {
         PoolView {
             in_flight: self.shared.gate.live(),
             concurrent_max: self.bounds.concurrent_max,
+            limit: self.samples.as_ref().map(|samples| samples.view()),
             queued: self.shared.gate.waiting(),
             queued_max: self.bounds.queued_max,
             amplification: self.shared.amplification(now),
@@ -253,6 +285,8 @@ impl PoolHandle {
         for (metrics, one) in self.metrics.credentials.iter().zip(self.credentials.iter()) {
             metrics.observe(&one.view(now));
         }
+        self.metrics
+            .observe_limit(self.limit(), self.samples.as_ref().map(|samples| samples.view().reductions));
         let waiting = self.shared.gate.waiting();
         self.metrics.depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         waiting

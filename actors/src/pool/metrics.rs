@@ -6,6 +6,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use crate::pool::adaptive::LimitCause;
 use crate::pool::credential_metrics::{CredentialFamilies, CredentialMetrics};
 use crate::pool::endpoint::Standing;
 use crate::pool::signs::EndpointView;
@@ -22,6 +23,14 @@ pub(crate) struct PoolFamilies {
     healthy: IntGaugeVec,
     ejections: IntCounterVec,
     credentials: CredentialFamilies,
+    limits: LimitFamilies,
+}
+
+/// Those of a gate's width.
+#[derive(Debug, Clone)]
+struct LimitFamilies {
+    limit: IntGaugeVec,
+    reductions: IntCounterVec,
 }
 
 /// One bucket's.
@@ -37,6 +46,8 @@ pub(crate) struct PoolMetrics {
     pub(crate) depth: IntGauge,
     pub(crate) endpoints: Vec<EndpointMetrics>,
     pub(crate) credentials: Vec<CredentialMetrics>,
+    limit: IntGauge,
+    reductions: [IntCounter; 3],
 }
 
 /// One endpoint's, copied when somebody scrapes.
@@ -46,10 +57,42 @@ pub(crate) struct EndpointMetrics {
     ejections: IntCounter,
 }
 
+impl PoolMetrics {
+    /// `reductions` are in the order of `LimitCause::REDUCTIONS`.
+    pub(crate) fn observe_limit(&self, limit: usize, reductions: Option<[u64; 3]>) {
+        self.limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+        for (counter, count) in self.reductions.iter().zip(reductions.into_iter().flatten()) {
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+    }
+}
+
 impl EndpointMetrics {
     pub(crate) fn observe(&self, view: &EndpointView) {
         self.healthy.set((view.standing == Standing::InRotation).into());
         self.ejections.inc_by(view.ejections.saturating_sub(self.ejections.get()));
+    }
+}
+
+impl LimitFamilies {
+    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let limit = IntGaugeVec::new(
+            Opts::new(
+                "bucket_concurrency_limit",
+                "requests that may be under way to a bucket's upstream now",
+            ),
+            &["bucket"],
+        )?;
+        let reductions = IntCounterVec::new(
+            Opts::new(
+                "bucket_concurrency_limit_reductions_total",
+                "times a bucket's adaptive limit was lowered: timeouts, throttling, latency",
+            ),
+            &["bucket", "cause"],
+        )?;
+        registry.register(Box::new(limit.clone()))?;
+        registry.register(Box::new(reductions.clone()))?;
+        Ok(Self { limit, reductions })
     }
 }
 
@@ -102,6 +145,7 @@ impl PoolFamilies {
                 &["bucket", "endpoint"],
             )?,
             credentials: CredentialFamilies::register(registry)?,
+            limits: LimitFamilies::register(registry)?,
         };
         registry.register(Box::new(this.wait.clone()))?;
         registry.register(Box::new(this.rejected.clone()))?;
@@ -130,6 +174,9 @@ impl PoolFamilies {
             depth: self.depth.with_label_values(&[name]),
             endpoints: endpoints.iter().map(endpoint).collect(),
             credentials: credentials.iter().map(|one| self.credentials.of(name, one)).collect(),
+            limit: self.limits.limit.with_label_values(&[name]),
+            reductions: LimitCause::REDUCTIONS
+                .map(|cause| self.limits.reductions.with_label_values(&[name, cause.as_str()])),
         }
     }
 

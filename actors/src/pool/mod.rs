@@ -28,9 +28,14 @@
 //!
 //! Among several endpoints `rotation.rs` chooses, by what calls and checks say of each (`endpoint.rs`). Successes only count,
 //! outside the mailbox (`signs.rs`); failures are told. With one endpoint nothing is told or measured.
+//! Where `concurrency.adaptive` is on, how wide the gate is within its bounds is learnt: `adaptive.rs` decides, requests count into
+//! `samples.rs`, and the actor looks whenever it handles an ask or a nudge. A limit that falls below the permits that are out
+//! revokes none: nobody is granted one until enough have come back. Of what was learnt a crash in `decide` loses nothing; found dirty, the
+//! limit begins anew at its floor.
 //! Deliberately absent: connections, which belong to each worker's client; making the checks, which is the HTTP side's.
 
 mod actor;
+mod adaptive;
 mod alarm;
 mod budget;
 mod credential;
@@ -38,18 +43,21 @@ mod credential_metrics;
 mod drain;
 mod endpoint;
 mod handle;
+mod latencies;
 mod metrics;
 mod roster;
 mod roster_actor;
 mod roster_handle;
 mod rotation;
 mod rules;
+mod samples;
 mod signs;
 mod stash;
 mod state;
 mod ticket;
 
 pub(crate) use actor::{Nudge, Pool, PoolNames};
+pub use adaptive::LimitCause;
 pub(crate) use alarm::Alarm;
 pub(crate) use budget::Budget;
 pub use budget::RetryTicket;
@@ -62,6 +70,8 @@ pub(crate) use metrics::{PoolFamilies, PoolMetrics};
 pub(crate) use roster::Roster;
 pub(crate) use rotation::Rotation;
 pub(crate) use rules::Rules;
+pub(crate) use samples::Learner;
+pub use samples::{LimitView, Pressure};
 pub use signs::EndpointView;
 pub(crate) use signs::Signs;
 pub(crate) use state::PoolState;

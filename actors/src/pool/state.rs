@@ -10,6 +10,7 @@ use crate::pool::drain::{Drain, turn};
 use crate::pool::handle::PoolBounds;
 use crate::pool::roster::{Room, Roster};
 use crate::pool::rotation::Rotation;
+use crate::pool::samples::{Learner, Moved};
 use crate::pool::signs::Signs;
 use crate::pool::ticket::{EndpointId, EndpointTicket, GateShared, Permit};
 
@@ -74,6 +75,8 @@ pub(crate) struct PoolState<W> {
     budget: Budget,
     /// None where there is nothing to choose.
     roster: Option<Roster>,
+    /// How wide the gate is, where that is learnt.
+    learner: Option<Learner>,
 }
 
 impl<W: Waiter> PoolState<W> {
@@ -85,7 +88,17 @@ impl<W: Waiter> PoolState<W> {
         budget: Budget,
     ) -> Self {
         let drain = Drain::new(bounds.concurrent_max);
-        Self { shared, bounds, queue: VecDeque::new(), drain, signs, rotation, budget, roster: None }
+        Self {
+            shared,
+            bounds,
+            queue: VecDeque::new(),
+            drain,
+            signs,
+            rotation,
+            budget,
+            roster: None,
+            learner: None,
+        }
     }
 
     /// With credentials to choose from.
@@ -96,6 +109,26 @@ impl<W: Waiter> PoolState<W> {
     /// The choice among the credentials.
     pub(crate) fn roster(&mut self) -> Option<&mut Roster> {
         self.roster.as_mut()
+    }
+
+    /// Learns how wide the gate is to be, up to its bound.
+    pub(crate) fn learning(self, learner: Option<Learner>) -> Self {
+        Self { learner, ..self }
+    }
+
+    /// Permits that may be out now.
+    fn limit(&self) -> usize {
+        let max = self.bounds.concurrent_max;
+        self.learner.as_ref().map_or(max, |learner| learner.limit().min(max))
+    }
+
+    /// Looks at what requests have told since. Waiters have a share in a limit that rises.
+    pub(crate) fn learn(&mut self, now: Instant) -> Option<Moved> {
+        let moved = self.learner.as_mut()?.look(now)?;
+        if moved.to > moved.from {
+            self.serve_queue(now);
+        }
+        Some(moved)
     }
 
     /// The choice among the endpoints.
@@ -210,6 +243,9 @@ impl<W: Waiter> PoolState<W> {
         if let Some(roster) = &mut self.roster {
             roster.rebuild();
         }
+        if let Some(learner) = &mut self.learner {
+            learner.forget(now);
+        }
         self.shared.gate.publish_waiting(0);
         self.shared.gate.nudge_received();
         self.rotation.publish_all();
@@ -252,7 +288,7 @@ impl<W: Waiter> PoolState<W> {
 
     /// A place in the gate, and a credential to go with it.
     fn has_place(&self, now: Instant) -> bool {
-        self.shared.gate.live() < self.bounds.concurrent_max && self.room(now) == Room::Free
+        self.shared.gate.live() < self.limit() && self.room(now) == Room::Free
     }
 
     fn room(&self, now: Instant) -> Room {

@@ -53,6 +53,13 @@ impl GateShared {
         self.granted.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Wakes the actor, unless somebody has.
+    pub(crate) fn wake(&self) {
+        if self.gate.claim_nudge() {
+            (self.nudge)();
+        }
+    }
+
     /// Requests that ever got a permit.
     pub(crate) fn granted(&self) -> u64 {
         self.granted.load(Ordering::Relaxed)

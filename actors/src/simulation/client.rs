@@ -337,7 +337,7 @@ fn blame(pool: &PoolHandle, endpoint: EndpointId, course: &Course, began: Instan
     let strike = match course.outcome {
         Outcome::Neutral => return Outcome::Neutral,
         Outcome::Success => {
-            pool.answered(endpoint, course.to_first_byte);
+            pool.answered(endpoint, course.to_first_byte, began);
             pool.succeeded(endpoint);
             return Outcome::Success;
         }

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use crate::form::{millis, nonzero, nonzero_size, or_auto, whole};
+use crate::form::{Flag, decimal, millis, nonzero, nonzero_size, or_auto, whole};
 use crate::section::section;
 use crate::walk::{Section, key, nested};
 
@@ -104,10 +104,42 @@ section! {
         /// how long a request may wait for its turn before it is refused with 503
         pub queue_timeout: Duration = key("queue_timeout_ms", millis(0..=600_000), Duration::from_secs(1))
             .yielding("1000, or the total request timeout if that is shorter");
+        /// learning how many requests the upstream serves well at a time
+        pub adaptive: AdaptiveConfig = nested("adaptive");
+    }
+}
+
+section! {
+    /// Learning how many requests an upstream serves well at a time, up to `max_concurrent`.
+    pub struct AdaptiveConfig {
+        /// lowers the limit on timeouts, on throttling (429, 503) and as answers take longer, and raises it again while it is used
+        ///
+        /// Watch `bucket_concurrency_limit` and `bucket_concurrency_limit_reductions_total`.
+        pub enabled: bool = key("enabled", Flag, false);
+        /// the lowest limit, which it also begins with
+        pub min: NonZeroUsize = key("min", whole(1..=100_000), nonzero_size(3))
+            .yielding("3, or `max_concurrent` if that is smaller");
+        /// how many times as long as without load answers may take, in the median, before the limit is lowered
+        pub latency_tolerance: f64 = key("latency_tolerance", decimal(1.1..=100.0), 1.5);
+        /// how often the limit may move at most; requests that began before its last step never move it
+        pub interval: Duration = key("interval_ms", millis(10..=60_000), Duration::from_millis(100));
     }
 }
 
 impl ConcurrencyConfig {
+    /// Fits the unset floor to the limit, then refuses a floor above it.
+    pub(super) fn checked(mut self, section: &mut Section<'_>) -> Self {
+        let (most, key) = (self.max_concurrent, section.spell("max_concurrent"));
+        let (adaptive, section) = (&mut self.adaptive, &mut section.child("adaptive"));
+        if !section.is_set("min") {
+            adaptive.min = adaptive.min.min(most);
+        }
+        if adaptive.min > most {
+            section.refuse("min", format!("{} must be at most {key} ({most})", adaptive.min), None);
+        }
+        self
+    }
+
     /// Refuses to let a request wait past its own deadline. `key` is the deadline's.
     pub(super) fn check_deadline(&self, section: &mut Section<'_>, key: &str, request_timeout: Duration) {
         if section.is_set("queue_timeout_ms") && self.queue_timeout > request_timeout {

@@ -152,7 +152,7 @@ section! {
         connection_pool: ConnectionPoolConfig =
             nested_checked("connection_pool", ConnectionPoolConfig::checked);
         /// requests under way to the upstream, and those that wait
-        concurrency: ConcurrencyConfig = nested("concurrency");
+        concurrency: ConcurrencyConfig = nested_checked("concurrency", ConcurrencyConfig::checked);
     }
 }
 

@@ -85,6 +85,10 @@ const BUCKETS: &[(&str, &str)] = &[
          that (from t.toml)",
     ),
     (
+        "s3 = { endpoints = [\"http://a\"], concurrency = { max_concurrent = 2, adaptive.min = 5 } }",
+        "s3.concurrency.adaptive.min: 5 must be at most buckets.b.s3.concurrency.max_concurrent (2) (from t.toml)",
+    ),
+    (
         "auth = [\"jwt\"]\ns3.endpoints = [\"http://a\"]",
         "auth: lists jwt, and no tokens are believed (from t.toml); set jwt.issuer, jwt.audience and a key such as \
          jwt.jwks_url",

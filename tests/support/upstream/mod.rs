@@ -35,6 +35,8 @@ pub(crate) struct Seen {
     pub(crate) connection: usize,
     /// The how manieth request this is, from 1.
     pub(crate) number: usize,
+    /// Requests the upstream worked on when this one came, with it.
+    pub(crate) working: usize,
 }
 
 impl Seen {

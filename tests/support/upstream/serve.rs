@@ -36,7 +36,8 @@ pub(super) async fn connection(mut stream: TcpStream, state: Arc<State>) {
     loop {
         let Ok(Some(mut seen)) = read_head(&mut stream, &mut unread).await else { return };
         let working = Counted::new(&state.working);
-        state.peak.fetch_max(state.working.load(Ordering::SeqCst), Ordering::SeqCst);
+        seen.working = state.working.load(Ordering::SeqCst);
+        state.peak.fetch_max(seen.working, Ordering::SeqCst);
         seen.connection = number;
         let index = {
             let mut all = state.seen.lock().unwrap();

@@ -1,0 +1,325 @@
+//! The learnt limit in a closed loop with a model of an upstream, on a clock of its own (P7, B3). Each tick is a millisecond.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock;
+use crate::pool::samples::{Learner, Pressure};
+
+const TICK: Duration = Duration::from_millis(1);
+const TIMEOUT_MS: u64 = 1_000;
+
+fn config(min: usize) -> AdaptiveConfig {
+    AdaptiveConfig { enabled: true, min: NonZeroUsize::new(min).unwrap(), ..AdaptiveConfig::default() }
+}
+
+/// What serves requests: so many at a time, the others wait in a row.
+#[derive(Debug, Clone, Copy)]
+struct Server {
+    capacity: usize,
+    service_ms: u64,
+    /// Each request takes this share of its time more or less, in percent.
+    spread: u64,
+    /// It throttles those that come while it has as many.
+    most: usize,
+    /// So many of a hundred are never answered.
+    lost: u64,
+}
+
+const GOOD: Server = Server { capacity: 20, service_ms: 20, spread: 0, most: usize::MAX, lost: 0 };
+
+struct Request {
+    began: Instant,
+    work_ms: u64,
+}
+
+/// Clients that always want something, a gate as wide as the limit, and a server.
+struct Model {
+    learner: Learner,
+    server: Server,
+    clients: usize,
+    requests: VecDeque<Request>,
+    now: Instant,
+    random: u64,
+}
+
+/// What came of a while.
+#[derive(Debug, Default)]
+struct Course {
+    lowest: usize,
+    highest: usize,
+    served: usize,
+    dropped: usize,
+}
+
+impl Model {
+    fn new(server: Server, clients: usize, max: usize) -> Self {
+        let now = clock::now();
+        let learner = Learner::new(&config(3), max, now);
+        Self { learner, server, clients, requests: VecDeque::new(), now, random: 7 }
+    }
+
+    fn percent(&mut self) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.random >> 33) % 100
+    }
+
+    fn admit(&mut self, course: &mut Course) {
+        let room = self.learner.limit().min(self.clients).saturating_sub(self.requests.len());
+        for _ in 0..room {
+            if self.requests.len() >= self.server.most {
+                self.learner.samples().dropped(self.now - TICK, self.now, Pressure::Throttling);
+                course.dropped += 1;
+                continue;
+            }
+            let spread = self.server.service_ms * self.server.spread / 100;
+            let work_ms = self.server.service_ms - spread + 2 * spread * self.percent() / 100;
+            let work_ms = if self.percent() < self.server.lost { u64::MAX } else { work_ms };
+            self.requests.push_back(Request { began: self.now, work_ms });
+        }
+    }
+
+    fn tick(&mut self, course: &mut Course) {
+        self.now += TICK;
+        let Self { learner, server, requests, now, .. } = self;
+        let live = requests.len();
+        // Lost ones take no place at the server.
+        let working = requests.iter_mut().filter(|request| request.work_ms < u64::MAX);
+        working.take(server.capacity).for_each(|request| request.work_ms -= 1);
+        requests.retain(|request| {
+            let age = now.duration_since(request.began);
+            if request.work_ms == 0 {
+                learner.samples().answered(request.began, age, live);
+                course.served += 1;
+            } else if age >= Duration::from_millis(TIMEOUT_MS) {
+                learner.samples().dropped(request.began, *now, Pressure::Timeout);
+                course.dropped += 1;
+            }
+            request.work_ms > 0 && age < Duration::from_millis(TIMEOUT_MS)
+        });
+        learner.look(*now);
+        self.admit(course);
+    }
+
+    fn run(&mut self, seconds: u64) -> Course {
+        let mut course = Course { lowest: usize::MAX, ..Course::default() };
+        for _ in 0..seconds * 1_000 {
+            self.tick(&mut course);
+            course.lowest = course.lowest.min(self.learner.limit());
+            course.highest = course.highest.max(self.learner.limit());
+        }
+        course
+    }
+}
+
+/// P7: the limit finds the upstream's capacity: it is used to the full, and little waits there
+#[test]
+fn the_limit_settles_a_little_above_the_capacity() {
+    for (capacity, service_ms, spread) in [(20, 20, 0), (8, 50, 30), (40, 10, 50), (4, 300, 30)] {
+        let server = Server { capacity, service_ms, spread, ..GOOD };
+        let mut model = Model::new(server, 200, 100);
+        model.run(30);
+        let course = model.run(30);
+        assert!(course.lowest >= capacity && course.highest <= capacity * 2 + 2, "{server:?}: {course:?}");
+        let possible = 30_000 * capacity / service_ms as usize;
+        assert!(course.served >= possible * 95 / 100, "{server:?}: {course:?} of {possible}");
+        assert_eq!(course.dropped, 0, "{server:?}");
+    }
+}
+
+/// P7: it follows a capacity that halves, and one that doubles twice
+#[test]
+fn the_limit_follows_the_capacity() {
+    let mut model = Model::new(Server { spread: 20, ..GOOD }, 200, 100);
+    model.run(20);
+    for capacity in [10, 20, 40] {
+        model.server.capacity = capacity;
+        model.run(20);
+        let course = model.run(20);
+        assert!(
+            course.lowest >= capacity * 9 / 10 && course.highest <= capacity * 2,
+            "{capacity}: {course:?}"
+        );
+    }
+}
+
+/// P7, B3: an upstream that throttles gets about what it takes, and is asked for more only now and then
+#[test]
+fn throttling_lowers_the_limit_to_what_is_taken() {
+    let mut model = Model::new(Server { capacity: 100, most: 10, ..GOOD }, 200, 100);
+    model.run(10);
+    let course = model.run(60);
+    assert!(course.lowest >= 5 && course.highest <= 14, "{course:?}");
+    assert!(course.dropped * 50 <= course.served, "{course:?}");
+    model.server.most = 40;
+    model.run(30);
+    let course = model.run(30);
+    assert!(course.lowest >= 20 && course.highest <= 48, "{course:?}");
+}
+
+/// P7: constant timeouts look stable as latencies, so the limit climbed to its maximum (Netflix concurrency-limits #137)
+#[test]
+fn constant_timeouts_lower_the_limit_to_its_floor() {
+    let mut model = Model::new(Server { capacity: 100, ..GOOD }, 200, 100);
+    model.run(20);
+    assert_eq!(model.learner.limit(), 100);
+    model.server.lost = 100;
+    model.run(8);
+    let course = model.run(120);
+    assert_eq!((course.lowest, course.highest, course.served), (3, 3, 0));
+    model.server.lost = 0;
+    model.run(20);
+    assert_eq!(model.learner.limit(), 100, "it recovers");
+}
+
+/// P7: nor do those that are served hide those that are not
+#[test]
+fn a_third_of_timeouts_keeps_the_limit_down() {
+    let mut model = Model::new(Server { capacity: 100, ..GOOD }, 200, 100);
+    model.run(20);
+    model.server.lost = 30;
+    model.run(30);
+    let course = model.run(60);
+    assert!(course.highest <= 8 && course.served > 0, "{course:?}");
+}
+
+/// P7: a limit whose latency sits just above the baseline had headroom added at every step, so it grew for ever (#134)
+#[test]
+fn headroom_is_added_only_while_latency_is_flat() {
+    let mut model = Model::new(Server { spread: 50, ..GOOD }, 500, 1_000);
+    model.run(60);
+    let course = model.run(1_200);
+    assert!(course.highest <= 45, "{course:?}");
+}
+
+/// P7: a drop is a signal and no latency (#176): a window with one never raises the limit, however fast the others were
+#[test]
+fn drops_are_not_ignored() {
+    let mut core = Adaptive::new(&config(3), 100);
+    let mut window = Window { peak: 100, ..Window::default() };
+    (0..500).for_each(|_| window.latencies.add(Duration::from_millis(10)));
+    let now = clock::now();
+    while core.limit() < 100 {
+        assert_eq!(core.judge(&window, now), Some(LimitCause::Use));
+    }
+    let dropped = Window { throttled: 1, dropped_us: 5_000, ..window.clone() };
+    assert_eq!((core.judge(&dropped, now), core.limit()), (Some(LimitCause::Throttling), 99));
+    let stale = Window { stale_drops: 1, ..window.clone() };
+    assert_eq!((core.judge(&stale, now), core.limit()), (None, 99));
+    assert_eq!((core.judge(&window, now + TICK * 999), core.limit()), (None, 99), "it stays for a while");
+    assert_eq!(core.judge(&window, now + TICK * 1_000), Some(LimitCause::Use));
+    let storm = Window { timeouts: 500, dropped_us: 500_000_000, ..window };
+    assert_eq!((core.judge(&storm, now), core.limit()), (Some(LimitCause::Timeouts), 50), "half at most");
+}
+
+/// P7: what was measured under overload is no baseline for good (Envoy #38338)
+#[test]
+fn a_baseline_measured_under_overload_is_outgrown() {
+    let mut model = Model::new(Server { capacity: 1, service_ms: 100, ..GOOD }, 200, 100);
+    model.run(20);
+    let overloaded = model.learner.samples().view().baseline.unwrap();
+    assert!(overloaded > Duration::from_millis(150), "{overloaded:?}");
+    model.server = GOOD;
+    model.run(20);
+    let course = model.run(20);
+    assert!(course.lowest >= 20 && course.highest <= 40, "{course:?}");
+    let baseline = model.learner.samples().view().baseline.unwrap();
+    assert!(baseline < Duration::from_millis(30), "{baseline:?}");
+}
+
+/// P7: an upstream whose answers take longer for reasons of their own is not strangled for it
+#[test]
+fn slower_objects_do_not_hold_the_limit_down() {
+    let mut model = Model::new(Server { capacity: 60, ..GOOD }, 50, 100);
+    model.run(20);
+    model.server.service_ms = 150;
+    let course = model.run(5);
+    assert!(course.lowest >= 20, "{course:?}");
+    model.run(15);
+    assert!(model.run(10).lowest >= 50);
+}
+
+/// P7: samples of before the limit's last step skew nothing (Envoy #11579)
+#[test]
+fn what_began_before_the_last_step_says_nothing() {
+    let now = clock::now();
+    let mut learner = Learner::new(&config(3), 100, now);
+    let answer = |learner: &Learner, began, ms| {
+        (0..50).for_each(|_| learner.samples().answered(began, Duration::from_millis(ms), 100));
+    };
+    answer(&learner, now, 20);
+    let moved = now + TICK * 200;
+    assert_eq!(learner.look(moved).map(|moved| moved.to), Some(6));
+    // The queue of before, with a latency that would halve the limit and a failure that would lower it.
+    answer(&learner, moved - TICK, 900);
+    assert_eq!(learner.look(moved + TICK * 200), None);
+    answer(&learner, moved + TICK, 20);
+    assert_eq!(learner.look(moved + TICK * 400).map(|moved| moved.to), Some(12));
+    let fell = moved + TICK * 600;
+    learner.samples().dropped(fell - TICK, fell, Pressure::Timeout);
+    assert_eq!(learner.look(fell).map(|moved| moved.to), Some(10));
+    learner.samples().dropped(fell - TICK, fell, Pressure::Timeout);
+    assert_eq!(learner.look(fell + TICK * 200), None, "of one overload, lowered for once");
+    learner.samples().dropped(fell + TICK, fell + TICK * 300, Pressure::Timeout);
+    assert_eq!(learner.look(fell + TICK * 400).map(|moved| moved.to), Some(8));
+}
+
+/// P7: no window is set aside for measuring, so healthy traffic is never shed for one, and the floor is a floor only (Envoy #46532)
+#[test]
+fn healthy_traffic_is_never_shed_to_measure() {
+    let mut model = Model::new(Server { capacity: 100, spread: 20, ..GOOD }, 90, 100);
+    model.run(20);
+    let course = model.run(600);
+    assert_eq!((course.lowest, course.highest), (100, 100));
+}
+
+/// P7: a limit that is not used says nothing and does not grow
+#[test]
+fn it_rises_only_while_it_is_used() {
+    let mut model = Model::new(Server { capacity: 100, ..GOOD }, 5, 100);
+    assert!(model.run(60).highest <= 12);
+    model.clients = 100;
+    model.run(20);
+    assert_eq!(model.learner.limit(), 100);
+    model.clients = 1;
+    assert_eq!(model.run(60).lowest, 100, "nor does it fall");
+}
+
+/// P7: after a restart that lost what was learnt it begins at the floor
+#[test]
+fn what_is_forgotten_begins_at_the_floor() {
+    let mut model = Model::new(Server { capacity: 100, ..GOOD }, 200, 100);
+    model.run(20);
+    model.learner.forget(model.now);
+    assert_eq!((model.learner.limit(), model.learner.samples().limit()), (3, 3));
+    model.run(20);
+    assert_eq!(model.learner.limit(), 100);
+}
+
+proptest! {
+    /// P7: whatever comes, the limit keeps its bounds, and only windows without drops raise it
+    #[test]
+    fn the_limit_keeps_its_bounds(
+        (min, max) in (1usize..50, 1usize..200),
+        windows in prop::collection::vec((0u64..5_000, 0usize..60, 0u32..3, 0u32..3, 0u32..3, 0usize..300, 0u64..500), 1..200),
+    ) {
+        let mut core = Adaptive::new(&config(min), max);
+        let mut now = clock::now();
+        for (ms, samples, timeouts, throttled, stale_drops, peak, later) in windows {
+            let mut window = Window { timeouts, throttled, stale_drops, peak, ..Window::default() };
+            (0..samples).for_each(|i| window.latencies.add(Duration::from_millis(ms + i as u64)));
+            now += TICK * u32::try_from(later).unwrap();
+            let before = core.limit();
+            let cause = core.judge(&window, now);
+            prop_assert!(core.limit() >= min.min(max) && core.limit() <= max);
+            prop_assert_eq!(cause.is_some(), core.limit() != before);
+            if timeouts + throttled + stale_drops > 0 {
+                prop_assert!(core.limit() <= before);
+            }
+            prop_assert_eq!(cause == Some(LimitCause::Use), core.limit() > before);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The learnt limit before a real upstream: what it works on at a time falls as it gets into trouble, and comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::support::gateway::Builder;
+use crate::support::{Act, Client, Gateway, Seen, Upstream, client, eventually};
+
+const MAX: usize = 24;
+const ANYTHING: usize = usize::MAX;
+
+/// An upstream whose trouble can be turned on and off: what it does depends on a level and on what it works on.
+struct Troubled {
+    upstream: Upstream,
+    level: Arc<AtomicUsize>,
+    peak: Arc<AtomicUsize>,
+}
+
+impl Troubled {
+    fn start(act: impl Fn(&Seen, usize) -> Act + Send + Sync + 'static) -> Self {
+        let (level, peak) = (Arc::new(AtomicUsize::new(ANYTHING)), Arc::new(AtomicUsize::new(0)));
+        let (of_level, of_peak) = (Arc::clone(&level), Arc::clone(&peak));
+        let upstream = Upstream::start(move |seen| {
+            of_peak.fetch_max(seen.working, Ordering::SeqCst);
+            act(seen, of_level.load(Ordering::SeqCst))
+        });
+        Self { upstream, level, peak }
+    }
+
+    fn set(&self, level: usize) {
+        self.level.store(level, Ordering::SeqCst);
+    }
+
+    /// Waits for a hundred requests of which it never worked on more than `most` nor always on fewer than `least`.
+    async fn works_on(&self, least: usize, most: usize) {
+        let mut began = self.upstream.count();
+        self.peak.store(0, Ordering::SeqCst);
+        eventually(&format!("it works on {least} to {most} at a time"), || {
+            let (count, peak) = (self.upstream.count(), self.peak.load(Ordering::SeqCst));
+            let is_over = count >= began + 100;
+            if is_over {
+                began = count;
+                self.peak.store(0, Ordering::SeqCst);
+            }
+            async move { (is_over && (least..=most).contains(&peak)).then_some(()) }
+        })
+        .await;
+    }
+}
+
+fn adaptive(upstream: &Upstream, latency_tolerance: &str) -> Builder {
+    let key = |name: &str| format!("buckets.b.s3.{name}");
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set(&key("retry.max_attempts"), "1")
+        .set(&key("concurrency.max_concurrent"), &MAX.to_string())
+        .set(&key("concurrency.max_queued"), "1000")
+        .set(&key("concurrency.queue_timeout_ms"), "30000")
+        .set(&key("concurrency.adaptive.enabled"), "true")
+        .set(&key("concurrency.adaptive.min"), "2")
+        .set(&key("concurrency.adaptive.interval_ms"), "20")
+        .set(&key("concurrency.adaptive.latency_tolerance"), latency_tolerance)
+}
+
+/// Clients that always want something, until they are dropped.
+struct Demand {
+    over: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Demand {
+    fn on(gateway: &Gateway) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let clients = (0..MAX).map(|_| {
+            let (address, over) = (gateway.address(), Arc::clone(&over));
+            tokio::spawn(async move {
+                let mut client = Client::connect(address).await;
+                while !over.load(Ordering::SeqCst) {
+                    client.send(client::message("GET", "/b/k", &[], None)).await;
+                    client.answer("GET").await;
+                }
+            })
+        });
+        Self { clients: clients.collect(), over }
+    }
+
+    async fn end(self) {
+        self.over.store(true, Ordering::SeqCst);
+        for client in self.clients {
+            client.await.unwrap();
+        }
+    }
+}
+
+async fn limit(gateway: &Gateway) -> usize {
+    let status = gateway.status().await;
+    let limit = &status["buckets"]["b"]["pool"]["adaptive"]["limit"];
+    usize::try_from(limit.as_u64().unwrap_or_else(|| panic!("no limit in {status}"))).unwrap()
+}
+
+async fn limit_is_within(gateway: &Gateway, least: usize, most: usize) {
+    eventually(&format!("the limit is {least} to {most}"), || async {
+        (least..=most).contains(&limit(gateway).await).then_some(())
+    })
+    .await;
+}
+
+async fn reductions(gateway: &Gateway, cause: &str) -> f64 {
+    let labels = format!("{{bucket=\"b\",cause=\"{cause}\"}}");
+    gateway.metric(&format!("bucket_concurrency_limit_reductions_total{labels}")).await
+}
+
+/// P7, B3: throttling lowers what the upstream works on and opens no circuit; once it takes more again, it gets more
+#[tokio::test]
+async fn throttling_lowers_concurrency_and_opens_nothing() {
+    let troubled = Troubled::start(|seen, most| {
+        if seen.working > most {
+            return Act::s3_error(503, "SlowDown");
+        }
+        Act::ok("x").after(Duration::from_millis(30))
+    });
+    let gateway = adaptive(&troubled.upstream, "100").start().await;
+    assert_eq!(limit(&gateway).await, 2, "it begins at the floor");
+    let demand = Demand::on(&gateway);
+    limit_is_within(&gateway, MAX, MAX).await;
+    troubled.works_on(MAX - 4, MAX).await;
+    troubled.set(6);
+    limit_is_within(&gateway, 2, 7).await;
+    troubled.works_on(3, 8).await;
+    assert!(reductions(&gateway, "throttling").await >= 1.0);
+    assert_eq!(reductions(&gateway, "timeouts").await, 0.0);
+    let status = gateway.status().await;
+    let bucket = &status["buckets"]["b"];
+    assert_eq!(bucket["breaker"]["read"]["opened_total"], 0, "{bucket}");
+    assert_eq!(bucket["pool"]["max_concurrent"], MAX);
+    troubled.set(ANYTHING);
+    limit_is_within(&gateway, MAX, MAX).await;
+    troubled.works_on(MAX - 4, MAX).await;
+    assert_eq!(gateway.metric("bucket_concurrency_limit{bucket=\"b\"}").await, MAX as f64);
+    assert_eq!(gateway.status().await["buckets"]["b"]["pool"]["adaptive"]["cause"], "use");
+    demand.end().await;
+    gateway.is_idle().await;
+}
+
+/// P7: an upstream that answers nothing in time is asked for less and less, down to the floor, and recovers
+#[tokio::test]
+async fn timeouts_lower_concurrency_to_the_floor() {
+    let troubled = Troubled::start(|_, level| match level {
+        ANYTHING => Act::ok("x").after(Duration::from_millis(30)),
+        _ => Act::hang(),
+    });
+    let gateway = adaptive(&troubled.upstream, "100")
+        .set("buckets.b.s3.timeout", "0.3")
+        .set("buckets.b.s3.circuit_breaker.mode", "off")
+        .start()
+        .await;
+    let demand = Demand::on(&gateway);
+    limit_is_within(&gateway, MAX, MAX).await;
+    troubled.set(0);
+    limit_is_within(&gateway, 2, 2).await;
+    assert!(reductions(&gateway, "timeouts").await >= 3.0);
+    assert_eq!(gateway.status().await["buckets"]["b"]["pool"]["adaptive"]["cause"], "timeouts");
+    troubled.set(ANYTHING);
+    limit_is_within(&gateway, MAX, MAX).await;
+    demand.end().await;
+    gateway.is_idle().await;
+}
+
+/// P7: an upstream whose answers take longer the more it works on is given about what it can do, and more once it can do more
+#[tokio::test]
+async fn latency_lowers_concurrency_to_what_is_served_well() {
+    // It does so many at once; more of them share its time.
+    let troubled = Troubled::start(|seen, capacity| {
+        let crowd = seen.working.div_ceil(capacity.min(MAX));
+        Act::ok("x").after(Duration::from_millis(60) * u32::try_from(crowd).unwrap())
+    });
+    let gateway = adaptive(&troubled.upstream, "1.9").start().await;
+    let demand = Demand::on(&gateway);
+    limit_is_within(&gateway, MAX, MAX).await;
+    troubled.set(4);
+    limit_is_within(&gateway, 2, 9).await;
+    troubled.works_on(2, 9).await;
+    assert!(reductions(&gateway, "latency").await >= 1.0);
+    troubled.set(ANYTHING);
+    limit_is_within(&gateway, MAX, MAX).await;
+    demand.end().await;
+    gateway.is_idle().await;
+}
+
+/// P7, B3: it is off unless it is asked for; throttling then changes nothing, and opens no circuit either
+#[tokio::test]
+async fn without_it_the_gate_is_as_wide_as_configured() {
+    let upstream = Upstream::start(|_| Act::s3_error(503, "SlowDown"));
+    let gateway =
+        adaptive(&upstream, "2").set("buckets.b.s3.concurrency.adaptive.enabled", "false").start().await;
+    for _ in 0..50 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 503);
+    }
+    assert_eq!(upstream.count(), 50);
+    let status = gateway.status().await;
+    assert_eq!(status["buckets"]["b"]["pool"]["adaptive"], serde_json::Value::Null);
+    assert_eq!(status["buckets"]["b"]["breaker"]["read"]["opened_total"], 0);
+    assert_eq!(gateway.metric("bucket_concurrency_limit{bucket=\"b\"}").await, MAX as f64);
+    assert_eq!(reductions(&gateway, "throttling").await, 0.0);
+}
