@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tidegate_actors::{BucketId, PoolHandle};
+use tidegate_actors::{BucketId, CredentialId, PoolHandle};
 use tidegate_config::{BucketConfig, Pattern};
 
 use crate::auth::Proofs;
@@ -40,6 +40,13 @@ pub(crate) struct Bucket {
     pub(crate) credentials: Source,
     pub(crate) pool: PoolHandle,
     pub(crate) metrics: BucketMetrics,
+}
+
+impl Bucket {
+    /// What a credential is called (C4).
+    pub(crate) fn credential(&self, id: CredentialId) -> Option<&str> {
+        self.config.upstream.credentials_by_name.get(id.0).map(|credential| credential.name.as_str())
+    }
 }
 
 /// All buckets.

@@ -12,7 +12,7 @@ use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, Uri};
 use arrayvec::ArrayString;
 use slog::info;
-use tidegate_actors::{Allowed, BucketId, Identity, clock};
+use tidegate_actors::{Allowed, BucketId, CredentialId, Identity, clock};
 
 use crate::http::client_address::ClientAddress;
 use crate::http::cors::Sharing;
@@ -38,6 +38,8 @@ pub(crate) struct Record {
     pub(crate) reason: Option<&'static str>,
     pub(crate) attempts: u32,
     pub(crate) endpoint: Option<usize>,
+    /// What it went on with last, in a bucket with several.
+    pub(crate) credential: Option<CredentialId>,
     pub(crate) flow: Rc<Flow>,
     pub(crate) sent_bytes: u64,
     pub(crate) phases: Phases,
@@ -77,6 +79,7 @@ impl Record {
             reason: None,
             attempts: 0,
             endpoint: None,
+            credential: None,
             flow: Rc::new(Flow::new(Pace::of(&worker.shared.config.server))),
             sent_bytes: 0,
             phases: Phases::default(),
@@ -87,7 +90,8 @@ impl Record {
         let us = |from: Instant, to: Option<Instant>| to.map(|to| micros(to.saturating_duration_since(from)));
         let Phases { admitted, permitted, first_byte } = self.phases;
         let shared = &self.worker.shared;
-        let bucket = self.bucket.map(|id| shared.router.bucket(id).name.as_str());
+        let bucket = self.bucket.map(|id| shared.router.bucket(id));
+        let credential = bucket.zip(self.credential).and_then(|(bucket, id)| bucket.credential(id));
         let uri = &self.request.uri;
         let (key, subject) = match &self.caller {
             Some(Identity::Key(id)) => (Some(shared.keyring.name(*id)), None),
@@ -103,6 +107,7 @@ impl Record {
             "first_byte_us" => permitted.and_then(|from| us(from, first_byte)),
             "queue_us" => admitted.and_then(|from| us(from, permitted)),
             "admission_us" => us(self.started, admitted),
+            "credential" => credential,
             "endpoint" => self.endpoint,
             "attempts" => self.attempts,
             "sent_bytes" => self.sent_bytes,
@@ -113,7 +118,7 @@ impl Record {
             "client" => self.request.client.map(|client| Address(client.address)),
             "reason" => self.reason,
             "status" => self.status,
-            "bucket" => bucket,
+            "bucket" => bucket.map(|bucket| bucket.name.as_str()),
             "query" => uri.query().filter(|_| detailed).map(|query| redact(query, parameter)),
             "path" => uri.path(),
             "method" => self.request.method.as_str(),

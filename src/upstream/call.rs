@@ -78,6 +78,7 @@ pub(crate) async fn call(
         limits.check(&record.flow).map_err(UpstreamRejection::Timeout)?;
         record.attempts += 1;
         record.endpoint = Some(permit.endpoint().0);
+        record.credential = permit.credential();
         let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
         let ended = clock::now();
         record.phases.first_byte = Some(ended);

@@ -164,6 +164,26 @@ fn a_request_is_refused_at_once_where_waiting_is_of_no_use() {
     );
 }
 
+/// C3: a queue that stood still while nobody could be served is not taken for a slow one
+#[test]
+fn standing_still_is_no_pace() {
+    let mut world = World::new(1, 50, &[(1, None)]);
+    let mut held = world.ask().unwrap();
+    for _ in 0..20 {
+        let next = world.ask().unwrap();
+        world.now += Duration::from_millis(190);
+        held.leave();
+        world.settle();
+        held = next;
+    }
+    let waiting: Vec<Slot> = (0..4).filter_map(|_| world.ask()).collect();
+    assert_eq!(waiting.len(), 4, "four are served within the second");
+    let others = (0..4).filter_map(|_| world.ask()).count();
+    assert!(others < 4, "no more than the second holds");
+    world.set_back(0, Setback::Throttled(Some(Duration::from_millis(100))));
+    assert_eq!(world.state.decide(world.now + secs(30), world.now), Decision::Queue);
+}
+
 /// C3, P4: a retry that goes on as somebody else gives its old place to whoever waits for it
 #[test]
 fn a_traded_credential_wakes_the_queue() {

@@ -142,12 +142,14 @@ impl<W: Waiter> PoolState<W> {
             return Decision::Grant;
         }
         let left = deadline.saturating_duration_since(now).min(self.bounds.queue_timeout);
-        if let Room::Out { until, is_refused } = self.room(now)
+        let room = self.room(now);
+        if let Room::Out { until, is_refused } = room
             && until > now + left
         {
             return Decision::Refuse(Refusal::Out { until, is_refused });
         }
-        let pace = self.drain.pace(now);
+        // While no credential may be used the queue stands still, which says nothing of its pace.
+        let pace = self.drain.pace(now).filter(|_| !matches!(room, Room::Out { .. }));
         let turn = |ahead: usize| pace.map(|pace| turn(pace, ahead));
         let is_late = |ahead: usize| ahead > 0 && turn(ahead).is_some_and(|turn| turn > left);
         // Waiters that left are counted out only where it matters: when the queue looks too long.

@@ -16,6 +16,7 @@ use crate::limiter::{Allowed, LimiterRejection};
 use crate::mailbox::AskError;
 use crate::pool::{EndpointId, Permit, PoolHandle, PoolRejection, RetryTicket, Strike};
 use crate::sessions::{Identity, SessionId};
+use crate::simulation::credentials::judge;
 use crate::simulation::dice::Dice;
 use crate::simulation::episode::buckets;
 use crate::simulation::ledger::{Counted, Invariant, Ledger};
@@ -287,7 +288,14 @@ impl Client {
             passed.slow = self.slow_from.is_some_and(|slow| course.to_first_byte > slow);
             drop(retrying.take());
             let failed = matches!(course.outcome, Outcome::Failure { .. });
+            let is_against =
+                permit.thing.as_ref().is_some_and(|permit| judge(pool, permit, &course, &world.dice));
             if failed && attempt < ATTEMPTS_MAX {
+                retrying = self.may_retry().await;
+            } else if let Some(permit) =
+                permit.thing.as_mut().filter(|_| is_against && attempt < ATTEMPTS_MAX)
+                && pool.trade(permit).await
+            {
                 retrying = self.may_retry().await;
             }
             passed.report(blame(pool, EndpointId(endpoint), &course, began));

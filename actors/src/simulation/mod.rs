@@ -17,6 +17,7 @@
 mod circuits;
 mod client;
 mod comparison;
+mod credentials;
 mod dice;
 mod ending;
 mod episode;

@@ -158,6 +158,9 @@ fn draw_bucket(dice: &mut Dice, text: &mut Writing, name: &str, endpoints: &str)
             ("max_percent", &dice.one_of([0, 50, 100])),
         ],
     );
+    if dice.once_in(2) {
+        draw_credentials(dice, text, &upstream);
+    }
     text.section(&format!("{upstream}.health_check"), &[("path", &"\"/health\"")]);
     if dice.once_in(2) {
         text.section(&format!("{upstream}.failover"), &[("endpoints", &"[\"http://127.0.0.1:9\"]")]);
@@ -182,5 +185,23 @@ fn draw_bucket(dice: &mut Dice, text: &mut Writing, name: &str, endpoints: &str)
             ("timeout_seconds", &dice.one_of([1, 1, 5, 60])),
             ("half_open_max_requests", &dice.one_of([1, 2, 5])),
         ],
+    );
+}
+
+fn draw_credentials(dice: &mut Dice, text: &mut Writing, upstream: &str) {
+    for name in ["a", "b", "c"] {
+        text.section(
+            &format!("{upstream}.credentials.{name}"),
+            &[
+                ("access_key_id", &format!("\"{name}\"")),
+                ("secret_access_key", &"\"of-no-use\""),
+                ("max_concurrent", &dice.one_of([1, 2, 5])),
+                ("quota_group", &dice.one_of(["\"account\"", "\"account\"", "\"another\""])),
+            ],
+        );
+    }
+    text.section(
+        &format!("{upstream}.credential_pool"),
+        &[("cool_down_seconds", &dice.one_of([0.01, 1.0])), ("refused_seconds", &dice.one_of([1, 60]))],
     );
 }

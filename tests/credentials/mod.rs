@@ -1,5 +1,7 @@
 //! Several credentials towards one upstream: which is used, how much, and what becomes of those that are throttled or refused.
 
+mod pairs;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -120,7 +122,10 @@ async fn a_throttled_key_leads_to_the_other() {
     });
     let gateway = api(&upstream).start().await;
     for _ in 0..5 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        let answer = gateway.get("/b/k").await;
+        assert_eq!(answer.whole(), 200);
+        let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+        assert_eq!(line["credential"], "two", "as whom it was served: {line}");
     }
     let keys: Vec<String> = upstream.seen().iter().map(|seen| key(seen).to_owned()).collect();
     assert_eq!(keys.iter().filter(|key| *key == FIRST).count(), 1, "it was left alone: {keys:?}");
@@ -254,57 +259,6 @@ async fn a_throttled_post_is_not_sent_twice() {
     assert_eq!(again.whole(), 429);
     let keys: Vec<String> = upstream.seen().iter().map(|seen| key(seen).to_owned()).collect();
     assert_ne!(keys[0], keys[1], "the next one goes on with the other");
-}
-
-/// C3, A2: of two pairs a store that checks signatures knows one: everybody is served, and the other is left out
-#[tokio::test]
-async fn a_withdrawn_pair_leads_to_the_other() {
-    let directory = Scratch::new();
-    let origin = tidegate::origin::start(directory.path(), "real").unwrap();
-    let gateway = Gateway::builder()
-        .bucket_at("b", &[origin.address])
-        .set("buckets.b.s3.bucket", "real")
-        .set("buckets.b.s3.credentials.gone.access_key_id", "WITHDRAWNKEYID")
-        .set("buckets.b.s3.credentials.gone.secret_access_key", "withdrawn-secret")
-        .set("buckets.b.s3.credentials.good.access_key_id", &origin.access_key_id)
-        .set("buckets.b.s3.credentials.good.secret_access_key", &origin.secret_access_key)
-        .start()
-        .await;
-    for number in 0..6 {
-        let target = format!("/b/{number}");
-        let put = request(gateway.address(), "PUT", &target, &[], Some(b"value")).await;
-        assert_eq!(put.whole(), 200, "{}", put.text());
-        assert_eq!(gateway.get(&target).await.text(), "value");
-    }
-    assert_eq!(
-        (state(&gateway, "gone").await, state(&gateway, "good").await),
-        ("refused".to_owned(), "in_use".to_owned())
-    );
-    shows_none_of(&gateway, &["WITHDRAWNKEYID", "withdrawn-secret", &origin.secret_access_key]).await;
-}
-
-/// C3: an object that the bucket's credentials may not see says nothing of the credentials
-#[tokio::test]
-async fn a_forbidden_object_withdraws_nobody() {
-    let upstream = Upstream::start(|_| Act::s3_error(403, "AccessDenied"));
-    let gateway = Gateway::builder()
-        .bucket("b", &upstream)
-        .set("buckets.b.s3.credentials.one.access_key_id", "A")
-        .set("buckets.b.s3.credentials.one.secret_access_key", "s")
-        .set("buckets.b.s3.credentials.two.access_key_id", "B")
-        .set("buckets.b.s3.credentials.two.secret_access_key", "t")
-        .start()
-        .await;
-    for _ in 0..10 {
-        let answer = gateway.get("/b/k").await;
-        assert_eq!(answer.whole(), 403);
-        assert!(answer.text().contains("AccessDenied"));
-    }
-    assert_eq!(upstream.count(), 10);
-    assert_eq!(
-        (state(&gateway, "one").await, state(&gateway, "two").await),
-        ("in_use".to_owned(), "in_use".to_owned())
-    );
 }
 
 /// C3, S5: a pool that crashes, even in mid-write, forgets no cool-down, exceeds no limit and leaks no place

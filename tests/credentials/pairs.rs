@@ -1,0 +1,110 @@
+//! Several key pairs for one store.
+
+use super::{credential, shows_none_of, state};
+use crate::auth::signer::Signer;
+use crate::support::{Act, Gateway, Scratch, Upstream, request};
+
+/// C3, A2: of two pairs a store that checks signatures knows one: everybody is served, and the other is left out
+#[tokio::test]
+async fn a_withdrawn_pair_leads_to_the_other() {
+    let directory = Scratch::new();
+    let origin = tidegate::origin::start(directory.path(), "real").unwrap();
+    let gateway = Gateway::builder()
+        .bucket_at("b", &[origin.address])
+        .set("buckets.b.s3.bucket", "real")
+        .set("buckets.b.s3.credentials.gone.access_key_id", "WITHDRAWNKEYID")
+        .set("buckets.b.s3.credentials.gone.secret_access_key", "withdrawn-secret")
+        .set("buckets.b.s3.credentials.good.access_key_id", &origin.access_key_id)
+        .set("buckets.b.s3.credentials.good.secret_access_key", &origin.secret_access_key)
+        .start()
+        .await;
+    for number in 0..6 {
+        let target = format!("/b/{number}");
+        let put = request(gateway.address(), "PUT", &target, &[], Some(b"value")).await;
+        assert_eq!(put.whole(), 200, "{}", put.text());
+        assert_eq!(gateway.get(&target).await.text(), "value");
+    }
+    assert_eq!(
+        (state(&gateway, "gone").await, state(&gateway, "good").await),
+        ("refused".to_owned(), "in_use".to_owned())
+    );
+    shows_none_of(&gateway, &["WITHDRAWNKEYID", "withdrawn-secret", &origin.secret_access_key]).await;
+}
+
+/// C3: a store that says SlowDown to one pair is asked with the other; its group is left alone
+#[tokio::test]
+async fn a_stores_slow_down_leads_to_the_other_pair() {
+    let upstream =
+        Upstream::start(|seen| match seen.header("authorization").unwrap().contains("Credential=A/") {
+            true => Act::s3_error(503, "SlowDown").header("retry-after", "300"),
+            false => Act::ok("x"),
+        });
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.credentials.one.access_key_id", "A")
+        .set("buckets.b.s3.credentials.one.secret_access_key", "s")
+        .set("buckets.b.s3.credentials.two.access_key_id", "B")
+        .set("buckets.b.s3.credentials.two.secret_access_key", "t")
+        .start()
+        .await;
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    }
+    assert_eq!((upstream.count(), state(&gateway, "one").await), (5, "cooling".to_owned()));
+    assert_eq!(
+        gateway.metric("circuit_breaker_failures{bucket=\"b\",class=\"read\"}").await,
+        0.0,
+        "throttling is no failure"
+    );
+}
+
+/// C3, A2: a client that signs as itself takes no credential of the bucket's along, and withdraws none
+#[tokio::test]
+async fn who_signs_as_itself_withdraws_nobody() {
+    let upstream = Upstream::start(|_| Act::s3_error(403, "InvalidAccessKeyId"));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.auth", "sigv4")
+        .set("buckets.b.s3.credentials.one.access_key_id", "A")
+        .set("buckets.b.s3.credentials.one.secret_access_key", "s")
+        .set("keys.client.secret", "clients-secret")
+        .set("keys.client.upstream", "same")
+        .set("keys.client.policy", "all")
+        .set("policies.all.buckets", "*")
+        .set("policies.all.methods", "read")
+        .start()
+        .await;
+    let signer = Signer::new("client", "clients-secret");
+    let signed = signer.headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
+    let headers: Vec<(&str, &str)> =
+        signed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let answer = request(gateway.address(), "GET", "/b/k", &headers, None).await;
+    assert_eq!(answer.whole(), 403, "{}", answer.text());
+    assert!(upstream.last().header("authorization").unwrap().contains("Credential=client/"));
+    let one = credential(&gateway, "one").await;
+    assert_eq!((one["state"].as_str(), one["in_flight"].as_u64()), (Some("in_use"), Some(0)));
+}
+
+/// C3: an object that the bucket's credentials may not see says nothing of the credentials
+#[tokio::test]
+async fn a_forbidden_object_withdraws_nobody() {
+    let upstream = Upstream::start(|_| Act::s3_error(403, "AccessDenied"));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.credentials.one.access_key_id", "A")
+        .set("buckets.b.s3.credentials.one.secret_access_key", "s")
+        .set("buckets.b.s3.credentials.two.access_key_id", "B")
+        .set("buckets.b.s3.credentials.two.secret_access_key", "t")
+        .start()
+        .await;
+    for _ in 0..10 {
+        let answer = gateway.get("/b/k").await;
+        assert_eq!(answer.whole(), 403);
+        assert!(answer.text().contains("AccessDenied"));
+    }
+    assert_eq!(upstream.count(), 10);
+    assert_eq!(
+        (state(&gateway, "one").await, state(&gateway, "two").await),
+        ("in_use".to_owned(), "in_use".to_owned())
+    );
+}
