@@ -195,6 +195,9 @@ fn a_traded_credential_wakes_the_queue() {
     assert!(matches!(world.state.trade(FIRST, false, world.now), Ok(None)), "it may stay");
     second.leave();
     let traded = world.state.trade(FIRST, true, world.now).unwrap().unwrap();
+    // The nudge of the second comes to nothing: its place is taken, and that of the first is not free yet.
+    world.settle();
+    assert_eq!(third.credential(), None);
     first.0.borrow_mut().permit.as_mut().unwrap().go_on_as(traded);
     world.settle();
     assert_eq!((first.credential(), third.credential()), (Some(1), Some(0)));

@@ -179,7 +179,7 @@ impl<W: Waiter> PoolState<W> {
 
     /// When to serve the queue again though nobody may have given anything back: a credential comes back then.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
-        if self.queue.is_empty() || self.shared.gate.live() >= self.bounds.concurrent_max {
+        if self.queue.is_empty() || self.shared.gate.live() >= self.limit() {
             return None;
         }
         match self.room(now) {
