@@ -14,7 +14,7 @@ use actix_rt::Arbiter;
 use prometheus::Registry;
 use slog::{Logger, o};
 use thiserror::Error;
-use tidegate_config::{BucketConfig, Config, LimitHeaders, RateLimit};
+use tidegate_config::{BucketConfig, Config, LimitHeaders, Overload, RateLimit};
 
 use crate::breaker::{Board, Breaker, BreakerHandle, BreakerMetrics, places};
 use crate::chaos::{Crash, Stall};
@@ -29,8 +29,8 @@ use crate::mailbox::Mailbox;
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle};
 use crate::pool::{
-    Alarm, Budget, CredentialSigns, GateShared, Learner, Nudge, Pool, PoolBounds, PoolFamilies, PoolHandle,
-    PoolNames, PoolState, Roster, Rotation, Rules, Signs,
+    Alarm, Budget, CredentialSigns, Delay, GateShared, Learner, Nudge, Pool, PoolBounds, PoolFamilies,
+    PoolHandle, PoolNames, PoolState, Roster, Rotation, Rules, Signs,
 };
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
 #[cfg(any(test, feature = "simulation"))]
@@ -293,6 +293,8 @@ fn pool(
         concurrent_max: concurrency.max_concurrent.get().min(upstream.connection_pool.size.get()),
         queued_max: concurrency.max_queued,
         queue_timeout: concurrency.queue_timeout,
+        overload: (concurrency.overload == Overload::Codel)
+            .then_some(Delay { target: concurrency.codel_target, interval: concurrency.codel_interval }),
     };
     let endpoints: Vec<String> =
         upstream.endpoints.iter().map(|endpoint| endpoint.authority.clone()).collect();

@@ -9,6 +9,7 @@ use crate::bucket::Secret;
 use crate::client_key::{check_policy, check_secret};
 use crate::form::{SecretText, Word};
 use crate::policy::PolicyConfig;
+use crate::priority::{PRIORITIES, Priority};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
 use crate::secret_file::SecretIn;
 use crate::section::section;
@@ -28,6 +29,8 @@ section! {
         policy: Option<String> = unset("policy", Word("name of a policy"), "required");
         /// limit of its own, in place of `rate_limit.per_key`
         rate_limit: Option<RateLimit> = RateLimitKeys("rate_limit");
+        /// class of its requests where they wait for a bucket's place: `high`, `normal` or `low`
+        priority: Option<Priority> = unset("priority", PRIORITIES, "what the bucket says of the operation");
     }
 }
 
@@ -40,6 +43,8 @@ pub struct ApiKey {
     pub policy: String,
     /// its own limit
     pub rate_limit: Option<RateLimit>,
+    /// class of its requests in a bucket's queue; `None` leaves it to the bucket
+    pub priority: Option<Priority>,
 }
 
 /// Reads the map of API keys. A key with a fault stays out of the map; the fault stops the start.
@@ -56,12 +61,14 @@ pub(crate) fn read(
         let secret = written.secret.as_ref().or(written.secret_file.as_ref());
         check_secret(&mut child, secret, SECRET_BYTES_MIN);
         check_policy(&mut child, written.policy.as_deref(), &known);
+        let priority = written.priority;
         let (Some(secret), Some(policy)) = (secret.cloned(), written.policy) else { continue };
         if let Some((twin, _)) = keys.iter().find(|(_, other)| other.secret == secret) {
             let message = format!("has the secret of {}", section.spell(twin));
             section.refuse(&name, message, Some("give one of them another".to_owned()));
         }
-        keys.insert(name, ApiKey { secret, policy, rate_limit: written.rate_limit });
+        let rate_limit = written.rate_limit;
+        keys.insert(name, ApiKey { secret, policy, rate_limit, priority });
     }
     keys
 }

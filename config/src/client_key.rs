@@ -13,6 +13,7 @@ use crate::bucket::Secret;
 use crate::form::{Choice, Moment, SecretText, Word, shown};
 use crate::hint;
 use crate::policy::PolicyConfig;
+use crate::priority::{PRIORITIES, Priority};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
 use crate::secret_file::SecretIn;
 use crate::section::section;
@@ -48,6 +49,8 @@ section! {
         policy: Option<String> = unset("policy", Word("name of a policy"), "required");
         /// limit of its own, in place of `rate_limit.per_key`
         rate_limit: Option<RateLimit> = RateLimitKeys("rate_limit");
+        /// class of its requests where they wait for a bucket's place: `high`, `normal` or `low`
+        priority: Option<Priority> = unset("priority", PRIORITIES, "what the bucket says of the operation");
     }
 }
 
@@ -68,6 +71,8 @@ pub struct ClientKey {
     pub policy: String,
     /// its own limit
     pub rate_limit: Option<RateLimit>,
+    /// class of its requests in a bucket's queue; `None` leaves it to the bucket
+    pub priority: Option<Priority>,
 }
 
 /// Reads the map of keys. A key with a fault stays out of the map; the fault stops the start.
@@ -104,12 +109,21 @@ pub(crate) fn read(
             let message = format!("has the access key ID of {}", section.spell(twin));
             section.refuse(&name, message, Some("give one of them another".to_owned()));
         }
-        let Keys { secret, secret_file, session_token, expires, upstream, policy, rate_limit, .. } = written;
+        let Keys {
+            secret, secret_file, session_token, expires, upstream, policy, rate_limit, priority, ..
+        } = written;
         if let (Some(secret), Some(policy)) = (secret.or(secret_file), policy) {
-            keys.insert(
-                name,
-                ClientKey { access_key_id: id, secret, session_token, expires, upstream, policy, rate_limit },
-            );
+            let key = ClientKey {
+                access_key_id: id,
+                secret,
+                session_token,
+                expires,
+                upstream,
+                policy,
+                rate_limit,
+                priority,
+            };
+            keys.insert(name, key);
         }
     }
     keys

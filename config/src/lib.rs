@@ -23,6 +23,7 @@ mod log;
 mod monitor;
 mod network;
 mod policy;
+mod priority;
 mod problem;
 mod rate_limit;
 mod reference;
@@ -50,8 +51,8 @@ pub use bucket::{
     AdaptiveConfig, Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ClientDeadline,
     ConcurrencyConfig, ConnectionPoolConfig, ContainerCredentials, CorsConfig, CredentialPoolConfig,
     Credentials, Endpoint, EndpointError, FailoverConfig, HealthCheckConfig, Identity, InjectionPatterns,
-    Kind, OutlierEjectionConfig, Pattern, PatternError, Pem, PemError, PooledCredential, RetryBudgetConfig,
-    RetryConfig, RotationConfig, Scheme, Secret, TlsConfig, UploadFraming, UpstreamConfig,
+    Kind, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError, PooledCredential,
+    RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, TlsConfig, UploadFraming, UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use cost::Costs;
@@ -61,6 +62,7 @@ pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use monitor::MonitorConfig;
 pub use network::{Network, NetworkError};
 pub use policy::{Access, PolicyConfig};
+pub use priority::{Priority, PriorityConfig};
 pub use problem::{Origin, Problem, Problems};
 pub use rate_limit::{LimitHeaders, LimitMode, OnFailure, RateLimit, RateLimitConfig};
 pub use reference::{is_secret_variable, reference_file, reference_table};

@@ -9,13 +9,13 @@ use std::time::SystemTime;
 
 use ring::hmac;
 use tidegate_actors::KeyId;
-use tidegate_config::{ApiKey, ClientKey, Config, Credentials, PolicyConfig, Secret, SignAs};
+use tidegate_config::{ApiKey, ClientKey, Config, Credentials, PolicyConfig, Priority, Secret, SignAs};
 
 /// All keys of clients. IDs count client keys first and API keys after them.
 pub(crate) struct Keyring {
     keys: Vec<(ClientKey, PolicyConfig)>,
     by_id: HashMap<String, KeyId>,
-    api_keys: Vec<(String, PolicyConfig)>,
+    api_keys: Vec<(String, PolicyConfig, Option<Priority>)>,
     by_hash: HashMap<[u8; 32], KeyId>,
     blind: hmac::Key,
 }
@@ -33,8 +33,8 @@ impl Keyring {
             (hash(&blind, key.secret.expose().as_bytes()), KeyId::new(after.saturating_add(at)))
         };
         let by_hash = config.api_keys.values().zip(0..).map(hashed).collect();
-        let api_keys =
-            config.api_keys.iter().map(|(name, key)| (name.clone(), policy(&key.policy))).collect();
+        let api_key = |(name, key): (&String, &ApiKey)| (name.clone(), policy(&key.policy), key.priority);
+        let api_keys = config.api_keys.iter().map(api_key).collect();
         Self { keys, by_id, api_keys, by_hash, blind }
     }
 
@@ -64,6 +64,14 @@ impl Keyring {
         match id.index().checked_sub(self.keys.len()) {
             None => &self.keys[id.index()].1,
             Some(at) => &self.api_keys[at].1,
+        }
+    }
+
+    /// The class of its requests in a bucket's queue, where it has one of its own.
+    pub(crate) fn priority(&self, id: KeyId) -> Option<Priority> {
+        match id.index().checked_sub(self.keys.len()) {
+            None => self.keys[id.index()].0.priority,
+            Some(at) => self.api_keys[at].2,
         }
     }
 

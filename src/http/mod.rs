@@ -15,6 +15,7 @@ mod limits;
 pub(crate) mod listener;
 mod own;
 pub(crate) mod passage;
+mod priority;
 mod probes;
 mod proxy;
 mod proxy_protocol;

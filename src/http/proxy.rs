@@ -40,7 +40,7 @@ use crate::http::error::GatewayError;
 use crate::http::form::{self, Awaited};
 use crate::http::introduce::{introduce, may_authenticate};
 use crate::http::own::{Besides, list_buckets, own, refuse};
-use crate::http::{injection, request_id};
+use crate::http::{injection, priority, request_id};
 use crate::router::Bucket;
 use crate::s3::late_error;
 use crate::s3::naming;
@@ -244,12 +244,13 @@ pub(super) async fn reserve(
         Err(refusal) => return Err(refusal.into()),
     };
     record.phases.admitted = Some(now);
+    let priority = priority::of(record.caller.as_ref(), class, bucket, &worker.shared.keyring);
     if waits {
-        return Ok(Leave { permit: None, circuit, deadline });
+        return Ok(Leave { permit: None, circuit, priority, deadline });
     }
-    let permit = bucket.pool.acquire(deadline.total).await?;
+    let permit = bucket.pool.acquire(priority, deadline.total).await?;
     record.phases.permitted = Some(clock::now());
-    Ok(Leave { permit: Some(permit), circuit, deadline })
+    Ok(Leave { permit: Some(permit), circuit, priority, deadline })
 }
 
 async fn handle(

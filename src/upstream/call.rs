@@ -12,7 +12,7 @@ use awc::error::{ConnectError, SendRequestError};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tidegate_actors::{BreakerTicket, CircuitId, Level, Outcome, Permit, RetryTicket, clock};
-use tidegate_config::Kind;
+use tidegate_config::{Kind, Priority};
 
 use crate::http::edge::Head;
 use crate::http::error::GatewayError;
@@ -42,6 +42,7 @@ pub(crate) struct Leave {
     /// None where it waits for the circuit first.
     pub(crate) permit: Option<Permit>,
     pub(crate) circuit: CircuitId,
+    pub(crate) priority: Priority,
     pub(crate) deadline: Deadline,
 }
 
@@ -63,7 +64,7 @@ pub(crate) async fn call(
     leave: Leave,
     record: &mut Record,
 ) -> Result<Called, GatewayError> {
-    let Leave { permit: mut place, circuit, deadline } = leave;
+    let Leave { permit: mut place, circuit, priority, deadline } = leave;
     let upstream = &bucket.config.upstream;
     let monitor = &worker.shared.actors.monitor;
     let is_own = worker.client(bucket).is_own(outbound.key);
@@ -71,7 +72,7 @@ pub(crate) async fn call(
     let mut retrying: Option<(Duration, RetryTicket)> = None;
     loop {
         let is_patient = outbound.replays();
-        let entry = Entry { permit: place, circuit, is_patient, deadline: deadline.total };
+        let entry = Entry { permit: place, circuit, priority, is_patient, deadline: deadline.total };
         let Entered { mut permit, mut ticket, began } = hold::enter(worker, bucket, entry, record).await?;
         identity::assume(bucket, &mut permit, is_own).await;
         let limits = Limits { began, deadline, idle: upstream.idle_timeout };

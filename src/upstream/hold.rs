@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use actix_web::http::Method;
 use tidegate_actors::{BreakerRejection, BreakerTicket, CircuitId, Level, Permit, clock};
+use tidegate_config::Priority;
 
 use crate::http::edge::BodyLength;
 use crate::http::error::GatewayError;
@@ -46,6 +47,7 @@ pub(super) struct Entry {
     /// Its place; none where it waits for the circuit first.
     pub(super) permit: Option<Permit>,
     pub(super) circuit: CircuitId,
+    pub(super) priority: Priority,
     /// Whether it could be repeated.
     pub(super) is_patient: bool,
     /// When its time is up.
@@ -59,7 +61,7 @@ pub(super) async fn enter(
     entry: Entry,
     record: &mut Record,
 ) -> Result<Entered, GatewayError> {
-    let Entry { permit, circuit, is_patient, deadline } = entry;
+    let Entry { permit, circuit, priority, is_patient, deadline } = entry;
     let breaker = &worker.shared.actors.breaker;
     if let Some(permit) = permit {
         let began = clock::now();
@@ -74,7 +76,7 @@ pub(super) async fn enter(
         }
     }
     let ticket = breaker.hold(circuit, deadline).await?;
-    let permit = bucket.pool.acquire(deadline).await?;
+    let permit = bucket.pool.acquire(priority, deadline).await?;
     let began = clock::now();
     record.phases.permitted = Some(began);
     Ok(Entered { permit, ticket, began })

@@ -1,6 +1,8 @@
 //! The gate in front of each upstream and its queue.
 
+mod classes;
 mod gate;
+mod overload;
 mod pace;
 
 use std::time::Duration;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use slog::{Logger, debug, info, warn};
+use tidegate_config::Priority;
 use tokio::sync::oneshot;
 
 use crate::host::{Component, Serve};
@@ -12,21 +13,33 @@ use crate::pool::budget::{RetryTicket, Window};
 use crate::pool::credential::{CredentialId, CredentialTicket};
 use crate::pool::endpoint::{Check, Failure, Sentence};
 use crate::pool::rotation::Turn;
-use crate::pool::state::{Decision, NoCredential, PoolState, Refusal, Waiter};
+use crate::pool::state::{Decision, Dismissal, NoCredential, PoolState, Refusal, Waiter};
 use crate::pool::ticket::{EndpointId, EndpointTicket, Permit};
 
-impl Waiter for oneshot::Sender<Permit> {
+/// What becomes of somebody who waits.
+pub(crate) type Handed = Result<Permit, Dismissal>;
+
+impl Waiter for oneshot::Sender<Handed> {
     fn gone(&self) -> bool {
         self.is_closed()
     }
 
     fn hand(self, permit: Permit) -> Result<(), Permit> {
-        self.send(permit)
+        match self.send(Ok(permit)) {
+            Err(Ok(permit)) => Err(permit),
+            _ => Ok(()),
+        }
+    }
+
+    fn dismiss(self, dismissal: Dismissal) {
+        // One that left in this moment needs no answer.
+        drop(self.send(Err(dismissal)));
     }
 }
 
 /// May I call the upstream?
 pub(crate) struct Acquire {
+    pub(crate) priority: Priority,
     /// Later than this there is no use in it.
     pub(crate) deadline: Instant,
 }
@@ -34,7 +47,7 @@ pub(crate) struct Acquire {
 /// Yes, later, or no.
 pub(crate) enum Acquired {
     Granted(Permit),
-    Queued(oneshot::Receiver<Permit>),
+    Queued(oneshot::Receiver<Handed>),
     Refused(Refusal),
 }
 
@@ -171,7 +184,7 @@ pub(crate) struct PoolNames {
 
 /// The component.
 pub(crate) struct Pool {
-    pub(super) state: PoolState<oneshot::Sender<Permit>>,
+    pub(super) state: PoolState<oneshot::Sender<Handed>>,
     pub(super) names: PoolNames,
     pub(super) log: Logger,
     pub(super) alarm: Alarm,
@@ -179,7 +192,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(
-        state: PoolState<oneshot::Sender<Permit>>,
+        state: PoolState<oneshot::Sender<Handed>>,
         names: PoolNames,
         alarm: Alarm,
         log: Logger,
@@ -242,10 +255,10 @@ impl Serve<Acquire> for Pool {
     type Decision = Decision;
 
     fn decide(&self, message: &Acquire, now: Instant) -> Decision {
-        self.state.decide(message.deadline, now)
+        self.state.decide(message.priority, message.deadline, now)
     }
 
-    fn apply(&mut self, _: Acquire, decision: Decision, now: Instant) -> Acquired {
+    fn apply(&mut self, message: Acquire, decision: Decision, now: Instant) -> Acquired {
         let acquired = match decision {
             Decision::Grant if let Some(permit) = self.state.grant(now) => {
                 self.report();
@@ -253,7 +266,7 @@ impl Serve<Acquire> for Pool {
             }
             Decision::Grant | Decision::Queue => {
                 let (waiter, permit) = oneshot::channel();
-                self.state.enqueue(waiter, now);
+                self.state.enqueue(waiter, message.priority, now);
                 self.wait_for_credentials(now);
                 Acquired::Queued(permit)
             }

@@ -20,7 +20,7 @@ const SAMPLE_MIN: u32 = 8;
 const FORGET_AFTER: Duration = Duration::from_secs(10);
 
 /// When the turn comes of somebody behind so many others.
-pub(crate) fn turn(pace: Duration, ahead: usize) -> Duration {
+pub(crate) fn turn_after(pace: Duration, ahead: usize) -> Duration {
     pace.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX).saturating_add(1))
 }
 

@@ -3,19 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidegate_config::Priority;
+use tokio::sync::oneshot;
+
 use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox};
 use crate::pool::PoolMetrics;
-use crate::pool::actor::{Acquire, Acquired, Checked, Fail, Pool, Reach, Retry, Succeed};
+use crate::pool::actor::{Acquire, Acquired, Checked, Fail, Handed, Pool, Reach, Retry, Succeed};
 use crate::pool::budget::RetryTicket;
+use crate::pool::codel::Delay;
 use crate::pool::credential::{CredentialSigns, CredentialView};
-use crate::pool::drain::turn;
+use crate::pool::drain::turn_after;
 use crate::pool::endpoint::{Check, Failure, Strike};
 use crate::pool::samples::{LimitView, Pressure, Samples};
 use crate::pool::signs::{EndpointView, Signs};
 use crate::pool::stash;
-use crate::pool::state::Refusal;
+use crate::pool::state::{Dismissal, DismissalCause, Refusal};
 use crate::pool::ticket::{EndpointId, GateShared, Permit};
 use crate::vitals::Vitals;
 
@@ -52,6 +56,18 @@ pub enum PoolRejection {
         /// Whether that one was refused.
         is_refused: bool,
     },
+    /// It waited, and had to make room for one of a higher class.
+    Displaced {
+        /// When those that wait will have been served; nothing where that is not known.
+        retry_after: Duration,
+    },
+    /// It waited too long in an overloaded queue, where the newest go first.
+    Overload {
+        /// How long it waited.
+        waited: Duration,
+        /// When those that wait will have been served; nothing where that is not known.
+        retry_after: Duration,
+    },
     /// The actor gave no answer.
     Unavailable(AskError),
 }
@@ -83,6 +99,8 @@ pub(crate) struct PoolBounds {
     pub(crate) concurrent_max: usize,
     pub(crate) queued_max: usize,
     pub(crate) queue_timeout: Duration,
+    /// Where overload is told from a burst.
+    pub(crate) overload: Option<Delay>,
 }
 
 /// Asks one bucket's pool.
@@ -120,48 +138,30 @@ impl PoolHandle {
         self.samples.as_ref().map_or(self.bounds.concurrent_max, |samples| samples.limit())
     }
 
-    /// Waits for a permit in the bucket's queue, until the queue's deadline or the request's own, `deadline`, whichever
-    /// comes first.
+    /// Waits for a permit in the bucket's queue among those of its class, until the queue's deadline or the request's own,
+    /// `deadline`, whichever comes first.
     ///
     /// # Errors
-    /// The queue is full, a deadline passed, or the actor gave no answer.
-    pub async fn acquire(&self, deadline: Instant) -> Result<Permit, PoolRejection> {
-        let permit = self.ask_for_permit(deadline).await?;
+    /// The queue is full or becomes so, a deadline passed or would pass, or the actor gave no answer.
+    pub async fn acquire(&self, priority: Priority, deadline: Instant) -> Result<Permit, PoolRejection> {
+        let permit = self.ask_for_permit(priority, deadline).await?;
         self.shared.count_granted();
         Ok(permit)
     }
 
-    async fn ask_for_permit(&self, deadline: Instant) -> Result<Permit, PoolRejection> {
+    async fn ask_for_permit(&self, priority: Priority, deadline: Instant) -> Result<Permit, PoolRejection> {
         // A permit that lies here is out already, but the limit may have fallen since.
         let kept = stash::take(self.shared.number());
         if let Some(permit) = kept.filter(|permit| self.samples.is_none() || permit.live() <= self.limit()) {
             self.metrics.wait.observe(0.0);
             return Ok(permit);
         }
-        match self.mailbox.ask(Acquire { deadline }).await.map_err(PoolRejection::Unavailable)? {
+        match self.mailbox.ask(Acquire { priority, deadline }).await.map_err(PoolRejection::Unavailable)? {
             Acquired::Granted(permit) => {
                 self.metrics.wait.observe(0.0);
                 Ok(permit)
             }
-            Acquired::Queued(permit) => {
-                let since = clock::now();
-                let until = deadline.min(since + self.bounds.queue_timeout);
-                let granted = tokio::time::timeout_at(until.into(), permit).await;
-                let waited = clock::now().saturating_duration_since(since);
-                self.metrics.wait.observe(waited.as_secs_f64() * 1e3);
-                match granted {
-                    Ok(Ok(permit)) => Ok(permit),
-                    Ok(Err(_)) => Err(PoolRejection::Unavailable(AskError::Crashed)),
-                    Err(_) => {
-                        self.metrics.queue_timeout.inc();
-                        let turn = self.shared.pace().map(|pace| turn(pace, self.shared.gate.waiting()));
-                        // What has just been waited for in vain is no shorter for who comes back.
-                        let retry_after = turn.map_or(waited, |turn| turn.max(waited));
-                        let timeout = PoolRejection::QueueTimeout { waited, retry_after };
-                        Err(self.no_credential().unwrap_or(timeout))
-                    }
-                }
-            }
+            Acquired::Queued(turn) => self.wait_for(turn, deadline).await,
             Acquired::Refused(Refusal::Full { queued, retry_after }) => {
                 self.metrics.queue_full.inc();
                 let in_flight = self.shared.gate.live();
@@ -175,6 +175,38 @@ impl PoolHandle {
                 self.metrics.no_credential.inc();
                 let retry_after = until.saturating_duration_since(clock::now());
                 Err(PoolRejection::NoCredential { retry_after, is_refused })
+            }
+        }
+    }
+
+    /// Waits in the queue.
+    async fn wait_for(
+        &self,
+        turn: oneshot::Receiver<Handed>,
+        deadline: Instant,
+    ) -> Result<Permit, PoolRejection> {
+        let since = clock::now();
+        let until = deadline.min(since + self.bounds.queue_timeout);
+        let handed = tokio::time::timeout_at(until.into(), turn).await;
+        let waited = clock::now().saturating_duration_since(since);
+        self.metrics.wait.observe(waited.as_secs_f64() * 1e3);
+        match handed {
+            Ok(Ok(Ok(permit))) => Ok(permit),
+            Ok(Ok(Err(Dismissal { cause: DismissalCause::Displaced, retry_after }))) => {
+                self.metrics.displaced.inc();
+                Err(PoolRejection::Displaced { retry_after })
+            }
+            Ok(Ok(Err(Dismissal { cause: DismissalCause::Overload, retry_after }))) => {
+                self.metrics.overload.inc();
+                Err(PoolRejection::Overload { waited, retry_after })
+            }
+            Ok(Err(_)) => Err(PoolRejection::Unavailable(AskError::Crashed)),
+            Err(_) => {
+                self.metrics.queue_timeout.inc();
+                let drained = self.shared.pace().map(|pace| turn_after(pace, self.shared.gate.waiting()));
+                // What has just been waited for in vain is no shorter for who comes back.
+                let retry_after = drained.map_or(waited, |drained| drained.max(waited));
+                Err(self.no_credential().unwrap_or(PoolRejection::QueueTimeout { waited, retry_after }))
             }
         }
     }

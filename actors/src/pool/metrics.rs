@@ -41,6 +41,8 @@ pub(crate) struct PoolMetrics {
     pub(crate) queue_timeout: IntCounter,
     pub(crate) queue_too_long: IntCounter,
     pub(crate) no_credential: IntCounter,
+    pub(crate) displaced: IntCounter,
+    pub(crate) overload: IntCounter,
     pub(crate) budget_exhausted: IntCounter,
     pub(crate) amplification: Gauge,
     pub(crate) depth: IntGauge,
@@ -110,7 +112,7 @@ impl PoolFamilies {
             rejected: IntCounterVec::new(
                 Opts::new(
                     "request_queue_rejections_total",
-                    "requests refused by a bucket's queue: full, too_long, timeout, no_credential",
+                    "requests refused by a bucket's queue: full, displaced, overload, too_long, timeout, no_credential",
                 ),
                 &["bucket", "reason"],
             )?,
@@ -169,6 +171,8 @@ impl PoolFamilies {
             queue_timeout: self.rejected.with_label_values(&[name, "timeout"]),
             queue_too_long: self.rejected.with_label_values(&[name, "too_long"]),
             no_credential: self.rejected.with_label_values(&[name, "no_credential"]),
+            displaced: self.rejected.with_label_values(&[name, "displaced"]),
+            overload: self.rejected.with_label_values(&[name, "overload"]),
             budget_exhausted: self.budget_exhausted.with_label_values(&[name]),
             amplification: self.amplification.with_label_values(&[name]),
             depth: self.depth.with_label_values(&[name]),

@@ -2,14 +2,17 @@
 //!
 //! An actor per bucket, so that a failed pool is a 503 for that bucket only. A request asks once and gets a permit:
 //! a place in the bucket's gate and an endpoint, both given back by `Drop`. When the gate is full the request
-//! waits in a bounded FIFO queue; a permit that falls free belongs to the head of the queue before a newcomer can
-//! take it, and a waiter that has left passes it on.
+//! waits in a bounded queue (`line.rs`), first come first served within its class; a permit that falls free belongs to the head of the
+//! queue before a newcomer can take it, and a waiter that has left passes it on.
 //!
 //! ```text
 //! ask ── gate free and nobody waits ──▶ permit ──drop──▶ live − 1 ──▶ somebody waits? nudge ──▶ permit to the head
-//!   └── gate full ──▶ queue (bounded) ──▶ permit │ queue deadline │ caller left
+//!   └── gate full ──▶ queue (bounded) ──▶ permit │ queue deadline │ caller left │ displaced by a higher class │ too old in overload
 //!         └── queue full, or its turn would come too late ──▶ refused at once
 //! ```
+//!
+//! First come, first served is wrong once more comes than is served: where the bucket says so, overload is told from a burst
+//! (`codel.rs`), and ends the wait of the oldest instead of everybody's.
 //!
 //! How fast the queue drains is measured while somebody waits (`drain.rs`). Whoever would wait in vain for that, or finds the queue
 //! full, is told at once when to come back.
@@ -19,7 +22,7 @@
 //!
 //! *Restart*: a crash in `decide` keeps the queue. Found dirty, the waiters are dropped (they see `Crashed`) and the
 //! live permits are what the live tickets say: their count never was the actor's to lose. How fast the queue drained is forgotten,
-//! so until it is known again a request may wait in vain, for its deadline at most. Endpoints that were left out
+//! and whether it was overloaded: until that is known again a request may wait in vain, for its deadline at most. Endpoints that were left out
 //! stay so.
 //! *While failed*: 503 for this bucket; permits already out stay good.
 //!
@@ -38,12 +41,14 @@ mod actor;
 mod adaptive;
 mod alarm;
 mod budget;
+mod codel;
 mod credential;
 mod credential_metrics;
 mod drain;
 mod endpoint;
 mod handle;
 mod latencies;
+mod line;
 mod metrics;
 mod roster;
 mod roster_actor;
@@ -61,6 +66,7 @@ pub use adaptive::LimitCause;
 pub(crate) use alarm::Alarm;
 pub(crate) use budget::Budget;
 pub use budget::RetryTicket;
+pub(crate) use codel::Delay;
 pub(crate) use credential::CredentialSigns;
 pub use credential::{CredentialId, CredentialStanding, CredentialTicket, CredentialView, Setback};
 pub use endpoint::{Standing, Strike};

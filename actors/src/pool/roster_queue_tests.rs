@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
-use tidegate_config::{RetryBudgetConfig, UpstreamConfig};
+use tidegate_config::{Priority, RetryBudgetConfig, UpstreamConfig};
 
 use super::*;
 use crate::pool::budget::Budget;
@@ -13,7 +13,7 @@ use crate::pool::handle::PoolBounds;
 use crate::pool::rotation::Rotation;
 use crate::pool::rules::Rules;
 use crate::pool::signs::Signs;
-use crate::pool::state::{Decision, PoolState, Refusal, Waiter};
+use crate::pool::state::{Decision, Dismissal, PoolState, Refusal, Waiter};
 use crate::pool::ticket::Permit;
 
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -56,6 +56,7 @@ impl Waiter for Slot {
         slot.permit = Some(permit);
         Ok(())
     }
+    fn dismiss(self, _: Dismissal) {}
 }
 
 /// A pool with credentials, as the shell drives it.
@@ -82,7 +83,8 @@ impl World {
         let signs = signs(limits);
         let rules = CredentialPoolConfig { refused: secs(3), ..CredentialPoolConfig::default() };
         let roster = Roster::new(&signs, &shared, rules);
-        let bounds = PoolBounds { concurrent_max: gate, queued_max: queued, queue_timeout: PATIENCE };
+        let bounds =
+            PoolBounds { concurrent_max: gate, queued_max: queued, queue_timeout: PATIENCE, overload: None };
         let state = PoolState::new(Arc::clone(&shared), bounds, endpoints, rotation, budget)
             .with_roster(Some(roster));
         Self { state, shared, signs, nudges, due: None, now }
@@ -90,9 +92,9 @@ impl World {
 
     fn ask(&mut self) -> Option<Slot> {
         let slot = Slot::default();
-        match self.state.decide(self.now + secs(30), self.now) {
+        match self.state.decide(Priority::Normal, self.now + secs(30), self.now) {
             Decision::Grant => slot.clone().hand(self.state.grant(self.now).unwrap()).unwrap(),
-            Decision::Queue => self.state.enqueue(slot.clone(), self.now),
+            Decision::Queue => self.state.enqueue(slot.clone(), Priority::Normal, self.now),
             Decision::Refuse(_) => return None,
         }
         self.arm();
@@ -152,14 +154,17 @@ fn a_request_is_refused_at_once_where_waiting_is_of_no_use() {
     world.set_back(1, throttled(20));
     let until = world.now + secs(20);
     assert_eq!(
-        world.state.decide(world.now + secs(30), world.now),
+        world.state.decide(Priority::Normal, world.now + secs(30), world.now),
         Decision::Refuse(Refusal::Out { until, is_refused: false })
     );
     world.now += secs(19);
-    assert_eq!(world.state.decide(world.now + secs(30), world.now), Decision::Queue);
+    assert_eq!(world.state.decide(Priority::Normal, world.now + secs(30), world.now), Decision::Queue);
     let hurried = world.now + Duration::from_millis(999);
     assert!(
-        matches!(world.state.decide(hurried, world.now), Decision::Refuse(Refusal::Out { .. })),
+        matches!(
+            world.state.decide(Priority::Normal, hurried, world.now),
+            Decision::Refuse(Refusal::Out { .. })
+        ),
         "its own deadline"
     );
 }
@@ -181,7 +186,7 @@ fn standing_still_is_no_pace() {
     let others = (0..4).filter_map(|_| world.ask()).count();
     assert!(others < 4, "no more than the second holds");
     world.set_back(0, Setback::Throttled(Some(Duration::from_millis(100))));
-    assert_eq!(world.state.decide(world.now + secs(30), world.now), Decision::Queue);
+    assert_eq!(world.state.decide(Priority::Normal, world.now + secs(30), world.now), Decision::Queue);
 }
 
 /// C3, P4: a retry that goes on as somebody else gives its old place to whoever waits for it

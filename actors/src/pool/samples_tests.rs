@@ -1,23 +1,24 @@
 //! A gate whose limit moves while permits are out (P7, P3, P4).
 
-use tidegate_config::{RetryBudgetConfig, UpstreamConfig};
+use tidegate_config::{Priority, RetryBudgetConfig, UpstreamConfig};
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::clock;
+use crate::pool::actor::Handed;
 use crate::pool::budget::Budget;
 use crate::pool::handle::PoolBounds;
 use crate::pool::rotation::Rotation;
 use crate::pool::rules::Rules;
 use crate::pool::signs::Signs;
 use crate::pool::state::{Decision, PoolState};
-use crate::pool::ticket::{GateShared, Permit};
+use crate::pool::ticket::GateShared;
 
 const MAX: usize = 20;
 const STEP: Duration = Duration::from_millis(200);
 
 struct World {
-    state: PoolState<oneshot::Sender<Permit>>,
+    state: PoolState<oneshot::Sender<Handed>>,
     shared: Arc<GateShared>,
     samples: Arc<Samples>,
     now: Instant,
@@ -33,7 +34,8 @@ impl World {
         let budget = Budget::new(RetryBudgetConfig::default(), now);
         let learner = Learner::new(&AdaptiveConfig::default(), MAX, now);
         let samples = Arc::clone(learner.samples());
-        let bounds = PoolBounds { concurrent_max: MAX, queued_max: 100, queue_timeout: STEP * 100 };
+        let bounds =
+            PoolBounds { concurrent_max: MAX, queued_max: 100, queue_timeout: STEP * 100, overload: None };
         let state =
             PoolState::new(Arc::clone(&shared), bounds, signs, rotation, budget).learning(Some(learner));
         let mut world = Self { state, shared, samples, now };
@@ -49,11 +51,11 @@ impl World {
         assert!(self.state.learn(self.now).is_some_and(|moved| moved.to > moved.from));
     }
 
-    fn ask(&mut self) -> oneshot::Receiver<Permit> {
+    fn ask(&mut self) -> oneshot::Receiver<Handed> {
         let (waiter, permit) = oneshot::channel();
-        match self.state.decide(self.now + STEP * 100, self.now) {
-            Decision::Grant => waiter.send(self.state.grant(self.now).unwrap()).unwrap(),
-            _ => self.state.enqueue(waiter, self.now),
+        match self.state.decide(Priority::Normal, self.now + STEP * 100, self.now) {
+            Decision::Grant => waiter.send(Ok(self.state.grant(self.now).unwrap())).unwrap(),
+            _ => self.state.enqueue(waiter, Priority::Normal, self.now),
         }
         permit
     }
@@ -63,7 +65,7 @@ impl World {
 #[test]
 fn a_limit_below_what_is_out_waits_for_returns() {
     let mut world = World::grown();
-    let mut out: Vec<Permit> = (0..MAX).map(|_| world.ask().try_recv().unwrap()).collect();
+    let mut out: Vec<Handed> = (0..MAX).map(|_| world.ask().try_recv().unwrap()).collect();
     for _ in 0..40 {
         world.samples.dropped(world.now, world.now + STEP, Pressure::Timeout);
     }

@@ -1,13 +1,15 @@
 //! The gate and its queue, generic over what a waiter is; the choice of endpoint is `rotation.rs`, that of credential `roster.rs`.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidegate_config::Priority;
+
 use crate::pool::budget::{Budget, RetryTicket, Window};
 use crate::pool::credential::{CredentialId, CredentialTicket};
-use crate::pool::drain::{Drain, turn};
+use crate::pool::drain::{Drain, turn_after};
 use crate::pool::handle::PoolBounds;
+use crate::pool::line::Line;
 use crate::pool::roster::{Room, Roster};
 use crate::pool::rotation::Rotation;
 use crate::pool::samples::{Learner, Moved};
@@ -20,6 +22,25 @@ pub(crate) trait Waiter {
     fn gone(&self) -> bool;
     /// Hands the permit over, or gives it back because the waiter has left.
     fn hand(self, permit: Permit) -> Result<(), Permit>;
+    /// Tells it that it waits in vain.
+    fn dismiss(self, dismissal: Dismissal);
+}
+
+/// Why somebody waits no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dismissal {
+    pub(crate) cause: DismissalCause,
+    /// When those that wait will have been served; nothing where that is not known.
+    pub(crate) retry_after: Duration,
+}
+
+/// What ended a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DismissalCause {
+    /// The queue is full, and one of a higher class came.
+    Displaced,
+    /// The queue is overloaded, and the newest go first.
+    Overload,
 }
 
 /// What to do with a request for a permit.
@@ -68,7 +89,7 @@ pub(crate) struct NoCredential;
 pub(crate) struct PoolState<W> {
     shared: Arc<GateShared>,
     bounds: PoolBounds,
-    queue: VecDeque<W>,
+    line: Line<W>,
     drain: Drain,
     signs: Arc<Signs>,
     rotation: Rotation,
@@ -88,17 +109,8 @@ impl<W: Waiter> PoolState<W> {
         budget: Budget,
     ) -> Self {
         let drain = Drain::new(bounds.concurrent_max);
-        Self {
-            shared,
-            bounds,
-            queue: VecDeque::new(),
-            drain,
-            signs,
-            rotation,
-            budget,
-            roster: None,
-            learner: None,
-        }
+        let line = Line::new(bounds.overload);
+        Self { shared, bounds, line, drain, signs, rotation, budget, roster: None, learner: None }
     }
 
     /// With credentials to choose from.
@@ -137,8 +149,8 @@ impl<W: Waiter> PoolState<W> {
     }
 
     /// What becomes of a request that must have begun by its deadline.
-    pub(crate) fn decide(&self, deadline: Instant, now: Instant) -> Decision {
-        if self.has_place(now) && self.queue.iter().all(Waiter::gone) {
+    pub(crate) fn decide(&self, priority: Priority, deadline: Instant, now: Instant) -> Decision {
+        if self.has_place(now) && self.line.is_deserted() {
             return Decision::Grant;
         }
         let left = deadline.saturating_duration_since(now).min(self.bounds.queue_timeout);
@@ -150,19 +162,18 @@ impl<W: Waiter> PoolState<W> {
         }
         // While no credential may be used the queue stands still, which says nothing of its pace.
         let pace = self.drain.pace(now).filter(|_| !matches!(room, Room::Out { .. }));
-        let turn = |ahead: usize| pace.map(|pace| turn(pace, ahead));
+        let turn = |ahead: usize| pace.map(|pace| turn_after(pace, ahead));
         let is_late = |ahead: usize| ahead > 0 && turn(ahead).is_some_and(|turn| turn > left);
         // Waiters that left are counted out only where it matters: when the queue looks too long.
-        let queued = self.queue.len();
-        if queued < self.bounds.queued_max && !is_late(queued) {
+        if self.line.len() < self.bounds.queued_max && !is_late(self.line.ahead(priority)) {
             return Decision::Queue;
         }
-        let queued = self.queue.iter().filter(|waiter| !waiter.gone()).count();
-        if queued >= self.bounds.queued_max {
-            return Decision::Refuse(Refusal::Full { queued, retry_after: turn(queued).unwrap_or_default() });
+        let (queued, ahead) = (self.line.live(), self.line.live_ahead(priority));
+        if queued >= self.bounds.queued_max && !self.line.yields_to(priority) {
+            return Decision::Refuse(Refusal::Full { queued, retry_after: turn(ahead).unwrap_or_default() });
         }
-        match turn(queued) {
-            Some(expected) if is_late(queued) => Decision::Refuse(Refusal::Late { expected, left }),
+        match turn(ahead) {
+            Some(expected) if is_late(ahead) => Decision::Refuse(Refusal::Late { expected, left }),
             _ => Decision::Queue,
         }
     }
@@ -179,7 +190,7 @@ impl<W: Waiter> PoolState<W> {
 
     /// When to serve the queue again though nobody may have given anything back: a credential comes back then.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
-        if self.queue.is_empty() || self.shared.gate.live() >= self.limit() {
+        if self.line.is_empty() || self.shared.gate.live() >= self.limit() {
             return None;
         }
         match self.room(now) {
@@ -190,11 +201,19 @@ impl<W: Waiter> PoolState<W> {
     }
 
     /// Queues a waiter. The gate may have fallen free since `decide`, so the queue is served at once.
-    pub(crate) fn enqueue(&mut self, waiter: W, now: Instant) {
-        if self.queue.len() >= self.bounds.queued_max {
-            self.queue.retain(|waiter| !waiter.gone());
+    pub(crate) fn enqueue(&mut self, waiter: W, priority: Priority, now: Instant) {
+        if self.line.len() >= self.bounds.queued_max {
+            self.line.prune();
         }
-        self.queue.push_back(waiter);
+        self.line.look(now);
+        if self.line.len() >= self.bounds.queued_max
+            && let Some(last) = self.line.displace(priority)
+        {
+            let is_overloaded = self.line.is_overloaded();
+            let cause = if is_overloaded { DismissalCause::Overload } else { DismissalCause::Displaced };
+            last.dismiss(self.dismissal(cause, now));
+        }
+        self.line.join(waiter, priority, now);
         self.drain.waits(now);
         self.serve_queue(now);
     }
@@ -239,7 +258,7 @@ impl<W: Waiter> PoolState<W> {
     /// Drops the waiters, whose callers see the crash; the live tickets keep the counts, and nothing is left to retry with.
     pub(crate) fn rebuild(&mut self, now: Instant) {
         self.budget.forfeit(self.shared.granted(), now);
-        self.queue.clear();
+        self.line.clear();
         self.drain.forget();
         self.shared.publish_pace(None);
         if let Some(roster) = &mut self.roster {
@@ -254,37 +273,47 @@ impl<W: Waiter> PoolState<W> {
     }
 
     fn serve_queue(&mut self, now: Instant) {
+        self.line.look(now);
         loop {
             self.hand_on(now);
+            for late in self.line.shed(now) {
+                late.dismiss(self.dismissal(DismissalCause::Overload, now));
+            }
             // A ticket that falls from here on sees the waiters and nudges; one that fell before is seen here.
-            self.shared.gate.publish_waiting(self.queue.len());
-            if self.queue.is_empty() || !self.has_place(now) {
+            self.shared.gate.publish_waiting(self.line.len());
+            if self.line.is_empty() || !self.has_place(now) {
                 break;
             }
         }
-        if self.queue.is_empty() {
+        if self.line.is_empty() {
+            self.line.look(now);
             self.drain.emptied(now);
         }
         self.shared.publish_pace(self.drain.pace(now));
     }
 
-    /// Hands the places that are free to those who waited longest.
+    fn dismissal(&self, cause: DismissalCause, now: Instant) -> Dismissal {
+        let drained = self.drain.pace(now).map(|pace| turn_after(pace, self.line.len()));
+        Dismissal { cause, retry_after: drained.unwrap_or_default() }
+    }
+
+    /// Hands the places that are free to those whose turn it is.
     fn hand_on(&mut self, now: Instant) {
+        let somebody_waited = !self.line.is_empty();
+        let mut is_handed = false;
         while self.has_place(now) {
-            let Some(waiter) = self.queue.pop_front() else { break };
-            if !waiter.gone() {
-                let Some(permit) = self.grant(now) else {
-                    self.queue.push_front(waiter);
-                    break;
-                };
-                // One that left in this moment gives the permit back, which then goes to the next.
-                if waiter.hand(permit).is_ok() {
-                    self.drain.handed(now);
-                }
-            } else if self.queue.is_empty() {
-                // Nobody took it, but it did fall free while somebody seemed to wait.
+            let Some(turn) = self.line.whose_turn() else { break };
+            let Some(permit) = self.grant(now) else { break };
+            let Some(waiter) = self.line.take(turn) else { break };
+            // One that left in this moment gives the permit back, which then goes to the next.
+            if waiter.hand(permit).is_ok() {
                 self.drain.handed(now);
+                is_handed = true;
             }
+        }
+        if somebody_waited && self.line.is_empty() && !is_handed {
+            // Nobody took it, but it did fall free while somebody seemed to wait.
+            self.drain.handed(now);
         }
     }
 

@@ -27,6 +27,7 @@ struct SlotState {
     permit: Option<Permit>,
     left: bool,
     handed: bool,
+    dismissed: Option<Dismissal>,
 }
 
 impl Slot {
@@ -44,6 +45,9 @@ impl Slot {
     fn has(&self) -> bool {
         self.0.borrow().permit.is_some()
     }
+    fn dismissed(&self) -> Option<Dismissal> {
+        self.0.borrow().dismissed
+    }
 }
 
 impl Waiter for Slot {
@@ -58,6 +62,9 @@ impl Waiter for Slot {
         slot.permit = Some(permit);
         slot.handed = true;
         Ok(())
+    }
+    fn dismiss(self, dismissal: Dismissal) {
+        self.0.borrow_mut().dismissed = Some(dismissal);
     }
 }
 
@@ -84,24 +91,28 @@ impl World {
         let rules = Rules::from(&UpstreamConfig::default().rotation);
         let rotation = Rotation::new(Arc::clone(&signs), rules, 7, now);
         let budget = Budget::new(RetryBudgetConfig::default(), now);
-        let bounds = PoolBounds { concurrent_max, queued_max, queue_timeout };
+        let bounds = PoolBounds { concurrent_max, queued_max, queue_timeout, overload: None };
         let state = PoolState::new(Arc::clone(&shared), bounds, signs, rotation, budget);
         Self { state, shared, nudges, now }
     }
 
     /// As the shell does it.
     fn ask(&mut self) -> Result<Slot, Refusal> {
-        self.ask_within(PATIENT)
+        self.ask_as(Priority::Normal, PATIENT)
     }
 
     fn ask_within(&mut self, left: Duration) -> Result<Slot, Refusal> {
+        self.ask_as(Priority::Normal, left)
+    }
+
+    fn ask_as(&mut self, priority: Priority, left: Duration) -> Result<Slot, Refusal> {
         let slot = Slot::new();
-        match self.state.decide(self.now + left, self.now) {
+        match self.state.decide(priority, self.now + left, self.now) {
             Decision::Grant => {
                 let permit = self.state.grant(self.now).unwrap();
                 slot.clone().hand(permit).unwrap();
             }
-            Decision::Queue => self.state.enqueue(slot.clone(), self.now),
+            Decision::Queue => self.state.enqueue(slot.clone(), priority, self.now),
             Decision::Refuse(refusal) => return Err(refusal),
         }
         Ok(slot)
@@ -235,6 +246,42 @@ fn a_full_queue_knows_when_it_will_have_drained() {
     assert_eq!(world.shared.pace(), Some(Duration::from_millis(100)));
 }
 
+/// P3: in a full queue a newcomer of a higher class takes the place of the last of the lowest, who hears it at once
+#[test]
+fn a_newcomer_of_a_higher_class_displaces_the_last_of_the_lowest() {
+    let mut world = World::new(1, 3, 1);
+    let holder = world.ask().unwrap();
+    let as_class = |world: &mut World, priority| world.ask_as(priority, PATIENT);
+    let low = as_class(&mut world, Priority::Low).unwrap();
+    let late = as_class(&mut world, Priority::Low).unwrap();
+    let normal = as_class(&mut world, Priority::Normal).unwrap();
+    assert_eq!(as_class(&mut world, Priority::Low).unwrap_err(), full(3), "the last in the line is itself");
+    let high = as_class(&mut world, Priority::High).unwrap();
+    assert_eq!(
+        late.dismissed(),
+        Some(Dismissal { cause: DismissalCause::Displaced, retry_after: Duration::ZERO })
+    );
+    let again = as_class(&mut world, Priority::High).unwrap();
+    assert!(low.dismissed().is_some() && normal.dismissed().is_none());
+    let third = as_class(&mut world, Priority::High).unwrap();
+    assert!(normal.dismissed().is_some());
+    assert_eq!(as_class(&mut world, Priority::High).unwrap_err(), full(3));
+    holder.leave();
+    world.settle();
+    assert!(high.has() && !again.has() && !third.has());
+}
+
+/// P3: only those that are ahead count for when the turn comes
+#[test]
+fn a_higher_class_does_not_wait_for_a_lower_one() {
+    let (mut world, _slots) = paced(9, 50, Duration::from_secs(1));
+    let left = Duration::from_millis(500);
+    assert!(world.ask_as(Priority::Low, left).is_err());
+    let _first = world.ask_as(Priority::High, left).unwrap();
+    assert!(world.ask_as(Priority::High, left).is_ok());
+    assert!(world.ask_as(Priority::Normal, left).is_err());
+}
+
 /// S5: a crash in mid-write leaks no permit and grants none
 #[test]
 fn a_rebuild_drops_the_waiters_and_keeps_the_live_count() {
@@ -252,7 +299,7 @@ fn a_rebuild_drops_the_waiters_and_keeps_the_live_count() {
 
 #[derive(Debug, Clone)]
 enum Op {
-    Ask,
+    Ask(Priority),
     Leave(prop::sample::Index),
     Nudge,
     Rebuild,
@@ -260,7 +307,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        5 => Just(Op::Ask),
+        5 => prop::sample::select(&Priority::ALL[..]).prop_map(Op::Ask),
         4 => any::<prop::sample::Index>().prop_map(Op::Leave),
         2 => Just(Op::Nudge),
         1 => Just(Op::Rebuild),
@@ -268,38 +315,63 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    /// P3, P4: over all interleavings never over the limit, FIFO among live waiters, nothing leaked, nobody forgotten
+    /// P3, P4: over all interleavings never over the limit, FIFO among live waiters of a class, the queue bounded, nothing leaked,
+    /// nobody forgotten or displaced by his like
     #[test]
     fn any_interleaving_keeps_the_gate(ops in prop::collection::vec(op(), 1..200), max in 1usize..4, queued in 0usize..5) {
         let mut world = World::new(max, queued, 2);
-        let mut slots: Vec<Slot> = Vec::new();
+        let mut slots: Vec<(Slot, Priority)> = Vec::new();
         let mut lost: Vec<Slot> = Vec::new();
         for op in ops {
             match op {
-                Op::Ask => if let Ok(slot) = world.ask() { slots.push(slot) },
+                Op::Ask(priority) => {
+                    let asked = world.ask_as(priority, PATIENT);
+                    if let Ok(slot) = asked { slots.push((slot, priority)) }
+                    else {
+                        let lower = slots.iter().any(|(slot, other)| !slot.has() && rank(*other) < rank(priority));
+                        prop_assert!(!lower, "refused, though a lower class waits");
+                    }
+                    let displaced = |(slot, other): &(Slot, Priority)| slot.dismissed().map(|_| *other);
+                    prop_assert!(slots.iter().filter_map(displaced).all(|other| rank(other) < rank(priority)));
+                    slots.retain(|(slot, _)| slot.dismissed().is_none());
+                }
                 Op::Leave(i) => if !slots.is_empty() {
                     let i = i.index(slots.len());
-                    slots.remove(i).leave();
+                    slots.remove(i).0.leave();
                 },
                 Op::Nudge => world.settle(),
                 Op::Rebuild => {
                     world.state.rebuild(clock::now());
-                    let (kept, dropped) = slots.drain(..).partition(Slot::has);
+                    let (kept, dropped) = slots.drain(..).partition(|(slot, _)| slot.has());
                     slots = kept;
-                    lost.extend::<Vec<Slot>>(dropped);
+                    let dropped: Vec<(Slot, Priority)> = dropped;
+                    lost.extend(dropped.into_iter().map(|(slot, _)| slot));
                 }
             }
-            let live = slots.iter().filter(|slot| slot.has()).count();
+            let live = slots.iter().filter(|(slot, _)| slot.has()).count();
             prop_assert_eq!(live, world.shared.gate.live());
-            prop_assert!(live <= max);
-            let first_waiting = slots.iter().position(|slot| !slot.has()).unwrap_or(slots.len());
-            prop_assert!(slots[first_waiting..].iter().all(|slot| !slot.has()), "FIFO");
+            prop_assert!(live <= max && slots.len() - live <= queued);
+            for priority in Priority::ALL {
+                let of_class: Vec<&Slot> =
+                    slots.iter().filter(|(_, other)| *other == priority).map(|(slot, _)| slot).collect();
+                let first_waiting = of_class.iter().position(|slot| !slot.has()).unwrap_or(of_class.len());
+                prop_assert!(of_class[first_waiting..].iter().all(|slot| !slot.has()), "FIFO");
+            }
             prop_assert!(lost.iter().all(|slot| !slot.has()));
         }
         world.settle();
-        let live = slots.iter().filter(|slot| slot.has()).count();
+        let live = slots.iter().filter(|(slot, _)| slot.has()).count();
         prop_assert!(live == max || live == slots.len(), "nobody is left waiting at a free gate");
-        for slot in slots { slot.leave(); }
+        for (slot, _) in slots { slot.leave(); }
         prop_assert_eq!(world.shared.gate.live(), 0);
+    }
+}
+
+/// The order of classes, written apart.
+fn rank(priority: Priority) -> u8 {
+    match priority {
+        Priority::Low => 0,
+        Priority::Normal => 1,
+        Priority::High => 2,
     }
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tidegate_config::Priority;
+
 use crate::breaker::{BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitId, Clearance, Outcome};
 use crate::clock;
 use crate::limiter::{Allowed, LimiterRejection};
@@ -70,6 +72,7 @@ pub(super) struct Script {
     pub(super) key: KeyId,
     pub(super) proof: Proof,
     pub(super) class: OperationClass,
+    pub(super) priority: Priority,
 }
 
 /// How a client says who it is.
@@ -228,12 +231,12 @@ impl Client {
     async fn wait_for_permit(&self) -> Result<Held<Permit>, Refused> {
         let Self { world, script, .. } = self;
         let deadline = clock::now() + REQUEST_TIMEOUT;
-        let mut acquiring = pin!(world.pools[script.bucket.index()].acquire(deadline));
+        let mut acquiring = pin!(world.pools[script.bucket.index()].acquire(script.priority, deadline));
         let at_once = poll_fn(|cx| Poll::Ready(acquiring.as_mut().poll(cx))).await;
         let permit = match at_once {
             Poll::Ready(permit) => permit,
             Poll::Pending => {
-                let place = world.ledger.borrow_mut().queued(script.bucket, script.number);
+                let place = world.ledger.borrow_mut().queued(script.bucket, script.number, script.priority);
                 let mut waiting = Waiting { client: self, place, handed: false };
                 let permit = acquiring.await;
                 waiting.handed = permit.is_ok();

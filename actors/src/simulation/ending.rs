@@ -4,6 +4,8 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tidegate_config::Priority;
+
 use crate::breaker::{BreakerRejection, CircuitId, Outcome};
 use crate::pool::PoolRejection;
 use crate::simulation::episode::{Episode, buckets};
@@ -114,16 +116,18 @@ impl Episode {
         Ok(wait)
     }
 
-    /// Who comes now gets a permit at once, or, where a crash was still ahead, once that is over.
+    /// Who comes now gets a permit at once, or, where a crash was still ahead or credentials are left alone, once that is over.
     async fn serves(&mut self, bucket: BucketId) {
         let pool = self.world.pools[bucket.index()].clone();
-        let mut permit = self.await_answer(pool.acquire(self.now + QUIET));
+        let mut permit = self.await_answer(pool.acquire(Priority::Low, self.now + QUIET));
         for _ in 0..CRASHES_AHEAD {
-            if !matches!(permit, Some(Err(PoolRejection::Unavailable(_)))) {
-                break;
-            }
-            self.wait(QUIET).await;
-            permit = self.await_answer(pool.acquire(self.now + QUIET));
+            let wait = match permit {
+                Some(Err(PoolRejection::Unavailable(_))) => QUIET,
+                Some(Err(PoolRejection::NoCredential { retry_after, .. })) => retry_after,
+                _ => break,
+            };
+            self.wait(wait).await;
+            permit = self.await_answer(pool.acquire(Priority::Low, self.now + QUIET));
         }
         let what = || format!("nobody is there, and bucket {} answers {permit:?}", bucket.index());
         self.world.ledger.borrow_mut().check(Invariant::Wedge, matches!(permit, Some(Ok(_))), what);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use slog::{Discard, Logger, o};
-use tidegate_config::BucketConfig;
+use tidegate_config::{BucketConfig, Overload, Priority};
 
 use crate::chaos::{Crash, CrashPlace};
 use crate::clock;
@@ -168,15 +168,21 @@ impl Episode {
         self.check_order();
     }
 
-    /// Who was handed a permit has not overtaken anybody, if all who came before have theirs, too.
+    /// Who was handed a permit has not overtaken anybody of its class, if all who came before have theirs, too.
     fn check_order(&mut self) {
         for bucket in 0..self.world.pools.len() {
             let handed = std::mem::take(&mut self.world.ledger.borrow_mut().buckets[bucket].handed);
-            for place in handed {
+            let config = self.plan.config.buckets.values().nth(bucket);
+            if config.is_none_or(|config| config.upstream.concurrency.overload != Overload::Fifo) {
+                // Whether the newest went first because of an overload cannot be seen from outside.
+                continue;
+            }
+            for (place, priority) in handed {
                 let earlier: Vec<(u64, usize)> = {
                     let ledger = self.world.ledger.borrow();
                     let waiting = ledger.buckets[bucket].waiting.range(..place);
-                    waiting.map(|(place, client)| (*place, *client)).collect()
+                    let of_class = waiting.filter(|(_, (_, other))| *other == priority);
+                    of_class.map(|(place, (client, _))| (*place, *client)).collect()
                 };
                 for (before, client) in earlier {
                     self.look_after(client);
@@ -289,6 +295,7 @@ impl Episode {
             address: IpKey::V4(address),
             key: KeyId::new(u32::from(self.dice.once_in(2))),
             class: self.dice.one_of(OperationClass::ALL),
+            priority: self.dice.one_of(Priority::ALL),
             proof: self.dice.one_of([Proof::None, Proof::None, Proof::Good, Proof::Good, Proof::Forged]),
         };
         let signal = Signal::new();

@@ -10,7 +10,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tidegate_config::{Config, Costs};
+use tidegate_config::{Config, Costs, Priority};
 
 use crate::breaker::{BreakerView, CircuitId, CircuitState};
 use crate::limiter::{Scope, Scopes};
@@ -27,7 +27,7 @@ pub enum Invariant {
     Gate,
     /// Something is counted that nobody holds any more (P2, S5).
     Leak,
-    /// A waiter was served before one that came earlier (P4).
+    /// A waiter was served before one of its class that came earlier (P4).
     Order,
     /// A circuit admitted what it should not have (B2, B4, S5).
     Circuit,
@@ -85,9 +85,9 @@ pub(super) struct Holdings {
     /// Second tries under way.
     pub(super) retries: Rc<Cell<usize>>,
     /// Who waits in its queue, by the time of coming.
-    pub(super) waiting: BTreeMap<u64, usize>,
+    pub(super) waiting: BTreeMap<u64, (usize, Priority)>,
     /// Who was handed a permit and must not have overtaken anybody.
-    pub(super) handed: Vec<u64>,
+    pub(super) handed: Vec<(u64, Priority)>,
     next_place: u64,
 }
 
@@ -213,19 +213,19 @@ impl Ledger {
     }
 
     /// Somebody waits in a bucket's queue.
-    pub(super) fn queued(&mut self, bucket: BucketId, client: usize) -> u64 {
+    pub(super) fn queued(&mut self, bucket: BucketId, client: usize, priority: Priority) -> u64 {
         let holdings = &mut self.buckets[bucket.index()];
         holdings.next_place += 1;
-        holdings.waiting.insert(holdings.next_place, client);
+        holdings.waiting.insert(holdings.next_place, (client, priority));
         holdings.next_place
     }
 
     /// Waits no longer; what was handed over must be in order.
     pub(super) fn left_queue(&mut self, bucket: BucketId, place: u64, handed: bool) {
         let holdings = &mut self.buckets[bucket.index()];
-        holdings.waiting.remove(&place);
-        if handed {
-            holdings.handed.push(place);
+        let left = holdings.waiting.remove(&place);
+        if let (true, Some((_, priority))) = (handed, left) {
+            holdings.handed.push((place, priority));
         }
     }
 

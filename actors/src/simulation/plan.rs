@@ -142,14 +142,18 @@ fn draw_bucket(dice: &mut Dice, text: &mut Writing, name: &str, endpoints: &str)
     let upstream = format!("buckets.{name}.s3");
     text.section(&upstream, &[("endpoints", &format!("[{endpoints}]"))]);
     text.section(&format!("{upstream}.connection_pool"), &[("size", &1_000)]);
+    let (queued_max, queue_timeout) = (dice.one_of([0, 1, 3, 20]), dice.one_of([0, 20, 1_000]));
     text.section(
         &format!("{upstream}.concurrency"),
         &[
             ("max_concurrent", &dice.one_of([1, 2, 5, 80])),
-            ("max_queued", &dice.one_of([0, 1, 3, 20])),
-            ("queue_timeout_ms", &dice.one_of([0, 20, 1_000])),
+            ("max_queued", &queued_max),
+            ("queue_timeout_ms", &queue_timeout),
         ],
     );
+    if queued_max > 0 && queue_timeout > 0 && dice.once_in(4) {
+        text.text.push_str("overload = \"codel\"\ncodel_target_ms = 5\ncodel_interval_ms = 20\n");
+    }
     text.section(
         &format!("{upstream}.outlier_ejection"),
         &[

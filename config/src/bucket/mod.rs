@@ -38,7 +38,9 @@ pub use credential_pool::{CredentialPoolConfig, Identity, PooledCredential};
 pub use credentials::{ContainerCredentials, Credentials};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use pattern::{Pattern, PatternError};
-pub use policy::{AdaptiveConfig, ConcurrencyConfig, ConnectionPoolConfig, RetryBudgetConfig, RetryConfig};
+pub use policy::{
+    AdaptiveConfig, ConcurrencyConfig, ConnectionPoolConfig, Overload, RetryBudgetConfig, RetryConfig,
+};
 pub use rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, RotationConfig};
 pub use secret::Secret;
 pub(crate) use tls::PemIn;

@@ -3,7 +3,8 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use crate::form::{Flag, decimal, millis, nonzero, nonzero_size, or_auto, whole};
+use crate::form::{Choice, Flag, decimal, millis, nonzero, nonzero_size, or_auto, whole};
+use crate::priority::PriorityConfig;
 use crate::section::section;
 use crate::walk::{Section, key, nested};
 
@@ -99,11 +100,23 @@ section! {
         ///
         /// Set it to what the upstream serves well at a time; watch `request_queue_depth`.
         pub max_concurrent: NonZeroUsize = key("max_concurrent", whole(1..=100_000), nonzero_size(50));
-        /// requests that may wait for their turn, first come first served; 0 refuses at once
+        /// requests that may wait for their turn; 0 refuses at once
         pub max_queued: usize = key("max_queued", whole(0..=1_000_000), 100);
         /// how long a request may wait for its turn before it is refused with 503
         pub queue_timeout: Duration = key("queue_timeout_ms", millis(0..=600_000), Duration::from_secs(1))
             .yielding("1000, or the total request timeout if that is shorter");
+        /// what becomes of a queue that does not drain: `fifo` has all wait their time out, `codel` serves the newest first and
+        /// refuses those who waited longer than `codel_target_ms`
+        ///
+        /// A burst is served in its order under either. Watch `request_queue_rejections_total` with reason `overload`.
+        pub overload: Overload = key("overload", OVERLOADS, Overload::Fifo);
+        /// the longest wait that is no worry; while the oldest waits longer for a whole `codel_interval_ms`, more comes than is served
+        pub codel_target: Duration = key("codel_target_ms", millis(1..=600_000), Duration::from_millis(20));
+        /// how long a longer wait must last to be overload, which ends when the queue has been empty
+        pub codel_interval: Duration =
+            key("codel_interval_ms", millis(1..=600_000), Duration::from_millis(100));
+        /// who waits before whom
+        pub priority: PriorityConfig = nested("priority");
         /// learning how many requests the upstream serves well at a time
         pub adaptive: AdaptiveConfig = nested("adaptive");
     }
@@ -126,9 +139,21 @@ section! {
     }
 }
 
+/// What becomes of a queue that does not drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overload {
+    /// first come, first served, however late
+    Fifo,
+    /// controlled delay: the newest first, the oldest refused
+    Codel,
+}
+
+const OVERLOADS: Choice<Overload> = Choice(&[("fifo", Overload::Fifo), ("codel", Overload::Codel)]);
+
 impl ConcurrencyConfig {
-    /// Fits the unset floor to the limit, then refuses a floor above it.
+    /// Fits the unset floor to the limit, then refuses a floor above it, and what a queue cannot be.
     pub(super) fn checked(mut self, section: &mut Section<'_>) -> Self {
+        self.check_queue(section);
         let (most, key) = (self.max_concurrent, section.spell("max_concurrent"));
         let (adaptive, section) = (&mut self.adaptive, &mut section.child("adaptive"));
         if !section.is_set("min") {
@@ -138,6 +163,39 @@ impl ConcurrencyConfig {
             section.refuse("min", format!("{} must be at most {key} ({most})", adaptive.min), None);
         }
         self
+    }
+
+    /// Classes and disciplines of a queue that is not there would be believed in, and times out of order mean nothing.
+    fn check_queue(&self, section: &mut Section<'_>) {
+        match self.overload {
+            Overload::Fifo => {
+                for name in ["codel_target_ms", "codel_interval_ms"] {
+                    if section.is_set(name) {
+                        let message = format!("has no effect: {} is not codel", section.spell("overload"));
+                        section.refuse(name, message, None);
+                    }
+                }
+            }
+            Overload::Codel if self.max_queued == 0 => {
+                let message = format!("has no effect: {} is 0, so nobody waits", section.spell("max_queued"));
+                section.refuse("overload", message, None);
+            }
+            Overload::Codel => {
+                let shown = |time: Duration| time.as_millis().to_string();
+                let target = ("codel_target_ms", shown(self.codel_target));
+                let interval = ("codel_interval_ms", shown(self.codel_interval));
+                if self.codel_target > self.codel_interval {
+                    section.refuse_order(target.clone(), interval, false);
+                }
+                if self.codel_target > self.queue_timeout {
+                    section.refuse_order(target, ("queue_timeout_ms", shown(self.queue_timeout)), false);
+                }
+            }
+        }
+        if self.max_queued == 0 && section.origin_within("priority").is_some() {
+            let message = format!("has no effect: {} is 0, so nobody waits", section.spell("max_queued"));
+            section.refuse("priority", message, None);
+        }
     }
 
     /// Refuses to let a request wait past its own deadline. `key` is the deadline's.

@@ -89,6 +89,31 @@ const BUCKETS: &[(&str, &str)] = &[
         "s3.concurrency.adaptive.min: 5 must be at most buckets.b.s3.concurrency.max_concurrent (2) (from t.toml)",
     ),
     (
+        "s3 = { endpoints = [\"http://a\"], concurrency.max_queued = 0, concurrency.priority.list = \"low\" }",
+        "s3.concurrency.priority: has no effect: buckets.b.s3.concurrency.max_queued is 0, so nobody waits (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], concurrency.overload = \"codel\", concurrency.codel_target_ms = 1001, \
+         concurrency.codel_interval_ms = 5000 }",
+        "s3.concurrency.codel_target_ms: 1001 must be at most buckets.b.s3.concurrency.queue_timeout_ms (1000) (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], concurrency.overload = \"codel\", concurrency.codel_interval_ms = 19 }",
+        "s3.concurrency.codel_interval_ms: 19 must be at least buckets.b.s3.concurrency.codel_target_ms (20) (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], concurrency.codel_target_ms = 10 }",
+        "s3.concurrency.codel_target_ms: has no effect: buckets.b.s3.concurrency.overload is not codel (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], concurrency.overload = \"codel\", concurrency.max_queued = 0 }",
+        "s3.concurrency.overload: has no effect: buckets.b.s3.concurrency.max_queued is 0, so nobody waits (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], concurrency.priority.read = \"urgent\" }",
+        "s3.concurrency.priority.read: \"urgent\" is none of high, normal, low (from t.toml)",
+    ),
+    (
         "auth = [\"jwt\"]\ns3.endpoints = [\"http://a\"]",
         "auth: lists jwt, and no tokens are believed (from t.toml); set jwt.issuer, jwt.audience and a key such as \
          jwt.jwks_url",

@@ -31,6 +31,19 @@ pub(super) fn answer(rejection: &PoolRejection) -> Answer {
             ),
             *expected,
         ),
+        PoolRejection::Displaced { retry_after } => refused(
+            "queue_displaced",
+            "the queue is full, and a more urgent request took this one's place in it".to_owned(),
+            *retry_after,
+        ),
+        PoolRejection::Overload { waited, retry_after } => refused(
+            "queue_overload",
+            format!(
+                "the queue is overloaded: it is the turn of newer requests, and this one waited for {} ms",
+                waited.as_millis()
+            ),
+            *retry_after,
+        ),
         PoolRejection::QueueTimeout { waited, retry_after } => refused(
             "queue_timeout",
             format!("no place fell free within {} ms", waited.as_millis()),

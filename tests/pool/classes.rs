@@ -1,0 +1,137 @@
+//! Classes of the queue: who goes first, who makes room, and that nobody starves.
+
+use tokio::task::JoinHandle;
+
+use super::{PATIENT, gated, held, queue_holds};
+use crate::support::{Answer, Gateway, Upstream, request};
+
+const URGENT: &str = "urgent-0123456789abcdef";
+const NIGHTLY: &str = "nightly-0123456789abcdef";
+
+/// Waits in the queue behind `waiting` others, with this key's class or, without one, its operation's.
+async fn joins(
+    gateway: &Gateway,
+    waiting: usize,
+    (method, target): (&'static str, &str),
+    key: Option<&'static str>,
+) -> JoinHandle<Answer> {
+    let (address, target) = (gateway.address(), target.to_owned());
+    let asking = tokio::spawn(async move {
+        let headers: Vec<(&str, &str)> = key.map(|key| ("x-api-key", key)).into_iter().collect();
+        let body: Option<&[u8]> = (method == "PUT").then_some(b"x");
+        request(address, method, &target, &headers, body).await
+    });
+    queue_holds(gateway, waiting + 1).await;
+    asking
+}
+
+fn order(upstream: &Upstream) -> Vec<String> {
+    upstream.seen().into_iter().map(|seen| seen.target).collect()
+}
+
+/// P3, P4: a place that falls free goes to the highest class, and within it to who came first: by the operation, and by the key
+/// where that says so
+#[tokio::test]
+async fn a_higher_class_goes_first() {
+    let (upstream, latch) = held();
+    let gateway = gated(&upstream, 1, 100, PATIENT)
+        .set("buckets.b.auth", "api_key,anonymous")
+        .set("buckets.b.s3.concurrency.priority.write", "high")
+        .set("buckets.b.s3.concurrency.priority.list", "low")
+        .set("policies.all.buckets", "*")
+        .set("policies.all.methods", "read,write,list")
+        .set("api_keys.urgent.secret", URGENT)
+        .set("api_keys.urgent.policy", "all")
+        .set("api_keys.urgent.priority", "high")
+        .set("api_keys.nightly.secret", NIGHTLY)
+        .set("api_keys.nightly.policy", "all")
+        .set("api_keys.nightly.priority", "low")
+        .start()
+        .await;
+    let mut requests = vec![tokio::spawn({
+        let address = gateway.address();
+        async move { request(address, "GET", "/b/holder", &[], None).await }
+    })];
+    upstream.works_on(1).await;
+    let waiting = [
+        ("GET", "/b?list-type=2", None),
+        ("PUT", "/b/nightly-write", Some(NIGHTLY)),
+        ("GET", "/b/read", None),
+        ("PUT", "/b/write", None),
+        ("GET", "/b/urgent-read", Some(URGENT)),
+        ("GET", "/b/read-2", None),
+    ];
+    for (waits, (method, target, key)) in waiting.into_iter().enumerate() {
+        requests.push(joins(&gateway, waits, (method, target), key).await);
+    }
+    latch.open(requests.len());
+    for request in requests {
+        assert_eq!(request.await.unwrap().whole(), 200);
+    }
+    assert_eq!(
+        order(&upstream),
+        [
+            "/b/holder",
+            "/b/write",
+            "/b/urgent-read",
+            "/b/read",
+            "/b/read-2",
+            "/b?list-type=2",
+            "/b/nightly-write"
+        ]
+    );
+    gateway.is_idle().await;
+}
+
+/// P3, O4: where the queue is full a newcomer of a higher class takes the last place of the lowest; who had it is told at once,
+/// and who finds none lower is refused as ever
+#[tokio::test]
+async fn a_higher_class_displaces_a_lower_one_from_a_full_queue() {
+    let (upstream, latch) = held();
+    let gateway =
+        gated(&upstream, 1, 2, PATIENT).set("buckets.b.s3.concurrency.priority.write", "high").start().await;
+    let address = gateway.address();
+    let holder = tokio::spawn(async move { request(address, "GET", "/b/holder", &[], None).await });
+    upstream.works_on(1).await;
+    let first = joins(&gateway, 0, ("GET", "/b/first"), None).await;
+    let last = joins(&gateway, 1, ("GET", "/b/last"), None).await;
+    assert_eq!(gateway.get("/b/k").await.reason(), "queue_full");
+    let high = tokio::spawn(async move { request(address, "PUT", "/b/high", &[], Some(b"x")).await });
+    let displaced = last.await.unwrap();
+    assert_eq!((displaced.whole(), displaced.reason()), (503, "queue_displaced"));
+    assert!(displaced.text().contains("<Code>SlowDown</Code>"), "{}", displaced.text());
+    assert!(matches!(displaced.retry_after(), Some(1 | 2)), "{displaced:?}");
+    queue_holds(&gateway, 2).await;
+    let counted = "request_queue_rejections_total{bucket=\"b\",reason=\"displaced\"}";
+    assert_eq!(gateway.metric(counted).await, 1.0);
+    latch.open_for_all();
+    for request in [holder, first, high] {
+        assert_eq!(request.await.unwrap().whole(), 200);
+    }
+    assert_eq!(order(&upstream), ["/b/holder", "/b/high", "/b/first"]);
+    gateway.is_idle().await;
+}
+
+/// P3: one of a lower class is passed at most eleven times, however many of a higher one wait
+#[tokio::test]
+async fn a_lower_class_does_not_starve() {
+    let (upstream, latch) = held();
+    let gateway = gated(&upstream, 1, 100, PATIENT)
+        .set("buckets.b.s3.concurrency.priority.write", "high")
+        .start()
+        .await;
+    let address = gateway.address();
+    let mut requests =
+        vec![tokio::spawn(async move { request(address, "GET", "/b/holder", &[], None).await })];
+    upstream.works_on(1).await;
+    requests.push(joins(&gateway, 0, ("GET", "/b/lower"), None).await);
+    for waiting in 1..=15 {
+        requests.push(joins(&gateway, waiting, ("PUT", &format!("/b/{waiting}")), None).await);
+    }
+    latch.open_for_all();
+    for request in requests {
+        assert_eq!(request.await.unwrap().whole(), 200);
+    }
+    assert_eq!(order(&upstream).iter().position(|target| target == "/b/lower"), Some(11));
+    gateway.is_idle().await;
+}
