@@ -25,6 +25,7 @@ mod deadline;
 mod edge;
 mod endpoints;
 mod expect;
+mod hedging;
 mod hostile_heads;
 mod https;
 mod injection;

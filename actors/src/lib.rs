@@ -37,8 +37,8 @@ pub use monitor::{
 };
 pub use pool::{
     CredentialId, CredentialStanding, CredentialTicket, CredentialView, EndpointId, EndpointTicket,
-    EndpointView, LimitCause, LimitView, Permit, PoolHandle, PoolRejection, PoolView, Pressure, RetryTicket,
-    Setback, Standing, Strike,
+    EndpointView, HedgeRefusal, LimitCause, LimitView, Permit, PoolHandle, PoolRejection, PoolView, Pressure,
+    ReadKind, RetryTicket, Setback, Standing, Strike,
 };
 pub use sessions::{
     Bearer, Identity, InvalidSessionId, KeyPrint, SessionId, SessionsHandle, SessionsReport, SigningKey,

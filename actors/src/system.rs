@@ -29,8 +29,8 @@ use crate::mailbox::Mailbox;
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle};
 use crate::pool::{
-    Alarm, Budget, CredentialSigns, Delay, GateShared, Learner, Nudge, Pool, PoolBounds, PoolFamilies,
-    PoolHandle, PoolNames, PoolState, Roster, Rotation, Rules, Signs,
+    Alarm, Budget, CredentialSigns, Delay, GateShared, Hedging, Learner, Nudge, Pool, PoolBounds,
+    PoolFamilies, PoolHandle, PoolNames, PoolState, Roster, Rotation, Rules, Signs,
 };
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
 #[cfg(any(test, feature = "simulation"))]
@@ -308,18 +308,16 @@ fn pool(
     let rotation = Rotation::new(Arc::clone(&signs), Rules::from(&upstream.rotation), chance, clock::now());
     let learner = Learner::of(&concurrency.adaptive, bounds.concurrent_max, clock::now());
     let samples = learner.as_ref().map(Learner::samples).cloned();
-    let state = PoolState::new(
-        Arc::clone(&shared),
-        bounds,
-        Arc::clone(&signs),
-        rotation,
-        Budget::new(upstream.retry.budget, clock::now()),
-    );
-    let roster = || Roster::new(&credentials, &shared, upstream.credential_pool);
-    let state = state.with_roster((!credentials.is_empty()).then(roster)).learning(learner);
+    let budget = Budget::new(upstream.retry.budget, clock::now());
+    let state = PoolState::new(Arc::clone(&shared), bounds, Arc::clone(&signs), rotation, budget);
+    let (hedging, hedges) = Hedging::of(&upstream.hedging, clock::now());
+    let roster =
+        (!credentials.is_empty()).then(|| Roster::new(&credentials, &shared, upstream.credential_pool));
+    let state = state.with_roster(roster).learning(learner).with_hedging(hedging);
     let alarm = Alarm::new(Arc::clone(&shared));
     let handle = PoolHandle::new(unborn.mailbox.clone(), shared, signs, credentials, bounds, metrics)
-        .sampling(samples);
+        .sampling(samples)
+        .with_hedging(hedges);
     (handle, nursery.bear(unborn, Pool::new(state, names, alarm, nursery.log.clone())))
 }
 

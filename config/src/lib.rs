@@ -50,9 +50,10 @@ pub use api_key::ApiKey;
 pub use bucket::{
     AdaptiveConfig, Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ClientDeadline,
     ConcurrencyConfig, ConnectionPoolConfig, ContainerCredentials, CorsConfig, CredentialPoolConfig,
-    Credentials, Endpoint, EndpointError, FailoverConfig, HealthCheckConfig, Identity, InjectionPatterns,
-    Kind, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError, PooledCredential,
-    RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, TlsConfig, UploadFraming, UpstreamConfig,
+    Credentials, Endpoint, EndpointError, FailoverConfig, HealthCheckConfig, HedgingConfig, Identity,
+    InjectionPatterns, Kind, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError,
+    PooledCredential, RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, TlsConfig,
+    UploadFraming, UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use cost::Costs;

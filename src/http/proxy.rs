@@ -246,11 +246,11 @@ pub(super) async fn reserve(
     record.phases.admitted = Some(now);
     let priority = priority::of(record.caller.as_ref(), class, bucket, &worker.shared.keyring);
     if waits {
-        return Ok(Leave { permit: None, circuit, priority, deadline });
+        return Ok(Leave { permit: None, circuit, class, priority, deadline });
     }
     let permit = bucket.pool.acquire(priority, deadline.total).await?;
     record.phases.permitted = Some(clock::now());
-    Ok(Leave { permit: Some(permit), circuit, priority, deadline })
+    Ok(Leave { permit: Some(permit), circuit, class, priority, deadline })
 }
 
 async fn handle(

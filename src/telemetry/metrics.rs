@@ -4,6 +4,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
+use crate::telemetry::hedges::{HedgeFamilies, HedgeMetrics};
 use crate::upstream::Oddity;
 
 /// Every family that the request path counts in.
@@ -20,6 +21,7 @@ pub(crate) struct RequestMetrics {
     retry_left_to_client: IntCounterVec,
     odd_retry_after: IntCounterVec,
     probes: IntCounterVec,
+    hedges: HedgeFamilies,
     connections: ConnectionGauges,
     unrouted: IntCounterVec,
 }
@@ -76,6 +78,7 @@ pub(crate) struct BucketMetrics {
     pub(crate) retry_left_to_client: IntCounter,
     odd_retry_after: [IntCounter; 3],
     probes: [IntCounter; 2],
+    pub(crate) hedges: HedgeMetrics,
     errors: IntCounterVec,
     name: String,
     size: prometheus::IntGauge,
@@ -145,6 +148,7 @@ impl RequestMetrics {
                 "connections tried while a circuit was open because none could be made",
                 &["bucket", "result"],
             )?,
+            hedges: HedgeFamilies::register(registry)?,
             connections: ConnectionGauges::register(registry)?,
             unrouted: counter("unrouted_total", "requests refused before a bucket was known", &["reason"])?,
         })
@@ -165,6 +169,7 @@ impl RequestMetrics {
             odd_retry_after: Oddity::ALL
                 .map(|oddity| self.odd_retry_after.with_label_values(&[name, oddity.as_str()])),
             probes: ["failed", "reached"].map(|result| self.probes.with_label_values(&[name, result])),
+            hedges: self.hedges.bucket(name),
             errors: self.errors.clone(),
             name: name.to_owned(),
             size: self.connections.size.with_label_values(&one),

@@ -37,12 +37,32 @@ pub(crate) struct Record {
     /// Why the gateway answered itself or broke the transfer; none where the upstream's answer passed whole.
     pub(crate) reason: Option<&'static str>,
     pub(crate) attempts: u32,
+    /// Whether it was asked for a second time while the first was under way.
+    pub(crate) hedged: Option<Hedged>,
     pub(crate) endpoint: Option<usize>,
     /// What it went on with last, in a bucket with several.
     pub(crate) credential: Option<CredentialId>,
     pub(crate) flow: Rc<Flow>,
     pub(crate) sent_bytes: u64,
     pub(crate) phases: Phases,
+}
+
+/// What became of a hedge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hedged {
+    /// Another attempt's answer counted, or none did.
+    Lost,
+    /// Its answer was passed on.
+    Won,
+}
+
+impl Hedged {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Won => "won",
+        }
+    }
 }
 
 /// What was asked, kept beyond the request itself.
@@ -78,6 +98,7 @@ impl Record {
             status: 0,
             reason: None,
             attempts: 0,
+            hedged: None,
             endpoint: None,
             credential: None,
             flow: Rc::new(Flow::new(Pace::of(&worker.shared.config.server))),
@@ -109,6 +130,7 @@ impl Record {
             "admission_us" => us(self.started, admitted),
             "credential" => credential,
             "endpoint" => self.endpoint,
+            "hedge" => self.hedged.map(Hedged::as_str),
             "attempts" => self.attempts,
             "sent_bytes" => self.sent_bytes,
             "received_bytes" => self.flow.bytes(),

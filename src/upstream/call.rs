@@ -1,18 +1,14 @@
-//! The attempts of one request: breaker's permit, call, verdict, and perhaps once more (R1–R5).
+//! The attempts of one request: breaker's permit, call, verdict, and perhaps once more (R1–R5). A read that may be asked for twice
+//! at a time is `hedge.rs`'s.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_http::body::None as NoBody;
-use actix_web::error::ParseError;
-use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
-use awc::ClientResponse;
-use awc::error::{ConnectError, SendRequestError};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
-use tidegate_actors::{BreakerTicket, CircuitId, Level, Outcome, Permit, RetryTicket, clock};
-use tidegate_config::{Kind, Priority};
+use awc::{ClientResponse, SendClientRequest};
+use bytes::Bytes;
+use tidegate_actors::{BreakerTicket, CircuitId, Level, OperationClass, Outcome, Permit, RetryTicket, clock};
+use tidegate_config::Priority;
 
 use crate::http::edge::Head;
 use crate::http::error::GatewayError;
@@ -23,19 +19,16 @@ use crate::upstream::blame::Attempted;
 use crate::upstream::body::RequestBody;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::early::Ongoing;
+use crate::upstream::flow::Flow;
+use crate::upstream::hedge::{self, Held, Race};
 use crate::upstream::hold::{self, Entered, Entry};
-use crate::upstream::identity;
+use crate::upstream::identity::{self, Said};
 use crate::upstream::outbound::Outbound;
+use crate::upstream::reply::{Answered, head, heard};
 use crate::upstream::retry::{Asked, is_clients_retry, is_conditional_write, wait};
-use crate::upstream::tls::is_distrust;
 use crate::upstream::verdict::{self, Verdict};
-use crate::upstream::watch::{Limits, Phase, watch};
+use crate::upstream::watch::{Limits, watch};
 use crate::worker::Worker;
-
-/// Error documents up to this size are read for their code.
-const DOCUMENT_BYTES_MAX: u64 = 8 << 10;
-/// How long such a document may take.
-const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What a request was granted: a place at the bucket's upstream, the circuit that its calls belong to, and until when.
 pub(crate) struct Leave {
@@ -44,6 +37,7 @@ pub(crate) struct Leave {
     pub(crate) circuit: CircuitId,
     pub(crate) priority: Priority,
     pub(crate) deadline: Deadline,
+    pub(crate) class: OperationClass,
 }
 
 /// An answer whose body is still to come, and what is held for it.
@@ -64,10 +58,11 @@ pub(crate) async fn call(
     leave: Leave,
     record: &mut Record,
 ) -> Result<Called, GatewayError> {
-    let Leave { permit: mut place, circuit, priority, deadline } = leave;
+    let Leave { permit: mut place, circuit, class, priority, deadline } = leave;
     let upstream = &bucket.config.upstream;
     let monitor = &worker.shared.actors.monitor;
     let is_own = worker.client(bucket).is_own(outbound.key);
+    let read = hedge::kind(bucket, &outbound, class);
     // Held from the leave to try again to the end of that try.
     let mut retrying: Option<(Duration, RetryTicket)> = None;
     loop {
@@ -80,22 +75,23 @@ pub(crate) async fn call(
         record.attempts += 1;
         record.endpoint = Some(permit.endpoint().0);
         record.credential = permit.credential();
-        let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
-        let ended = clock::now();
+        let moment = read.and_then(|kind| hedge::moment(bucket, kind, record, began));
+        let tried = if let Some(moment) = moment {
+            let race = Race { worker, bucket, circuit, limits, moment };
+            let (tried, held) = hedge::race(race, &mut outbound, Held { permit, ticket }, record).await;
+            Held { permit, ticket } = held;
+            record.endpoint = Some(permit.endpoint().0);
+            record.credential = permit.credential();
+            tried
+        } else {
+            let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
+            Tried::of(bucket, limits, &record.flow, (&permit, &mut ticket), result)
+        };
+        let Tried { result, judged, said, ended } = tried;
         record.phases.first_byte = Some(ended);
-        let waited = limits.waited(&record.flow, ended);
-        let slow = upstream.circuit_breaker.slow_call_duration.filter(|_| !deadline.is_long);
-        if slow.is_some_and(|slow| waited > slow) {
-            ticket.drag();
+        if let Some(kind) = read.filter(|_| judged.verdict.outcome == Outcome::Success) {
+            bucket.pool.measured(kind, ended.saturating_duration_since(began), ended);
         }
-        let mut judged = judge(&result, bucket);
-        // How long a store works on a copy says nothing of how it serves.
-        let waited = if deadline.is_long { Duration::ZERO } else { waited };
-        let attempted = Attempted { endpoint: permit.endpoint(), began, waited };
-        let told = result.as_ref().map(|answer| answer.response.status().as_u16());
-        judged.verdict.outcome = attempted.settle(bucket, judged.verdict.outcome, told);
-        let answer = result.as_ref().ok().map(Answered::said);
-        let said = identity::settle(bucket, &permit, answer, judged.asked.wait);
 
         let is_untouched = said.is_setback() || matches!(&result, Err(rejection) if rejection.is_unsent());
         let may_retry = (judged.verdict.transient || said.is_setback())
@@ -123,7 +119,7 @@ pub(crate) async fn call(
             place = Some(permit);
             continue;
         }
-        count_retries(bucket, record.attempts, &judged.verdict);
+        count_retries(bucket, record, &judged.verdict);
         if let Some(rejection) = said.rejection(bucket.config.kind) {
             ticket.report(judged.verdict.outcome);
             return Err(rejection.into());
@@ -168,8 +164,8 @@ fn finish(
     Ok(Called { response, document, permit, ticket })
 }
 
-fn count_retries(bucket: &Bucket, attempts: u32, verdict: &Verdict) {
-    if attempts > 1 {
+fn count_retries(bucket: &Bucket, record: &Record, verdict: &Verdict) {
+    if record.attempts - u32::from(record.hedged.is_some()) > 1 {
         if verdict.transient || matches!(verdict.outcome, Outcome::Failure { .. }) {
             bucket.metrics.retry_exhausted.inc();
         } else {
@@ -178,22 +174,51 @@ fn count_retries(bucket: &Bucket, attempts: u32, verdict: &Verdict) {
     }
 }
 
-/// An answer up to its head.
-struct Answered {
-    response: ClientResponse,
-    document: Option<Bytes>,
-    code: Option<String>,
+/// An attempt that is over, and what it means.
+pub(super) struct Tried {
+    pub(super) result: Result<Answered, UpstreamRejection>,
+    pub(super) judged: Judged,
+    /// Of the credential that it was made with.
+    said: Said,
+    pub(super) ended: Instant,
 }
 
-impl Answered {
-    /// Its status, and the error code if it was looked at.
-    fn said(&self) -> (u16, Option<&str>) {
-        (self.response.status().as_u16(), self.code.as_deref())
+impl Tried {
+    /// Judges an attempt that has just ended, and tells the pool of it.
+    pub(super) fn of(
+        bucket: &Bucket,
+        limits: Limits,
+        flow: &Flow,
+        (permit, ticket): (&Permit, &mut BreakerTicket),
+        result: Result<Answered, UpstreamRejection>,
+    ) -> Self {
+        let ended = clock::now();
+        let waited = limits.waited(flow, ended);
+        let is_long = limits.deadline.is_long;
+        let slow = bucket.config.upstream.circuit_breaker.slow_call_duration.filter(|_| !is_long);
+        if slow.is_some_and(|slow| waited > slow) {
+            ticket.drag();
+        }
+        let mut judged = judge(&result, bucket);
+        // How long a store works on a copy says nothing of how it serves.
+        let waited = if is_long { Duration::ZERO } else { waited };
+        let attempted = Attempted { endpoint: permit.endpoint(), began: limits.began, waited };
+        let told = result.as_ref().map(|answer| answer.response.status().as_u16());
+        judged.verdict.outcome = attempted.settle(bucket, judged.verdict.outcome, told);
+        let answer = result.as_ref().ok().map(Answered::said);
+        let said = identity::settle(bucket, permit, answer, judged.asked.wait);
+        Self { result, judged, said, ended }
+    }
+
+    /// Whether it is an answer about the request, and not about how the upstream is.
+    pub(super) fn settles(&self) -> bool {
+        let is_answer = |answered: &Answered| !matches!(answered.response.status().as_u16(), 429 | 500..);
+        !self.judged.verdict.transient && !self.said.is_setback() && self.result.as_ref().is_ok_and(is_answer)
     }
 }
 
-struct Judged {
-    verdict: Verdict,
+pub(super) struct Judged {
+    pub(super) verdict: Verdict,
     asked: Asked,
 }
 
@@ -235,6 +260,29 @@ async fn attempt(
     limits: Limits,
     record: &Record,
 ) -> Result<Answered, UpstreamRejection> {
+    let (call, ongoing) = send(worker, bucket, outbound, permit, limits, &record.flow)?;
+    let response = match heard(watch(call, limits, &ongoing).await, &ongoing.flow) {
+        Ok(response) => response,
+        Err(rejection) => {
+            if let Some(untouched) = ongoing.reclaim() {
+                outbound.body = RequestBody::Stream(Some(untouched));
+            }
+            return Err(rejection);
+        }
+    };
+    let is_pooled = permit.credential().is_some();
+    head(response, (bucket.config.kind, is_pooled), outbound.request.head().method).await
+}
+
+/// Sends a request, as soon as what is returned is polled.
+pub(super) fn send(
+    worker: &Worker,
+    bucket: &Bucket,
+    outbound: &mut Outbound,
+    permit: &Permit,
+    limits: Limits,
+    flow: &Rc<Flow>,
+) -> Result<(SendClientRequest, Rc<Ongoing>), UpstreamRejection> {
     let client = worker.client(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
     let signer = client.signer(outbound.key, &bucket.credentials, permit.credential())?;
@@ -249,7 +297,6 @@ async fn attempt(
             (limits.deadline, limits.began),
         )
         .ok_or(UpstreamRejection::Target)?;
-    let flow = Rc::clone(&record.flow);
     let (sending, upload) = match &mut outbound.body {
         RequestBody::None => (request.send_body(NoBody::new()), None),
         RequestBody::Whole(bytes) => (request.send_body(bytes.clone()), None),
@@ -260,82 +307,5 @@ async fn attempt(
             (request.send_body(NoBody::new()), Some(upload))
         }
     };
-    let ongoing = Ongoing::new(Rc::clone(&flow), upload);
-    let sent = watch(sending, limits, &ongoing).await.map_err(UpstreamRejection::Timeout);
-    let heard =
-        sent.and_then(|sent| sent.map_err(|error| flow.take_fault().unwrap_or_else(|| fault(&error))));
-    let response = match heard {
-        Ok(response) => response,
-        Err(rejection) => {
-            if let Some(untouched) = ongoing.reclaim() {
-                outbound.body = RequestBody::Stream(Some(untouched));
-            }
-            return Err(rejection);
-        }
-    };
-    let is_pooled = permit.credential().is_some();
-    head(response, (kind, is_pooled), outbound.request.head().method).await
-}
-
-async fn head(
-    mut response: ClientResponse,
-    (kind, is_pooled): (Kind, bool),
-    method: &Method,
-) -> Result<Answered, UpstreamRejection> {
-    // S3 redirects to another of its own endpoints or regions. Followed by the client, it would lead past the gateway;
-    // followed by the gateway, it would let the upstream choose who gets its requests (H4). An API's redirects are its own.
-    if kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
-        return Err(UpstreamRejection::Redirect(response.status()));
-    }
-    let status = response.status().as_u16();
-    let is_told_by_code = matches!(status, 400 | 503) || (is_pooled && identity::is_told_by_code(status));
-    let worth_a_look = kind == Kind::S3 && method != Method::HEAD && is_told_by_code;
-    if !worth_a_look || !is_small_xml(response.headers()) {
-        return Ok(Answered { response, document: None, code: None });
-    }
-    let document = read_document(&mut response).await?;
-    let code = verdict::error_code(&document);
-    Ok(Answered { response, document: Some(document), code })
-}
-
-fn is_small_xml(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    text(CONTENT_TYPE).is_some_and(|kind| kind.contains("xml"))
-        && text(CONTENT_LENGTH)
-            .is_none_or(|length| length.parse().is_ok_and(|bytes: u64| bytes <= DOCUMENT_BYTES_MAX))
-}
-
-async fn read_document(body: &mut ClientResponse) -> Result<Bytes, UpstreamRejection> {
-    let read = async {
-        let mut document = BytesMut::new();
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|error| UpstreamRejection::Reset(error.to_string()))?;
-            document.extend_from_slice(&chunk);
-            if document.len() as u64 > DOCUMENT_BYTES_MAX {
-                return Err(UpstreamRejection::Decode("an error document larger than 8 KiB".to_owned()));
-            }
-        }
-        Ok(document.freeze())
-    };
-    tokio::time::timeout(DOCUMENT_TIME_MAX, read)
-        .await
-        .map_err(|_| UpstreamRejection::Timeout(Phase::Idle))?
-}
-
-fn fault(error: &SendRequestError) -> UpstreamRejection {
-    match error {
-        SendRequestError::Connect(ConnectError::Timeout) => UpstreamRejection::Timeout(Phase::Connect),
-        SendRequestError::Connect(ConnectError::Disconnected) => {
-            UpstreamRejection::Reset("disconnected".to_owned())
-        }
-        SendRequestError::Connect(ConnectError::Io(error)) if is_distrust(error) => {
-            UpstreamRejection::Distrust(error.to_string())
-        }
-        SendRequestError::Connect(error) => UpstreamRejection::Connect(error.to_string()),
-        SendRequestError::Send(error) => UpstreamRejection::Reset(error.to_string()),
-        SendRequestError::Response(ParseError::Io(error)) => UpstreamRejection::Reset(error.to_string()),
-        SendRequestError::Response(error) => UpstreamRejection::Decode(error.to_string()),
-        SendRequestError::Timeout => UpstreamRejection::Timeout(Phase::FirstByte),
-        other => UpstreamRejection::Reset(other.to_string()),
-    }
+    Ok((sending, Ongoing::new(Rc::clone(flow), upload)))
 }

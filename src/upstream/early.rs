@@ -4,9 +4,14 @@
 //! "503", and then the upstream closes. For that it must know whose connection it is, but awc stands between the two. What
 //! they share is the call that is being polled, set by the watch around it. A connection that has answered early is
 //! never used again.
+//!
+//! A call may have a bell, which its own timer rings (`watch.rs`) for whoever polls it: see `hedge.rs`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
 
 use crate::upstream::body::Upload;
 use crate::upstream::flow::Flow;
@@ -20,11 +25,42 @@ pub(crate) struct Ongoing {
     pub(crate) flow: Rc<Flow>,
     /// A streamed body, until a connection takes it over.
     upload: RefCell<Option<Box<Upload>>>,
+    bell: Cell<Bell>,
+}
+
+/// When somebody wants to hear of a call that still goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bell {
+    Never,
+    At(Instant),
+    Rung,
 }
 
 impl Ongoing {
     pub(crate) fn new(flow: Rc<Flow>, upload: Option<Box<Upload>>) -> Rc<Self> {
-        Rc::new(Self { flow, upload: RefCell::new(upload) })
+        Rc::new(Self { flow, upload: RefCell::new(upload), bell: Cell::new(Bell::Never) })
+    }
+
+    /// Has the bell rung at this moment, if the call goes on then.
+    pub(crate) fn ring_at(&self, moment: Instant) {
+        self.bell.set(Bell::At(moment));
+    }
+
+    /// Ready once the bell has rung, for whoever polls it with the call: nobody is woken for it alone.
+    pub(crate) fn rung(&self) -> impl Future<Output = ()> + '_ {
+        poll_fn(|_| if self.bell.get() == Bell::Rung { Poll::Ready(()) } else { Poll::Pending })
+    }
+
+    /// Rings if it is time, and says when the call's timer has to look again that is due then.
+    pub(crate) fn look(&self, due: Instant, now: Instant) -> Instant {
+        match self.bell.get() {
+            Bell::At(moment) if moment <= now => {
+                self.bell.set(Bell::Rung);
+                due
+            }
+            Bell::At(moment) => due.min(moment),
+            Bell::Never | Bell::Rung => due,
+        }
     }
 
     /// The body back, if no connection has taken it: then not a byte of it was read, let alone sent.

@@ -122,7 +122,8 @@ pub(crate) async fn watch<F: Future>(
 ) -> Result<F::Output, Phase> {
     let flow = &ongoing.flow;
     let mut call = pin!(call);
-    let mut timer = pin!(tokio::time::sleep_until(limits.due(flow, limits.began).0.into()));
+    let first = ongoing.look(limits.due(flow, limits.began).0, limits.began);
+    let mut timer = pin!(tokio::time::sleep_until(first.into()));
     poll_fn(|cx| {
         let _current = Current::enter(ongoing);
         if let Poll::Ready(done) = call.as_mut().poll(cx) {
@@ -134,7 +135,7 @@ pub(crate) async fn watch<F: Future>(
             if due <= now {
                 return Poll::Ready(Err(phase));
             }
-            timer.as_mut().reset(due.into());
+            timer.as_mut().reset(ongoing.look(due, now).into());
         }
         Poll::Pending
     })

@@ -195,6 +195,16 @@ impl BreakerHandle {
         }
     }
 
+    /// Leave to call the upstream if the circuit is closed at this moment, and none otherwise: not even as a trial.
+    pub fn permit_if_closed(&self, circuit: CircuitId) -> Option<BreakerTicket> {
+        match self.shared.board.word(circuit) {
+            (CircuitState::Closed, generation) => {
+                Some(BreakerTicket::new(Arc::clone(&self.shared), circuit, Pass::Closed { generation }))
+            }
+            (CircuitState::Open | CircuitState::HalfOpen, _) => None,
+        }
+    }
+
     async fn ask_for_trial(&self, circuit: CircuitId) -> Result<BreakerTicket, BreakerRejection> {
         let shared = Arc::clone(&self.shared);
         let answer = self.shared.mailbox.ask(Try { circuit, shared }).await;

@@ -45,6 +45,8 @@ impl Drop for RetryTicket {
 struct Slot {
     requests: u64,
     retries: u64,
+    /// They have a budget of their own, and are counted here for the amplification alone.
+    hedges: u64,
 }
 
 /// The last seconds, a slot each.
@@ -91,12 +93,16 @@ impl Window {
         self.slots.iter().map(|slot| slot.retries).sum()
     }
 
+    fn hedges(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.hedges).sum()
+    }
+
     /// Attempts that the upstream saw for each request, over the last seconds.
     #[expect(clippy::cast_precision_loss, reason = "a ratio of counts, for people")]
     pub(crate) fn amplification(&self, asked: u64, now: Instant) -> f64 {
         let window = self.look(asked, now);
         let requests = window.requests().max(1) as f64;
-        (requests + window.retries() as f64) / requests
+        (requests + (window.retries() + window.hedges()) as f64) / requests
     }
 }
 
@@ -132,6 +138,12 @@ impl Budget {
         self.window = window;
         self.retrying.fetch_add(1, Ordering::AcqRel);
         RetryTicket { retrying: Arc::clone(&self.retrying) }
+    }
+
+    /// A request was sent a second time beside its first.
+    pub(crate) fn count_hedge(&mut self, asked: u64, now: Instant) {
+        self.window = self.window.look(asked, now);
+        self.window.slot(self.window.looked_nanos / NANOS).hedges += 1;
     }
 
     /// What has been spent.

@@ -84,6 +84,9 @@ fn the_amplification_is_that_of_the_last_ten_seconds() {
     let seen = |asked, after| budget.spent().amplification(asked, t0 + millis(after));
     assert_eq!(seen(100, 500), 1.2);
     assert_eq!(seen(200, 600), 1.1);
+    budget.count_hedge(200, t0 + millis(600));
+    assert_eq!(budget.spent().amplification(200, t0 + millis(600)), 1.105);
+    let seen = |asked, after| budget.spent().amplification(asked, t0 + millis(after));
     assert_eq!(seen(400, 11_000), 1.0, "and the retries are forgotten with their second");
 }
 

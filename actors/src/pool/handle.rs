@@ -16,6 +16,7 @@ use crate::pool::codel::Delay;
 use crate::pool::credential::{CredentialSigns, CredentialView};
 use crate::pool::drain::turn_after;
 use crate::pool::endpoint::{Check, Failure, Strike};
+use crate::pool::hedge::{Hedge, HedgeRefusal, HedgeSigns, LearnTails, ReadKind};
 use crate::pool::samples::{LimitView, Pressure, Samples};
 use crate::pool::signs::{EndpointView, Signs};
 use crate::pool::stash;
@@ -114,6 +115,8 @@ pub struct PoolHandle {
     samples: Option<Arc<Samples>>,
     bounds: PoolBounds,
     metrics: PoolMetrics,
+    /// None where nothing is hedged.
+    hedging: Option<Arc<HedgeSigns>>,
 }
 
 impl PoolHandle {
@@ -125,7 +128,7 @@ impl PoolHandle {
         bounds: PoolBounds,
         metrics: PoolMetrics,
     ) -> Self {
-        Self { mailbox, shared, signs, credentials, samples: None, bounds, metrics }
+        Self { mailbox, shared, signs, credentials, samples: None, bounds, metrics, hedging: None }
     }
 
     /// Tells these samples how calls went.
@@ -136,6 +139,11 @@ impl PoolHandle {
     /// Permits that may be out now.
     fn limit(&self) -> usize {
         self.samples.as_ref().map_or(self.bounds.concurrent_max, |samples| samples.limit())
+    }
+
+    /// With hedges for slow reads.
+    pub(crate) fn with_hedging(self, hedging: Option<Arc<HedgeSigns>>) -> Self {
+        Self { hedging, ..self }
     }
 
     /// Waits for a permit in the bucket's queue among those of its class, until the queue's deadline or the request's own,
@@ -227,6 +235,32 @@ impl PoolHandle {
         ticket
     }
 
+    /// Whether slow reads are asked for a second time.
+    pub fn hedges(&self) -> bool {
+        self.hedging.is_some()
+    }
+
+    /// How long to wait for a read before it is asked for a second time; none as long as that is not known, and while the
+    /// upstream is slow as a whole.
+    pub fn hedge_delay(&self, kind: ReadKind) -> Option<Duration> {
+        self.hedging.as_ref()?.delay(kind)
+    }
+
+    /// A read had the first byte of its answer after so long.
+    pub fn measured(&self, kind: ReadKind, latency: Duration, now: Instant) {
+        if self.hedging.as_ref().is_some_and(|signs| signs.count(kind, latency, now)) {
+            self.mailbox.tell(LearnTails);
+        }
+    }
+
+    /// Asks for a place in which a slow read may be asked for a second time, at another endpoint than this one if one is usable.
+    ///
+    /// # Errors
+    /// The budget is spent, no place is free at once, or the actor gave no answer.
+    pub async fn hedge(&self, avoid: EndpointId) -> Result<Permit, HedgeRefusal> {
+        self.mailbox.ask(Hedge { avoid }).await.unwrap_or_else(|error| Err(HedgeRefusal::Unavailable(error)))
+    }
+
     /// An endpoint began to answer, after so long, a call that began then.
     pub fn answered(&self, endpoint: EndpointId, latency: Duration, began: Instant) {
         if self.signs.len() > 1 {
@@ -312,6 +346,10 @@ impl PoolHandle {
     pub(crate) fn observe(&self, now: Instant) -> usize {
         for (metrics, view) in self.metrics.endpoints.iter().zip(self.signs.views(now)) {
             metrics.observe(&view);
+        }
+        for (kind, p95) in ReadKind::ALL.into_iter().zip(&self.metrics.hedge_p95) {
+            let known = self.hedging.as_ref().and_then(|signs| signs.p95(kind));
+            p95.set(known.map_or(0.0, |p95| p95.as_secs_f64() * 1e3));
         }
         self.metrics.amplification.set(self.shared.amplification(now));
         for (metrics, one) in self.metrics.credentials.iter().zip(self.credentials.iter()) {

@@ -9,6 +9,7 @@ use prometheus::{
 use crate::pool::adaptive::LimitCause;
 use crate::pool::credential_metrics::{CredentialFamilies, CredentialMetrics};
 use crate::pool::endpoint::Standing;
+use crate::pool::hedge::ReadKind;
 use crate::pool::signs::EndpointView;
 
 /// The families, one label value per bucket.
@@ -18,6 +19,7 @@ pub(crate) struct PoolFamilies {
     rejected: IntCounterVec,
     budget_exhausted: IntCounterVec,
     amplification: GaugeVec,
+    hedge_p95: GaugeVec,
     depth: IntGaugeVec,
     total_depth: IntGauge,
     healthy: IntGaugeVec,
@@ -45,6 +47,8 @@ pub(crate) struct PoolMetrics {
     pub(crate) overload: IntCounter,
     pub(crate) budget_exhausted: IntCounter,
     pub(crate) amplification: Gauge,
+    /// One for each kind of reading.
+    pub(crate) hedge_p95: [Gauge; ReadKind::ALL.len()],
     pub(crate) depth: IntGauge,
     pub(crate) endpoints: Vec<EndpointMetrics>,
     pub(crate) credentials: Vec<CredentialMetrics>,
@@ -127,6 +131,13 @@ impl PoolFamilies {
                 ),
                 &["bucket"],
             )?,
+            hedge_p95: GaugeVec::new(
+                Opts::new(
+                    "hedge_first_byte_p95_ms",
+                    "time after which a slow read is asked for a second time; 0 where it is not known",
+                ),
+                &["bucket", "class"],
+            )?,
             depth: IntGaugeVec::new(
                 Opts::new("bucket_queue_depth", "requests that wait for a permit of their bucket"),
                 &["bucket"],
@@ -153,6 +164,7 @@ impl PoolFamilies {
         registry.register(Box::new(this.rejected.clone()))?;
         registry.register(Box::new(this.budget_exhausted.clone()))?;
         registry.register(Box::new(this.amplification.clone()))?;
+        registry.register(Box::new(this.hedge_p95.clone()))?;
         registry.register(Box::new(this.depth.clone()))?;
         registry.register(Box::new(this.total_depth.clone()))?;
         registry.register(Box::new(this.healthy.clone()))?;
@@ -175,6 +187,7 @@ impl PoolFamilies {
             overload: self.rejected.with_label_values(&[name, "overload"]),
             budget_exhausted: self.budget_exhausted.with_label_values(&[name]),
             amplification: self.amplification.with_label_values(&[name]),
+            hedge_p95: ReadKind::ALL.map(|kind| self.hedge_p95.with_label_values(&[name, kind.as_str()])),
             depth: self.depth.with_label_values(&[name]),
             endpoints: endpoints.iter().map(endpoint).collect(),
             credentials: credentials.iter().map(|one| self.credentials.of(name, one)).collect(),

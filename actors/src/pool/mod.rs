@@ -17,7 +17,8 @@
 //! How fast the queue drains is measured while somebody waits (`drain.rs`). Whoever would wait in vain for that, or finds the queue
 //! full, is told at once when to come back.
 //!
-//! How often a bucket may try again beside its requests is the pool's to say too, see `budget.rs`.
+//! How often a bucket may try again beside its requests is the pool's to say too, see `budget.rs`, and when and how often it may
+//! ask for a slow read a second time, see `hedge/`.
 //! Where a gate is wide, permits pass from request to request on a thread without an ask, see `stash.rs`.
 //!
 //! *Restart*: a crash in `decide` keeps the queue. Found dirty, the waiters are dropped (they see `Crashed`) and the
@@ -47,6 +48,7 @@ mod credential_metrics;
 mod drain;
 mod endpoint;
 mod handle;
+mod hedge;
 mod latencies;
 mod line;
 mod metrics;
@@ -72,6 +74,8 @@ pub use credential::{CredentialId, CredentialStanding, CredentialTicket, Credent
 pub use endpoint::{Standing, Strike};
 pub(crate) use handle::PoolBounds;
 pub use handle::{PoolHandle, PoolRejection, PoolView};
+pub(crate) use hedge::Hedging;
+pub use hedge::{HedgeRefusal, ReadKind};
 pub(crate) use metrics::{PoolFamilies, PoolMetrics};
 pub(crate) use roster::Roster;
 pub(crate) use rotation::Rotation;

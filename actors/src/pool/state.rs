@@ -9,6 +9,7 @@ use crate::pool::budget::{Budget, RetryTicket, Window};
 use crate::pool::credential::{CredentialId, CredentialTicket};
 use crate::pool::drain::{Drain, turn_after};
 use crate::pool::handle::PoolBounds;
+use crate::pool::hedge::{HedgeRefusal, Hedging, Purse, Tails};
 use crate::pool::line::Line;
 use crate::pool::roster::{Room, Roster};
 use crate::pool::rotation::Rotation;
@@ -98,6 +99,8 @@ pub(crate) struct PoolState<W> {
     roster: Option<Roster>,
     /// How wide the gate is, where that is learnt.
     learner: Option<Learner>,
+    /// None where nothing is hedged.
+    hedging: Option<Hedging>,
 }
 
 impl<W: Waiter> PoolState<W> {
@@ -110,7 +113,23 @@ impl<W: Waiter> PoolState<W> {
     ) -> Self {
         let drain = Drain::new(bounds.concurrent_max);
         let line = Line::new(bounds.overload);
-        Self { shared, bounds, line, drain, signs, rotation, budget, roster: None, learner: None }
+        Self {
+            shared,
+            bounds,
+            line,
+            drain,
+            signs,
+            rotation,
+            budget,
+            roster: None,
+            learner: None,
+            hedging: None,
+        }
+    }
+
+    /// With hedges for slow reads.
+    pub(crate) fn with_hedging(self, hedging: Option<Hedging>) -> Self {
+        Self { hedging, ..self }
     }
 
     /// With credentials to choose from.
@@ -180,11 +199,15 @@ impl<W: Waiter> PoolState<W> {
 
     /// Builds a permit, for which there must be a place: the live counts rise here and nowhere else.
     pub(crate) fn grant(&mut self, now: Instant) -> Option<Permit> {
+        self.build(None, now)
+    }
+
+    fn build(&mut self, avoid: Option<EndpointId>, now: Instant) -> Option<Permit> {
         let credential = match &mut self.roster {
             Some(roster) => Some(roster.pick(None, now)?),
             None => None,
         };
-        let endpoint = self.pick(None, now);
+        let endpoint = self.pick(avoid, now);
         Some(Permit::new(&self.shared, endpoint, credential))
     }
 
@@ -255,9 +278,41 @@ impl<W: Waiter> PoolState<W> {
         ticket
     }
 
+    /// Whether a slow read may be asked for a second time: only into a place that is free at once.
+    pub(crate) fn decide_hedge(&self, now: Instant) -> Result<Purse, HedgeRefusal> {
+        let purse = self.hedging.as_ref().and_then(|hedging| hedging.decide(self.shared.granted()));
+        let purse = purse.ok_or(HedgeRefusal::Budget)?;
+        if self.has_place(now) && self.line.is_deserted() { Ok(purse) } else { Err(HedgeRefusal::Gate) }
+    }
+
+    /// Asks for it a second time, at another endpoint if one is usable.
+    pub(crate) fn hedge(&mut self, purse: Purse, avoid: EndpointId, now: Instant) -> Option<Permit> {
+        let permit = self.build(Some(avoid), now)?;
+        if let Some(hedging) = &mut self.hedging {
+            hedging.spend(purse);
+        }
+        self.budget.count_hedge(self.shared.granted(), now);
+        self.shared.publish_spent(self.budget.spent());
+        Some(permit)
+    }
+
+    /// What the tails are with what was counted by now.
+    pub(crate) fn look_at_tails(&self, now: Instant) -> Option<Tails> {
+        self.hedging.as_ref().map(|hedging| hedging.look(now))
+    }
+
+    pub(crate) fn learn_tails(&mut self, tails: Tails) {
+        if let Some(hedging) = &mut self.hedging {
+            hedging.learn(tails);
+        }
+    }
+
     /// Drops the waiters, whose callers see the crash; the live tickets keep the counts, and nothing is left to retry with.
     pub(crate) fn rebuild(&mut self, now: Instant) {
         self.budget.forfeit(self.shared.granted(), now);
+        if let Some(hedging) = &mut self.hedging {
+            hedging.forfeit(self.shared.granted(), now);
+        }
         self.line.clear();
         self.drain.forget();
         self.shared.publish_pace(None);

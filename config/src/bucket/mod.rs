@@ -13,6 +13,7 @@ mod cors;
 mod credential_pool;
 mod credentials;
 mod endpoint;
+mod hedging;
 mod pattern;
 mod policy;
 mod rotation;
@@ -37,6 +38,7 @@ pub use cors::CorsConfig;
 pub use credential_pool::{CredentialPoolConfig, Identity, PooledCredential};
 pub use credentials::{ContainerCredentials, Credentials};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
+pub use hedging::HedgingConfig;
 pub use pattern::{Pattern, PatternError};
 pub use policy::{
     AdaptiveConfig, ConcurrencyConfig, ConnectionPoolConfig, Overload, RetryBudgetConfig, RetryConfig,

@@ -7,6 +7,7 @@ use super::breaker::BreakerConfig;
 use super::credential_pool::{CredentialPoolConfig, HeaderKeys, PairKeys, PooledCredential, pool_of};
 use super::credentials::{ContainerCredentials, CredentialKeys, Credentials, check_one_source};
 use super::endpoint::{BaseUrl, Endpoint};
+use super::hedging::HedgingConfig;
 use super::policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
 use super::rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, RotationConfig};
 use super::tls::TlsConfig;
@@ -102,6 +103,8 @@ pub struct UpstreamConfig {
     pub client_deadline: ClientDeadline,
     /// retries
     pub retry: RetryConfig,
+    /// second requests for slow reads
+    pub hedging: HedgingConfig,
     /// circuit breaker
     pub circuit_breaker: BreakerConfig,
     /// connections
@@ -132,6 +135,8 @@ section! {
         client_deadline: ClientDeadline = key("client_deadline", CLIENT_DEADLINES, ClientDeadline::Tell);
         /// retries of requests that can be repeated
         retry: RetryConfig = nested_checked("retry", RetryConfig::checked);
+        /// second requests for slow reads
+        hedging: HedgingConfig = nested_checked("hedging", HedgingConfig::checked);
         /// stops requests to an upstream that fails
         circuit_breaker: BreakerConfig = nested_checked("circuit_breaker", BreakerConfig::checked);
         /// leaves out endpoints that fail while others do not
@@ -273,6 +278,8 @@ impl CommonKeys {
         self.circuit_breaker.check_slow(&mut section.child("circuit_breaker"), &timeout, self.timeout);
         self.circuit_breaker.check_hold(&mut section.child("circuit_breaker"), total.0, total.1);
         self.concurrency.check_deadline(&mut section.child("concurrency"), total.0, total.1);
+        let places = (&self.concurrency, &self.connection_pool);
+        self.hedging.check(section, &self.retry, places, self.timeout);
     }
 
     fn resolve(self, mut endpoints: Vec<Endpoint>, request_timeout: Duration) -> UpstreamConfig {
@@ -282,6 +289,7 @@ impl CommonKeys {
             idle_timeout,
             client_deadline,
             retry,
+            hedging,
             circuit_breaker,
             outlier_ejection,
             health_check,
@@ -313,6 +321,7 @@ impl CommonKeys {
             long_operation_timeout: None,
             client_deadline,
             retry,
+            hedging,
             circuit_breaker,
             connection_pool,
             concurrency: ConcurrencyConfig {

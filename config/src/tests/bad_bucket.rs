@@ -114,6 +114,30 @@ const BUCKETS: &[(&str, &str)] = &[
         "s3.concurrency.priority.read: \"urgent\" is none of high, normal, low (from t.toml)",
     ),
     (
+        "s3 = { endpoints = [\"http://a\"], hedging = { delay_min_ms = 60, delay_max_ms = 50 } }",
+        "s3.hedging.delay_min_ms: 60 must be at most buckets.b.s3.hedging.delay_max_ms (50) (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], hedging.enabled = true, retry.max_attempts = 1 }",
+        "s3.hedging.enabled: true needs buckets.b.s3.retry.max_attempts to be at least 2: a hedge is an attempt \
+         (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], hedging.enabled = true, concurrency.max_concurrent = 1 }",
+        "s3.hedging.enabled: true needs buckets.b.s3.concurrency.max_concurrent to be at least 2: a hedge has a \
+         place of its own (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], hedging.enabled = true, connection_pool.size = 1 }",
+        "s3.hedging.enabled: true needs buckets.b.s3.connection_pool.size to be at least 2: a hedge has a connection \
+         of its own (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], timeout = 1, hedging = { enabled = true, delay_min_ms = 1000 } }",
+        "s3.hedging.delay_min_ms: 1000 must be below buckets.b.s3.timeout (1 s): what takes that long has failed \
+         (from t.toml)",
+    ),
+    (
         "auth = [\"jwt\"]\ns3.endpoints = [\"http://a\"]",
         "auth: lists jwt, and no tokens are believed (from t.toml); set jwt.issuer, jwt.audience and a key such as \
          jwt.jwks_url",

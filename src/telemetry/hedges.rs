@@ -1,0 +1,57 @@
+//! The metrics of hedging (O3): sent, won, and why not sent.
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+use crate::upstream::Suppressed;
+
+/// The families, one label value per bucket.
+#[derive(Clone)]
+pub(crate) struct HedgeFamilies {
+    sent: IntCounterVec,
+    won: IntCounterVec,
+    suppressed: IntCounterVec,
+}
+
+/// One bucket's.
+pub(crate) struct HedgeMetrics {
+    pub(crate) sent: IntCounter,
+    pub(crate) won: IntCounter,
+    suppressed: [IntCounter; Suppressed::ALL.len()],
+}
+
+impl HedgeFamilies {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        Ok(Self {
+            sent: counter("hedges_sent_total", "slow reads that were asked for a second time", &["bucket"])?,
+            won: counter("hedges_won_total", "hedges whose answer was passed on", &["bucket"])?,
+            suppressed: counter(
+                "hedges_suppressed_total",
+                "slow reads that were not asked for a second time, by cause",
+                &["bucket", "cause"],
+            )?,
+        })
+    }
+
+    pub(crate) fn bucket(&self, name: &str) -> HedgeMetrics {
+        let suppressed = |cause: Suppressed| self.suppressed.with_label_values(&[name, cause.as_str()]);
+        HedgeMetrics {
+            sent: self.sent.with_label_values(&[name]),
+            won: self.won.with_label_values(&[name]),
+            suppressed: Suppressed::ALL.map(suppressed),
+        }
+    }
+}
+
+impl HedgeMetrics {
+    pub(crate) fn suppressed(&self, cause: Suppressed) {
+        let place = Suppressed::ALL.iter().position(|each| *each == cause);
+        if let Some(counter) = place.and_then(|place| self.suppressed.get(place)) {
+            counter.inc();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What hedging is for, and what it may cost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{p95, sent, start, won};
+use crate::support::{Act, Gateway, Upstream, get};
+
+/// Reads so many times, six at a time, and returns how many of the answers were slow ones.
+async fn read(gateway: &Gateway, requests: usize) -> usize {
+    let address = gateway.address();
+    let reading: Vec<_> = (0..6)
+        .map(|reader| {
+            tokio::spawn(async move {
+                let mut slow = 0;
+                for _ in (reader..requests).step_by(6) {
+                    let answer = get(address, "/b/k").await;
+                    assert_eq!(answer.whole(), 200);
+                    slow += usize::from(answer.text() == "slow");
+                }
+                slow
+            })
+        })
+        .collect();
+    let mut slow = 0;
+    for reading in reading {
+        slow += reading.await.unwrap();
+    }
+    slow
+}
+
+/// An upstream of which every twentieth answer takes a second.
+fn with_a_tail() -> Upstream {
+    Upstream::start(|seen| match seen.number % 20 {
+        0 => Act::ok("slow").after(Duration::from_secs(1)),
+        _ => Act::ok("fast"),
+    })
+}
+
+/// R5: with one answer in twenty slow, fewer than one client in a hundred waits for one: the 99th percentile is a fast answer.
+/// That costs the upstream at most a twentieth more requests.
+#[tokio::test]
+async fn the_slow_tail_is_cut_off() {
+    const REQUESTS: usize = 600;
+    let upstream = with_a_tail();
+    let gateway = Gateway::in_front_of(&upstream).await;
+    assert_eq!(read(&gateway, 200).await, 10, "without hedges everybody waits whose turn it is");
+
+    let upstream = with_a_tail();
+    let gateway = start(&upstream, &[("hedging.percent", "5")]).await;
+    let before = upstream.count();
+    let slow = read(&gateway, REQUESTS).await;
+    assert!(slow * 100 < REQUESTS, "{slow} of {REQUESTS} are slow");
+    let (requests, attempts) =
+        (gateway.metric("requests_total{bucket=\"b\",class=\"2xx\"}").await, upstream.count());
+    assert!(attempts as f64 <= requests * 1.05, "{attempts} attempts for {requests} requests");
+    assert_eq!(attempts as f64, requests + sent(&gateway).await);
+    assert!(won(&gateway).await >= 0.5 * ((attempts - before) / 20) as f64, "few hedges won");
+    gateway.is_idle().await;
+}
+
+/// R5: hedging does nothing against an upstream that is slow as a whole: until that is noticed hedges are a share of the requests,
+/// and then there are none
+#[tokio::test]
+async fn an_upstream_that_is_slow_as_a_whole_is_left_alone() {
+    let slow = Arc::new(AtomicBool::new(false));
+    let is_slow = Arc::clone(&slow);
+    let upstream = Upstream::start(move |_| {
+        let pause = if is_slow.load(Ordering::SeqCst) { 600 } else { 0 };
+        Act::ok("x").after(Duration::from_millis(pause))
+    });
+    let settings = [("hedging.percent", "5"), ("hedging.burst", "2"), ("hedging.delay_max_ms", "500")];
+    let gateway = start(&upstream, &settings).await;
+    let before = sent(&gateway).await;
+    slow.store(true, Ordering::SeqCst);
+    let mut requests = 0;
+    while gateway.metric(&p95("read")).await < 500.0 {
+        read(&gateway, 12).await;
+        requests += 12;
+        assert!(requests < 2_000, "it is never noticed");
+    }
+    let hedges = sent(&gateway).await - before;
+    assert!(hedges <= 2.0 + f64::from(requests) * 0.05, "{hedges} for {requests} requests");
+    let before = (sent(&gateway).await, upstream.count());
+    read(&gateway, 24).await;
+    assert_eq!((sent(&gateway).await, upstream.count()), (before.0, before.1 + 24));
+}
+
+/// R1, R2: Envoy's hedging (pull request 12983) does nothing unless a retry policy matches, and says so to nobody; its hedges on the
+/// first request were never made. Here reads are hedged that no retry would ever be made for, and what could do nothing does not start.
+#[tokio::test]
+async fn hedging_needs_no_retry_that_matches() {
+    let upstream = Upstream::start(|seen| match seen.target.as_str() {
+        "/b/fast" => Act::ok("fast"),
+        _ => Act::status(404).after(Duration::from_secs(1)),
+    });
+    let settings =
+        [("retry.max_attempts", "2"), ("retry.budget.percent", "0"), ("retry.budget.min_per_second", "0")];
+    let gateway = start(&upstream, &settings).await;
+    assert_eq!(gateway.get("/b/missing").await.whole(), 404);
+    assert_eq!(sent(&gateway).await, 1.0);
+    let refused =
+        super::hedged(Gateway::builder().bucket("b", &upstream), &[("retry.max_attempts", "1")]).run();
+    assert_ne!(refused.code, Some(0));
+    for key in ["buckets.b.s3.hedging.enabled", "buckets.b.s3.retry.max_attempts"] {
+        assert!(refused.stderr.contains(key), "{}", refused.stderr);
+    }
+}

@@ -1,0 +1,238 @@
+//! Who wins, and what becomes of the other.
+
+use super::{Times, first_held, hedged, learn, p95, sent, slow, start, won};
+use crate::support::{Act, Gateway, Latch, Upstream, eventually, get, head, request, until};
+
+/// T7, P4, B3, O2, O3: a slow read is answered by its hedge; the loser's connection ends at once, its place is free again, and nobody
+/// holds it against the upstream
+#[tokio::test]
+async fn a_slow_read_is_answered_by_its_hedge() {
+    let latch = Latch::new();
+    let upstream = first_held(&latch);
+    let gateway = start(&upstream, &[]).await;
+    let answer = gateway.get("/b/slow").await;
+    assert_eq!((answer.whole(), answer.text().as_str()), (200, "second"));
+    assert_eq!((slow(&upstream), sent(&gateway).await, won(&gateway).await), (2, 1.0, 1.0));
+    until("the loser is cancelled", || upstream.cancelled() == 1 && upstream.working() == 0).await;
+    gateway.is_idle().await;
+    let line = gateway.log_line("request", |line| line["path"] == "/b/slow").await;
+    assert_eq!((&line["attempts"], &line["hedge"]), (&2.into(), &"won".into()));
+    let circuit = &gateway.status().await["buckets"]["b"]["breaker"]["read"];
+    assert_eq!((&circuit["state"], &circuit["consecutive_failures"]), (&"closed".into(), &0.into()));
+    assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0, "it was no retry");
+    assert_eq!(gateway.metric("s3_retry_success_total{bucket=\"b\"}").await, 0.0);
+    assert!(gateway.metric("upstream_amplification{bucket=\"b\"}").await > 1.0, "but it was an attempt");
+    let line = gateway.log_line("request", |line| line["path"] == "/b/fast").await;
+    assert!(line["hedge"].is_null(), "a fast read has none");
+}
+
+/// R3: HEAD is hedged as well, and listings once it is known how long those take
+#[tokio::test]
+async fn heads_and_listings_are_hedged() {
+    let latch = Latch::new();
+    let upstream = first_held(&latch);
+    let gateway = start(&upstream, &[]).await;
+    assert_eq!(head(gateway.address(), "/b/slow").await.status, 200);
+    assert_eq!((slow(&upstream), won(&gateway).await), (2, 1.0));
+    assert_eq!(gateway.metric(&p95("list")).await, 0.0, "objects say nothing of listings");
+    learn(&gateway, "/b?list-type=2", "list").await;
+    assert_eq!(gateway.get("/b?list-type=2&prefix=slow").await.text(), "second");
+    assert_eq!((slow(&upstream), won(&gateway).await), (4, 2.0));
+}
+
+/// R3: what changes anything is not hedged, nor what has a body, however slow
+#[tokio::test]
+async fn nothing_but_reads_is_hedged() {
+    let latch = Latch::new();
+    let upstream = first_held(&latch);
+    let gateway = start(&upstream, &[]).await;
+    let large = vec![b'x'; 100_000];
+    let asked: [(&str, Option<&[u8]>); 5] = [
+        ("PUT", Some(b"small")),
+        ("PUT", Some(&large)),
+        ("POST", Some(b"x")),
+        ("DELETE", None),
+        ("GET", Some(b"x")),
+    ];
+    let asking: Vec<_> = asked
+        .iter()
+        .enumerate()
+        .map(|(number, (method, body))| {
+            let (address, method) = (gateway.address(), (*method).to_owned());
+            let body = body.map(<[u8]>::to_vec);
+            tokio::spawn(async move {
+                request(address, &method, &format!("/b/slow/{number}"), &[], body.as_deref()).await
+            })
+        })
+        .collect();
+    until("all of them are under way", || slow(&upstream) == asked.len()).await;
+    // One that may be is, and that takes as long as it would have taken for the others.
+    assert_eq!(gateway.get("/b/slow").await.text(), "second");
+    assert_eq!((slow(&upstream), sent(&gateway).await), (asked.len() + 2, 1.0));
+    latch.open_for_all();
+    for asking in asking {
+        assert_eq!(asking.await.unwrap().text(), "first");
+    }
+}
+
+/// R3, O2: the first answer counts if it is there first; the hedge is then dropped like any loser
+#[tokio::test]
+async fn the_first_answer_counts_if_it_is_faster() {
+    let (first, second, times) = (Latch::new(), Latch::new(), Times::default());
+    let held = [first.clone(), second.clone()];
+    let upstream = Upstream::start(move |seen| match seen.target.contains("slow") {
+        true => Act::ok("first").held(&held[times.count(seen) - 1]),
+        false => Act::ok("fast"),
+    });
+    let gateway = start(&upstream, &[]).await;
+    let address = gateway.address();
+    let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+    until("it is hedged", || slow(&upstream) == 2).await;
+    first.open_for_all();
+    assert_eq!(asking.await.unwrap().text(), "first");
+    until("the hedge is cancelled", || upstream.cancelled() == 1 && upstream.working() == 0).await;
+    gateway.is_idle().await;
+    assert_eq!((sent(&gateway).await, won(&gateway).await), (1.0, 0.0));
+    let line = gateway.log_line("request", |line| line["path"] == "/b/slow").await;
+    assert_eq!((&line["attempts"], &line["hedge"]), (&2.into(), &"lost".into()));
+}
+
+/// R1, R3: a hedge that fails makes nothing worse: the first answer is waited for as if there had been none
+#[tokio::test]
+async fn a_hedge_that_fails_makes_nothing_worse() {
+    for bad in [Act::status(500), Act::status(429), Act::reset(), Act::s3_error(503, "SlowDown")] {
+        let (latch, times) = (Latch::new(), Times::default());
+        let held = latch.clone();
+        let upstream = Upstream::start(move |seen| match (seen.target.contains("slow"), times.count(seen)) {
+            (false, _) => Act::ok("fast"),
+            (true, 1) => Act::ok("first").held(&held),
+            (true, _) => bad.clone(),
+        });
+        let gateway = start(&upstream, &[]).await;
+        let address = gateway.address();
+        let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+        until("its hedge has failed", || slow(&upstream) == 2 && upstream.working() == 1).await;
+        eventually("its place is free", || async {
+            (gateway.status().await["buckets"]["b"]["pool"]["in_flight"] == 1).then_some(())
+        })
+        .await;
+        latch.open_for_all();
+        let answer = asking.await.unwrap();
+        assert_eq!((answer.whole(), answer.text().as_str()), (200, "first"));
+        assert_eq!((slow(&upstream), won(&gateway).await), (2, 0.0));
+        gateway.is_idle().await;
+    }
+}
+
+/// R1, B3: a first attempt that fails while its hedge is under way needs no retry: the hedge's answer is waited for, and the failure
+/// is told all the same
+#[tokio::test]
+async fn a_hedge_stands_in_for_a_retry() {
+    let (first, second, times) = (Latch::new(), Latch::new(), Times::default());
+    let held = [first.clone(), second.clone()];
+    let upstream = Upstream::start(move |seen| match (seen.target.contains("slow"), times.count(seen)) {
+        (false, _) => Act::ok("fast"),
+        (true, 1) => Act::status(500).held(&held[0]),
+        (true, _) => Act::ok("second").held(&held[1]),
+    });
+    let gateway = start(&upstream, &[]).await;
+    let address = gateway.address();
+    let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+    until("it is hedged", || slow(&upstream) == 2).await;
+    first.open_for_all();
+    eventually("the failure is told, and its place is free", || async {
+        let bucket = &gateway.status().await["buckets"]["b"];
+        let failures = &bucket["breaker"]["read"]["consecutive_failures"];
+        (*failures == 1 && bucket["pool"]["in_flight"] == 1).then_some(())
+    })
+    .await;
+    second.open_for_all();
+    assert_eq!(asking.await.unwrap().text(), "second");
+    assert_eq!((slow(&upstream), won(&gateway).await), (2, 1.0));
+    assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
+}
+
+/// R2: hedges count among the attempts, and there is one at most for a request
+#[tokio::test]
+async fn a_hedge_is_one_of_the_attempts() {
+    for (attempts, retries) in [("2", 0.0), ("3", 1.0)] {
+        let (latch, times) = (Latch::new(), Times::default());
+        let held = latch.clone();
+        let upstream = Upstream::start(move |seen| match (seen.target.contains("slow"), times.count(seen)) {
+            (false, _) => Act::ok("fast"),
+            (true, 1 | 3) => Act::status(503).held(&held),
+            (true, _) => Act::status(503),
+        });
+        let gateway = start(&upstream, &[("retry.max_attempts", attempts)]).await;
+        let address = gateway.address();
+        let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+        until("its hedge has failed", || slow(&upstream) == 2 && upstream.working() == 1).await;
+        latch.open_for_all();
+        assert_eq!(asking.await.unwrap().whole(), 503);
+        assert_eq!((slow(&upstream).to_string().as_str(), sent(&gateway).await), (attempts, 1.0));
+        assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, retries);
+    }
+}
+
+/// P5: a hedge goes to another endpoint where there is one
+#[tokio::test]
+async fn a_hedge_goes_to_another_endpoint() {
+    let latch = Latch::new();
+    let times = std::sync::Arc::new(Times::default());
+    let upstreams = [(); 2].map(|()| {
+        let (latch, times) = (latch.clone(), std::sync::Arc::clone(&times));
+        Upstream::start(move |seen| match (seen.target.contains("slow"), times.count(seen)) {
+            (true, 1) => Act::ok("first").held(&latch),
+            (true, _) => Act::ok("second"),
+            (false, _) => Act::ok("fast"),
+        })
+    });
+    let addresses = [upstreams[0].address(), upstreams[1].address()];
+    let gateway = hedged(Gateway::builder().bucket_at("b", &addresses), &[]).start().await;
+    learn(&gateway, "/b/fast", "read").await;
+    for number in 1..=8 {
+        assert_eq!(gateway.get(&format!("/b/slow/{number}")).await.text(), "second");
+        assert_eq!((slow(&upstreams[0]), slow(&upstreams[1])), (number, number));
+    }
+    gateway.is_idle().await;
+    let status = gateway.status().await;
+    let endpoints = status["buckets"]["b"]["pool"]["endpoints"].as_array().unwrap();
+    assert!(endpoints.iter().all(|endpoint| endpoint["state"] == "in_rotation"), "{endpoints:?}");
+}
+
+/// T6, R3: once a byte of the winner went on there is no other to go back to: the client sees the break
+#[tokio::test]
+async fn a_winner_that_breaks_off_is_not_replaced() {
+    let (latch, times) = (Latch::new(), Times::default());
+    let held = latch.clone();
+    let upstream = Upstream::start(move |seen| match (seen.target.contains("slow"), times.count(seen)) {
+        (false, _) => Act::ok("fast"),
+        (true, 1) => Act::ok("first").held(&held),
+        (true, _) => Act::ok("0123456789").cut_at(5),
+    });
+    let gateway = start(&upstream, &[]).await;
+    let mut client = crate::support::Client::connect(gateway.address()).await;
+    client.send("GET /b/slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let answer = client.try_answer("GET").await;
+    assert!(answer.is_none_or(|answer| answer.broken.is_some()), "a short body looks whole");
+    gateway.is_idle().await;
+    assert_eq!(slow(&upstream), 2);
+}
+
+/// T7: a client that leaves takes both attempts along
+#[tokio::test]
+async fn a_client_that_leaves_ends_both_attempts() {
+    let upstream = Upstream::start(|seen| match seen.target.contains("slow") {
+        true => Act::hang(),
+        false => Act::ok("fast"),
+    });
+    let gateway = start(&upstream, &[]).await;
+    let mut client = crate::support::Client::connect(gateway.address()).await;
+    client.send("GET /b/slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    until("it is hedged", || slow(&upstream) == 2).await;
+    drop(client);
+    until("both are cancelled", || upstream.cancelled() == 2 && upstream.working() == 0).await;
+    gateway.is_idle().await;
+    let line = gateway.log_line("request", |line| line["path"] == "/b/slow").await;
+    assert_eq!((&line["attempts"], &line["hedge"]), (&2.into(), &"lost".into()));
+}

@@ -1,0 +1,157 @@
+//! When nothing is hedged, and that it is said why.
+
+use std::time::Duration;
+
+use super::{first_held, hedged, learn, sent, slow, start, suppressed, won};
+use crate::support::{Act, Gateway, Latch, Upstream, eventually, get, put, request, until};
+
+/// Asks for what is slow, waits until its hedge was suppressed for this cause, and lets the answer go.
+async fn goes_on_alone(
+    gateway: &Gateway,
+    upstream: &Upstream,
+    latch: &Latch,
+    cause: &str,
+    headers: &[(&str, &str)],
+) {
+    let (address, before) = (gateway.address(), suppressed(gateway, cause).await);
+    let headers: Vec<(String, String)> =
+        headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let asking = tokio::spawn(async move {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        request(address, "GET", "/b/slow", &headers, None).await
+    });
+    eventually("its hedge is suppressed", || async {
+        (suppressed(gateway, cause).await > before).then_some(())
+    })
+    .await;
+    assert_eq!((slow(upstream), sent(gateway).await), (1, 0.0), "{cause}");
+    latch.open_for_all();
+    assert_eq!(asking.await.unwrap().text(), "first", "{cause}");
+}
+
+/// G6: off unless somebody wants it
+#[tokio::test]
+async fn nothing_is_hedged_by_default() {
+    let latch = Latch::new();
+    let upstream = first_held(&latch);
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for _ in 0..200 {
+        assert_eq!(gateway.get("/b/fast").await.whole(), 200);
+    }
+    assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "nothing is measured");
+    let address = gateway.address();
+    let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(slow(&upstream), 1);
+    latch.open_for_all();
+    assert_eq!(asking.await.unwrap().text(), "first");
+}
+
+/// P3: a hedge takes a place only if one is free at once
+#[tokio::test]
+async fn a_full_gate_hedges_nothing() {
+    let (latch, other) = (Latch::new(), Latch::new());
+    let (held, others) = (latch.clone(), other.clone());
+    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/fast" => Act::ok("fast"),
+        "/b/other" => Act::ok("other").held(&others),
+        _ => Act::ok("first").held(&held),
+    });
+    let gateway = start(&upstream, &[("concurrency.max_concurrent", "2")]).await;
+    let address = gateway.address();
+    let putting = tokio::spawn(async move { put(address, "/b/other", b"x").await });
+    upstream.works_on(1).await;
+    goes_on_alone(&gateway, &upstream, &latch, "gate", &[]).await;
+    other.open_for_all();
+    assert_eq!(putting.await.unwrap().whole(), 200);
+    assert_eq!(upstream.peak(), 2);
+}
+
+/// R7: a client that is itself retrying is not multiplied
+#[tokio::test]
+async fn a_retrying_client_is_not_hedged() {
+    let latch = Latch::new();
+    let upstream = first_held(&latch);
+    let gateway = start(&upstream, &[]).await;
+    goes_on_alone(&gateway, &upstream, &latch, "client", &[("amz-sdk-request", "attempt=2; max=3")]).await;
+}
+
+/// B4: a half-open circuit's trials are not hedged; closed again, reads are
+#[tokio::test]
+async fn a_trial_is_not_hedged() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/bad" => Act::status(500),
+        "/b/slow" => Act::ok("first").held(&held),
+        _ => Act::ok("fast"),
+    });
+    let settings = [
+        ("retry.initial_backoff_ms", "0"),
+        ("circuit_breaker.failure_threshold", "3"),
+        ("circuit_breaker.timeout_seconds", "0.3"),
+    ];
+    let gateway = start(&upstream, &settings).await;
+    assert_eq!(gateway.get("/b/bad").await.status, 500);
+    eventually("the circuit is to be tried again", || async {
+        let circuit = gateway.status().await["buckets"]["b"]["breaker"]["read"].clone();
+        (circuit["opened_total"] == 1 && circuit["open_for_ms"] == 0).then_some(())
+    })
+    .await;
+    goes_on_alone(&gateway, &upstream, &latch, "breaker", &[]).await;
+}
+
+/// X2: under pressure nothing is hedged, and the status says so
+#[tokio::test]
+async fn a_critical_level_hedges_nothing() {
+    let (latch, other) = (Latch::new(), Latch::new());
+    let (held, others) = (latch.clone(), other.clone());
+    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/fast" => Act::ok("fast"),
+        "/b/other" => Act::ok("other").held(&others),
+        _ => Act::ok("first").held(&held),
+    });
+    let builder = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.max_concurrent_requests", "10")
+        .set("monitor.warning", "40")
+        .set("monitor.critical", "50")
+        .set("monitor.interval_ms", "20");
+    let gateway = hedged(builder, &[]).start().await;
+    learn(&gateway, "/b/fast", "read").await;
+    let address = gateway.address();
+    let putting: Vec<_> =
+        (0..6).map(|_| tokio::spawn(async move { put(address, "/b/other", b"x").await })).collect();
+    upstream.works_on(6).await;
+    eventually("the level is critical", || async {
+        let status = gateway.status().await;
+        let off = status["switched_off"].as_array().unwrap().iter().any(|what| what == "hedges");
+        (status["level"] == "critical" && off).then_some(())
+    })
+    .await;
+    goes_on_alone(&gateway, &upstream, &latch, "level", &[]).await;
+    other.open_for_all();
+    for putting in putting {
+        assert_eq!(putting.await.unwrap().whole(), 200);
+    }
+}
+
+/// S5: a crash of the pool's actor over a hedge costs the hedge alone; found dirty, it begins to learn again
+#[tokio::test]
+async fn a_crash_costs_the_hedge_alone() {
+    let latch = Latch::new();
+    let upstream = first_held(&latch);
+    let gateway = hedged(Gateway::builder().bucket("b", &upstream).chaos(), &[]).start().await;
+    learn(&gateway, "/b/fast", "read").await;
+    let address = gateway.address();
+    let asking = tokio::spawn(async move { get(address, "/b/slow").await });
+    until("it is under way", || slow(&upstream) == 1).await;
+    gateway.crash_next("pool:b", "apply").await;
+    eventually("its hedge is lost", || async { (suppressed(&gateway, "pool").await == 1.0).then_some(()) })
+        .await;
+    latch.open_for_all();
+    assert_eq!(asking.await.unwrap().text(), "first");
+    gateway.is_idle().await;
+    assert_eq!((slow(&upstream), won(&gateway).await), (1, 0.0));
+    assert_eq!(gateway.metric(&super::p95("read")).await, 0.0, "nothing is known");
+}
