@@ -137,7 +137,7 @@ impl PoolHandle {
     }
 
     /// Permits that may be out now.
-    fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.samples.as_ref().map_or(self.bounds.concurrent_max, |samples| samples.limit())
     }
 

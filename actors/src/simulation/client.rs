@@ -16,7 +16,7 @@ use crate::breaker::{BreakerRejection, BreakerTicket, BreakerView, Cause, Circui
 use crate::clock;
 use crate::limiter::{Allowed, LimiterRejection};
 use crate::mailbox::AskError;
-use crate::pool::{EndpointId, Permit, PoolHandle, PoolRejection, RetryTicket, Strike};
+use crate::pool::{EndpointId, Permit, PoolHandle, PoolRejection, Pressure, RetryTicket, Strike};
 use crate::sessions::{Identity, SessionId};
 use crate::simulation::credentials::judge;
 use crate::simulation::dice::Dice;
@@ -345,6 +345,11 @@ impl Client {
 
 /// Tells the pool how a call went; says what the circuit is to know of it.
 fn blame(pool: &PoolHandle, endpoint: EndpointId, course: &Course, began: Instant) -> Outcome {
+    match course.outcome {
+        Outcome::Failure { cause: Cause::Timeout, .. } => pool.pressed(Pressure::Timeout, began),
+        Outcome::Failure { cause: Cause::Status(_), .. } => pool.pressed(Pressure::Throttling, began),
+        _ => {}
+    }
     let strike = match course.outcome {
         Outcome::Neutral => return Outcome::Neutral,
         Outcome::Success => {

@@ -23,7 +23,10 @@ impl Episode {
         for ((bucket, pool), upstream) in self.world.pools.iter().enumerate().zip(upstreams) {
             let most = upstream.concurrency.max_concurrent.get();
             let (queued, queued_max) = (pool.waiting(), upstream.concurrency.max_queued);
-            let live = pool.in_flight();
+            let (live, limit) = (pool.in_flight(), pool.limit());
+            ledger.check(Invariant::Gate, (1..=most).contains(&limit), || {
+                format!("bucket {bucket}: a limit of {limit}, {most} allowed")
+            });
             let (held, calls) = (ledger.buckets[bucket].permits.get(), ledger.buckets[bucket].calls.get());
             ledger.check(Invariant::Gate, calls <= held && held <= live && live <= most, || {
                 format!("bucket {bucket}: {calls} calls, {held} permits held, {live} counted, {most} allowed")
@@ -99,7 +102,7 @@ impl Episode {
             let has_each_one = view.credentials.is_empty() || of_credentials == view.in_flight;
             ledger.check(Invariant::Leak, has_each_one, what);
             let has_room = view.credentials.is_empty() || view.credentials.iter().any(has_room);
-            let idle = runs && view.queued > 0 && view.in_flight < view.concurrent_max && has_room;
+            let idle = runs && view.queued > 0 && view.in_flight < pool.limit() && has_room;
             ledger.check(Invariant::Wedge, !idle, what);
         }
     }

@@ -216,8 +216,10 @@ impl Episode {
         let level = self.world.actors.monitor.level();
         let nanos = self.world.ledger.borrow().nanos(self.now);
         let now = self.now;
+        let gates = self.gates();
         let stage = &mut self.stages[at];
         let turn = during_turn(nanos, || stage.turn(tampering, now));
+        self.look_at_gates(&gates);
         match turn {
             Turn::Idle | Turn::Held => return false,
             Turn::Handled => self.note("actor handles", at),
@@ -234,6 +236,21 @@ impl Episode {
         self.look_at_circuits();
         self.look_at_level(level);
         true
+    }
+
+    /// Permits that are out, and how many may be, of each bucket.
+    fn gates(&self) -> Vec<(usize, usize)> {
+        self.world.pools.iter().map(|pool| (pool.in_flight(), pool.limit())).collect()
+    }
+
+    /// A limit may fall below what is out. Nothing is granted then; in a turn it moves once at most.
+    fn look_at_gates(&mut self, before: &[(usize, usize)]) {
+        let mut ledger = self.world.ledger.borrow_mut();
+        for (bucket, ((was_out, was), (out, is))) in before.iter().zip(self.gates()).enumerate() {
+            ledger.check(Invariant::Gate, out <= *was_out || out <= is.max(*was), || {
+                format!("bucket {bucket}: {out} out after {was_out}, though {was} and then {is} may be")
+            });
+        }
     }
 
     /// A level is kept for its dwell before it falls, crash or not.

@@ -155,6 +155,15 @@ fn draw_bucket(dice: &mut Dice, text: &mut Writing, name: &str, endpoints: &str)
         text.text.push_str("overload = \"codel\"\ncodel_target_ms = 5\ncodel_interval_ms = 20\n");
     }
     text.section(
+        &format!("{upstream}.concurrency.adaptive"),
+        &[
+            ("enabled", &dice.once_in(2)),
+            ("min", &1),
+            ("interval_ms", &dice.one_of([10, 100])),
+            ("latency_tolerance", &dice.one_of([1.2, 3.0])),
+        ],
+    );
+    text.section(
         &format!("{upstream}.outlier_ejection"),
         &[
             ("consecutive_failures", &dice.one_of([1, 3])),
