@@ -42,12 +42,8 @@ fn throttled(seconds: u64) -> Setback {
 #[test]
 fn the_least_loaded_is_picked_up_to_its_limit() {
     let (mut roster, now) = roster(&[(1, None), (3, None)]);
-    let mut held = Vec::new();
-    let mut picks = Vec::new();
-    while let Some(ticket) = roster.pick(None, now) {
-        picks.push(ticket.id().0);
-        held.push(ticket);
-    }
+    let mut held: Vec<CredentialTicket> = (0..9).map_while(|_| roster.pick(None, now)).collect();
+    let mut picks: Vec<usize> = held.iter().map(|ticket| ticket.id().0).collect();
     picks.sort_unstable();
     assert_eq!(picks, [0, 1, 1, 1]);
     assert_eq!(roster.room(now), Room::Busy { next: None });
