@@ -328,6 +328,12 @@ impl PoolHandle {
         self.shared.gate.waiting()
     }
 
+    /// Whether all endpoints are called because all fail.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn is_panicking(&self) -> bool {
+        self.signs.is_panicking()
+    }
+
     /// What the status page shows.
     pub fn view(&self, now: Instant) -> PoolView {
         PoolView {

@@ -230,7 +230,8 @@ impl Client {
 
     async fn wait_for_permit(&self) -> Result<Held<Permit>, Refused> {
         let Self { world, script, .. } = self;
-        let deadline = clock::now() + REQUEST_TIMEOUT;
+        let asked = clock::now();
+        let deadline = asked + REQUEST_TIMEOUT;
         let mut acquiring = pin!(world.pools[script.bucket.index()].acquire(script.priority, deadline));
         let at_once = poll_fn(|cx| Poll::Ready(acquiring.as_mut().poll(cx))).await;
         let permit = match at_once {
@@ -245,6 +246,8 @@ impl Client {
         };
         match permit {
             Ok(permit) => {
+                let (endpoint, decided) = (permit.endpoint().0, self.decided(asked));
+                world.ledger.borrow_mut().granted(script.bucket, endpoint, decided, clock::now());
                 let permits = Rc::clone(&world.ledger.borrow().buckets[script.bucket.index()].permits);
                 let forgets = world.has(Mutant::ForgetsPermits) && world.dice.borrow_mut().once_in(20);
                 Ok(Held { _count: Counted::in_(&permits), thing: Some(permit), forgets })
@@ -307,10 +310,16 @@ impl Client {
             }
             let pause = Duration::from_millis(world.dice.borrow_mut().between(0, 100));
             tokio::time::sleep(pause).await;
-            if let Some(permit) = &mut permit.thing
-                && pool.repick(permit).await.is_err()
-            {
-                break;
+            if let Some(permit) = &mut permit.thing {
+                let asked = clock::now();
+                if pool.repick(permit).await.is_err() {
+                    break;
+                }
+                // without an answer it stays where it was, which is no choice
+                if permit.endpoint().0 != endpoint {
+                    let decided = self.decided(asked);
+                    world.ledger.borrow_mut().chosen(script.bucket, permit.endpoint().0, decided);
+                }
             }
         }
         if !permit.forgets
@@ -325,6 +334,7 @@ impl Client {
     async fn may_retry(&self) -> Option<Held<RetryTicket>> {
         let Self { world, script, .. } = self;
         let ticket = world.pools[script.bucket.index()].retry().await?;
+        world.ledger.borrow_mut().retry_allowed(script.bucket, clock::now());
         let retries = Rc::clone(&world.ledger.borrow().buckets[script.bucket.index()].retries);
         Some(Held { _count: Counted::in_(&retries), thing: Some(ticket), forgets: false })
     }

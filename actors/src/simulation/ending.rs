@@ -46,6 +46,7 @@ impl Episode {
         }
         for bucket in buckets().take(self.world.pools.len()) {
             self.serves(bucket).await;
+            self.rotates(bucket.index());
         }
     }
 
@@ -139,7 +140,7 @@ impl Episode {
     }
 
     /// Asks, and has the actors answer without time passing.
-    fn await_answer<T>(&mut self, asking: impl Future<Output = T>) -> Option<T> {
+    pub(super) fn await_answer<T>(&mut self, asking: impl Future<Output = T>) -> Option<T> {
         let mut asking = pin!(asking);
         let mut context = Context::from_waker(Waker::noop());
         if let Poll::Ready(answer) = asking.as_mut().poll(&mut context) {

@@ -234,6 +234,7 @@ impl Episode {
             }
         }
         self.look_at_circuits();
+        self.look_at_endpoints();
         self.look_at_level(level);
         true
     }

@@ -14,7 +14,10 @@ use tidegate_config::{Config, Costs, Priority};
 
 use crate::breaker::{BreakerView, CircuitId, CircuitState};
 use crate::limiter::{Scope, Scopes};
+use crate::pool::PoolHandle;
+use crate::simulation::budgets::Retried;
 use crate::simulation::circuits::{Terms, Watched};
+use crate::simulation::endpoints::Rotating;
 use crate::simulation::rates::Rates;
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
@@ -31,6 +34,8 @@ pub enum Invariant {
     Order,
     /// A circuit admitted what it should not have (B2, B4, S5).
     Circuit,
+    /// An endpoint was called that is left out, or too many are (P5).
+    Endpoint,
     /// Something stands still though nothing keeps it (B4, P4).
     Wedge,
     /// A cache or a queue holds more than its bound, or another's identity (C1).
@@ -51,6 +56,7 @@ impl fmt::Display for Invariant {
             Self::Leak => "something leaks",
             Self::Order => "the queue is out of order",
             Self::Circuit => "a circuit was passed by",
+            Self::Endpoint => "the wrong endpoint is called",
             Self::Wedge => "something stands still",
             Self::Cache => "a cache is wrong",
             Self::Level => "a level fell too early",
@@ -100,6 +106,8 @@ pub(super) struct Ledger {
     pub(super) circuits: Vec<Watched>,
     /// What requests cost of the limits, by bucket.
     costs: Vec<Costs>,
+    pub(super) rotations: Vec<Rotating>,
+    retried: Vec<Retried>,
     global: Option<Rates<()>>,
     per_bucket: Vec<Option<Rates<()>>>,
     per_client: Option<Rates<IpKey>>,
@@ -119,6 +127,7 @@ impl Ledger {
             };
             OperationClass::ALL.map(|_| Watched::new(terms, now))
         };
+        let upstreams = || config.buckets.values().map(|bucket| &bucket.upstream);
         Self {
             origin: now,
             wrong: None,
@@ -126,6 +135,8 @@ impl Ledger {
             buckets: config.buckets.iter().map(|_| Holdings::default()).collect(),
             circuits: config.buckets.values().flat_map(circuits).collect(),
             costs: config.buckets.values().map(|bucket| bucket.costs).collect(),
+            rotations: upstreams().map(|it| Rotating::new(&it.rotation, it.endpoints.len())).collect(),
+            retried: upstreams().map(|upstream| Retried::new(upstream.retry.budget)).collect(),
             global: limits.global.map(Rates::new),
             per_bucket: config.buckets.values().map(|bucket| bucket.rate_limit.map(Rates::new)).collect(),
             per_client: limits.per_ip.map(Rates::new),
@@ -239,6 +250,32 @@ impl Ledger {
     pub(super) fn look_at_circuit(&mut self, circuit: CircuitId, view: &BreakerView, now: Instant) {
         let found = self.circuits[circuit.index()].look(view, now);
         self.note(Invariant::Circuit, "circuit", found);
+    }
+
+    /// A request got a permit, now, that was decided then.
+    pub(super) fn granted(&mut self, bucket: BucketId, endpoint: usize, decided: u64, now: Instant) {
+        let now = self.nanos(now);
+        self.retried[bucket.index()].requested(now);
+        self.chosen(bucket, endpoint, decided);
+    }
+
+    /// An endpoint was chosen.
+    pub(super) fn chosen(&mut self, bucket: BucketId, endpoint: usize, decided: u64) {
+        let decided = self.origin + Duration::from_nanos(decided);
+        let found = self.rotations[bucket.index()].chosen(endpoint, decided);
+        self.note(Invariant::Endpoint, "endpoints", found);
+    }
+
+    /// A request may be tried again.
+    pub(super) fn retry_allowed(&mut self, bucket: BucketId, now: Instant) {
+        let now = self.nanos(now);
+        let found = self.retried[bucket.index()].allowed(now);
+        self.note(Invariant::Limit, "retries", found);
+    }
+
+    pub(super) fn look_at_endpoints(&mut self, bucket: usize, pool: &PoolHandle, now: Instant) {
+        let found = self.rotations[bucket].look(pool, now);
+        self.note(Invariant::Endpoint, "endpoints", found);
     }
 
     /// Everybody has seen what was decided for him.

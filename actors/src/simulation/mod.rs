@@ -14,12 +14,14 @@
 //! Deliberately absent: interleavings within one atomic operation, which `tests/loom.rs` has; several worker threads, whose
 //! leases and stashes would be apart; the upstream's HTTP; a configuration that changes, which no actor can do yet.
 
+mod budgets;
 mod circuits;
 mod client;
 mod comparison;
 mod credentials;
 mod dice;
 mod ending;
+mod endpoints;
 mod episode;
 mod ledger;
 mod mutant;

@@ -1,0 +1,78 @@
+//! Retries, counted anew over a bucket's last seconds.
+//!
+//! The product counts whole seconds and takes requests to have come evenly between two looks; so the bound here is what holds
+//! whichever way that falls: the retries of nine seconds against the requests of twenty.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tidegate_config::RetryBudgetConfig;
+
+/// Always within the product's window.
+const RETRIES_SPAN: Duration = Duration::from_secs(9);
+/// Whatever the product may take to lie within its window.
+const REQUESTS_SPAN: Duration = Duration::from_secs(20);
+/// Over which a floor per second adds up.
+const WINDOW_SECONDS: u64 = 10;
+
+/// One bucket's retries under watch.
+#[derive(Debug)]
+pub(super) struct Retried {
+    budget: RetryBudgetConfig,
+    requests: VecDeque<u64>,
+    retries: VecDeque<u64>,
+}
+
+/// Forgets what lies further back than `span`, by the order in which it was told.
+fn forget(times: &mut VecDeque<u64>, span: Duration, now: u64) {
+    let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    while times.front().is_some_and(|at| at.saturating_add(span) <= now) {
+        times.pop_front();
+    }
+}
+
+impl Retried {
+    pub(super) fn new(budget: RetryBudgetConfig) -> Self {
+        Self { budget, requests: VecDeque::new(), retries: VecDeque::new() }
+    }
+
+    /// A request got its permit.
+    pub(super) fn requested(&mut self, now: u64) {
+        forget(&mut self.requests, REQUESTS_SPAN, now);
+        self.requests.push_back(now);
+    }
+
+    /// A retry was allowed.
+    pub(super) fn allowed(&mut self, now: u64) -> Result<(), String> {
+        let Self { budget, requests, retries } = self;
+        forget(requests, REQUESTS_SPAN, now);
+        forget(retries, RETRIES_SPAN, now);
+        retries.push_back(now);
+        let share = requests.len() as u64 * u64::from(budget.percent) / 100;
+        let most = share.max(u64::from(budget.min_per_second) * WINDOW_SECONDS);
+        if retries.len() as u64 <= most {
+            return Ok(());
+        }
+        Err(format!("{} retries in {RETRIES_SPAN:?}, {} requests, {budget:?}", retries.len(), requests.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R5: a share of the requests, and the floor
+    #[test]
+    fn a_retry_too_many_is_seen() {
+        let budget =
+            |percent, min_per_second| RetryBudgetConfig { percent, min_per_second, min_concurrent: 1 };
+        let mut shared = Retried::new(budget(50, 0));
+        (0..4).for_each(|at| shared.requested(at));
+        assert!(shared.allowed(5).is_ok() && shared.allowed(6).is_ok());
+        assert!(shared.allowed(7).is_err());
+        let mut floored = Retried::new(budget(0, 1));
+        assert!((0..10).all(|at| floored.allowed(at).is_ok()));
+        assert!(floored.allowed(10).is_err());
+        assert!(floored.allowed(10_000_000_000).is_ok(), "those of before are over");
+    }
+}
