@@ -268,7 +268,7 @@ fn limiter(nursery: &Nursery<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
         metrics: Arc::clone(metrics),
         hasher: ahash::RandomState::new(),
     };
-    let handle = LimiterHandle::new(unborn.mailbox.clone(), known);
+    let handle = LimiterHandle::new(unborn.mailbox.clone(), Arc::new(known));
     let state = LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, clients_max, now);
     let per_key = PerKeyState::new(&of_keys, tells, now);
     let per_subject = PerSubjectState::new(rate_limit.per_subject, clients_max, tells, now);

@@ -80,9 +80,15 @@ pub struct LimiterHandle {
 }
 
 impl LimiterHandle {
-    pub(crate) fn new(mailbox: Mailbox<Limiter>, limits: Limits) -> Self {
+    pub(crate) fn new(mailbox: Mailbox<Limiter>, limits: Arc<Limits>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        Self { mailbox, limits: Arc::new(limits), number: NUMBER.fetch_add(1, Ordering::Relaxed) }
+        Self { mailbox, limits, number: NUMBER.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// The same limiter as another thread sees it, with leases of its own.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn on_another_thread(&self) -> Self {
+        Self::new(self.mailbox.clone(), Arc::clone(&self.limits))
     }
 
     /// Charges one request to every limit that applies, or to none.

@@ -59,7 +59,7 @@ mod rotation;
 mod rules;
 mod samples;
 mod signs;
-mod stash;
+pub(crate) mod stash;
 mod state;
 mod ticket;
 

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::pool::ticket::Permit;
 
 /// How long a permit may lie, and how often that is looked at.
-const GOOD_FOR: Duration = Duration::from_millis(10);
+pub(crate) const GOOD_FOR: Duration = Duration::from_millis(10);
 /// Permits on one thread; more than that are never needed at once.
 const STASH_MAX: usize = 256;
 /// The narrowest gate that keeps permits.
@@ -25,8 +25,9 @@ struct Kept {
     since: Instant,
 }
 
+/// One thread's permits.
 #[derive(Default)]
-struct Stash {
+pub(crate) struct Stash {
     kept: Vec<Kept>,
     watched: bool,
 }
@@ -67,25 +68,35 @@ pub(crate) fn take(gate: usize) -> Option<Permit> {
     if kept.permit.waited_for() { None } else { Some(kept.permit) }
 }
 
-/// Drops what has lain too long or is waited for, as long as anything lies here.
+/// Looks after what lies here for as long as anything does.
 async fn watch() {
     loop {
         tokio::time::sleep(GOOD_FOR).await;
-        let now = clock::now();
-        let (dropped, go_on) = STASH.with_borrow_mut(|stash| {
-            let old = |kept: &Kept| {
-                now.saturating_duration_since(kept.since) >= GOOD_FOR || kept.permit.waited_for()
-            };
-            let dropped: Vec<Kept> = stash.kept.extract_if(.., |kept| old(kept)).collect();
-            stash.watched = !stash.kept.is_empty();
-            (dropped, stash.watched)
-        });
-        // A drop may nudge the actor, which must not find the stash borrowed.
-        drop(dropped);
-        if !go_on {
+        if !clear_out() {
             return;
         }
     }
+}
+
+/// Drops what has lain too long or is waited for. Returns whether anything is left.
+pub(crate) fn clear_out() -> bool {
+    let now = clock::now();
+    let (dropped, is_left) = STASH.with_borrow_mut(|stash| {
+        let old =
+            |kept: &Kept| now.saturating_duration_since(kept.since) >= GOOD_FOR || kept.permit.waited_for();
+        let dropped: Vec<Kept> = stash.kept.extract_if(.., |kept| old(kept)).collect();
+        stash.watched = !stash.kept.is_empty();
+        (dropped, stash.watched)
+    });
+    // A drop may nudge the actor, which must not find the stash borrowed.
+    drop(dropped);
+    is_left
+}
+
+/// Lets this thread stand in for another, whose permits these are, and back.
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) fn exchange(with: &mut Stash) {
+    STASH.with_borrow_mut(|stash| std::mem::swap(stash, with));
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tidegate_config::Priority;
 
 use crate::breaker::{BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitId, Clearance, Outcome};
 use crate::clock;
-use crate::limiter::{Allowed, LimiterRejection};
+use crate::limiter::{Allowed, LimiterHandle, LimiterRejection};
 use crate::mailbox::AskError;
 use crate::pool::{EndpointId, Permit, PoolHandle, PoolRejection, Pressure, RetryTicket, Strike};
 use crate::sessions::{Identity, SessionId};
@@ -37,6 +37,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct World {
     pub(super) actors: Actors,
     pub(super) pools: Vec<PoolHandle>,
+    /// The limiter as each thread sees it.
+    pub(super) limiters: Vec<LimiterHandle>,
     pub(super) ledger: RefCell<Ledger>,
     pub(super) dice: RefCell<Dice>,
     pub(super) upstreams: RefCell<Vec<Upstream>>,
@@ -67,6 +69,8 @@ impl World {
 pub(super) struct Script {
     /// Tells clients apart.
     pub(super) number: usize,
+    /// Where its connection lives.
+    pub(super) thread: usize,
     pub(super) bucket: BucketId,
     pub(super) address: IpKey,
     pub(super) key: KeyId,
@@ -174,14 +178,16 @@ impl Client {
     async fn pass_limits(&self) -> Result<(), Refused> {
         let Self { world, script, .. } = self;
         let asked = clock::now();
-        let allowed =
-            match world.actors.limiter.admit(script.bucket, script.class, script.address, asked).await {
-                Ok(allowed) => allowed,
-                Err(LimiterRejection::Unavailable(AskError::Crashed)) if world.has(Mutant::CrashAdmits) => {
-                    Allowed::default()
-                }
-                Err(_) => return Err(Refused),
-            };
+        let allowed = match world.limiters[script.thread]
+            .admit(script.bucket, script.class, script.address, asked)
+            .await
+        {
+            Ok(allowed) => allowed,
+            Err(LimiterRejection::Unavailable(AskError::Crashed)) if world.has(Mutant::CrashAdmits) => {
+                Allowed::default()
+            }
+            Err(_) => return Err(Refused),
+        };
         let decided = self.decided(asked);
         let of = (script.bucket, script.class);
         world.ledger.borrow_mut().admitted(of, script.address, allowed.shadowed, decided);

@@ -26,6 +26,7 @@ use crate::simulation::mutant::Mutant;
 use crate::simulation::plan::Plan;
 use crate::simulation::signal::{Signal, during_turn};
 use crate::simulation::stage::{Stage, Tampering, Turn};
+use crate::simulation::threads::Threads;
 use crate::simulation::upstream::Upstream;
 use crate::simulation::watch::Pulse;
 use crate::system::{Prepared, prepare_from};
@@ -42,6 +43,7 @@ type Event = (u64, &'static str, usize);
 pub(super) struct Running {
     future: Pin<Box<dyn Future<Output = ()>>>,
     pub(super) signal: Arc<Signal>,
+    thread: usize,
 }
 
 /// A run with one seed.
@@ -57,6 +59,7 @@ pub(super) struct Episode {
     pub(super) crashes: u64,
     level_since: Instant,
     pub(super) clients: Vec<Option<Running>>,
+    threads: Threads,
     /// The scheduler's own, so that what a client draws does not change who comes next.
     dice: Dice,
     seed: u64,
@@ -71,7 +74,9 @@ impl Episode {
         let Prepared { actors, pools, launches } = universe(&plan, seed)?;
         let ledger = Ledger::new(&plan.config, now);
         let upstream = |bucket: &BucketConfig| Upstream::new(bucket.upstream.endpoints.len());
+        let limiters = (0..plan.threads).map(|_| actors.limiter.on_another_thread()).collect();
         let world = World {
+            limiters,
             actors,
             pools,
             ledger: ledger.into(),
@@ -82,6 +87,7 @@ impl Episode {
         Ok(Self {
             world: Rc::new(world),
             stages: launches.stage(),
+            threads: Threads::new(plan.threads, now),
             clients: (0..plan.clients_max).map(|_| None).collect(),
             plan,
             now,
@@ -160,7 +166,9 @@ impl Episode {
         let Some(client) = &mut self.clients[at] else { return };
         client.signal.take();
         let waker = Waker::from(Arc::clone(&client.signal));
-        let ready = client.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        let future = client.future.as_mut();
+        let poll = || future.poll(&mut Context::from_waker(&waker)).is_ready();
+        let ready = self.threads.on(client.thread, poll);
         if ready {
             self.clients[at] = None;
         }
@@ -299,6 +307,7 @@ impl Episode {
     pub(super) async fn pass(&mut self, span: Duration) {
         tokio::time::advance(span).await;
         self.now = clock::now();
+        self.threads.clear_out(self.now);
         self.note("time passes", usize::try_from(span.as_nanos()).unwrap_or(usize::MAX));
     }
 
@@ -309,6 +318,7 @@ impl Episode {
         let Ok(address) = u32::try_from(self.dice.below(self.plan.addresses)) else { return };
         let script = Script {
             number: at,
+            thread: self.dice.below(self.plan.threads),
             bucket: BucketId::new(u16::try_from(bucket).unwrap_or(0)),
             address: IpKey::V4(address),
             key: KeyId::new(u32::from(self.dice.once_in(2))),
@@ -324,7 +334,8 @@ impl Episode {
             signal: Arc::clone(&signal),
             slow_from: upstream.and_then(|upstream| upstream.circuit_breaker.slow_call_duration),
         };
-        self.clients[at] = Some(Running { future: Box::pin(client.run()), signal });
+        let thread = script.thread;
+        self.clients[at] = Some(Running { future: Box::pin(client.run()), signal, thread });
         self.note("client comes", at);
     }
 

@@ -11,8 +11,7 @@
 //! tried, a crash is no bypass. A *mutant* is a gateway with a fault put in, by which the tests show that each check can fail.
 //! An episode that gets nowhere is a failure with a seed, too (`watch.rs`).
 //!
-//! Deliberately absent: interleavings within one atomic operation, which `tests/loom.rs` has; several worker threads, whose
-//! leases and stashes would be apart; the upstream's HTTP; a configuration that changes, which no actor can do yet.
+//! Deliberately absent: interleavings within one atomic operation, which `tests/loom.rs` has; the upstream's HTTP; a configuration that changes, which no actor can do yet.
 
 mod budgets;
 mod circuits;
@@ -31,6 +30,7 @@ mod signal;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod upstream;
 mod watch;
 

@@ -23,6 +23,8 @@ pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) clients_max: usize,
     pub(super) addresses: usize,
+    /// Worker threads, each with leases and permits of its own.
+    pub(super) threads: usize,
     pub(super) clock: Clock,
     /// Steps per crash; none without.
     pub(super) crash_once_in: Option<usize>,
@@ -39,6 +41,7 @@ impl Plan {
             config: load(Sources::default().text("simulated.toml", draw_config(dice)))?,
             clients_max: dice.one_of([4, 16, 48]),
             addresses: dice.one_of([2, 6, 12]),
+            threads: dice.one_of([1, 2, 4]),
             clock: Clock {
                 step: Duration::from_micros(dice.one_of([100, 2_000, 20_000])),
                 leap_once_in: dice.one_of([5, 30, 300]),
