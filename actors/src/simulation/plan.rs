@@ -116,8 +116,10 @@ fn draw_limits(dice: &mut Dice, text: &mut Writing) {
     let headers = if dice.once_in(4) { "\"always\"" } else { "\"refused\"" };
     text.section("rate_limit", &[("table_capacity", &dice.one_of([1, 3, 100])), ("headers", &headers)]);
     if dice.once_in(3) {
-        text.cost_max = 10;
-        let mut cost = || dice.one_of([1, 2, 10]);
+        // What costs a thousand uses up a burst that is wide enough to be leased from, so that a lease too many shows.
+        text.cost_max = dice.one_of([10, 1_000]);
+        let most = text.cost_max;
+        let mut cost = || dice.one_of([1, 2, most]);
         text.section("rate_limit.cost", &[("read", &cost()), ("write", &cost()), ("list", &cost())]);
     }
     for name in ["global", "per_ip", "per_key", "failed_auth"] {
