@@ -24,8 +24,8 @@ use crate::types::BucketId;
 /// A circuit that is open until its upstream can be connected to, or its time is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreached {
-    circuit: CircuitId,
-    generation: u32,
+    pub(crate) circuit: CircuitId,
+    pub(crate) generation: u32,
 }
 
 impl BreakerHandle {

@@ -46,6 +46,12 @@ pub(super) struct Watched {
     seen: VecDeque<Seen>,
     generation: u32,
     open_until: Option<Instant>,
+    /// Whether a connection may end its open time.
+    probed: bool,
+    /// The generations that connections were made for.
+    connected: Vec<u32>,
+    /// A connection ended its last open time.
+    hastened: bool,
     /// Successes of trials that were reported since it was half-open.
     successes: u32,
     /// Trials that are out.
@@ -62,6 +68,9 @@ impl Watched {
             seen: VecDeque::from([Seen { since: now, state: CircuitState::Closed }]),
             generation: 0,
             open_until: None,
+            probed: false,
+            connected: Vec::new(),
+            hastened: false,
             successes: 0,
             trials: Vec::new(),
             trials_total: 0,
@@ -75,11 +84,14 @@ impl Watched {
         if view.generation < self.generation {
             return Err(format!("generation {} after {}", view.generation, self.generation));
         }
-        self.generation = view.generation;
         let was = self.seen.back().map_or(CircuitState::Closed, |seen| seen.state);
         let until = view.open_for.map(|open_for| now + open_for);
+        if (was, view.state) == (CircuitState::HalfOpen, CircuitState::Open) && self.hastened && view.probed {
+            return Err("a connection may end its open time twice in a row".to_owned());
+        }
         self.check_until(was, view.state, until, now)?;
         self.open_until = until;
+        (self.probed, self.generation) = (view.probed, view.generation);
         if was == view.state {
             return Ok(());
         }
@@ -110,17 +122,25 @@ impl Watched {
 
     /// Open means open until then, whatever happens.
     fn check_until(
-        &self,
+        &mut self,
         was: CircuitState,
         is: CircuitState,
         until: Option<Instant>,
         now: Instant,
     ) -> Result<(), String> {
+        if was != is {
+            self.hastened = false;
+        }
         let Some(promised) = self.open_until.filter(|promised| was == CircuitState::Open && now < *promised)
         else {
             return Ok(());
         };
         let early = promised.saturating_duration_since(now);
+        // A crash over that very message may have opened it again before anybody could look.
+        if is != CircuitState::Closed && self.probed && self.connected.contains(&self.generation) {
+            self.hastened = is == CircuitState::HalfOpen;
+            return Ok(());
+        }
         if is != CircuitState::Open {
             return Err(format!("{} {early:?} before its time", is.as_str()));
         }
@@ -128,6 +148,14 @@ impl Watched {
             return Err(format!("its open time shrank, {early:?} before its end"));
         }
         Ok(())
+    }
+
+    /// A connection was made for this generation.
+    pub(super) fn connected(&mut self, generation: u32) {
+        if self.connected.len() == REMEMBERED {
+            self.connected.remove(0);
+        }
+        self.connected.push(generation);
     }
 
     /// A request was let through.

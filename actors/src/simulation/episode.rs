@@ -37,6 +37,9 @@ const REST_EVERY: u64 = 400;
 /// What is remembered of the way to a failure.
 const TRACE_MAX: usize = 60;
 
+/// Steps per connection that is tried.
+const PROBE_ONCE_IN: usize = 20;
+
 /// One thing that happened: at which step, what, to whom.
 type Event = (u64, &'static str, usize);
 
@@ -44,6 +47,16 @@ pub(super) struct Running {
     future: Pin<Box<dyn Future<Output = ()>>>,
     pub(super) signal: Arc<Signal>,
     thread: usize,
+}
+
+impl Running {
+    pub(super) fn new(
+        future: impl Future<Output = ()> + 'static,
+        signal: Arc<Signal>,
+        thread: usize,
+    ) -> Self {
+        Self { future: Box::pin(future), signal, thread }
+    }
 }
 
 /// A run with one seed.
@@ -61,7 +74,7 @@ pub(super) struct Episode {
     pub(super) clients: Vec<Option<Running>>,
     threads: Threads,
     /// The scheduler's own, so that what a client draws does not change who comes next.
-    dice: Dice,
+    pub(super) dice: Dice,
     seed: u64,
     pulse: Pulse,
 }
@@ -335,7 +348,7 @@ impl Episode {
             slow_from: upstream.and_then(|upstream| upstream.circuit_breaker.slow_call_duration),
         };
         let thread = script.thread;
-        self.clients[at] = Some(Running { future: Box::pin(client.run()), signal, thread });
+        self.clients[at] = Some(Running::new(client.run(), signal, thread));
         self.note("client comes", at);
     }
 
@@ -351,6 +364,9 @@ impl Episode {
             let endpoint =
                 EndpointId(self.dice.below(self.world.pools[bucket].view(self.now).endpoints.len()));
             self.world.pools[bucket].checked(endpoint, self.dice.once_in(2), self.now);
+        }
+        if self.dice.once_in(PROBE_ONCE_IN) {
+            self.probe();
         }
         if self.dice.once_in(self.plan.sample_once_in) {
             let percent = self.dice.one_of([10, 20, 30, 50, 60, 82, 91, 99]);

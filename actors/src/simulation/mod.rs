@@ -25,6 +25,7 @@ mod episode;
 mod ledger;
 mod mutant;
 mod plan;
+mod probes;
 mod rates;
 mod signal;
 mod stage;

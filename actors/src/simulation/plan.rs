@@ -116,11 +116,10 @@ fn draw_limits(dice: &mut Dice, text: &mut Writing) {
     let headers = if dice.once_in(4) { "\"always\"" } else { "\"refused\"" };
     text.section("rate_limit", &[("table_capacity", &dice.one_of([1, 3, 100])), ("headers", &headers)]);
     if dice.once_in(3) {
-        // What costs a thousand uses up a burst that is wide enough to be leased from, so that a lease too many shows.
-        text.cost_max = dice.one_of([10, 1_000]);
-        let most = text.cost_max;
-        let mut cost = || dice.one_of([1, 2, most]);
-        text.section("rate_limit.cost", &[("read", &cost()), ("write", &cost()), ("list", &cost())]);
+        // The second uses up a burst that is wide enough to be leased from, to the last token, so that a lease too many shows.
+        let [read, write, list] = dice.one_of([[1, 2, 10], [1, 1_000, 30], [10, 1, 1]]);
+        text.cost_max = read.max(write).max(list);
+        text.section("rate_limit.cost", &[("read", &read), ("write", &write), ("list", &list)]);
     }
     for name in ["global", "per_ip", "per_key", "failed_auth"] {
         if !dice.once_in(3) {
@@ -204,6 +203,9 @@ fn draw_bucket(dice: &mut Dice, text: &mut Writing, name: &str, endpoints: &str)
             ("half_open_max_requests", &dice.one_of([1, 2, 5])),
         ],
     );
+    if dice.once_in(2) {
+        let _ = writeln!(text.text, "connect_probe_interval_ms = 50");
+    }
 }
 
 fn draw_credentials(dice: &mut Dice, text: &mut Writing, upstream: &str) {

@@ -63,6 +63,11 @@ impl Upstream {
         }
     }
 
+    /// Whether an endpoint can be connected to.
+    pub(super) fn connects(&self, endpoint: usize) -> bool {
+        self.moods.get(endpoint) != Some(&Mood::Refusing)
+    }
+
     /// How a call to an endpoint will go.
     pub(super) fn call(&self, endpoint: usize, dice: &mut Dice) -> Course {
         let mood = match self.moods.get(endpoint).copied().unwrap_or(Mood::Well) {
