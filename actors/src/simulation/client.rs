@@ -2,7 +2,7 @@
 //!
 //! Whatever awaits may be cancelled there. The request writes into the ledger what it was granted and when that was decided.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -100,10 +100,18 @@ pub(super) struct Client {
 }
 
 /// A thing with its count; the count falls first.
-struct Held<T> {
+pub(super) struct Held<T> {
     _count: Counted,
-    thing: Option<T>,
+    /// As whom, where it is a permit.
+    pub(super) share: Option<Counted>,
+    pub(super) thing: Option<T>,
     forgets: bool,
+}
+
+impl<T> Held<T> {
+    fn new(count: &Rc<Cell<usize>>, thing: Option<T>, forgets: bool) -> Self {
+        Self { _count: Counted::in_(count), share: None, thing, forgets }
+    }
 }
 
 impl<T> Drop for Held<T> {
@@ -159,7 +167,7 @@ impl Client {
         let slot = world.actors.monitor.enter().map_err(|_| Refused)?;
         let slots = Rc::clone(&world.ledger.borrow().slots);
         let forgets = world.has(Mutant::ForgetsSlots) && world.dice.borrow_mut().once_in(20);
-        let _slot = Held { _count: Counted::in_(&slots), thing: Some(slot), forgets };
+        let _slot = Held::new(&slots, Some(slot), forgets);
         self.pass_limits().await?;
         if script.proof != Proof::None {
             self.authenticate().await?;
@@ -171,7 +179,7 @@ impl Client {
     }
 
     /// When what has just been answered was decided.
-    fn decided(&self, asked: Instant) -> u64 {
+    pub(super) fn decided(&self, asked: Instant) -> u64 {
         self.signal.decided(self.world.nanos(asked), self.world.nanos(clock::now()))
     }
 
@@ -256,7 +264,9 @@ impl Client {
                 world.ledger.borrow_mut().granted(script.bucket, endpoint, decided, clock::now());
                 let permits = Rc::clone(&world.ledger.borrow().buckets[script.bucket.index()].permits);
                 let forgets = world.has(Mutant::ForgetsPermits) && world.dice.borrow_mut().once_in(20);
-                Ok(Held { _count: Counted::in_(&permits), thing: Some(permit), forgets })
+                let mut permit = Held::new(&permits, Some(permit), forgets);
+                self.goes_on_as(&mut permit, decided);
+                Ok(permit)
             }
             Err(PoolRejection::Unavailable(AskError::Crashed)) if world.has(Mutant::CrashGrants) => {
                 self.call_upstream(0).await;
@@ -293,7 +303,7 @@ impl Client {
             let mut passed = self.pass_circuit(circuit).await?;
             let endpoint = permit.thing.as_ref().map_or(0, |permit| permit.endpoint().0);
             if world.has(Mutant::ReleasesEarly) {
-                permit = Held { _count: Counted::in_(&Rc::default()), thing: None, forgets: false };
+                permit = Held::new(&Rc::default(), None, false);
             }
             let began = clock::now();
             let course = self.call_upstream(endpoint).await;
@@ -302,12 +312,8 @@ impl Client {
             let failed = matches!(course.outcome, Outcome::Failure { .. });
             let is_against =
                 permit.thing.as_ref().is_some_and(|permit| judge(pool, permit, &course, &world.dice));
-            if failed && attempt < ATTEMPTS_MAX {
-                retrying = self.may_retry().await;
-            } else if let Some(permit) =
-                permit.thing.as_mut().filter(|_| is_against && attempt < ATTEMPTS_MAX)
-                && pool.trade(permit).await
-            {
+            let may_go_on = attempt < ATTEMPTS_MAX;
+            if may_go_on && (failed || is_against && self.trade(&mut permit).await) {
                 retrying = self.may_retry().await;
             }
             passed.report(blame(pool, EndpointId(endpoint), &course, began));
@@ -316,16 +322,8 @@ impl Client {
             }
             let pause = Duration::from_millis(world.dice.borrow_mut().between(0, 100));
             tokio::time::sleep(pause).await;
-            if let Some(permit) = &mut permit.thing {
-                let asked = clock::now();
-                if pool.repick(permit).await.is_err() {
-                    break;
-                }
-                // without an answer it stays where it was, which is no choice
-                if permit.endpoint().0 != endpoint {
-                    let decided = self.decided(asked);
-                    world.ledger.borrow_mut().chosen(script.bucket, permit.endpoint().0, decided);
-                }
+            if self.move_on(&mut permit).await.is_err() {
+                break;
             }
         }
         if !permit.forgets
@@ -342,7 +340,7 @@ impl Client {
         let ticket = world.pools[script.bucket.index()].retry().await?;
         world.ledger.borrow_mut().retry_allowed(script.bucket, clock::now());
         let retries = Rc::clone(&world.ledger.borrow().buckets[script.bucket.index()].retries);
-        Some(Held { _count: Counted::in_(&retries), thing: Some(ticket), forgets: false })
+        Some(Held::new(&retries, Some(ticket), false))
     }
 
     async fn call_upstream(&self, endpoint: usize) -> Course {

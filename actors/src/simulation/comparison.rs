@@ -3,14 +3,9 @@
 //! Rest is when every actor has handled what waits for it and every client has seen its answer, without time passing: then no
 //! grant is on its way, and a count that differs is a leak.
 
-use crate::pool::{CredentialStanding, CredentialView};
+use crate::simulation::credentials::has_room;
 use crate::simulation::episode::Episode;
 use crate::simulation::ledger::Invariant;
-
-/// Whether a request could go on with a credential now.
-fn has_room(one: &CredentialView) -> bool {
-    one.standing == CredentialStanding::InUse && one.in_flight < one.concurrent_max
-}
 
 /// Far more than what can wait in all mailboxes, for all clients.
 const RESTLESS: usize = 100_000;
@@ -36,11 +31,6 @@ impl Episode {
             ledger.check(Invariant::Gate, retries <= share.max(budget.min_concurrent as usize), || {
                 format!("bucket {bucket}: {retries} retries under way, {budget:?} of {most}")
             });
-            if !upstream.credentials_by_name.is_empty() {
-                let credentials = pool.view(self.now).credentials;
-                let within = credentials.iter().all(|one| one.in_flight <= one.concurrent_max);
-                ledger.check(Invariant::Gate, within, || format!("bucket {bucket}: {credentials:?}"));
-            }
             ledger.check(Invariant::Cache, queued <= queued_max, || {
                 format!("bucket {bucket}: {queued} wait, {queued_max} may")
             });
@@ -100,7 +90,8 @@ impl Episode {
             );
             let of_credentials: usize = view.credentials.iter().map(|one| one.in_flight).sum();
             let has_each_one = view.credentials.is_empty() || of_credentials == view.in_flight;
-            ledger.check(Invariant::Leak, has_each_one, what);
+            let even = ledger.wallets[bucket].is_even(&view.credentials);
+            ledger.check(Invariant::Leak, has_each_one && even, what);
             let has_room = view.credentials.is_empty() || view.credentials.iter().any(has_room);
             let idle = runs && view.queued > 0 && view.in_flight < pool.limit() && has_room;
             ledger.check(Invariant::Wedge, !idle, what);

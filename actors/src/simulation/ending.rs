@@ -8,6 +8,7 @@ use tidegate_config::Priority;
 
 use crate::breaker::{BreakerRejection, CircuitId, Outcome};
 use crate::pool::PoolRejection;
+use crate::simulation::credentials::has_room;
 use crate::simulation::episode::{Episode, buckets};
 use crate::simulation::ledger::Invariant;
 use crate::types::BucketId;
@@ -32,10 +33,13 @@ impl Episode {
         }
         self.hang_up_all();
         self.come_to_rest();
-        // Crashes that are ahead still hold actors down, each for a while.
+        // Crashes that are ahead still hold actors down, each for a while. Who waited for a credential and left is forgotten as
+        // the first comes back.
         for round in 0..CRASHES_AHEAD {
             self.wait(QUIET).await;
-            if round > 2 && self.stages.iter().all(|stage| stage.vitals().failed_for(self.now).is_none()) {
+            let runs = self.stages.iter().all(|stage| stage.vitals().failed_for(self.now).is_none());
+            let of_pools = self.world.pools.iter().flat_map(|pool| pool.view(self.now).credentials);
+            if round > 2 && runs && of_pools.into_iter().all(|credential| has_room(&credential)) {
                 break;
             }
         }

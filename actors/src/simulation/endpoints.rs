@@ -101,26 +101,27 @@ impl Rotating {
         Ok(())
     }
 
-    /// An endpoint was chosen then.
-    pub(super) fn chosen(&mut self, endpoint: usize, at: Instant) -> Result<(), String> {
+    /// An endpoint was chosen within this time.
+    pub(super) fn chosen(&mut self, endpoint: usize, within: (Instant, Instant)) -> Result<(), String> {
+        let (from, at) = within;
         let ends = self.seen.iter().skip(1).map(|seen| Some(seen.since)).chain([None]);
         let then = || {
             let all = self.seen.iter().zip(ends.clone());
-            let then = all.filter(|(seen, end)| seen.since <= at && end.is_none_or(|end| at <= end));
+            let then = all.filter(|(seen, end)| seen.since <= at && end.is_none_or(|end| from <= end));
             then.map(|(seen, _)| seen)
         };
-        if self.seen.front().is_none_or(|first| first.since > at) {
+        if self.seen.front().is_none_or(|first| first.since > from) {
             return Ok(());
         }
         if !then().any(|seen| seen.may_be_called(endpoint, at)) {
             return Err(format!("{endpoint} is called though it is left out"));
         }
         let is_panic = then().any(|seen| seen.panicking);
-        if self.whole_since.is_some_and(|since| since < at) && !is_panic {
+        if self.whole_since.is_some_and(|since| since < from) && !is_panic {
             let first = *self.chosen_whole.get_or_insert(at);
             self.chosen_whole = Some(first.min(at));
-            let returned = at.saturating_duration_since(first) >= self.return_after;
-            if endpoint >= self.standby_from && first < at && returned {
+            let returned = from.saturating_duration_since(first) >= self.return_after;
+            if endpoint >= self.standby_from && first < from && returned {
                 return Err(format!("{endpoint} is called, which stands by, and the others have been well"));
             }
         }

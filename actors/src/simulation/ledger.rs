@@ -14,9 +14,10 @@ use tidegate_config::{Config, Costs, Priority};
 
 use crate::breaker::{BreakerView, CircuitId, CircuitState};
 use crate::limiter::{Scope, Scopes};
-use crate::pool::PoolHandle;
+use crate::pool::{CredentialId, PoolHandle};
 use crate::simulation::budgets::Retried;
 use crate::simulation::circuits::{Terms, Watched};
+use crate::simulation::credentials::Wallet;
 use crate::simulation::endpoints::Rotating;
 use crate::simulation::rates::Rates;
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
@@ -36,6 +37,8 @@ pub enum Invariant {
     Circuit,
     /// An endpoint was called that is left out, or too many are (P5).
     Endpoint,
+    /// More requests go on with a credential than may, or with one that is left alone (C3).
+    Credential,
     /// Something stands still though nothing keeps it (B4, P4).
     Wedge,
     /// A cache or a queue holds more than its bound, or another's identity (C1).
@@ -57,6 +60,7 @@ impl fmt::Display for Invariant {
             Self::Order => "the queue is out of order",
             Self::Circuit => "a circuit was passed by",
             Self::Endpoint => "the wrong endpoint is called",
+            Self::Credential => "a credential is misused",
             Self::Wedge => "something stands still",
             Self::Cache => "a cache is wrong",
             Self::Level => "a level fell too early",
@@ -108,6 +112,7 @@ pub(super) struct Ledger {
     costs: Vec<Costs>,
     pub(super) rotations: Vec<Rotating>,
     retried: Vec<Retried>,
+    pub(super) wallets: Vec<Wallet>,
     global: Option<Rates<()>>,
     per_bucket: Vec<Option<Rates<()>>>,
     per_client: Option<Rates<IpKey>>,
@@ -136,6 +141,7 @@ impl Ledger {
             circuits: config.buckets.values().flat_map(circuits).collect(),
             costs: config.buckets.values().map(|bucket| bucket.costs).collect(),
             rotations: upstreams().map(|it| Rotating::new(&it.rotation, it.endpoints.len())).collect(),
+            wallets: upstreams().map(|upstream| Wallet::new(upstream.credentials_by_name.len())).collect(),
             retried: upstreams().map(|upstream| Retried::new(upstream.retry.budget)).collect(),
             global: limits.global.map(Rates::new),
             per_bucket: config.buckets.values().map(|bucket| bucket.rate_limit.map(Rates::new)).collect(),
@@ -254,16 +260,29 @@ impl Ledger {
 
     /// A request got a permit, now, that was decided then.
     pub(super) fn granted(&mut self, bucket: BucketId, endpoint: usize, decided: u64, now: Instant) {
-        let now = self.nanos(now);
-        self.retried[bucket.index()].requested(now);
-        self.chosen(bucket, endpoint, decided);
+        let nanos = self.nanos(now);
+        self.retried[bucket.index()].requested(nanos);
+        self.chosen(bucket, endpoint, decided, now);
     }
 
-    /// An endpoint was chosen.
-    pub(super) fn chosen(&mut self, bucket: BucketId, endpoint: usize, decided: u64) {
+    /// An endpoint was chosen, at `decided` or, where that was to wait, between then and now.
+    pub(super) fn chosen(&mut self, bucket: BucketId, endpoint: usize, decided: u64, now: Instant) {
         let decided = self.origin + Duration::from_nanos(decided);
-        let found = self.rotations[bucket.index()].chosen(endpoint, decided);
+        let found = self.rotations[bucket.index()].chosen(endpoint, (decided, now));
         self.note(Invariant::Endpoint, "endpoints", found);
+    }
+
+    /// A request goes on as somebody; the count of those who do.
+    pub(super) fn goes_on_as(
+        &mut self,
+        bucket: BucketId,
+        as_whom: CredentialId,
+        decided: u64,
+        now: Instant,
+    ) -> Option<Counted> {
+        let decided = self.origin + Duration::from_nanos(decided);
+        let found = self.wallets[bucket.index()].goes_on_as(as_whom, (decided, now)).map(Some);
+        self.note(Invariant::Credential, "credentials", found)
     }
 
     /// A request may be tried again.
@@ -276,6 +295,8 @@ impl Ledger {
     pub(super) fn look_at_endpoints(&mut self, bucket: usize, pool: &PoolHandle, now: Instant) {
         let found = self.rotations[bucket].look(pool, now);
         self.note(Invariant::Endpoint, "endpoints", found);
+        let found = self.wallets[bucket].look(pool, now);
+        self.note(Invariant::Credential, "credentials", found);
     }
 
     /// Everybody has seen what was decided for him.
