@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use tidegate_config::RotationConfig;
+use tidegate_config::{Priority, RotationConfig};
 
 use crate::pool::{PoolHandle, Standing};
 use crate::simulation::episode::Episode;
@@ -155,7 +155,9 @@ impl Episode {
         self.look_at_endpoints();
         let mut called = BTreeSet::new();
         for _ in 0..CHOICES_MAX {
-            let Some(Ok(permit)) = self.await_answer(pool.acquire(self.now + PATIENCE)) else { return };
+            let Some(Ok(permit)) = self.await_answer(pool.acquire(Priority::Low, self.now + PATIENCE)) else {
+                return;
+            };
             let endpoint = permit.endpoint().0;
             drop(permit);
             called.insert(endpoint);

@@ -17,7 +17,6 @@ use tidegate_config::{BucketConfig, Overload, Priority};
 
 use crate::chaos::{Crash, CrashPlace};
 use crate::clock;
-use crate::monitor::Level;
 use crate::pool::EndpointId;
 use crate::simulation::client::{Client, Proof, Script, World};
 use crate::simulation::dice::Dice;
@@ -70,7 +69,7 @@ pub(super) struct Episode {
     pub(super) digest: u64,
     pub(super) arrivals: usize,
     pub(super) crashes: u64,
-    level_since: Instant,
+    pub(super) level_since: Instant,
     pub(super) clients: Vec<Option<Running>>,
     threads: Threads,
     /// The scheduler's own, so that what a client draws does not change who comes next.
@@ -258,35 +257,6 @@ impl Episode {
         self.look_at_endpoints();
         self.look_at_level(level);
         true
-    }
-
-    /// Permits that are out, and how many may be, of each bucket.
-    fn gates(&self) -> Vec<(usize, usize)> {
-        self.world.pools.iter().map(|pool| (pool.in_flight(), pool.limit())).collect()
-    }
-
-    /// A limit may fall below what is out. Nothing is granted then; in a turn it moves once at most.
-    fn look_at_gates(&mut self, before: &[(usize, usize)]) {
-        let mut ledger = self.world.ledger.borrow_mut();
-        for (bucket, ((was_out, was), (out, is))) in before.iter().zip(self.gates()).enumerate() {
-            ledger.check(Invariant::Gate, out <= *was_out || out <= is.max(*was), || {
-                format!("bucket {bucket}: {out} out after {was_out}, though {was} and then {is} may be")
-            });
-        }
-    }
-
-    /// A level is kept for its dwell before it falls, crash or not.
-    fn look_at_level(&mut self, before: Level) {
-        let level = self.world.actors.monitor.level();
-        if level == before {
-            return;
-        }
-        let kept = self.now.saturating_duration_since(self.level_since);
-        let dwell = self.plan.config.monitor.dwell;
-        self.level_since = self.now;
-        self.world.ledger.borrow_mut().check(Invariant::Level, level > before || kept >= dwell, || {
-            format!("{} fell to {} after {kept:?} of {dwell:?}", before.as_str(), level.as_str())
-        });
     }
 
     fn start_over(&mut self, at: usize) {

@@ -25,6 +25,7 @@ mod ending;
 mod endpoints;
 mod episode;
 mod ledger;
+mod limits;
 mod mutant;
 mod plan;
 mod probes;

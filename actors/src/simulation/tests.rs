@@ -43,7 +43,7 @@ fn every_mutant_is_caught() {
             Mutant::LosesMessages => &[Invariant::Wedge, Invariant::Leak],
             Mutant::KeepsTheDead => &[Invariant::Leak, Invariant::Order, Invariant::Wedge],
         };
-        let found = (1..40).find_map(|seed| episode(seed, EPISODE_STEPS, Some(mutant)).err());
+        let found = (1..80).find_map(|seed| episode(seed, EPISODE_STEPS, Some(mutant)).err());
         let Some(failure) = found else { panic!("{mutant:?} lives") };
         assert!(expected.contains(&failure.invariant), "{mutant:?}: {failure}");
         assert!(episode(failure.seed, failure.steps, None).is_ok(), "{mutant:?}: {failure}");

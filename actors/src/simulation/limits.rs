@@ -1,0 +1,37 @@
+//! What the gateway sets for itself: nobody is let in over the limit that a pool learns, and the level of resources falls only after
+//! its dwell.
+
+use crate::monitor::Level;
+use crate::simulation::episode::Episode;
+use crate::simulation::ledger::Invariant;
+
+impl Episode {
+    /// Permits that are out, and how many may be, of each bucket.
+    pub(super) fn gates(&self) -> Vec<(usize, usize)> {
+        self.world.pools.iter().map(|pool| (pool.in_flight(), pool.limit())).collect()
+    }
+
+    /// A limit may fall below what is out. Nothing is granted then; in a turn it moves once at most.
+    pub(super) fn look_at_gates(&mut self, before: &[(usize, usize)]) {
+        let mut ledger = self.world.ledger.borrow_mut();
+        for (bucket, ((was_out, was), (out, is))) in before.iter().zip(self.gates()).enumerate() {
+            ledger.check(Invariant::Gate, out <= *was_out || out <= is.max(*was), || {
+                format!("bucket {bucket}: {out} out after {was_out}, though {was} and then {is} may be")
+            });
+        }
+    }
+
+    /// A level is kept for its dwell before it falls, crash or not.
+    pub(super) fn look_at_level(&mut self, before: Level) {
+        let level = self.world.actors.monitor.level();
+        if level == before {
+            return;
+        }
+        let kept = self.now.saturating_duration_since(self.level_since);
+        let dwell = self.plan.config.monitor.dwell;
+        self.level_since = self.now;
+        self.world.ledger.borrow_mut().check(Invariant::Level, level > before || kept >= dwell, || {
+            format!("{} fell to {} after {kept:?} of {dwell:?}", before.as_str(), level.as_str())
+        });
+    }
+}
