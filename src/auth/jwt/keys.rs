@@ -81,23 +81,26 @@ impl Keys {
         !self.state.borrow().is_held
     }
 
-    /// Waits for the round that may know more; whether there was one. The first is waited for in any case, a later one only
-    /// for the sake of a name that nobody knows.
-    pub(super) async fn hear_more(&self, may_be_new: bool, now: Instant) -> bool {
-        let mut round = None;
+    /// Waits for the round that may know more than these keys; whether there was one. The first is waited for in any case, a
+    /// later one only for the sake of a name that nobody knows. One that ended since these keys were looked at is waited for no
+    /// more: another thread may publish it between the look and this question.
+    pub(super) async fn hear_more(&self, seen: &Arc<KeySet>, may_be_new: bool, now: Instant) -> bool {
+        let (mut round, mut has_ended) = (None, false);
         if !self.has_source || self.state.receiver_count() >= WAITING_MAX {
             return false;
         }
         self.state.send_if_modified(|state| {
             let was_under_way = state.is_under_way;
+            has_ended = !Arc::ptr_eq(seen, &state.keys);
             round = match state.rounds {
+                _ if has_ended => None,
                 0 if was_under_way => Some(0),
                 _ if may_be_new => state.nudge(now),
                 _ => None,
             };
             state.is_under_way != was_under_way
         });
-        let Some(round) = round else { return false };
+        let Some(round) = round else { return has_ended };
         let mut news = self.state.subscribe();
         timeout(PATIENCE, news.wait_for(|state| state.rounds > round)).await.is_ok()
     }
@@ -147,7 +150,7 @@ mod tests {
         let keys = keys(false);
         assert!(!keys.are_missing());
         assert_eq!(keys.current().len(), 1);
-        assert!(!keys.hear_more(true, clock::now()).await);
+        assert!(!keys.hear_more(&keys.current(), true, clock::now()).await);
     }
 
     /// A3: names that nobody knows cause one round together, and no other for half a minute
@@ -159,14 +162,15 @@ mod tests {
         assert!(!keys.are_missing());
         let asking = |keys: &Keys| {
             let keys = keys.clone();
-            tokio::spawn(async move { keys.hear_more(true, clock::now()).await })
+            let seen = keys.current();
+            tokio::spawn(async move { keys.hear_more(&seen, true, clock::now()).await })
         };
         let (first, second) = (asking(&keys), asking(&keys));
         keys.are_wanted().await;
         keys.end_round(None);
         assert!(first.await.unwrap() && second.await.unwrap());
-        assert!(!keys.hear_more(true, clock::now()).await, "too soon");
-        assert!(!keys.hear_more(false, clock::now()).await, "a name that is known");
+        assert!(!keys.hear_more(&keys.current(), true, clock::now()).await, "too soon");
+        assert!(!keys.hear_more(&keys.current(), false, clock::now()).await, "a name that is known");
         assert!(timeout(NUDGE_PAUSE - Duration::from_secs(1), keys.are_wanted()).await.is_err());
         tokio::time::sleep(Duration::from_secs(1)).await;
         let third = asking(&keys);
@@ -191,12 +195,24 @@ mod tests {
         assert_eq!(keys.current().len(), 1);
     }
 
+    /// A3: who looked at the keys just before a round brought others hears of them, however soon that is after the last round
+    #[tokio::test(start_paused = true)]
+    async fn a_round_that_ended_since_the_look_is_news() {
+        let keys = keys(true);
+        let before = keys.current();
+        keys.end_round(Some(vec![Key::secret(b"another secret of 32 characters..")]));
+        assert!(keys.hear_more(&before, true, clock::now()).await);
+        let seen = keys.current();
+        keys.state.send_modify(|state| state.nudged = Some(clock::now()));
+        assert!(!keys.hear_more(&seen, true, clock::now()).await, "nothing since");
+    }
+
     /// A3: a first round that never ends is waited for with patience, not for ever
     #[tokio::test(start_paused = true)]
     async fn the_first_round_is_waited_for() {
         let keys = keys(true);
         let began = tokio::time::Instant::now();
-        assert!(!keys.hear_more(false, clock::now()).await);
+        assert!(!keys.hear_more(&keys.current(), false, clock::now()).await);
         assert_eq!(tokio::time::Instant::now() - began, PATIENCE);
     }
 }

@@ -90,7 +90,7 @@ impl Tokens {
         let keys = self.keys.current();
         let mut verified = token.verify(&keys);
         let may_be_new = token.names_other_than(&keys);
-        if verified.is_err() && token.is_public() && self.keys.hear_more(may_be_new, now).await {
+        if verified.is_err() && token.is_public() && self.keys.hear_more(&keys, may_be_new, now).await {
             verified = token.verify(&self.keys.current());
         }
         let (claims, verified_by) = verified.map_err(|rejection| match rejection {
