@@ -17,7 +17,7 @@ pub(crate) const QUEUED: i64 = 512;
 pub(crate) const CAPPED_CONCURRENT: i64 = 10;
 /// Requests that may wait for it.
 pub(crate) const CAPPED_QUEUED: i64 = 50;
-/// How long they may wait.
+/// How long they may wait, and so may those whose circuit is open.
 pub(crate) const QUEUE_MS: i64 = 500;
 /// Failures in a row that open the breaker.
 pub(crate) const FAILURES: i64 = 5;
@@ -25,8 +25,6 @@ pub(crate) const FAILURES: i64 = 5;
 pub(crate) const OPEN_SECONDS: i64 = 1;
 /// How often a connection is tried to an upstream that cannot be connected to.
 pub(crate) const CONNECT_PROBE_MS: i64 = 20;
-/// How long a request may wait for an open circuit.
-pub(crate) const HOLD_MS: i64 = 250;
 /// Tries in all.
 pub(crate) const ATTEMPTS: i64 = 2;
 /// Patience with a connect.
@@ -86,7 +84,7 @@ pub(crate) fn bucket(is_capped: bool) -> Table {
                 ("failure_threshold", FAILURES.into()),
                 ("timeout_seconds", OPEN_SECONDS.into()),
                 ("connect_probe_interval_ms", CONNECT_PROBE_MS.into()),
-                ("hold_ms", HOLD_MS.into()),
+                ("hold_ms", QUEUE_MS.into()),
             ])
             .into(),
         ),
