@@ -2,7 +2,7 @@
 //!
 //! Whatever awaits may be cancelled there. The request writes into the ledger what it was granted and when that was decided.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -21,6 +21,7 @@ use crate::sessions::{Identity, SessionId};
 use crate::simulation::credentials::judge;
 use crate::simulation::dice::Dice;
 use crate::simulation::episode::buckets;
+use crate::simulation::held::Held;
 use crate::simulation::ledger::{Counted, Invariant, Ledger};
 use crate::simulation::mutant::Mutant;
 use crate::simulation::signal::Signal;
@@ -46,7 +47,7 @@ pub(super) struct World {
 }
 
 impl World {
-    fn nanos(&self, at: Instant) -> u64 {
+    pub(super) fn nanos(&self, at: Instant) -> u64 {
         self.ledger.borrow().nanos(at)
     }
 
@@ -99,41 +100,17 @@ pub(super) struct Client {
     pub(super) slow_from: Option<Duration>,
 }
 
-/// A thing with its count; the count falls first.
-pub(super) struct Held<T> {
-    _count: Counted,
-    /// As whom, where it is a permit.
-    pub(super) share: Option<Counted>,
-    pub(super) thing: Option<T>,
-    forgets: bool,
-}
-
-impl<T> Held<T> {
-    fn new(count: &Rc<Cell<usize>>, thing: Option<T>, forgets: bool) -> Self {
-        Self { _count: Counted::in_(count), share: None, thing, forgets }
-    }
-}
-
-impl<T> Drop for Held<T> {
-    fn drop(&mut self) {
-        let thing = self.thing.take();
-        if self.forgets {
-            std::mem::forget(thing);
-        }
-    }
-}
-
 /// A ticket that ends as a trial in the ledger, too.
-struct Passed<'a> {
-    client: &'a Client,
-    circuit: CircuitId,
-    slow: bool,
-    ticket: Option<BreakerTicket>,
-    trial: Option<u64>,
+pub(super) struct Passed<'a> {
+    pub(super) client: &'a Client,
+    pub(super) circuit: CircuitId,
+    pub(super) slow: bool,
+    pub(super) ticket: Option<BreakerTicket>,
+    pub(super) trial: Option<u64>,
 }
 
 impl Passed<'_> {
-    fn report(mut self, outcome: Outcome) {
+    pub(super) fn report(mut self, outcome: Outcome) {
         self.end(outcome == Outcome::Success && !self.slow);
         if let Some(mut ticket) = self.ticket.take() {
             if self.slow {
@@ -261,8 +238,8 @@ impl Client {
         match permit {
             Ok(permit) => {
                 let (endpoint, decided) = (permit.endpoint().0, self.decided(asked));
-                world.ledger.borrow_mut().granted(script.bucket, endpoint, decided, clock::now());
-                let permits = Rc::clone(&world.ledger.borrow().buckets[script.bucket.index()].permits);
+                let permits =
+                    world.ledger.borrow_mut().granted(script.bucket, endpoint, decided, clock::now());
                 let forgets = world.has(Mutant::ForgetsPermits) && world.dice.borrow_mut().once_in(20);
                 let mut permit = Held::new(&permits, Some(permit), forgets);
                 self.goes_on_as(&mut permit, decided);
@@ -301,12 +278,15 @@ impl Client {
         let mut retrying: Option<Held<RetryTicket>> = None;
         for attempt in 1..=ATTEMPTS_MAX {
             let mut passed = self.pass_circuit(circuit).await?;
-            let endpoint = permit.thing.as_ref().map_or(0, |permit| permit.endpoint().0);
             if world.has(Mutant::ReleasesEarly) {
                 permit = Held::new(&Rc::default(), None, false);
             }
             let began = clock::now();
-            let course = self.call_upstream(endpoint).await;
+            let course = self.call_hedged(&mut permit, &mut passed, circuit).await;
+            let ended = clock::now();
+            if let Some(kind) = self.read_kind().filter(|_| course.outcome == Outcome::Success) {
+                pool.measured(kind, ended.saturating_duration_since(began), ended);
+            }
             passed.slow = self.slow_from.is_some_and(|slow| course.to_first_byte > slow);
             drop(retrying.take());
             let failed = matches!(course.outcome, Outcome::Failure { .. });
@@ -316,7 +296,7 @@ impl Client {
             if may_go_on && (failed || is_against && self.trade(&mut permit).await) {
                 retrying = self.may_retry().await;
             }
-            passed.report(blame(pool, EndpointId(endpoint), &course, began));
+            passed.report(blame(pool, EndpointId(permit.endpoint()), &course, began));
             if retrying.is_none() {
                 break;
             }
@@ -337,13 +317,16 @@ impl Client {
     /// Leave of the budget to try again.
     async fn may_retry(&self) -> Option<Held<RetryTicket>> {
         let Self { world, script, .. } = self;
+        let asked = clock::now();
         let ticket = world.pools[script.bucket.index()].retry().await?;
-        world.ledger.borrow_mut().retry_allowed(script.bucket, clock::now());
+        // The clock may have leapt between the answer and its arrival.
+        let decided = self.decided(asked);
+        world.ledger.borrow_mut().retry_allowed(script.bucket, decided);
         let retries = Rc::clone(&world.ledger.borrow().buckets[script.bucket.index()].retries);
         Some(Held::new(&retries, Some(ticket), false))
     }
 
-    async fn call_upstream(&self, endpoint: usize) -> Course {
+    pub(super) async fn call_upstream(&self, endpoint: usize) -> Course {
         let Self { world, script, .. } = self;
         let calls = Rc::clone(&world.ledger.borrow().buckets[script.bucket.index()].calls);
         let _call = Counted::in_(&calls);

@@ -11,8 +11,9 @@ use crate::clock;
 use crate::pool::{
     CredentialId, CredentialStanding, CredentialView, Permit, PoolHandle, PoolRejection, Setback,
 };
-use crate::simulation::client::{Client, Held};
+use crate::simulation::client::Client;
 use crate::simulation::dice::Dice;
+use crate::simulation::held::Held;
 use crate::simulation::ledger::Counted;
 use crate::simulation::upstream::Course;
 

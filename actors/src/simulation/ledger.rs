@@ -27,6 +27,8 @@ use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 pub enum Invariant {
     /// More requests were admitted than a limit allows (L2, S5).
     Limit,
+    /// More was asked for a second time than its share of the requests (R5).
+    Hedges,
     /// More is held than a gate allows, by more than one, or without a permit (P2, P3).
     Gate,
     /// Something is counted that nobody holds any more (P2, S5).
@@ -55,6 +57,7 @@ impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Limit => "a limit is exceeded",
+            Self::Hedges => "there are too many hedges",
             Self::Gate => "a gate is exceeded",
             Self::Leak => "something leaks",
             Self::Order => "the queue is out of order",
@@ -94,6 +97,9 @@ pub(super) struct Holdings {
     pub(super) calls: Rc<Cell<usize>>,
     /// Second tries under way.
     pub(super) retries: Rc<Cell<usize>>,
+    /// Requests that were granted a permit, and hedges beside them.
+    granted: u64,
+    hedges: u64,
     /// Who waits in its queue, by the time of coming.
     pub(super) waiting: BTreeMap<u64, (usize, Priority)>,
     /// Who was handed a permit and must not have overtaken anybody.
@@ -108,6 +114,8 @@ pub(super) struct Ledger {
     pub(super) slots: Rc<Cell<usize>>,
     pub(super) buckets: Vec<Holdings>,
     pub(super) circuits: Vec<Watched>,
+    /// Hedges in percent of the requests, by bucket.
+    hedges_percent: Vec<u32>,
     /// What requests cost of the limits, by bucket.
     costs: Vec<Costs>,
     pub(super) rotations: Vec<Rotating>,
@@ -139,6 +147,11 @@ impl Ledger {
             slots: Rc::default(),
             buckets: config.buckets.iter().map(|_| Holdings::default()).collect(),
             circuits: config.buckets.values().flat_map(circuits).collect(),
+            hedges_percent: config
+                .buckets
+                .values()
+                .map(|bucket| bucket.upstream.hedging.percent.get())
+                .collect(),
             costs: config.buckets.values().map(|bucket| bucket.costs).collect(),
             rotations: upstreams().map(|it| Rotating::new(&it.rotation, it.endpoints.len())).collect(),
             wallets: upstreams().map(|upstream| Wallet::new(upstream.credentials_by_name.len())).collect(),
@@ -246,6 +259,31 @@ impl Ledger {
         }
     }
 
+    /// Hedges that were granted, of all buckets.
+    pub(super) fn hedges(&self) -> u64 {
+        self.buckets.iter().map(|holdings| holdings.hedges).sum()
+    }
+
+    /// A slow read may be asked for a second time; returns what counts permits.
+    pub(super) fn hedged(
+        &mut self,
+        bucket: BucketId,
+        endpoint: usize,
+        decided: u64,
+        now: Instant,
+    ) -> Rc<Cell<usize>> {
+        self.chosen(bucket, endpoint, decided, now);
+        let holdings = &mut self.buckets[bucket.index()];
+        holdings.hedges += 1;
+        let (hedges, granted) = (holdings.hedges, holdings.granted);
+        let permits = Rc::clone(&holdings.permits);
+        let percent = self.hedges_percent[bucket.index()];
+        self.check(Invariant::Hedges, hedges * 100 <= granted * u64::from(percent), || {
+            format!("{hedges} hedges beside {granted} requests, {percent} % allowed")
+        });
+        permits
+    }
+
     /// A request was let through a circuit; its number, if it is a trial.
     pub(super) fn entered(&mut self, circuit: CircuitId, is_trial: bool, decided: u64) -> Option<u64> {
         let decided = self.origin + Duration::from_nanos(decided);
@@ -259,10 +297,19 @@ impl Ledger {
     }
 
     /// A request got a permit, now, that was decided then.
-    pub(super) fn granted(&mut self, bucket: BucketId, endpoint: usize, decided: u64, now: Instant) {
+    pub(super) fn granted(
+        &mut self,
+        bucket: BucketId,
+        endpoint: usize,
+        decided: u64,
+        now: Instant,
+    ) -> Rc<Cell<usize>> {
         let nanos = self.nanos(now);
         self.retried[bucket.index()].requested(nanos);
         self.chosen(bucket, endpoint, decided, now);
+        let holdings = &mut self.buckets[bucket.index()];
+        holdings.granted += 1;
+        Rc::clone(&holdings.permits)
     }
 
     /// An endpoint was chosen, at `decided` or, where that was to wait, between then and now.
@@ -285,10 +332,9 @@ impl Ledger {
         self.note(Invariant::Credential, "credentials", found)
     }
 
-    /// A request may be tried again.
-    pub(super) fn retry_allowed(&mut self, bucket: BucketId, now: Instant) {
-        let now = self.nanos(now);
-        let found = self.retried[bucket.index()].allowed(now);
+    /// A request may be tried again, as was decided then.
+    pub(super) fn retry_allowed(&mut self, bucket: BucketId, decided: u64) {
+        let found = self.retried[bucket.index()].allowed(decided);
         self.note(Invariant::Limit, "retries", found);
     }
 

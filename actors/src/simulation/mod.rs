@@ -24,6 +24,8 @@ mod dice;
 mod ending;
 mod endpoints;
 mod episode;
+mod hedge;
+mod held;
 mod ledger;
 mod limits;
 mod mutant;
@@ -72,13 +74,15 @@ pub struct Report {
     pub trials: u64,
     /// Circuits that closed again.
     pub closed: u64,
+    /// Hedges that were granted.
+    pub hedges: u64,
     /// All that happened, as a number: equal runs have equal ones.
     pub digest: u64,
 }
 
 impl Report {
     fn add(&mut self, other: Self) {
-        let Self { steps, requests, admitted, crashes, opened, trials, closed, digest } = other;
+        let Self { steps, requests, admitted, crashes, opened, trials, closed, hedges, digest } = other;
         self.steps += steps;
         self.requests += requests;
         self.admitted += admitted;
@@ -86,6 +90,7 @@ impl Report {
         self.opened += opened;
         self.trials += trials;
         self.closed += closed;
+        self.hedges += hedges;
         self.digest = self.digest.rotate_left(1) ^ digest;
     }
 }
@@ -196,6 +201,7 @@ async fn play(seed: u64, steps: u64, mutant: Option<Mutant>, pulse: Pulse) -> Re
         crashes: episode.crashes,
         opened: ledger.circuits.iter().map(|circuit| circuit.opened_total).sum(),
         trials: ledger.circuits.iter().map(circuits::Watched::trials_total).sum(),
+        hedges: ledger.hedges(),
         closed: ledger.circuits.iter().map(|circuit| circuit.closed_total).sum(),
         digest: episode.digest,
     })

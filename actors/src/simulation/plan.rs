@@ -146,14 +146,11 @@ fn draw_bucket(dice: &mut Dice, text: &mut Writing, name: &str, endpoints: &str)
     let upstream = format!("buckets.{name}.s3");
     text.section(&upstream, &[("endpoints", &format!("[{endpoints}]"))]);
     text.section(&format!("{upstream}.connection_pool"), &[("size", &1_000)]);
+    let places = dice.one_of([1, 2, 5, 80]);
     let (queued_max, queue_timeout) = (dice.one_of([0, 1, 3, 20]), dice.one_of([0, 20, 1_000]));
     text.section(
         &format!("{upstream}.concurrency"),
-        &[
-            ("max_concurrent", &dice.one_of([1, 2, 5, 80])),
-            ("max_queued", &queued_max),
-            ("queue_timeout_ms", &queue_timeout),
-        ],
+        &[("max_concurrent", &places), ("max_queued", &queued_max), ("queue_timeout_ms", &queue_timeout)],
     );
     if queued_max > 0 && queue_timeout > 0 && dice.once_in(4) {
         text.text.push_str("overload = \"codel\"\ncodel_target_ms = 5\ncodel_interval_ms = 20\n");
@@ -182,6 +179,16 @@ fn draw_bucket(dice: &mut Dice, text: &mut Writing, name: &str, endpoints: &str)
     if dice.once_in(2) {
         text.section(&format!("{upstream}.failover"), &[("endpoints", &"[\"http://127.0.0.1:9\"]")]);
     }
+    text.section(
+        &format!("{upstream}.hedging"),
+        &[
+            ("enabled", &(places > 1 && !dice.once_in(3))),
+            ("percent", &dice.one_of([1, 5, 50, 100])),
+            ("burst", &dice.one_of([1, 10])),
+            ("min_calls", &20),
+            ("delay_min_ms", &1),
+        ],
+    );
     text.section(
         &format!("{upstream}.retry.budget"),
         &[

@@ -2,13 +2,14 @@
 
 use super::*;
 
-/// S5, L2, P2, P4, B4: a million steps, each checked
+/// S5, L2, P2, P4, B4, R5: a million steps, each checked
 #[test]
 fn a_million_steps_break_nothing() {
     match simulate(1, 1_000_000) {
         Ok(report) => {
             assert_eq!(report.steps, 1_000_000);
-            let seen = [report.admitted, report.crashes, report.opened, report.trials, report.closed];
+            let seen =
+                [report.admitted, report.crashes, report.opened, report.trials, report.closed, report.hedges];
             assert!(seen.iter().all(|count| *count > 100), "hardly anything happened: {report:?}");
         }
         Err(failure) => panic!("\n{failure}"),
