@@ -35,11 +35,15 @@ impl Episode {
         self.come_to_rest();
         // Crashes that are ahead still hold actors down, each for a while. Who waited for a credential and left is forgotten as
         // the first comes back.
+        let mut rested = false;
         for round in 0..CRASHES_AHEAD {
             self.wait(QUIET).await;
             let runs = self.stages.iter().all(|stage| stage.vitals().failed_for(self.now).is_none());
             let of_pools = self.world.pools.iter().flat_map(|pool| pool.view(self.now).credentials);
-            if round > 2 && runs && of_pools.into_iter().all(|credential| has_room(&credential)) {
+            // The pool hears of it a moment after it is so.
+            let rested_before = rested;
+            rested = runs && of_pools.into_iter().all(|credential| has_room(&credential));
+            if round > 2 && rested && rested_before {
                 break;
             }
         }

@@ -31,9 +31,10 @@ impl Seen {
         self.standings.get(endpoint).is_some_and(|standing| is_usable(*standing, at))
     }
 
-    /// Whether calling this endpoint then was right.
-    fn may_be_called(&self, endpoint: usize, at: Instant) -> bool {
-        let none = || (0..self.standings.len()).all(|other| !self.serves(other, at));
+    /// Whether calling this endpoint was right, at some moment from the first of these to the last: all may be out at first and one
+    /// of them back in the end.
+    fn may_be_called(&self, endpoint: usize, (from, at): (Instant, Instant)) -> bool {
+        let none = || (0..self.standings.len()).all(|other| !self.serves(other, from.max(self.since)));
         self.panicking || self.serves(endpoint, at) || none()
     }
 }
@@ -113,7 +114,7 @@ impl Rotating {
         if self.seen.front().is_none_or(|first| first.since > from) {
             return Ok(());
         }
-        if !then().any(|seen| seen.may_be_called(endpoint, at)) {
+        if !then().any(|seen| seen.may_be_called(endpoint, within)) {
             return Err(format!("{endpoint} is called though it is left out"));
         }
         let is_panic = then().any(|seen| seen.panicking);

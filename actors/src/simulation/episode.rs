@@ -239,7 +239,7 @@ impl Episode {
         let gates = self.gates();
         let stage = &mut self.stages[at];
         let turn = during_turn(nanos, || stage.turn(tampering, now));
-        self.look_at_gates(&gates);
+        self.look_at_gates(&gates, turn == Turn::Crashed);
         match turn {
             Turn::Idle | Turn::Held => return false,
             Turn::Handled => self.note("actor handles", at),

@@ -11,11 +11,12 @@ impl Episode {
         self.world.pools.iter().map(|pool| (pool.in_flight(), pool.limit())).collect()
     }
 
-    /// A limit may fall below what is out. Nothing is granted then; in a turn it moves once at most.
-    pub(super) fn look_at_gates(&mut self, before: &[(usize, usize)]) {
+    /// A limit may fall below what is out. Nothing is granted then. In a turn it moves once at most, unless that crashed: then what it
+    /// rose to, and what was granted for that, may be forgotten before anybody could look.
+    pub(super) fn look_at_gates(&mut self, before: &[(usize, usize)], crashed: bool) {
         let mut ledger = self.world.ledger.borrow_mut();
         for (bucket, ((was_out, was), (out, is))) in before.iter().zip(self.gates()).enumerate() {
-            ledger.check(Invariant::Gate, out <= *was_out || out <= is.max(*was), || {
+            ledger.check(Invariant::Gate, crashed || out <= *was_out || out <= is.max(*was), || {
                 format!("bucket {bucket}: {out} out after {was_out}, though {was} and then {is} may be")
             });
         }
