@@ -3,7 +3,9 @@
 //! The watch keeps the last states with their times, because a request that was let through is seen later than it was
 //! let through.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::breaker::{BreakerView, CircuitState};
@@ -57,6 +59,10 @@ pub(super) struct Watched {
     /// Trials that are out.
     trials: Vec<Trial>,
     trials_total: u64,
+    /// Requests that wait for it.
+    pub(super) waiting: Rc<Cell<usize>>,
+    /// Those that waited and were let through.
+    pub(super) held_total: u64,
     pub(super) opened_total: u64,
     pub(super) closed_total: u64,
 }
@@ -74,6 +80,8 @@ impl Watched {
             successes: 0,
             trials: Vec::new(),
             trials_total: 0,
+            waiting: Rc::default(),
+            held_total: 0,
             opened_total: 0,
             closed_total: 0,
         }
@@ -90,8 +98,17 @@ impl Watched {
             return Err("a connection may end its open time twice in a row".to_owned());
         }
         self.check_until(was, view.state, until, now)?;
+        if view.held > view.held_max {
+            return Err(format!("{} wait, {} may", view.held, view.held_max));
+        }
+        let skipped = view.generation - self.generation > 1;
         self.open_until = until;
         (self.probed, self.generation) = (view.probed, view.generation);
+        if (was, view.state, skipped) == (CircuitState::Open, CircuitState::Open, true) {
+            // Who waited was let through, then the actor crashed over the very message that let them: their trials are out.
+            self.saw(CircuitState::HalfOpen, now);
+            self.saw(CircuitState::Open, now);
+        }
         if was == view.state {
             return Ok(());
         }
@@ -113,11 +130,15 @@ impl Watched {
             (_, CircuitState::Open) => self.opened_total += 1,
             (CircuitState::Closed, CircuitState::Closed) => {}
         }
+        self.saw(view.state, now);
+        Ok(())
+    }
+
+    fn saw(&mut self, state: CircuitState, since: Instant) {
         if self.seen.len() == REMEMBERED {
             self.seen.pop_front();
         }
-        self.seen.push_back(Seen { since: now, state: view.state });
-        Ok(())
+        self.seen.push_back(Seen { since, state });
     }
 
     /// Open means open until then, whatever happens.
@@ -158,17 +179,21 @@ impl Watched {
         self.connected.push(generation);
     }
 
-    /// A request was let through.
-    pub(super) fn entered(&mut self, is_trial: bool, decided: Instant) -> Result<Option<u64>, String> {
+    /// A request was let through, at some moment from the first of these to the last.
+    pub(super) fn entered(
+        &mut self,
+        is_trial: bool,
+        (first, last): (Instant, Instant),
+    ) -> Result<Option<u64>, String> {
         let needed = if is_trial { CircuitState::HalfOpen } else { CircuitState::Closed };
-        if !self.was(needed, decided) {
+        if !self.was(needed, first, last) {
             return Err(format!("let through as if it were {}", needed.as_str()));
         }
         if !is_trial {
             return Ok(None);
         }
         self.trials_total += 1;
-        let trial = Trial { number: self.trials_total, since: decided, lease_end: decided + LEASE };
+        let trial = Trial { number: self.trials_total, since: last, lease_end: first + LEASE };
         self.trials.push(trial);
         // It is seen later than it began, so others may have begun since.
         let moments = self.trials.iter().map(|other| other.since).filter(|since| trial.is_out(*since));
@@ -181,16 +206,14 @@ impl Watched {
         }
     }
 
-    /// Whether that was its state at that very time.
-    fn was(&self, state: CircuitState, at: Instant) -> bool {
+    /// Whether that was its state at some moment of these.
+    fn was(&self, state: CircuitState, first: Instant, last: Instant) -> bool {
         let ends = self.seen.iter().skip(1).map(|seen| Some(seen.since)).chain([None]);
-        let known_from = self.seen.front().is_none_or(|first| first.since > at);
+        let known_from = self.seen.front().is_none_or(|oldest| oldest.since > first);
         known_from
-            || self
-                .seen
-                .iter()
-                .zip(ends)
-                .any(|(seen, end)| seen.state == state && seen.since <= at && end.is_none_or(|end| at <= end))
+            || self.seen.iter().zip(ends).any(|(seen, end)| {
+                seen.state == state && seen.since <= last && end.is_none_or(|end| first <= end)
+            })
     }
 
     /// A trial is over; it may have been a success.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::Priority;
 
-use crate::breaker::{BreakerRejection, BreakerTicket, BreakerView, Cause, CircuitId, Clearance, Outcome};
+use crate::breaker::{BreakerView, Cause, CircuitId, Outcome};
 use crate::clock;
 use crate::limiter::{Allowed, LimiterHandle, LimiterRejection};
 use crate::mailbox::AskError;
@@ -32,7 +32,7 @@ use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 /// Attempts of one request.
 const ATTEMPTS_MAX: usize = 3;
 /// All the time that a request has.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What every client sees.
 pub(super) struct World {
@@ -60,7 +60,7 @@ impl World {
         })
     }
 
-    fn has(&self, mutant: Mutant) -> bool {
+    pub(super) fn has(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
     }
 }
@@ -78,6 +78,8 @@ pub(super) struct Script {
     pub(super) proof: Proof,
     pub(super) class: OperationClass,
     pub(super) priority: Priority,
+    /// Whether it waits for a circuit that refuses it.
+    pub(super) is_patient: bool,
 }
 
 /// How a client says who it is.
@@ -89,7 +91,7 @@ pub(super) enum Proof {
 }
 
 /// Why a request ended early; nobody needs to know more.
-struct Refused;
+pub(super) struct Refused;
 
 /// One client and its request.
 pub(super) struct Client {
@@ -98,39 +100,6 @@ pub(super) struct Client {
     pub(super) signal: Arc<Signal>,
     /// From when on a first byte is slow.
     pub(super) slow_from: Option<Duration>,
-}
-
-/// A ticket that ends as a trial in the ledger, too.
-pub(super) struct Passed<'a> {
-    pub(super) client: &'a Client,
-    pub(super) circuit: CircuitId,
-    pub(super) slow: bool,
-    pub(super) ticket: Option<BreakerTicket>,
-    pub(super) trial: Option<u64>,
-}
-
-impl Passed<'_> {
-    pub(super) fn report(mut self, outcome: Outcome) {
-        self.end(outcome == Outcome::Success && !self.slow);
-        if let Some(mut ticket) = self.ticket.take() {
-            if self.slow {
-                ticket.drag();
-            }
-            ticket.report(outcome);
-        }
-    }
-
-    fn end(&mut self, succeeded: bool) {
-        if let Some(trial) = self.trial.take() {
-            self.client.world.ledger.borrow_mut().circuits[self.circuit.index()].ended(trial, succeeded);
-        }
-    }
-}
-
-impl Drop for Passed<'_> {
-    fn drop(&mut self) {
-        self.end(false);
-    }
 }
 
 impl Client {
@@ -150,9 +119,12 @@ impl Client {
             self.authenticate().await?;
         }
         let circuit = world.actors.breaker.circuit(script.bucket, script.class);
-        world.actors.breaker.peek(circuit, clock::now()).map_err(|_| Refused)?;
-        let permit = self.wait_for_permit().await?;
-        self.call(permit, circuit).await
+        let place = match world.actors.breaker.peek(circuit, clock::now()) {
+            Ok(_) => Some(self.wait_for_permit().await?),
+            Err(refusal) if self.may_wait(circuit, &refusal) => None,
+            Err(_) => return Err(Refused),
+        };
+        self.call(place, circuit).await
     }
 
     /// When what has just been answered was decided.
@@ -219,7 +191,7 @@ impl Client {
         Ok(())
     }
 
-    async fn wait_for_permit(&self) -> Result<Held<Permit>, Refused> {
+    pub(super) async fn wait_for_permit(&self) -> Result<Held<Permit>, Refused> {
         let Self { world, script, .. } = self;
         let asked = clock::now();
         let deadline = asked + REQUEST_TIMEOUT;
@@ -253,31 +225,12 @@ impl Client {
         }
     }
 
-    /// Leave of the circuit, immediately before the call.
-    async fn pass_circuit(&self, circuit: CircuitId) -> Result<Passed<'_>, Refused> {
-        let world = &self.world;
-        let breaker = &world.actors.breaker;
-        let asked = clock::now();
-        let clearance = match breaker.peek(circuit, asked) {
-            Err(BreakerRejection::Open { .. }) if world.has(Mutant::DeafToOpen) => {
-                let view = world.circuits(asked).find(|(other, _)| *other == circuit);
-                Clearance::Closed { generation: view.map_or(0, |(_, view)| view.generation) }
-            }
-            clearance => clearance.map_err(|_| Refused)?,
-        };
-        let ticket = breaker.permit(circuit, clearance).await.map_err(|_| Refused)?;
-        let decided = self.decided(asked);
-        let mut ledger = world.ledger.borrow_mut();
-        let trial = ticket.is_trial().and_then(|is_trial| ledger.entered(circuit, is_trial, decided));
-        Ok(Passed { client: self, circuit, slow: false, ticket: Some(ticket), trial })
-    }
-
-    async fn call(&self, mut permit: Held<Permit>, circuit: CircuitId) -> Result<(), Refused> {
+    async fn call(&self, mut place: Option<Held<Permit>>, circuit: CircuitId) -> Result<(), Refused> {
         let Self { world, script, .. } = self;
         let pool = &world.pools[script.bucket.index()];
         let mut retrying: Option<Held<RetryTicket>> = None;
         for attempt in 1..=ATTEMPTS_MAX {
-            let mut passed = self.pass_circuit(circuit).await?;
+            let (mut permit, mut passed) = self.enter(place.take(), circuit).await?;
             if world.has(Mutant::ReleasesEarly) {
                 permit = Held::new(&Rc::default(), None, false);
             }
@@ -297,21 +250,20 @@ impl Client {
                 retrying = self.may_retry().await;
             }
             passed.report(blame(pool, EndpointId(permit.endpoint()), &course, began));
-            if retrying.is_none() {
+            if retrying.is_none() || !self.comes_again(&mut permit).await {
+                permit.finish(pool);
                 break;
             }
-            let pause = Duration::from_millis(world.dice.borrow_mut().between(0, 100));
-            tokio::time::sleep(pause).await;
-            if self.move_on(&mut permit).await.is_err() {
-                break;
-            }
-        }
-        if !permit.forgets
-            && let Some(permit) = permit.thing.take()
-        {
-            pool.finish(permit, clock::now());
+            place = Some(permit);
         }
         Ok(())
+    }
+
+    /// Pauses before a retry; whether there is somewhere to go.
+    async fn comes_again(&self, permit: &mut Held<Permit>) -> bool {
+        let pause = Duration::from_millis(self.world.dice.borrow_mut().between(0, 100));
+        tokio::time::sleep(pause).await;
+        self.move_on(permit).await.is_ok()
     }
 
     /// Leave of the budget to try again.

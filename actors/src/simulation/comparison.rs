@@ -3,6 +3,7 @@
 //! Rest is when every actor has handled what waits for it and every client has seen its answer, without time passing: then no
 //! grant is on its way, and a count that differs is a leak.
 
+use crate::breaker::CircuitState;
 use crate::simulation::credentials::has_room;
 use crate::simulation::episode::Episode;
 use crate::simulation::ledger::Invariant;
@@ -77,6 +78,12 @@ impl Episode {
         ledger.settle();
         let (held, counted) = (ledger.slots.get(), self.world.actors.monitor.in_flight());
         ledger.check(Invariant::Leak, held == counted, || format!("slots: {held} held, {counted} counted"));
+        for (circuit, view) in self.world.circuits(self.now) {
+            let is_left_behind = view.state == CircuitState::Closed && view.held > 0;
+            ledger.check(Invariant::Wedge, !is_left_behind, || {
+                format!("{} wait for {circuit:?}, which is closed", view.held)
+            });
+        }
         for (bucket, pool) in self.world.pools.iter().enumerate() {
             let (view, held) = (pool.view(self.now), ledger.buckets[bucket].permits.get());
             let runs = pool.vitals().failed_for(self.now).is_none();

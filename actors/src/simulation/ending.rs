@@ -70,6 +70,11 @@ impl Episode {
             ledger
                 .check(Invariant::Leak, empty, || format!("bucket {bucket}, and nobody is there: {view:?}"));
         }
+        for (circuit, view) in self.world.circuits(self.now) {
+            ledger.check(Invariant::Leak, view.held == 0, || {
+                format!("{} wait for {circuit:?}, and nobody is there", view.held)
+            });
+        }
         for stage in &self.stages {
             let (name, depth) = (stage.vitals().name(), stage.vitals().depth());
             ledger.check(Invariant::Leak, depth == 0, || {
@@ -115,6 +120,7 @@ impl Episode {
         let wait = if ticket.is_trial().is_some() { SOON } else { Duration::from_secs(1) };
         {
             let mut ledger = self.world.ledger.borrow_mut();
+            let decided = (decided, decided);
             let trial = ticket.is_trial().and_then(|is_trial| ledger.entered(circuit, is_trial, decided));
             if let Some(trial) = trial {
                 ledger.circuits[circuit.index()].ended(trial, true);

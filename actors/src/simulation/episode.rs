@@ -307,6 +307,7 @@ impl Episode {
             key: KeyId::new(u32::from(self.dice.once_in(2))),
             class: self.dice.one_of(OperationClass::ALL),
             priority: self.dice.one_of(Priority::ALL),
+            is_patient: !self.dice.once_in(8),
             proof: self.dice.one_of([Proof::None, Proof::None, Proof::Good, Proof::Good, Proof::Forged]),
         };
         let signal = Signal::new();

@@ -10,8 +10,9 @@ use std::time::Duration;
 use crate::breaker::{CircuitId, Outcome};
 use crate::clock;
 use crate::pool::{EndpointId, Permit, ReadKind};
-use crate::simulation::client::{Client, Passed};
+use crate::simulation::client::Client;
 use crate::simulation::held::Held;
+use crate::simulation::passing::Passed;
 use crate::simulation::upstream::Course;
 use crate::types::OperationClass;
 
@@ -83,8 +84,7 @@ impl<'a> Client {
         self.goes_on_as(&mut permit, decided);
         let ticket = world.actors.breaker.permit_if_closed(circuit)?;
         let entered = world.nanos(clock::now());
-        world.ledger.borrow_mut().entered(circuit, false, entered);
-        let passed = Passed { client: self, circuit, slow: false, ticket: Some(ticket), trial: None };
+        let passed = Passed::new(self, circuit, ticket, (entered, entered));
         let course = self.call_upstream(permit.endpoint()).await;
         Some(Hedged { permit, passed, course })
     }

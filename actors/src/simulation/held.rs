@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::pool::Permit;
+use crate::clock;
+use crate::pool::{Permit, PoolHandle};
 use crate::simulation::ledger::Counted;
 
 /// A thing with its count; the count falls first.
@@ -25,6 +26,15 @@ impl<T> Held<T> {
 impl Held<Permit> {
     pub(super) fn endpoint(&self) -> usize {
         self.thing.as_ref().map_or(0, |permit| permit.endpoint().0)
+    }
+
+    /// Gives it back after a call that ran its course.
+    pub(super) fn finish(mut self, pool: &PoolHandle) {
+        if !self.forgets
+            && let Some(permit) = self.thing.take()
+        {
+            pool.finish(permit, clock::now());
+        }
     }
 }
 

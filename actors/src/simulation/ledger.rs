@@ -284,9 +284,10 @@ impl Ledger {
         permits
     }
 
-    /// A request was let through a circuit; its number, if it is a trial.
-    pub(super) fn entered(&mut self, circuit: CircuitId, is_trial: bool, decided: u64) -> Option<u64> {
-        let decided = self.origin + Duration::from_nanos(decided);
+    /// A request was let through a circuit, at some moment from the first of these to the last; its number, if it is a trial.
+    pub(super) fn entered(&mut self, circuit: CircuitId, is_trial: bool, decided: (u64, u64)) -> Option<u64> {
+        let at = |nanos: u64| self.origin + Duration::from_nanos(nanos);
+        let decided = (at(decided.0), at(decided.1));
         let found = self.circuits[circuit.index()].entered(is_trial, decided);
         self.note(Invariant::Circuit, "circuit", found)
     }
@@ -294,6 +295,10 @@ impl Ledger {
     pub(super) fn look_at_circuit(&mut self, circuit: CircuitId, view: &BreakerView, now: Instant) {
         let found = self.circuits[circuit.index()].look(view, now);
         self.note(Invariant::Circuit, "circuit", found);
+        let waiting = self.circuits[circuit.index()].waiting.get();
+        self.check(Invariant::Leak, view.held <= waiting, || {
+            format!("{} places to wait for {circuit:?} are taken, {waiting} wait", view.held)
+        });
     }
 
     /// A request got a permit, now, that was decided then.

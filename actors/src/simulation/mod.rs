@@ -8,7 +8,7 @@
 //!
 //! The checks are written apart from the code (`ledger.rs`): no limit is exceeded, nobody calls without a permit, nothing
 //! leaks, the queue is fair, who is left out is left alone, nobody gets a permit over a limit that fell, open circuits stay open
-//! until their time and are then tried, a crash is no bypass. A *mutant* is a gateway with a fault put in, by which the
+//! until their time and are then tried, who waits for one is not left behind, a crash is no bypass. A *mutant* is a gateway with a fault put in, by which the
 //! tests show that each check can fail.
 //! An episode that gets nowhere is a failure with a seed, too (`watch.rs`).
 //!
@@ -29,6 +29,7 @@ mod held;
 mod ledger;
 mod limits;
 mod mutant;
+mod passing;
 mod plan;
 mod probes;
 mod rates;
@@ -72,6 +73,8 @@ pub struct Report {
     pub opened: u64,
     /// Trials of half-open circuits.
     pub trials: u64,
+    /// Requests that a circuit let through for which they had waited.
+    pub held: u64,
     /// Circuits that closed again.
     pub closed: u64,
     /// Hedges that were granted.
@@ -82,13 +85,14 @@ pub struct Report {
 
 impl Report {
     fn add(&mut self, other: Self) {
-        let Self { steps, requests, admitted, crashes, opened, trials, closed, hedges, digest } = other;
+        let Self { steps, requests, admitted, crashes, opened, trials, held, closed, hedges, digest } = other;
         self.steps += steps;
         self.requests += requests;
         self.admitted += admitted;
         self.crashes += crashes;
         self.opened += opened;
         self.trials += trials;
+        self.held += held;
         self.closed += closed;
         self.hedges += hedges;
         self.digest = self.digest.rotate_left(1) ^ digest;
@@ -201,6 +205,7 @@ async fn play(seed: u64, steps: u64, mutant: Option<Mutant>, pulse: Pulse) -> Re
         crashes: episode.crashes,
         opened: ledger.circuits.iter().map(|circuit| circuit.opened_total).sum(),
         trials: ledger.circuits.iter().map(circuits::Watched::trials_total).sum(),
+        held: ledger.circuits.iter().map(|circuit| circuit.held_total).sum(),
         hedges: ledger.hedges(),
         closed: ledger.circuits.iter().map(|circuit| circuit.closed_total).sum(),
         digest: episode.digest,

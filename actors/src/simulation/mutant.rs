@@ -7,6 +7,8 @@ pub enum Mutant {
     ForgetsPermits,
     /// Now and then a slot is never given back.
     ForgetsSlots,
+    /// Half of those who hang up while they wait for a circuit keep their places.
+    ForgetsHeld,
     /// A permit is given back when the call begins, not when it ends.
     ReleasesEarly,
     /// Whose question the limiter crashed over is let in.
@@ -33,9 +35,10 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ForgetsPermits,
         Self::ForgetsSlots,
+        Self::ForgetsHeld,
         Self::ReleasesEarly,
         Self::CrashAdmits,
         Self::CrashGrants,

@@ -48,7 +48,7 @@ impl Plan {
             },
             crash_once_in: dice.one_of([None, Some(30), Some(300), Some(2_000)]),
             hang_up_once_in: dice.one_of([5, 50, 500]),
-            mood_once_in: dice.one_of([50, 500, 3_000]),
+            mood_once_in: dice.one_of([50, 200, 500, 3_000]),
             sample_once_in: dice.one_of([50, 1_000]),
         })
     }
@@ -197,21 +197,32 @@ fn draw_bucket(dice: &mut Dice, text: &mut Writing, name: &str, endpoints: &str)
             ("min_concurrent", &dice.one_of([0, 1, 10])),
         ],
     );
+    draw_circuits(dice, text, &upstream);
+}
+
+/// Open times are short enough for some that wait for their ends to see them.
+fn draw_circuits(dice: &mut Dice, text: &mut Writing, upstream: &str) {
+    let open = dice.one_of([0.2, 0.5, 1.0, 5.0]);
     text.section(
         &format!("{upstream}.circuit_breaker"),
         &[
-            ("mode", &dice.one_of(["\"on\"", "\"on\"", "\"on\"", "\"shadow\"", "\"off\""])),
+            ("mode", &dice.one_of(["\"on\"", "\"on\"", "\"on\"", "\"on\"", "\"shadow\"", "\"off\""])),
             ("per_operation", &dice.once_in(2)),
-            ("failure_threshold", &dice.one_of([1, 2, 5])),
+            ("failure_threshold", &dice.one_of([1, 1, 2, 5])),
             ("success_threshold", &dice.one_of([1, 2, 4])),
             ("window_calls", &dice.one_of([5, 100])),
             ("slow_call_duration_ms", &dice.one_of([15, 10_000])),
-            ("timeout_seconds", &dice.one_of([1, 1, 5, 60])),
+            ("timeout_seconds", &open),
+            ("max_timeout_seconds", &(open * dice.one_of([1.0, 10.0]))),
             ("half_open_max_requests", &dice.one_of([1, 2, 5])),
         ],
     );
     if dice.once_in(2) {
         let _ = writeln!(text.text, "connect_probe_interval_ms = 50");
+    }
+    if !dice.once_in(6) {
+        let (hold, held_max) = (dice.one_of([100, 5_000, 30_000]), dice.one_of([1, 5, 20]));
+        let _ = writeln!(text.text, "hold_ms = {hold}\nmax_held = {held_max}");
     }
 }
 

@@ -8,8 +8,8 @@ fn a_million_steps_break_nothing() {
     match simulate(1, 1_000_000) {
         Ok(report) => {
             assert_eq!(report.steps, 1_000_000);
-            let seen =
-                [report.admitted, report.crashes, report.opened, report.trials, report.closed, report.hedges];
+            let Report { admitted, crashes, opened, trials, held, closed, hedges, .. } = report;
+            let seen = [admitted, crashes, opened, trials, held, closed, hedges];
             assert!(seen.iter().all(|count| *count > 100), "hardly anything happened: {report:?}");
         }
         Err(failure) => panic!("\n{failure}"),
@@ -36,6 +36,7 @@ fn every_mutant_is_caught() {
     for mutant in Mutant::ALL {
         let expected: &[Invariant] = match mutant {
             Mutant::ForgetsPermits | Mutant::ForgetsSlots => &[Invariant::Leak, Invariant::Wedge],
+            Mutant::ForgetsHeld => &[Invariant::Leak],
             Mutant::ReleasesEarly | Mutant::CrashGrants | Mutant::PoolStartsOver => &[Invariant::Gate],
             Mutant::CrashAdmits | Mutant::LimiterStartsOver => &[Invariant::Limit],
             Mutant::DeafToOpen | Mutant::BreakerStartsOver => &[Invariant::Circuit],
