@@ -289,6 +289,8 @@ impl Episode {
 
     pub(super) async fn pass(&mut self, span: Duration) {
         tokio::time::advance(span).await;
+        // Those that slept until now run, too.
+        tokio::task::yield_now().await;
         self.now = clock::now();
         self.threads.clear_out(self.now);
         self.note("time passes", usize::try_from(span.as_nanos()).unwrap_or(usize::MAX));
