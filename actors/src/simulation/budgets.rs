@@ -3,7 +3,6 @@
 //! The product counts whole seconds and takes requests to have come evenly between two looks; so the bound here is what holds
 //! whichever way that falls: the retries of nine seconds against the requests of twenty.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tidegate_config::RetryBudgetConfig;
@@ -15,45 +14,43 @@ const REQUESTS_SPAN: Duration = Duration::from_secs(20);
 /// Over which a floor per second adds up.
 const WINDOW_SECONDS: u64 = 10;
 
-/// One bucket's retries under watch.
+/// One bucket's retries under watch. A leave to retry is seen later than it was given, perhaps by hours, so nothing is forgotten.
 #[derive(Debug)]
 pub(super) struct Retried {
     budget: RetryBudgetConfig,
-    requests: VecDeque<u64>,
-    retries: VecDeque<u64>,
+    requests: Vec<u64>,
+    retries: Vec<u64>,
 }
 
-/// Forgets what lies further back than `span`, by the order in which it was told.
-fn forget(times: &mut VecDeque<u64>, span: Duration, now: u64) {
+/// How many of these lie no further back than `span`.
+fn within(times: &[u64], span: Duration, now: u64) -> u64 {
     let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    while times.front().is_some_and(|at| at.saturating_add(span) <= now) {
-        times.pop_front();
-    }
+    times.iter().filter(|at| at.saturating_add(span) > now).count() as u64
 }
 
 impl Retried {
     pub(super) fn new(budget: RetryBudgetConfig) -> Self {
-        Self { budget, requests: VecDeque::new(), retries: VecDeque::new() }
+        Self { budget, requests: Vec::new(), retries: Vec::new() }
     }
 
     /// A request got its permit.
     pub(super) fn requested(&mut self, now: u64) {
-        forget(&mut self.requests, REQUESTS_SPAN, now);
-        self.requests.push_back(now);
+        self.requests.push(now);
     }
 
-    /// A retry was allowed.
-    pub(super) fn allowed(&mut self, now: u64) -> Result<(), String> {
+    /// A retry was allowed, then.
+    pub(super) fn allowed(&mut self, then: u64) -> Result<(), String> {
         let Self { budget, requests, retries } = self;
-        forget(requests, REQUESTS_SPAN, now);
-        forget(retries, RETRIES_SPAN, now);
-        retries.push_back(now);
-        let share = requests.len() as u64 * u64::from(budget.percent) / 100;
+        retries.push(then);
+        let until_then: Vec<u64> = retries.iter().copied().filter(|at| *at <= then).collect();
+        let retries = within(&until_then, RETRIES_SPAN, then);
+        let requests = within(requests, REQUESTS_SPAN, then);
+        let share = requests * u64::from(budget.percent) / 100;
         let most = share.max(u64::from(budget.min_per_second) * WINDOW_SECONDS);
-        if retries.len() as u64 <= most {
+        if retries <= most {
             return Ok(());
         }
-        Err(format!("{} retries in {RETRIES_SPAN:?}, {} requests, {budget:?}", retries.len(), requests.len()))
+        Err(format!("{retries} retries in {RETRIES_SPAN:?}, {requests} requests, {budget:?}"))
     }
 }
 
