@@ -79,11 +79,7 @@ const LEDGER: [(&str, &str, Standing); 104] = [
     ("X5", "out of descriptors: no crash, no busy loop", Later("not shown on the binary")),
     ("X6", "sheds the heaviest client first", Later("clients are not weighed")),
     ("X7", "the status explains the level", Later("JSON only: no event stream, no page")),
-    (
-        "P1",
-        "connections are reused and bounded",
-        Later("the size is shared out to the workers, its edges are not shown"),
-    ),
+    ("P1", "connections are reused, bounded and released", Met),
     ("P2", "requests in flight are bounded in the process", Met),
     ("P3", "a gate per bucket and credential with a bounded queue", Met),
     ("P4", "a released permit goes to the head waiter", Met),

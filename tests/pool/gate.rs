@@ -238,33 +238,6 @@ async fn the_whole_process_has_a_cap() {
     assert_eq!(gateway.get("/other/k").await.whole(), 200);
 }
 
-/// P1: connections are reused one request after the other, and at most `max_idle` stay open
-#[tokio::test]
-async fn connections_are_reused_and_few_stay_idle() {
-    let (upstream, latch) = held();
-    let gateway = gated(&upstream, 10, 10, PATIENT)
-        .set("buckets.b.s3.connection_pool.max_idle", "2")
-        .set("server.workers", "1")
-        .start()
-        .await;
-    let requests: Vec<_> = (0..10).map(|i| ask(&gateway, format!("/b/{i}"))).collect();
-    upstream.works_on(10).await;
-    assert_eq!(gateway.metric("connection_pool_active{bucket=\"b\"}").await, 10.0);
-    latch.open_for_all();
-    for request in requests {
-        assert_eq!(request.await.unwrap().whole(), 200);
-    }
-    gateway.is_idle().await;
-    eventually("at most two stay", || async { (upstream.live() <= 2).then_some(()) }).await;
-    assert_eq!(gateway.metric("connection_pool_size{bucket=\"b\"}").await, 50.0);
-    assert_eq!(gateway.metric("connection_pool_idle{bucket=\"b\"}").await, upstream.live() as f64);
-    let opened = upstream.connections();
-    for _ in 0..5 {
-        assert_eq!(gateway.get("/b/k").await.whole(), 200);
-    }
-    assert_eq!(upstream.connections(), opened, "five more requests opened no connection");
-}
-
 /// P5: several endpoints share the load, and one that refuses connections costs nobody a request
 #[tokio::test]
 async fn endpoints_share_the_load_and_a_dead_one_is_passed_over() {

@@ -1,6 +1,7 @@
 //! The gate in front of each upstream and its queue.
 
 mod classes;
+mod connections;
 mod gate;
 mod overload;
 mod pace;
