@@ -210,14 +210,13 @@ async fn enter(
     flow: &Rc<Flow>,
 ) -> Result<Entered, Suppressed> {
     let Race { worker, bucket, circuit, .. } = race;
-    let actors = &worker.shared.actors;
     if is_clients_retry(outbound.request.head().headers) {
         return Err(Suppressed::Client);
     }
-    if actors.monitor.level() >= Level::Critical {
+    if worker.shared.actors.monitor.level() >= Level::Critical {
         return Err(Suppressed::Level);
     }
-    if !matches!(actors.breaker.peek(circuit, clock::now()), Ok(Clearance::Closed { .. })) {
+    if !matches!(bucket.breaker.peek(circuit, clock::now()), Ok(Clearance::Closed { .. })) {
         return Err(Suppressed::Breaker);
     }
     let mut permit = bucket.pool.hedge(slow).await.map_err(|refusal| match refusal {
@@ -226,7 +225,7 @@ async fn enter(
         HedgeRefusal::Unavailable(_) => Suppressed::Pool,
     })?;
     identity::assume(bucket, &mut permit, worker.client(bucket).is_own(outbound.key)).await;
-    let ticket = actors.breaker.permit_if_closed(circuit).ok_or(Suppressed::Breaker)?;
+    let ticket = bucket.breaker.permit_if_closed(circuit).ok_or(Suppressed::Breaker)?;
     let held = Held { permit, ticket };
     let limits = Limits { began: clock::now(), ..race.limits };
     let sending = send(worker, bucket, outbound, &held.permit, limits, flow);

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use tidegate_config::Priority;
 use tokio::sync::oneshot;
 
-use crate::chaos::{Crash, Stall};
 use crate::clock;
-use crate::mailbox::{AskError, Mailbox};
+use crate::mailbox::{AskError, Mailbox, Supervised};
 use crate::pool::PoolMetrics;
 use crate::pool::actor::{Acquire, Acquired, Checked, Fail, Handed, Pool, Reach, Retry, Succeed};
 use crate::pool::budget::RetryTicket;
@@ -373,13 +372,8 @@ impl PoolHandle {
         self.mailbox.vitals()
     }
 
-    /// Has the actor crash.
-    pub fn crash(&self, crash: Crash) {
-        self.mailbox.crash(crash);
-    }
-
-    /// Has the actor stand still; chaos only.
-    pub fn stall(&self, stall: Stall) {
-        self.mailbox.stall(stall);
+    /// The actor, whatever its kind.
+    pub(crate) fn actor(&self) -> &dyn Supervised {
+        &self.mailbox
     }
 }

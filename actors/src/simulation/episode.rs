@@ -83,7 +83,7 @@ impl Episode {
         let mut dice = Dice::new(seed);
         let plan = Plan::draw(&mut dice).map_err(|problems| problems.to_string())?;
         let now = clock::now();
-        let Prepared { actors, pools, launches } = universe(&plan, seed)?;
+        let Prepared { actors, pools, breakers, launches } = universe(&plan, seed)?;
         let ledger = Ledger::new(&plan.config, now);
         let upstream = |bucket: &BucketConfig| Upstream::new(bucket.upstream.endpoints.len());
         let limiters = (0..plan.threads).map(|_| actors.limiter.on_another_thread()).collect();
@@ -91,6 +91,7 @@ impl Episode {
             limiters,
             actors,
             pools,
+            breakers,
             ledger: ledger.into(),
             dice: Dice::new(!seed).into(),
             upstreams: plan.config.buckets.values().map(upstream).collect::<Vec<_>>().into(),
