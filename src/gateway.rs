@@ -32,7 +32,7 @@ use crate::upstream::credentials::sources::{SourceError, Sources};
 use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
 use crate::upstream::tls::TlsError;
-use crate::upstream::{health, reachability};
+use crate::upstream::{credential_check, health, reachability};
 use crate::worker::{Shared, Worker};
 
 const BACKLOG: i32 = 4096;
@@ -193,6 +193,7 @@ impl Gateway {
         let side = admin_server(&shared, admin_listener)?;
         chores.extend(health::begin(&shared));
         chores.extend(reachability::begin(&shared));
+        chores.extend(credential_check::begin(&shared));
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         let (data_handle, side_handle) = (data.handle(), side.handle());

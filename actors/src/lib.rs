@@ -38,9 +38,9 @@ pub use monitor::{
     Level, MonitorHandle, MonitorRejection, MonitorView, Reading, Reason, Sensor, Slot, Transition,
 };
 pub use pool::{
-    CredentialId, CredentialStanding, CredentialTicket, CredentialView, EndpointId, EndpointTicket,
-    EndpointView, HedgeRefusal, LimitCause, LimitView, Permit, PoolHandle, PoolRejection, PoolView, Pressure,
-    ReadKind, RetryTicket, Setback, Standing, Strike,
+    CredentialCheck, CredentialId, CredentialStanding, CredentialTicket, CredentialView, EndpointId,
+    EndpointTicket, EndpointView, Evidence, HedgeRefusal, LimitCause, LimitView, Permit, PoolHandle,
+    PoolRejection, PoolView, Pressure, ReadKind, RetryTicket, Setback, Standing, Strike,
 };
 pub use sessions::{
     Bearer, Identity, InvalidSessionId, KeyPrint, SessionId, SessionsHandle, SessionsReport, SigningKey,

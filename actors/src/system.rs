@@ -29,7 +29,7 @@ use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle};
 use crate::pool::{
     Alarm, Budget, CredentialSigns, Delay, GateShared, Hedging, Learner, Nudge, Pool, PoolBounds,
-    PoolFamilies, PoolHandle, PoolNames, PoolState, Roster, Rotation, Rules, Signs,
+    PoolFamilies, PoolHandle, PoolNames, PoolState, Roster, Rotation, Rules, Signs, Suspects,
 };
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
 use crate::supervisor::Unborn;
@@ -262,13 +262,15 @@ fn pool(
     let budget = Budget::new(upstream.retry.budget, clock::now());
     let state = PoolState::new(Arc::clone(&shared), bounds, Arc::clone(&signs), rotation, budget);
     let (hedging, hedges) = Hedging::of(&upstream.hedging, clock::now());
-    let roster =
-        (!credentials.is_empty()).then(|| Roster::new(&credentials, &shared, upstream.credential_pool));
+    let suspects = upstream.checks_credentials().then(|| Arc::new(Suspects::new(credentials.len())));
+    let new_roster = || Roster::new(&credentials, &shared, upstream.credential_pool);
+    let roster = (!credentials.is_empty()).then(|| new_roster().checked(suspects.clone()));
     let state = state.with_roster(roster).learning(learner).with_hedging(hedging);
     let alarm = Alarm::new(Arc::clone(&shared));
     let handle = PoolHandle::new(unborn.mailbox.clone(), shared, signs, credentials, bounds, metrics)
         .sampling(samples)
-        .with_hedging(hedges);
+        .with_hedging(hedges)
+        .checking(suspects);
     (handle, nursery.bear(unborn, Pool::new(state, names, alarm, nursery.log.clone())))
 }
 

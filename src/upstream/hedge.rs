@@ -27,8 +27,8 @@ use awc::SendClientRequest;
 use futures_util::FutureExt;
 use futures_util::future::{Either, Fuse, select};
 use tidegate_actors::{
-    BreakerTicket, CircuitId, Clearance, EndpointId, HedgeRefusal, Level, OperationClass, Permit, ReadKind,
-    clock,
+    BreakerTicket, CircuitId, Clearance, EndpointId, Evidence, HedgeRefusal, Level, OperationClass, Permit,
+    ReadKind, clock,
 };
 use tidegate_config::Kind;
 
@@ -118,6 +118,8 @@ pub(super) struct Race<'a> {
     pub(super) worker: &'a Worker,
     pub(super) bucket: &'a Bucket,
     pub(super) circuit: CircuitId,
+    /// Who asks for what.
+    pub(super) evidence: Option<Evidence>,
     pub(super) limits: Limits,
     /// When it is hedged.
     pub(super) moment: Instant,
@@ -130,10 +132,10 @@ pub(super) async fn race(
     mut held: Held,
     record: &mut Record,
 ) -> (Tried, Held) {
-    let Race { worker, bucket, limits, moment, .. } = race;
+    let Race { worker, bucket, limits, moment, evidence, .. } = race;
     let flow = Rc::clone(&record.flow);
     let over = |held: &mut Held, limits, result| {
-        Tried::of(bucket, limits, &flow, (&held.permit, &mut held.ticket), result)
+        Tried::of((bucket, evidence), limits, &flow, (&held.permit, &mut held.ticket), result)
     };
     let (call, ongoing) = match send(worker, bucket, outbound, &held.permit, limits, &flow) {
         Ok(sending) => sending,

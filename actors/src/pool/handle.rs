@@ -20,6 +20,7 @@ use crate::pool::samples::{LimitView, Pressure, Samples};
 use crate::pool::signs::{EndpointView, Signs};
 use crate::pool::stash;
 use crate::pool::state::{Dismissal, DismissalCause, Refusal};
+use crate::pool::suspects::Suspects;
 use crate::pool::ticket::{EndpointId, GateShared, Permit};
 use crate::vitals::Vitals;
 
@@ -116,6 +117,9 @@ pub struct PoolHandle {
     metrics: PoolMetrics,
     /// None where nothing is hedged.
     hedging: Option<Arc<HedgeSigns>>,
+    /// None where the gateway cannot check credentials.
+    pub(super) suspects: Option<Arc<Suspects>>,
+    pub(super) hasher: ahash::RandomState,
 }
 
 impl PoolHandle {
@@ -127,7 +131,9 @@ impl PoolHandle {
         bounds: PoolBounds,
         metrics: PoolMetrics,
     ) -> Self {
-        Self { mailbox, shared, signs, credentials, samples: None, bounds, metrics, hedging: None }
+        let (samples, hedging, suspects) = (None, None, None);
+        let hasher = ahash::RandomState::new();
+        Self { mailbox, shared, signs, credentials, samples, bounds, metrics, hedging, suspects, hasher }
     }
 
     /// Tells these samples how calls went.
@@ -143,6 +149,11 @@ impl PoolHandle {
     /// With hedges for slow reads.
     pub(crate) fn with_hedging(self, hedging: Option<Arc<HedgeSigns>>) -> Self {
         Self { hedging, ..self }
+    }
+
+    /// With checks of credentials that answers raise doubts about.
+    pub(crate) fn checking(self, suspects: Option<Arc<Suspects>>) -> Self {
+        Self { suspects, ..self }
     }
 
     /// Waits for a permit in the bucket's queue among those of its class, until the queue's deadline or the request's own,

@@ -19,7 +19,6 @@ use crate::mailbox::AskError;
 use crate::pool::{EndpointId, Permit, PoolHandle, PoolRejection, Pressure, RetryTicket, Strike};
 use crate::sessions::{Identity, SessionId};
 use crate::simulation::circuits::Circuit;
-use crate::simulation::credentials::judge;
 use crate::simulation::dice::Dice;
 use crate::simulation::episode::buckets;
 use crate::simulation::held::Held;
@@ -251,8 +250,7 @@ impl Client {
             passed.slow = self.slow_from.is_some_and(|slow| course.to_first_byte > slow);
             drop(retrying.take());
             let failed = matches!(course.outcome, Outcome::Failure { .. });
-            let is_against =
-                permit.thing.as_ref().is_some_and(|permit| judge(pool, permit, &course, &world.dice));
+            let is_against = permit.thing.as_ref().is_some_and(|permit| self.judge(permit, &course));
             let may_go_on = attempt < ATTEMPTS_MAX;
             if may_go_on && (failed || is_against && self.trade(&mut permit).await) {
                 retrying = self.may_retry().await;

@@ -36,7 +36,7 @@ const REST_EVERY: u64 = 400;
 /// What is remembered of the way to a failure.
 const TRACE_MAX: usize = 60;
 
-/// Steps per connection that is tried.
+/// Steps per connection that is tried, and per check of credentials.
 const PROBE_ONCE_IN: usize = 20;
 
 /// One thing that happened: at which step, what, to whom.
@@ -341,6 +341,9 @@ impl Episode {
         }
         if self.dice.once_in(PROBE_ONCE_IN) {
             self.probe();
+        }
+        if self.dice.once_in(PROBE_ONCE_IN) {
+            self.check_credentials();
         }
         if self.dice.once_in(self.plan.sample_once_in) {
             let percent = self.dice.one_of([10, 20, 30, 50, 60, 82, 91, 99]);

@@ -347,7 +347,7 @@ impl Ledger {
     pub(super) fn look_at_endpoints(&mut self, bucket: usize, pool: &PoolHandle, now: Instant) {
         let found = self.rotations[bucket].look(pool, now);
         self.note(Invariant::Endpoint, "endpoints", found);
-        let found = self.wallets[bucket].look(pool, now);
+        let found = self.wallets[bucket].look(bucket, pool, now);
         self.note(Invariant::Credential, "credentials", found);
     }
 
