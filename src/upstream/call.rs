@@ -203,6 +203,10 @@ impl Tried {
             ticket.drag();
         }
         let mut judged = judge(&result, bucket);
+        // Some proxies answer 5xx when a client stalls its upload.
+        if result.is_ok() && flow.is_stalled_by_client(ended) {
+            judged.verdict.outcome = Outcome::Neutral;
+        }
         // How long a store works on a copy says nothing of how it serves.
         let waited = if is_long { Duration::ZERO } else { waited };
         let attempted = Attempted { endpoint: permit.endpoint(), began: limits.began, waited };
