@@ -32,7 +32,7 @@ use crate::upstream::credentials::sources::{SourceError, Sources};
 use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
 use crate::upstream::tls::TlsError;
-use crate::upstream::{health, reachability};
+use crate::upstream::{credential_check, health, reachability};
 use crate::worker::{Shared, Worker};
 
 const BACKLOG: i32 = 4096;
@@ -139,7 +139,8 @@ impl Gateway {
 
         let tls = Tls::load(&config.server.tls)?;
         let registry = Registry::new();
-        let Prepared { actors, pools, launches } = tidegate_actors::prepare(&config, &registry, &log)?;
+        let Prepared { actors, pools, breakers, launches } =
+            tidegate_actors::prepare(&config, &registry, &log)?;
         let metrics = RequestMetrics::register(&registry)?;
         let (mut buckets, mut chores) = (Vec::new(), Vec::new());
         let tls_metrics = TlsMetrics::register(&registry)?;
@@ -150,7 +151,8 @@ impl Gateway {
         let (tokens, renewal) = Tokens::new(&config)?.unzip();
         chores.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
         let places = tokens.as_ref().map(|tokens| &tokens.places);
-        for (index, ((name, bucket), pool)) in config.buckets.iter().zip(pools).enumerate() {
+        let handles = pools.into_iter().zip(breakers);
+        for (index, ((name, bucket), (pool, breaker))) in config.buckets.iter().zip(handles).enumerate() {
             let id = BucketId::new(u16::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
             let tls = |source| StartError::Tls { bucket: name.clone(), source };
             let upstream = &bucket.upstream;
@@ -168,6 +170,7 @@ impl Gateway {
                     .make()
                     .map_err(|source| StartError::Credentials { bucket: name.clone(), source })?,
                 pool,
+                breaker,
                 metrics: metrics.bucket(name),
             });
         }
@@ -190,6 +193,7 @@ impl Gateway {
         let side = admin_server(&shared, admin_listener)?;
         chores.extend(health::begin(&shared));
         chores.extend(reachability::begin(&shared));
+        chores.extend(credential_check::begin(&shared));
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         let (data_handle, side_handle) = (data.handle(), side.handle());

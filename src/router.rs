@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tidegate_actors::{BucketId, CredentialId, PoolHandle};
+use tidegate_actors::{BreakerHandle, BucketId, CredentialId, PoolHandle};
 use tidegate_config::{BucketConfig, Pattern};
 
 use crate::auth::Proofs;
@@ -39,6 +39,7 @@ pub(crate) struct Bucket {
     /// As whom its requests are signed.
     pub(crate) credentials: Source,
     pub(crate) pool: PoolHandle,
+    pub(crate) breaker: BreakerHandle,
     pub(crate) metrics: BucketMetrics,
 }
 

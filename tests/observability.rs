@@ -210,7 +210,7 @@ async fn the_status_tells_all() {
     let actors = status["actors"].as_object().unwrap();
     let mut names: Vec<&String> = actors.keys().collect();
     names.sort();
-    assert_eq!(names, ["breaker", "limiter", "monitor", "pool:b", "sessions"]);
+    assert_eq!(names, ["breaker:b", "limiter", "monitor", "pool:b", "sessions"]);
     for (name, actor) in actors {
         assert_eq!(
             (&actor["state"], &actor["generation"], &actor["restarts"]),

@@ -10,6 +10,7 @@ pub mod clock;
 mod count;
 mod host;
 mod intensity;
+mod launches;
 mod limiter;
 mod mailbox;
 mod metrics;
@@ -30,20 +31,21 @@ pub use breaker::{
     Outcome, Unreached,
 };
 pub use chaos::{Crash, CrashPlace, Stall, UnknownPlace};
+pub use launches::{Launch, Launches};
 pub use limiter::{Allowance, Allowed, LimiterHandle, LimiterRejection, LimiterReport, Scope, Scopes};
 pub use mailbox::AskError;
 pub use monitor::{
     Level, MonitorHandle, MonitorRejection, MonitorView, Reading, Reason, Sensor, Slot, Transition,
 };
 pub use pool::{
-    CredentialId, CredentialStanding, CredentialTicket, CredentialView, EndpointId, EndpointTicket,
-    EndpointView, HedgeRefusal, LimitCause, LimitView, Permit, PoolHandle, PoolRejection, PoolView, Pressure,
-    ReadKind, RetryTicket, Setback, Standing, Strike,
+    CredentialCheck, CredentialId, CredentialStanding, CredentialTicket, CredentialView, EndpointId,
+    EndpointTicket, EndpointView, Evidence, HedgeRefusal, LimitCause, LimitView, Permit, PoolHandle,
+    PoolRejection, PoolView, Pressure, ReadKind, RetryTicket, Setback, Standing, Strike,
 };
 pub use sessions::{
     Bearer, Identity, InvalidSessionId, KeyPrint, SessionId, SessionsHandle, SessionsReport, SigningKey,
     SigningKeyId, TokenHash,
 };
-pub use system::{Actors, Launch, Launches, Prepared, UnknownActor, prepare};
+pub use system::{Actors, Prepared, UnknownActor, prepare};
 pub use types::{BucketId, IpKey, KeyId, OperationClass};
 pub use vitals::{Status, Vitals};

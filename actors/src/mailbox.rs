@@ -128,6 +128,31 @@ impl<C: Component> Clone for Mailbox<C> {
     }
 }
 
+/// A supervised actor of any kind, as `system.rs` lists and disturbs them.
+pub(crate) trait Supervised {
+    fn vitals(&self) -> &Arc<Vitals>;
+    /// Has the actor crash. Only the admin API's chaos verb and tests call this.
+    fn crash(&self, crash: Crash);
+    /// Has the actor stand still. Only the admin API's chaos verb calls this.
+    fn stall(&self, stall: Stall);
+}
+
+impl<C: Component> Supervised for Mailbox<C> {
+    fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+
+    fn crash(&self, crash: Crash) {
+        #[expect(clippy::disallowed_methods, reason = "an operator's message, rare and not to be refused")]
+        self.addr.do_send(crash);
+    }
+
+    fn stall(&self, stall: Stall) {
+        #[expect(clippy::disallowed_methods, reason = "an operator's message, rare and not to be refused")]
+        self.addr.do_send(stall);
+    }
+}
+
 impl<C: Component> Mailbox<C> {
     pub(crate) fn new(
         addr: Addr<Host<C>>,
@@ -180,18 +205,6 @@ impl<C: Component> Mailbox<C> {
             reason = "the one place: what a grant prepaid must not be refused"
         )]
         self.addr.do_send(Tell(message));
-    }
-
-    /// Has the actor crash. Only the admin API's chaos verb and tests come here.
-    pub(crate) fn crash(&self, crash: Crash) {
-        #[expect(clippy::disallowed_methods, reason = "an operator's message, rare and not to be refused")]
-        self.addr.do_send(crash);
-    }
-
-    /// Has the actor stand still. Only the admin API's chaos verb comes here.
-    pub(crate) fn stall(&self, stall: Stall) {
-        #[expect(clippy::disallowed_methods, reason = "an operator's message, rare and not to be refused")]
-        self.addr.do_send(stall);
     }
 
     fn seat(&self, now: Instant) -> Result<Seat, AskError> {

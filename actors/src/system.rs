@@ -4,38 +4,35 @@
 //! to stay on. Request-path actors are dealt out to the workers' own arbiters; the monitor has a thread of its own,
 //! because an actor drains its mailbox before its timers run, and sampling must not starve exactly under load.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix::Addr;
 use actix::dev::channel::{AddressReceiver, channel};
-use actix_rt::Arbiter;
 use prometheus::Registry;
 use slog::{Logger, o};
 use thiserror::Error;
-use tidegate_config::{BucketConfig, Config, LimitHeaders, Overload, RateLimit};
+use tidegate_config::{BreakerConfig, BucketConfig, Config, LimitHeaders, Overload, RateLimit};
 
-use crate::breaker::{Board, Breaker, BreakerHandle, BreakerMetrics, places};
+use crate::breaker::{Board, Breaker, BreakerFamilies, BreakerHandle, CircuitId};
 use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::host::{Component, Host};
 use crate::intensity::Intensity;
+use crate::launches::{Launch, Launches};
 use crate::limiter::{
     Closed, FailuresState, Limiter, LimiterHandle, LimiterMetrics, LimiterState, Limits, OfBucket,
     PerKeyState, PerSubjectState,
 };
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, Supervised};
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle};
 use crate::pool::{
     Alarm, Budget, CredentialSigns, Delay, GateShared, Hedging, Learner, Nudge, Pool, PoolBounds,
-    PoolFamilies, PoolHandle, PoolNames, PoolState, Roster, Rotation, Rules, Signs,
+    PoolFamilies, PoolHandle, PoolNames, PoolState, Roster, Rotation, Rules, Signs, Suspects,
 };
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
-#[cfg(any(test, feature = "simulation"))]
-use crate::simulation::Stage;
-use crate::supervisor::{Life, Unborn};
+use crate::supervisor::Unborn;
 use crate::vitals::Vitals;
 
 /// The handles to every actor.
@@ -46,8 +43,8 @@ pub struct Actors {
     pub limiter: LimiterHandle,
     /// Verified identities.
     pub sessions: SessionsHandle,
-    /// One circuit per bucket.
-    pub breaker: BreakerHandle,
+    /// One breaker per bucket, in the order of the buckets.
+    breakers: Vec<BreakerHandle>,
     /// One pool per bucket, in the order of the buckets.
     pools: Vec<PoolHandle>,
     families: ActorFamilies,
@@ -69,55 +66,10 @@ pub struct Prepared {
     pub actors: Actors,
     /// One pool per bucket, in the order of the buckets.
     pub pools: Vec<PoolHandle>,
+    /// One breaker per bucket, in the order of the buckets.
+    pub breakers: Vec<BreakerHandle>,
     /// The actors' lives, to be started.
     pub launches: Launches,
-}
-
-/// One actor's life, to be started on the thread it is to stay on.
-pub struct Launch(Box<dyn Life>);
-
-impl Launch {
-    /// Starts the actor on this thread.
-    pub fn start(self) {
-        self.0.start();
-    }
-}
-
-/// All actors' lives.
-pub struct Launches {
-    own_thread: Vec<Launch>,
-    on_workers: Vec<Launch>,
-}
-
-impl Launches {
-    /// Starts those that have a thread of their own.
-    ///
-    /// # Errors
-    /// A thread cannot be had.
-    pub fn start_own_threads(&mut self) -> io::Result<()> {
-        for launch in self.own_thread.drain(..) {
-            if !Arbiter::new().spawn_fn(|| launch.start()) {
-                return Err(io::Error::other("an arbiter ended before its actor began"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes all actors to where they handle messages only when they are told to.
-    #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn stage(self) -> Vec<Box<dyn Stage>> {
-        self.own_thread.into_iter().chain(self.on_workers).map(|launch| launch.0.stage()).collect()
-    }
-
-    /// Deals the others out to so many workers.
-    pub fn deal(self, workers: usize) -> Vec<Vec<Launch>> {
-        let mut hands: Vec<Vec<Launch>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
-        let count = hands.len();
-        for (i, launch) in self.on_workers.into_iter().enumerate() {
-            hands[i % count].push(launch);
-        }
-        hands
-    }
 }
 
 /// Makes addresses, vitals and mailboxes, alike for all.
@@ -146,7 +98,7 @@ impl Nursery<'_> {
         Conceived { mailbox, receiver, vitals }
     }
 
-    /// Each pool's chance is its own.
+    /// Each bucket's actors have their own seed.
     fn seed_of(&self, name: &str) -> u64 {
         name.bytes().fold(self.seed, |seed, byte| seed.rotate_left(5) ^ u64::from(byte))
     }
@@ -159,7 +111,7 @@ impl Nursery<'_> {
         let host = Host::new(component, supervision.window, Arc::clone(&vitals), metrics, log.clone());
         let restarts_max = usize::try_from(supervision.max_restarts).unwrap_or(usize::MAX);
         let intensity = Intensity::new(restarts_max, supervision.window);
-        Launch(Box::new(Unborn { host, mailbox: receiver, intensity, vitals, log }))
+        Launch::new(Unborn { host, mailbox: receiver, intensity, vitals, log })
     }
 }
 
@@ -181,6 +133,7 @@ pub(crate) fn prepare_from(
     let now = clock::now();
     let families = ActorFamilies::register(registry)?;
     let pool_families = PoolFamilies::register(registry)?;
+    let breaker_families = BreakerFamilies::register(registry)?;
     let nursery = Nursery { config, families: &families, log, seed };
     let names: Vec<String> = config.buckets.keys().cloned().collect();
     let mut on_workers = Vec::new();
@@ -189,23 +142,20 @@ pub(crate) fn prepare_from(
     let (limiter, launch) = limiter(&nursery, &limiter_metrics, now);
     on_workers.push(launch);
 
+    // First all pools, then all breakers: alternating kinds would put every pool on the same one of two workers.
     let mut pools = Vec::new();
     for (name, bucket) in &config.buckets {
         let (pool, launch) = pool(&nursery, name, &bucket.upstream, &pool_families);
         pools.push(pool);
         on_workers.push(launch);
     }
-
-    let unborn = nursery.conceive::<Breaker>("breaker");
-    let board = Arc::new(Board::new(places(config.buckets.len()), now));
-    let circuits =
-        || config.buckets.iter().map(|(name, bucket)| (name.as_str(), &bucket.upstream.circuit_breaker));
-    let metrics = Arc::new(BreakerMetrics::register(registry, circuits())?);
-    let configs = circuits().map(|(_, config)| config);
-    let breaker =
-        BreakerHandle::new(unborn.mailbox.clone(), Arc::clone(&board), configs, Arc::clone(&metrics));
-    let component = Breaker::new(circuits(), seed, board, metrics, log.clone());
-    on_workers.push(nursery.bear(unborn, component));
+    let mut breakers = Vec::new();
+    for (name, bucket) in &config.buckets {
+        let circuits = &bucket.upstream.circuit_breaker;
+        let (breaker, launch) = breaker(&nursery, name, circuits, &breaker_families, now);
+        breakers.push(breaker);
+        on_workers.push(launch);
+    }
 
     let unborn = nursery.conceive::<Sessions>("sessions");
     let sessions = SessionsHandle::new(unborn.mailbox.clone());
@@ -213,8 +163,9 @@ pub(crate) fn prepare_from(
         .push(nursery.bear(unborn, Sessions::new(&config.sessions, SessionsMetrics::register(registry)?)));
 
     let unborn = nursery.conceive::<Monitor>("monitor");
-    let watched = [limiter.vitals(), breaker.vitals(), sessions.vitals()]
+    let watched = [limiter.vitals(), sessions.vitals()]
         .into_iter()
+        .chain(breakers.iter().map(BreakerHandle::vitals))
         .chain(pools.iter().map(PoolHandle::vitals))
         .chain([&unborn.vitals])
         .cloned()
@@ -233,13 +184,13 @@ pub(crate) fn prepare_from(
         monitor,
         limiter,
         sessions,
-        breaker,
+        breakers: breakers.clone(),
         pools: pools.clone(),
         families,
         pool_families,
         limiter_metrics,
     };
-    Ok(Prepared { actors, pools, launches: Launches { own_thread, on_workers } })
+    Ok(Prepared { actors, pools, breakers, launches: Launches { own_thread, on_workers } })
 }
 
 fn limiter(nursery: &Nursery<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -> (LimiterHandle, Launch) {
@@ -311,14 +262,32 @@ fn pool(
     let budget = Budget::new(upstream.retry.budget, clock::now());
     let state = PoolState::new(Arc::clone(&shared), bounds, Arc::clone(&signs), rotation, budget);
     let (hedging, hedges) = Hedging::of(&upstream.hedging, clock::now());
-    let roster =
-        (!credentials.is_empty()).then(|| Roster::new(&credentials, &shared, upstream.credential_pool));
+    let suspects = upstream.checks_credentials().then(|| Arc::new(Suspects::new(credentials.len())));
+    let new_roster = || Roster::new(&credentials, &shared, upstream.credential_pool);
+    let roster = (!credentials.is_empty()).then(|| new_roster().checked(suspects.clone()));
     let state = state.with_roster(roster).learning(learner).with_hedging(hedging);
     let alarm = Alarm::new(Arc::clone(&shared));
     let handle = PoolHandle::new(unborn.mailbox.clone(), shared, signs, credentials, bounds, metrics)
         .sampling(samples)
-        .with_hedging(hedges);
+        .with_hedging(hedges)
+        .checking(suspects);
     (handle, nursery.bear(unborn, Pool::new(state, names, alarm, nursery.log.clone())))
+}
+
+fn breaker(
+    nursery: &Nursery<'_>,
+    name: &str,
+    config: &BreakerConfig,
+    families: &BreakerFamilies,
+    now: Instant,
+) -> (BreakerHandle, Launch) {
+    let unborn = nursery.conceive::<Breaker>(format!("breaker:{name}"));
+    let board = Arc::new(Board::new(CircuitId::count(config.per_operation), now));
+    let metrics = Arc::new(families.bucket(name, config));
+    let handle = BreakerHandle::new(unborn.mailbox.clone(), Arc::clone(&board), config, Arc::clone(&metrics));
+    let seed = nursery.seed_of(name);
+    let component = Breaker::new(name, config, seed, board, metrics, nursery.log.clone());
+    (handle, nursery.bear(unborn, component))
 }
 
 /// A different seed in every process.
@@ -328,21 +297,27 @@ fn seed() -> u64 {
 }
 
 impl Actors {
-    /// Every actor's vital signs.
-    pub fn vitals(&self) -> impl Iterator<Item = &Arc<Vitals>> {
+    /// Every actor.
+    fn supervised(&self) -> impl Iterator<Item = &dyn Supervised> {
         let Self {
             monitor,
             limiter,
             sessions,
-            breaker,
+            breakers,
             pools,
             families: _,
             pool_families: _,
             limiter_metrics: _,
         } = self;
-        [monitor.vitals(), limiter.vitals(), sessions.vitals(), breaker.vitals()]
+        [monitor.actor(), limiter.actor(), sessions.actor()]
             .into_iter()
-            .chain(pools.iter().map(PoolHandle::vitals))
+            .chain(breakers.iter().map(BreakerHandle::actor))
+            .chain(pools.iter().map(PoolHandle::actor))
+    }
+
+    /// Every actor's vital signs.
+    pub fn vitals(&self) -> impl Iterator<Item = &Arc<Vitals>> {
+        self.supervised().map(Supervised::vitals)
     }
 
     /// Copies into gauges what is only looked at when somebody scrapes.
@@ -355,19 +330,13 @@ impl Actors {
         self.monitor.observe();
     }
 
-    /// Has the actors of a name crash; `pool` names every bucket's, `pool:NAME` one. Returns how many.
+    /// Has the actors of a name crash: `pool` and `breaker` name every bucket's, `pool:NAME` and `breaker:NAME` one. Returns
+    /// how many.
     ///
     /// # Errors
     /// There is none of that name.
     pub fn crash(&self, name: &str, crash: Crash) -> Result<usize, UnknownActor> {
-        match name {
-            "monitor" => self.monitor.crash(crash),
-            "limiter" => self.limiter.crash(crash),
-            "sessions" => self.sessions.crash(crash),
-            "breaker" => self.breaker.crash(crash),
-            _ => return self.pools_named(name, |pool| pool.crash(crash)),
-        }
-        Ok(1)
+        self.disturb(name, |actor| actor.crash(crash))
     }
 
     /// Has the actors of a name stand still, named as for a crash. Returns how many.
@@ -375,19 +344,15 @@ impl Actors {
     /// # Errors
     /// There is none of that name.
     pub fn stall(&self, name: &str, stall: Stall) -> Result<usize, UnknownActor> {
-        match name {
-            "monitor" => self.monitor.stall(stall),
-            "limiter" => self.limiter.stall(stall),
-            "sessions" => self.sessions.stall(stall),
-            "breaker" => self.breaker.stall(stall),
-            _ => return self.pools_named(name, |pool| pool.stall(stall)),
-        }
-        Ok(1)
+        self.disturb(name, |actor| actor.stall(stall))
     }
 
-    fn pools_named(&self, name: &str, disturb: impl Fn(&PoolHandle)) -> Result<usize, UnknownActor> {
-        let named = |pool: &&PoolHandle| name == "pool" || pool.vitals().name() == name;
-        let count = self.pools.iter().filter(named).map(disturb).count();
+    fn disturb(&self, name: &str, disturb: impl Fn(&dyn Supervised)) -> Result<usize, UnknownActor> {
+        let is_named = |actor: &&dyn Supervised| {
+            let own = actor.vitals().name();
+            own == name || own.strip_prefix(name).is_some_and(|bucket| bucket.starts_with(':'))
+        };
+        let count = self.supervised().filter(is_named).map(disturb).count();
         if count == 0 {
             let known = self.vitals().map(|vitals| vitals.name().to_owned()).collect();
             return Err(UnknownActor { name: name.to_owned(), known });

@@ -16,11 +16,6 @@ impl BucketId {
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
-
-    /// The same as a small number.
-    pub(crate) fn number(self) -> u16 {
-        self.0
-    }
 }
 
 /// A configured client key or API key, as an index into every per-key table: invented keys cannot grow one.
@@ -94,7 +89,7 @@ impl OperationClass {
     }
 
     /// Its place in a table that has one for each.
-    pub(crate) fn place(self) -> u32 {
+    pub(crate) fn place(self) -> u8 {
         match self {
             Self::Read => 0,
             Self::Write => 1,

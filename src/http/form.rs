@@ -125,7 +125,9 @@ pub(super) async fn receive(
     let operation = Operation::of(head.method, head.uri.query().unwrap_or_default(), Kind::S3, rest);
     authorize(&caller, (bucket, named.bucket), head, &operation, &shared.keyring)?;
 
-    let (source, length, file) = file(source, delimiter, bytes - before, (bucket, record)).await?;
+    let rest =
+        bytes.checked_sub(before).ok_or(FormRejection::Malformed("it is longer than its head says"))?;
+    let (source, length, file) = file(source, delimiter, rest, (bucket, record)).await?;
     if let Some(policy) = &policy {
         policy.check_length(file.as_ref().map_or(length, FileScan::left))?;
     }

@@ -236,11 +236,11 @@ pub(super) async fn reserve(
     record: &mut Record,
 ) -> Result<Leave, GatewayError> {
     let now = clock::now();
-    let breaker = &worker.shared.actors.breaker;
-    let circuit = breaker.circuit(bucket.id, class);
+    let breaker = &bucket.breaker;
+    let circuit = breaker.circuit(class);
     let waits = match breaker.peek(circuit, now) {
         Ok(_) => false,
-        Err(refusal) if is_patient && upstream::may_wait(worker, circuit, &refusal) => true,
+        Err(refusal) if is_patient && upstream::may_wait(worker, bucket, circuit, &refusal) => true,
         Err(refusal) => return Err(refusal.into()),
     };
     record.phases.admitted = Some(now);

@@ -24,7 +24,10 @@ pub(crate) struct LateError {
     head: Vec<u8>,
 }
 
-/// Enough for a declaration and the first element's name.
+/// Codes of errors that S3 answers with 500 or 503 ("Error responses", S3 API reference), and those that other stores use for it.
+const STORES_FAULTS: [&str; 4] = ["InternalError", "InternalFailure", "ServiceUnavailable", "UnknownError"];
+
+/// Enough for a declaration, the first element's name and an error's code.
 const HEAD_MAX: usize = 512;
 
 impl LateError {
@@ -32,6 +35,14 @@ impl LateError {
         let rest = if self.head.is_empty() { bytes.trim_ascii_start() } else { bytes };
         let room = HEAD_MAX - self.head.len();
         self.head.extend_from_slice(&rest[..rest.len().min(room)]);
+    }
+
+    /// Whether an error in the document is the store's own. Parts that are missing or too small, a failed condition and the like are
+    /// the client's doing, though they come behind a 200.
+    pub(crate) fn is_stores(&self) -> bool {
+        let text = String::from_utf8_lossy(&self.head);
+        let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+        self.found() && code.is_none_or(|(code, _)| STORES_FAULTS.contains(&code.trim()))
     }
 
     /// Whether the document is an error.
@@ -57,6 +68,21 @@ mod tests {
         assert!(scan.found());
         let mut fine = LateError::default();
         fine.look(b"  <?xml version=\"1.0\"?><CopyObjectResult><ETag>&lt;Error&gt;</ETag>");
-        assert!(!fine.found());
+        assert!(!fine.found() && !fine.is_stores());
+    }
+
+    /// B3: an error that the client's own request provoked is not the store's, though it comes behind a 200
+    #[test]
+    fn whose_error_it_is_says_its_code() {
+        let of = |document: &str| {
+            let mut scan = LateError::default();
+            scan.look(document.as_bytes());
+            (scan.found(), scan.is_stores())
+        };
+        assert_eq!(of("<Error><Code>InternalError</Code></Error>"), (true, true));
+        assert_eq!(of("<Error></Error>"), (true, true));
+        for code in ["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "PreconditionFailed", "SlowDown"] {
+            assert_eq!(of(&format!("<Error><Code>{code}</Code></Error>")), (true, false), "{code}");
+        }
     }
 }

@@ -88,10 +88,10 @@ fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
 }
 
 fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
-    let breaker = &shared.actors.breaker;
+    let breaker = &bucket.breaker;
     let mut circuits = Map::new();
-    circuits.insert("mode".to_owned(), breaker.mode(bucket.id).as_str().into());
-    circuits.extend(breaker.views(bucket.id, now).map(|view| (view.class.to_owned(), circuit(&view))));
+    circuits.insert("mode".to_owned(), breaker.mode().as_str().into());
+    circuits.extend(breaker.views(now).map(|view| (view.class.to_owned(), circuit(&view))));
     let pool = bucket.pool.view(now);
     let endpoints: Vec<Value> = bucket
         .config

@@ -21,6 +21,7 @@ pub(crate) struct RequestMetrics {
     retry_left_to_client: IntCounterVec,
     odd_retry_after: IntCounterVec,
     probes: IntCounterVec,
+    credential_checks: IntCounterVec,
     hedges: HedgeFamilies,
     connections: ConnectionGauges,
     unrouted: IntCounterVec,
@@ -80,6 +81,7 @@ pub(crate) struct BucketMetrics {
     probes: [IntCounter; 2],
     pub(crate) hedges: HedgeMetrics,
     errors: IntCounterVec,
+    credential_checks: IntCounterVec,
     name: String,
     size: prometheus::IntGauge,
     active: prometheus::IntGauge,
@@ -148,6 +150,11 @@ impl RequestMetrics {
                 "connections tried while a circuit was open because none could be made",
                 &["bucket", "result"],
             )?,
+            credential_checks: counter(
+                "upstream_credential_checks_total",
+                "checks of the gateway's own of credentials that answers raised doubts about",
+                &["bucket", "result"],
+            )?,
             hedges: HedgeFamilies::register(registry)?,
             connections: ConnectionGauges::register(registry)?,
             unrouted: counter("unrouted_total", "requests refused before a bucket was known", &["reason"])?,
@@ -171,6 +178,7 @@ impl RequestMetrics {
             probes: ["failed", "reached"].map(|result| self.probes.with_label_values(&[name, result])),
             hedges: self.hedges.bucket(name),
             errors: self.errors.clone(),
+            credential_checks: self.credential_checks.clone(),
             name: name.to_owned(),
             size: self.connections.size.with_label_values(&one),
             active: self.connections.active.with_label_values(&one),
@@ -207,6 +215,18 @@ impl BucketMetrics {
     pub(crate) fn probed(&self, is_reached: bool) {
         let [failed, reached] = &self.probes;
         if is_reached { reached.inc() } else { failed.inc() }
+    }
+
+    /// Shows zeros in a bucket that can check credentials, so that a rate can be taken of the first check.
+    pub(crate) fn show_credential_checks(&self, results: &[&str]) {
+        for result in results {
+            self.credential_checks.with_label_values(&[&self.name, *result]);
+        }
+    }
+
+    /// A credential was checked by the gateway itself.
+    pub(crate) fn credential_checked(&self, result: &str) {
+        self.credential_checks.with_label_values(&[&self.name, result]).inc();
     }
 
     /// Sets the connection gauges; called before a scrape is answered.

@@ -209,7 +209,9 @@ impl AnswerBody {
         if let Some(ticket) = ticket {
             if late {
                 record.reason = Some("late_error");
-                ticket.report(blame::lay(bucket, permit.endpoint(), failed(Cause::Status(200)), self.moved));
+                let is_stores = self.late_error.as_ref().is_some_and(LateError::is_stores);
+                let outcome = if is_stores { failed(Cause::Status(200)) } else { Outcome::Neutral };
+                ticket.report(blame::lay(bucket, permit.endpoint(), outcome, self.moved));
             } else {
                 ticket.report(Outcome::Success);
             }

@@ -73,6 +73,8 @@ pub(crate) struct Source {
     peeked: VecDeque<Bytes>,
 }
 
+const LONGER: &str = "it is longer than its head says";
+
 /// The connection wants an error; the flow knows the reason.
 #[derive(Debug, Error)]
 #[error("the request's body failed")]
@@ -116,6 +118,10 @@ impl Source {
                 self.flow.moved(piece.len(), clock::now());
                 if let Some(limit) = self.limit.filter(|limit| self.flow.bytes() > *limit) {
                     return Poll::Ready(Some(Err(UpstreamRejection::BodyTooLarge { limit })));
+                }
+                if self.announced.is_some_and(|announced| self.flow.bytes() > announced) {
+                    let fault = UpstreamRejection::BodyMalformed(LONGER.to_owned());
+                    return Poll::Ready(Some(Err(fault)));
                 }
                 Poll::Ready(Some(Ok(piece)))
             }
@@ -223,7 +229,7 @@ impl Upload {
     /// Frames the body for the upstream. Must come before its first byte.
     pub(crate) fn frame(&mut self, frame: Frame, encoder: Encoder) {
         if let Some(pipeline) = &mut self.pipeline {
-            self.size = Some(frame.framed_length());
+            self.size = frame.framed_length();
             pipeline.frame(encoder);
         }
     }
@@ -260,6 +266,7 @@ impl Upload {
             self.source.flow.end(clock::now());
         }
     }
+
     /// The next piece for the upstream; none at the end.
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UploadFailed>>> {
         loop {
@@ -281,6 +288,13 @@ impl Upload {
                 return Poll::Ready(Some(Err(UploadFailed)));
             }
         }
+    }
+
+    /// The body does not have the length that the upstream was told: never the upstream's fault.
+    pub(crate) fn has_other_length(&self, is_longer: bool) -> UploadFailed {
+        let what = if is_longer { LONGER } else { "it is shorter than its head says" };
+        self.source.flow.fail(UpstreamRejection::BodyMalformed(what.to_owned()));
+        UploadFailed
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use actix_http::body::None as NoBody;
 use awc::{ClientResponse, SendClientRequest};
 use bytes::Bytes;
-use tidegate_actors::{BreakerTicket, CircuitId, Level, OperationClass, Outcome, Permit, RetryTicket, clock};
+use tidegate_actors::{
+    BreakerTicket, CircuitId, Evidence, Level, OperationClass, Outcome, Permit, RetryTicket, clock,
+};
 use tidegate_config::Priority;
 
 use crate::http::edge::Head;
@@ -63,6 +65,7 @@ pub(crate) async fn call(
     let monitor = &worker.shared.actors.monitor;
     let is_own = worker.client(bucket).is_own(outbound.key);
     let read = hedge::kind(bucket, &outbound, class);
+    let evidence = identity::evidence(bucket, &outbound, record);
     // Held from the leave to try again to the end of that try.
     let mut retrying: Option<(Duration, RetryTicket)> = None;
     loop {
@@ -77,7 +80,7 @@ pub(crate) async fn call(
         record.credential = permit.credential();
         let moment = read.and_then(|kind| hedge::moment(bucket, kind, record, began));
         let tried = if let Some(moment) = moment {
-            let race = Race { worker, bucket, circuit, limits, moment };
+            let race = Race { worker, bucket, circuit, limits, moment, evidence };
             let (tried, held) = hedge::race(race, &mut outbound, Held { permit, ticket }, record).await;
             Held { permit, ticket } = held;
             record.endpoint = Some(permit.endpoint().0);
@@ -85,7 +88,7 @@ pub(crate) async fn call(
             tried
         } else {
             let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
-            Tried::of(bucket, limits, &record.flow, (&permit, &mut ticket), result)
+            Tried::of((bucket, evidence), limits, &record.flow, (&permit, &mut ticket), result)
         };
         let Tried { result, judged, said, ended } = tried;
         record.phases.first_byte = Some(ended);
@@ -120,7 +123,7 @@ pub(crate) async fn call(
             continue;
         }
         count_retries(bucket, record, &judged.verdict);
-        if let Some(rejection) = said.rejection(bucket.config.kind) {
+        if let Some(rejection) = said.rejection() {
             ticket.report(judged.verdict.outcome);
             return Err(rejection.into());
         }
@@ -186,7 +189,7 @@ pub(super) struct Tried {
 impl Tried {
     /// Judges an attempt that has just ended, and tells the pool of it.
     pub(super) fn of(
-        bucket: &Bucket,
+        (bucket, evidence): (&Bucket, Option<Evidence>),
         limits: Limits,
         flow: &Flow,
         (permit, ticket): (&Permit, &mut BreakerTicket),
@@ -200,13 +203,17 @@ impl Tried {
             ticket.drag();
         }
         let mut judged = judge(&result, bucket);
+        // Some proxies answer 5xx when a client stalls its upload.
+        if result.is_ok() && flow.is_stalled_by_client(ended) {
+            judged.verdict.outcome = Outcome::Neutral;
+        }
         // How long a store works on a copy says nothing of how it serves.
         let waited = if is_long { Duration::ZERO } else { waited };
         let attempted = Attempted { endpoint: permit.endpoint(), began: limits.began, waited };
         let told = result.as_ref().map(|answer| answer.response.status().as_u16());
         judged.verdict.outcome = attempted.settle(bucket, judged.verdict.outcome, told);
         let answer = result.as_ref().ok().map(Answered::said);
-        let said = identity::settle(bucket, permit, answer, judged.asked.wait);
+        let said = identity::settle(bucket, permit, answer, (judged.asked.wait, evidence));
         Self { result, judged, said, ended }
     }
 

@@ -35,6 +35,9 @@ impl Pace {
     }
 }
 
+/// From so long on a client that sends nothing stalls its upload. Shorter pauses occur in every upload.
+const CLIENT_STALL_MIN: Duration = Duration::from_secs(1);
+
 /// Progress of one upload. Lives on one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
@@ -83,7 +86,7 @@ impl Flow {
 
     /// More of the body is asked for than has come.
     pub(crate) fn awaits(&self, now: impl FnOnce() -> Instant) {
-        if self.pace.is_some() && self.awaited.get().is_none() {
+        if self.awaited.get().is_none() {
             self.awaited.set(Some(now()));
         }
     }
@@ -91,6 +94,13 @@ impl Flow {
     /// Whether the client is waited for.
     pub(crate) fn is_awaited(&self) -> bool {
         self.awaited.get().is_some()
+    }
+
+    /// Whether the upload stands still because the client sends nothing: an upstream that gives up then has lost patience with
+    /// the client.
+    pub(crate) fn is_stalled_by_client(&self, now: Instant) -> bool {
+        let waited = self.awaited.get().map(|since| now.saturating_duration_since(since));
+        self.uploading_since().is_some() && waited.is_some_and(|waited| waited >= CLIENT_STALL_MIN)
     }
 
     /// How much longer it may be; none where it need not keep a pace.
@@ -186,12 +196,30 @@ mod tests {
         assert!(!flow.is_awaited());
     }
 
+    /// B3: only an upload that goes on, and only after a second without a byte, with and without a pace to keep
+    #[test]
+    fn a_client_stalls_its_upload() {
+        for flow in [paced(0, ms(0)), paced(100, ms(5000))] {
+            let t0 = clock::now();
+            flow.awaits(|| t0);
+            assert!(!flow.is_stalled_by_client(t0 + ms(5000)), "nothing is uploaded");
+            flow.begin(t0);
+            flow.awaits(|| t0);
+            assert!(!flow.is_stalled_by_client(t0 + ms(999)));
+            assert!(flow.is_stalled_by_client(t0 + ms(1000)));
+            flow.moved(1, t0 + ms(1000));
+            assert!(!flow.is_stalled_by_client(t0 + ms(5000)), "the upstream takes nothing");
+            flow.awaits(|| t0 + ms(5000));
+            flow.end(t0 + ms(5000));
+            assert!(!flow.is_stalled_by_client(t0 + ms(9000)), "all of it was sent");
+        }
+    }
+
     /// T4
     #[test]
     fn without_a_rate_there_is_no_pace() {
         let (flow, t0) = (paced(0, ms(1000)), clock::now());
         flow.awaits(|| t0);
-        assert!(!flow.is_awaited());
         assert_eq!(flow.patience(t0 + ms(60_000)), None);
         assert_eq!(paced(1, ms(0)).patience(t0).map(|left| left < ms(1)), Some(true));
         let much = paced(1, Duration::MAX);

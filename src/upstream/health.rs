@@ -10,37 +10,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::Uri;
-use actix_web::http::header::{self, HeaderValue};
-use actix_web::http::uri::{self, PathAndQuery, Scheme};
-use awc::error::SendRequestError;
 use rand::Rng;
 use slog::{info, warn};
 use thiserror::Error;
 use tidegate_actors::{BucketId, EndpointId, clock};
-use tidegate_config::{Addressing, HealthCheckConfig, Kind};
+use tidegate_config::HealthCheckConfig;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::router::Bucket;
-use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, Signer};
-use crate::upstream::UpstreamRejection;
 use crate::upstream::client;
+use crate::upstream::own_call::{AsWhom, OwnCall, OwnCallError, get};
 use crate::worker::Shared;
 
 /// Why an endpoint is not well.
 #[derive(Debug, Error)]
 enum Unwell {
     #[error("{0}")]
-    Call(#[from] SendRequestError),
+    Call(#[from] OwnCallError),
     #[error("no answer within {0:?}")]
     Slow(Duration),
     #[error("it answered {0}")]
     Status(u16),
-    #[error("it cannot be asked: {0}")]
-    Unsigned(&'static str),
-    #[error("the path cannot be asked for")]
-    Path,
 }
 
 /// Begins to check every endpoint that is to be checked.
@@ -88,36 +79,8 @@ async fn check_for_ever(shared: Arc<Shared>, bucket: BucketId, endpoint: Endpoin
 }
 
 async fn ask(http: &awc::Client, bucket: &Bucket, endpoint: EndpointId, path: &str) -> Result<(), Unwell> {
-    let destination = &bucket.destinations[endpoint.0];
-    let target: PathAndQuery = path.parse().map_err(|_| Unwell::Path)?;
-    let mut parts = uri::Parts::default();
-    // The dialer knows which of its endpoints speak TLS.
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(destination.connection.clone());
-    parts.path_and_query = Some(target.clone());
-    let uri = Uri::from_parts(parts).map_err(|_| Unwell::Path)?;
-    let mut request = http.get(uri).no_decompress().force_close();
-    let host = destination.host(Addressing::Path, "").map_err(|_| Unwell::Path)?;
-    request.headers_mut().insert(header::HOST, host);
-    let credential = bucket.pool.any_credential(clock::now());
-    if let Some((injected, credential)) = bucket.credentials.injected().zip(credential) {
-        injected.add(credential, request.headers_mut());
-    }
-    if bucket.config.kind == Kind::S3
-        && let Some(credentials) =
-            bucket.credentials.of(credential).current(clock::wall()).map_err(unsigned)?
-    {
-        let signer = Signer::new((*credentials).clone(), bucket.config.upstream.region.clone());
-        request.headers_mut().insert(CONTENT_SHA256, HeaderValue::from_static(EMPTY_SHA256));
-        signer.sign("GET", &target, request.headers_mut(), clock::wall());
-    }
-    let status = request.send().await?.status();
+    let as_whom = bucket.pool.any_credential(clock::now()).map_or(AsWhom::Bucket, AsWhom::One);
+    let call = OwnCall { bucket, endpoint, target: path, host_bucket: None, as_whom };
+    let status = get(http, call).await?.status();
     if status.is_success() { Ok(()) } else { Err(Unwell::Status(status.as_u16())) }
-}
-
-fn unsigned(rejection: UpstreamRejection) -> Unwell {
-    match rejection {
-        UpstreamRejection::Credentials(why) => Unwell::Unsigned(why),
-        _ => Unwell::Path,
-    }
 }

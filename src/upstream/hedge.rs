@@ -27,8 +27,8 @@ use awc::SendClientRequest;
 use futures_util::FutureExt;
 use futures_util::future::{Either, Fuse, select};
 use tidegate_actors::{
-    BreakerTicket, CircuitId, Clearance, EndpointId, HedgeRefusal, Level, OperationClass, Permit, ReadKind,
-    clock,
+    BreakerTicket, CircuitId, Clearance, EndpointId, Evidence, HedgeRefusal, Level, OperationClass, Permit,
+    ReadKind, clock,
 };
 use tidegate_config::Kind;
 
@@ -118,6 +118,8 @@ pub(super) struct Race<'a> {
     pub(super) worker: &'a Worker,
     pub(super) bucket: &'a Bucket,
     pub(super) circuit: CircuitId,
+    /// Who asks for what.
+    pub(super) evidence: Option<Evidence>,
     pub(super) limits: Limits,
     /// When it is hedged.
     pub(super) moment: Instant,
@@ -130,10 +132,10 @@ pub(super) async fn race(
     mut held: Held,
     record: &mut Record,
 ) -> (Tried, Held) {
-    let Race { worker, bucket, limits, moment, .. } = race;
+    let Race { worker, bucket, limits, moment, evidence, .. } = race;
     let flow = Rc::clone(&record.flow);
     let over = |held: &mut Held, limits, result| {
-        Tried::of(bucket, limits, &flow, (&held.permit, &mut held.ticket), result)
+        Tried::of((bucket, evidence), limits, &flow, (&held.permit, &mut held.ticket), result)
     };
     let (call, ongoing) = match send(worker, bucket, outbound, &held.permit, limits, &flow) {
         Ok(sending) => sending,
@@ -210,14 +212,13 @@ async fn enter(
     flow: &Rc<Flow>,
 ) -> Result<Entered, Suppressed> {
     let Race { worker, bucket, circuit, .. } = race;
-    let actors = &worker.shared.actors;
     if is_clients_retry(outbound.request.head().headers) {
         return Err(Suppressed::Client);
     }
-    if actors.monitor.level() >= Level::Critical {
+    if worker.shared.actors.monitor.level() >= Level::Critical {
         return Err(Suppressed::Level);
     }
-    if !matches!(actors.breaker.peek(circuit, clock::now()), Ok(Clearance::Closed { .. })) {
+    if !matches!(bucket.breaker.peek(circuit, clock::now()), Ok(Clearance::Closed { .. })) {
         return Err(Suppressed::Breaker);
     }
     let mut permit = bucket.pool.hedge(slow).await.map_err(|refusal| match refusal {
@@ -226,7 +227,7 @@ async fn enter(
         HedgeRefusal::Unavailable(_) => Suppressed::Pool,
     })?;
     identity::assume(bucket, &mut permit, worker.client(bucket).is_own(outbound.key)).await;
-    let ticket = actors.breaker.permit_if_closed(circuit).ok_or(Suppressed::Breaker)?;
+    let ticket = bucket.breaker.permit_if_closed(circuit).ok_or(Suppressed::Breaker)?;
     let held = Held { permit, ticket };
     let limits = Limits { began: clock::now(), ..race.limits };
     let sending = send(worker, bucket, outbound, &held.permit, limits, flow);

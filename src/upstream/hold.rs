@@ -30,9 +30,13 @@ pub(crate) fn is_patient(method: &Method, length: BodyLength) -> bool {
 }
 
 /// Whether a request that could be repeated may wait for the circuit that refused it.
-pub(crate) fn may_wait(worker: &Worker, circuit: CircuitId, refusal: &BreakerRejection) -> bool {
-    let actors = &worker.shared.actors;
-    actors.breaker.may_hold(circuit, refusal) && actors.monitor.level() < Level::Critical
+pub(crate) fn may_wait(
+    worker: &Worker,
+    bucket: &Bucket,
+    circuit: CircuitId,
+    refusal: &BreakerRejection,
+) -> bool {
+    bucket.breaker.may_hold(circuit, refusal) && worker.shared.actors.monitor.level() < Level::Critical
 }
 
 /// What an attempt is made with, and since when.
@@ -62,7 +66,7 @@ pub(super) async fn enter(
     record: &mut Record,
 ) -> Result<Entered, GatewayError> {
     let Entry { permit, circuit, priority, is_patient, deadline } = entry;
-    let breaker = &worker.shared.actors.breaker;
+    let breaker = &bucket.breaker;
     if let Some(permit) = permit {
         let began = clock::now();
         let leave = match breaker.peek(circuit, began) {
@@ -71,7 +75,7 @@ pub(super) async fn enter(
         };
         match leave {
             Ok(ticket) => return Ok(Entered { permit, ticket, began }),
-            Err(refusal) if is_patient && may_wait(worker, circuit, &refusal) => drop(permit),
+            Err(refusal) if is_patient && may_wait(worker, bucket, circuit, &refusal) => drop(permit),
             Err(refusal) => return Err(refusal.into()),
         }
     }

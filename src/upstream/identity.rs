@@ -1,21 +1,24 @@
 //! What an answer says of the credential that the request went on with (C3).
 //!
-//! *Throttled*: 429, and of a store `SlowDown`. *Refused*: codes of a store that name the credential, of an API 401.
-//! *Doubted*: what may as well be the request's fault, a store's `SignatureDoesNotMatch` (an odd path) and an API's 403 (one
-//! object that this credential may not see); the roster wants a row of them. A store's `AccessDenied` says nothing of a credential,
-//! and the answer to a HEAD has no code, so it says nothing either. Where a bucket's credentials have no names nothing is asked.
+//! *Throttled*: 429, and of a store `SlowDown`. *Doubted*: a store's codes that name the credential and `SignatureDoesNotMatch`, an
+//! API's 401 and 403. None of them proves anything, as a client can provoke each with a request of its choice: the pool weighs
+//! who asked for what (`actors/src/pool/doubt.rs`) and has the gateway check by itself (`credential_check.rs`). *Accepted*: 2xx, 3xx
+//! and 404. A store's `AccessDenied` says nothing of a credential, and the answer to a HEAD has no code, so it says nothing
+//! either. Where a bucket's credentials have no names nothing is asked.
 //!
-//! A request that was throttled or refused has had no effect, so that it may go on as somebody else at once, if it
+//! A request that was throttled or doubted has had no effect, so that it may go on as somebody else at once, if it
 //! can be repeated, within the attempts and the budget. What the upstream says to a refused credential is not the
 //! client's to read: it names the credential, and the client's own is good.
 
 use std::time::Duration;
 
-use tidegate_actors::{Permit, RetryTicket, Setback, clock};
+use tidegate_actors::{Evidence, Identity, IpKey, Permit, RetryTicket, Setback, clock};
 use tidegate_config::Kind;
 
 use crate::router::Bucket;
+use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::outbound::Outbound;
 use crate::upstream::verdict::is_throttling;
 
 /// What was said.
@@ -25,8 +28,13 @@ pub(super) enum Said {
     Nothing,
     /// It is somebody's.
     Accepted,
-    /// Something against it.
-    Against(Setback),
+    /// It is used too much; leave it alone for so long, if the upstream says how long.
+    Throttled(Option<Duration>),
+    /// It may be refused, or the request is.
+    Doubted {
+        /// Whether the answer is about who asks, and so not for the client to read.
+        names_it: bool,
+    },
 }
 
 /// Error codes of S3 that name a credential as such ("Error responses", S3 API reference).
@@ -40,17 +48,21 @@ const REFUSALS: [&str; 7] = [
     "TokenRefreshRequired",
 ];
 
+/// Whether an error code of S3 names the credential.
+pub(super) fn names_credential(code: &str) -> bool {
+    REFUSALS.contains(&code)
+}
+
 fn of_status(kind: Kind, status: u16, code: Option<&str>, asked: Option<Duration>) -> Said {
-    let is_code = |codes: &[&str]| code.is_some_and(|code| codes.contains(&code));
     match (kind, status) {
         (_, ..=399) => Said::Accepted,
-        _ if is_throttling(status, code) => Said::Against(Setback::Throttled(asked)),
-        (Kind::S3, 400 | 401 | 403) if is_code(&REFUSALS) => Said::Against(Setback::Refused),
-        (Kind::S3, 401 | 403) if is_code(&["SignatureDoesNotMatch"]) => Said::Against(Setback::Doubted),
-        // A store looks at the signature before it looks for the object.
-        (Kind::S3, 404 | 412 | 416) => Said::Accepted,
-        (Kind::Http, 401) => Said::Against(Setback::Refused),
-        (Kind::Http, 403) => Said::Against(Setback::Doubted),
+        _ if is_throttling(status, code) => Said::Throttled(asked),
+        (Kind::S3, 400 | 401 | 403) if code.is_some_and(names_credential) => Said::Doubted { names_it: true },
+        (Kind::S3, 401 | 403) if code == Some("SignatureDoesNotMatch") => Said::Doubted { names_it: true },
+        // An upstream looks at the credential before it looks for the object.
+        (_, 404) | (Kind::S3, 412 | 416) => Said::Accepted,
+        (Kind::Http, 401) => Said::Doubted { names_it: true },
+        (Kind::Http, 403) => Said::Doubted { names_it: false },
         _ => Said::Nothing,
     }
 }
@@ -69,16 +81,36 @@ pub(super) fn settle(
     bucket: &Bucket,
     permit: &Permit,
     answer: Option<(u16, Option<&str>)>,
-    asked: Option<Duration>,
+    (asked, evidence): (Option<Duration>, Option<Evidence>),
 ) -> Said {
-    let Some((credential, (status, code))) = permit.credential().zip(answer) else { return Said::Nothing };
+    let answer = permit.credential().zip(answer).zip(evidence);
+    let Some(((credential, (status, code)), evidence)) = answer else { return Said::Nothing };
     let said = of_status(bucket.config.kind, status, code, asked);
     match said {
-        Said::Accepted => bucket.pool.accepted(credential, clock::now()),
-        Said::Against(setback) => bucket.pool.set_back(credential, setback),
+        Said::Accepted => bucket.pool.accepted(credential, evidence, clock::now()),
+        Said::Throttled(asked) => bucket.pool.set_back(credential, Setback::Throttled(asked)),
+        Said::Doubted { .. } => bucket.pool.set_back(credential, Setback::Doubted(evidence)),
         Said::Nothing => {}
     }
     said
+}
+
+/// Who asks for what, as evidence for or against a credential; none in a bucket without several.
+pub(super) fn evidence(bucket: &Bucket, outbound: &Outbound, record: &Record) -> Option<Evidence> {
+    if bucket.config.upstream.credentials_by_name.is_empty() {
+        return None;
+    }
+    let pool = &bucket.pool;
+    let address = || record.request.client.as_ref().map(|client| IpKey::from(client.address));
+    let client = match &record.caller {
+        Some(Identity::Key(key)) => pool.fingerprint(("key", key)),
+        Some(Identity::Token(bearer)) if bearer.subject.is_some() => pool.fingerprint(&bearer.subject),
+        _ => pool.fingerprint(address()),
+    };
+    let (method, target) = (outbound.request.head().method, &outbound.target);
+    let path = pool.fingerprint(target.path());
+    let request = pool.fingerprint((method.as_str(), target.as_str()));
+    Some(Evidence { client, path, request })
 }
 
 /// Whether only its code tells what a store's answer with this status says.
@@ -97,13 +129,13 @@ pub(super) async fn go_on_as_other(bucket: &Bucket, permit: &mut Permit) -> Opti
 
 impl Said {
     pub(super) fn is_setback(self) -> bool {
-        matches!(self, Self::Against(_))
+        matches!(self, Self::Throttled(_) | Self::Doubted { .. })
     }
 
     /// What the client is told in place of the answer.
-    pub(super) fn rejection(self, kind: Kind) -> Option<UpstreamRejection> {
-        match (self, kind) {
-            (Self::Against(Setback::Refused), _) | (Self::Against(Setback::Doubted), Kind::S3) => {
+    pub(super) fn rejection(self) -> Option<UpstreamRejection> {
+        match self {
+            Self::Doubted { names_it: true } => {
                 Some(UpstreamRejection::Credentials("the upstream refuses them"))
             }
             _ => None,
@@ -115,16 +147,16 @@ impl Said {
 mod tests {
     use super::*;
 
-    /// C3: judged by code, so that an object that nobody may see, or a broken request, withdraws no credential
+    /// C3: judged by code, so that an object that nobody may see, or a broken request, raises no doubt
     #[test]
     fn what_is_held_against_a_credential() {
         let store = |status, code: &str| of_status(Kind::S3, status, Some(code), None);
+        let named = Said::Doubted { names_it: true };
         for code in REFUSALS {
-            assert_eq!(store(403, code), Said::Against(Setback::Refused), "{code}");
+            assert_eq!(store(403, code), named, "{code}");
         }
-        assert_eq!(store(400, "ExpiredToken"), Said::Against(Setback::Refused));
-        assert_eq!(store(403, "SignatureDoesNotMatch"), Said::Against(Setback::Doubted));
-        assert_eq!(store(503, "SlowDown"), Said::Against(Setback::Throttled(None)));
+        assert_eq!((store(400, "ExpiredToken"), store(403, "SignatureDoesNotMatch")), (named, named));
+        assert_eq!(store(503, "SlowDown"), Said::Throttled(None));
         for (status, code) in [
             (403, "AccessDenied"),
             (403, "RequestTimeTooSkewed"),
@@ -137,11 +169,11 @@ mod tests {
         }
         assert_eq!(of_status(Kind::S3, 403, None, None), Said::Nothing, "the answer to a HEAD");
         let api = |status| of_status(Kind::Http, status, None, Some(Duration::from_secs(7)));
-        assert_eq!(api(429), Said::Against(Setback::Throttled(Some(Duration::from_secs(7)))));
-        assert_eq!((api(401), api(403)), (Said::Against(Setback::Refused), Said::Against(Setback::Doubted)));
+        assert_eq!(api(429), Said::Throttled(Some(Duration::from_secs(7))));
+        assert_eq!((api(401), api(403)), (named, Said::Doubted { names_it: false }));
         assert_eq!(
             (api(200), api(304), api(404), api(503)),
-            (Said::Accepted, Said::Accepted, Said::Nothing, Said::Nothing)
+            (Said::Accepted, Said::Accepted, Said::Accepted, Said::Nothing)
         );
     }
 }

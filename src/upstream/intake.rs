@@ -26,6 +26,7 @@ use crate::s3::chunked::encode::{CHUNK_BYTES, Frame, chunk_bytes};
 use crate::s3::form::multipart::FileScan;
 use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
 use crate::s3::sigv4::Seed;
+use crate::s3::upload::UploadFault;
 use crate::s3::upload::declared::{Chunks, Declared};
 use crate::s3::upload::headers::Trailing;
 use crate::s3::upload::pipeline::Pipeline;
@@ -73,7 +74,8 @@ pub(crate) fn declare(
     if kind == Kind::Http || !has_body {
         return Ok(None);
     }
-    Declared::of(head, caller.payload()).map(Some).map_err(UpstreamRejection::Upload)
+    let declared = Declared::of(head, caller.payload()).and_then(|declared| declared.fits(length));
+    declared.map(Some).map_err(UpstreamRejection::Upload)
 }
 
 /// Takes the body of a request in hand.
@@ -86,7 +88,7 @@ pub(super) async fn take(
         return as_it_is(head, taking.source, taking.length, bucket.config.kind).await;
     };
     if let Some(scan) = declared.file {
-        return Ok(filed(taking, scan, declared.claims, bucket));
+        return filed(taking, scan, declared.claims, bucket);
     }
     match declared.chunks {
         Some(chunks) => framed(taking, chunks, declared.claims, bucket).await,
@@ -171,6 +173,7 @@ async fn framed(
     {
         frame.chunk_bytes = chunk_bytes(first, chunks.length);
     }
+    check_length(frame.as_ref())?;
     let word = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.form.as_str());
     let trailing = match (chunks.trailer, frame.and_then(|frame| frame.trailer)) {
         (None, _) => Trailing::Absent,
@@ -185,15 +188,31 @@ async fn framed(
 }
 
 /// The file of a form, whose end the form's own end must follow.
-fn filed(taking: Taking, scan: FileScan, claims: Claims, bucket: &Bucket) -> Intake {
+fn filed(
+    taking: Taking,
+    scan: FileScan,
+    claims: Claims,
+    bucket: &Bucket,
+) -> Result<Intake, UpstreamRejection> {
     let chunks = Chunks { form: Form::Signed, length: scan.left(), trailer: None };
     let frame = frame(bucket.config.upstream.upload_framing, &chunks).filter(|_| taking.signs);
     let word = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.form.as_str());
+    check_length(frame.as_ref())?;
     let pipeline = Pipeline::file(scan, claims, chunks.length);
-    Intake {
+    Ok(Intake {
         body: stream(taking.source, Some(pipeline), Some(chunks.length)),
         content_sha256: Some(HeaderValue::from_static(word)),
         reframing: Some(Reframing { frame, trailing: Trailing::Absent }),
+    })
+}
+
+/// Refuses a body before the upstream hears of it if its framed length cannot be said.
+fn check_length(frame: Option<&Frame>) -> Result<(), UpstreamRejection> {
+    match frame {
+        Some(frame) if frame.framed_length().is_none() => {
+            Err(UpstreamRejection::Upload(UploadFault::LengthMalformed))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -10,6 +10,7 @@ mod call;
 pub(crate) mod client;
 mod conclude;
 mod connection;
+pub(crate) mod credential_check;
 pub(crate) mod credentials;
 pub(crate) mod deadline;
 pub(crate) mod destination;
@@ -27,6 +28,7 @@ mod intake;
 mod long;
 mod names;
 mod outbound;
+mod own_call;
 mod proxy_body;
 mod pump;
 #[cfg(feature = "bench")]

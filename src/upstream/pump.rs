@@ -98,7 +98,10 @@ impl Pump {
             return Ok(());
         };
         // The upload is held to its length before; here it would become the beginning of another request.
-        *left = left.checked_sub(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        let Some(rest) = left.checked_sub(bytes) else {
+            return Err(io::Error::other(self.upload.has_other_length(true)));
+        };
+        *left = rest;
         self.push(piece);
         Ok(())
     }
@@ -108,7 +111,7 @@ impl Pump {
         match self.left {
             None => self.push(Bytes::from_static(b"0\r\n\r\n")),
             Some(0) => {}
-            Some(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(_) => return Err(io::Error::other(self.upload.has_other_length(false))),
         }
         Ok(())
     }

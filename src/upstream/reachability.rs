@@ -32,7 +32,7 @@ async fn probe_for_ever(shared: Arc<Shared>, bucket: BucketId, interval: Duratio
     let bucket = shared.router.bucket(bucket);
     let mut turns = (0..bucket.config.upstream.endpoints.len()).map(EndpointId).cycle();
     loop {
-        shared.actors.breaker.unreached(bucket.id).await;
+        bucket.breaker.unreached().await;
         for endpoint in &mut turns {
             sleep(interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>())).await;
             if !probe(&shared, bucket, endpoint).await {
@@ -44,9 +44,8 @@ async fn probe_for_ever(shared: Arc<Shared>, bucket: BucketId, interval: Duratio
 
 /// Tries one endpoint; false if nobody waits any more.
 async fn probe(shared: &Shared, bucket: &Bucket, endpoint: EndpointId) -> bool {
-    let breaker = &shared.actors.breaker;
     let began = clock::now();
-    let unreached = breaker.awaiting(bucket.id, began);
+    let unreached = bucket.breaker.awaiting(began);
     if unreached.is_empty() {
         return false;
     }
@@ -59,7 +58,7 @@ async fn probe(shared: &Shared, bucket: &Bucket, endpoint: EndpointId) -> bool {
         bucket.pool.reached(endpoint, began);
         for circuit in unreached {
             // Without an answer the circuit waits on, and the next connection tells it.
-            let _ = breaker.reached(circuit).await;
+            let _ = bucket.breaker.reached(circuit).await;
         }
     }
     true

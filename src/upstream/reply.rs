@@ -11,6 +11,7 @@ use awc::ClientResponse;
 use awc::error::{ConnectError, SendRequestError};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use tidegate_actors::clock;
 use tidegate_config::Kind;
 
 use crate::upstream::UpstreamRejection;
@@ -45,7 +46,17 @@ pub(super) fn heard(
     flow: &Flow,
 ) -> Result<ClientResponse, UpstreamRejection> {
     let sent = sent.map_err(UpstreamRejection::Timeout)?;
-    sent.map_err(|error| flow.take_fault().unwrap_or_else(|| fault(&error)))
+    sent.map_err(|error| flow.take_fault().unwrap_or_else(|| attribute(fault(&error), flow)))
+}
+
+/// An upstream that closes in mid-upload, while the gateway has waited for the client, has lost patience with the client.
+fn attribute(fault: UpstreamRejection, flow: &Flow) -> UpstreamRejection {
+    match fault {
+        UpstreamRejection::Reset(_) if flow.is_stalled_by_client(clock::now()) => {
+            UpstreamRejection::Timeout(Phase::Upload)
+        }
+        fault => fault,
+    }
 }
 
 /// Looks at the head of an answer, and at its body where the error code in it matters.

@@ -1,5 +1,6 @@
 //! The circuit breaker as clients and the upstream meet it.
 
+mod attribution;
 mod circuit;
 mod hang_ups;
 mod hold;

@@ -124,9 +124,9 @@ async fn a_crash_neither_closes_the_circuit_nor_ends_the_probes() {
         .await;
     upstream.stop().await;
     refused_twice(&gateway).await;
-    let generation = gateway.generation("breaker").await;
-    gateway.crash("breaker", "apply").await;
-    gateway.reaches_generation("breaker", generation + 1).await;
+    let generation = gateway.generation("breaker:b").await;
+    gateway.crash("breaker:b", "apply").await;
+    gateway.reaches_generation("breaker:b", generation + 1).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     assert_eq!(circuit(&gateway).await["ends_when_reached"], true);
     upstream.start_again().await;

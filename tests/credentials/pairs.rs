@@ -2,7 +2,7 @@
 
 use super::{credential, shows_none_of, state};
 use crate::auth::signer::Signer;
-use crate::support::{Act, Gateway, Scratch, Upstream, request};
+use crate::support::{Act, Gateway, Scratch, Upstream, eventually, request};
 
 /// C3, A2: of two pairs a store that checks signatures knows one: everybody is served, and the other is left out
 #[tokio::test]
@@ -24,10 +24,11 @@ async fn a_withdrawn_pair_leads_to_the_other() {
         assert_eq!(put.whole(), 200, "{}", put.text());
         assert_eq!(gateway.get(&target).await.text(), "value");
     }
-    assert_eq!(
-        (state(&gateway, "gone").await, state(&gateway, "good").await),
-        ("refused".to_owned(), "in_use".to_owned())
-    );
+    eventually("a check finds it refused", || async {
+        (state(&gateway, "gone").await == "refused").then_some(())
+    })
+    .await;
+    assert_eq!(state(&gateway, "good").await, "in_use");
     shows_none_of(&gateway, &["WITHDRAWNKEYID", "withdrawn-secret", &origin.secret_access_key]).await;
 }
 

@@ -28,7 +28,7 @@ async fn every_actor_comes_back_from_every_place_and_no_request_is_lost() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream).await;
     let load = Load::start(&gateway, 4, "/b/k", &[SESSION]);
-    for actor in ["limiter", "breaker", "pool:b", "sessions", "monitor"] {
+    for actor in ["limiter", "breaker:b", "pool:b", "sessions", "monitor"] {
         for place in PLACES {
             let before = gateway.generation(actor).await;
             gateway.crash(actor, place).await;
@@ -239,7 +239,7 @@ async fn a_transfer_under_way_outlives_a_crash_of_every_actor() {
             gateway.crash(actor, place).await;
         }
     }
-    for actor in ["limiter", "breaker", "pool:b", "sessions", "monitor"] {
+    for actor in ["limiter", "breaker:b", "pool:b", "sessions", "monitor"] {
         // The timer's crash may be overtaken by the next, whose restart clears the timers.
         gateway.reaches_generation(actor, 6).await;
     }

@@ -8,10 +8,23 @@ use crate::support::{Act, Gateway, Upstream, eventually, request};
 const CRASHES: usize = 11;
 
 /// Crashes an actor until it is held down for seconds, which leaves the test time to look.
-async fn hold_down(gateway: &Gateway, actor: &str) {
+pub(super) async fn hold_down(gateway: &Gateway, actor: &str) {
+    crash_often(gateway, actor).await;
+    is_held_down(gateway, actor).await;
+}
+
+async fn crash_often(gateway: &Gateway, actor: &str) {
     for _ in 0..CRASHES {
         gateway.crash(actor, "decide").await;
     }
+}
+
+/// Whether the actor is held down at this moment.
+pub(super) async fn is_failed(gateway: &Gateway, actor: &str) -> bool {
+    gateway.actor(actor).await["state"] == "failed"
+}
+
+async fn is_held_down(gateway: &Gateway, actor: &str) {
     eventually(&format!("{actor} is held down"), || async {
         let actor = gateway.actor(actor).await;
         let left = actor["retry_after_ms"].as_u64().unwrap_or(0);
@@ -126,13 +139,16 @@ async fn a_failed_breakers_published_state_holds() {
     for _ in 0..5 {
         assert_eq!(gateway.get("/bad/k").await.whole(), 500);
     }
-    hold_down(&gateway, "breaker").await;
+    crash_often(&gateway, "breaker").await;
+    is_held_down(&gateway, "breaker:bad").await;
+    is_held_down(&gateway, "breaker:good").await;
     assert_eq!(gateway.get("/good/k").await.whole(), 200);
     let refused = gateway.get("/bad/k").await;
     assert_eq!((refused.whole(), refused.reason()), (503, "breaker_open"));
     assert!(refused.retry_after().unwrap() > 30, "its own time, not the actor's: {refused:?}");
     assert_eq!(bad.count(), 5);
-    recovers(&gateway, "breaker").await;
+    recovers(&gateway, "breaker:bad").await;
+    recovers(&gateway, "breaker:good").await;
     assert_eq!(gateway.get("/good/k").await.whole(), 200);
     assert_eq!(gateway.get("/bad/k").await.reason(), "breaker_open", "and it is still open");
 }

@@ -98,7 +98,7 @@ async fn every_actor_is_measured() {
     gateway.crash("limiter", "decide").await;
     gateway.reaches_generation("limiter", 2).await;
     let scrape = gateway.metrics().await;
-    for actor in ["monitor", "limiter", "sessions", "breaker", "pool:b"] {
+    for actor in ["monitor", "limiter", "sessions", "breaker:b", "pool:b"] {
         for name in [
             "actor_restarts_total",
             "actor_generation",

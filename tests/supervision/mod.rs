@@ -1,5 +1,6 @@
 //! What a crash of an actor does, and above all what it does not: nothing bypassed, nothing lost, nothing leaked.
 
+mod breakers;
 mod crash;
 mod held_down;
 mod mailbox;

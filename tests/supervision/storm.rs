@@ -99,9 +99,9 @@ async fn an_open_circuit_stays_open_over_crashes() {
     let mut wait = open_for_ms().await;
     for round in 0..12 {
         let place = PLACES[round % PLACES.len()];
-        let before = gateway.generation("breaker").await;
-        gateway.crash("breaker", place).await;
-        gateway.reaches_generation("breaker", before + 1).await;
+        let before = gateway.generation("breaker:b").await;
+        gateway.crash("breaker:b", place).await;
+        gateway.reaches_generation("breaker:b", before + 1).await;
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.whole(), answer.reason()), (503, "breaker_open"), "after a crash at {place}");
         let next = open_for_ms().await;

@@ -47,6 +47,7 @@ async fn the_readmes_metrics_table_names_what_a_scrape_shows() {
         .bucket("b", &upstream)
         .http_bucket("api", &upstream)
         .set("buckets.api.http.credentials.k.value", "s")
+        .set("buckets.api.http.credential_check_path", "/me")
         .start()
         .await;
     // Families with open label values appear with their first count: a request that ends at the edge, one in a bucket.

@@ -18,7 +18,6 @@ use crate::breaker::state::Circuit;
 use crate::breaker::ticket::{BreakerTicket, Shared};
 use crate::host::{Component, Serve};
 use crate::mailbox::Request;
-use crate::types::BucketId;
 
 /// May a request be tried? The ticket is built into the reply from what the message brings along.
 pub(crate) struct Try {
@@ -119,45 +118,42 @@ impl Request for Wake {
     }
 }
 
-/// The component.
+/// The component: one bucket's circuits.
 pub(crate) struct Breaker {
-    /// One for every class of every bucket; those of a bucket that does not tell operations apart rest.
+    bucket: Box<str>,
+    /// In the order of their IDs.
     circuits: Vec<Circuit>,
     /// Where requests wait for each of them.
     rooms: Vec<Room<Waiting>>,
-    /// Those in use, with the names of their bucket and class.
-    used: Vec<(CircuitId, Arc<str>, &'static str)>,
+    per_operation: bool,
     board: Arc<Board>,
     metrics: Arc<BreakerMetrics>,
     log: Logger,
 }
 
 impl Breaker {
-    /// Every bucket's circuits, closed unless they are forced open.
-    pub(crate) fn new<'a>(
-        buckets: impl Iterator<Item = (&'a str, &'a BreakerConfig)>,
+    /// The bucket's circuits, closed unless they are forced open.
+    pub(crate) fn new(
+        bucket: &str,
+        config: &BreakerConfig,
         seed: u64,
         board: Arc<Board>,
         metrics: Arc<BreakerMetrics>,
         log: Logger,
     ) -> Self {
-        let (mut circuits, mut rooms, mut used) = (Vec::new(), Vec::new(), Vec::new());
-        for ((name, config), bucket) in buckets.zip(0..) {
-            let name = Arc::<str>::from(name);
-            used.extend(
-                class::circuits(BucketId::new(bucket), config.per_operation)
-                    .map(|(circuit, class)| (circuit, Arc::clone(&name), class)),
-            );
-            // Each circuit has a seed of its own, or all that re-open together would be tried together.
-            while circuits.len() < class::places(usize::from(bucket) + 1) {
-                circuits.push(Circuit::new(config.clone(), seed.wrapping_add(circuits.len() as u64)));
-                rooms.push(Room::new(config.held_max()));
-            }
-        }
-        let this = Self { circuits, rooms, used, board, metrics, log };
-        for (circuit, ..) in &this.used {
-            this.publish(*circuit);
-        }
+        // Each circuit has a seed of its own, or all that re-open together would be tried together.
+        let ids = || class::circuits(config.per_operation).map(|(circuit, _)| circuit);
+        let circuit = |id: CircuitId| Circuit::new(config.clone(), seed.wrapping_add(id.index() as u64));
+        let this = Self {
+            bucket: bucket.into(),
+            circuits: ids().map(circuit).collect(),
+            rooms: ids().map(|_| Room::new(config.held_max())).collect(),
+            per_operation: config.per_operation,
+            board,
+            metrics,
+            log,
+        };
+        ids().for_each(|circuit| this.publish(circuit));
         this
     }
 
@@ -184,8 +180,9 @@ impl Breaker {
     fn changed(&self, circuit: CircuitId, transition: Option<Transition>) {
         self.publish(circuit);
         let Some(transition) = transition else { return };
-        let Some((_, bucket, class)) = self.used.iter().find(|(id, ..)| *id == circuit) else { return };
-        let log = self.log.new(o!("bucket" => bucket.to_string(), "class" => *class));
+        let class = class::circuits(self.per_operation).find(|(id, _)| *id == circuit);
+        let class = class.map_or("", |(_, class)| class);
+        let log = self.log.new(o!("bucket" => self.bucket.to_string(), "class" => class));
         match transition {
             Transition::Opened { cause, open_for } => {
                 self.metrics.opened(circuit);
@@ -201,8 +198,7 @@ impl Breaker {
 
 impl Component for Breaker {
     fn rebuild(&mut self, now: Instant) {
-        for place in 0..self.used.len() {
-            let circuit = self.used[place].0;
+        for (circuit, _) in class::circuits(self.per_operation) {
             let last = self.board.read(circuit);
             // They see the crash.
             self.rooms[circuit.index()].clear();

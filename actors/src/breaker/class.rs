@@ -1,78 +1,56 @@
-//! Which of a bucket's circuits a request belongs to.
+//! The circuits of one bucket, by class of operation.
 //!
 //! Listing is what stores fail at first, writing what they refuse when they are full: neither says much about reading. So a
-//! bucket has a circuit for each, unless its configuration wants one for all. Circuits are few and small, hence the table
-//! has a place for every class of every bucket, used or not, and an ID is an index.
+//! bucket has a circuit for each class, unless `circuit_breaker.per_operation` is off; then one circuit serves all classes.
+//! An ID is the index in the bucket's tables and has no meaning outside its bucket.
 //! Deliberately absent: a failure in one class that counts in the others. An upstream that is gone is found out by each
 //! class after its own few failures, and none of them waits for another to be well.
 
-use crate::types::{BucketId, OperationClass};
+use crate::types::OperationClass;
 
-/// Circuits that a bucket has at most.
-const CLASSES: u32 = OperationClass::ALL.len() as u32;
-
-/// One circuit, as an index into every per-circuit table.
+/// One circuit of a bucket, as an index into the bucket's tables of circuits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CircuitId(u32);
+pub struct CircuitId(u8);
 
 impl CircuitId {
-    /// A bucket that does not tell operations apart has its one circuit where those of reads would be.
-    pub(crate) fn of(bucket: BucketId, class: OperationClass, per_operation: bool) -> Self {
-        let place = if per_operation { class.place() } else { 0 };
-        Self(u32::from(bucket.number()) * CLASSES + place)
+    /// The circuit of a class; the single circuit where classes are not told apart.
+    pub(crate) fn of(class: OperationClass, per_operation: bool) -> Self {
+        Self(if per_operation { class.place() } else { 0 })
     }
 
-    /// The place in a per-circuit table.
+    /// How many circuits a bucket has.
+    pub(crate) fn count(per_operation: bool) -> usize {
+        circuits(per_operation).count()
+    }
+
+    /// The index in a table of the bucket's circuits.
     pub(crate) fn index(self) -> usize {
-        self.0 as usize
-    }
-
-    /// The place of its bucket in a per-bucket table.
-    pub(crate) fn bucket_index(self) -> usize {
-        (self.0 / CLASSES) as usize
+        usize::from(self.0)
     }
 }
 
-/// A bucket's circuits, with the words that tell them apart.
-pub(crate) fn circuits(
-    bucket: BucketId,
-    per_operation: bool,
-) -> impl Iterator<Item = (CircuitId, &'static str)> {
+/// A bucket's circuits with their class labels, in the order of their indices.
+pub(crate) fn circuits(per_operation: bool) -> impl Iterator<Item = (CircuitId, &'static str)> {
     let classes = if per_operation { &OperationClass::ALL[..] } else { &OperationClass::ALL[..1] };
     classes.iter().map(move |&class| {
-        let word = if per_operation { class.as_str() } else { "all" };
-        (CircuitId::of(bucket, class, per_operation), word)
+        let label = if per_operation { class.as_str() } else { "all" };
+        (CircuitId::of(class, per_operation), label)
     })
-}
-
-/// Places that so many buckets take in a per-circuit table.
-pub(crate) fn places(buckets: usize) -> usize {
-    buckets * CLASSES as usize
-}
-
-/// Buckets that have so many places.
-pub(super) fn buckets(places: usize) -> usize {
-    places / CLASSES as usize
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
-    /// B1: every circuit has a place of its own, and one for all takes no other's
+    /// B1: every class has its own circuit, or all classes share the one there is
     #[test]
-    fn circuits_do_not_share_places() {
-        let (a, b) = (BucketId::new(0), BucketId::new(1));
-        let all: Vec<CircuitId> =
-            circuits(a, true).chain(circuits(b, false)).map(|(circuit, _)| circuit).collect();
-        let indices: BTreeSet<usize> = all.iter().map(|circuit| circuit.index()).collect();
-        assert_eq!((all.len(), indices.len()), (4, 4));
-        assert!(indices.iter().all(|index| *index < places(2)));
-        let buckets: Vec<usize> = all.iter().map(|circuit| circuit.bucket_index()).collect();
-        assert_eq!(buckets, [0, 0, 0, 1]);
-        let listing = CircuitId::of(b, OperationClass::List, false);
-        assert_eq!(listing, CircuitId::of(b, OperationClass::Read, false));
+    fn an_id_is_the_index_in_the_buckets_tables() {
+        let ids = |per_operation| circuits(per_operation).map(|(circuit, _)| circuit.index());
+        assert_eq!(ids(true).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(ids(false).collect::<Vec<_>>(), [0]);
+        for class in OperationClass::ALL {
+            assert!(circuits(true).any(|own| own == (CircuitId::of(class, true), class.as_str())));
+            assert_eq!(CircuitId::of(class, false).index(), 0);
+        }
     }
 }

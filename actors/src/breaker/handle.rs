@@ -13,10 +13,9 @@ use crate::breaker::metrics::BreakerMetrics;
 use crate::breaker::outcome::Cause;
 use crate::breaker::published::Board;
 use crate::breaker::ticket::{BreakerTicket, Shared};
-use crate::chaos::{Crash, Stall};
 use crate::clock;
-use crate::mailbox::{AskError, Mailbox};
-use crate::types::{BucketId, OperationClass};
+use crate::mailbox::{AskError, Mailbox, Supervised};
+use crate::types::OperationClass;
 use crate::vitals::Vitals;
 
 /// What a circuit's publication says to a request before it queues.
@@ -101,40 +100,38 @@ pub(super) struct Settings {
     pub(super) patience: Option<Patience>,
 }
 
-/// Asks the breaker.
-///
-/// Every method panics on a bucket that is not configured: routing cannot produce one.
+/// Asks the breaker of one bucket.
 #[derive(Clone)]
 pub struct BreakerHandle {
     pub(super) shared: Arc<Shared>,
-    pub(super) settings: Arc<[Settings]>,
+    pub(super) settings: Settings,
     metrics: Arc<BreakerMetrics>,
 }
 
 impl BreakerHandle {
-    pub(crate) fn new<'a>(
+    pub(crate) fn new(
         mailbox: Mailbox<Breaker>,
         board: Arc<Board>,
-        buckets: impl Iterator<Item = &'a BreakerConfig>,
+        config: &BreakerConfig,
         metrics: Arc<BreakerMetrics>,
     ) -> Self {
-        let settings = buckets.map(|config| Settings {
+        let settings = Settings {
             mode: config.mode,
             per_operation: config.per_operation,
             timeout: config.timeout,
             patience: config.hold.map(|hold| Patience { hold, held_max: config.held_max() }),
-        });
-        Self { settings: settings.collect(), shared: Arc::new(Shared { mailbox, board }), metrics }
+        };
+        Self { settings, shared: Arc::new(Shared { mailbox, board }), metrics }
     }
 
     /// The circuit that requests of this class belong to.
-    pub fn circuit(&self, bucket: BucketId, class: OperationClass) -> CircuitId {
-        CircuitId::of(bucket, class, self.settings[bucket.index()].per_operation)
+    pub fn circuit(&self, class: OperationClass) -> CircuitId {
+        CircuitId::of(class, self.settings.per_operation)
     }
 
-    /// What becomes of a bucket's verdicts.
-    pub fn mode(&self, bucket: BucketId) -> BreakerMode {
-        self.settings[bucket.index()].mode
+    /// What becomes of the bucket's verdicts.
+    pub fn mode(&self) -> BreakerMode {
+        self.settings.mode
     }
 
     /// Looks at a circuit, so that what will be refused need not queue first (B2).
@@ -150,7 +147,7 @@ impl BreakerHandle {
     }
 
     fn peek_open(&self, circuit: CircuitId, now: Instant) -> Result<Clearance, BreakerRejection> {
-        let settings = self.settings[circuit.bucket_index()];
+        let settings = self.settings;
         let published = self.shared.board.read(circuit);
         let Some(until) = published.open_until else {
             return Err(BreakerRejection::Forced { retry_after: settings.timeout });
@@ -213,16 +210,16 @@ impl BreakerHandle {
             Ok(Err(refusal)) => refusal.into(),
             Err(unavailable) => unavailable,
         };
-        if self.settings[circuit.bucket_index()].mode != BreakerMode::Shadow {
+        if self.settings.mode != BreakerMode::Shadow {
             return Err(refusal);
         }
         self.metrics.shadow_refused(circuit);
         Ok(BreakerTicket::shadowed(Arc::clone(&self.shared), circuit))
     }
 
-    /// What the status page shows of a bucket's circuits.
-    pub fn views(&self, bucket: BucketId, now: Instant) -> impl Iterator<Item = BreakerView> + '_ {
-        let circuits = class::circuits(bucket, self.settings[bucket.index()].per_operation);
+    /// What the status page shows of the bucket's circuits.
+    pub fn views(&self, now: Instant) -> impl Iterator<Item = BreakerView> + '_ {
+        let circuits = class::circuits(self.settings.per_operation);
         circuits.map(move |(circuit, class)| self.view(circuit, class, now))
     }
 
@@ -241,7 +238,7 @@ impl BreakerHandle {
             probed: published.probed,
             cause: published.cause,
             held: self.shared.board.held(circuit),
-            held_max: self.settings[circuit.bucket_index()].patience.map_or(0, |patience| patience.held_max),
+            held_max: self.settings.patience.map_or(0, |patience| patience.held_max),
         }
     }
 
@@ -250,14 +247,9 @@ impl BreakerHandle {
         self.shared.mailbox.vitals()
     }
 
-    /// Has the actor crash.
-    pub fn crash(&self, crash: Crash) {
-        self.shared.mailbox.crash(crash);
-    }
-
-    /// Has the actor stand still; chaos only.
-    pub fn stall(&self, stall: Stall) {
-        self.shared.mailbox.stall(stall);
+    /// The actor, whatever its kind.
+    pub(crate) fn actor(&self) -> &dyn Supervised {
+        &self.shared.mailbox
     }
 }
 

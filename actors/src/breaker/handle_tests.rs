@@ -9,24 +9,34 @@ use prometheus::Registry;
 use tidegate_config::BreakerConfig;
 
 use super::*;
-use crate::breaker::{BreakerMetrics, Outcome, places};
-use crate::chaos::CrashPlace;
+use crate::breaker::{BreakerFamilies, Outcome};
+use crate::chaos::{Crash, CrashPlace};
 use crate::host::Host;
 use crate::intensity::Intensity;
 use crate::metrics::ActorFamilies;
 use crate::supervisor::supervise;
 
-pub(super) const BUCKET_A: BucketId = BucketId::new(0);
-const BUCKET_B: BucketId = BucketId::new(1);
 const SOON: Duration = Duration::from_millis(1);
 
-/// Starts the breaker of two buckets on the test's own thread.
+/// Starts a bucket's breaker on the test's own thread.
 fn start(restarts_max: usize) -> (BreakerHandle, Registry) {
     start_with(restarts_max, BreakerConfig::default())
 }
 
 pub(super) fn start_with(restarts_max: usize, config: BreakerConfig) -> (BreakerHandle, Registry) {
     tokio::time::pause();
+    let registry = Registry::new();
+    let families =
+        (BreakerFamilies::register(&registry).unwrap(), ActorFamilies::register(&registry).unwrap());
+    (start_named("a", restarts_max, config, &families), registry)
+}
+
+fn start_named(
+    bucket: &str,
+    restarts_max: usize,
+    config: BreakerConfig,
+    (breakers, actors): &(BreakerFamilies, ActorFamilies),
+) -> BreakerHandle {
     let config = BreakerConfig {
         failure_threshold: NonZeroU32::new(2).unwrap(),
         success_threshold: NonZeroU32::new(2).unwrap(),
@@ -34,28 +44,27 @@ pub(super) fn start_with(restarts_max: usize, config: BreakerConfig) -> (Breaker
         half_open_max_requests: NonZeroU32::new(3).unwrap(),
         ..config
     };
-    let (log, registry) = (slog::Logger::root(slog::Discard, slog::o!()), Registry::new());
-    let buckets = || [("a", &config), ("b", &config)].into_iter();
-    let actors = ActorFamilies::register(&registry).unwrap().actor("breaker");
-    let metrics = Arc::new(BreakerMetrics::register(&registry, buckets()).unwrap());
-    let (board, vitals) =
-        (Arc::new(Board::new(places(2), clock::now())), Arc::new(Vitals::new("breaker", 16)));
-    let breaker = Breaker::new(buckets(), 1, Arc::clone(&board), Arc::clone(&metrics), log.clone());
+    let log = slog::Logger::root(slog::Discard, slog::o!());
+    let vitals = Arc::new(Vitals::new(format!("breaker:{bucket}"), 16));
+    let actors = actors.actor(vitals.name());
+    let metrics = Arc::new(breakers.bucket(bucket, &config));
+    let board = Arc::new(Board::new(CircuitId::count(config.per_operation), clock::now()));
+    let breaker = Breaker::new(bucket, &config, 1, Arc::clone(&board), Arc::clone(&metrics), log.clone());
     let window = Duration::from_secs(10);
     let host = Host::new(breaker, window, Arc::clone(&vitals), actors.clone(), log.clone());
     let (sender, receiver) = actix::dev::channel::channel(16);
     supervise(host, receiver, Intensity::new(restarts_max, window), Arc::clone(&vitals), log);
     let mailbox = Mailbox::new(Addr::new(sender), vitals, actors, Duration::from_secs(1));
-    (BreakerHandle::new(mailbox, board, [&config, &config].into_iter(), metrics), registry)
+    BreakerHandle::new(mailbox, board, &config, metrics)
 }
 
 /// The circuit of reads.
-pub(super) fn reads(bucket: BucketId) -> CircuitId {
-    CircuitId::of(bucket, OperationClass::Read, true)
+pub(super) fn reads() -> CircuitId {
+    CircuitId::of(OperationClass::Read, true)
 }
 
-pub(super) fn seen(handle: &BreakerHandle, bucket: BucketId, now: Instant) -> BreakerView {
-    handle.views(bucket, now).next().unwrap()
+pub(super) fn seen(handle: &BreakerHandle, now: Instant) -> BreakerView {
+    handle.views(now).next().unwrap()
 }
 
 pub(super) async fn ticket(
@@ -79,7 +88,7 @@ pub(super) async fn open(handle: &BreakerHandle, circuit: CircuitId) {
 }
 
 pub(super) fn chaos(handle: &BreakerHandle, place: CrashPlace, next_message: bool) {
-    handle.crash(Crash { place, next_message });
+    handle.actor().crash(Crash { place, next_message });
 }
 
 /// B1: the healthy path asks and tells nobody
@@ -87,8 +96,8 @@ pub(super) fn chaos(handle: &BreakerHandle, place: CrashPlace, next_message: boo
 async fn successes_through_a_closed_circuit_send_no_message() {
     let (handle, _) = start(5);
     for _ in 0..1000 {
-        ticket(&handle, reads(BUCKET_A)).await.unwrap().report(Outcome::Success);
-        drop(ticket(&handle, reads(BUCKET_A)).await.unwrap());
+        ticket(&handle, reads()).await.unwrap().report(Outcome::Success);
+        drop(ticket(&handle, reads()).await.unwrap());
     }
     settle().await;
     assert_eq!(handle.vitals().handled(), 0);
@@ -100,39 +109,34 @@ async fn a_success_between_two_failures_keeps_it_closed() {
     let (handle, _) = start(5);
     let failure = Outcome::Failure { cause: Cause::Reset, retry_after: None };
     for _ in 0..10 {
-        ticket(&handle, reads(BUCKET_A)).await.unwrap().report(failure);
-        ticket(&handle, reads(BUCKET_A)).await.unwrap().report(Outcome::Success);
+        ticket(&handle, reads()).await.unwrap().report(failure);
+        ticket(&handle, reads()).await.unwrap().report(Outcome::Success);
     }
     settle().await;
-    let view = seen(&handle, BUCKET_A, clock::now());
+    let view = seen(&handle, clock::now());
     assert_eq!((view.state, view.consecutive_failures), (CircuitState::Closed, 1));
     tokio::time::advance(Duration::from_millis(10)).await;
-    ticket(&handle, reads(BUCKET_A)).await.unwrap().report(Outcome::Success);
+    ticket(&handle, reads()).await.unwrap().report(Outcome::Success);
     settle().await;
-    assert_eq!(
-        seen(&handle, BUCKET_A, clock::now()).consecutive_failures,
-        0,
-        "told within the batch's 10 ms"
-    );
+    assert_eq!(seen(&handle, clock::now()).consecutive_failures, 0, "told within the batch's 10 ms");
 }
 
 /// B2, B5
 #[actix_rt::test]
-async fn an_open_circuit_refuses_with_its_time_and_its_neighbour_feels_nothing() {
+async fn an_open_circuit_refuses_with_its_time() {
     let (handle, registry) = start(5);
     let t0 = clock::now();
-    let before = handle.peek(reads(BUCKET_A), t0).unwrap();
-    open(&handle, reads(BUCKET_A)).await;
+    let before = handle.peek(reads(), t0).unwrap();
+    open(&handle, reads()).await;
     let later = t0 + Duration::from_secs(10);
     let (retry_after, cause) = (Duration::from_secs(50), Cause::Status(500));
-    assert_eq!(handle.peek(reads(BUCKET_A), later), Err(BreakerRejection::Open { retry_after, cause }));
-    let overtaken = handle.permit(reads(BUCKET_A), before).await.unwrap_err();
+    assert_eq!(handle.peek(reads(), later), Err(BreakerRejection::Open { retry_after, cause }));
+    let overtaken = handle.permit(reads(), before).await.unwrap_err();
     assert!(
         matches!(overtaken, BreakerRejection::Open { .. }),
         "a clearance from before it opened: {overtaken:?}"
     );
-    assert!(ticket(&handle, reads(BUCKET_B)).await.is_ok());
-    let view = seen(&handle, BUCKET_A, later);
+    let view = seen(&handle, later);
     assert_eq!((view.state.as_str(), view.opened_total, view.cause), ("open", 1, Some(cause)));
     assert_eq!(view.open_for, Some(retry_after));
     let value = |name: &str, class: &str| -> f64 {
@@ -156,12 +160,12 @@ async fn an_open_circuit_refuses_with_its_time_and_its_neighbour_feels_nothing()
 /// Opens the circuit of listings and says which classes are left alone, and how the status names the circuits.
 async fn after_listings_broke(per_operation: bool) -> (Vec<bool>, Vec<&'static str>) {
     let (handle, _) = start_with(5, BreakerConfig { per_operation, ..BreakerConfig::default() });
-    open(&handle, handle.circuit(BUCKET_A, OperationClass::List)).await;
+    open(&handle, handle.circuit(OperationClass::List)).await;
     let mut served = Vec::new();
     for class in OperationClass::ALL {
-        served.push(ticket(&handle, handle.circuit(BUCKET_A, class)).await.is_ok());
+        served.push(ticket(&handle, handle.circuit(class)).await.is_ok());
     }
-    (served, handle.views(BUCKET_A, clock::now()).map(|view| view.class).collect())
+    (served, handle.views(clock::now()).map(|view| view.class).collect())
 }
 
 /// B1, B2: a broken class of operations leaves the others alone
@@ -182,14 +186,14 @@ async fn one_circuit_may_stand_for_all_classes() {
 async fn a_shadow_refuses_nobody_and_counts_whom_it_would_have() {
     let config = BreakerConfig { mode: BreakerMode::Shadow, ..BreakerConfig::default() };
     let (handle, registry) = start_with(5, config);
-    let circuit = reads(BUCKET_A);
+    let circuit = reads();
     open(&handle, circuit).await;
-    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Open);
+    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Open);
     for _ in 0..7 {
         ticket(&handle, circuit).await.unwrap().report(Outcome::Success);
     }
     settle().await;
-    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Open, "they were no trials");
+    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Open, "they were no trials");
     tokio::time::advance(Duration::from_secs(60)).await;
     let mut trials = Vec::new();
     for _ in 0..4 {
@@ -199,7 +203,7 @@ async fn a_shadow_refuses_nobody_and_counts_whom_it_would_have() {
         trial.report(Outcome::Success);
     }
     settle().await;
-    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Closed);
+    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Closed);
     let families = registry.gather();
     let refused = families.iter().find(|family| family.name() == "circuit_breaker_shadow_refused_total");
     let refused: f64 =
@@ -213,10 +217,10 @@ async fn a_circuit_that_is_forced_open_refuses_all() {
     let config = BreakerConfig { mode: BreakerMode::ForcedOpen, ..BreakerConfig::default() };
     let (handle, _) = start_with(5, config);
     let forced = Err(BreakerRejection::Forced { retry_after: Duration::from_secs(60) });
-    assert_eq!(handle.peek(reads(BUCKET_A), clock::now()), forced);
-    let view = seen(&handle, BUCKET_A, clock::now());
+    assert_eq!(handle.peek(reads(), clock::now()), forced);
+    let view = seen(&handle, clock::now());
     assert_eq!((view.state, view.open_for), (CircuitState::Open, None));
-    assert_eq!(handle.mode(BUCKET_A), BreakerMode::ForcedOpen);
+    assert_eq!(handle.mode(), BreakerMode::ForcedOpen);
 }
 
 /// B1: a success that took too long is told at once, and a trial that took too long has failed
@@ -225,11 +229,11 @@ async fn slow_successes_tell_against_the_upstream() {
     let slow = Some(Duration::from_secs(1));
     let (handle, _) = start_with(5, BreakerConfig { slow_call_duration: slow, ..BreakerConfig::default() });
     let drag = async || {
-        let mut ticket = ticket(&handle, reads(BUCKET_A)).await.unwrap();
+        let mut ticket = ticket(&handle, reads()).await.unwrap();
         ticket.drag();
         ticket.report(Outcome::Success);
         settle().await;
-        seen(&handle, BUCKET_A, clock::now())
+        seen(&handle, clock::now())
     };
     for _ in 0..19 {
         assert_eq!(drag().await.state, CircuitState::Closed);
@@ -245,31 +249,31 @@ async fn slow_successes_tell_against_the_upstream() {
 #[actix_rt::test]
 async fn trials_are_bounded_and_a_dropped_ticket_gives_its_permit_back() {
     let (handle, _) = start(5);
-    open(&handle, reads(BUCKET_A)).await;
+    open(&handle, reads()).await;
     tokio::time::advance(Duration::from_secs(60)).await;
     let mut tickets = Vec::new();
     for _ in 0..3 {
-        tickets.push(ticket(&handle, reads(BUCKET_A)).await.unwrap());
+        tickets.push(ticket(&handle, reads()).await.unwrap());
     }
-    let full = ticket(&handle, reads(BUCKET_A)).await.unwrap_err();
+    let full = ticket(&handle, reads()).await.unwrap_err();
     assert_eq!(full, BreakerRejection::HalfOpenFull { retry_after: Duration::from_secs(1) });
     drop(tickets.pop());
-    tickets.push(ticket(&handle, reads(BUCKET_A)).await.expect("a dropped one is back"));
+    tickets.push(ticket(&handle, reads()).await.expect("a dropped one is back"));
     for ticket in tickets {
         ticket.report(Outcome::Success);
     }
     settle().await;
-    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Closed);
+    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Closed);
 }
 
 /// B4, S5: a granted permit whose asker has left goes back
 #[actix_rt::test]
 async fn a_lost_reply_leaks_no_permit() {
     let (handle, _) = start(5);
-    open(&handle, reads(BUCKET_A)).await;
+    open(&handle, reads()).await;
     tokio::time::advance(Duration::from_secs(60)).await;
     for _ in 0..10 {
-        let mut asking = Box::pin(handle.permit(reads(BUCKET_A), Clearance::Trial));
+        let mut asking = Box::pin(handle.permit(reads(), Clearance::Trial));
         std::future::poll_fn(|cx| {
             assert!(asking.as_mut().poll(cx).is_pending());
             Poll::Ready(())
@@ -281,51 +285,77 @@ async fn a_lost_reply_leaks_no_permit() {
         settle().await;
     }
     assert_eq!(handle.vitals().handled(), 2 + 2 * 10, "each was granted and given back");
-    assert!(ticket(&handle, reads(BUCKET_A)).await.is_ok());
+    assert!(ticket(&handle, reads()).await.is_ok());
 }
 
 /// S2, S5
 #[actix_rt::test]
 async fn a_crash_opens_nothing_up_and_its_caller_is_not_admitted() {
     let (handle, _) = start(100);
-    open(&handle, reads(BUCKET_A)).await;
+    open(&handle, reads()).await;
     let now = clock::now();
-    let before = seen(&handle, BUCKET_A, now);
+    let before = seen(&handle, now);
     chaos(&handle, CrashPlace::Apply, false);
     settle().await;
-    let after = seen(&handle, BUCKET_A, now);
+    let after = seen(&handle, now);
     assert_eq!((after.state, after.generation), (CircuitState::Open, before.generation + 1));
     assert_eq!(after.open_for, before.open_for);
 
     tokio::time::advance(Duration::from_secs(60)).await;
     for place in [CrashPlace::Decide, CrashPlace::Apply] {
         chaos(&handle, place, true);
-        let crashed = ticket(&handle, reads(BUCKET_A)).await.unwrap_err();
+        let crashed = ticket(&handle, reads()).await.unwrap_err();
         assert_eq!(crashed, BreakerRejection::Unavailable(AskError::Crashed), "{place:?}");
         settle().await;
     }
-    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Open);
-    assert!(ticket(&handle, reads(BUCKET_B)).await.is_ok());
+    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Open);
 }
 
 /// S4: while failed, the last published state holds until its time
 #[actix_rt::test]
 async fn while_failed_the_published_state_holds_and_trials_are_refused() {
     let (handle, _) = start(0);
-    open(&handle, reads(BUCKET_A)).await;
+    open(&handle, reads()).await;
     tokio::time::advance(Duration::from_secs(59)).await;
     chaos(&handle, CrashPlace::Decide, false);
     settle().await;
     assert!(handle.vitals().failed_for(clock::now()).is_some());
-    let refused = ticket(&handle, reads(BUCKET_A)).await.unwrap_err();
+    let refused = ticket(&handle, reads()).await.unwrap_err();
     assert!(matches!(refused, BreakerRejection::Open { .. }), "{refused:?}");
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     chaos(&handle, CrashPlace::Decide, false);
     settle().await;
     assert!(handle.vitals().failed_for(clock::now()).is_some());
-    assert!(ticket(&handle, reads(BUCKET_B)).await.is_ok(), "closed stays closed");
-    assert_eq!(handle.peek(reads(BUCKET_A), clock::now()), Ok(Clearance::Trial));
-    let refused = ticket(&handle, reads(BUCKET_A)).await.unwrap_err();
+    let writes = handle.circuit(OperationClass::Write);
+    assert!(ticket(&handle, writes).await.is_ok(), "closed stays closed");
+    assert_eq!(handle.peek(reads(), clock::now()), Ok(Clearance::Trial));
+    let refused = ticket(&handle, reads()).await.unwrap_err();
     assert!(matches!(refused, BreakerRejection::Unavailable(AskError::Failed { .. })), "{refused:?}");
+}
+
+/// S10, B2: a neighbour's open circuit, crash storm and full mailbox change nothing for a bucket, half-open trials included
+#[actix_rt::test]
+async fn a_breaker_that_is_held_down_leaves_its_neighbours_circuits_alone() {
+    tokio::time::pause();
+    let registry = Registry::new();
+    let families =
+        (BreakerFamilies::register(&registry).unwrap(), ActorFamilies::register(&registry).unwrap());
+    let stormy = start_named("stormy", 0, BreakerConfig::default(), &families);
+    let calm = start_named("calm", 0, BreakerConfig::default(), &families);
+    for handle in [&stormy, &calm] {
+        open(handle, reads()).await;
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    chaos(&stormy, CrashPlace::Apply, false);
+    settle().await;
+    assert!(stormy.vitals().failed_for(clock::now()).is_some());
+    let refused = ticket(&stormy, reads()).await.unwrap_err();
+    assert!(matches!(refused, BreakerRejection::Unavailable(AskError::Failed { .. })), "{refused:?}");
+    for _ in 0..2 {
+        ticket(&calm, reads()).await.expect("a trial").report(Outcome::Success);
+    }
+    settle().await;
+    assert_eq!(seen(&calm, clock::now()).state, CircuitState::Closed);
+    assert_eq!((calm.vitals().restarts(), calm.vitals().failed_for(clock::now())), (0, None));
 }

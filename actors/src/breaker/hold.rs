@@ -112,7 +112,7 @@ impl Waiter for Waiting {
 impl BreakerHandle {
     /// Whether a request may wait that was refused like this. A room that is full by now refuses it still.
     pub fn may_hold(&self, circuit: CircuitId, refusal: &BreakerRejection) -> bool {
-        let Some(Patience { hold, held_max }) = self.patience(circuit) else { return false };
+        let Some(Patience { hold, held_max }) = self.settings.patience else { return false };
         let can_open = match *refusal {
             BreakerRejection::Open { retry_after, .. } => {
                 retry_after <= hold || self.shared.board.read(circuit).probed
@@ -132,7 +132,7 @@ impl BreakerHandle {
         circuit: CircuitId,
         deadline: Instant,
     ) -> Result<BreakerTicket, BreakerRejection> {
-        let hold = self.patience(circuit).map_or(Duration::ZERO, |patience| patience.hold);
+        let hold = self.settings.patience.map_or(Duration::ZERO, |patience| patience.hold);
         let deadline = deadline.min(clock::now() + hold);
         let shared = Arc::clone(&self.shared);
         let answer = self.shared.mailbox.ask(Hold { circuit, shared }).await;
@@ -179,9 +179,5 @@ impl BreakerHandle {
             }
             None => now + LOOK_EVERY,
         }
-    }
-
-    fn patience(&self, circuit: CircuitId) -> Option<Patience> {
-        self.settings[circuit.bucket_index()].patience
     }
 }

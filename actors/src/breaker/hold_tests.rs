@@ -7,7 +7,7 @@ use std::rc::Rc;
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 
-use super::tests::{BUCKET_A, chaos, open, reads, seen, settle, start_with, ticket};
+use super::tests::{chaos, open, reads, seen, settle, start_with, ticket};
 use super::*;
 use crate::breaker::Outcome;
 use crate::chaos::CrashPlace;
@@ -30,25 +30,25 @@ type Answer = Result<BreakerTicket, BreakerRejection>;
 async fn hold(handle: &BreakerHandle) -> JoinHandle<Answer> {
     let handle = handle.clone();
     let far = clock::now() + OPEN * 10;
-    let held = actix_rt::spawn(async move { handle.hold(reads(BUCKET_A), far).await });
+    let held = actix_rt::spawn(async move { handle.hold(reads(), far).await });
     settle().await;
     held
 }
 
 fn held(handle: &BreakerHandle) -> usize {
-    seen(handle, BUCKET_A, clock::now()).held
+    seen(handle, clock::now()).held
 }
 
 async fn unreachable(handle: &BreakerHandle) {
     for _ in 0..2 {
         let failure = Outcome::Failure { cause: Cause::Connect, retry_after: None };
-        ticket(handle, reads(BUCKET_A)).await.unwrap().report(failure);
+        ticket(handle, reads()).await.unwrap().report(failure);
     }
     settle().await;
 }
 
 async fn reached(handle: &BreakerHandle) {
-    for unreached in handle.awaiting(BUCKET_A, clock::now()) {
+    for unreached in handle.awaiting(clock::now()) {
         handle.reached(unreached).await.unwrap();
     }
     settle().await;
@@ -63,9 +63,9 @@ fn ended(registry: &Registry, result: &str) -> f64 {
 }
 
 fn may_hold(handle: &BreakerHandle) -> bool {
-    match handle.peek(reads(BUCKET_A), clock::now()) {
+    match handle.peek(reads(), clock::now()) {
         Ok(_) => panic!("nobody is refused"),
-        Err(refusal) => handle.may_hold(reads(BUCKET_A), &refusal),
+        Err(refusal) => handle.may_hold(reads(), &refusal),
     }
 }
 
@@ -79,17 +79,17 @@ async fn they_go_in_the_order_in_which_they_came() {
         let (order, handle) = (Rc::clone(&order), handle.clone());
         let far = clock::now() + OPEN;
         actix_rt::spawn(async move {
-            let ticket = handle.hold(reads(BUCKET_A), far).await.unwrap();
+            let ticket = handle.hold(reads(), far).await.unwrap();
             order.borrow_mut().push((number, ticket));
         });
         settle().await;
     }
     assert_eq!((held(&handle), order.borrow().len()), (6, 0));
     reached(&handle).await;
-    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::HalfOpen);
+    assert_eq!(seen(&handle, clock::now()).state, CircuitState::HalfOpen);
     let numbers = || order.borrow().iter().map(|(number, _)| *number).collect::<Vec<i32>>();
     assert_eq!(numbers(), [0, 1, 2]);
-    let newcomer = ticket(&handle, reads(BUCKET_A)).await.unwrap_err();
+    let newcomer = ticket(&handle, reads()).await.unwrap_err();
     assert!(matches!(newcomer, BreakerRejection::HalfOpenFull { .. }), "{newcomer:?}");
     let trials: Vec<_> = order.borrow_mut().drain(..).collect();
     let mut trials = trials.into_iter().map(|(_, ticket)| ticket);
@@ -99,7 +99,7 @@ async fn they_go_in_the_order_in_which_they_came() {
     trials.for_each(|trial| trial.report(Outcome::Success));
     settle().await;
     assert_eq!(numbers(), [3, 4, 5]);
-    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Closed);
+    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Closed);
     assert_eq!((held(&handle), ended(&registry, "released")), (0, 6.0));
 }
 
@@ -107,7 +107,7 @@ async fn they_go_in_the_order_in_which_they_came() {
 #[actix_rt::test]
 async fn they_go_as_the_open_time_ends() {
     let (handle, _) = start_with(5, patient(32));
-    open(&handle, reads(BUCKET_A)).await;
+    open(&handle, reads()).await;
     assert!(!may_hold(&handle), "an answer led to it, and it ends too late");
     tokio::time::advance(OPEN - Duration::from_secs(1)).await;
     assert!(may_hold(&handle));
@@ -148,7 +148,7 @@ async fn their_time_is_bounded_whatever_the_circuit_does() {
     let failed = Outcome::Failure { cause: Cause::Connect, retry_after: None };
     first.await.unwrap().unwrap().report(failed);
     settle().await;
-    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Open);
+    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Open);
     let began = clock::now();
     let refused = last.await.unwrap().unwrap_err();
     assert!(matches!(refused, BreakerRejection::Open { .. }), "{refused:?}");
@@ -163,7 +163,7 @@ async fn nobody_waits_past_its_own_deadline() {
     let (handle, _) = start_with(5, patient(32));
     unreachable(&handle).await;
     let began = clock::now();
-    let refused = handle.hold(reads(BUCKET_A), began + HOLD / 4).await.unwrap_err();
+    let refused = handle.hold(reads(), began + HOLD / 4).await.unwrap_err();
     assert!(matches!(refused, BreakerRejection::Open { .. }), "{refused:?}");
     assert!(clock::now() - began < HOLD / 2);
 }
@@ -202,7 +202,7 @@ async fn a_crash_is_no_bypass_for_those_who_wait() {
     chaos(&handle, CrashPlace::Apply, true);
     let crashed = hold(&handle).await.await.unwrap().unwrap_err();
     assert_eq!(crashed, BreakerRejection::Unavailable(AskError::Crashed));
-    assert_eq!(seen(&handle, BUCKET_A, clock::now()).state, CircuitState::Open);
+    assert_eq!(seen(&handle, clock::now()).state, CircuitState::Open);
     let again = hold(&handle).await;
     reached(&handle).await;
     assert!(again.await.unwrap().is_ok());

@@ -6,12 +6,24 @@ use tidegate_config::{BreakerConfig, BreakerMode};
 use crate::breaker::class::{self, CircuitId};
 use crate::breaker::decision::{CircuitState, Snapshot};
 use crate::breaker::hold::Ending;
-use crate::types::BucketId;
 
-/// Per circuit; those that no bucket uses have none.
+/// The families, one label value per bucket.
+#[derive(Debug, Clone)]
+pub(crate) struct BreakerFamilies {
+    state: IntGaugeVec,
+    failures: IntGaugeVec,
+    mode: IntGaugeVec,
+    opened: IntCounterVec,
+    shadow_refused: IntCounterVec,
+    held_now: IntGaugeVec,
+    held_total: IntCounterVec,
+    waits_ended: IntCounterVec,
+}
+
+/// One bucket's, per circuit.
 #[derive(Debug)]
 pub(crate) struct BreakerMetrics {
-    circuits: Vec<Option<PerCircuit>>,
+    circuits: Vec<PerCircuit>,
 }
 
 #[derive(Debug)]
@@ -25,68 +37,81 @@ struct PerCircuit {
     waits_ended: [IntCounter; 3],
 }
 
-impl BreakerMetrics {
-    pub(crate) fn register<'a>(
-        registry: &Registry,
-        buckets: impl Iterator<Item = (&'a str, &'a BreakerConfig)>,
-    ) -> Result<Self, prometheus::Error> {
+impl BreakerFamilies {
+    /// # Errors
+    /// A family of that name is registered already.
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let gauge = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
             let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(family.clone()))?;
             Ok(family)
         };
-        let counter = |name: &str, help: &str| -> Result<IntCounterVec, prometheus::Error> {
-            let family = IntCounterVec::new(Opts::new(name, help), &["bucket", "class"])?;
+        let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(family.clone()))?;
             Ok(family)
         };
         let labels = &["bucket", "class"];
-        let state =
-            gauge("circuit_breaker_state", "state of the circuit: 0 closed, 1 open, 2 half-open", labels)?;
-        let failures = gauge("circuit_breaker_failures", "failures of the upstream in a row", labels)?;
-        let mode = gauge(
-            "circuit_breaker_mode",
-            "what becomes of the bucket's verdicts: 0 on, 1 off, 2 shadow, 3 forced open",
-            &["bucket"],
-        )?;
-        let opened = counter("circuit_breaker_opened_total", "times the circuit opened")?;
-        let shadow_refused =
-            counter("circuit_breaker_shadow_refused_total", "calls that were made only for the shadow mode")?;
-        let held_now = gauge("circuit_breaker_held", "requests that wait for the circuit", labels)?;
-        let held_total = counter("circuit_breaker_held_total", "requests that waited for the circuit")?;
-        let waits_ended = IntCounterVec::new(
-            Opts::new("circuit_breaker_held_ended_total", "waits for the circuit, by how they ended"),
-            &["bucket", "class", "result"],
-        )?;
-        registry.register(Box::new(waits_ended.clone()))?;
-        let mut circuits = Vec::new();
-        for ((name, config), bucket) in buckets.zip(0..) {
-            mode.with_label_values(&[name]).set(match config.mode {
-                BreakerMode::On => 0,
-                BreakerMode::Off => 1,
-                BreakerMode::Shadow => 2,
-                BreakerMode::ForcedOpen => 3,
-            });
-            circuits.resize_with(class::places(usize::from(bucket) + 1), || None);
-            for (circuit, word) in class::circuits(BucketId::new(bucket), config.per_operation) {
-                let labels = &[name, word];
-                circuits[circuit.index()] = Some(PerCircuit {
-                    state: state.with_label_values(labels),
-                    failures: failures.with_label_values(labels),
-                    opened: opened.with_label_values(labels),
-                    shadow_refused: shadow_refused.with_label_values(labels),
-                    held_now: held_now.with_label_values(labels),
-                    held_total: held_total.with_label_values(labels),
-                    waits_ended: Ending::ALL
-                        .map(|ending| waits_ended.with_label_values(&[name, word, ending.as_str()])),
-                });
-            }
-        }
-        Ok(Self { circuits })
+        let by_result = &["bucket", "class", "result"];
+        Ok(Self {
+            state: gauge(
+                "circuit_breaker_state",
+                "state of the circuit: 0 closed, 1 open, 2 half-open",
+                labels,
+            )?,
+            failures: gauge("circuit_breaker_failures", "failures of the upstream in a row", labels)?,
+            mode: gauge(
+                "circuit_breaker_mode",
+                "what becomes of the bucket's verdicts: 0 on, 1 off, 2 shadow, 3 forced open",
+                &["bucket"],
+            )?,
+            opened: counter("circuit_breaker_opened_total", "times the circuit opened", labels)?,
+            shadow_refused: counter(
+                "circuit_breaker_shadow_refused_total",
+                "calls that were made only for the shadow mode",
+                labels,
+            )?,
+            held_now: gauge("circuit_breaker_held", "requests that wait for the circuit", labels)?,
+            held_total: counter(
+                "circuit_breaker_held_total",
+                "requests that waited for the circuit",
+                labels,
+            )?,
+            waits_ended: counter(
+                "circuit_breaker_held_ended_total",
+                "waits for the circuit, by how they ended",
+                by_result,
+            )?,
+        })
     }
 
+    pub(crate) fn bucket(&self, name: &str, config: &BreakerConfig) -> BreakerMetrics {
+        self.mode.with_label_values(&[name]).set(match config.mode {
+            BreakerMode::On => 0,
+            BreakerMode::Off => 1,
+            BreakerMode::Shadow => 2,
+            BreakerMode::ForcedOpen => 3,
+        });
+        let circuit = |(_, class): (CircuitId, &'static str)| {
+            let labels = &[name, class];
+            PerCircuit {
+                state: self.state.with_label_values(labels),
+                failures: self.failures.with_label_values(labels),
+                opened: self.opened.with_label_values(labels),
+                shadow_refused: self.shadow_refused.with_label_values(labels),
+                held_now: self.held_now.with_label_values(labels),
+                held_total: self.held_total.with_label_values(labels),
+                waits_ended: Ending::ALL
+                    .map(|ending| self.waits_ended.with_label_values(&[name, class, ending.as_str()])),
+            }
+        };
+        BreakerMetrics { circuits: class::circuits(config.per_operation).map(circuit).collect() }
+    }
+}
+
+impl BreakerMetrics {
     fn of(&self, circuit: CircuitId) -> Option<&PerCircuit> {
-        self.circuits.get(circuit.index())?.as_ref()
+        self.circuits.get(circuit.index())
     }
 
     pub(crate) fn published(&self, circuit: CircuitId, snapshot: &Snapshot) {
@@ -111,6 +136,7 @@ impl BreakerMetrics {
             metrics.shadow_refused.inc();
         }
     }
+
     /// A request began to wait.
     pub(crate) fn held(&self, circuit: CircuitId) {
         if let Some(metrics) = self.of(circuit) {

@@ -1,5 +1,8 @@
 //! Circuits for each bucket: an upstream that fails is left alone for a while, then tried carefully (B1–B5).
 //!
+//! Every bucket has its own actor, `breaker:NAME`, with its own mailbox and publication (S10): a crash storm or a full mailbox in one
+//! leaves the circuits of the other buckets as they are.
+//!
 //! Five failures in a row, half of the last hundred calls failed, or half of them slow, open a circuit; while it is open a
 //! request is refused before it costs anything. After the time-out a few trials go through, each with a permit; two
 //! successes close it, one failure, or one that takes too long, opens it again for twice as long, up to a bound. The
@@ -33,8 +36,8 @@
 //! to an earlier generation.
 //! *While failed*: the published state holds. Closed circuits admit, though nothing can open them; open ones refuse
 //! until their time is up, and trials are refused until the actor is back.
-//! Deliberately absent: timers, as time is looked at when somebody asks; an actor per bucket, as circuits are small and
-//! their messages rare; slow calls by default, as nobody but the operator knows what slow is.
+//! Deliberately absent: timers, as time is looked at when somebody asks; an actor per circuit, as a bucket's circuits share their
+//! upstream; slow calls by default, as nobody but the operator knows what slow is.
 
 mod actor;
 mod class;
@@ -52,10 +55,9 @@ mod ticket;
 
 pub(crate) use actor::Breaker;
 pub use class::CircuitId;
-pub(crate) use class::places;
 pub use decision::CircuitState;
 pub use handle::{BreakerHandle, BreakerRejection, BreakerView, Clearance};
-pub(crate) use metrics::BreakerMetrics;
+pub(crate) use metrics::BreakerFamilies;
 pub use outcome::{Cause, Outcome};
 pub(crate) use published::Board;
 pub use reach::Unreached;

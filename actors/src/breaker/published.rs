@@ -9,21 +9,20 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::breaker::class::{self, CircuitId};
+use crate::breaker::class::CircuitId;
 use crate::breaker::decision::{CircuitState, Snapshot};
 use crate::breaker::outcome::Cause;
-use crate::types::BucketId;
 
 /// How long successes may wait that would end a row of failures.
 const FLUSH_EVERY: Duration = Duration::from_millis(10);
 
-/// All circuits, as last published.
+/// A bucket's circuits, as last published.
 #[derive(Debug)]
 pub(crate) struct Board {
     origin: Instant,
     circuits: Box<[Published]>,
-    /// One for each bucket: rung as a circuit opens that a connection can end.
-    alarms: Box<[Notify]>,
+    /// Notified when a circuit opens that a connection can end.
+    alarm: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +55,7 @@ impl Board {
         Self {
             origin: now,
             circuits: (0..circuits).map(|_| Published::default()).collect(),
-            alarms: (0..class::buckets(circuits)).map(|_| Notify::new()).collect(),
+            alarm: Notify::new(),
         }
     }
 
@@ -77,13 +76,13 @@ impl Board {
         }
         published.word.store(encode_word(state, probed, generation), Ordering::Release);
         if probed {
-            self.alarms[circuit.bucket_index()].notify_one();
+            self.alarm.notify_one();
         }
     }
 
     /// Waits until one of the bucket's circuits opens that a connection can end. It may have done so before.
-    pub(crate) async fn alarm(&self, bucket: BucketId) {
-        self.alarms[bucket.index()].notified().await;
+    pub(crate) async fn alarm(&self) {
+        self.alarm.notified().await;
     }
 
     pub(crate) fn read(&self, circuit: CircuitId) -> Snapshot {
@@ -221,12 +220,11 @@ fn decode_cause(word: u32) -> Option<Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breaker::class::places;
     use crate::clock;
     use crate::types::OperationClass;
 
     fn circuit() -> CircuitId {
-        CircuitId::of(BucketId::new(1), OperationClass::Write, true)
+        CircuitId::of(OperationClass::Write, true)
     }
 
     fn snapshot(state: CircuitState, generation: u32, cause: Option<Cause>, t0: Instant) -> Snapshot {
@@ -247,7 +245,7 @@ mod tests {
     #[test]
     fn what_is_published_is_read() {
         let t0 = clock::now();
-        let board = Board::new(places(2), t0);
+        let board = Board::new(OperationClass::ALL.len(), t0);
         let causes = [
             Cause::Status(503),
             Cause::Status(u16::MAX),
@@ -272,7 +270,7 @@ mod tests {
     #[test]
     fn a_success_counts_only_for_its_own_generation() {
         let t0 = clock::now();
-        let board = Board::new(places(2), t0);
+        let board = Board::new(OperationClass::ALL.len(), t0);
         board.publish(circuit(), snapshot(CircuitState::Closed, 7, None, t0));
         assert!(board.count_success(circuit(), 7));
         assert!(board.count_success(circuit(), 7));
@@ -291,7 +289,7 @@ mod tests {
     #[test]
     fn one_caller_in_ten_milliseconds_flushes() {
         let t0 = clock::now();
-        let board = Board::new(places(2), t0);
+        let board = Board::new(OperationClass::ALL.len(), t0);
         assert!(board.claim_flush(circuit(), t0 + Duration::from_millis(10)));
         assert!(!board.claim_flush(circuit(), t0 + Duration::from_millis(19)));
         assert!(board.claim_flush(circuit(), t0 + Duration::from_millis(20)));

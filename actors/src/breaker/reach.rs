@@ -19,7 +19,6 @@ use crate::breaker::class::{self, CircuitId};
 use crate::breaker::decision::CircuitState;
 use crate::breaker::handle::BreakerHandle;
 use crate::mailbox::AskError;
-use crate::types::BucketId;
 
 /// A circuit that is open until its upstream can be connected to, or its time is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,13 +29,13 @@ pub struct Unreached {
 
 impl BreakerHandle {
     /// Waits until one of the bucket's circuits opens because its upstream cannot be connected to. It may be over by then.
-    pub async fn unreached(&self, bucket: BucketId) {
-        self.shared.board.alarm(bucket).await;
+    pub async fn unreached(&self) {
+        self.shared.board.alarm().await;
     }
 
     /// The bucket's circuits whose open time a connection ends, if it is begun from now on.
-    pub fn awaiting(&self, bucket: BucketId, now: Instant) -> Vec<Unreached> {
-        let circuits = class::circuits(bucket, self.settings[bucket.index()].per_operation);
+    pub fn awaiting(&self, now: Instant) -> Vec<Unreached> {
+        let circuits = class::circuits(self.settings.per_operation);
         let waits = |circuit: CircuitId| {
             let published = self.shared.board.read(circuit);
             let is_open = published.state == CircuitState::Open && published.probed;

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use tidegate_config::{Costs, LimitMode, OnFailure, RateLimit};
 
-use crate::chaos::{Crash, Stall};
 use crate::limiter::LimiterMetrics;
 use crate::limiter::actor::{
     Admission, Admit, AdmitKey, AdmitSubject, Failed, Inspect, Limiter, LimiterReport,
@@ -15,7 +14,7 @@ use crate::limiter::allowance::{Allowance, Allowed, Scope};
 use crate::limiter::failures::Closed;
 use crate::limiter::lease::{self, Key, LEASE_MAX, Taken};
 use crate::limiter::per_subject::SubjectKey;
-use crate::mailbox::{AskError, Mailbox};
+use crate::mailbox::{AskError, Mailbox, Supervised};
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 use crate::vitals::Vitals;
 
@@ -248,13 +247,8 @@ impl LimiterHandle {
         self.mailbox.vitals()
     }
 
-    /// Has the actor crash.
-    pub fn crash(&self, crash: Crash) {
-        self.mailbox.crash(crash);
-    }
-
-    /// Has the actor stand still; chaos only.
-    pub fn stall(&self, stall: Stall) {
-        self.mailbox.stall(stall);
+    /// The actor, whatever its kind.
+    pub(crate) fn actor(&self) -> &dyn Supervised {
+        &self.mailbox
     }
 }

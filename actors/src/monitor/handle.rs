@@ -8,10 +8,9 @@ use slog::Logger;
 use thiserror::Error;
 use tidegate_config::MonitorConfig;
 
-use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::count::Bounded;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, Supervised};
 use crate::monitor::actor::Monitor;
 #[cfg(any(test, feature = "simulation"))]
 use crate::monitor::actor::Sample;
@@ -137,14 +136,9 @@ impl MonitorHandle {
         self.mailbox.vitals()
     }
 
-    /// Has the actor crash.
-    pub fn crash(&self, crash: Crash) {
-        self.mailbox.crash(crash);
-    }
-
-    /// Has the actor stand still; chaos only.
-    pub fn stall(&self, stall: Stall) {
-        self.mailbox.stall(stall);
+    /// The actor, whatever its kind.
+    pub(crate) fn actor(&self) -> &dyn Supervised {
+        &self.mailbox
     }
 }
 

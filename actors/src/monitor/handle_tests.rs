@@ -5,7 +5,7 @@ use std::time::Instant;
 use actix::Addr;
 
 use super::*;
-use crate::chaos::CrashPlace;
+use crate::chaos::{Crash, CrashPlace};
 use crate::host::Host;
 use crate::intensity::Intensity;
 use crate::metrics::ActorFamilies;
@@ -90,7 +90,7 @@ async fn while_failed_the_last_level_holds_and_goes_stale() {
     let (handle, _) = start(true, 0);
     settle().await;
     for _ in 0..6 {
-        handle.crash(Crash { place: CrashPlace::Decide, next_message: false });
+        handle.actor().crash(Crash { place: CrashPlace::Decide, next_message: false });
         settle().await;
         let held = handle.vitals().failed_for(now()).expect("held down");
         if held > Duration::from_secs(1) {
@@ -114,7 +114,7 @@ async fn a_crash_gives_no_slot_away_and_sampling_goes_on() {
     for (restarts, place) in
         (1..).zip([CrashPlace::Decide, CrashPlace::Apply, CrashPlace::Timer, CrashPlace::Started])
     {
-        handle.crash(Crash { place, next_message: false });
+        handle.actor().crash(Crash { place, next_message: false });
         settle().await;
         assert_eq!((handle.level(), handle.in_flight()), (Level::Exhausted, 2), "{place:?}");
         assert!(handle.vitals().restarts() >= restarts, "{place:?}");

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::PooledCredential;
 
+use crate::pool::doubt::{AcceptedRequests, Evidence};
 use crate::pool::ticket::GateShared;
 
 /// One of a bucket's credentials, by its place in the configuration.
@@ -23,10 +24,8 @@ pub struct CredentialId(pub usize);
 pub enum Setback {
     /// It is used too much; leave it alone for so long, if the upstream says how long.
     Throttled(Option<Duration>),
-    /// It is not, or no longer, somebody's.
-    Refused,
-    /// It may be refused, or the request is: that is told by more of them.
-    Doubted,
+    /// The answer to this request may mean that it is refused; see `doubt.rs`.
+    Doubted(Evidence),
 }
 
 /// Out of rotation.
@@ -77,6 +76,7 @@ pub(crate) struct CredentialSigns {
     quota_group: Option<String>,
     in_flight: Arc<AtomicUsize>,
     accepted: AtomicU64,
+    accepted_requests: AcceptedRequests,
     throttled: AtomicU64,
     refused: AtomicU64,
     out: Mutex<Option<Out>>,
@@ -90,6 +90,7 @@ impl CredentialSigns {
             quota_group: config.quota_group.clone(),
             in_flight: Arc::default(),
             accepted: AtomicU64::new(0),
+            accepted_requests: AcceptedRequests::new(),
             throttled: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             out: Mutex::new(None),
@@ -110,6 +111,16 @@ impl CredentialSigns {
 
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Acquire)
+    }
+
+    /// Remembers a request that was accepted with it.
+    pub(crate) fn remember(&self, request: u64) {
+        self.accepted_requests.add(request);
+    }
+
+    /// Whether the same request was accepted with it before.
+    pub(crate) fn has_worked(&self, request: u64) -> bool {
+        self.accepted_requests.contains(request)
     }
 
     /// Counts an accepted request. True: that ends its trial.

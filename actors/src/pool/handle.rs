@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use tidegate_config::Priority;
 use tokio::sync::oneshot;
 
-use crate::chaos::{Crash, Stall};
 use crate::clock;
-use crate::mailbox::{AskError, Mailbox};
+use crate::mailbox::{AskError, Mailbox, Supervised};
 use crate::pool::PoolMetrics;
 use crate::pool::actor::{Acquire, Acquired, Checked, Fail, Handed, Pool, Reach, Retry, Succeed};
 use crate::pool::budget::RetryTicket;
@@ -21,6 +20,7 @@ use crate::pool::samples::{LimitView, Pressure, Samples};
 use crate::pool::signs::{EndpointView, Signs};
 use crate::pool::stash;
 use crate::pool::state::{Dismissal, DismissalCause, Refusal};
+use crate::pool::suspects::Suspects;
 use crate::pool::ticket::{EndpointId, GateShared, Permit};
 use crate::vitals::Vitals;
 
@@ -117,6 +117,9 @@ pub struct PoolHandle {
     metrics: PoolMetrics,
     /// None where nothing is hedged.
     hedging: Option<Arc<HedgeSigns>>,
+    /// None where the gateway cannot check credentials.
+    pub(super) suspects: Option<Arc<Suspects>>,
+    pub(super) hasher: ahash::RandomState,
 }
 
 impl PoolHandle {
@@ -128,7 +131,9 @@ impl PoolHandle {
         bounds: PoolBounds,
         metrics: PoolMetrics,
     ) -> Self {
-        Self { mailbox, shared, signs, credentials, samples: None, bounds, metrics, hedging: None }
+        let (samples, hedging, suspects) = (None, None, None);
+        let hasher = ahash::RandomState::new();
+        Self { mailbox, shared, signs, credentials, samples, bounds, metrics, hedging, suspects, hasher }
     }
 
     /// Tells these samples how calls went.
@@ -144,6 +149,11 @@ impl PoolHandle {
     /// With hedges for slow reads.
     pub(crate) fn with_hedging(self, hedging: Option<Arc<HedgeSigns>>) -> Self {
         Self { hedging, ..self }
+    }
+
+    /// With checks of credentials that answers raise doubts about.
+    pub(crate) fn checking(self, suspects: Option<Arc<Suspects>>) -> Self {
+        Self { suspects, ..self }
     }
 
     /// Waits for a permit in the bucket's queue among those of its class, until the queue's deadline or the request's own,
@@ -373,13 +383,8 @@ impl PoolHandle {
         self.mailbox.vitals()
     }
 
-    /// Has the actor crash.
-    pub fn crash(&self, crash: Crash) {
-        self.mailbox.crash(crash);
-    }
-
-    /// Has the actor stand still; chaos only.
-    pub fn stall(&self, stall: Stall) {
-        self.mailbox.stall(stall);
+    /// The actor, whatever its kind.
+    pub(crate) fn actor(&self) -> &dyn Supervised {
+        &self.mailbox
     }
 }

@@ -3,12 +3,12 @@
 //! The least loaded of those that are in rotation and have room, measured against each one's limit; equals take turns. A credential
 //! is left alone after throttling for as long as the upstream asked, and everybody in its quota group with it, for a quota is an
 //! account's more often than a key's. It is left out for long once it is refused, and then one request tries it again
-//! before it gets its full share.
+//! before it gets its full share. What proves a refusal says `doubt.rs`.
 //!
 //! ```text
 //! in use ──throttled──▶ cooling (it, its group) ──time is up──▶ in use
-//!    └──refused, or doubted three times without a success between──▶ refused ──time is up──▶ on trial ──accepted──▶ in use
-//!                                                                       ▲─────────────refused────────┘
+//!    └──refused by a check, or by independent doubts──▶ refused ──time is up──▶ on trial ──accepted──▶ in use
+//!                                                          ▲──────as before──────┘
 //! ```
 //!
 //! A time that is set later is never shortened by a message that came later. Standing is computed when somebody asks, so
@@ -23,10 +23,9 @@ use tidegate_config::CredentialPoolConfig;
 use crate::pool::credential::{
     CredentialId, CredentialSigns, CredentialStanding, CredentialTicket, Out, Setback,
 };
+use crate::pool::doubt::{Doubts, Evidence};
+use crate::pool::suspects::Suspects;
 use crate::pool::ticket::GateShared;
-
-/// So many doubts in a row, without a success between, are a refusal.
-const DOUBTS_MAX: u32 = 3;
 
 /// Whether there is a credential to go on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +60,7 @@ pub(crate) enum RosterTurn {
 #[derive(Debug, Default, Clone, Copy)]
 struct Member {
     out: Option<Out>,
-    doubts: u32,
-    /// How many requests it had been accepted for at the last doubt.
-    doubted_at: u64,
+    doubts: Doubts,
 }
 
 /// The credentials of one bucket.
@@ -73,6 +70,8 @@ pub(crate) struct Roster {
     signs: Arc<[CredentialSigns]>,
     gate: Arc<GateShared>,
     rules: CredentialPoolConfig,
+    /// What the gateway checks by itself; none where it cannot.
+    suspects: Option<Arc<Suspects>>,
     /// Who comes first among equals.
     first: usize,
     turns: Vec<RosterTurn>,
@@ -86,7 +85,13 @@ impl Roster {
     ) -> Self {
         let members = vec![Member::default(); signs.len()];
         let (signs, gate) = (Arc::clone(signs), Arc::clone(gate));
-        Self { members, signs, gate, rules, first: 0, turns: Vec::new() }
+        Self { members, signs, gate, rules, suspects: None, first: 0, turns: Vec::new() }
+    }
+
+    /// With checks of the gateway's own.
+    pub(crate) fn checked(mut self, suspects: Option<Arc<Suspects>>) -> Self {
+        self.suspects = suspects;
+        self
     }
 
     /// What changed since this was asked last.
@@ -152,18 +157,37 @@ impl Roster {
                     .collect();
                 affected.into_iter().for_each(|i| self.cool(i, time, now));
             }
-            Setback::Refused => self.refuse(credential.0, now),
-            Setback::Doubted => {
-                let accepted = self.signs[credential.0].accepted();
-                let member = &mut self.members[credential.0];
-                member.doubts = if member.doubted_at == accepted { member.doubts + 1 } else { 1 };
-                member.doubted_at = accepted;
-                // One on trial has nothing in its favour.
-                let is_on_trial = self.standing(credential.0, now) == CredentialStanding::OnTrial;
-                if is_on_trial || self.members[credential.0].doubts >= DOUBTS_MAX {
-                    self.refuse(credential.0, now);
-                }
-            }
+            Setback::Doubted(evidence) => self.doubt(credential.0, evidence, now),
+        }
+    }
+
+    /// A check of the gateway's own ended without the upstream's word for the credential.
+    pub(crate) fn check_failed(&mut self, credential: CredentialId, is_refused: bool, now: Instant) {
+        if is_refused {
+            self.refuse(credential.0, now);
+            return;
+        }
+        let accepted = self.signs[credential.0].accepted();
+        self.members[credential.0].doubts.check_was_inconclusive(accepted);
+        self.refuse_if_doubts_suffice(credential.0, now);
+    }
+
+    fn doubt(&mut self, i: usize, evidence: Evidence, now: Instant) {
+        if matches!(self.standing(i, now), CredentialStanding::Refused(_)) {
+            // A request that began before it was refused.
+            return;
+        }
+        let has_worked = self.signs[i].has_worked(evidence.request);
+        self.members[i].doubts.add(evidence, has_worked, self.signs[i].accepted());
+        if let Some(suspects) = &self.suspects {
+            suspects.mark(i);
+        }
+        self.refuse_if_doubts_suffice(i, now);
+    }
+
+    fn refuse_if_doubts_suffice(&mut self, i: usize, now: Instant) {
+        if self.members[i].doubts.suffice(self.suspects.is_some()) {
+            self.refuse(i, now);
         }
     }
 
@@ -193,7 +217,7 @@ impl Roster {
 
     fn refuse(&mut self, i: usize, now: Instant) {
         let was_refused = matches!(self.standing(i, now), CredentialStanding::Refused(_));
-        self.members[i].doubts = 0;
+        self.members[i].doubts = Doubts::default();
         self.leave(i, now + self.rules.refused, Some(self.signs[i].accepted()));
         if !was_refused {
             self.signs[i].count(true);

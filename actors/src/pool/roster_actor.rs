@@ -39,6 +39,36 @@ impl Serve<SetBack> for Pool {
     }
 }
 
+/// A check of the gateway's own did not find a credential accepted.
+pub(crate) struct CheckFailed {
+    pub(crate) credential: CredentialId,
+    /// Whether the upstream refused it by name; else the check is inconclusive.
+    pub(crate) is_refused: bool,
+}
+
+impl Request for CheckFailed {
+    type Reply = ();
+    const NAME: &'static str = "pool.check_failed";
+
+    fn likeness(&self) -> u64 {
+        self.credential.0 as u64 | u64::from(self.is_refused) << 32
+    }
+}
+
+impl Serve<CheckFailed> for Pool {
+    type Decision = ();
+
+    fn decide(&self, _: &CheckFailed, _: Instant) {}
+
+    fn apply(&mut self, message: CheckFailed, (): (), now: Instant) {
+        if let Some(roster) = self.state.roster() {
+            roster.check_failed(message.credential, message.is_refused, now);
+        }
+        self.report_credentials();
+        self.wait_for_credentials(now);
+    }
+}
+
 impl Pool {
     /// Sees to it that the queue is served when a credential comes back that somebody waits for.
     pub(super) fn wait_for_credentials(&mut self, now: Instant) {

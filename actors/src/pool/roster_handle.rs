@@ -1,12 +1,15 @@
 //! What the request path tells a pool of a credential, and asks of it.
 
+use std::future::pending;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::pool::actor::{Nudge, Repick, Repicked};
 use crate::pool::credential::{CredentialId, Setback, all_out, has_other};
+use crate::pool::doubt::{CredentialCheck, Evidence};
 use crate::pool::handle::{PoolHandle, PoolRejection};
-use crate::pool::roster_actor::SetBack;
+use crate::pool::roster_actor::{CheckFailed, SetBack};
 use crate::pool::ticket::Permit;
 
 impl PoolHandle {
@@ -53,8 +56,40 @@ impl PoolHandle {
         }
     }
 
+    /// The fingerprint of a client, a path or a request, for `Evidence`.
+    pub fn fingerprint(&self, of: impl Hash) -> u64 {
+        self.hasher.hash_one(of)
+    }
+
     /// The upstream took a request for a credential's.
-    pub fn accepted(&self, credential: CredentialId, now: Instant) {
+    pub fn accepted(&self, credential: CredentialId, evidence: Evidence, now: Instant) {
+        self.credentials[credential.0].remember(evidence.request);
+        self.count_accepted(credential, now);
+    }
+
+    /// Waits until an answer raises doubts about a credential that the gateway can check.
+    pub async fn suspected(&self) {
+        match &self.suspects {
+            Some(suspects) => suspects.marked().await,
+            None => pending().await,
+        }
+    }
+
+    /// Takes the credentials that are to be checked.
+    pub fn suspects(&self) -> Vec<CredentialId> {
+        self.suspects.as_ref().map(|suspects| suspects.take()).unwrap_or_default()
+    }
+
+    /// What a check of the gateway's own found.
+    pub fn credential_checked(&self, credential: CredentialId, check: CredentialCheck, now: Instant) {
+        match check {
+            CredentialCheck::Accepted => self.count_accepted(credential, now),
+            CredentialCheck::Refused => self.mailbox.tell(CheckFailed { credential, is_refused: true }),
+            CredentialCheck::Inconclusive => self.mailbox.tell(CheckFailed { credential, is_refused: false }),
+        }
+    }
+
+    fn count_accepted(&self, credential: CredentialId, now: Instant) {
         if self.credentials[credential.0].accept(now) {
             // Its trial is over, and somebody may wait for the rest of its places.
             self.mailbox.tell(Nudge);

@@ -125,6 +125,11 @@ impl World {
         }
     }
 
+    fn refuse(&mut self, credential: usize) {
+        self.state.roster().unwrap().check_failed(CredentialId(credential), true, self.now);
+        self.arm();
+    }
+
     fn set_back(&mut self, credential: usize, setback: Setback) {
         self.state.roster().unwrap().set_back(CredentialId(credential), setback, self.now);
         self.arm();
@@ -271,7 +276,7 @@ proptest! {
                     }
                 }
                 Op::SetBack(at, None) => {
-                    world.set_back(at, Setback::Refused);
+                    world.refuse(at);
                     out[at] = out[at].max(world.now + secs(3));
                 }
                 Op::Accept(at) => { world.signs[at].accept(world.now); }

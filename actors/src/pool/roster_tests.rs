@@ -99,7 +99,7 @@ fn a_group_cools_down_together() {
     assert_eq!(roster.room(now), Room::Busy { next: Some(now + secs(9)) });
     let turns = roster.take_turns();
     assert_eq!(turns.len(), 2, "{turns:?}");
-    roster.set_back(FIRST, Setback::Refused, now);
+    roster.check_failed(FIRST, true, now);
     assert_eq!(roster.room(now + secs(9)), Room::Free, "a refusal is one key's, not the account's");
 }
 
@@ -107,13 +107,13 @@ fn a_group_cools_down_together() {
 #[test]
 fn a_refused_credential_comes_back_on_trial() {
     let (mut roster, now) = roster(&[(5, None)]);
-    roster.set_back(FIRST, Setback::Refused, now);
+    roster.check_failed(FIRST, true, now);
     assert_eq!(roster.room(now), Room::Out { until: now + secs(900), is_refused: true });
     let later = now + secs(900);
     let trial = roster.pick(None, later).unwrap();
     assert!(roster.pick(None, later).is_none(), "one at a time");
     assert!(!roster.signs[0].accept(now + secs(1)), "what was accepted before says nothing of the trial");
-    roster.set_back(FIRST, Setback::Refused, later);
+    roster.check_failed(FIRST, true, later);
     drop(trial);
     assert_eq!(roster.room(later), Room::Out { until: later + secs(900), is_refused: true });
     let again = later + secs(900);
@@ -124,21 +124,70 @@ fn a_refused_credential_comes_back_on_trial() {
     assert_eq!(roster.take_turns().last(), Some(&RosterTurn::CameBack { credential: 0 }));
 }
 
-/// C3: what may be the request's own fault is held against a credential only in a row, without a success between
+fn doubt(client: u64, path: u64) -> Setback {
+    Setback::Doubted(Evidence { client, path, request: path << 8 })
+}
+
+fn is_withdrawn(roster: &Roster, now: Instant) -> bool {
+    matches!(roster.room(now), Room::Out { is_refused: true, .. })
+}
+
+/// C3: without a check, answers to different clients over different paths withdraw a credential, one of which worked before
 #[test]
-fn doubts_need_company() {
+fn independent_doubts_withdraw_a_credential() {
     let (mut roster, now) = roster(&[(5, None)]);
+    for path in 0..100 {
+        roster.set_back(FIRST, doubt(1, path), now);
+    }
+    assert!(!is_withdrawn(&roster, now), "one client alone, whatever it asks for");
+    roster.set_back(FIRST, doubt(2, 1000), now);
+    assert!(!is_withdrawn(&roster, now), "none of these requests ever worked");
+    roster.signs[0].remember(7 << 8);
+    roster.set_back(FIRST, doubt(1, 7), now);
+    assert!(is_withdrawn(&roster, now));
+}
+
+/// C3: an accepted request clears the doubts before it, and a trial does not end with one doubt
+#[test]
+fn doubts_do_not_outlive_an_accepted_request_and_a_trial_outlives_a_doubt() {
+    let (mut roster, now) = roster(&[(5, None)]);
+    (1..=3).for_each(|path| roster.signs[0].remember(path << 8));
     for _ in 0..20 {
-        roster.set_back(FIRST, Setback::Doubted, now);
-        roster.set_back(FIRST, Setback::Doubted, now);
-        assert_eq!(roster.room(now), Room::Free);
+        roster.set_back(FIRST, doubt(1, 1), now);
+        roster.set_back(FIRST, doubt(2, 2), now);
+        roster.signs[0].accept(now);
+        roster.set_back(FIRST, doubt(3, 3), now);
+        assert!(!is_withdrawn(&roster, now));
         roster.signs[0].accept(now);
     }
-    (0..3).for_each(|_| roster.set_back(FIRST, Setback::Doubted, now));
-    assert!(matches!(roster.room(now), Room::Out { is_refused: true, .. }));
+    roster.check_failed(FIRST, true, now);
     let later = now + secs(900);
-    roster.set_back(FIRST, Setback::Doubted, later);
-    assert!(matches!(roster.room(later), Room::Out { .. }), "on trial one is enough");
+    roster.set_back(FIRST, doubt(1, 1), later);
+    assert_eq!(roster.standing(0, later), CredentialStanding::OnTrial);
+    roster.set_back(FIRST, doubt(2, 2), later);
+    roster.set_back(FIRST, doubt(2, 3), later);
+    assert!(is_withdrawn(&roster, later));
+}
+
+/// C3: where the gateway checks, clients' doubts mark a suspect, and only an inconclusive check lets them decide
+#[test]
+fn a_check_decides_before_clients_do() {
+    let (roster, now) = roster(&[(5, None), (5, None)]);
+    let suspects = Arc::new(Suspects::new(2));
+    let mut roster = roster.checked(Some(Arc::clone(&suspects)));
+    roster.signs[0].remember(1 << 8);
+    let doubt_thrice = |roster: &mut Roster| (1..=3).for_each(|n| roster.set_back(FIRST, doubt(n, n), now));
+    doubt_thrice(&mut roster);
+    assert_eq!(suspects.take(), [FIRST]);
+    assert_eq!(roster.standing(0, now), CredentialStanding::InUse);
+    // The check found it accepted, so what was doubted before is void.
+    roster.signs[0].accept(now);
+    doubt_thrice(&mut roster);
+    assert_eq!(roster.standing(0, now), CredentialStanding::InUse);
+    roster.check_failed(FIRST, false, now);
+    assert!(matches!(roster.standing(0, now), CredentialStanding::Refused(_)));
+    roster.check_failed(SECOND, false, now);
+    assert_eq!(roster.standing(1, now), CredentialStanding::InUse, "no result is no refusal");
 }
 
 /// S5, C3: found dirty, who was out as published is out, for no shorter time, and the tickets are the counts
@@ -147,7 +196,7 @@ fn a_rebuild_is_no_amnesty() {
     let (mut roster, now) = roster(&[(1, None), (1, None)]);
     let held = roster.pick(None, now).unwrap();
     roster.set_back(FIRST, throttled(9), now);
-    roster.set_back(SECOND, Setback::Refused, now);
+    roster.check_failed(SECOND, true, now);
     roster.members = vec![Member::default(); 2];
     roster.rebuild();
     assert_eq!(roster.room(now), Room::Out { until: now + secs(9), is_refused: false });

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::chaos::{Crash, Stall};
-use crate::mailbox::{AskError, Mailbox};
+use crate::mailbox::{AskError, Mailbox, Supervised};
 use crate::sessions::actor::{
     Inspect, Remember, RememberKey, RememberToken, Resolve, ResolveKey, ResolveToken, Sessions,
     SessionsReport,
@@ -66,14 +65,9 @@ impl SessionsHandle {
         self.mailbox.vitals()
     }
 
-    /// Has the actor crash.
-    pub fn crash(&self, crash: Crash) {
-        self.mailbox.crash(crash);
-    }
-
-    /// Has the actor stand still; chaos only.
-    pub fn stall(&self, stall: Stall) {
-        self.mailbox.stall(stall);
+    /// The actor, whatever its kind.
+    pub(crate) fn actor(&self) -> &dyn Supervised {
+        &self.mailbox
     }
 }
 
@@ -87,7 +81,7 @@ mod tests {
     use tidegate_config::SessionsConfig;
 
     use super::*;
-    use crate::chaos::CrashPlace;
+    use crate::chaos::{Crash, CrashPlace};
     use crate::host::Host;
     use crate::intensity::Intensity;
     use crate::metrics::ActorFamilies;
@@ -131,9 +125,9 @@ mod tests {
     async fn a_dirty_crash_empties_the_cache_and_a_clean_one_does_not() {
         let handle = start(5);
         handle.remember(&id("a"), Identity::Anonymous).await;
-        handle.crash(Crash { place: CrashPlace::Decide, next_message: false });
+        handle.actor().crash(Crash { place: CrashPlace::Decide, next_message: false });
         assert_eq!(handle.resolve(&id("a")).await, Some(Identity::Anonymous));
-        handle.crash(Crash { place: CrashPlace::Apply, next_message: false });
+        handle.actor().crash(Crash { place: CrashPlace::Apply, next_message: false });
         assert_eq!(handle.resolve(&id("a")).await, None);
         assert_eq!(handle.vitals().generation(), 3);
     }
@@ -143,7 +137,7 @@ mod tests {
     async fn while_failed_every_look_up_is_a_miss() {
         let handle = start(0);
         handle.remember(&id("a"), Identity::Anonymous).await;
-        handle.crash(Crash { place: CrashPlace::Decide, next_message: false });
+        handle.actor().crash(Crash { place: CrashPlace::Decide, next_message: false });
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(matches!(handle.inspect().await, Err(AskError::Failed { .. })));
         assert_eq!(handle.resolve(&id("a")).await, None);

@@ -8,12 +8,20 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::breaker::{BreakerView, CircuitState};
+use crate::breaker::{BreakerView, CircuitId, CircuitState};
+use crate::types::BucketId;
 
 /// How long a trial's permit is good.
 const LEASE: Duration = Duration::from_secs(30);
 /// States that are remembered.
 const REMEMBERED: usize = 256;
+
+/// One circuit of one bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Circuit {
+    pub(super) bucket: BucketId,
+    pub(super) id: CircuitId,
+}
 
 /// What a circuit must keep to.
 #[derive(Debug, Clone, Copy)]

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::Priority;
 
-use crate::breaker::{BreakerView, Cause, CircuitId, Outcome};
+use crate::breaker::{BreakerHandle, BreakerView, Cause, Outcome};
 use crate::clock;
 use crate::limiter::{Allowed, LimiterHandle, LimiterRejection};
 use crate::mailbox::AskError;
 use crate::pool::{EndpointId, Permit, PoolHandle, PoolRejection, Pressure, RetryTicket, Strike};
 use crate::sessions::{Identity, SessionId};
-use crate::simulation::credentials::judge;
+use crate::simulation::circuits::Circuit;
 use crate::simulation::dice::Dice;
 use crate::simulation::episode::buckets;
 use crate::simulation::held::Held;
@@ -38,6 +38,7 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct World {
     pub(super) actors: Actors,
     pub(super) pools: Vec<PoolHandle>,
+    pub(super) breakers: Vec<BreakerHandle>,
     /// The limiter as each thread sees it.
     pub(super) limiters: Vec<LimiterHandle>,
     pub(super) ledger: RefCell<Ledger>,
@@ -52,12 +53,17 @@ impl World {
     }
 
     /// All circuits and what they publish.
-    pub(super) fn circuits(&self, now: Instant) -> impl Iterator<Item = (CircuitId, BreakerView)> {
-        let breaker = &self.actors.breaker;
-        buckets().take(self.pools.len()).flat_map(move |bucket| {
-            let circuits = OperationClass::ALL.map(|class| breaker.circuit(bucket, class));
-            circuits.into_iter().zip(breaker.views(bucket, now))
+    pub(super) fn circuits(&self, now: Instant) -> impl Iterator<Item = (Circuit, BreakerView)> {
+        buckets().zip(&self.breakers).flat_map(move |(bucket, breaker)| {
+            let ids = OperationClass::ALL.map(|class| breaker.circuit(class));
+            let circuits = ids.map(|id| Circuit { bucket, id });
+            circuits.into_iter().zip(breaker.views(now))
         })
+    }
+
+    /// Every ask about a circuit goes to its own bucket's breaker.
+    pub(super) fn breaker(&self, circuit: Circuit) -> &BreakerHandle {
+        &self.breakers[circuit.bucket.index()]
     }
 
     pub(super) fn has(&self, mutant: Mutant) -> bool {
@@ -118,8 +124,9 @@ impl Client {
         if script.proof != Proof::None {
             self.authenticate().await?;
         }
-        let circuit = world.actors.breaker.circuit(script.bucket, script.class);
-        let place = match world.actors.breaker.peek(circuit, clock::now()) {
+        let breaker = &world.breakers[script.bucket.index()];
+        let circuit = Circuit { bucket: script.bucket, id: breaker.circuit(script.class) };
+        let place = match breaker.peek(circuit.id, clock::now()) {
             Ok(_) => Some(self.wait_for_permit().await?),
             Err(refusal) if self.may_wait(circuit, &refusal) => None,
             Err(_) => return Err(Refused),
@@ -225,7 +232,7 @@ impl Client {
         }
     }
 
-    async fn call(&self, mut place: Option<Held<Permit>>, circuit: CircuitId) -> Result<(), Refused> {
+    async fn call(&self, mut place: Option<Held<Permit>>, circuit: Circuit) -> Result<(), Refused> {
         let Self { world, script, .. } = self;
         let pool = &world.pools[script.bucket.index()];
         let mut retrying: Option<Held<RetryTicket>> = None;
@@ -243,8 +250,7 @@ impl Client {
             passed.slow = self.slow_from.is_some_and(|slow| course.to_first_byte > slow);
             drop(retrying.take());
             let failed = matches!(course.outcome, Outcome::Failure { .. });
-            let is_against =
-                permit.thing.as_ref().is_some_and(|permit| judge(pool, permit, &course, &world.dice));
+            let is_against = permit.thing.as_ref().is_some_and(|permit| self.judge(permit, &course));
             let may_go_on = attempt < ATTEMPTS_MAX;
             if may_go_on && (failed || is_against && self.trade(&mut permit).await) {
                 retrying = self.may_retry().await;

@@ -1,21 +1,25 @@
 //! Credentials: what an upstream may have against one, drawn where a call ended without saying anything of the upstream; and a watch
 //! from outside over who goes on as whom, and which were left alone then.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::breaker::Outcome;
 use crate::clock;
 use crate::pool::{
-    CredentialId, CredentialStanding, CredentialView, Permit, PoolHandle, PoolRejection, Setback,
+    CredentialCheck, CredentialId, CredentialStanding, CredentialView, Evidence, Permit, PoolHandle,
+    PoolRejection, Setback,
 };
 use crate::simulation::client::Client;
-use crate::simulation::dice::Dice;
+use crate::simulation::episode::{Episode, Running};
 use crate::simulation::held::Held;
 use crate::simulation::ledger::Counted;
+use crate::simulation::signal::Signal;
 use crate::simulation::upstream::Course;
+use crate::types::{BucketId, IpKey};
 
 /// Standings that are remembered.
 const REMEMBERED: usize = 256;
@@ -51,12 +55,16 @@ impl Wallet {
     }
 
     /// Looks at what is published, after whatever may have changed it.
-    pub(super) fn look(&mut self, pool: &PoolHandle, now: Instant) -> Result<(), String> {
+    pub(super) fn look(&mut self, bucket: usize, pool: &PoolHandle, now: Instant) -> Result<(), String> {
         if self.held.is_empty() {
             return Ok(());
         }
         let views = pool.view(now).credentials;
         let standings: Vec<CredentialStanding> = views.iter().map(|view| view.standing).collect();
+        let is_refused = |standing: &CredentialStanding| matches!(standing, CredentialStanding::Refused(_));
+        if bucket == LONE_DOUBTER_IN.index() && standings.iter().any(is_refused) {
+            return Err("a single client had a credential withdrawn".to_owned());
+        }
         if let Some((_, before)) = self.seen.back() {
             for (at, (before, is)) in before.iter().zip(&standings).enumerate() {
                 let promised = out_until(*before).filter(|until| now < *until);
@@ -108,29 +116,66 @@ impl Wallet {
     }
 }
 
-/// Tells the pool what an answer says of the permit's credential; returns whether that is something against it.
-pub(super) fn judge(pool: &PoolHandle, permit: &Permit, course: &Course, dice: &RefCell<Dice>) -> bool {
-    let Some(credential) = permit.credential() else { return false };
-    match course.outcome {
-        Outcome::Success => {
-            pool.accepted(credential, clock::now());
-            false
+/// In this bucket only one client raises doubts, and no check finds a credential refused: none may ever be withdrawn.
+const LONE_DOUBTER_IN: BucketId = BucketId::new(0);
+const LONE_DOUBTER: IpKey = IpKey::V4(0);
+/// The longest that a check takes.
+const CHECK_MS_MAX: u64 = 200;
+
+impl Client {
+    /// Tells the pool what an answer says of the permit's credential; returns whether that is something against it.
+    pub(super) fn judge(&self, permit: &Permit, course: &Course) -> bool {
+        let Some(credential) = permit.credential() else { return false };
+        let Self { world, script, .. } = self;
+        let pool = &world.pools[script.bucket.index()];
+        let mut dice = world.dice.borrow_mut();
+        let path = dice.between(0, 4);
+        let evidence = Evidence { client: pool.fingerprint(script.address), path, request: path };
+        match course.outcome {
+            Outcome::Success => {
+                pool.accepted(credential, evidence, clock::now());
+                false
+            }
+            Outcome::Failure { .. } => false,
+            Outcome::Neutral => {
+                let asked = dice.one_of([
+                    None,
+                    Some(Duration::ZERO),
+                    Some(Duration::from_millis(300)),
+                    Some(Duration::MAX),
+                ]);
+                let may_doubt = script.bucket != LONE_DOUBTER_IN || script.address == LONE_DOUBTER;
+                let is_doubt = may_doubt && dice.once_in(2);
+                let setback = if is_doubt { Setback::Doubted(evidence) } else { Setback::Throttled(asked) };
+                pool.set_back(credential, setback);
+                true
+            }
         }
-        Outcome::Failure { .. } => false,
-        Outcome::Neutral => {
-            let mut dice = dice.borrow_mut();
-            let asked = dice.one_of([
-                None,
-                Some(Duration::ZERO),
-                Some(Duration::from_millis(300)),
-                Some(Duration::MAX),
-            ]);
-            pool.set_back(
-                credential,
-                dice.one_of([Setback::Throttled(asked), Setback::Refused, Setback::Doubted]),
-            );
-            true
+    }
+}
+
+impl Episode {
+    /// Has suspects checked, as `src/upstream/credential_check.rs` does.
+    pub(super) fn check_credentials(&mut self) {
+        let Some(at) = self.clients.iter().position(Option::is_none) else { return };
+        let chosen = self.dice.below(self.world.pools.len());
+        let suspects = self.world.pools[chosen].suspects();
+        if suspects.is_empty() {
+            return;
         }
+        let takes = Duration::from_millis(self.dice.between(0, CHECK_MS_MAX));
+        let results = [CredentialCheck::Accepted, CredentialCheck::Inconclusive, CredentialCheck::Refused];
+        let possible = if chosen == LONE_DOUBTER_IN.index() { 2 } else { 3 };
+        let found = results[self.dice.below(possible)];
+        let pool = self.world.pools[chosen].clone();
+        let checking = async move {
+            tokio::time::sleep(takes).await;
+            for credential in suspects {
+                pool.credential_checked(credential, found, clock::now());
+            }
+        };
+        self.clients[at] = Some(Running::new(checking, Arc::clone(&Signal::new()), 0));
+        self.note("credentials are checked", chosen);
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tidegate_config::Priority;
 
-use crate::breaker::{BreakerRejection, CircuitId, Outcome};
+use crate::breaker::{BreakerRejection, Outcome};
 use crate::pool::PoolRejection;
+use crate::simulation::circuits::Circuit;
 use crate::simulation::credentials::has_room;
 use crate::simulation::episode::{Episode, buckets};
 use crate::simulation::ledger::Invariant;
@@ -48,7 +49,7 @@ impl Episode {
             }
         }
         self.nothing_is_left();
-        let circuits: Vec<CircuitId> = self.world.circuits(self.now).map(|(circuit, _)| circuit).collect();
+        let circuits: Vec<Circuit> = self.world.circuits(self.now).map(|(circuit, _)| circuit).collect();
         for circuit in circuits {
             self.heals(circuit).await;
         }
@@ -84,7 +85,7 @@ impl Episode {
     }
 
     /// Tries until the circuit is closed.
-    async fn heals(&mut self, circuit: CircuitId) {
+    async fn heals(&mut self, circuit: Circuit) {
         let began = self.now;
         let mut tries = 0;
         while !self.world.ledger.borrow().is_closed(circuit) && !self.is_wrong() {
@@ -110,10 +111,10 @@ impl Episode {
     }
 
     /// One call that goes well; says when to come again.
-    fn try_once(&mut self, circuit: CircuitId) -> Result<Duration, BreakerRejection> {
-        let breaker = self.world.actors.breaker.clone();
-        let clearance = breaker.peek(circuit, self.now)?;
-        let ticket = self.await_answer(breaker.permit(circuit, clearance));
+    fn try_once(&mut self, circuit: Circuit) -> Result<Duration, BreakerRejection> {
+        let breaker = self.world.breaker(circuit).clone();
+        let clearance = breaker.peek(circuit.id, self.now)?;
+        let ticket = self.await_answer(breaker.permit(circuit.id, clearance));
         let Some(ticket) = ticket.transpose()? else { return Ok(SOON) };
         let decided = self.world.ledger.borrow().nanos(self.now);
         // In shadow mode an open circuit is passed by, and what comes of it is none of its evidence.
@@ -123,7 +124,7 @@ impl Episode {
             let decided = (decided, decided);
             let trial = ticket.is_trial().and_then(|is_trial| ledger.entered(circuit, is_trial, decided));
             if let Some(trial) = trial {
-                ledger.circuits[circuit.index()].ended(trial, true);
+                ledger.circuit(circuit).ended(trial, true);
             }
         }
         ticket.report(Outcome::Success);

@@ -36,7 +36,7 @@ const REST_EVERY: u64 = 400;
 /// What is remembered of the way to a failure.
 const TRACE_MAX: usize = 60;
 
-/// Steps per connection that is tried.
+/// Steps per connection that is tried, and per check of credentials.
 const PROBE_ONCE_IN: usize = 20;
 
 /// One thing that happened: at which step, what, to whom.
@@ -83,7 +83,7 @@ impl Episode {
         let mut dice = Dice::new(seed);
         let plan = Plan::draw(&mut dice).map_err(|problems| problems.to_string())?;
         let now = clock::now();
-        let Prepared { actors, pools, launches } = universe(&plan, seed)?;
+        let Prepared { actors, pools, breakers, launches } = universe(&plan, seed)?;
         let ledger = Ledger::new(&plan.config, now);
         let upstream = |bucket: &BucketConfig| Upstream::new(bucket.upstream.endpoints.len());
         let limiters = (0..plan.threads).map(|_| actors.limiter.on_another_thread()).collect();
@@ -91,6 +91,7 @@ impl Episode {
             limiters,
             actors,
             pools,
+            breakers,
             ledger: ledger.into(),
             dice: Dice::new(!seed).into(),
             upstreams: plan.config.buckets.values().map(upstream).collect::<Vec<_>>().into(),
@@ -340,6 +341,9 @@ impl Episode {
         }
         if self.dice.once_in(PROBE_ONCE_IN) {
             self.probe();
+        }
+        if self.dice.once_in(PROBE_ONCE_IN) {
+            self.check_credentials();
         }
         if self.dice.once_in(self.plan.sample_once_in) {
             let percent = self.dice.one_of([10, 20, 30, 50, 60, 82, 91, 99]);

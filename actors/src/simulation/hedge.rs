@@ -7,9 +7,10 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::breaker::{CircuitId, Outcome};
+use crate::breaker::Outcome;
 use crate::clock;
 use crate::pool::{EndpointId, Permit, ReadKind};
+use crate::simulation::circuits::Circuit;
 use crate::simulation::client::Client;
 use crate::simulation::held::Held;
 use crate::simulation::passing::Passed;
@@ -44,7 +45,7 @@ impl<'a> Client {
         &'a self,
         permit: &mut Held<Permit>,
         passed: &mut Passed<'a>,
-        circuit: CircuitId,
+        circuit: Circuit,
     ) -> Course {
         let endpoint = permit.endpoint();
         let mut first = pin!(self.call_upstream(endpoint));
@@ -69,7 +70,7 @@ impl<'a> Client {
         }
     }
 
-    async fn hedge(&'a self, slow: usize, circuit: CircuitId) -> Option<Hedged<'a>> {
+    async fn hedge(&'a self, slow: usize, circuit: Circuit) -> Option<Hedged<'a>> {
         let Self { world, script, .. } = self;
         let pool = &world.pools[script.bucket.index()];
         let kind = self.read_kind().filter(|_| pool.hedges())?;
@@ -82,7 +83,7 @@ impl<'a> Client {
         let permits = world.ledger.borrow_mut().hedged(script.bucket, endpoint, decided, clock::now());
         let mut permit = Held::new(&permits, Some(permit), false);
         self.goes_on_as(&mut permit, decided);
-        let ticket = world.actors.breaker.permit_if_closed(circuit)?;
+        let ticket = world.breaker(circuit).permit_if_closed(circuit.id)?;
         let entered = world.nanos(clock::now());
         let passed = Passed::new(self, circuit, ticket, (entered, entered));
         let course = self.call_upstream(permit.endpoint()).await;

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::{Config, Costs, Priority};
 
-use crate::breaker::{BreakerView, CircuitId, CircuitState};
+use crate::breaker::{BreakerView, CircuitState};
 use crate::limiter::{Scope, Scopes};
 use crate::pool::{CredentialId, PoolHandle};
 use crate::simulation::budgets::Retried;
-use crate::simulation::circuits::{Terms, Watched};
+use crate::simulation::circuits::{Circuit, Terms, Watched};
 use crate::simulation::credentials::Wallet;
 use crate::simulation::endpoints::Rotating;
 use crate::simulation::rates::Rates;
@@ -113,7 +113,8 @@ pub(super) struct Ledger {
     pub(super) wrong: Option<(Invariant, String)>,
     pub(super) slots: Rc<Cell<usize>>,
     pub(super) buckets: Vec<Holdings>,
-    pub(super) circuits: Vec<Watched>,
+    /// By bucket, then by class; a bucket with one circuit for all classes uses the first.
+    circuits: Vec<[Watched; OperationClass::ALL.len()]>,
     /// Hedges in percent of the requests, by bucket.
     hedges_percent: Vec<u32>,
     /// What requests cost of the limits, by bucket.
@@ -146,7 +147,7 @@ impl Ledger {
             wrong: None,
             slots: Rc::default(),
             buckets: config.buckets.iter().map(|_| Holdings::default()).collect(),
-            circuits: config.buckets.values().flat_map(circuits).collect(),
+            circuits: config.buckets.values().map(circuits).collect(),
             hedges_percent: config
                 .buckets
                 .values()
@@ -285,17 +286,17 @@ impl Ledger {
     }
 
     /// A request was let through a circuit, at some moment from the first of these to the last; its number, if it is a trial.
-    pub(super) fn entered(&mut self, circuit: CircuitId, is_trial: bool, decided: (u64, u64)) -> Option<u64> {
+    pub(super) fn entered(&mut self, circuit: Circuit, is_trial: bool, decided: (u64, u64)) -> Option<u64> {
         let at = |nanos: u64| self.origin + Duration::from_nanos(nanos);
         let decided = (at(decided.0), at(decided.1));
-        let found = self.circuits[circuit.index()].entered(is_trial, decided);
+        let found = self.circuit(circuit).entered(is_trial, decided);
         self.note(Invariant::Circuit, "circuit", found)
     }
 
-    pub(super) fn look_at_circuit(&mut self, circuit: CircuitId, view: &BreakerView, now: Instant) {
-        let found = self.circuits[circuit.index()].look(view, now);
+    pub(super) fn look_at_circuit(&mut self, circuit: Circuit, view: &BreakerView, now: Instant) {
+        let found = self.circuit(circuit).look(view, now);
         self.note(Invariant::Circuit, "circuit", found);
-        let waiting = self.circuits[circuit.index()].waiting.get();
+        let waiting = self.circuit(circuit).waiting.get();
         self.check(Invariant::Leak, view.held <= waiting, || {
             format!("{} places to wait for {circuit:?} are taken, {waiting} wait", view.held)
         });
@@ -346,7 +347,7 @@ impl Ledger {
     pub(super) fn look_at_endpoints(&mut self, bucket: usize, pool: &PoolHandle, now: Instant) {
         let found = self.rotations[bucket].look(pool, now);
         self.note(Invariant::Endpoint, "endpoints", found);
-        let found = self.wallets[bucket].look(pool, now);
+        let found = self.wallets[bucket].look(bucket, pool, now);
         self.note(Invariant::Credential, "credentials", found);
     }
 
@@ -357,7 +358,17 @@ impl Ledger {
         self.per_client.iter_mut().chain(&mut self.failures).for_each(Rates::settle);
     }
 
-    pub(super) fn is_closed(&self, circuit: CircuitId) -> bool {
-        self.circuits[circuit.index()].state() == CircuitState::Closed
+    /// The watch over a circuit.
+    pub(super) fn circuit(&mut self, circuit: Circuit) -> &mut Watched {
+        &mut self.circuits[circuit.bucket.index()][circuit.id.index()]
+    }
+
+    /// The watches over all circuits.
+    pub(super) fn all_circuits(&self) -> impl Iterator<Item = &Watched> {
+        self.circuits.iter().flatten()
+    }
+
+    pub(super) fn is_closed(&self, circuit: Circuit) -> bool {
+        self.circuits[circuit.bucket.index()][circuit.id.index()].state() == CircuitState::Closed
     }
 }

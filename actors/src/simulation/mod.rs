@@ -203,11 +203,11 @@ async fn play(seed: u64, steps: u64, mutant: Option<Mutant>, pulse: Pulse) -> Re
         requests: episode.arrivals as u64,
         admitted: ledger.admitted,
         crashes: episode.crashes,
-        opened: ledger.circuits.iter().map(|circuit| circuit.opened_total).sum(),
-        trials: ledger.circuits.iter().map(circuits::Watched::trials_total).sum(),
-        held: ledger.circuits.iter().map(|circuit| circuit.held_total).sum(),
+        opened: ledger.all_circuits().map(|circuit| circuit.opened_total).sum(),
+        trials: ledger.all_circuits().map(circuits::Watched::trials_total).sum(),
+        held: ledger.all_circuits().map(|circuit| circuit.held_total).sum(),
         hedges: ledger.hedges(),
-        closed: ledger.circuits.iter().map(|circuit| circuit.closed_total).sum(),
+        closed: ledger.all_circuits().map(|circuit| circuit.closed_total).sum(),
         digest: episode.digest,
     })
 }

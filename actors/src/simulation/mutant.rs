@@ -56,7 +56,7 @@ impl Mutant {
     pub(super) fn starts_over(self, actor: &str) -> bool {
         match self {
             Self::LimiterStartsOver => actor == "limiter",
-            Self::BreakerStartsOver => actor == "breaker",
+            Self::BreakerStartsOver => actor.starts_with("breaker:"),
             Self::PoolStartsOver => actor.starts_with("pool:"),
             _ => false,
         }

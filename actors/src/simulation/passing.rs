@@ -8,10 +8,11 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 
-use crate::breaker::{BreakerRejection, BreakerTicket, CircuitId, Clearance, Outcome};
+use crate::breaker::{BreakerRejection, BreakerTicket, Clearance, Outcome};
 use crate::clock;
 use crate::monitor::Level;
 use crate::pool::Permit;
+use crate::simulation::circuits::Circuit;
 use crate::simulation::client::{Client, REQUEST_TIMEOUT, Refused};
 use crate::simulation::held::Held;
 use crate::simulation::mutant::Mutant;
@@ -19,7 +20,7 @@ use crate::simulation::mutant::Mutant;
 /// A ticket that ends as a trial in the ledger, too.
 pub(super) struct Passed<'a> {
     client: &'a Client,
-    circuit: CircuitId,
+    circuit: Circuit,
     pub(super) slow: bool,
     ticket: Option<BreakerTicket>,
     trial: Option<u64>,
@@ -29,7 +30,7 @@ impl<'a> Passed<'a> {
     /// Leave that was given at some moment from the first of these to the last.
     pub(super) fn new(
         client: &'a Client,
-        circuit: CircuitId,
+        circuit: Circuit,
         ticket: BreakerTicket,
         decided: (u64, u64),
     ) -> Self {
@@ -50,7 +51,7 @@ impl<'a> Passed<'a> {
 
     fn end(&mut self, succeeded: bool) {
         if let Some(trial) = self.trial.take() {
-            self.client.world.ledger.borrow_mut().circuits[self.circuit.index()].ended(trial, succeeded);
+            self.client.world.ledger.borrow_mut().circuit(self.circuit).ended(trial, succeeded);
         }
     }
 }
@@ -63,18 +64,17 @@ impl Drop for Passed<'_> {
 
 impl Client {
     /// Whether this request may wait for the circuit that refused it.
-    pub(super) fn may_wait(&self, circuit: CircuitId, refusal: &BreakerRejection) -> bool {
-        let actors = &self.world.actors;
+    pub(super) fn may_wait(&self, circuit: Circuit, refusal: &BreakerRejection) -> bool {
         self.script.is_patient
-            && actors.breaker.may_hold(circuit, refusal)
-            && actors.monitor.level() < Level::Critical
+            && self.world.breaker(circuit).may_hold(circuit.id, refusal)
+            && self.world.actors.monitor.level() < Level::Critical
     }
 
     /// Takes what an attempt needs; who has no place waits for the circuit first.
     pub(super) async fn enter(
         &self,
         place: Option<Held<Permit>>,
-        circuit: CircuitId,
+        circuit: Circuit,
     ) -> Result<(Held<Permit>, Passed<'_>), Refused> {
         if let Some(permit) = place {
             match self.pass_circuit(circuit).await {
@@ -88,29 +88,29 @@ impl Client {
     }
 
     /// Leave of the circuit, immediately before the call.
-    async fn pass_circuit(&self, circuit: CircuitId) -> Result<Passed<'_>, BreakerRejection> {
+    async fn pass_circuit(&self, circuit: Circuit) -> Result<Passed<'_>, BreakerRejection> {
         let world = &self.world;
-        let breaker = &world.actors.breaker;
+        let breaker = world.breaker(circuit);
         let asked = clock::now();
-        let clearance = match breaker.peek(circuit, asked) {
+        let clearance = match breaker.peek(circuit.id, asked) {
             Err(BreakerRejection::Open { .. }) if world.has(Mutant::DeafToOpen) => {
                 let view = world.circuits(asked).find(|(other, _)| *other == circuit);
                 Clearance::Closed { generation: view.map_or(0, |(_, view)| view.generation) }
             }
             clearance => clearance?,
         };
-        let ticket = breaker.permit(circuit, clearance).await?;
+        let ticket = breaker.permit(circuit.id, clearance).await?;
         let decided = self.decided(asked);
         Ok(Passed::new(self, circuit, ticket, (decided, decided)))
     }
 
-    async fn wait_for_circuit(&self, circuit: CircuitId) -> Result<Passed<'_>, Refused> {
+    async fn wait_for_circuit(&self, circuit: Circuit) -> Result<Passed<'_>, Refused> {
         let world = &self.world;
         let asked = clock::now();
-        let waiting = Rc::clone(&world.ledger.borrow().circuits[circuit.index()].waiting);
+        let waiting = Rc::clone(&world.ledger.borrow_mut().circuit(circuit).waiting);
         let forgets = world.has(Mutant::ForgetsHeld) && world.dice.borrow_mut().once_in(2);
         let ticket = {
-            let holding = Box::pin(world.actors.breaker.hold(circuit, asked + REQUEST_TIMEOUT));
+            let holding = Box::pin(world.breaker(circuit).hold(circuit.id, asked + REQUEST_TIMEOUT));
             let mut holding = Held::new(&waiting, Some(holding), forgets);
             let Some(hold) = &mut holding.thing else { return Err(Refused) };
             let ticket = poll_fn(|cx| hold.as_mut().poll(cx)).await;
@@ -119,7 +119,7 @@ impl Client {
         };
         let decided = (self.decided(asked), world.nanos(clock::now()));
         let passed = Passed::new(self, circuit, ticket, decided);
-        world.ledger.borrow_mut().circuits[circuit.index()].held_total += 1;
+        world.ledger.borrow_mut().circuit(circuit).held_total += 1;
         Ok(passed)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::pool::EndpointId;
+use crate::simulation::circuits::Circuit;
 use crate::simulation::client::World;
 use crate::simulation::episode::{Episode, Running};
 use crate::simulation::signal::Signal;
@@ -21,7 +22,7 @@ impl Episode {
         let chosen = self.dice.below(self.world.pools.len());
         let bucket = BucketId::new(u16::try_from(chosen).unwrap_or(0));
         let endpoint = self.dice.below(self.world.pools[chosen].view(self.now).endpoints.len());
-        if self.world.actors.breaker.awaiting(bucket, self.now).is_empty() {
+        if self.world.breakers[chosen].awaiting(self.now).is_empty() {
             return;
         }
         let takes = Duration::from_millis(self.dice.between(0, CONNECTING_MS_MAX));
@@ -32,16 +33,17 @@ impl Episode {
 }
 
 async fn connect(world: Rc<World>, bucket: BucketId, endpoint: usize, takes: Duration) {
-    let breaker = &world.actors.breaker;
+    let breaker = &world.breakers[bucket.index()];
     let began = crate::clock::now();
-    let unreached = breaker.awaiting(bucket, began);
+    let unreached = breaker.awaiting(began);
     if !world.upstreams.borrow()[bucket.index()].connects(endpoint) {
         return;
     }
     tokio::time::sleep(takes).await;
     world.pools[bucket.index()].reached(EndpointId(endpoint), began);
     for unreached in unreached {
-        world.ledger.borrow_mut().circuits[unreached.circuit.index()].connected(unreached.generation);
+        let circuit = Circuit { bucket, id: unreached.circuit };
+        world.ledger.borrow_mut().circuit(circuit).connected(unreached.generation);
         // without an answer the circuit waits on
         let _ = breaker.reached(unreached).await;
     }

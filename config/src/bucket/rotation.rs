@@ -139,7 +139,7 @@ impl RotationConfig {
 }
 
 /// A path with a query perhaps, as it stands in a request.
-struct PathOnly;
+pub(super) struct PathOnly;
 
 impl Form for PathOnly {
     type Value = String;

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::breaker::BreakerConfig;
-use super::credential_pool::{CredentialPoolConfig, HeaderKeys, PairKeys, PooledCredential, pool_of};
+use super::credential_pool::{
+    CredentialPoolConfig, HeaderKeys, Identity, PairKeys, PooledCredential, pool_of,
+};
 use super::credentials::{ContainerCredentials, CredentialKeys, Credentials, check_one_source};
 use super::endpoint::{BaseUrl, Endpoint};
 use super::hedging::HedgingConfig;
 use super::policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
-use super::rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, RotationConfig};
+use super::rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, PathOnly, RotationConfig};
 use super::tls::TlsConfig;
 use crate::form::{Choice, Word, list, seconds};
 use crate::section::section;
@@ -85,6 +87,8 @@ pub struct UpstreamConfig {
     pub credentials_by_name: Vec<PooledCredential>,
     /// what is done about those that are throttled or refused
     pub credential_pool: CredentialPoolConfig,
+    /// what an API is asked for to check a doubted credential
+    pub credential_check_path: Option<String>,
     /// whom https endpoints are believed
     pub tls: TlsConfig,
     /// how chunked uploads go on
@@ -161,6 +165,16 @@ section! {
     }
 }
 
+impl UpstreamConfig {
+    /// Whether the gateway can check by itself if the upstream takes one of several credentials: a store always, an API at
+    /// `credential_check_path`.
+    pub fn checks_credentials(&self) -> bool {
+        let is_headers =
+            self.credentials_by_name.iter().any(|one| matches!(one.identity, Identity::Header { .. }));
+        !self.credentials_by_name.is_empty() && (!is_headers || self.credential_check_path.is_some())
+    }
+}
+
 section! {
     /// The upstream of a bucket of kind s3, as it is written.
     pub(super) struct S3Keys {
@@ -203,6 +217,14 @@ section! {
             unset("endpoints", list(BaseUrl { has_path: true }), "required");
         /// credentials of the API by name: a request goes on with the least loaded that may be used
         by_name: Vec<PooledCredential> = pool_of::<HeaderKeys>("credentials");
+        /// path that only a valid credential may read: asked for with GET, with and without the credential, before a doubted one is left out
+        ///
+        /// A path that is answered 2xx without a credential proves nothing.
+        credential_check_path: Option<String> = unset(
+            "credential_check_path",
+            PathOnly,
+            "no check: answers to different clients must agree",
+        );
         common: CommonKeys = shared();
     }
 }
@@ -261,12 +283,16 @@ impl HttpKeys {
     pub(super) fn check(&self, section: &mut Section<'_>, total: (&str, Duration)) {
         check_endpoints(section, self.endpoints.as_deref(), &self.common.failover.endpoints);
         self.common.check(section, total);
+        if self.by_name.is_empty() && self.credential_check_path.is_some() {
+            let hint = format!("set {}, or leave it out", section.spell("credentials"));
+            section.refuse("credential_check_path", "has no effect without credentials", Some(hint));
+        }
     }
 
     pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
-        let Self { endpoints, by_name, common } = self;
+        let Self { endpoints, by_name, credential_check_path, common } = self;
         let common = common.resolve(endpoints.unwrap_or_default(), request_timeout);
-        UpstreamConfig { credentials_by_name: by_name, ..common }
+        UpstreamConfig { credentials_by_name: by_name, credential_check_path, ..common }
     }
 }
 
@@ -312,6 +338,7 @@ impl CommonKeys {
             container_credentials: None,
             credentials_by_name: Vec::new(),
             credential_pool,
+            credential_check_path: None,
             upload_framing: UploadFraming::SignedChunks,
             tls,
             timeout,

@@ -40,21 +40,21 @@ pub(crate) fn chunk_bytes(first: u64, length: u64) -> u64 {
 }
 
 impl Frame {
-    /// The length of the whole body, framing included.
-    pub(crate) fn framed_length(&self) -> u64 {
+    /// The length of the whole body, framing included; none if no Content-Length can say it.
+    pub(crate) fn framed_length(&self) -> Option<u64> {
         let (full, rest) = (self.length / self.chunk_bytes, self.length % self.chunk_bytes);
         let signature = if self.form.is_signed() { EXTENSION.len() as u64 + SIGNATURE_DIGITS } else { 0 };
         let around = |bytes: u64| digits(bytes) + signature + 4;
         let partial = if rest > 0 { around(rest) } else { 0 };
         // The chunk of nothing has one line end, and the body's last one is its second or the trailer's.
-        let mut length = self.length + full * around(self.chunk_bytes) + partial + around(0);
+        let mut framing = full.checked_mul(around(self.chunk_bytes))?.checked_add(partial + around(0))?;
         if let Some((name, value)) = self.trailer {
-            length += name.len() as u64 + 1 + value + 2;
+            framing = framing.checked_add(name.len() as u64 + 1 + value + 2)?;
             if self.form.is_signed() {
-                length += trailer::SIGNATURE.len() as u64 + 1 + SIGNATURE_DIGITS + 2;
+                framing = framing.checked_add(trailer::SIGNATURE.len() as u64 + 1 + SIGNATURE_DIGITS + 2)?;
             }
         }
-        length
+        self.length.checked_add(framing)
     }
 }
 

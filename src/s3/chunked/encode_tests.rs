@@ -52,7 +52,7 @@ proptest! {
             let by_hand = body(form, &chunks, frame.trailer.map(|_| VALUE), seed(9));
             let parts: Vec<&[u8]> = data.chunks(part).collect();
             prop_assert_eq!(encode(frame, &parts, verified), by_hand.clone());
-            prop_assert_eq!(frame.framed_length(), by_hand.len() as u64);
+            prop_assert_eq!(frame.framed_length(), Some(by_hand.len() as u64));
         }
     }
 }
@@ -60,7 +60,7 @@ proptest! {
 /// A1: the documentation's example body has this length
 #[test]
 fn the_length_is_the_documented_one() {
-    assert_eq!(frame(Signed, 65_536, 66_560).framed_length(), 66_824);
+    assert_eq!(frame(Signed, 65_536, 66_560).framed_length(), Some(66_824));
 }
 
 /// A1: a client's chunk size is kept where the upstream would take it
@@ -71,4 +71,16 @@ fn sizes_are_kept_unless_they_are_too_small() {
     assert_eq!(chunk_bytes(8191, 1 << 30), CHUNK_BYTES);
     assert_eq!(chunk_bytes(100, 100), 100);
     assert_eq!(chunk_bytes(0, 0), CHUNK_BYTES);
+}
+
+/// B3, V2: a length that no Content-Length can say is none, whatever the chunks' size
+#[test]
+fn a_length_beyond_all_bounds_is_none() {
+    for chunk_bytes in [1, 8_192, 65_536, u64::MAX] {
+        for form in [Signed, SignedTrailer, UnsignedTrailer] {
+            let at = |length| Frame { length, ..frame(form, chunk_bytes, 1) }.framed_length();
+            assert_eq!(at(u64::MAX), None, "{form:?} in chunks of {chunk_bytes}");
+        }
+    }
+    assert_eq!(frame(Signed, 65_536, 18_421_446_067_330_467_091).framed_length(), None);
 }

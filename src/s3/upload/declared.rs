@@ -71,6 +71,16 @@ impl Declared {
         Ok(Self { chunks, file: None, claims })
     }
 
+    /// Refuses an object that is longer than the body it comes in, framing included.
+    pub(crate) fn fits(self, length: BodyLength) -> Result<Self, UploadFault> {
+        let object = self.chunks.map_or(0, |chunks| chunks.length);
+        match length {
+            BodyLength::Known(bytes) if object > bytes => Err(UploadFault::LengthMalformed),
+            BodyLength::Empty if object > 0 => Err(UploadFault::LengthMalformed),
+            _ => Ok(self),
+        }
+    }
+
     /// Reads the head of the upload that a form stands for; `file` is what comes of it, where it is not held already.
     pub(crate) fn of_file(head: Head<'_>, file: Option<FileScan>) -> Result<Self, UploadFault> {
         let declared = Self::of(head, Some(PayloadHash::Unsigned))?;
@@ -122,12 +132,17 @@ fn unverified(head: Head<'_>) -> Result<PayloadHash, UploadFault> {
     }
 }
 
+/// The longest object that a head may announce: what stores keep lengths in (ISO C `off_t` of 64 bits). Chunk framing adds less
+/// than as much again, so that sums of both stay below 2^64.
+const OBJECT_BYTES_MAX: u64 = i64::MAX as u64;
+
 fn decoded_length(headers: &HeaderMap) -> Result<u64, UploadFault> {
     let mut lengths = headers.get_all(DECODED_LENGTH);
     let length = lengths.next().ok_or(UploadFault::LengthMissing)?;
     let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let only = digits.filter(|_| lengths.next().is_none());
-    only.and_then(|text| text.parse().ok()).ok_or(UploadFault::LengthMalformed)
+    let length = only.and_then(|text| text.parse().ok()).filter(|bytes| *bytes <= OBJECT_BYTES_MAX);
+    length.ok_or(UploadFault::LengthMalformed)
 }
 
 fn chunks(form: Form, headers: &HeaderMap) -> Result<Chunks, UploadFault> {

@@ -1,7 +1,9 @@
 //! Credentials of an API, which travel in a header (H1, C4).
 //!
 //! Whatever a client sends under one of their names ends here, also under the name of a credential that is not the request's
-//! own: the upstream must not be offered two. The values are marked as sensitive, which keeps them out of `Debug`.
+//! own: the upstream must not be offered two. So does every other header that carries credentials by custom or in another bucket:
+//! an upstream that read a client's own in place of the injected one would refuse a credential that is good. The
+//! values are marked as sensitive, which keeps them out of `Debug`.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
 use thiserror::Error;
@@ -17,12 +19,32 @@ pub(crate) enum InjectedError {
     Value(#[from] InvalidHeaderValue),
 }
 
+/// Headers that carry credentials by custom: RFC 9110 section 11.6.2, and those of common APIs and their gateways.
+const CUSTOMARY: [&str; 6] =
+    ["authorization", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token", "ocp-apim-subscription-key"];
+
 /// The headers of a bucket's credentials, in the order of the configuration.
 #[derive(Debug)]
-pub(crate) struct Injected(Vec<(HeaderName, HeaderValue)>);
+pub(crate) struct Injected {
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// What a client may not send, beside the names of those.
+    foreign: Vec<HeaderName>,
+}
 
 impl Injected {
-    pub(crate) fn new(credentials: &[PooledCredential]) -> Result<Self, InjectedError> {
+    /// `of_others` are the credentials of all buckets.
+    pub(crate) fn new<'a>(
+        credentials: &[PooledCredential],
+        of_others: impl Iterator<Item = &'a PooledCredential>,
+    ) -> Result<Self, InjectedError> {
+        let mut foreign: Vec<HeaderName> = CUSTOMARY.map(HeaderName::from_static).into();
+        for other in of_others {
+            if let Identity::Header { name, .. } = &other.identity
+                && !foreign.iter().any(|known| known.as_str() == name)
+            {
+                foreign.push(HeaderName::try_from(name.as_str())?);
+            }
+        }
         let mut headers = Vec::new();
         for credential in credentials {
             if let Identity::Header { name, value } = &credential.identity {
@@ -31,17 +53,17 @@ impl Injected {
                 headers.push((HeaderName::try_from(name.as_str())?, value));
             }
         }
-        Ok(Self(headers))
+        Ok(Self { headers, foreign })
     }
 
     /// Whether a client's header of this name ends here.
     pub(crate) fn replaces(&self, name: &HeaderName) -> bool {
-        self.0.iter().any(|(each, _)| each == name)
+        self.foreign.contains(name) || self.headers.iter().any(|(each, _)| each == name)
     }
 
     /// Adds a credential.
     pub(crate) fn add(&self, credential: CredentialId, headers: &mut HeaderMap) {
-        if let Some((name, value)) = self.0.get(credential.0) {
+        if let Some((name, value)) = self.headers.get(credential.0) {
             headers.insert(name.clone(), value.clone());
         }
     }

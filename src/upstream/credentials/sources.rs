@@ -45,7 +45,11 @@ impl Sources<'_> {
         match (self.kind, &upstream.container_credentials, &upstream.credentials_by_name[..]) {
             (_, Some(container), _) => self.renewed(container),
             (_, None, []) => Ok(upstream.credentials.clone().map_or(Source::Unsigned, fixed)),
-            (Kind::Http, None, named) => Ok(Source::Injected(Arc::new(Injected::new(named)?))),
+            (Kind::Http, None, named) => {
+                let upstreams = self.config.buckets.values().map(|bucket| &bucket.upstream);
+                let all = upstreams.flat_map(|upstream| &upstream.credentials_by_name);
+                Ok(Source::Injected(Arc::new(Injected::new(named, all)?)))
+            }
             (Kind::S3, None, named) => {
                 let sources: Result<_, SourceError> =
                     named.iter().map(|one| self.of(&one.identity)).collect();

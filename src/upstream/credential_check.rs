@@ -1,0 +1,188 @@
+//! Whether an upstream still takes a credential that answers to clients raised doubts about (C3): one task per bucket that can ask.
+//!
+//! A client can provoke an answer that seems to refuse the gateway's credential, so the gateway asks by itself, with a request that
+//! holds no client's bytes. Of a store it lists the bucket with one key at most: the error code then names the credential or does
+//! not, and `AccessDenied` means that the store knows the credential. Of an API it asks for `credential_check_path`, with the credential
+//! and without one: only a path that is refused without a credential proves anything.
+//!
+//! The task sleeps until the pool marks a suspect. Two rounds of checks are at least `CHECK_EVERY` apart, whatever clients do.
+//! Deliberately absent: the decision to withdraw, which is the pool's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use slog::{Logger, info, warn};
+use tidegate_actors::{BucketId, CredentialCheck, CredentialId, EndpointId, clock};
+use tidegate_config::{Addressing, Kind};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::router::Bucket;
+use crate::upstream::client;
+use crate::upstream::identity::names_credential;
+use crate::upstream::own_call::{AsWhom, OwnCall, get};
+use crate::upstream::verdict::error_code;
+use crate::worker::Shared;
+
+/// From one round of checks to the next, at least.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// How long one endpoint may take for its answer.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Results in metrics and logs.
+const ACCEPTED: &str = "accepted";
+const REFUSED: &str = "refused";
+const INCONCLUSIVE: &str = "inconclusive";
+/// An error document up to this size is read for its code.
+const DOCUMENT_BYTES_MAX: usize = 8 << 10;
+
+/// Begins to wait for suspects in every bucket that can be asked about its credentials.
+pub(crate) fn begin(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
+    let buckets = shared.router.buckets().iter();
+    let checked = buckets.filter(|bucket| bucket.config.upstream.checks_credentials());
+    let begin = |bucket: &Bucket| {
+        bucket.metrics.show_credential_checks(&[ACCEPTED, REFUSED, INCONCLUSIVE]);
+        actix_rt::spawn(check_for_ever(Arc::clone(shared), bucket.id))
+    };
+    checked.map(begin).collect()
+}
+
+async fn check_for_ever(shared: Arc<Shared>, bucket: BucketId) {
+    let bucket = shared.router.bucket(bucket);
+    let http = client::bare(Arc::clone(&bucket.dialer), CHECK_TIMEOUT);
+    loop {
+        bucket.pool.suspected().await;
+        let checks = bucket.pool.suspects().into_iter().map(|one| check(&http, bucket, one, &shared.log));
+        join_all(checks).await;
+        sleep(CHECK_EVERY).await;
+    }
+}
+
+/// Checks one credential and reports the result to the pool.
+async fn check(http: &awc::Client, bucket: &Bucket, credential: CredentialId, log: &Logger) {
+    let mut found = CredentialCheck::Inconclusive;
+    for endpoint in (0..bucket.destinations.len()).map(EndpointId) {
+        let asking = async {
+            match bucket.config.kind {
+                Kind::S3 => ask_store(http, bucket, endpoint, credential).await,
+                Kind::Http => ask_api(http, bucket, endpoint, credential).await,
+            }
+        };
+        found = timeout(CHECK_TIMEOUT, asking).await.unwrap_or(CredentialCheck::Inconclusive);
+        if found != CredentialCheck::Inconclusive {
+            break;
+        }
+    }
+    let name = bucket.credential(credential).unwrap_or_default();
+    let result = match found {
+        CredentialCheck::Accepted => ACCEPTED,
+        CredentialCheck::Refused => REFUSED,
+        CredentialCheck::Inconclusive => INCONCLUSIVE,
+    };
+    bucket.metrics.credential_checked(result);
+    if found == CredentialCheck::Inconclusive {
+        warn!(log, "check of a doubted credential was inconclusive"; "bucket" => &bucket.name, "credential" => name);
+    } else {
+        info!(log, "doubted credential checked"; "bucket" => &bucket.name, "credential" => name,
+            "result" => result);
+    }
+    bucket.pool.credential_checked(credential, found, clock::now());
+}
+
+async fn ask_store(
+    http: &awc::Client,
+    bucket: &Bucket,
+    endpoint: EndpointId,
+    credential: CredentialId,
+) -> CredentialCheck {
+    let (target, host_bucket) = listing(bucket);
+    let call = OwnCall { bucket, endpoint, target: &target, host_bucket, as_whom: AsWhom::One(credential) };
+    let Ok(mut response) = get(http, call).await else { return CredentialCheck::Inconclusive };
+    let status = response.status().as_u16();
+    let document = response.body().limit(DOCUMENT_BYTES_MAX).await.unwrap_or_default();
+    of_store(status, error_code(&document).as_deref())
+}
+
+/// What a store is asked for: the bucket where it has one name, else the list of buckets.
+fn listing(bucket: &Bucket) -> (String, Option<&str>) {
+    const QUERY: &str = "list-type=2&max-keys=1";
+    let upstream = &bucket.config.upstream;
+    let pattern = &bucket.config.pattern;
+    let name = upstream.bucket.as_deref().or_else(|| pattern.is_exact().then(|| pattern.as_str()));
+    match (name, upstream.addressing) {
+        (Some(name), Addressing::Path) => (format!("/{name}?{QUERY}"), None),
+        (Some(name), Addressing::Virtual) => (format!("/?{QUERY}"), Some(name)),
+        (None, _) => ("/".to_owned(), None),
+    }
+}
+
+fn of_store(status: u16, code: Option<&str>) -> CredentialCheck {
+    match (status, code) {
+        (200..=299 | 404, _) | (403, Some("AccessDenied" | "AllAccessDisabled")) => CredentialCheck::Accepted,
+        // The request holds no client's bytes, so a signature that does not match is the secret's fault.
+        (400 | 401 | 403, Some(code)) if names_credential(code) || code == "SignatureDoesNotMatch" => {
+            CredentialCheck::Refused
+        }
+        _ => CredentialCheck::Inconclusive,
+    }
+}
+
+async fn ask_api(
+    http: &awc::Client,
+    bucket: &Bucket,
+    endpoint: EndpointId,
+    credential: CredentialId,
+) -> CredentialCheck {
+    let Some(target) = &bucket.config.upstream.credential_check_path else {
+        return CredentialCheck::Inconclusive;
+    };
+    let status = async |as_whom| {
+        let call = OwnCall { bucket, endpoint, target, host_bucket: None, as_whom };
+        get(http, call).await.ok().map(|response| response.status().as_u16())
+    };
+    let (with, without) = (status(AsWhom::One(credential)).await, status(AsWhom::Nobody).await);
+    of_api(with, without)
+}
+
+/// By the statuses with the credential and without one.
+fn of_api(with: Option<u16>, without: Option<u16>) -> CredentialCheck {
+    match (with, without) {
+        (Some(401 | 403), _) => CredentialCheck::Refused,
+        (Some(200..=299), Some(401 | 403)) => CredentialCheck::Accepted,
+        _ => CredentialCheck::Inconclusive,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C3: a store's code decides; what says nothing of the credential proves nothing
+    #[test]
+    fn what_a_stores_answer_says() {
+        for (status, code) in [(200, None), (404, Some("NoSuchBucket")), (403, Some("AccessDenied"))] {
+            assert_eq!(of_store(status, code), CredentialCheck::Accepted, "{status} {code:?}");
+        }
+        for code in ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"] {
+            assert_eq!(of_store(403, Some(code)), CredentialCheck::Refused, "{code}");
+        }
+        for (status, code) in
+            [(403, None), (503, Some("SlowDown")), (301, None), (403, Some("RequestTimeTooSkewed"))]
+        {
+            assert_eq!(of_store(status, code), CredentialCheck::Inconclusive, "{status} {code:?}");
+        }
+    }
+
+    /// C3: a path that anybody may read proves nothing
+    #[test]
+    fn what_an_apis_answers_say() {
+        assert_eq!(of_api(Some(200), Some(401)), CredentialCheck::Accepted);
+        assert_eq!(of_api(Some(200), Some(200)), CredentialCheck::Inconclusive, "a public path");
+        assert_eq!(of_api(Some(401), Some(401)), CredentialCheck::Refused);
+        for (with, without) in
+            [(None, Some(401)), (Some(200), None), (Some(500), Some(401)), (Some(404), None)]
+        {
+            assert_eq!(of_api(with, without), CredentialCheck::Inconclusive, "{with:?} {without:?}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! GET requests that the gateway makes for itself to one endpoint: health checks (P5) and checks of credentials (C3).
+//!
+//! Each goes over a connection of its own, secured, named and signed as the bucket's requests are. Deliberately absent: retries and
+//! timeouts, which are the caller's, and any client's bytes.
+
+use actix_web::http::Uri;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::uri::{self, PathAndQuery, Scheme};
+use awc::ClientResponse;
+use awc::error::SendRequestError;
+use thiserror::Error;
+use tidegate_actors::{CredentialId, EndpointId, clock};
+use tidegate_config::{Addressing, Kind};
+
+use crate::router::Bucket;
+use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, Signer};
+use crate::upstream::UpstreamRejection;
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub(super) enum OwnCallError {
+    #[error("{0}")]
+    Call(#[from] SendRequestError),
+    #[error("it cannot be asked: {0}")]
+    Unsigned(&'static str),
+    #[error("the path cannot be asked for")]
+    Path,
+}
+
+/// What is asked.
+pub(super) struct OwnCall<'a> {
+    pub(super) bucket: &'a Bucket,
+    pub(super) endpoint: EndpointId,
+    /// Path and query, as the endpoint gets them.
+    pub(super) target: &'a str,
+    /// The bucket that `Host` names, for a store that is addressed so.
+    pub(super) host_bucket: Option<&'a str>,
+    pub(super) as_whom: AsWhom,
+}
+
+/// The credential that it is made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AsWhom {
+    /// The bucket's only one, if it has one.
+    Bucket,
+    /// One of several.
+    One(CredentialId),
+    /// None.
+    Nobody,
+}
+
+/// Sends it and waits for the head of the answer.
+pub(super) async fn get(http: &awc::Client, call: OwnCall<'_>) -> Result<ClientResponse, OwnCallError> {
+    let OwnCall { bucket, endpoint, target, host_bucket, as_whom } = call;
+    let destination = &bucket.destinations[endpoint.0];
+    let target: PathAndQuery = target.parse().map_err(|_| OwnCallError::Path)?;
+    let mut parts = uri::Parts::default();
+    // The dialer knows which of its endpoints speak TLS.
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(destination.connection.clone());
+    parts.path_and_query = Some(target.clone());
+    let uri = Uri::from_parts(parts).map_err(|_| OwnCallError::Path)?;
+    let mut request = http.get(uri).no_decompress().force_close();
+    let addressing = if host_bucket.is_some() { Addressing::Virtual } else { Addressing::Path };
+    let host =
+        destination.host(addressing, host_bucket.unwrap_or_default()).map_err(|_| OwnCallError::Path)?;
+    request.headers_mut().insert(header::HOST, host);
+    let credential = match as_whom {
+        AsWhom::One(credential) => Some(credential),
+        AsWhom::Bucket | AsWhom::Nobody => None,
+    };
+    if let Some((injected, credential)) = bucket.credentials.injected().zip(credential) {
+        injected.add(credential, request.headers_mut());
+    }
+    if bucket.config.kind == Kind::S3
+        && as_whom != AsWhom::Nobody
+        && let Some(credentials) =
+            bucket.credentials.of(credential).current(clock::wall()).map_err(unsigned)?
+    {
+        let signer = Signer::new((*credentials).clone(), bucket.config.upstream.region.clone());
+        request.headers_mut().insert(CONTENT_SHA256, HeaderValue::from_static(EMPTY_SHA256));
+        signer.sign("GET", &target, request.headers_mut(), clock::wall());
+    }
+    Ok(request.send().await?)
+}
+
+fn unsigned(rejection: UpstreamRejection) -> OwnCallError {
+    match rejection {
+        UpstreamRejection::Credentials(why) => OwnCallError::Unsigned(why),
+        _ => OwnCallError::Path,
+    }
+}
