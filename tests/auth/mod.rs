@@ -7,6 +7,7 @@ mod forms;
 mod fuzz;
 mod limits;
 mod policies;
+mod readings;
 mod rejections;
 mod signed;
 pub(crate) mod signer;
