@@ -74,7 +74,7 @@ const LEDGER: [(&str, &str, Standing); 109] = [
     ("V8", "malformed credentials are 401 or 403, never a crash", Met),
     ("V9", "HTTP/2: floods and stuck streams are bounded", Later("not begun")),
     ("V10", "slow clients hold no place for long", Later("not begun")),
-    ("V11", "operations are a closed table", Later("not begun")),
+    ("V11", "operations are a closed table", Met),
     ("V12", "one reading of a path for policies, injection and copy sources", Met),
     ("V13", "forwarding and aliasing headers of strangers never go up", Later("not begun")),
     ("X1", "watches descriptors, memory, CPU, lag, in-flight", Later("no CPU pressure, no event-loop lag")),

@@ -66,7 +66,7 @@ mod tests {
     }
 
     fn on(access: Access, on: On<'_>) -> Operation<'_> {
-        Operation { access, on }
+        Operation::new(access, on)
     }
 
     /// A5: bucket, method and prefix must all be named

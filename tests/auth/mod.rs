@@ -6,6 +6,7 @@ mod api_keys;
 mod forms;
 mod fuzz;
 mod limits;
+mod operations;
 mod policies;
 mod readings;
 mod rejections;
