@@ -202,7 +202,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     }
     let caller = introduce(worker, Some(bucket), class, head, record).await?;
     authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
-    let screens = auth::screens(&caller, &operation, bytes, &shared.keyring)?;
+    let screens = auth::screens(&caller, &operation, head, bytes, &shared.keyring)?;
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
 
     // 6 breaker's published state, pool

@@ -6,6 +6,7 @@ mod api_keys;
 mod forms;
 mod fuzz;
 mod limits;
+mod multi_delete;
 mod operations;
 mod policies;
 mod readings;
