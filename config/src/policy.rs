@@ -16,7 +16,7 @@ use crate::walk::{Read as _, Section, key};
 /// What a request does, as far as a policy tells requests apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// objects, their metadata, and what is set for a bucket
+    /// objects and their metadata
     Read,
     /// create and replace objects, multipart uploads included
     Write,
@@ -24,7 +24,8 @@ pub enum Access {
     Delete,
     /// list a bucket
     List,
-    /// change a bucket itself: create and delete it, its policy, its rules
+    /// everything else: create and delete buckets, change their rules, ACLs and object locks, and parameters that belong to no
+    /// operation of S3
     Configure,
 }
 

@@ -7,6 +7,7 @@ use tidegate_config::{Access, Kind};
 
 use crate::auth::AuthRejection;
 use crate::auth::jwt::JwtRejection;
+use crate::auth::operation::Exception;
 use crate::http::answer::Answer;
 use crate::http::error::{bad_request, forbidden, not_implemented, unauthorized, unprepared};
 use crate::s3::sigv4::{Place, SKEW_MAX, SignatureRejection};
@@ -59,9 +60,23 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
             "dot_segment",
             "the key's policy has prefixes, and a `.` or `..` segment could lead a store out of them",
         ),
+        AuthRejection::Exception { is_anonymous, exception } => {
+            let reason = if *is_anonymous { "anonymous_denied" } else { "policy_denied" };
+            denied(
+                reason,
+                format!("{}: the request needs `configure`, which is not allowed here", needs(exception)),
+            )
+        }
+        AuthRejection::Contradiction(names) => bad_request(
+            "InvalidArgument",
+            "conflicting_parameters",
+            format!("conflicting query string parameters: {}", names.join(", ")),
+        ),
     }
 }
 
+/// The most of a client's name for something that an answer repeats.
+const NAME_CHARACTERS_MAX: usize = 64;
 const UNPROVEN: &str = "this bucket asks who you are, and the request does not say";
 /// RFC 6750, 3: without more, for who guesses should not learn what was wrong with a guess.
 const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
@@ -94,6 +109,25 @@ fn token(rejection: &JwtRejection) -> Answer {
         ),
         JwtRejection::NoKeys => {
             unprepared("token_keys", "the keys that tokens are verified with could not be fetched yet")
+        }
+    }
+}
+
+/// Why a request needs `configure`.
+fn needs(exception: &Exception) -> String {
+    let short = |name: &str| name.chars().take(NAME_CHARACTERS_MAX).collect::<String>();
+    match exception {
+        Exception::Parameter { name, operation: Some(operation) } => {
+            format!("`{}` is no parameter of {operation}", short(name))
+        }
+        Exception::Parameter { name, operation: None } => {
+            format!("the parameter `{}` belongs to no operation that any client may use", short(name))
+        }
+        Exception::Header(name) => {
+            format!("the header `{}` grants access or overrides a protection", short(name))
+        }
+        Exception::Method | Exception::Contradiction(..) => {
+            "the request is no operation that the gateway knows".to_owned()
         }
     }
 }

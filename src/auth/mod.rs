@@ -34,6 +34,7 @@ use crate::s3::sigv4::{Claim, PayloadHash, Seed, SignatureRejection, Verified};
 use crate::worker::Worker;
 
 use jwt::JwtRejection;
+use operation::Exception;
 use proofs::{Repeated, Shown};
 
 pub(crate) use answer::answer;
@@ -75,6 +76,15 @@ pub(crate) enum AuthRejection {
     DeleteList(&'static str),
     /// A key with dot segments, for a caller whose policy has prefixes.
     DotSegment,
+    /// An operation that needs `configure` because of this, for a caller without it. It is anonymous, or its policy lacks it.
+    Exception {
+        /// Whether the caller is anonymous.
+        is_anonymous: bool,
+        /// Why `configure` is needed.
+        exception: Exception,
+    },
+    /// Two sub-resources of one request.
+    Contradiction([&'static str; 2]),
 }
 
 impl From<SignatureRejection> for AuthRejection {
@@ -96,6 +106,17 @@ impl From<Repeated> for AuthRejection {
 }
 
 impl AuthRejection {
+    /// Adds why an operation needs `configure`, where that is what the caller lacks.
+    fn because_of(self, operation: &Operation<'_>) -> Self {
+        let is_anonymous = match self {
+            Self::AnonymousMay(Access::Configure) => true,
+            Self::PolicyLacks(Access::Configure) => false,
+            _ => return self,
+        };
+        let exception = operation.exception.clone();
+        exception.map_or(self, |exception| Self::Exception { is_anonymous, exception })
+    }
+
     /// Whether somebody may be guessing (L8).
     pub(crate) fn is_suspect(&self) -> bool {
         match self {
@@ -109,7 +130,9 @@ impl AuthRejection {
             | Self::PolicyLacks(_)
             | Self::CopySource
             | Self::DeleteList(_)
-            | Self::DotSegment => false,
+            | Self::DotSegment
+            | Self::Exception { .. }
+            | Self::Contradiction(_) => false,
         }
     }
 }
@@ -272,7 +295,11 @@ pub(crate) fn authorize(
         None if config.anonymous.contains(&operation.access) => Ok(()),
         None => Err(AuthRejection::AnonymousMay(operation.access)),
     };
-    may(name, operation)?;
+    if let Some(Exception::Contradiction(names, accesses)) = &operation.exception {
+        accesses.iter().try_for_each(|access| may(name, &operation.with_access(*access)))?;
+        return Err(AuthRejection::Contradiction(*names));
+    }
+    may(name, operation).map_err(|rejection| rejection.because_of(operation))?;
     if config.kind != Kind::S3 {
         return Ok(());
     }

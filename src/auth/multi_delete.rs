@@ -2,14 +2,16 @@
 //!
 //! Only then is the body read before it is passed on, up to 1 MiB (a thousand keys of full length); what is looked at is what
 //! will travel on, taken out of its `aws-chunked` framing and verified. The reader is narrow on purpose: it takes exactly the
-//! elements that S3 documents, without comments, sections or document types, and refuses whatever else an XML parser
-//! upstream might read in another way than this one does.
+//! elements that S3 documents, without comments, sections or document types, in UTF-8 (`s3/xml.rs`), and refuses whatever else
+//! an XML parser upstream might read in another way than this one does.
 
 use bytes::Bytes;
 use tidegate_config::{Access, PolicyConfig};
 
 use crate::auth::operation::On;
 use crate::auth::{AuthRejection, Caller, Keyring, Operation, policy};
+use crate::http::edge::Head;
+use crate::s3::xml;
 
 /// The longest list that is read.
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
@@ -18,6 +20,7 @@ pub(crate) const BYTES_MAX: u64 = 1 << 20;
 pub(crate) fn screens(
     caller: &Caller,
     operation: &Operation<'_>,
+    head: Head<'_>,
     bytes: Option<u64>,
     keyring: &Keyring,
 ) -> Result<bool, AuthRejection> {
@@ -25,6 +28,7 @@ pub(crate) fn screens(
     if !tells_keys_apart || operation.on != On::Keys {
         return Ok(false);
     }
+    xml::check_media_type(head.headers).map_err(AuthRejection::DeleteList)?;
     if bytes.is_some_and(|bytes| bytes <= BYTES_MAX) { Ok(true) } else { Err(TOO_LONG) }
 }
 
@@ -39,8 +43,7 @@ const TOO_LONG: AuthRejection = AuthRejection::DeleteList(
 );
 
 fn check(policy: &PolicyConfig, body: &[u8]) -> Result<(), AuthRejection> {
-    let text = std::str::from_utf8(body).map_err(|_| AuthRejection::DeleteList("it is not UTF-8"))?;
-    for key in keys(text).map_err(AuthRejection::DeleteList)? {
+    for key in xml::text(body).and_then(keys).map_err(AuthRejection::DeleteList)? {
         if !policy::has_key(policy, key.as_bytes())? {
             return Err(AuthRejection::PolicyLacks(Access::Delete));
         }
@@ -48,12 +51,9 @@ fn check(policy: &PolicyConfig, body: &[u8]) -> Result<(), AuthRejection> {
     Ok(())
 }
 
-/// The keys of a `Delete` document.
+/// The keys of a `Delete` document, from behind its declaration.
 fn keys(text: &str) -> Result<Vec<String>, &'static str> {
-    let mut rest = text.trim_start_matches('\u{feff}').trim_start();
-    if let Some(after) = rest.strip_prefix("<?xml ") {
-        rest = after.split_once("?>").ok_or("its declaration does not end")?.1;
-    }
+    let mut rest = text;
     let mut open: Vec<&str> = Vec::new();
     let mut keys = Vec::new();
     while let Some(at) = rest.find('<') {
@@ -125,7 +125,8 @@ fn numbered(entity: &str) -> Option<char> {
     let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
     // `from_str_radix` would take a sign.
     let plain = digits.chars().all(|c| c.is_digit(radix));
-    plain.then(|| u32::from_str_radix(digits, radix).ok()).flatten().and_then(char::from_u32)
+    let number = plain.then(|| u32::from_str_radix(digits, radix).ok()).flatten();
+    number.and_then(char::from_u32).filter(|c| *c != '\0')
 }
 
 #[cfg(test)]
@@ -135,7 +136,7 @@ mod tests {
     /// A5: the keys are those that the store will read
     #[test]
     fn the_keys_of_a_list_are_read() {
-        let text = "<?xml version=\"1.0\"?>\n<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\n \
+        let text = "\n<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\n \
                     <Object><Key>public/a&amp;b&#x20;c&#33;</Key><VersionId>7</VersionId></Object>\
                     <Object><Key> x</Key></Object><Quiet>true</Quiet></Delete>\n";
         assert_eq!(keys(text).unwrap(), ["public/a&b c!", " x"]);
@@ -153,6 +154,8 @@ mod tests {
             "<Object><Key>a&b;</Key></Object>",
             "<Object><Key>a&#xd800;</Key></Object>",
             "<Object><Key>a&#+33;</Key></Object>",
+            "<Object><Key>a&#0;</Key></Object>",
+            "<?xml version='1.0'?><Object><Key>a</Key></Object>",
             "<Object>a</Object>",
             "<Object><Key>a</Object></Key>",
             "<Other/>",

@@ -5,14 +5,14 @@
 //! a bucket before they begin (is it there, where is it) are answered. A list of keys to delete is looked at when it
 //! is there (`multi_delete`).
 //!
-//! A store that resolves dot segments would take `public/../secret` out of its prefix. So with prefixes a key that has any,
-//! as it decodes once or twice, is refused whatever the bucket's `injection_patterns` say.
+//! A store that resolves dot segments would take `public/../secret` out of its prefix. So with prefixes a key with a dot segment
+//! in any reading (`http/path.rs`) is refused whatever the bucket's `injection_patterns` say.
 
 use tidegate_config::{Access, PolicyConfig};
 
 use crate::auth::AuthRejection;
 use crate::auth::operation::{On, Operation};
-use crate::http::edge::decode;
+use crate::http::path::has_dot_segment;
 
 /// Whether a policy allows an operation in the bucket `name`.
 pub(super) fn allows(
@@ -45,14 +45,10 @@ pub(super) fn names(policy: &PolicyConfig, name: &str) -> bool {
 
 /// Whether a key, or a prefix of keys, lies below an allowed prefix of a policy that has some.
 pub(super) fn has_key(policy: &PolicyConfig, key: &[u8]) -> Result<bool, AuthRejection> {
-    if has_dots(key) || (key.contains(&b'%') && has_dots(&decode(key))) {
+    if has_dot_segment(key) {
         return Err(AuthRejection::DotSegment);
     }
     Ok(policy.prefixes.iter().any(|prefix| key.starts_with(prefix.as_bytes())))
-}
-
-fn has_dots(key: &[u8]) -> bool {
-    key.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b".."))
 }
 
 #[cfg(test)]
@@ -70,7 +66,7 @@ mod tests {
     }
 
     fn on(access: Access, on: On<'_>) -> Operation<'_> {
-        Operation { access, on }
+        Operation::new(access, on)
     }
 
     /// A5: bucket, method and prefix must all be named
@@ -91,7 +87,7 @@ mod tests {
         assert!(allows(&PolicyConfig::default(), "logs-eu", &key(Access::Read, "public/a")).is_err());
     }
 
-    /// A5, V3: a store that resolves dot segments could be led out of a prefix
+    /// A5, V3, V12: a store that resolves dot segments could be led out of a prefix
     #[test]
     fn dot_segments_are_refused_where_a_policy_has_prefixes() {
         let read = |policy: &PolicyConfig, key: &'static str| {
@@ -106,11 +102,16 @@ mod tests {
             "public/./a",
             "public/%2e%2E/x",
             "../public/",
+            "public/..;/x",
+            "public/.;a=b/x",
+            "public/%c0%ae%c0%ae/x",
         ] {
             assert_eq!(read(&below, key), Err(AuthRejection::DotSegment), "{key}");
             assert_eq!(read(&all, key), Ok(()), "{key}");
         }
-        for key in ["public/..name", "public/a..", "public/...", "public/.well-known"] {
+        for key in
+            ["public/..name", "public/a..", "public/...", "public/.well-known", "public/a;..", "public/;.."]
+        {
             assert_eq!(read(&below, key), Ok(()), "{key}");
         }
         let listing = on(Access::List, On::Listing(vec![b"public/../".to_vec()]));

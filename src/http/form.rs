@@ -122,7 +122,7 @@ pub(super) async fn receive(
     edge::check_target(head.uri, bucket.config.max_uri_length)?;
     proxy::look(worker, bucket, head.uri, record)?;
     let rest = naming::of(head.uri, head.headers, &shared.config.server.base_domains).key;
-    let operation = Operation::of(head.method, head.uri.query().unwrap_or_default(), Kind::S3, rest);
+    let operation = Operation::of(head, head.uri.query().unwrap_or_default(), Kind::S3, rest);
     authorize(&caller, (bucket, named.bucket), head, &operation, &shared.keyring)?;
 
     let rest =

@@ -6,7 +6,7 @@
 //! And an encoded line break in a `response-*` parameter, whose value becomes a header of the answer.
 //!
 //! Everything else goes by the bucket's mode: `..` that stays in the bucket, encoded NUL, CR and LF in the path, and four
-//! patterns in path or query. Each is looked for in the target as it stands, decoded once and decoded twice. `block` knowingly
+//! patterns in path or query. Each is looked for in every reading of the target (`path.rs`). `block` knowingly
 //! refuses the few legal keys that hold one of them; that is the whole price, which is why there are only four.
 //! Deliberately absent: guesses at SQL or scripts beyond these, and shell metacharacters: nothing is handed to a shell.
 
@@ -15,6 +15,7 @@ use memchr::{memchr, memchr3, memmem};
 use tidegate_config::InjectionPatterns;
 
 use crate::http::edge::{EdgeRejection, decode};
+use crate::http::path::{Segment, find_reading, segments};
 
 /// What in a target looks like an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +34,13 @@ const LINE_BREAK: Suspicion = Suspicion {
     what: "an encoded nul, carriage return or line feed in a response-* parameter",
 };
 
+/// How often a server may decode a target.
+const DECODINGS: u8 = 2;
+
 /// Refuses what no bucket may let pass.
 pub(crate) fn check(uri: &Uri) -> Result<(), EdgeRejection> {
     let path = uri.path().as_bytes();
-    if climbs(path) || (is_worth_decoding(path) && views(path).iter().any(|view| climbs(view))) {
+    if find_reading(path, DECODINGS, &|reading| climbs(reading).then_some(())).is_some() {
         return Err(EdgeRejection::Suspicious(CLIMBS));
     }
     if uri.query().is_some_and(breaks_a_header) { Err(EdgeRejection::Suspicious(LINE_BREAK)) } else { Ok(()) }
@@ -44,8 +48,10 @@ pub(crate) fn check(uri: &Uri) -> Result<(), EdgeRejection> {
 
 /// Looks at the rest by the bucket's mode: what it refuses is an error, what passes with a warning is returned.
 pub(crate) fn check_bucket(uri: &Uri, mode: InjectionPatterns) -> Result<Option<Suspicion>, EdgeRejection> {
-    let found =
-        || in_path(uri.path().as_bytes()).or_else(|| pattern(uri.path_and_query()?.as_str().as_bytes()));
+    let found = || {
+        in_path(uri.path().as_bytes())
+            .or_else(|| find_reading(uri.path_and_query()?.as_str().as_bytes(), DECODINGS, &pattern_in))
+    };
     match mode {
         InjectionPatterns::Off => Ok(None),
         InjectionPatterns::Log => Ok(found()),
@@ -58,30 +64,19 @@ fn is_worth_decoding(path: &[u8]) -> bool {
     memchr(b'%', path).is_some()
 }
 
-/// The text as it stands, decoded once, and decoded twice.
-fn views(text: &[u8]) -> [Vec<u8>; 3] {
-    let once = decode(text);
-    let twice = decode(&once);
-    [text.to_vec(), once, twice]
-}
-
-/// The path's segments behind its first slash, for servers that take either slash.
-fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|byte| matches!(byte, b'/' | b'\\')).skip(1)
-}
-
 /// Whether `..` outnumber the names before them at any point behind the bucket's name. Empty segments are no names.
 fn climbs(path: &[u8]) -> bool {
-    let mut segments = segments(path);
-    if segments.next().is_some_and(|bucket| matches!(bucket, b"." | b"..")) {
+    // Nothing stands before the path's first slash.
+    let mut segments = segments(path).skip(1);
+    if segments.next().is_some_and(|bucket| matches!(bucket, Segment::Current | Segment::Parent)) {
         return true;
     }
     let mut depth = 0_u32;
     segments.any(|segment| {
         let below = match segment {
-            b".." => depth.checked_sub(1),
-            b"" | b"." => Some(depth),
-            _ => Some(depth.saturating_add(1)),
+            Segment::Parent => depth.checked_sub(1),
+            Segment::Empty | Segment::Current => Some(depth),
+            Segment::Name => Some(depth.saturating_add(1)),
         };
         depth = below.unwrap_or(0);
         below.is_none()
@@ -89,15 +84,12 @@ fn climbs(path: &[u8]) -> bool {
 }
 
 fn in_path(path: &[u8]) -> Option<Suspicion> {
-    let dots = |view: &[u8]| segments(view).any(|segment| segment == b"..");
-    if !is_worth_decoding(path) {
-        return dots(path).then_some(DOTS);
-    }
-    let views = views(path);
-    if views[1].iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
+    let has_control = || decode(path).iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'));
+    if is_worth_decoding(path) && has_control() {
         return Some(CONTROL);
     }
-    views.iter().any(|view| dots(view)).then_some(DOTS)
+    let is_parent = |segment| segment == Segment::Parent;
+    find_reading(path, DECODINGS, &|reading| segments(reading).skip(1).any(is_parent).then_some(DOTS))
 }
 
 /// Whether a `response-*` parameter would break the header that the store makes of it. Decoded once, as the store does:
@@ -111,18 +103,10 @@ fn breaks_a_header(query: &str) -> bool {
     is_worth_decoding(query.as_bytes()) && query.split('&').any(breaks)
 }
 
-fn pattern(target: &[u8]) -> Option<Suspicion> {
-    if is_worth_decoding(target) {
-        views(target).iter().find_map(|view| pattern_in(view))
-    } else {
-        pattern_in(target)
-    }
-}
-
 /// A pattern in any case; what SQL ignores between its words is ignored, and `+` is a blank in queries.
-fn pattern_in(view: &[u8]) -> Option<Suspicion> {
-    memchr3(b'\'', b'<', b':', view)?;
-    let lower = view.to_ascii_lowercase();
+fn pattern_in(reading: &[u8]) -> Option<Suspicion> {
+    memchr3(b'\'', b'<', b':', reading)?;
+    let lower = reading.to_ascii_lowercase();
     let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'+' | 0x0b);
     let dense: Vec<u8> = lower.iter().copied().filter(|byte| !is_blank(byte)).collect();
     let opens_script = memmem::find_iter(&lower, b"<script")
@@ -153,7 +137,7 @@ mod tests {
         check_bucket(&uri(target), InjectionPatterns::Log).unwrap()
     }
 
-    /// V3
+    /// V3, V12
     #[test]
     fn what_climbs_out_of_its_bucket_is_refused_in_every_spelling() {
         for bad in [
@@ -173,12 +157,36 @@ mod tests {
             "/b/..\\c",
             "/b/a\\..\\..\\c",
             "/b%2f..%2fc",
+            "/b/..;/c",
+            "/b/..;x=1/c",
+            "/..;/b/k",
+            "/.;/b/k",
+            "/b/a/../..;/c",
+            "/b/;a/../c",
+            "/b/.;/../c",
+            "/b/..%3b/c",
+            "/b/%c0%ae%c0%ae/c",
+            "/b/%25c0%25ae./c",
+            "/b/%e0%80%ae./c",
+            "/b/..%c0%afc",
+            "/b/..%c1%9cc",
         ] {
             assert_eq!(check(&uri(bad)), Err(EdgeRejection::Suspicious(CLIMBS)), "{bad}");
         }
-        for inside in
-            ["/b/a/../c", "/b/a/..", "/b/a/c/../../d", "/b/a%2f..%2fc", "/b", "/", "/b/..name", "/b/..%20/x"]
-        {
+        for inside in [
+            "/b/a/../c",
+            "/b/a/..",
+            "/b/a/c/../../d",
+            "/b/a%2f..%2fc",
+            "/b/a/..;/c",
+            "/b/a;x/../c",
+            "/b",
+            "/",
+            "/b/..name",
+            "/b/..%20/x",
+            "/b/a;..",
+            "/b/%c0%af%c0%af",
+        ] {
             assert_eq!(check(&uri(inside)), Ok(()), "{inside}");
         }
     }
@@ -190,6 +198,8 @@ mod tests {
         let cases = [
             ("/b/a/../c", DOTS),
             ("/b/a/%2E%2e/c", DOTS),
+            ("/b/a/..;x=1/c", DOTS),
+            ("/b/a/%c0%ae%c0%ae/c", DOTS),
             ("/b/a%00b", CONTROL),
             ("/b/a%0db", CONTROL),
             ("/b/a%0A", CONTROL),

@@ -15,6 +15,7 @@ mod limits;
 pub(crate) mod listener;
 mod own;
 pub(crate) mod passage;
+pub(crate) mod path;
 mod priority;
 mod probes;
 mod proxy;

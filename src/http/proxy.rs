@@ -190,7 +190,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     // 3 monitor, 4 limiter, 5 auth
     let slot = actors.monitor.enter()?;
     let query = bucket.proofs.without_token(head.uri.query().unwrap_or_default());
-    let operation = Operation::of(head.method, &query, bucket.config.kind, rest);
+    let operation = Operation::of(head, &query, bucket.config.kind, rest);
     let class = operation.class();
     if let Some(client) = record.request.client {
         let client = IpKey::from(client.address);
@@ -202,7 +202,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     }
     let caller = introduce(worker, Some(bucket), class, head, record).await?;
     authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
-    let screens = auth::screens(&caller, &operation, bytes, &shared.keyring)?;
+    let screens = auth::screens(&caller, &operation, head, bytes, &shared.keyring)?;
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
 
     // 6 breaker's published state, pool

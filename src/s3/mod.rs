@@ -15,3 +15,4 @@ pub(crate) mod sign;
 pub(crate) mod sigv4;
 pub(crate) mod target;
 pub(crate) mod upload;
+pub(crate) mod xml;

@@ -2,6 +2,8 @@
 //!
 //! Hop-by-hop headers and what `Connection` nominates end here, in both directions. Towards the upstream also end: what
 //! proves the client's identity (S3), the gateway's own headers, and `Expect`, which the gateway answers itself.
+//! A store that looks headers up as CGI variables reads `_` as `-`: Ceph's RGW 16 takes `x_amz_copy_source` for the copy source that
+//! the gateway did not check. So such spellings of S3's headers end here as well.
 //! Everything else is copied, repeated headers included, with its bytes unchanged.
 
 use actix_web::http::header::{self, HeaderMap, HeaderName};
@@ -9,6 +11,9 @@ use tidegate_config::Kind;
 
 use crate::auth::SESSION;
 use crate::http::answer::{REASON, REQUEST_ID};
+
+/// What the names of S3's own headers begin with.
+const AMAZON: &str = "x-amz-";
 
 /// The names that this message's `Connection` header nominates.
 pub(crate) struct Nominated(Vec<String>);
@@ -62,7 +67,16 @@ pub(crate) fn travels_up(name: &HeaderName, kind: Kind, nominated: &Nominated) -
         return false;
     }
     // A client's proof of identity is the gateway's business alone (A2).
-    kind != Kind::S3 || !matches!(name.as_str(), "authorization" | "x-amz-security-token" | "x-amz-date")
+    let is_proof = matches!(name.as_str(), "authorization" | "x-amz-security-token" | "x-amz-date");
+    kind != Kind::S3 || !(is_proof || is_alias_of_amazons(name.as_str()))
+}
+
+/// Whether a name becomes one of S3's headers where `_` is read as `-`. The names of metadata may hold `_`.
+fn is_alias_of_amazons(name: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    name.contains('_')
+        && !name.starts_with("x-amz-meta-")
+        && name.bytes().take(AMAZON.len()).map(fold).eq(AMAZON.bytes())
 }
 
 /// Whether an upstream's header travels to the client. Its length is said by the body, what the gateway says of itself not by
@@ -80,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// V7
+    /// V7, V11
     #[test]
     fn nominated_and_internal_headers_end_here() {
         let mut headers = HeaderMap::new();
@@ -95,10 +109,23 @@ mod tests {
             "x-amz-security-token",
             "x-tidegate-session",
             "host",
+            "x_amz_copy_source",
+            "x-amz-copy_source",
+            "x_amz-acl",
+            "x-amz_meta-a",
         ] {
             assert!(!up(gone), "{gone}");
         }
-        for kept in ["x-amz-meta-a", "range", "if-match", "content-md5", "traceparent", "accept-encoding"] {
+        for kept in [
+            "x-amz-meta-a_b",
+            "x_meta",
+            "x-amz-meta-a",
+            "range",
+            "if-match",
+            "content-md5",
+            "traceparent",
+            "accept-encoding",
+        ] {
             assert!(up(kept), "{kept}");
         }
         assert!(travels_up(&header::AUTHORIZATION, Kind::Http, &nominated));

@@ -92,15 +92,19 @@ async fn a_token_may_stand_in_a_cookie_or_in_the_query() {
     let token = Issuer::secret().token(&claims());
     for bucket in ["b", "api"] {
         let cookie = format!("a=1; session={token}; b=2");
-        let path = format!("/{bucket}/k?x=%20&y");
+        let path = format!("/{bucket}/k?versionId=%20&response-expires");
         assert_eq!(with_headers(&gateway, &path, &[("cookie", &cookie)]).await.whole(), 200);
         assert_eq!(upstream.last().header("cookie"), Some("a=1; b=2"));
         let alone = format!("session={token}");
         assert_eq!(with_headers(&gateway, &path, &[("cookie", &alone)]).await.whole(), 200);
         assert_eq!(upstream.last().header("cookie"), None);
-        let target = format!("/{bucket}/k?x=%20&tok%65n={token}&y");
+        let target = format!("/{bucket}/k?versionId=%20&tok%65n={token}&response-expires");
         assert_eq!(get(gateway.address(), &target).await.whole(), 200);
-        assert!(upstream.last().target.ends_with("/k?x=%20&y"), "{}", upstream.last().target);
+        assert!(
+            upstream.last().target.ends_with("/k?versionId=%20&response-expires"),
+            "{}",
+            upstream.last().target
+        );
     }
     let listing = format!("/b?token={token}&list-type=2");
     assert_eq!(get(gateway.address(), &listing).await.whole(), 200, "a listing all the same");

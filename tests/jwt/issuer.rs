@@ -91,7 +91,11 @@ impl Issuer {
 
     /// A token with whatever header, signed as this issuer signs.
     pub(crate) fn token_with(&self, header: &Value, claims: &Value) -> String {
-        let signed = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
+        self.sign(&format!("{}.{}", encode(header.to_string()), encode(claims.to_string())))
+    }
+
+    /// A token of a header and claims that are encoded.
+    pub(crate) fn sign(&self, signed: &str) -> String {
         let random = SystemRandom::new();
         let signature = match &self.key {
             Key::Secret(secret) => {

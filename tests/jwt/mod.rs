@@ -6,6 +6,7 @@ mod accepted;
 pub(crate) mod issuer;
 mod rejected;
 mod rotation;
+mod schemes;
 
 use serde_json::{Value, json};
 

@@ -17,6 +17,8 @@ mod places;
 mod rejection;
 mod renewal;
 #[cfg(test)]
+mod strict_tests;
+#[cfg(test)]
 mod tests;
 mod token;
 

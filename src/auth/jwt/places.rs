@@ -22,11 +22,18 @@ pub(crate) struct Places {
     query: Option<String>,
 }
 
-/// What stands behind `Bearer` (RFC 6750, 2.1); none where the value is of another scheme.
+/// What follows the scheme `Bearer` (RFC 6750, section 2.1), without white space around it; none where the scheme is another. A
+/// scheme's name is a token (RFC 9110, section 11.1), so any other character ends it. A value that does not parse then is a proof
+/// that fails: another reader could find a token in it.
 pub(crate) fn bearer(value: &HeaderValue) -> Option<&[u8]> {
-    let (scheme, rest) = value.as_bytes().split_at_checked(b"bearer".len())?;
-    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && rest.first().is_none_or(|byte| *byte == b' ');
+    let (scheme, rest) = value.as_bytes().trim_ascii_start().split_at_checked(b"bearer".len())?;
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && !rest.first().is_some_and(is_of_token);
     is_bearer.then(|| rest.trim_ascii())
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_of_token(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
 }
 
 impl Places {

@@ -15,7 +15,7 @@ use super::key::{Key, KeySet};
 use super::token::Token;
 use super::{JwtRejection, Places, claims, jwks};
 
-const SECRET: &[u8] = b"a secret that has thirty-two characters";
+pub(super) const SECRET: &[u8] = b"a secret that has thirty-two characters";
 const PAYLOAD: &str =
     "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
 /// RFC 7515, A.1 to A.3: header, signature and, but for the secret, key.
@@ -56,11 +56,11 @@ fn example((header, signature): (&str, &str)) -> String {
     format!("{header}.{PAYLOAD}.{signature}")
 }
 
-fn verify(token: &str, keys: &KeySet) -> Result<Value, JwtRejection> {
+pub(super) fn verify(token: &str, keys: &KeySet) -> Result<Value, JwtRejection> {
     Token::parse(token)?.verify(keys).map(|(claims, _)| Value::Object(claims))
 }
 
-fn encode(value: &Value) -> String {
+pub(super) fn encode(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 

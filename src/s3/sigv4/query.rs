@@ -68,11 +68,18 @@ pub(crate) fn name_of(pair: &str) -> Cow<'_, str> {
 
 /// A name or value, as it decodes.
 pub(crate) fn text_of(part: &str) -> Cow<'_, str> {
+    match bytes_of(part) {
+        Cow::Owned(decoded) => Cow::Owned(String::from_utf8_lossy(&decoded).into_owned()),
+        Cow::Borrowed(_) => Cow::Borrowed(part),
+    }
+}
+
+/// A name or value as it decodes, byte for byte.
+pub(crate) fn bytes_of(part: &str) -> Cow<'_, [u8]> {
     if part.contains(['%', '+']) {
-        let decoded = decode(part.replace('+', " ").as_bytes());
-        Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+        Cow::Owned(decode(part.replace('+', " ").as_bytes()))
     } else {
-        Cow::Borrowed(part)
+        Cow::Borrowed(part.as_bytes())
     }
 }
 

@@ -1,0 +1,124 @@
+//! Headers that make an operation another one: they grant access to others, or override a protection.
+//!
+//! S3 asks for another permission than the operation's own for each of them (Amazon S3 User Guide, "Required permissions for
+//! S3 API operations"). AWS SDKs hoist headers into the query of presigned URLs, where S3 reads them as headers, so a
+//! parameter of such a name counts as the header. Some stores look headers up as CGI variables, where `_` and `-` are one
+//! character.
+
+use std::borrow::Cow;
+
+use actix_web::http::Method;
+use actix_web::http::header::HeaderMap;
+
+use super::query::value;
+use crate::s3::sigv4::query::{name_of, pairs, presigns};
+
+/// What the names of S3's headers begin with.
+const AMAZON: &str = "x-amz-";
+/// Header names that need `configure` whatever their value. A name that ends in `*` stands for all that begin so.
+const PRIVILEGED: [&str; 4] =
+    ["x-amz-grant*", "x-amz-bypass-governance-retention", "x-minio-force-delete", "x-minio-source-*"];
+const ACL: &str = "x-amz-acl";
+/// The canned ACLs that give nobody access but the bucket's owner.
+const OWNERS_ACLS: [&[u8]; 3] = [b"private", b"bucket-owner-read", b"bucket-owner-full-control"];
+
+/// The header, or the hoisted header, for which an operation needs `configure`. Reads have none.
+pub(super) fn privileged<'a>(
+    method: &Method,
+    headers: &'a HeaderMap,
+    query: &'a str,
+) -> Option<Cow<'a, str>> {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let mut sent = headers.iter().filter(|(name, _)| name.as_str().starts_with('x'));
+    if let Some((name, _)) = sent.find(|(name, value)| needs_configure(name.as_str(), value.as_bytes())) {
+        return Some(Cow::Borrowed(name.as_str()));
+    }
+    let mut hoisted = pairs(query).map(|pair| (name_of(pair), pair));
+    hoisted.find(|(name, pair)| needs_configure(name, &value(pair))).map(|(name, _)| name)
+}
+
+/// Whether a parameter is a header that a client moved into the query.
+pub(super) fn is_hoisted(parameter: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let beginning = parameter.get(..AMAZON.len());
+    beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(AMAZON))
+        && parameter.bytes().all(is_name)
+        && !presigns(parameter)
+}
+
+fn needs_configure(name: &str, value: &[u8]) -> bool {
+    let is_privileged = |known: &&str| match known.strip_suffix('*') {
+        Some(beginning) => {
+            name.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+        }
+        None => name.eq_ignore_ascii_case(known),
+    };
+    PRIVILEGED.iter().any(is_privileged) || (name.eq_ignore_ascii_case(ACL) && !OWNERS_ACLS.contains(&value))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn found(method: Method, header: (&str, &str), query: &str) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.append(HeaderName::try_from(header.0).unwrap(), HeaderValue::try_from(header.1).unwrap());
+        privileged(&method, &headers, query).map(Cow::into_owned)
+    }
+
+    /// V11: an ACL or grant that lets others in, and an override of a lock
+    #[test]
+    fn headers_that_grant_or_override_are_found() {
+        for (name, value) in [
+            ("x-amz-acl", "public-read"),
+            ("x-amz-acl", "public-read-write"),
+            ("x-amz-acl", "authenticated-read"),
+            ("x-amz-acl", "aws-exec-read"),
+            ("x-amz-acl", "log-delivery-write"),
+            ("x-amz-acl", "Private"),
+            ("x-amz-acl", ""),
+            ("x-amz-grant-read", "id=1"),
+            ("x-amz-grant-full-control", "id=1"),
+            ("x-amz-bypass-governance-retention", "true"),
+            ("x-minio-force-delete", "true"),
+            ("x-minio-source-mtime", "1"),
+        ] {
+            assert_eq!(found(Method::PUT, (name, value), "").as_deref(), Some(name), "{name}: {value}");
+            let parameter = format!("{}={value}", name.to_ascii_uppercase());
+            let hoisted = found(Method::PUT, ("accept", "*/*"), &format!("a=1&{parameter}"));
+            assert_eq!(hoisted, Some(name.to_ascii_uppercase()), "{parameter}");
+            assert_eq!(found(Method::GET, (name, value), &parameter), None, "reads grant nothing");
+        }
+        for (name, value) in [
+            ("x-amz-acl", "private"),
+            ("x-amz-acl", "bucket-owner-read"),
+            ("x-amz-acl", "bucket-owner-full-control"),
+            ("x-amz-meta-acl", "public-read"),
+            ("x-amz-storage-class", "STANDARD"),
+            ("x-amz-gran", "id=1"),
+        ] {
+            assert_eq!(
+                found(Method::PUT, (name, value), &format!("{name}={value}")),
+                None,
+                "{name}: {value}"
+            );
+        }
+    }
+
+    /// V11: SDKs put headers into presigned URLs
+    #[test]
+    fn hoisted_headers_are_names_alone() {
+        for name in ["x-amz-checksum-crc32", "X-Amz-Sdk-Checksum-Algorithm", "x-amz-meta-a_b"] {
+            assert!(is_hoisted(name), "{name}");
+        }
+        for name in
+            ["x-amz-acl=public-read", "x-amz-", "x-amz", "uploads", "x-amz-a&uploads", "x-amz-\u{fffd}"]
+        {
+            assert_eq!(is_hoisted(name), name == "x-amz-", "{name}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What a query says of an operation: its sub-resource, and whether every other parameter belongs to that.
+//!
+//! Stores disagree on odd queries, so a query that two stores could read in two ways is either a contradiction or not in the
+//! table:
+//! - a sub-resource that stands twice or beside another: each store takes the one that it looks for first;
+//! - an empty `uploadId`: RGW takes it as absent, so `DELETE ?uploadId=` deletes the object;
+//! - a malformed escape: RGW drops the whole pair;
+//! - a sub-resource after a raw `;`, which older parsers split at.
+
+use std::borrow::Cow;
+
+use super::table::{self, ANYWHERE, Row, Subject, UPLOAD_ID};
+use super::{Exception, headers};
+use crate::s3::sigv4::query::{bytes_of, name_of, pairs, presigns};
+
+/// What a query selects.
+pub(super) enum Selected {
+    /// An operation of the table.
+    Row(&'static Row),
+    /// No operation.
+    Unlisted(Exception),
+}
+
+/// Selects an operation.
+pub(super) fn select(method: &str, subject: Subject, query: &str) -> Selected {
+    let mut sub_resources =
+        pairs(query).filter_map(|pair| Some((table::sub_resource(&name_of(pair))?, pair)));
+    let (sub_resource, other) = (sub_resources.next(), sub_resources.next());
+    if let (Some((first, _)), Some((second, _))) = (sub_resource, other) {
+        let rows = [first, second].into_iter().filter_map(|name| table::find(method, subject, Some(name)));
+        let accesses = rows.map(|row| row.access).collect();
+        return Selected::Unlisted(Exception::Contradiction([first, second], accesses));
+    }
+    let name = sub_resource.map(|(name, _)| name);
+    let row = table::find(method, subject, name);
+    let unlisted = |name: &str| {
+        Selected::Unlisted(Exception::Parameter { name: name.to_owned(), operation: row.map(|row| row.name) })
+    };
+    if let Some((name, pair)) = sub_resource
+        && (row.is_none() || has_malformed_escape(pair) || (name == UPLOAD_ID && value(pair).is_empty()))
+    {
+        return unlisted(name);
+    }
+    let parameters = row.map_or(&[][..], |row| row.parameters);
+    for pair in pairs(query).filter(|pair| !pair.is_empty() && !presigns(pair)) {
+        if let Some(hidden) = behind_semicolon(pair) {
+            return unlisted(hidden);
+        }
+        let parameter = name_of(pair);
+        let is_listed = name == Some(&*parameter) || parameters.contains(&&*parameter);
+        if !is_listed && !ANYWHERE.contains(&&*parameter) && !headers::is_hoisted(&parameter) {
+            return unlisted(&parameter);
+        }
+    }
+    row.map_or(Selected::Unlisted(Exception::Method), Selected::Row)
+}
+
+/// The prefixes that a listing names. A store that drops a malformed pair lists everything, so such a pair names every key.
+pub(super) fn prefixes(query: &str) -> Vec<Vec<u8>> {
+    let named = pairs(query).filter(|pair| name_of(pair) == "prefix");
+    named.map(|pair| if has_malformed_escape(pair) { Vec::new() } else { value(pair).into_owned() }).collect()
+}
+
+/// A pair's value as it decodes, byte for byte.
+pub(super) fn value(pair: &str) -> Cow<'_, [u8]> {
+    bytes_of(pair.split_once('=').map_or("", |(_, value)| value))
+}
+
+/// Whether a `%` is not the beginning of an escape.
+fn has_malformed_escape(pair: &str) -> bool {
+    let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    pair.split('%').skip(1).any(|rest| !is_escape(rest))
+}
+
+/// The sub-resource that a parser finds in a pair if it splits at `;`.
+fn behind_semicolon(pair: &str) -> Option<&'static str> {
+    pair.split(';').skip(1).find_map(|piece| table::sub_resource(&name_of(piece)))
+}

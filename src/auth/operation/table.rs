@@ -1,0 +1,217 @@
+//! S3's operations as data (V11): method, sub-resource and parameters of each, and the access that it needs.
+//!
+//! An operation is its method, its subject (bucket or object) and at most one sub-resource. The table is closed: a request that
+//! no row describes needs `configure`, so an extension of a store cannot turn a read into something else. Names are compared
+//! with their case, as S3 does. Source: Amazon S3 API Reference, "Actions"; the listing parameters of RGW and MinIO are from
+//! their documentation.
+//!
+//! Object locks are configuration: a retention or legal hold decides who may delete, and an ACL decides who may read.
+
+use tidegate_config::Access;
+
+/// What an operation is applied to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    Bucket,
+    Object,
+}
+
+/// The keys that an operation touches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The key of the path.
+    Key,
+    /// The keys below the parameter `prefix`.
+    Prefix,
+    /// The keys that the body lists.
+    Body,
+    /// The bucket, or keys that neither path nor query names.
+    Bucket,
+}
+
+/// One operation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    /// S3's name for it.
+    pub(super) name: &'static str,
+    pub(super) method: &'static str,
+    pub(super) subject: Subject,
+    pub(super) sub_resource: Option<&'static str>,
+    /// The parameters that may stand beside it.
+    pub(super) parameters: &'static [&'static str],
+    pub(super) access: Access,
+    pub(super) scope: Scope,
+}
+
+/// Every name that selects an operation, at S3, RGW or MinIO. Two of them contradict each other.
+pub(super) const SUB_RESOURCES: [&str; 42] = [
+    "abac",
+    "accelerate",
+    "acl",
+    "analytics",
+    "append",
+    "attributes",
+    "cors",
+    "delete",
+    "encryption",
+    "events",
+    "intelligent-tiering",
+    "inventory",
+    "legal-hold",
+    "lifecycle",
+    "location",
+    "logging",
+    "metadataConfiguration",
+    "metadataTable",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "policy",
+    "policyStatus",
+    "publicAccessBlock",
+    "renameObject",
+    "replication",
+    "replication-metrics",
+    "requestPayment",
+    "restore",
+    "retention",
+    "select",
+    "session",
+    "syncing",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "usage",
+    "versioning",
+    "versions",
+    "website",
+];
+
+/// The sub-resource that names an upload. Stores read an empty one as absent (RGW) or as an ID (MinIO).
+pub(super) const UPLOAD_ID: &str = "uploadId";
+
+/// Parameters of every operation: the name that SDKs of AWS add for their own logs.
+pub(super) const ANYWHERE: [&str; 1] = ["x-id"];
+
+/// The parameters of the listings. A store ignores those of another listing than its own.
+const LISTING: &[&str] = &[
+    "list-type",
+    "prefix",
+    "delimiter",
+    "marker",
+    "max-keys",
+    "encoding-type",
+    "continuation-token",
+    "start-after",
+    "fetch-owner",
+    "key-marker",
+    "version-id-marker",
+    "upload-id-marker",
+    "max-uploads",
+    // RGW
+    "allow-unordered",
+    "format",
+    // MinIO
+    "metadata",
+];
+
+/// The parameters of reading an object.
+const READING: &[&str] = &[
+    "versionId",
+    "partNumber",
+    "response-cache-control",
+    "response-content-disposition",
+    "response-content-encoding",
+    "response-content-language",
+    "response-content-type",
+    "response-expires",
+];
+
+const VERSION: &[&str] = &["versionId"];
+
+const fn object(
+    name: &'static str,
+    method: &'static str,
+    sub_resource: Option<&'static str>,
+    parameters: &'static [&'static str],
+    access: Access,
+) -> Row {
+    Row { name, method, subject: Subject::Object, sub_resource, parameters, access, scope: Scope::Key }
+}
+
+const fn bucket(
+    name: &'static str,
+    method: &'static str,
+    sub_resource: Option<&'static str>,
+    parameters: &'static [&'static str],
+    (access, scope): (Access, Scope),
+) -> Row {
+    Row { name, method, subject: Subject::Bucket, sub_resource, parameters, access, scope }
+}
+
+/// The operations. What configures a bucket has no row: it needs `configure` as everything without a row does.
+pub(super) const ROWS: [Row; 34] = [
+    object("GetObject", "GET", None, READING, Access::Read),
+    object("HeadObject", "HEAD", None, READING, Access::Read),
+    // Also CopyObject, whose source is a header.
+    object("PutObject", "PUT", None, &[], Access::Write),
+    object("DeleteObject", "DELETE", None, VERSION, Access::Delete),
+    object("UploadPart", "PUT", Some(UPLOAD_ID), &["partNumber"], Access::Write),
+    object("CreateMultipartUpload", "POST", Some("uploads"), &[], Access::Write),
+    object("CompleteMultipartUpload", "POST", Some(UPLOAD_ID), &[], Access::Write),
+    object("AbortMultipartUpload", "DELETE", Some(UPLOAD_ID), &[], Access::Write),
+    object(
+        "ListParts",
+        "GET",
+        Some(UPLOAD_ID),
+        &["max-parts", "part-number-marker", "encoding-type"],
+        Access::Read,
+    ),
+    object("GetObjectAttributes", "GET", Some("attributes"), VERSION, Access::Read),
+    object("GetObjectTagging", "GET", Some("tagging"), VERSION, Access::Read),
+    object("PutObjectTagging", "PUT", Some("tagging"), VERSION, Access::Write),
+    object("DeleteObjectTagging", "DELETE", Some("tagging"), VERSION, Access::Delete),
+    object("GetObjectAcl", "GET", Some("acl"), VERSION, Access::Read),
+    object("PutObjectAcl", "PUT", Some("acl"), VERSION, Access::Configure),
+    object("GetObjectRetention", "GET", Some("retention"), VERSION, Access::Read),
+    object("PutObjectRetention", "PUT", Some("retention"), VERSION, Access::Configure),
+    object("GetObjectLegalHold", "GET", Some("legal-hold"), VERSION, Access::Read),
+    object("PutObjectLegalHold", "PUT", Some("legal-hold"), VERSION, Access::Configure),
+    object("GetObjectTorrent", "GET", Some("torrent"), &[], Access::Read),
+    object("RestoreObject", "POST", Some("restore"), VERSION, Access::Write),
+    object("SelectObjectContent", "POST", Some("select"), &["select-type"], Access::Read),
+    // RGW's extension.
+    object("AppendObject", "PUT", Some("append"), &["position"], Access::Write),
+    // A header names its source, which is another key.
+    Row {
+        scope: Scope::Bucket,
+        ..object("RenameObject", "PUT", Some("renameObject"), &[], Access::Configure)
+    },
+    bucket("ListObjects", "GET", None, LISTING, (Access::List, Scope::Prefix)),
+    bucket("ListObjectVersions", "GET", Some("versions"), LISTING, (Access::List, Scope::Prefix)),
+    bucket("ListMultipartUploads", "GET", Some("uploads"), LISTING, (Access::List, Scope::Prefix)),
+    // RGW answers with the bucket's totals where it is asked for them.
+    bucket("HeadBucket", "HEAD", None, &["read-stats"], (Access::List, Scope::Bucket)),
+    // What clients ask of a bucket before they begin.
+    bucket("GetBucketLocation", "GET", Some("location"), &[], (Access::List, Scope::Bucket)),
+    bucket("GetBucketVersioning", "GET", Some("versioning"), &[], (Access::List, Scope::Bucket)),
+    bucket("DeleteObjects", "POST", Some("delete"), &[], (Access::Delete, Scope::Body)),
+    bucket("PostObject", "POST", None, &[], (Access::Write, Scope::Bucket)),
+    bucket("CreateBucket", "PUT", None, &[], (Access::Configure, Scope::Bucket)),
+    bucket("DeleteBucket", "DELETE", None, &[], (Access::Configure, Scope::Bucket)),
+];
+
+/// The row of an operation.
+pub(super) fn find(method: &str, subject: Subject, sub_resource: Option<&str>) -> Option<&'static Row> {
+    static TABLE: [Row; ROWS.len()] = ROWS;
+    TABLE
+        .iter()
+        .find(|row| row.method == method && row.subject == subject && row.sub_resource == sub_resource)
+}
+
+/// A sub-resource's name, if this is one.
+pub(super) fn sub_resource(name: &str) -> Option<&'static str> {
+    SUB_RESOURCES.iter().copied().find(|known| *known == name)
+}

@@ -1,0 +1,145 @@
+//! The text of an XML document that a decision is read from: UTF-8 and nothing else.
+//!
+//! An encoding decides which keys a document names, so a document that a store could decode in another way is refused: one
+//! with a declaration of another encoding, with a byte order mark of another, or with another `charset` in its media type, which
+//! takes precedence over the declaration (RFC 7303, section 3). Without a declaration a document is UTF-8 (XML 1.0, section
+//! 4.3.3). XML 1.1 has other rules for line ends and is refused.
+
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
+
+/// The only encoding, as declarations and media types name it in any case.
+const UTF_8: &str = "utf-8";
+
+/// A document's text behind its byte order mark and declaration.
+pub(crate) fn text(document: &[u8]) -> Result<&str, &'static str> {
+    let text = std::str::from_utf8(document).map_err(|_| "it is not UTF-8")?;
+    // Every second byte of ASCII text in UTF-16 is zero, and XML allows no such character.
+    if text.contains('\0') {
+        return Err("it holds a null character");
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_start();
+    let is_declared = |rest: &&str| rest.starts_with(|c: char| c.is_ascii_whitespace());
+    match text.strip_prefix("<?xml").filter(is_declared) {
+        Some(rest) => {
+            let (declaration, rest) = rest.split_once("?>").ok_or("its declaration does not end")?;
+            check_declaration(declaration)?;
+            Ok(rest)
+        }
+        None => Ok(text),
+    }
+}
+
+/// Checks the `charset` of a document's media type.
+pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), &'static str> {
+    let is_utf_8 = |parameter: &str| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case(UTF_8)
+        }
+        _ => true,
+    };
+    let mut types = headers.get_all(CONTENT_TYPE);
+    let all = types.all(|value| value.to_str().is_ok_and(|text| text.split(';').skip(1).all(is_utf_8)));
+    if all { Ok(()) } else { Err("the charset of its content-type is not UTF-8") }
+}
+
+/// XML 1.0, section 2.8: version, encoding and standalone in this order.
+fn check_declaration(declaration: &str) -> Result<(), &'static str> {
+    const MALFORMED: &str = "its declaration is malformed";
+    let mut expected = ["version", "encoding", "standalone"].iter();
+    let mut rest = declaration.trim_ascii();
+    let mut has_version = false;
+    while !rest.is_empty() {
+        let (name, after) = rest.split_once('=').ok_or(MALFORMED)?;
+        let after = after.trim_ascii_start();
+        let quote = after.chars().next().filter(|c| matches!(c, '"' | '\'')).ok_or(MALFORMED)?;
+        let (value, after) = after[1..].split_once(quote).ok_or(MALFORMED)?;
+        let name = name.trim_ascii_end();
+        expected.find(|known| **known == name).ok_or(MALFORMED)?;
+        match name {
+            "version" if value == "1.0" => has_version = true,
+            "version" => return Err("its version is not 1.0"),
+            "encoding" if !value.eq_ignore_ascii_case(UTF_8) => return Err("its encoding is not UTF-8"),
+            _ => {}
+        }
+        rest = after.trim_ascii_start();
+    }
+    if has_version { Ok(()) } else { Err(MALFORMED) }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    /// A5
+    #[test]
+    fn a_document_in_utf_8_is_read_behind_its_declaration() {
+        for document in [
+            "<a>é</a>",
+            "\u{feff}<a>é</a>",
+            "\n<a>é</a>",
+            "<?xml version=\"1.0\"?><a>é</a>",
+            "<?xml version='1.0' encoding='utf-8' ?><a>é</a>",
+            "<?xml version = \"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?><a>é</a>",
+            "\u{feff}<?xml\tversion=\"1.0\"\n encoding=\"Utf-8\"?><a>é</a>",
+        ] {
+            assert_eq!(text(document.as_bytes()), Ok("<a>é</a>"), "{document}");
+        }
+    }
+
+    /// A5: whatever a store could decode in another way
+    #[test]
+    fn a_document_in_another_encoding_is_refused() {
+        for declaration in [
+            "version=\"1.0\" encoding=\"ISO-8859-1\"",
+            "version='1.0' encoding='utf-16'",
+            "version='1.0' encoding='UTF-7'",
+            "version='1.0' encoding='utf8'",
+            "version='1.0' encoding=''",
+            "version='1.0' encoding=utf-8",
+            "version='1.0' encoding='utf-8' encoding='utf-7'",
+            "version='1.0' standalone='yes' encoding='utf-7'",
+            "encoding='utf-8'",
+            "encoding='utf-8' version='1.0'",
+            "version='1.1' encoding='utf-8'",
+            "version='1.0' Encoding='utf-8'",
+            "",
+        ] {
+            let document = format!("<?xml {declaration}?><a/>");
+            assert!(text(document.as_bytes()).is_err(), "{document}");
+        }
+        let wide = |bytes: fn(u16) -> [u8; 2]| "<a/>".encode_utf16().flat_map(bytes).collect::<Vec<_>>();
+        let with_mark = |mark: &[u8], document: &[u8]| [mark, document].concat();
+        for document in [
+            b"<a>\xe9</a>".to_vec(),
+            wide(u16::to_be_bytes),
+            wide(u16::to_le_bytes),
+            with_mark(b"\xfe\xff", &wide(u16::to_be_bytes)),
+            with_mark(b"\xff\xfe", &wide(u16::to_le_bytes)),
+            with_mark(b"\x00\x00\xfe\xff", b"\x00\x00\x00<"),
+            with_mark(b"\xff\xfe\x00\x00", b"<\x00\x00\x00"),
+            b"<?xml version='1.0'".to_vec(),
+        ] {
+            assert!(text(&document).is_err(), "{:?}", document.escape_ascii().to_string());
+        }
+    }
+
+    /// A5
+    #[test]
+    fn a_media_type_names_no_other_charset() {
+        for (value, is_taken) in [
+            ("application/xml", true),
+            ("text/xml; charset=UTF-8", true),
+            ("text/xml; a=b;CHARSET = \"utf-8\"", true),
+            ("text/xml;charset=iso-8859-1", false),
+            ("text/xml; a=b; charset=\"utf-16\"", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+            headers.append(CONTENT_TYPE, HeaderValue::from_static(value));
+            assert_eq!(check_media_type(&headers).is_ok(), is_taken, "{value}");
+        }
+        assert_eq!(check_media_type(&HeaderMap::new()), Ok(()));
+    }
+}

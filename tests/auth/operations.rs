@@ -1,0 +1,233 @@
+//! Operations are a closed table: what a key may do with requests that stores read in different ways.
+
+use super::code;
+use crate::support::{Answer, Gateway, Upstream, get, request};
+
+/// Bucket `b` with an API key for each access, one for `all` and one for the most, which is all but `configure`; bucket `r` that
+/// anybody may read, and bucket `l` that anybody may list. An API key leaves odd queries as they are: nothing is signed.
+async fn gateway(upstream: &Upstream) -> Gateway {
+    let mut builder = Gateway::builder()
+        .bucket("b", upstream)
+        .set("buckets.b.auth", "api_key")
+        .bucket("r", upstream)
+        .set("buckets.r.anonymous", "read")
+        .bucket("l", upstream)
+        .set("buckets.l.anonymous", "list");
+    for (name, methods) in [
+        ("read", "read"),
+        ("write", "write"),
+        ("delete", "delete"),
+        ("list", "list"),
+        ("most", "read,write,delete,list"),
+        ("all", "read,write,delete,list,configure"),
+    ] {
+        builder = builder
+            .set(&format!("api_keys.{name}.secret"), &secret(name))
+            .set(&format!("api_keys.{name}.policy"), name)
+            .set(&format!("policies.{name}.buckets"), "b")
+            .set(&format!("policies.{name}.methods"), methods);
+    }
+    builder.start().await
+}
+
+fn secret(name: &str) -> String {
+    format!("secret-of-the-key-{name}")
+}
+
+/// Sends a request with the key of this name.
+async fn ask_with(
+    gateway: &Gateway,
+    (name, method, target): (&str, &str, &str),
+    more: &[(&str, &str)],
+) -> Answer {
+    let secret = secret(name);
+    let headers = [&[("x-api-key", secret.as_str())], more].concat();
+    let body: Option<&[u8]> = matches!(method, "PUT" | "POST").then_some(b"x");
+    request(gateway.address(), method, target, &headers, body).await
+}
+
+async fn ask(gateway: &Gateway, name: &str, method: &str, target: &str) -> Answer {
+    ask_with(gateway, (name, method, target), &[]).await
+}
+
+fn denied(answer: &Answer) -> (u16, &str) {
+    (answer.whole(), answer.reason())
+}
+
+/// V11: an empty `uploadId` names no upload, and RGW deletes the object then
+#[tokio::test]
+async fn an_empty_upload_id_needs_more_than_write() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    for (method, query) in [
+        ("DELETE", "uploadId="),
+        ("DELETE", "uploadId"),
+        ("DELETE", "upload%49d="),
+        ("DELETE", "uploadId=%zz"),
+        ("DELETE", "uploadId=7;x=%"),
+        ("POST", "uploadId="),
+        ("PUT", "partNumber=1&uploadId="),
+    ] {
+        let target = format!("/b/a?{query}");
+        for name in ["write", "delete", "most"] {
+            let answer = ask(&gateway, name, method, &target).await;
+            assert_eq!(denied(&answer), (403, "policy_denied"), "{name} {method} {target}");
+            assert!(answer.text().contains("`uploadId`"), "{}", answer.text());
+        }
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(ask(&gateway, "write", "DELETE", "/b/a?uploadId=7").await.whole(), 200);
+    assert_eq!(ask(&gateway, "all", "DELETE", "/b/a?uploadId=").await.whole(), 200, "with configure");
+    assert_eq!(upstream.last().target, "/b/a?uploadId=");
+}
+
+/// V11: a sub-resource beside another does not make a write of a read
+#[tokio::test]
+async fn a_reader_cannot_write_by_a_second_sub_resource() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    for target in
+        ["/r/n?select&uploads", "/r/n?uploads&select", "/r/n?select&uploadId=7", "/r/n?%73elect&uploads"]
+    {
+        let answer = request(gateway.address(), "POST", target, &[], Some(b"x")).await;
+        assert_eq!(denied(&answer), (403, "anonymous_denied"), "{target}");
+    }
+    for query in ["select;uploads", "select&select-type=2;uploads", "select&uploads%3Dx", "select&+uploads"] {
+        let answer = request(gateway.address(), "POST", &format!("/r/n?{query}"), &[], Some(b"x")).await;
+        assert_eq!(denied(&answer), (403, "anonymous_denied"), "{query}");
+    }
+    assert_eq!(upstream.count(), 0);
+    let select = request(gateway.address(), "POST", "/r/n?select&select-type=2", &[], Some(b"x")).await;
+    assert_eq!(select.whole(), 200);
+}
+
+/// V11, O4: contradicting sub-resources are 400 with a reason of their own, for every method and for clients that may do all
+#[tokio::test]
+async fn contradicting_sub_resources_are_refused() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    let queries = [
+        "uploads&select",
+        "tagging&uploadId=7",
+        "acl&acl",
+        "uploadId=&uploadId=7",
+        "%61cl&tagging=&prefix=a",
+    ];
+    for method in ["GET", "HEAD", "PUT", "POST", "DELETE"] {
+        for query in queries {
+            for path in ["/b", "/b/a"] {
+                let answer = ask(&gateway, "all", method, &format!("{path}?{query}")).await;
+                assert_eq!(denied(&answer), (400, "conflicting_parameters"), "{method} {path}?{query}");
+                assert!(method == "HEAD" || code(&answer) == "InvalidArgument", "{}", answer.text());
+            }
+        }
+    }
+    assert_eq!(upstream.count(), 0);
+    let counted = gateway.metric("errors_total{bucket=\"b\",reason=\"conflicting_parameters\"}").await;
+    assert_eq!(counted, (5 * queries.len() * 2) as f64);
+}
+
+/// V11: an unknown parameter needs `configure`, and the refusal names it; known ones need no more than their operation
+#[tokio::test]
+async fn an_unknown_parameter_needs_configure() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    for (method, target, parameter) in [
+        ("GET", "/b/a?v=3", "`v`"),
+        ("GET", "/b/a?uploads", "`uploads`"),
+        ("GET", "/b?prefix=a&events=x", "`events`"),
+        ("GET", "/b?list-type=2&Prefix=a", "`Prefix`"),
+        ("PUT", "/b/a?acl", "configure this"),
+        ("PUT", "/b/a?retention", "configure this"),
+        ("PUT", "/b/a?uploads", "`uploads`"),
+        ("PUT", "/b/a?partNumber=1", "`partNumber`"),
+        ("DELETE", "/b/a?delete", "`delete`"),
+        ("POST", "/b/a?%3Cx%3E&uploads", "`&lt;x&gt;`"),
+    ] {
+        let answer = ask(&gateway, "most", method, target).await;
+        assert_eq!(denied(&answer), (403, "policy_denied"), "{method} {target}");
+        assert!(answer.text().contains(parameter), "{}", answer.text());
+    }
+    assert_eq!(ask(&gateway, "most", "HEAD", "/b?acl").await.whole(), 403);
+    let post = ask(&gateway, "most", "POST", "/b/a").await;
+    assert_eq!(denied(&post), (403, "policy_denied"), "a form whose fields name another key");
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(ask(&gateway, "all", "GET", "/b/a?v=3&w;=%zz").await.whole(), 200);
+    assert_eq!(upstream.last().target, "/b/a?v=3&w;=%zz");
+    for (name, method, target) in [
+        ("read", "GET", "/b/a?versionId=1&partNumber=2&x-id=GetObject&response-content-type=a%2Fb"),
+        ("read", "GET", "/b/a?x-amz-checksum-mode=ENABLED&&"),
+        ("read", "GET", "/b/a?tagging"),
+        ("write", "PUT", "/b/a?x-id=PutObject&x-amz-sdk-checksum-algorithm=CRC32"),
+        ("write", "PUT", "/b/a?append&position=0"),
+        ("delete", "DELETE", "/b/a?versionId=1&x-id=DeleteObject"),
+        ("list", "GET", "/b?list-type=2&fetch-owner=true&start-after=a&encoding-type=url"),
+        ("list", "HEAD", "/b?x-id=HeadBucket"),
+    ] {
+        assert_eq!(ask(&gateway, name, method, target).await.whole(), 200, "{name} {method} {target}");
+        assert_eq!(upstream.last().target, target);
+    }
+}
+
+/// V11: the listing parameters of RGW and MinIO are in the table
+#[tokio::test]
+async fn listings_of_other_stores_are_listings() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    for query in
+        ["list-type=2&metadata=true", "allow-unordered=true", "versions&metadata=true", "format=json"]
+    {
+        assert_eq!(get(gateway.address(), &format!("/l?{query}")).await.whole(), 200, "{query}");
+        let denied = get(gateway.address(), &format!("/l?{query}&policy")).await;
+        assert_ne!(denied.whole(), 200, "{query}");
+    }
+    assert_eq!(upstream.count(), 4);
+}
+
+/// V11: what lets others in or overrides a lock needs `configure`, as a header, in a presigned URL or as a form's field
+#[tokio::test]
+async fn privileged_headers_need_configure() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    let put = async |key: &str, name: &str, value: &str| {
+        ask_with(&gateway, (key, "PUT", "/b/a"), &[(name, value)]).await
+    };
+    for (name, value) in [
+        ("x-amz-acl", "public-read"),
+        ("x-amz-acl", "public-read-write"),
+        ("x-amz-acl", "authenticated-read"),
+        ("x-amz-grant-read", "uri=http://acs.amazonaws.com/groups/global/AllUsers"),
+        ("x-amz-grant-full-control", "id=1"),
+        ("x-amz-bypass-governance-retention", "true"),
+    ] {
+        let answer = put("most", name, value).await;
+        assert_eq!(denied(&answer), (403, "policy_denied"), "{name}");
+        assert!(answer.text().contains(&format!("`{name}`")), "{}", answer.text());
+        assert_eq!(put("all", name, value).await.whole(), 200, "{name} with configure");
+        assert_eq!(upstream.last().header(name), Some(value));
+        let hoisted = format!("/b/a?{name}={}", value.replace([':', '/', '='], "-"));
+        assert_eq!(denied(&ask(&gateway, "most", "PUT", &hoisted).await), (403, "policy_denied"));
+    }
+    for value in ["private", "bucket-owner-full-control"] {
+        assert_eq!(put("write", "x-amz-acl", value).await.whole(), 200, "{value}");
+    }
+}
+
+/// V11, V7: RGW reads `_` in a header's name as `-`, and a copy source that nobody checked would reach it
+#[tokio::test]
+async fn an_alias_of_a_header_ends_here() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    let aliases = [
+        ("x_amz_copy_source", "/other/secret"),
+        ("x-amz-copy_source", "/other/secret"),
+        ("x_amz_acl", "public-read"),
+        ("x-amz-meta-a_b", "kept"),
+    ];
+    assert_eq!(ask_with(&gateway, ("write", "PUT", "/b/a"), &aliases).await.whole(), 200);
+    let seen = upstream.last();
+    for (name, _) in &aliases[..3] {
+        assert_eq!(seen.header(name), None, "{name}");
+    }
+    assert_eq!(seen.header("x-amz-meta-a_b"), Some("kept"));
+}
