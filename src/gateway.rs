@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use prometheus::Registry;
@@ -25,7 +26,7 @@ use crate::auth::jwt::{TokenKeysError, Tokens};
 use crate::auth::{Keyring, Proofs};
 use crate::chaos::Chaos;
 use crate::http::tls::{PairError, Renewal, Tls};
-use crate::http::{admin, listener};
+use crate::http::{admin, admin_guard, listener};
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::upstream::credentials::sources::{SourceError, Sources};
@@ -285,7 +286,8 @@ fn data_server(
 fn admin_server(shared: &Arc<Shared>, listener: TcpListener) -> Result<Server, StartError> {
     let shared = Arc::clone(shared);
     let server = HttpServer::new(move || {
-        App::new().app_data(Data::new(Worker::new(Arc::clone(&shared)))).configure(admin::routes)
+        let worker = Data::new(Worker::new(Arc::clone(&shared)));
+        App::new().wrap(from_fn(admin_guard::guard)).app_data(worker).configure(admin::routes)
     })
     .workers(1)
     .worker_max_blocking_threads(1)

@@ -14,6 +14,7 @@
 mod support;
 
 mod adaptive;
+mod admin;
 mod auth;
 mod breaker;
 mod client_address;

@@ -168,7 +168,11 @@ impl Gateway {
     pub(crate) fn builder() -> Builder {
         let builder =
             Builder { environment: Vec::new(), arguments: Vec::new(), file: None, directory: Scratch::new() };
-        builder.set("server.port", "0").set("admin.port", "0").set("server.workers", "2")
+        builder
+            .set("server.port", "0")
+            .set("admin.port", "0")
+            .set("server.workers", "2")
+            .set("admin.hosts", "gateway.test")
     }
 
     /// A gateway with one bucket `b`.

@@ -241,3 +241,16 @@ fn guards_cannot_be_taken_off_in_released_builds() {
         "guards: unknown key (from TIDEGATE_GUARDS); only builds with the cargo feature bench know it";
     assert_eq!(lines(from_variables(&[("TIDEGATE_GUARDS", "false")])), [expected]);
 }
+
+/// G1: chaos needs an address that no other machine reaches
+#[test]
+fn chaos_is_refused_on_other_than_loopback_addresses() {
+    for address in ["0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1"] {
+        let line = lines(from_toml(&format!("[admin]\nchaos = true\naddress = \"{address}\""))).join("\n");
+        assert!(line.contains("admin.chaos: is on, and") && line.contains("admin.address"), "{line}");
+    }
+    for address in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+        assert!(from_toml(&format!("[admin]\nchaos = true\naddress = \"{address}\"")).is_ok(), "{address}");
+    }
+    assert!(from_toml("[admin]\naddress = \"0.0.0.0\"").is_ok(), "without chaos any address will do");
+}
