@@ -29,9 +29,11 @@ use crate::http::tls::{PairError, Renewal, Tls};
 use crate::http::{admin, admin_guard, listener};
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
+use crate::upstream::credentials::Source;
 use crate::upstream::credentials::sources::{SourceError, Sources};
 use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
+use crate::upstream::headers::ClientHeaders;
 use crate::upstream::tls::TlsError;
 use crate::upstream::{health, reachability};
 use crate::worker::{Shared, Worker};
@@ -158,16 +160,18 @@ impl Gateway {
             let dialer = Dialer::new(&upstream.endpoints, upstream, &config.dns);
             let (config, kind, log) = (&config, bucket.kind, &log);
             let mut sources = Sources { name, kind, upstream, config, log, chores: &mut chores };
+            let credentials =
+                sources.make().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
+            let proofs = Proofs::of(&bucket.auth, places);
             buckets.push(Bucket {
                 id,
                 name: name.clone(),
                 config: bucket.clone(),
-                proofs: Proofs::of(&bucket.auth, places),
+                client_headers: client_headers(bucket, &proofs, &credentials),
+                proofs,
                 destinations: destinations(name, bucket)?,
                 dialer: Arc::new(dialer.map_err(tls)?),
-                credentials: sources
-                    .make()
-                    .map_err(|source| StartError::Credentials { bucket: name.clone(), source })?,
+                credentials,
                 pool,
                 metrics: metrics.bucket(name),
             });
@@ -213,6 +217,12 @@ fn listen(key: &'static str, address: SocketAddr, stall: Duration) -> Result<Tcp
         Ok(socket.into())
     };
     bind().map_err(|source| StartError::Listen { key, address, source })
+}
+
+fn client_headers(bucket: &BucketConfig, proofs: &Proofs, credentials: &Source) -> Arc<ClientHeaders> {
+    let of_proofs = proofs.headers();
+    let injected = credentials.injected().into_iter().flat_map(|injected| injected.names());
+    Arc::new(ClientHeaders::of(bucket, of_proofs.iter().chain(injected)))
 }
 
 fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, StartError> {

@@ -80,7 +80,7 @@ const LEDGER: [(&str, &str, Standing); 109] = [
     ("V10", "slow readers, slow forms and crumbs hold no place for long", Later("not begun")),
     ("V11", "operations are a closed table", Later("not begun")),
     ("V12", "one reading of a path for policies, injection and copy sources", Later("three readings")),
-    ("V13", "forwarding and aliasing headers of strangers never go up", Later("they go up")),
+    ("V13", "forwarding and aliasing headers of strangers never go up", Met),
     ("X1", "watches descriptors, memory, CPU, lag, in-flight", Later("no CPU pressure, no event-loop lag")),
     ("X2", "levels with hysteresis and dwell", Later("critical switches little off yet")),
     ("X3", "probes, status and metrics answer at every level", Later("no reserved descriptors")),

@@ -50,8 +50,8 @@ pub use api_key::ApiKey;
 pub use bucket::{
     AdaptiveConfig, Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ClientDeadline,
     ConcurrencyConfig, ConnectionPoolConfig, ContainerCredentials, CorsConfig, CredentialPoolConfig,
-    Credentials, Endpoint, EndpointError, FailoverConfig, HealthCheckConfig, HedgingConfig, Identity,
-    InjectionPatterns, Kind, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError,
+    Credentials, Endpoint, EndpointError, FailoverConfig, ForwardedHeaders, HealthCheckConfig, HedgingConfig,
+    Identity, InjectionPatterns, Kind, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError,
     PooledCredential, RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, TlsConfig,
     UploadFraming, UpstreamConfig,
 };

@@ -97,11 +97,10 @@ struct Expected {
 impl Expected {
     fn none(worker: &Rc<Worker>, head: &RequestHead, source: Source) -> Self {
         let server = &worker.shared.config.server;
-        let client = head.peer_addr.map(|peer| {
-            let peer = ClientAddress::new(peer, source);
-            peer.behind(&server.trusted_proxies, server.client_address_header, &head.headers)
-        });
-        let asked = Asked { method: head.method.clone(), uri: head.uri.clone(), client };
+        let peer = head.peer_addr.map(|peer| ClientAddress::new(peer, source));
+        let client = peer
+            .map(|peer| peer.behind(&server.trusted_proxies, server.client_address_header, &head.headers));
+        let asked = Asked { method: head.method.clone(), uri: head.uri.clone(), peer, client };
         let record = Box::new(Record::new(worker, request_id::of(&head.headers), asked));
         Self { record, admitted: None }
     }
@@ -282,13 +281,13 @@ async fn handle(
     let Call { bucket, length, mut caller, declared, screens, slot, leave } = *call;
     let bucket = worker.shared.router.bucket(bucket);
     let late = late_error::may_come(incoming.head());
-    let base_domains = &worker.shared.config.server.base_domains;
-    let renaming = upstream::names_of(incoming.head(), bucket, &worker.shared.config.server);
+    let server = &worker.shared.config.server;
+    let renaming = upstream::names_of(incoming.head(), bucket, server);
     let whole_max = if screens { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX };
     let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
     let key = caller.key();
     let taking = Taking { source, length, declared, seed: caller.take_seed(), whole_max, signs };
-    let outbound = upstream::prepare(incoming, taking, (bucket, key), base_domains, record).await?;
+    let outbound = upstream::prepare(incoming, taking, (bucket, key), server, record).await?;
     if screens {
         auth::screen(&caller, outbound.body.whole(), &worker.shared.keyring)?;
     }

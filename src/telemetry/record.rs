@@ -69,6 +69,8 @@ impl Hedged {
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
+    /// The connection's other end.
+    pub(crate) peer: Option<ClientAddress>,
     /// Whose request it is; none where the connection has no address.
     pub(crate) client: Option<ClientAddress>,
 }

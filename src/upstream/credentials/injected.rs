@@ -34,9 +34,9 @@ impl Injected {
         Ok(Self(headers))
     }
 
-    /// Whether a client's header of this name ends here.
-    pub(crate) fn replaces(&self, name: &HeaderName) -> bool {
-        self.0.iter().any(|(each, _)| each == name)
+    /// The names under which a client's headers end here.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.0.iter().map(|(name, _)| name)
     }
 
     /// Adds a credential.
