@@ -29,6 +29,7 @@ use crate::http::tls::{PairError, Renewal, Tls};
 use crate::http::{admin, admin_guard, listener};
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
+use crate::telemetry::redact::Redaction;
 use crate::upstream::credentials::Source;
 use crate::upstream::credentials::sources::{SourceError, Sources};
 use crate::upstream::destination::Destination;
@@ -186,6 +187,7 @@ impl Gateway {
             metrics,
             registry,
             log: log.clone(),
+            redaction: Redaction::of(&config),
             draining: watch::Sender::new(false),
             tls,
             chaos: Chaos::default(),

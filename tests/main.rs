@@ -34,6 +34,7 @@ mod integrity;
 mod jwt;
 mod lifecycle;
 mod limits;
+mod logging;
 mod observability;
 mod pool;
 mod proxy_protocol;

@@ -75,6 +75,13 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "",
     ),
     ("SERVER__LIMITS__MAX_HEADERS", "91", "server.limits.max_headers: 91 is out of range 1–90", ""),
+    (
+        "ADMIN__HOSTS",
+        "metrics.test:8090",
+        "admin.hosts: \"metrics.test:8090\" is no domain name",
+        "such as s3.example.com, without port",
+    ),
+    ("LOG__REDACT", "a b", "log.redact: holds blanks or control characters", ""),
     ("ADMIN__CHAOS", "yes", "admin.chaos: \"yes\" is neither true nor false", ""),
     ("LOG__FORMAT", "jsno", "log.format: \"jsno\" is none of auto, json, terminal", ""),
     ("LOG__LEVEL", "warning", "log.level: \"warning\" is none of error, warn, info, debug, trace", ""),
