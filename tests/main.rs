@@ -34,6 +34,7 @@ mod integrity;
 mod jwt;
 mod lifecycle;
 mod limits;
+mod local_answers;
 mod logging;
 mod observability;
 mod pool;

@@ -12,7 +12,7 @@ use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, Uri};
 use arrayvec::ArrayString;
 use slog::info;
-use tidegate_actors::{Allowed, BucketId, CredentialId, Identity, clock};
+use tidegate_actors::{Allowed, BucketId, CredentialId, Identity, Slot, clock};
 
 use crate::http::client_address::ClientAddress;
 use crate::http::cors::Sharing;
@@ -32,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) sharing: Option<Sharing>,
     /// What the limits say that it passed.
     pub(crate) allowed: Allowed,
+    /// The in-flight slot of an answer of the gateway's own.
+    pub(crate) slot: Option<Slot>,
     pub(crate) status: u16,
     /// Why the gateway answered itself or broke the transfer; none where the upstream's answer passed whole.
     pub(crate) reason: Option<&'static str>,
@@ -96,6 +98,7 @@ impl Record {
             caller: None,
             sharing: None,
             allowed: Allowed::default(),
+            slot: None,
             status: 0,
             reason: None,
             attempts: 0,
