@@ -6,7 +6,8 @@
 # Without a file, TIDEGATE_ variables alone configure it.
 #
 # The admin listener stays on the container's loopback interface, where the health check asks it. To scrape metrics
-# from outside, set TIDEGATE_ADMIN__ADDRESS=0.0.0.0 on a network that is not public, and publish 8090.
+# from outside, set TIDEGATE_ADMIN__ADDRESS=0.0.0.0 on a network that is not public and TIDEGATE_ADMIN__HOSTS to the name that
+# the scraper uses, and publish 8090.
 
 FROM rust:1-bookworm AS builder
 WORKDIR /build

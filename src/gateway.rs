@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use prometheus::Registry;
@@ -25,12 +26,15 @@ use crate::auth::jwt::{TokenKeysError, Tokens};
 use crate::auth::{Keyring, Proofs};
 use crate::chaos::Chaos;
 use crate::http::tls::{PairError, Renewal, Tls};
-use crate::http::{admin, listener};
+use crate::http::{admin, admin_guard, listener};
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
+use crate::telemetry::redact::Redaction;
+use crate::upstream::credentials::Source;
 use crate::upstream::credentials::sources::{SourceError, Sources};
 use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
+use crate::upstream::headers::ClientHeaders;
 use crate::upstream::tls::TlsError;
 use crate::upstream::{credential_check, health, reachability};
 use crate::worker::{Shared, Worker};
@@ -159,16 +163,18 @@ impl Gateway {
             let dialer = Dialer::new(&upstream.endpoints, upstream, &config.dns);
             let (config, kind, log) = (&config, bucket.kind, &log);
             let mut sources = Sources { name, kind, upstream, config, log, chores: &mut chores };
+            let credentials =
+                sources.make().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
+            let proofs = Proofs::of(&bucket.auth, places);
             buckets.push(Bucket {
                 id,
                 name: name.clone(),
                 config: bucket.clone(),
-                proofs: Proofs::of(&bucket.auth, places),
+                client_headers: client_headers(bucket, &proofs, &credentials),
+                proofs,
                 destinations: destinations(name, bucket)?,
                 dialer: Arc::new(dialer.map_err(tls)?),
-                credentials: sources
-                    .make()
-                    .map_err(|source| StartError::Credentials { bucket: name.clone(), source })?,
+                credentials,
                 pool,
                 breaker,
                 metrics: metrics.bucket(name),
@@ -184,6 +190,7 @@ impl Gateway {
             metrics,
             registry,
             log: log.clone(),
+            redaction: Redaction::of(&config),
             draining: watch::Sender::new(false),
             tls,
             chaos: Chaos::default(),
@@ -216,6 +223,12 @@ fn listen(key: &'static str, address: SocketAddr, stall: Duration) -> Result<Tcp
         Ok(socket.into())
     };
     bind().map_err(|source| StartError::Listen { key, address, source })
+}
+
+fn client_headers(bucket: &BucketConfig, proofs: &Proofs, credentials: &Source) -> Arc<ClientHeaders> {
+    let of_proofs = proofs.headers();
+    let injected = credentials.injected().into_iter().flat_map(|injected| injected.names());
+    Arc::new(ClientHeaders::of(bucket, of_proofs.iter().chain(injected)))
 }
 
 fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, StartError> {
@@ -289,7 +302,8 @@ fn data_server(
 fn admin_server(shared: &Arc<Shared>, listener: TcpListener) -> Result<Server, StartError> {
     let shared = Arc::clone(shared);
     let server = HttpServer::new(move || {
-        App::new().app_data(Data::new(Worker::new(Arc::clone(&shared)))).configure(admin::routes)
+        let worker = Data::new(Worker::new(Arc::clone(&shared)));
+        App::new().wrap(from_fn(admin_guard::guard)).app_data(worker).configure(admin::routes)
     })
     .workers(1)
     .worker_max_blocking_threads(1)

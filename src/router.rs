@@ -16,6 +16,7 @@ use crate::telemetry::metrics::BucketMetrics;
 use crate::upstream::credentials::Source;
 use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
+use crate::upstream::headers::ClientHeaders;
 
 /// Why no bucket takes a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(crate) struct Bucket {
     pub(crate) config: BucketConfig,
     /// What counts as proof of identity in it.
     pub(crate) proofs: Proofs,
+    /// Which of a client's headers travel to its upstream.
+    pub(crate) client_headers: Arc<ClientHeaders>,
     /// Where each endpoint is, in the order of the configuration.
     pub(crate) destinations: Vec<Destination>,
     pub(crate) dialer: Arc<Dialer>,

@@ -15,6 +15,7 @@ use crate::chaos::Chaos;
 use crate::http::tls::Tls;
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::RequestMetrics;
+use crate::telemetry::redact::Redaction;
 use crate::upstream::client::{Client, ConnectionCounts};
 
 /// The gateway as all threads see it.
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) connections: Vec<ConnectionCounts>,
     pub(crate) log: Logger,
+    /// What the log hides.
+    pub(crate) redaction: Redaction,
     /// True from the signal to stop on.
     pub(crate) draining: watch::Sender<bool>,
     /// What connections are secured with; none where clients speak cleartext.

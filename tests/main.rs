@@ -14,6 +14,7 @@
 mod support;
 
 mod adaptive;
+mod admin;
 mod auth;
 mod breaker;
 mod client_address;
@@ -33,6 +34,8 @@ mod integrity;
 mod jwt;
 mod lifecycle;
 mod limits;
+mod local_answers;
+mod logging;
 mod observability;
 mod pool;
 mod proxy_protocol;

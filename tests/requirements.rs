@@ -77,7 +77,7 @@ const LEDGER: [(&str, &str, Standing); 110] = [
     ("V10", "slow clients hold no place for long", Later("not begun")),
     ("V11", "operations are a closed table", Met),
     ("V12", "one reading of a path for policies, injection and copy sources", Met),
-    ("V13", "forwarding and aliasing headers of strangers never go up", Later("not begun")),
+    ("V13", "forwarding and aliasing headers of strangers never go up", Met),
     ("X1", "watches descriptors, memory, CPU, lag, in-flight", Later("no CPU pressure, no event-loop lag")),
     ("X2", "levels with hysteresis and dwell", Later("critical switches little off yet")),
     ("X3", "probes, status and metrics answer at every level", Later("no reserved descriptors")),

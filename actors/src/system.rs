@@ -210,6 +210,7 @@ fn limiter(nursery: &Nursery<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
     let known = Limits {
         buckets: buckets.values().map(of_bucket).collect(),
         costs: rate_limit.cost,
+        is_limited: general,
         keys: of_keys.iter().map(Option::is_some).collect(),
         subjects: rate_limit.per_subject.is_some(),
         tells,

@@ -50,8 +50,8 @@ pub use api_key::ApiKey;
 pub use bucket::{
     AdaptiveConfig, Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ClientDeadline,
     ConcurrencyConfig, ConnectionPoolConfig, ContainerCredentials, CorsConfig, CredentialPoolConfig,
-    Credentials, Endpoint, EndpointError, FailoverConfig, HealthCheckConfig, HedgingConfig, Identity,
-    InjectionPatterns, Kind, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError,
+    Credentials, Endpoint, EndpointError, FailoverConfig, ForwardedHeaders, HealthCheckConfig, HedgingConfig,
+    Identity, InjectionPatterns, Kind, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError,
     PooledCredential, RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, TlsConfig,
     UploadFraming, UpstreamConfig,
 };
@@ -136,8 +136,10 @@ impl Config {
             root.take(&[" false takes every guard off the path"], walk::key("guards", form::Flag, true));
         let server: ServerConfig =
             root.take(&[" the data listener"], nested_checked("server", ServerConfig::checked));
-        let admin: AdminConfig =
-            root.take(&[" the admin listener: probes, status, metrics"], nested("admin"));
+        let admin: AdminConfig = root.take(
+            &[" the admin listener: probes, status, metrics"],
+            nested_checked("admin", AdminConfig::checked),
+        );
         check_listeners(root, &server, &admin);
         let log = root.take(&[" the log"], nested("log"));
         let supervision = root.take(&[" supervision of the actors"], nested("supervision"));

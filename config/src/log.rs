@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::form::{Choice, Fault, Faults, Flag, Form, shown};
+use crate::form::{Choice, Fault, Faults, Flag, Form, Word, list, shown};
 use crate::section::section;
 use crate::setting::Raw;
 use crate::walk::key;
@@ -90,6 +90,11 @@ section! {
         ///
         /// Turn it off where something in front of the gateway already logs.
         pub access: bool = key("access", Flag, true);
+        /// names of query and path parameters with a secret value, which the log replaces by `redacted`, besides the usual ones
+        ///
+        /// The usual ones are those of signatures, tokens, keys, passwords, secrets, codes and sessions. Case, `-`, `_` and `.`
+        /// in a name do not matter.
+        pub redact: Vec<String> = key("redact", list(Word("name of a parameter")), Vec::new());
         /// where lines are written
         pub output: LogOutput = key("output", Output, LogOutput::Stdout);
     }

@@ -108,6 +108,12 @@ impl Proofs {
         self.token.is_some()
     }
 
+    /// The headers that hold nothing but a proof, and so never travel on.
+    pub(crate) fn headers(&self) -> Vec<HeaderName> {
+        let token = self.token.as_ref().and_then(|places| places.own_header());
+        self.api_key.then_some(API_KEY).into_iter().chain(token.cloned()).collect()
+    }
+
     /// A header as it travels on: whole, without what proves an identity here, or not at all.
     pub(crate) fn taken_from<'a>(
         &self,

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR};
 use tidegate_config::{ClientAddressHeader, Network};
 
-const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
+pub(crate) const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
 
 /// Where an address was learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +60,19 @@ impl ClientAddress {
         header: ClientAddressHeader,
         headers: &HeaderMap,
     ) -> Self {
-        let mut nearest = self;
-        if !is_trusted(nearest.address, trusted) {
-            return nearest;
+        let Hops { addresses, .. } = match is_trusted(self.address, trusted) {
+            true => self.hops(trusted, header, headers),
+            false => return self,
+        };
+        let found = addresses.get(1..).and_then(<[_]>::last);
+        found.map_or(self, |address| Self { address: *address, source: Source::Forwarded })
+    }
+
+    /// The way from `self` to the client, through trusted proxies.
+    pub(crate) fn hops(self, trusted: &[Network], header: ClientAddressHeader, headers: &HeaderMap) -> Hops {
+        let mut hops = Hops { addresses: vec![self.address], is_trusted: true, farthest: String::new() };
+        if !is_trusted(self.address, trusted) {
+            return Hops { is_trusted: false, ..hops };
         }
         let (name, read): (_, fn(&str) -> Option<IpAddr>) = match header {
             ClientAddressHeader::XForwardedFor => (&X_FORWARDED_FOR, node),
@@ -75,12 +85,30 @@ impl ClientAddress {
         // An empty entry of a list is none (RFC 9110, 5.6.1).
         for entry in entries.map(str::trim).filter(|entry| !entry.is_empty()) {
             let Some(address) = read(entry) else { break };
-            nearest = Self { address: address.to_canonical(), source: Source::Forwarded };
-            if !is_trusted(nearest.address, trusted) {
+            hops.addresses.push(address.to_canonical());
+            entry.clone_into(&mut hops.farthest);
+            if !is_trusted(address, trusted) {
                 break;
             }
         }
-        nearest
+        hops
+    }
+}
+
+/// The addresses between the gateway and a client.
+pub(crate) struct Hops {
+    /// The nearest first; the last one is the client's.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Whether the nearest is a trusted proxy's.
+    pub(crate) is_trusted: bool,
+    /// The entry that the last address was read from; empty where none was.
+    farthest: String,
+}
+
+impl Hops {
+    /// What the proxy that met the client says in its element of `Forwarded` (RFC 7239, 4).
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+        parameter(&self.farthest, name).map(str::to_owned)
     }
 }
 
@@ -108,14 +136,19 @@ fn from_the_end(text: &str, separator: char) -> impl Iterator<Item = &str> {
 
 /// One element of `Forwarded`: `for=192.0.2.60;proto=http`, `For="[2001:db8::17]:4711"`.
 fn element(text: &str) -> Option<IpAddr> {
-    let named = from_the_end(text, ';').filter_map(|pair| {
+    node(parameter(text, "for")?)
+}
+
+/// A parameter of an element, without its quotes; none where it is missing or repeated.
+fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
+    let named = from_the_end(element, ';').filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
+        name.trim().eq_ignore_ascii_case(wanted).then_some(value.trim())
     });
     let mut values = named.fuse();
     let (value, None) = (values.next()?, values.next()) else { return None };
     let unquoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    node(unquoted.unwrap_or(value))
+    Some(unquoted.unwrap_or(value))
 }
 
 /// An address with or without a port; IPv6 with a port stands in brackets.

@@ -1,6 +1,7 @@
 //! HTTP: the two listeners' handlers. `proxy.rs` is the request path, `error/` the only place that names statuses.
 
 pub(crate) mod admin;
+pub(crate) mod admin_guard;
 pub(crate) mod answer;
 pub(crate) mod client_address;
 pub(crate) mod connection;

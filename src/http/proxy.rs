@@ -1,10 +1,11 @@
 //! A request's way through the gateway. The order is the documentation:
 //!
 //! ```text
-//!  1 edge      size, framing, path safety                    400 405 411 413 414 431
-//!  2 route     Host or path → bucket; its edge; preflights  400 403 404 405
+//!  1 edge      framing, header size, path safety             400 405 411 431
+//!  2 route     Host or path → bucket
 //!  3 monitor   level, then the in-flight slot                503
 //!  4 limiter   global, client address, bucket in one ask     429
+//!              the bucket's edge; local answers              400 403 404 405 413 414
 //!  5 auth      signature, key's limit, policy                400 401 403 429 501
 //!              of a form: in its body, `form.rs` goes on
 //!  6 breaker   published state, before queueing              503
@@ -17,6 +18,10 @@
 //!
 //! Cheapest and most global first; what can be lost is taken last. Everything taken is a ticket whose `Drop` gives it back
 //! on every path.
+//!
+//! Answers of the gateway's own (the list of buckets, preflights, an unknown bucket's 404, a bucket's edge) pass steps 3 and 4
+//! like any other; only probes do not. Refusals of step 1 come before, because some of them must close the connection and none
+//! costs more than reading the head.
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -41,7 +46,7 @@ use crate::http::form::{self, Awaited};
 use crate::http::introduce::{introduce, may_authenticate};
 use crate::http::own::{Besides, list_buckets, own, refuse};
 use crate::http::{injection, priority, request_id};
-use crate::router::Bucket;
+use crate::router::{Bucket, RouteRejection};
 use crate::s3::late_error;
 use crate::s3::naming;
 use crate::s3::naming::Named;
@@ -97,11 +102,10 @@ struct Expected {
 impl Expected {
     fn none(worker: &Rc<Worker>, head: &RequestHead, source: Source) -> Self {
         let server = &worker.shared.config.server;
-        let client = head.peer_addr.map(|peer| {
-            let peer = ClientAddress::new(peer, source);
-            peer.behind(&server.trusted_proxies, server.client_address_header, &head.headers)
-        });
-        let asked = Asked { method: head.method.clone(), uri: head.uri.clone(), client };
+        let peer = head.peer_addr.map(|peer| ClientAddress::new(peer, source));
+        let client = peer
+            .map(|peer| peer.behind(&server.trusted_proxies, server.client_address_header, &head.headers));
+        let asked = Asked { method: head.method.clone(), uri: head.uri.clone(), peer, client };
         let record = Box::new(Record::new(worker, request_id::of(&head.headers), asked));
         Self { record, admitted: None }
     }
@@ -168,13 +172,24 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let length = edge::check(head, &shared.config.server.limits)?;
     let Named { bucket: name, key: rest, .. } =
         naming::of(head.uri, head.headers, &shared.config.server.base_domains);
-    if name.is_empty() && head.method == Method::GET {
-        let caller = introduce(worker, None, OperationClass::List, head, record).await?;
-        return Ok(Admitted::Own(list_buckets(worker, &caller)));
-    }
-    let bucket = shared.router.route(name)?;
+    let bucket = match shared.router.route(name) {
+        Ok(bucket) => bucket,
+        Err(rejection) => return unrouted(worker, rejection, head, record).await,
+    };
     record.bucket = Some(bucket.id);
     record.sharing = bucket.config.cors.as_ref().map(|rules| Sharing::of(rules, head.method, head.headers));
+
+    // 3 monitor, 4 limiter
+    let slot = actors.monitor.enter()?;
+    let query = bucket.proofs.without_token(head.uri.query().unwrap_or_default());
+    let operation = Operation::of(head, &query, bucket.config.kind, rest);
+    let class = operation.class();
+    if let Some(client) = record.request.client {
+        let client = IpKey::from(client.address);
+        record.allowed = actors.limiter.admit(bucket.id, class, client, record.started).await?;
+    }
+
+    // the bucket's edge
     let bytes = match bucket.config.kind {
         Kind::S3 => object_bytes(head, length),
         Kind::Http => length.bytes(),
@@ -184,18 +199,11 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let deadline = edge::deadline(head, bucket, record.started)?;
     if head.method == Method::OPTIONS {
         let rules = bucket.config.cors.as_ref().ok_or(EdgeRejection::Method)?;
+        record.slot = Some(slot);
         return Ok(Admitted::Own(cors::preflight(rules, head.headers)?));
     }
 
-    // 3 monitor, 4 limiter, 5 auth
-    let slot = actors.monitor.enter()?;
-    let query = bucket.proofs.without_token(head.uri.query().unwrap_or_default());
-    let operation = Operation::of(head, &query, bucket.config.kind, rest);
-    let class = operation.class();
-    if let Some(client) = record.request.client {
-        let client = IpKey::from(client.address);
-        record.allowed = actors.limiter.admit(bucket.id, class, client, record.started).await?;
-    }
+    // 5 auth
     if form::is_form(head, bucket, rest) {
         may_authenticate(worker, Some(bucket), record)?;
         return Ok(Admitted::Form(Box::new(Awaited::of(head, length, (bucket.id, deadline), slot)?)));
@@ -210,6 +218,33 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let leave = reserve(worker, bucket, (class, is_patient), deadline, record).await?;
     let call = Call { bucket: bucket.id, length, caller, declared, screens, slot, leave };
     Ok(Admitted::Call(Box::new(call)))
+}
+
+/// A request that names no configured bucket passes steps 3 and 4 like any other. `GET /` gets the list of buckets.
+async fn unrouted(
+    worker: &Rc<Worker>,
+    rejection: RouteRejection,
+    head: Head<'_>,
+    record: &mut Record,
+) -> Result<Admitted, GatewayError> {
+    let actors = &worker.shared.actors;
+    let slot = actors.monitor.enter()?;
+    let lists = rejection == RouteRejection::NoBucket && *head.method == Method::GET;
+    let class = match *head.method {
+        _ if lists => OperationClass::List,
+        Method::GET | Method::HEAD | Method::OPTIONS => OperationClass::Read,
+        _ => OperationClass::Write,
+    };
+    if let Some(client) = record.request.client {
+        let client = IpKey::from(client.address);
+        record.allowed = actors.limiter.admit_unrouted(class, client, record.started).await?;
+    }
+    if !lists {
+        return Err(rejection.into());
+    }
+    let caller = introduce(worker, None, OperationClass::List, head, record).await?;
+    record.slot = Some(slot);
+    Ok(Admitted::Own(list_buckets(worker, &caller)))
 }
 
 /// Looks for patterns of an attack by the bucket's mode.
@@ -282,13 +317,13 @@ async fn handle(
     let Call { bucket, length, mut caller, declared, screens, slot, leave } = *call;
     let bucket = worker.shared.router.bucket(bucket);
     let late = late_error::may_come(incoming.head());
-    let base_domains = &worker.shared.config.server.base_domains;
-    let renaming = upstream::names_of(incoming.head(), bucket, &worker.shared.config.server);
+    let server = &worker.shared.config.server;
+    let renaming = upstream::names_of(incoming.head(), bucket, server);
     let whole_max = if screens { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX };
     let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
     let key = caller.key();
     let taking = Taking { source, length, declared, seed: caller.take_seed(), whole_max, signs };
-    let outbound = upstream::prepare(incoming, taking, (bucket, key), base_domains, record).await?;
+    let outbound = upstream::prepare(incoming, taking, (bucket, key), server, record).await?;
     if screens {
         auth::screen(&caller, outbound.body.whole(), &worker.shared.keyring)?;
     }

@@ -1,6 +1,6 @@
 //! slog records as lines of JSON, for the access log's rate.
 //!
-//! A line is serialized into a buffer that the thread keeps, with strings escaped by `serde_json`, so nothing a
+//! A line is serialized into a buffer that the thread keeps, with strings escaped (`escape`), so nothing a
 //! client sends can end a line or forge a field (O2). The date part of the time stamp is formatted once a second.
 
 use std::cell::RefCell;
@@ -11,6 +11,7 @@ use slog::{Drain, KV, Key, Level, Never, OwnedKVList, Record, Serializer};
 use tidegate_actors::clock;
 use time::OffsetDateTime;
 
+use crate::telemetry::escape;
 use crate::telemetry::sink::Sink;
 
 /// Writes records to the sink.
@@ -119,13 +120,13 @@ impl Serializer for Fields<'_> {
         self.key(key);
         self.text.clear();
         self.text.write_fmt(*value)?;
-        serde_json::to_writer(&mut *self.line, self.text.as_str()).map_err(std::io::Error::from)?;
+        escape::json(self.text, self.line)?;
         Ok(())
     }
 
     fn emit_str(&mut self, key: Key, value: &str) -> slog::Result {
         self.key(key);
-        serde_json::to_writer(&mut *self.line, value).map_err(std::io::Error::from)?;
+        escape::json(value, self.line)?;
         Ok(())
     }
 

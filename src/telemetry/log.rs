@@ -10,6 +10,7 @@ use tidegate_config::{LogConfig, LogFormat, LogLevel, LogOutput};
 
 use crate::telemetry::json::JsonDrain;
 use crate::telemetry::sink::{self, SinkGuard};
+use crate::telemetry::terminal::Escaping;
 
 /// Why there is no log.
 #[derive(Debug, Error)]
@@ -48,7 +49,7 @@ pub fn build(config: &LogConfig) -> Result<(Logger, Option<SinkGuard>), LogError
     let keep = move |record: &slog::Record<'_>| record.level().is_at_least(level);
     if terminal && config.output == LogOutput::Stdout {
         let decorator = slog_term::TermDecorator::new().stdout().build();
-        let drain = std::sync::Mutex::new(slog_term::FullFormat::new(decorator).build()).fuse();
+        let drain = std::sync::Mutex::new(slog_term::FullFormat::new(Escaping(decorator)).build()).fuse();
         return Ok((Logger::root(drain.filter(keep).fuse(), o!()), None));
     }
     let out: Box<dyn Write + Send> = match &config.output {
@@ -61,7 +62,7 @@ pub fn build(config: &LogConfig) -> Result<(Logger, Option<SinkGuard>), LogError
     let (sink, guard) = sink::start(out).map_err(LogError::Thread)?;
     if terminal {
         let decorator = slog_term::PlainSyncDecorator::new(SinkWriter { sink, line: Vec::new() });
-        let drain = slog_term::FullFormat::new(decorator).build().fuse();
+        let drain = slog_term::FullFormat::new(Escaping(decorator)).build().fuse();
         return Ok((Logger::root(drain.filter(keep).fuse(), o!()), Some(guard)));
     }
     Ok((Logger::root(JsonDrain::new(sink).filter(keep).fuse(), o!()), Some(guard)))

@@ -1,8 +1,8 @@
 //! The record of one request, from its head to its last byte: access log line and metrics (O2, O4).
 //!
 //! It is owned by whoever owns the request at the moment, in the end by the answer's body, and writes itself when
-//! it is dropped: no path, be it success, refusal, panic or a client that left, goes unrecorded. Query values that
-//! prove an identity are redacted.
+//! it is dropped: no path, be it success, refusal, panic or a client that left, goes unrecorded. Values of parameters that
+//! may be secrets are redacted (`redact`).
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -12,11 +12,10 @@ use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, Uri};
 use arrayvec::ArrayString;
 use slog::info;
-use tidegate_actors::{Allowed, BucketId, CredentialId, Identity, clock};
+use tidegate_actors::{Allowed, BucketId, CredentialId, Identity, Slot, clock};
 
 use crate::http::client_address::ClientAddress;
 use crate::http::cors::Sharing;
-use crate::s3::sigv4::query::name_of;
 use crate::upstream::flow::{Flow, Pace};
 use crate::worker::Worker;
 
@@ -33,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) sharing: Option<Sharing>,
     /// What the limits say that it passed.
     pub(crate) allowed: Allowed,
+    /// The in-flight slot of an answer of the gateway's own.
+    pub(crate) slot: Option<Slot>,
     pub(crate) status: u16,
     /// Why the gateway answered itself or broke the transfer; none where the upstream's answer passed whole.
     pub(crate) reason: Option<&'static str>,
@@ -69,6 +70,8 @@ impl Hedged {
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
+    /// The connection's other end.
+    pub(crate) peer: Option<ClientAddress>,
     /// Whose request it is; none where the connection has no address.
     pub(crate) client: Option<ClientAddress>,
 }
@@ -95,6 +98,7 @@ impl Record {
             caller: None,
             sharing: None,
             allowed: Allowed::default(),
+            slot: None,
             status: 0,
             reason: None,
             attempts: 0,
@@ -119,7 +123,6 @@ impl Record {
             Some(Identity::Token(bearer)) => (None, bearer.subject.as_deref()),
             Some(Identity::Anonymous) | None => (None, None),
         };
-        let parameter = shared.config.jwt.as_ref().and_then(|jwt| jwt.query.as_deref());
         // Under pressure a line says only what cannot be left out.
         let detailed = shared.actors.monitor.level() < tidegate_actors::Level::Critical;
         // slog writes the last field first.
@@ -141,8 +144,8 @@ impl Record {
             "reason" => self.reason,
             "status" => self.status,
             "bucket" => bucket.map(|bucket| bucket.name.as_str()),
-            "query" => uri.query().filter(|_| detailed).map(|query| redact(query, parameter)),
-            "path" => uri.path(),
+            "query" => uri.query().filter(|_| detailed).map(|query| shared.redaction.query(query).into_owned()),
+            "path" => shared.redaction.path(uri.path()).as_ref(),
             "method" => self.request.method.as_str(),
             "id" => self.id.to_str().unwrap_or_default());
     }
@@ -201,38 +204,4 @@ impl slog::Value for Address {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Hides the values of query parameters that prove an identity; `token` is the one that tokens stand in.
-fn redact(query: &str, token: Option<&str>) -> String {
-    const SECRET: [&str; 6] =
-        ["x-amz-signature", "x-amz-credential", "x-amz-security-token", "signature", "access_token", "token"];
-    // Both as they decode, for that is how they are read.
-    let hides = |name: &str| {
-        let decoded = name_of(name);
-        SECRET.contains(&decoded.to_ascii_lowercase().as_str()) || token == Some(&*decoded)
-    };
-    let hide = |pair: &str| match pair.split_once('=') {
-        Some((name, _)) if hides(name) => format!("{name}=redacted"),
-        _ => pair.to_owned(),
-    };
-    query.split('&').map(hide).collect::<Vec<_>>().join("&")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::redact;
-
-    /// O2, C4
-    #[test]
-    fn signatures_are_redacted() {
-        assert_eq!(redact("a=1&X-Amz-Signature=abc&b", None), "a=1&X-Amz-Signature=redacted&b");
-        assert_eq!(redact("X-Amz-Signatur%65=abc&jwt=a", None), "X-Amz-Signatur%65=redacted&jwt=a");
-    }
-
-    /// A3, O2
-    #[test]
-    fn tokens_are_redacted_where_they_are_configured_to_stand() {
-        assert_eq!(redact("jwt=abc&jw=1&%6awt=abc", Some("jwt")), "jwt=redacted&jw=1&%6awt=redacted");
-    }
 }

@@ -294,13 +294,11 @@ pub(super) fn send(
     let destination = &bucket.destinations[permit.endpoint().0];
     let signer = client.signer(outbound.key, &bucket.credentials, permit.credential())?;
     let prefix = &bucket.config.upstream.endpoints[permit.endpoint().0].path_prefix;
-    let kind = bucket.config.kind;
     let request = outbound
         .build(
             client,
             (signer.as_deref(), permit.credential()),
             (destination, prefix),
-            kind,
             (limits.deadline, limits.began),
         )
         .ok_or(UpstreamRejection::Target)?;

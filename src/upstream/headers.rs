@@ -1,19 +1,28 @@
-//! Which headers travel on (V7).
+//! Which headers travel on (V7, V13).
 //!
-//! Hop-by-hop headers and what `Connection` nominates end here, in both directions. Towards the upstream also end: what
-//! proves the client's identity (S3), the gateway's own headers, and `Expect`, which the gateway answers itself.
-//! A store that looks headers up as CGI variables reads `_` as `-`: Ceph's RGW 16 takes `x_amz_copy_source` for the copy source that
-//! the gateway did not check. So such spellings of S3's headers end here as well.
-//! Everything else is copied, repeated headers included, with its bytes unchanged.
+//! Hop-by-hop headers and what `Connection` nominates end here, in both directions. Towards the upstream also end: the client's
+//! proof of identity (S3), the gateway's own headers, `Expect`, which the gateway answers itself, headers that name the client's
+//! address, protocol or host (unless the bucket's `forwarded` is `pass`), the names of injected credentials, and on `http` buckets
+//! headers that override the method or the target. Everything else is copied, repeated headers included, with its bytes
+//! unchanged.
+//!
+//! Many servers read `_` in a name as `-` (CGI, RFC 3875, 4.1.18). So a name is compared with `_` read as `-`, or a client could send
+//! under an alias what ends here under its own name.
+
+use std::borrow::Cow;
 
 use actix_web::http::header::{self, HeaderMap, HeaderName};
-use tidegate_config::Kind;
+use tidegate_config::{BucketConfig, ClientDeadline, ForwardedHeaders, Kind};
 
-use crate::auth::SESSION;
-use crate::http::answer::{REASON, REQUEST_ID};
+use crate::upstream::deadline::REQUEST_TIMEOUT;
+use crate::upstream::header_names::{
+    FORWARDED_PREFIX, FORWARDING, GATEWAY_PREFIX, HOP_BY_HOP, OVERRIDES, OWN, REWRITTEN, SIGNATURE,
+};
 
 /// What the names of S3's own headers begin with.
 const AMAZON: &str = "x-amz-";
+/// What the names of an object's metadata begin with.
+const METADATA: &str = "x-amz-meta-";
 
 /// The names that this message's `Connection` header nominates.
 pub(crate) struct Nominated(Vec<String>);
@@ -30,77 +39,135 @@ impl Nominated {
                     .filter(|name| {
                         !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close")
                     })
-                    .map(str::to_ascii_lowercase),
+                    .map(|name| dashed(&name.to_ascii_lowercase()).into_owned()),
             );
         }
         Self(names)
     }
 
-    fn names(&self, name: &HeaderName) -> bool {
-        self.0.iter().any(|nominated| nominated == name.as_str())
+    /// Whether a name is among them, both with `_` read as `-`.
+    fn names(&self, dashed: &str) -> bool {
+        self.0.iter().any(|nominated| nominated == dashed)
     }
 }
 
-fn hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
+/// A name with `_` read as `-`.
+fn dashed(name: &str) -> Cow<'_, str> {
+    match memchr::memchr(b'_', name.as_bytes()) {
+        None => Cow::Borrowed(name),
+        Some(_) => Cow::Owned(name.replace('_', "-")),
+    }
 }
 
-/// Whether a client's header travels to the upstream.
-pub(crate) fn travels_up(name: &HeaderName, kind: Kind, nominated: &Nominated) -> bool {
-    if hop_by_hop(name) || nominated.names(name) {
-        return false;
+/// Names by their length, so that a look-up compares few of them.
+#[derive(Debug)]
+struct Names(Vec<Vec<Box<str>>>);
+
+impl Names {
+    fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let mut by_length: Vec<Vec<Box<str>>> = Vec::new();
+        for name in names {
+            if by_length.len() <= name.len() {
+                by_length.resize_with(name.len() + 1, Vec::new);
+            }
+            by_length[name.len()].push(dashed(name).into());
+        }
+        Self(by_length)
     }
-    if matches!(name.as_str(), "host" | "content-length" | "expect")
-        || [SESSION, REASON, REQUEST_ID].contains(name)
-    {
-        return false;
+
+    fn contain(&self, dashed: &str) -> bool {
+        self.0.get(dashed.len()).is_some_and(|names| names.iter().any(|name| **name == *dashed))
     }
-    // A client's proof of identity is the gateway's business alone (A2).
-    let is_proof = matches!(name.as_str(), "authorization" | "x-amz-security-token" | "x-amz-date");
-    kind != Kind::S3 || !(is_proof || is_alias_of_amazons(name.as_str()))
 }
 
-/// Whether a name becomes one of S3's headers where `_` is read as `-`. The names of metadata may hold `_`.
-fn is_alias_of_amazons(name: &str) -> bool {
-    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    name.contains('_')
-        && !name.starts_with("x-amz-meta-")
-        && name.bytes().take(AMAZON.len()).map(fold).eq(AMAZON.bytes())
+/// Which of a client's headers travel to a bucket's upstream.
+#[derive(Debug)]
+pub(crate) struct ClientHeaders {
+    /// Names that end here.
+    removed: Names,
+    /// Names that the gateway reads and may write anew, which end here under an alias only.
+    rewritten: Names,
+    forwarded_pass: bool,
+    kind: Kind,
+}
+
+impl ClientHeaders {
+    /// `more` are headers that prove an identity to the gateway, and those of the credentials that it injects.
+    pub(crate) fn of<'a>(bucket: &BucketConfig, more: impl Iterator<Item = &'a HeaderName>) -> Self {
+        let forwarded_pass = bucket.forwarded == ForwardedHeaders::Pass;
+        let forwarding = if forwarded_pass { &[][..] } else { &FORWARDING };
+        let (of_kind, rewritten) = match bucket.kind {
+            Kind::S3 => (&SIGNATURE[..], &REWRITTEN[..]),
+            Kind::Http => (&OVERRIDES[..], &[][..]),
+        };
+        let removed = HOP_BY_HOP.iter().chain(&OWN).chain(of_kind).chain(forwarding).copied();
+        let keeps_time = bucket.upstream.client_deadline != ClientDeadline::Ignore;
+        let time = keeps_time.then_some(REQUEST_TIMEOUT);
+        Self {
+            removed: Names::of(removed.chain(more.map(HeaderName::as_str))),
+            rewritten: Names::of(rewritten.iter().copied().chain(time.iter().map(HeaderName::as_str))),
+            forwarded_pass,
+            kind: bucket.kind,
+        }
+    }
+
+    /// Whether a client's header travels to the upstream.
+    pub(crate) fn travel(&self, name: &HeaderName, nominated: &Nominated) -> bool {
+        let name = name.as_str();
+        let dashed = dashed(name);
+        !self.removed.contain(&dashed)
+            && !dashed.starts_with(GATEWAY_PREFIX)
+            && (self.forwarded_pass || !dashed.starts_with(FORWARDED_PREFIX))
+            && !nominated.names(&dashed)
+            && (matches!(dashed, Cow::Borrowed(_)) || !self.is_alias(name, &dashed))
+    }
+
+    /// Whether a name with `_` is read as one of those that the gateway writes anew, or in an `s3` bucket as one of S3's own:
+    /// Ceph's RGW 16 takes `x_amz_copy_source` for the copy source. The names of metadata may hold `_`.
+    fn is_alias(&self, name: &str, dashed: &str) -> bool {
+        let is_amazons = dashed.starts_with(AMAZON) && !name.starts_with(METADATA);
+        self.rewritten.contain(dashed) || (self.kind == Kind::S3 && is_amazons)
+    }
 }
 
 /// Whether an upstream's header travels to the client. Its length is said by the body, what the gateway says of itself not by
 /// others.
 pub(crate) fn travels_down(name: &HeaderName, nominated: &Nominated) -> bool {
-    !hop_by_hop(name)
+    !HOP_BY_HOP.contains(&name.as_str())
         && !matches!(name.as_str(), "content-length" | "x-request-id")
-        && !name.as_str().starts_with("x-tidegate-")
-        && !nominated.names(name)
+        && !name.as_str().starts_with(GATEWAY_PREFIX)
+        && !nominated.names(&dashed(name.as_str()))
 }
 
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
+
+    const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+    fn nominating(value: &'static str) -> Nominated {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONNECTION, HeaderValue::from_static(value));
+        Nominated::of(&headers)
+    }
+
+    fn of(kind: Kind, forwarded: ForwardedHeaders) -> ClientHeaders {
+        let bucket = BucketConfig { kind, forwarded, ..BucketConfig::default() };
+        ClientHeaders::of(&bucket, [API_KEY, HeaderName::from_static("x_vendor-key")].iter())
+    }
+
+    fn travels(headers: &ClientHeaders, name: &str) -> bool {
+        let nominated = nominating("keep-alive, X-Secret");
+        headers.travel(&HeaderName::try_from(name).unwrap(), &nominated)
+    }
 
     /// V7, V11
     #[test]
     fn nominated_and_internal_headers_end_here() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive, X-Secret"));
-        let nominated = Nominated::of(&headers);
-        let up = |name: &'static str| travels_up(&HeaderName::from_static(name), Kind::S3, &nominated);
+        let s3 = of(Kind::S3, ForwardedHeaders::Drop);
         for gone in [
             "x-secret",
             "connection",
@@ -108,26 +175,69 @@ mod tests {
             "authorization",
             "x-amz-security-token",
             "x-tidegate-session",
+            "x-tidegate-anything",
             "host",
+            "x-api-key",
+            "x-vendor-key",
             "x_amz_copy_source",
             "x-amz-copy_source",
             "x_amz-acl",
             "x-amz_meta-a",
         ] {
-            assert!(!up(gone), "{gone}");
+            assert!(!travels(&s3, gone), "{gone}");
         }
-        for kept in [
-            "x-amz-meta-a_b",
-            "x_meta",
-            "x-amz-meta-a",
-            "range",
-            "if-match",
-            "content-md5",
-            "traceparent",
-            "accept-encoding",
-        ] {
-            assert!(up(kept), "{kept}");
+        for kept in ["x-amz-meta-a", "x-amz-meta-a_b", "range", "if-match", "content-md5", "traceparent"] {
+            assert!(travels(&s3, kept), "{kept}");
         }
-        assert!(travels_up(&header::AUTHORIZATION, Kind::Http, &nominated));
+        let http = of(Kind::Http, ForwardedHeaders::Set);
+        for kept in ["authorization", "x-amz-date", "content-type", "x_custom", "x-request-timeout"] {
+            assert!(travels(&http, kept), "{kept}");
+        }
+        assert!(!travels(&http, "x_request_timeout"));
+    }
+
+    /// V13
+    #[test]
+    fn forwarding_headers_pass_only_where_the_bucket_says_so() {
+        for name in FORWARDING.into_iter().chain(["x-forwarded-for", "x-forwarded-anything"]) {
+            for kind in [Kind::S3, Kind::Http] {
+                for forwarded in [ForwardedHeaders::Drop, ForwardedHeaders::Set] {
+                    assert!(!travels(&of(kind, forwarded), name), "{name}, {kind:?}, {forwarded:?}");
+                }
+                assert!(travels(&of(kind, ForwardedHeaders::Pass), name), "{name}, {kind:?}, pass");
+            }
+        }
+        assert!(!travels(&of(Kind::S3, ForwardedHeaders::Pass), "x-tidegate-session"));
+    }
+
+    /// The lists hold names as they are compared.
+    #[test]
+    fn listed_names_are_in_lower_case_with_dashes_and_once() {
+        let all: Vec<&str> = HOP_BY_HOP
+            .into_iter()
+            .chain(OWN)
+            .chain(SIGNATURE)
+            .chain(FORWARDING)
+            .chain(OVERRIDES)
+            .chain(REWRITTEN)
+            .collect();
+        assert!(all.iter().all(|name| *name == dashed(&name.to_ascii_lowercase())), "{all:?}");
+        let once: std::collections::BTreeSet<&str> = all.iter().copied().collect();
+        assert_eq!(once.len(), all.len());
+    }
+
+    proptest! {
+        /// V12, V13: no mixture of `_` and `-` makes a name that ends here travel
+        #[test]
+        fn an_alias_ends_where_its_name_does(at in 0_usize..90, underscores in any::<u64>()) {
+            let listed = HOP_BY_HOP.into_iter().chain(OWN).chain(FORWARDING).chain(OVERRIDES)
+                .chain(["x-tidegate-session", "x-forwarded-for", "x-api-key", "x-vendor-key", "x-secret"]);
+            let all: Vec<&str> = listed.collect();
+            let name = all[at % all.len()];
+            let respelled: String = name.char_indices()
+                .map(|(at, c)| if c == '-' && underscores >> (at % 64) & 1 == 1 { '_' } else { c })
+                .collect();
+            prop_assert!(!travels(&of(Kind::Http, ForwardedHeaders::Set), &respelled), "{}", respelled);
+        }
     }
 }

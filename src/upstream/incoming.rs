@@ -8,8 +8,9 @@ use tidegate_config::Addressing;
 use crate::http::edge::Head;
 use crate::s3::naming::{self, Named};
 use crate::s3::sigv4::canonical::encode;
+use crate::upstream::forwarded;
 
-/// Headers of a form's request that are about the request and not about the form.
+/// Headers of a form's request that are about the request and not about the form, besides those that `forwarded` reads.
 const KEPT: [HeaderName; 3] =
     [USER_AGENT, HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 
@@ -53,9 +54,9 @@ impl Put {
         };
         let mut headers = HeaderMap::new();
         headers.insert(HOST, naming::host(form.uri, form.headers).parse().ok()?);
-        for name in KEPT {
-            if let Some(value) = form.headers.get(&name) {
-                headers.insert(name, value.clone());
+        for name in KEPT.into_iter().chain(forwarded::READ) {
+            for value in form.headers.get_all(&name) {
+                headers.append(name.clone(), value.clone());
             }
         }
         for (name, value) in fields {

@@ -7,7 +7,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::uri::{PathAndQuery, Scheme};
 use actix_web::http::{Method, Uri, uri};
 use tidegate_actors::{CredentialId, KeyId, clock};
-use tidegate_config::{Addressing, Kind};
+use tidegate_config::{Addressing, ForwardedHeaders, Kind, ServerConfig};
 
 use crate::auth::{AuthRejection, Proofs};
 use crate::http::answer::REQUEST_ID;
@@ -27,7 +27,8 @@ use crate::upstream::client::Client;
 use crate::upstream::credentials::Injected;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::destination::Destination;
-use crate::upstream::headers::{Nominated, travels_up};
+use crate::upstream::forwarded::Forwarded;
+use crate::upstream::headers::{ClientHeaders, Nominated};
 use crate::upstream::incoming::Incoming;
 use crate::upstream::intake::{self, Intake, Reframing, Taking};
 
@@ -37,6 +38,9 @@ pub(crate) struct Outbound {
     pub(crate) target: PathAndQuery,
     pub(crate) body: RequestBody,
     nominated: Nominated,
+    client_headers: Arc<ClientHeaders>,
+    /// Headers that describe the client's connection.
+    forwarded: Option<Forwarded>,
     copy_source: Option<HeaderValue>,
     /// The bucket, as the upstream calls it.
     bucket: String,
@@ -58,17 +62,21 @@ pub(crate) async fn prepare(
     request: Incoming,
     taking: Taking,
     (bucket, key): (&Bucket, Option<KeyId>),
-    base_domains: &[String],
+    server: &ServerConfig,
     record: &Record,
 ) -> Result<Outbound, GatewayError> {
     let head = request.head();
-    let Named { bucket: name, addressing, .. } = naming::of(head.uri, head.headers, base_domains);
+    let Named { bucket: name, addressing, .. } = naming::of(head.uri, head.headers, &server.base_domains);
     let upstream_name = bucket.config.upstream.bucket.as_deref().unwrap_or(name).to_owned();
     let target = map_target(head, addressing, bucket, &upstream_name)?;
     let copy_source = map_copy_source(head, bucket)?;
+    let sets = bucket.config.forwarded == ForwardedHeaders::Set;
+    let forwarded = sets.then(|| Forwarded::of(head, record.request.peer, server));
     let Intake { body, content_sha256, reframing } = intake::take(head, taking, bucket).await?;
     Ok(Outbound {
         nominated: Nominated::of(request.head().headers),
+        client_headers: Arc::clone(&bucket.client_headers),
+        forwarded,
         request,
         target,
         body,
@@ -137,7 +145,6 @@ impl Outbound {
         client: &Client,
         (signer, credential): (Option<&Signer>, Option<CredentialId>),
         (destination, prefix): (&Destination, &str),
-        kind: Kind,
         (deadline, now): (Deadline, Instant),
     ) -> Option<awc::ClientRequest> {
         let mut parts = uri::Parts::default();
@@ -151,12 +158,14 @@ impl Outbound {
         let mut request = client.http.request(method.clone(), uri).no_decompress();
         let headers = request.headers_mut();
         for (name, value) in of_client {
-            if travels_up(name, kind, &self.nominated)
-                && !self.injected.as_ref().is_some_and(|injected| injected.replaces(name))
+            if self.client_headers.travel(name, &self.nominated)
                 && let Some(value) = self.proofs.taken_from(name, value)
             {
                 headers.append(name.clone(), value.into_owned());
             }
+        }
+        if let Some(forwarded) = &self.forwarded {
+            forwarded.write(headers);
         }
         deadline.tell(headers, now);
         headers.insert(header::HOST, destination.host(self.addressing, &self.bucket).ok()?);

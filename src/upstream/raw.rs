@@ -17,7 +17,7 @@ use tidegate_config::Addressing;
 use crate::http::answer::Addressee;
 use crate::http::error::GatewayError;
 use crate::s3::target;
-use crate::upstream::headers::{Nominated, travels_down, travels_up};
+use crate::upstream::headers::{Nominated, travels_down};
 use crate::upstream::{ProxyBody, UpstreamRejection};
 use crate::worker::Worker;
 
@@ -51,7 +51,7 @@ async fn call(
     let mut outbound = worker.client(bucket).http.request(request.method().clone(), uri).no_decompress();
     let nominated = Nominated::of(request.headers());
     for (name, value) in request.headers() {
-        if travels_up(name, bucket.config.kind, &nominated) {
+        if bucket.client_headers.travel(name, &nominated) {
             outbound.headers_mut().append(name.clone(), value.clone());
         }
     }

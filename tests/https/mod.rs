@@ -3,6 +3,7 @@
 //! The clients are rustls and `h2` themselves, so that a test sees what a connection agreed on and how a stream ended.
 
 mod files;
+mod forwarded;
 mod http1;
 mod http2;
 mod renewal;

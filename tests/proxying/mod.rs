@@ -2,5 +2,6 @@
 
 mod aborts;
 mod bodies;
+mod forwarded;
 mod headers;
 mod targets;

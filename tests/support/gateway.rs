@@ -105,6 +105,32 @@ impl Builder {
 
     /// Starts it and waits until it listens.
     pub(crate) async fn start(self) -> Gateway {
+        let mut gateway = self.spawn();
+        let line = gateway.log_line("listening", |_| true).await;
+        let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
+        (gateway.data, gateway.admin) = (address("address"), address("admin"));
+        gateway
+    }
+
+    /// The same with the log in the format for people, in the file `log` of its directory.
+    pub(crate) async fn start_for_people(self) -> Gateway {
+        let file = self.directory.path().join("log");
+        let mut gateway =
+            self.set("log.format", "terminal").set("log.output", file.to_str().unwrap()).spawn();
+        let text = eventually("it listens", || async {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            text.contains("address: ").then_some(text)
+        })
+        .await;
+        let address = |field: &str| {
+            let rest = text.split_once(&format!("{field}: ")).unwrap().1;
+            rest.split([',', '\n']).next().unwrap().parse().unwrap()
+        };
+        (gateway.data, gateway.admin) = (address("address"), address("admin"));
+        gateway
+    }
+
+    fn spawn(self) -> Gateway {
         let mut child = self.command().spawn().unwrap();
         let lines = Arc::<Mutex<Vec<String>>>::default();
         let errors = Arc::<Mutex<String>>::default();
@@ -125,12 +151,7 @@ impl Builder {
             });
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut gateway =
-            Gateway { child, data: nowhere, admin: nowhere, lines, errors, directory: self.directory };
-        let line = gateway.log_line("listening", |_| true).await;
-        let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
-        (gateway.data, gateway.admin) = (address("address"), address("admin"));
-        gateway
+        Gateway { child, data: nowhere, admin: nowhere, lines, errors, directory: self.directory }
     }
 
     /// Runs it to its end, which must come by itself.
@@ -168,7 +189,11 @@ impl Gateway {
     pub(crate) fn builder() -> Builder {
         let builder =
             Builder { environment: Vec::new(), arguments: Vec::new(), file: None, directory: Scratch::new() };
-        builder.set("server.port", "0").set("admin.port", "0").set("server.workers", "2")
+        builder
+            .set("server.port", "0")
+            .set("admin.port", "0")
+            .set("server.workers", "2")
+            .set("admin.hosts", "gateway.test")
     }
 
     /// A gateway with one bucket `b`.
@@ -270,6 +295,11 @@ impl Gateway {
             (idle && status["requests_in_flight"] == 0).then_some(())
         })
         .await;
+    }
+
+    /// The bytes of every log line so far.
+    pub(crate) fn raw_log(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
     }
 
     /// Every log line so far.

@@ -32,6 +32,11 @@ pub(super) enum Farewell {
 
 impl Front {
     pub(super) async fn before(upstream: &Upstream, farewell: Farewell) -> Self {
+        Self::offering(&["h2", "http/1.1"], upstream, farewell).await
+    }
+
+    /// A front that offers these protocols by ALPN.
+    pub(super) async fn offering(protocols: &[&str], upstream: &Upstream, farewell: Farewell) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -46,7 +51,7 @@ impl Front {
                 .with_no_client_auth()
                 .with_single_cert(vec![certificate.der().clone()], key)
                 .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let (address, behind) = (listener.local_addr().unwrap(), upstream.address());
@@ -64,6 +69,15 @@ impl Front {
     pub(super) fn gateway_to(self, address: SocketAddr, directory: &Scratch) -> gateway::Builder {
         let front = Self { address, ..self };
         front.gateway("localhost", &front.authority, directory)
+    }
+
+    /// A gateway in front of it, and what is agreed on for each of its connections.
+    pub(super) async fn into_gateway(
+        self,
+        directory: &Scratch,
+    ) -> (Gateway, Arc<Mutex<Vec<(String, String)>>>) {
+        let gateway = self.gateway("localhost", &self.authority, directory).start().await;
+        (gateway, self.greetings)
     }
 
     /// A gateway that calls it `host` and believes this authority alone.

@@ -13,9 +13,10 @@ use crate::limiter::state::{Charge, LimiterState};
 use crate::mailbox::Request;
 use crate::types::{BucketId, IpKey, KeyId};
 
-/// May this client have one request on this bucket?
+/// May this client have one request?
 pub(crate) struct Admit {
-    pub(crate) bucket: BucketId,
+    /// The bucket that it is about; none where it names no configured one.
+    pub(crate) bucket: Option<BucketId>,
     pub(crate) client: IpKey,
     /// Tokens that the request costs; nothing where it is paid and only more are wanted.
     pub(crate) cost: u32,
@@ -36,7 +37,8 @@ impl Request for Admit {
     const NAME: &'static str = "limiter.admit";
 
     fn likeness(&self) -> u64 {
-        self.client.likeness() ^ ((self.bucket.index() as u64) << 32)
+        let bucket = self.bucket.map_or(u64::from(u16::MAX) + 1, |bucket| bucket.index() as u64);
+        self.client.likeness() ^ (bucket << 32)
     }
 }
 
@@ -164,11 +166,13 @@ impl Serve<Admit> for Limiter {
             Ok(charge) => {
                 self.state.apply(charge, now);
                 let Charge { leased, allowed, .. } = charge;
-                self.metrics.taken(message.bucket, message.cost + leased, now);
+                if let Some(bucket) = message.bucket {
+                    self.metrics.taken(bucket, message.cost + leased, now);
+                }
                 Ok(Admission { leased, allowed })
             }
             Err(refusal) => {
-                self.metrics.exceeded(message.bucket);
+                self.refused(message.bucket);
                 Err(refusal)
             }
         }

@@ -33,6 +33,8 @@ pub(crate) struct Limits {
     pub(crate) buckets: Vec<OfBucket>,
     /// What a request costs that is about no bucket.
     pub(crate) costs: Costs,
+    /// Whether any limit applies to a request that is about no bucket.
+    pub(crate) is_limited: bool,
     /// Which client keys have a limit.
     pub(crate) keys: Vec<bool>,
     /// Whether subjects of tokens have one.
@@ -104,7 +106,33 @@ impl LimiterHandle {
         if self.limits.buckets.get(bucket.index()).is_some_and(|bucket| !bucket.is_limited) {
             return Ok(Allowed::default());
         }
-        let cost = self.limits.cost(Some(bucket), class);
+        self.charge(Some(bucket), class, client, now).await
+    }
+
+    /// Charges one request that is about no bucket to the limits of the whole gateway.
+    ///
+    /// # Errors
+    /// As for `admit`.
+    pub async fn admit_unrouted(
+        &self,
+        class: OperationClass,
+        client: IpKey,
+        now: Instant,
+    ) -> Result<Allowed, LimiterRejection> {
+        if !self.limits.is_limited {
+            return Ok(Allowed::default());
+        }
+        self.charge(None, class, client, now).await
+    }
+
+    async fn charge(
+        &self,
+        bucket: Option<BucketId>,
+        class: OperationClass,
+        client: IpKey,
+        now: Instant,
+    ) -> Result<Allowed, LimiterRejection> {
+        let cost = self.limits.cost(bucket, class);
         let key = (self.number, bucket, client);
         let taken = if self.limits.tells { Taken::Ask { more: 0 } } else { lease::take(key, cost, now) };
         let more = match taken {
@@ -120,7 +148,7 @@ impl LimiterHandle {
             Ok(verdict) => {
                 let Admission { leased, allowed } = verdict.map_err(LimiterRejection::Limited)?;
                 lease::keep(key, leased, now);
-                Ok(self.count(Some(bucket), allowed))
+                Ok(self.count(bucket, allowed))
             }
             Err(error) => self.unanswered(error),
         }

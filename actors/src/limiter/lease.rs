@@ -30,7 +30,7 @@ const LEASES_MAX: usize = 1024;
 pub(crate) const LEASE_MAX: u32 = 128;
 
 /// What a lease is for; the first part tells limiters of one process apart.
-pub(crate) type Key = (usize, BucketId, IpKey);
+pub(crate) type Key = (usize, Option<BucketId>, IpKey);
 
 /// Tokens that were paid for together.
 #[derive(Clone, Copy)]
@@ -159,9 +159,14 @@ mod tests {
     #[test]
     fn a_lease_is_used_up_or_ends() {
         let now = crate::clock::now();
-        let key = (1, BucketId::new(0), IpKey::V4(7));
+        let key = (1, Some(BucketId::new(0)), IpKey::V4(7));
         keep(key, 2, now);
-        for other in [(2, key.1, key.2), (1, BucketId::new(1), key.2), (1, key.1, IpKey::V4(8))] {
+        for other in [
+            (2, key.1, key.2),
+            (1, Some(BucketId::new(1)), key.2),
+            (1, None, key.2),
+            (1, key.1, IpKey::V4(8)),
+        ] {
             assert_eq!(take(other, 1, now), Taken::Ask { more: 0 });
         }
         assert_eq!((take(key, 1, now), take(key, 1, now)), (PAID, PAID_REFILL));
@@ -177,7 +182,7 @@ mod tests {
     #[test]
     fn only_a_rush_leases() {
         let mut now = crate::clock::now();
-        let key = (9, BucketId::new(0), IpKey::V4(7));
+        let key = (9, Some(BucketId::new(0)), IpKey::V4(7));
         for _ in 0..5 {
             assert_eq!(take(key, 1, now), Taken::Ask { more: 0 });
             keep(key, 0, now);
@@ -190,7 +195,7 @@ mod tests {
     #[test]
     fn one_asks_for_more() {
         let now = crate::clock::now();
-        let key = (10, BucketId::new(0), IpKey::V4(7));
+        let key = (10, Some(BucketId::new(0)), IpKey::V4(7));
         keep(key, 0, now);
         assert_eq!(take(key, 1, now), Taken::Ask { more: LEASE_MAX });
         assert_eq!(take(key, 1, now), Taken::Ask { more: 0 });
@@ -212,7 +217,7 @@ mod tests {
     #[test]
     fn a_refill_prolongs_nothing() {
         let now = crate::clock::now();
-        let key = (11, BucketId::new(0), IpKey::V4(7));
+        let key = (11, Some(BucketId::new(0)), IpKey::V4(7));
         keep(key, 3, now);
         let later = now + GOOD_FOR / 2;
         keep(key, 2, later);
@@ -227,7 +232,7 @@ mod tests {
     #[test]
     fn a_heavy_request_is_paid_whole() {
         let now = crate::clock::now();
-        let key = (12, BucketId::new(0), IpKey::V4(7));
+        let key = (12, Some(BucketId::new(0)), IpKey::V4(7));
         keep(key, 2, now);
         keep(key, 9, now);
         assert_eq!(take(key, 10, now), PAID_REFILL, "of both");

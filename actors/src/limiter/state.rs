@@ -103,15 +103,16 @@ impl LimiterState {
     }
 
     /// Checks every limit that applies to a request of this cost, without charging any. `more` tokens are wanted in
-    /// advance; with no cost, only those.
+    /// advance; with no cost, only those. A request that is about no bucket has the limits of the whole gateway.
     pub(crate) fn decide(
         &self,
-        bucket: BucketId,
+        bucket: impl Into<Option<BucketId>>,
         client: IpKey,
         cost: u32,
         more: u32,
         now: Instant,
     ) -> Result<Charge, Allowance> {
+        let bucket = bucket.into();
         let now = nanos(self.origin, now);
         let allowed = Allowed::default();
         let mut look = Look { cost, now, tells: self.tells, leased: more, allowed, refusal: None };
@@ -119,7 +120,7 @@ impl LimiterState {
         let global = global.and_then(|(gcra, tat)| Some((gcra, look.at(gcra, *tat, Scope::Global)?)));
         let slot = self.per_ip.as_ref().map(|gcra| (gcra, self.clients.slot(client, now)));
         let client = slot.and_then(|(gcra, (slot, tat))| Some((gcra, slot, look.at(gcra, tat, Scope::Ip)?)));
-        let limit = self.buckets.get(bucket.index()).and_then(Option::as_ref);
+        let limit = bucket.and_then(|bucket| self.buckets.get(bucket.index())?.as_ref());
         let of_bucket = limit.and_then(|(gcra, tat)| Some((gcra, look.at(gcra, *tat, Scope::Bucket)?)));
         if let Some(refusal) = look.refusal {
             return Err(refusal);
@@ -132,7 +133,7 @@ impl LimiterState {
             leased,
             allowed: look.allowed,
             global: global.map(|(gcra, next)| lend(gcra, next)),
-            bucket: of_bucket.map(|(gcra, next)| (bucket, lend(gcra, next))),
+            bucket: bucket.zip(of_bucket.map(|(gcra, next)| lend(gcra, next))),
             client: client.map(|(gcra, slot, next)| (slot, lend(gcra, next))),
         })
     }

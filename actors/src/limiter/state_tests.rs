@@ -322,3 +322,22 @@ proptest! {
         }
     }
 }
+
+/// L1: a request that is about no bucket is charged to the limits of the whole gateway, and to no bucket's
+#[test]
+fn a_request_about_no_bucket_has_the_general_limits() {
+    let t0 = crate::clock::now();
+    let mut state = LimiterState::new(limit(0.001, 3), limit(0.001, 2), &[limit(0.001, 1)], 10, t0);
+    let mut unrouted = |from: u32| -> Result<(), Scope> {
+        let charge =
+            state.decide(None::<BucketId>, client(from), 1, 0, t0).map_err(|refusal| refusal.scope)?;
+        state.apply(charge, t0);
+        Ok(())
+    };
+    assert_eq!([unrouted(1), unrouted(1), unrouted(1)], [Ok(()), Ok(()), Err(Scope::Ip)]);
+    assert_eq!([unrouted(2), unrouted(3)], [Ok(()), Err(Scope::Global)]);
+    let mut fresh = LimiterState::new(None, None, &[limit(0.001, 1)], 10, t0);
+    let charge = fresh.decide(None::<BucketId>, client(1), 1, 0, t0).unwrap();
+    fresh.apply(charge, t0);
+    assert_eq!(take(&mut fresh, 1, t0), Ok(()), "the bucket's budget is untouched");
+}

@@ -13,6 +13,7 @@ mod cors;
 mod credential_pool;
 mod credentials;
 mod endpoint;
+mod forwarded;
 mod hedging;
 mod pattern;
 mod policy;
@@ -38,6 +39,7 @@ pub use cors::CorsConfig;
 pub use credential_pool::{CredentialPoolConfig, Identity, PooledCredential};
 pub use credentials::{ContainerCredentials, Credentials};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
+pub use forwarded::ForwardedHeaders;
 pub use hedging::HedgingConfig;
 pub use pattern::{Pattern, PatternError};
 pub use policy::{
@@ -53,6 +55,7 @@ use auth::Method;
 use cors::CorsKeys;
 pub(crate) use credentials::is_near;
 pub(crate) use endpoint::BaseUrl;
+use forwarded::FORWARDED_HEADERS;
 pub(crate) use pattern::Glob;
 use upstream::{HttpKeys, S3Keys};
 
@@ -117,6 +120,8 @@ pub struct BucketConfig {
     pub anonymous: Vec<Access>,
     /// what is done about paths and queries that look like an attack
     pub injection_patterns: InjectionPatterns,
+    /// what becomes of the headers that name the client's address, protocol and host
+    pub forwarded: ForwardedHeaders,
     /// which pages of other origins may use the bucket; `None` is none, and says nothing about it
     pub cors: Option<CorsConfig>,
     /// largest request body in bytes; `None` is unlimited
@@ -161,6 +166,13 @@ section! {
         /// A path that climbs out of its bucket is refused in every mode.
         injection_patterns: InjectionPatterns =
             key("injection_patterns", INJECTION_PATTERNS, InjectionPatterns::Block);
+        /// headers that name the client's address, protocol and host (`X-Forwarded-*`, `Forwarded`, `Via`, `X-Real-IP`,
+        /// `CF-Connecting-IP`, `True-Client-IP` and their like): `drop` ends them at the gateway; `set` also sends
+        /// `X-Forwarded-For`, `-Proto`, `-Host` and `Via` as the gateway found them; `pass` sends the client's own
+        ///
+        /// Behind trusted proxies (`server.trusted_proxies`) `set` continues what they wrote. With `pass` any client can name an address
+        /// to an upstream that believes the gateway, and so pass its policies.
+        forwarded: Option<ForwardedHeaders> = unset("forwarded", FORWARDED_HEADERS, "drop, and set for http buckets");
         /// pages of other origins that may use the bucket from a browser
         cors: Option<CorsConfig> = CorsKeys("cors");
         /// largest body, counted as it streams; beyond it 413
@@ -278,6 +290,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         auth,
         anonymous,
         injection_patterns,
+        forwarded,
         cors,
         max_request_size,
         max_chunk_size,
@@ -301,6 +314,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         auth,
         anonymous,
         injection_patterns,
+        forwarded: forwarded.unwrap_or(ForwardedHeaders::of(kind)),
         cors,
         max_request_size: max_request_size.unwrap_or(inherited.max_request_size),
         max_chunk_size,

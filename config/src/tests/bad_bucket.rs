@@ -12,6 +12,10 @@ const BUCKETS: &[(&str, &str)] = &[
         "s3.endpoints = []",
         "s3.endpoints: a bucket needs an endpoint (from t.toml); name at least one, such as http://10.0.0.5:9000",
     ),
+    (
+        "s3.endpoints = [\"http://a\"]\nforwarded = \"keep\"",
+        "forwarded: \"keep\" is none of drop, set, pass (from t.toml)",
+    ),
     ("s3.endpoints = \"http://a\"", "s3.endpoints: must be a list (from t.toml); put it in brackets"),
     (
         "s3.endpoints = [\"https://a\", \"http://a:443\"]",

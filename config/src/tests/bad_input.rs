@@ -75,6 +75,13 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "",
     ),
     ("SERVER__LIMITS__MAX_HEADERS", "91", "server.limits.max_headers: 91 is out of range 1–90", ""),
+    (
+        "ADMIN__HOSTS",
+        "metrics.test:8090",
+        "admin.hosts: \"metrics.test:8090\" is no domain name",
+        "such as s3.example.com, without port",
+    ),
+    ("LOG__REDACT", "a b", "log.redact: holds blanks or control characters", ""),
     ("ADMIN__CHAOS", "yes", "admin.chaos: \"yes\" is neither true nor false", ""),
     ("LOG__FORMAT", "jsno", "log.format: \"jsno\" is none of auto, json, terminal", ""),
     ("LOG__LEVEL", "warning", "log.level: \"warning\" is none of error, warn, info, debug, trace", ""),
@@ -240,4 +247,17 @@ fn guards_cannot_be_taken_off_in_released_builds() {
     let expected =
         "guards: unknown key (from TIDEGATE_GUARDS); only builds with the cargo feature bench know it";
     assert_eq!(lines(from_variables(&[("TIDEGATE_GUARDS", "false")])), [expected]);
+}
+
+/// G1: chaos needs an address that no other machine reaches
+#[test]
+fn chaos_is_refused_on_other_than_loopback_addresses() {
+    for address in ["0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1"] {
+        let line = lines(from_toml(&format!("[admin]\nchaos = true\naddress = \"{address}\""))).join("\n");
+        assert!(line.contains("admin.chaos: is on, and") && line.contains("admin.address"), "{line}");
+    }
+    for address in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+        assert!(from_toml(&format!("[admin]\nchaos = true\naddress = \"{address}\"")).is_ok(), "{address}");
+    }
+    assert!(from_toml("[admin]\naddress = \"0.0.0.0\"").is_ok(), "without chaos any address will do");
 }

@@ -67,6 +67,11 @@ impl Places {
         bearer(value).or_else(|| (self.header != AUTHORIZATION).then(|| value.as_bytes().trim_ascii()))
     }
 
+    /// The header that is for tokens alone, if it is one.
+    pub(crate) fn own_header(&self) -> Option<&HeaderName> {
+        Some(&self.header).filter(|name| **name != AUTHORIZATION)
+    }
+
     /// Whether a pair of a query is where a token stands.
     pub(crate) fn is_parameter(&self, pair: &str) -> bool {
         self.query.as_deref().is_some_and(|name| name_of(pair) == name)

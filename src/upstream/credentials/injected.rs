@@ -56,9 +56,9 @@ impl Injected {
         Ok(Self { headers, foreign })
     }
 
-    /// Whether a client's header of this name ends here.
-    pub(crate) fn replaces(&self, name: &HeaderName) -> bool {
-        self.foreign.contains(name) || self.headers.iter().any(|(each, _)| each == name)
+    /// The names under which a client's headers end here.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.foreign.iter().chain(self.headers.iter().map(|(name, _)| name))
     }
 
     /// Adds a credential.

@@ -1,0 +1,59 @@
+//! Characters of logged text that could end a line, move a cursor or reorder what is read (O2).
+//!
+//! Escaped in every format: control characters (C0 with ESC, DEL, C1 with the one-byte CSI), line and paragraph separators, marks of
+//! direction (Unicode Standard Annex 9, 2), and the byte order mark.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Whether a character is never written as it is.
+pub(crate) fn is_escaped(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Appends a text as a JSON string.
+pub(crate) fn json(text: &str, line: &mut Vec<u8>) -> std::io::Result<()> {
+    let begin = line.len();
+    serde_json::to_writer(&mut *line, text)?;
+    // serde_json escapes what ASCII has of them, but for DEL.
+    if text.is_ascii() && memchr::memchr(0x7f, text.as_bytes()).is_none() {
+        return Ok(());
+    }
+    let written = String::from_utf8_lossy(&line[begin..]);
+    if written.contains(is_escaped) {
+        let escaped = written.chars().fold(String::new(), |mut escaped, c| {
+            push(c, &mut escaped);
+            escaped
+        });
+        line.truncate(begin);
+        line.extend_from_slice(escaped.as_bytes());
+    }
+    Ok(())
+}
+
+/// A value between others for people: in quotes, where it could be taken for more than one value or holds what is escaped.
+pub(crate) fn value(text: &str) -> Cow<'_, str> {
+    if !text.contains(|c| matches!(c, '"' | '\\') || is_escaped(c)) && !text.contains(", ") {
+        return Cow::Borrowed(text);
+    }
+    let mut quoted = String::with_capacity(text.len() + 8);
+    quoted.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            quoted.push('\\');
+        }
+        push(c, &mut quoted);
+    }
+    quoted.push('"');
+    Cow::Owned(quoted)
+}
+
+/// As JSON spells it. All of them lie in the first plane, so four digits are enough.
+fn push(c: char, text: &mut String) {
+    if is_escaped(c) {
+        let _ = write!(text, "\\u{:04x}", u32::from(c));
+    } else {
+        text.push(c);
+    }
+}

@@ -1,0 +1,299 @@
+//! Secrets in logged targets: their values are replaced by `redacted` (O2, C4).
+//!
+//! A parameter is hidden by its name in every kind of bucket, because the gateway does not know the secrets of an API. Names
+//! are compared as servers read them: percent-decoded, in any case, without `-`, `_`, `.` and blanks (`api_key`, `Api-Key`, `apiKey`),
+//! and by each part of `user[password]`. Parameters stand behind `&`, `;` and `?` in a query and behind `;` in a path. A value
+//! that holds such a parameter itself, as an encoded URL does, is hidden whole. `log.redact` and `jwt.query` add names.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use tidegate_config::Config;
+
+use crate::http::edge::decode;
+
+const REDACTED: &str = "redacted";
+
+/// The usual names, as they are compared.
+const NAMES: [&str; 52] = [
+    "accesskey",
+    "accesskeyid",
+    "accesstoken",
+    "apikey",
+    "apitoken",
+    "assertion",
+    "auth",
+    "authorization",
+    "authtoken",
+    "awsaccesskeyid",
+    "bearer",
+    "clientassertion",
+    "clientsecret",
+    "code",
+    "codeverifier",
+    "credential",
+    "credentials",
+    "csrftoken",
+    "googleaccessid",
+    "hmac",
+    "idtoken",
+    "jsessionid",
+    "jwt",
+    "key",
+    "mac",
+    "ocpapimsubscriptionkey",
+    "otp",
+    "passphrase",
+    "passwd",
+    "password",
+    "phpsessid",
+    "pin",
+    "privatekey",
+    "pwd",
+    "refreshtoken",
+    "samlresponse",
+    "secret",
+    "secretkey",
+    "session",
+    "sessionid",
+    "sessiontoken",
+    "sid",
+    "sig",
+    "sign",
+    "signature",
+    "subscriptionkey",
+    "ticket",
+    "token",
+    "xamzcredential",
+    "xamzsecuritytoken",
+    "xamzsignature",
+    "xapikey",
+];
+
+/// Which parameters are hidden.
+#[derive(Debug)]
+pub(crate) struct Redaction {
+    names: HashSet<String>,
+}
+
+impl Redaction {
+    /// The names of a configuration, and where its tokens stand.
+    pub(crate) fn of(config: &Config) -> Self {
+        let token = config.jwt.as_ref().and_then(|jwt| jwt.query.as_deref());
+        Self::new(config.log.redact.iter().map(String::as_str).chain(token))
+    }
+
+    /// The usual names and these.
+    fn new<'a>(more: impl Iterator<Item = &'a str>) -> Self {
+        let more = more.map(|name| compared(name.as_bytes())).filter(|name| !name.is_empty());
+        Self { names: NAMES.into_iter().map(str::to_owned).chain(more).collect() }
+    }
+
+    /// A query with its secrets hidden.
+    pub(crate) fn query<'a>(&self, query: &'a str) -> Cow<'a, str> {
+        self.parameters(query, &['&', ';', '?'])
+    }
+
+    /// A path with the secrets of its `;` parameters hidden.
+    pub(crate) fn path<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        if !may_hold_parameters(path) {
+            return Cow::Borrowed(path);
+        }
+        let hide = |segment: &'a str| {
+            let (name, parameters) = segment.split_at(segment.find(';').unwrap_or(segment.len()));
+            if self.hold_secret(name, b";", 1) {
+                return Cow::Borrowed(REDACTED);
+            }
+            match self.parameters(parameters, &[';']) {
+                Cow::Borrowed(_) => Cow::Borrowed(segment),
+                Cow::Owned(hidden) => Cow::Owned(format!("{name}{hidden}")),
+            }
+        };
+        Cow::Owned(path.split('/').map(hide).collect::<Vec<_>>().join("/"))
+    }
+
+    /// Hides values; the separators stay.
+    fn parameters<'a>(&self, text: &'a str, separators: &[char]) -> Cow<'a, str> {
+        let mut hidden: Option<String> = None;
+        let mut from = 0;
+        for part in text.split_inclusive(separators) {
+            let pair = part.trim_end_matches(separators);
+            if let Some(shown) = self.hide(pair) {
+                let written = hidden.get_or_insert_with(|| text[..from].to_owned());
+                written.push_str(&shown);
+                written.push_str(&part[pair.len()..]);
+            } else if let Some(written) = &mut hidden {
+                written.push_str(part);
+            }
+            from += part.len();
+        }
+        hidden.map_or(Cow::Borrowed(text), Cow::Owned)
+    }
+
+    /// What is shown in the place of a pair; none if it stays.
+    fn hide(&self, pair: &str) -> Option<String> {
+        match pair.split_once('=') {
+            Some((name, value)) => {
+                let is_secret = self.names_secret(name) || self.hold_secret(value, b"&;?#", 0);
+                is_secret.then(|| format!("{name}={REDACTED}"))
+            }
+            None => self.hold_secret(pair, b"&;?#", 0).then(|| REDACTED.to_owned()),
+        }
+    }
+
+    /// Whether an encoded text, decoded once or twice, holds a parameter with a secret behind its first `skipped` parts.
+    fn hold_secret(&self, text: &str, separators: &[u8], skipped: usize) -> bool {
+        if !text.contains('%') {
+            return false;
+        }
+        let once = decode(text.as_bytes());
+        let twice = decode(&once);
+        [once, twice].iter().any(|decoded| {
+            let mut pairs = decoded.split(|byte| separators.contains(byte)).skip(skipped);
+            pairs.any(|pair| {
+                let end = pair.iter().position(|byte| *byte == b'=');
+                end.is_some_and(|end| self.is_secret(&compared(&pair[..end])))
+            })
+        })
+    }
+
+    fn names_secret(&self, name: &str) -> bool {
+        let decoded = decode(name.as_bytes());
+        self.is_secret(&compared(&decoded))
+            || decoded.split(|byte| matches!(byte, b'[' | b']')).any(|part| self.is_secret(&compared(part)))
+    }
+
+    fn is_secret(&self, compared: &str) -> bool {
+        self.names.contains(compared)
+    }
+}
+
+/// Whether a path has a `;`, plain or encoded once or twice. Most have none.
+fn may_hold_parameters(path: &str) -> bool {
+    let encoded =
+        || path.as_bytes().windows(2).any(|pair| pair[0] == b'3' && pair[1].eq_ignore_ascii_case(&b'b'));
+    path.contains(';') || (path.contains('%') && encoded())
+}
+
+/// A name as it is compared.
+fn compared(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    let is_kept =
+        |c: &char| !matches!(c, '-' | '_' | '.' | '+' | '[' | ']') && !c.is_whitespace() && !c.is_control();
+    text.chars().filter(is_kept).flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn query(text: &str) -> String {
+        Redaction::new(["jw", "Vendor-Pass"].into_iter()).query(text).into_owned()
+    }
+
+    fn path(text: &str) -> String {
+        Redaction::new(std::iter::empty()).path(text).into_owned()
+    }
+
+    /// O2, C4
+    #[test]
+    fn values_of_secret_names_are_hidden() {
+        for name in [
+            "X-Amz-Signature",
+            "X-Amz-Credential",
+            "x-amz-security-token",
+            "Signature",
+            "sig",
+            "key",
+            "api_key",
+            "apikey",
+            "API-Key",
+            "password",
+            "Secret",
+            "client_secret",
+            "token",
+            "access_token",
+            "code",
+            "subscription-key",
+            "token[]",
+            "user[password]",
+            "auth[user][token]",
+            "%74oken",
+            "t%4Fken",
+            "api%5Fkey",
+            "+token",
+            "%20token",
+            "jw",
+            "vendor_pass",
+            "VENDORPASS",
+            "X-Amz-Signatur%65",
+        ] {
+            assert_eq!(query(&format!("a=1&{name}=abc&b")), format!("a=1&{name}=redacted&b"));
+            assert_eq!(query(&format!("a=1;{name}=a=bc;b=2")), format!("a=1;{name}=redacted;b=2"));
+        }
+        assert_eq!(query("next=/x?token=abc&b"), "next=/x?token=redacted&b");
+    }
+
+    /// O2, C4
+    #[test]
+    fn encoded_parameters_within_a_value_are_hidden_with_it() {
+        for value in
+            ["https%3A%2F%2Fa%2F%3Ftoken%3Dabc", "%2Fa%253Fb%253D1%2526api_key%253Dabc", "a%3Bsig=abc"]
+        {
+            assert_eq!(query(&format!("next={value}&b=1")), "next=redacted&b=1", "{value}");
+        }
+        assert_eq!(query("token%3Dabc&b=1"), "redacted&b=1");
+    }
+
+    /// O2
+    #[test]
+    fn other_values_are_logged_as_they_came() {
+        for kept in [
+            "",
+            "a",
+            "a=1&b=2",
+            "&&;;",
+            "=abc",
+            "list-type=2&continuation-token=abc&prefix=key",
+            "uploadId=a%2Bb&partNumber=1",
+            "next=%2Fa%3Fb%3D1",
+            "key-marker=a",
+            "tokens=3",
+            "%zz=%",
+            "keys",
+        ] {
+            assert!(matches!(Redaction::new(std::iter::empty()).query(kept), Cow::Borrowed(_)), "{kept}");
+            assert_eq!(query(kept), kept);
+        }
+    }
+
+    /// O2, C4: parameters of a path stand behind `;`
+    #[test]
+    fn parameters_of_a_path_are_hidden() {
+        assert_eq!(path("/api/a;token=abc;x=1/b"), "/api/a;token=redacted;x=1/b");
+        assert_eq!(path("/api;jsessionid=abc"), "/api;jsessionid=redacted");
+        assert_eq!(path("/api/a%3Btoken=abc/b"), "/api/redacted/b");
+        assert_eq!(path("/api/a%253btoken%253dabc"), "/api/redacted");
+        for kept in ["/b/token=abc", "/b/a;b;c=d", "/b/key%3Dvalue", "/b/a%3Bb", "/b/code=1%20x", "/"] {
+            assert_eq!(path(kept), kept);
+        }
+    }
+
+    proptest! {
+        /// O2: hiding changes no text without a secret's name, and never shows a marked value
+        #[test]
+        fn a_marked_value_is_never_shown(
+            pairs in proptest::collection::vec(("[a-zA-Z%_.-]{0,12}", "[a-zA-Z0-9%=/+]{0,12}"), 0..6),
+            at in 0_usize..6,
+            name in 0..NAMES.len(),
+            separator in "[&;?]",
+        ) {
+            let mut texts: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            texts.insert(at.min(texts.len()), format!("{}=MARKED", NAMES[name]));
+            let hidden = query(&texts.join(&separator));
+            prop_assert!(!hidden.contains("MARKED"), "{}", hidden);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Names of request headers that the gateway removes, as data. In lower case, with `-`.
+
+/// Hop-by-hop headers (RFC 9110, 7.6.1; `keep-alive` and `proxy-connection` by custom).
+pub(super) const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Headers that the gateway writes itself, or answers itself (`expect`).
+pub(super) const OWN: [&str; 4] = ["host", "content-length", "expect", "x-request-id"];
+
+/// The beginning of headers between a client and the gateway.
+pub(super) const GATEWAY_PREFIX: &str = "x-tidegate-";
+
+/// The client's proof of identity in an `s3` bucket (A2).
+pub(super) const SIGNATURE: [&str; 3] = ["authorization", "x-amz-security-token", "x-amz-date"];
+
+/// The beginning of the common forwarding headers: `-for`, `-proto`, `-host`, `-port`, `-prefix`, `-client-cert`, ….
+pub(super) const FORWARDED_PREFIX: &str = "x-forwarded-";
+
+/// Headers in which proxies, load balancers, CDNs and frameworks name the client's address, protocol or host.
+pub(super) const FORWARDING: [&str; 56] = [
+    "ali-cdn-real-ip",
+    "cdn-src-ip",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-ipcountry",
+    "cf-pseudo-ipv4",
+    "cf-visitor",
+    "client-ip",
+    "cloudfront-forwarded-proto",
+    "cloudfront-viewer-address",
+    "fastly-client",
+    "fastly-client-ip",
+    "fastly-ssl",
+    "fly-client-ip",
+    "fly-forwarded-port",
+    "fly-forwarded-proto",
+    "forwarded",
+    "forwarded-for",
+    "forwarded-for-ip",
+    "front-end-https",
+    "http-client-ip",
+    "http-forwarded",
+    "http-x-forwarded-for",
+    "incap-client-ip",
+    "proxy-client-ip",
+    "remote-addr",
+    "true-client-ip",
+    "via",
+    "wl-proxy-client-ip",
+    "x-appengine-remote-addr",
+    "x-appengine-user-ip",
+    "x-arr-ssl",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-client-ip",
+    "x-client-real-ip",
+    "x-cluster-client-ip",
+    "x-custom-ip-authorization",
+    "x-envoy-external-address",
+    "x-envoy-internal",
+    "x-forward-for",
+    "x-forwarded",
+    "x-host",
+    "x-nf-client-connection-ip",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-original-remote-addr",
+    "x-originating-ip",
+    "x-proxyuser-ip",
+    "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-scheme",
+    "x-sucuri-clientip",
+    "x-url-scheme",
+    "x-vercel-forwarded-for",
+];
+
+/// Headers by which a framework takes another method or target than those that the policy was held against.
+pub(super) const OVERRIDES: [&str; 9] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-http-path-override",
+    "x-method-override",
+    "x-original-uri",
+    "x-original-url",
+    "x-override-url",
+    "x-rewrite-uri",
+    "x-rewrite-url",
+];
+
+/// Headers of an `s3` request that the gateway writes anew where it signs or frames a body.
+pub(super) const REWRITTEN: [&str; 4] =
+    ["x-amz-content-sha256", "x-amz-copy-source", "x-amz-decoded-content-length", "x-amz-trailer"];

@@ -1,0 +1,106 @@
+//! Who may ask the admin listener: its operators and Prometheus, but no web page.
+
+use crate::support::{Answer, Client, Gateway, Upstream, gateway};
+
+/// With names of its own, beside the one that the tests' client sends otherwise.
+fn builder(upstream: &Upstream) -> gateway::Builder {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set("admin.hosts", "metrics.test, gateway-a.internal, gateway.test")
+}
+
+/// Asks with exactly these headers.
+async fn ask(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut head = format!("{method} {target} HTTP/1.1\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    let mut client = Client::connect(gateway.admin_address()).await;
+    client.send(format!("{head}content-length: 0\r\n\r\n")).await;
+    client.answer(method).await
+}
+
+/// O5: a name that is not the listener's is refused (DNS rebinding), and the refusal names the key
+#[tokio::test]
+async fn the_host_must_be_the_listeners_own() {
+    let upstream = Upstream::ok("x");
+    let gateway = builder(&upstream).start().await;
+    let own = gateway.admin_address().to_string();
+    for host in [
+        own.as_str(),
+        "127.0.0.1",
+        "10.0.0.1:8090",
+        "[::1]:8090",
+        "localhost",
+        "localhost:1",
+        "metrics.test:80",
+        "GATEWAY-A.internal",
+    ] {
+        for target in ["/status", "/metrics"] {
+            assert_eq!(ask(&gateway, "GET", target, &[("host", host)]).await.whole(), 200, "{host}");
+        }
+    }
+    for host in
+        ["evil.test", "localhost.evil.test", "metrics.test.evil.test", "127.0.0.1.evil.test", "127.1", ""]
+    {
+        for target in ["/status", "/metrics", "/nothing"] {
+            let answer = ask(&gateway, "GET", target, &[("host", host)]).await;
+            assert_eq!(answer.whole(), 403, "{host}");
+            assert!(answer.text().contains("admin.hosts"), "{}", answer.text());
+            assert!(answer.text().contains("host_not_allowed"), "{}", answer.text());
+        }
+        for probe in ["/livez", "/readyz"] {
+            assert_eq!(ask(&gateway, "GET", probe, &[("host", host)]).await.whole(), 200, "{host}");
+        }
+    }
+    let two = [("host", "localhost"), ("host", "evil.test")];
+    assert_ne!(ask(&gateway, "GET", "/status", &two).await.whole(), 200);
+    assert_eq!(ask(&gateway, "GET", "http://evil.test/status", &[("host", "localhost")]).await.whole(), 403);
+}
+
+/// O5: a page of another origin cannot have anything done, whatever it may send
+#[tokio::test]
+async fn a_cross_site_post_is_refused() {
+    let upstream = Upstream::ok("x");
+    let gateway = builder(&upstream).chaos().start().await;
+    let own = gateway.admin_address().to_string();
+    let (host, origin) = (("host", own.as_str()), format!("http://{own}"));
+    for foreign in [
+        ("origin", "https://evil.test"),
+        ("origin", "null"),
+        ("origin", "http://127.0.0.1:1"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
+        for target in ["/actors/limiter/crash", "/actors/limiter/stall?ms=1", "/requests/crash"] {
+            let answer = ask(&gateway, "POST", target, &[host, foreign]).await;
+            assert_eq!(answer.whole(), 403, "{target}, {foreign:?}");
+            assert!(answer.text().contains("cross_site"), "{}", answer.text());
+        }
+    }
+    assert_eq!(gateway.generation("limiter").await, 1, "nothing was done");
+    assert_eq!(gateway.get("/b/k").await.whole(), 200, "nothing was armed");
+    for own in [("origin", origin.as_str()), ("sec-fetch-site", "same-origin"), ("user-agent", "curl/8")] {
+        assert_eq!(
+            ask(&gateway, "POST", "/actors/limiter/crash", &[host, own]).await.whole(),
+            202,
+            "{own:?}"
+        );
+    }
+}
+
+/// G1: chaos does not start where other machines could ask for it
+#[tokio::test]
+async fn chaos_needs_a_loopback_address() {
+    for address in ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"] {
+        let upstream = Upstream::ok("x");
+        let ended = builder(&upstream).chaos().set("admin.address", address).run();
+        assert_eq!(ended.code, Some(78), "{ended:?}");
+        assert!(
+            ended.stderr.contains("admin.chaos") && ended.stderr.contains("loopback"),
+            "{}",
+            ended.stderr
+        );
+    }
+    let upstream = Upstream::ok("x");
+    builder(&upstream).chaos().set("admin.address", "127.0.0.2").start().await;
+}

@@ -1,0 +1,22 @@
+//! Forwarding headers for a request that came over TLS.
+
+use super::Identity;
+use crate::support::Upstream;
+use crate::support::client::message;
+
+/// V13, A7: the protocol is the one of the connection and not of a header, and `Via` names the HTTP version of the request
+#[tokio::test]
+async fn the_protocol_of_the_connection_is_sent() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let gateway = identity.before(&upstream).set("buckets.b.forwarded", "set").start().await;
+    let claims = [("x-forwarded-proto", "http"), ("x-forwarded-host", "evil.test")];
+    let mut http1 = identity.http1(&gateway).await;
+    http1.send(message("GET", "/b/k", &claims, None)).await;
+    assert_eq!(http1.answer("GET").await.whole(), 200);
+    let sent = |names: [&str; 4]| names.map(|name| upstream.last().all(name).join("|"));
+    let names = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via"];
+    assert_eq!(sent(names), ["127.0.0.1", "https", "gateway.test", "1.1 tidegate"]);
+    let http2 = identity.http2(&gateway).await;
+    assert_eq!(http2.ask("GET", "/b/k", &claims, None).await.whole(), 200);
+    assert_eq!(sent(names), ["127.0.0.1", "https", "gateway.test", "2 tidegate"]);
+}

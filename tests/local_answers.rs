@@ -1,0 +1,122 @@
+//! Answers of the gateway's own pass the level, the in-flight slot and the limits like any other.
+
+use crate::support::{Act, Answer, Client, Gateway, Upstream, client, eventually, gateway, request};
+
+const REQUESTS: usize = 20;
+const BURST: usize = 2;
+
+/// A request that the gateway answers itself, and the status of its answer.
+const LOCAL: [(&str, &str, u16); 7] = [
+    ("GET", "/", 200),
+    ("GET", "//x", 200),
+    ("HEAD", "/", 405),
+    ("GET", "/nowhere/k", 404),
+    ("DELETE", "/no%20bucket/k", 404),
+    ("GET", "/b/a/../c", 400),
+    ("OPTIONS", "/pages/k", 200),
+];
+
+fn builder(upstream: &Upstream) -> gateway::Builder {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .bucket("pages", upstream)
+        .set("buckets.pages.cors.allowed_origins", "https://app.test")
+        .set("buckets.pages.cors.allowed_methods", "GET")
+}
+
+async fn ask(gateway: &Gateway, method: &str, target: &str) -> Answer {
+    let headers = [("origin", "https://app.test"), ("access-control-request-method", "GET")];
+    let headers = if method == "OPTIONS" { &headers[..] } else { &[] };
+    request(gateway.address(), method, target, headers, None).await
+}
+
+async fn probes_answer(gateway: &Gateway) {
+    for probe in ["/-/livez", "/-/readyz"] {
+        assert_eq!(gateway.get(probe).await.whole(), 200, "{probe}");
+    }
+}
+
+/// L1: each of them costs its client, and beyond the burst all are 429
+#[tokio::test]
+async fn local_answers_cost_their_client() {
+    for (limit, reason) in [("per_ip", "rate_limit_ip"), ("global", "rate_limit_global")] {
+        for (method, target, status) in LOCAL {
+            let upstream = Upstream::ok("x");
+            let gateway = builder(&upstream)
+                .set(&format!("rate_limit.{limit}.requests_per_second"), "0.001")
+                .set(&format!("rate_limit.{limit}.burst"), &BURST.to_string())
+                .start()
+                .await;
+            let mut refused = 0;
+            for at in 0..REQUESTS {
+                let answer = ask(&gateway, method, target).await;
+                let expected = if at < BURST { status } else { 429 };
+                assert_eq!(answer.whole(), expected, "{limit}: {method} {target}, request {at}");
+                refused += usize::from(answer.reason() == reason);
+            }
+            assert_eq!(refused, REQUESTS - BURST);
+            assert_eq!(upstream.count(), 0);
+            probes_answer(&gateway).await;
+        }
+    }
+}
+
+/// X2, X3: none of them is answered while resources are exhausted, but probes are
+#[tokio::test]
+async fn local_answers_are_shed() {
+    let upstream = Upstream::ok("x");
+    let gateway = builder(&upstream)
+        .set("monitor.descriptor_limit", "10")
+        .set("monitor.interval_ms", "20")
+        .start()
+        .await;
+    eventually("the level is exhausted", || async {
+        (gateway.status().await["level"] == "exhausted").then_some(())
+    })
+    .await;
+    for (method, target, _) in LOCAL {
+        let answer = ask(&gateway, method, target).await;
+        assert_eq!((answer.whole(), answer.reason()), (503, "exhausted"), "{method} {target}");
+    }
+    probes_answer(&gateway).await;
+}
+
+/// P2: none of them is answered while every in-flight slot is taken, and none keeps its slot
+#[tokio::test]
+async fn local_answers_need_a_slot() {
+    let upstream = Upstream::start(|_| Act::hang());
+    let gateway = builder(&upstream).set("server.max_concurrent_requests", "1").start().await;
+    for (method, target, status) in LOCAL {
+        assert_eq!(ask(&gateway, method, target).await.whole(), status, "{method} {target}");
+        gateway.is_idle().await;
+    }
+    let mut holder = Client::connect(gateway.address()).await;
+    holder.send(client::message("GET", "/b/k", &[], None)).await;
+    upstream.works_on(1).await;
+    for (method, target, _) in LOCAL {
+        let answer = ask(&gateway, method, target).await;
+        assert_eq!(
+            (answer.whole(), answer.reason()),
+            (503, "too_many_requests_in_flight"),
+            "{method} {target}"
+        );
+    }
+    probes_answer(&gateway).await;
+}
+
+/// L1: they are charged like other requests, so their client's budget is one for all of them
+#[tokio::test]
+async fn local_answers_and_requests_share_a_budget() {
+    let upstream = Upstream::ok("x");
+    let gateway = builder(&upstream)
+        .set("rate_limit.per_ip.requests_per_second", "0.001")
+        .set("rate_limit.per_ip.burst", "3")
+        .start()
+        .await;
+    for (target, status) in
+        [("/nowhere/k", 404), ("/", 200), ("/b/k", 200), ("/b/k", 429), ("/", 429), ("/x/k", 429)]
+    {
+        assert_eq!(gateway.get(target).await.whole(), status, "{target}");
+    }
+    assert_eq!(gateway.metric("unrouted_total{reason=\"rate_limit_ip\"}").await, 2.0);
+}
