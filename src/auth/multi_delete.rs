@@ -49,7 +49,7 @@ fn check(policy: &PolicyConfig, body: &[u8]) -> Result<(), AuthRejection> {
 }
 
 /// The keys of a `Delete` document.
-fn keys(text: &str) -> Result<Vec<String>, &'static str> {
+pub(crate) fn keys(text: &str) -> Result<Vec<String>, &'static str> {
     let mut rest = text.trim_start_matches('\u{feff}').trim_start();
     if let Some(after) = rest.strip_prefix("<?xml ") {
         rest = after.split_once("?>").ok_or("its declaration does not end")?.1;
@@ -60,6 +60,10 @@ fn keys(text: &str) -> Result<Vec<String>, &'static str> {
         let (content, tagged) = rest.split_at(at);
         let (tag, after) = tagged[1..].split_once('>').ok_or("a tag does not end")?;
         match open.as_slice() {
+            // XML reads a carriage return as a line feed, so the store would read another key.
+            ["Delete", "Object", "Key"] if content.contains('\r') => {
+                return Err("a key has a carriage return");
+            }
             ["Delete", "Object", "Key"] if tag == "/Key" => keys.push(unescape(content)?),
             ["Delete", "Object", _] | ["Delete", "Quiet"] if tag.starts_with('/') => {}
             _ if content.trim().is_empty() => {}
@@ -117,7 +121,12 @@ fn unescape(text: &str) -> Result<String, &'static str> {
         rest = after;
     }
     plain.push_str(rest);
-    Ok(plain)
+    if plain.chars().all(is_xml) { Ok(plain) } else { Err("a key has a character that XML does not have") }
+}
+
+/// The characters of XML 1.0 (2.2): readers differ on what others are.
+fn is_xml(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
 fn numbered(entity: &str) -> Option<char> {
@@ -153,6 +162,11 @@ mod tests {
             "<Object><Key>a&b;</Key></Object>",
             "<Object><Key>a&#xd800;</Key></Object>",
             "<Object><Key>a&#+33;</Key></Object>",
+            "<Object><Key>a&#0;</Key></Object>",
+            "<Object><Key>a&#xffff;</Key></Object>",
+            "<Object><Key>a\u{1}b</Key></Object>",
+            "<Object><Key>a\rb</Key></Object>",
+            "<Object><Key>a\r\nb</Key></Object>",
             "<Object>a</Object>",
             "<Object><Key>a</Object></Key>",
             "<Other/>",

@@ -7,7 +7,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use tidegate_actors::KeyPrint;
 use tidegate_config::JwtAlgorithm;
@@ -24,7 +25,13 @@ const TRIES_MAX: usize = 4;
 struct Header {
     alg: String,
     kid: Option<String>,
-    crit: Option<Value>,
+    /// Whether it is there, with whatever value.
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+}
+
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
 }
 
 /// A token, not yet believed.
@@ -48,9 +55,10 @@ impl<'a> Token<'a> {
         let (header, payload) =
             signed.split_once('.').filter(|(_, rest)| !rest.contains('.')).ok_or(NOT_THREE)?;
         let header = decode(header)?;
-        let header: Header = serde_json::from_slice(&header)
-            .map_err(|_| JwtRejection::Malformed("its header is no object with `alg`"))?;
-        if header.crit.is_some() {
+        // Bytes that are no UTF-8 pass the JSON reader where it ignores a value.
+        let header = std::str::from_utf8(&header).ok().and_then(|text| serde_json::from_str(text).ok());
+        let header: Header = header.ok_or(JwtRejection::Malformed("its header is no object with `alg`"))?;
+        if header.crit {
             return Err(JwtRejection::Malformed("its header has `crit`"));
         }
         let named = |algorithm: &JwtAlgorithm| algorithm.as_str() == header.alg;
