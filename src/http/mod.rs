@@ -18,6 +18,6 @@ pub(crate) mod passage;
 mod priority;
 mod probes;
 mod proxy;
-mod proxy_protocol;
+pub(crate) mod proxy_protocol;
 mod request_id;
 pub(crate) mod tls;
