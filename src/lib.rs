@@ -5,6 +5,8 @@
 
 mod auth;
 mod chaos;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gateway;
 mod http;
 #[cfg(feature = "origin")]

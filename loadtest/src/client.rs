@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncWriteExt as _, Interest};
-use tokio::net::TcpStream;
 
+use crate::destination::{Destination, Wire};
 use crate::framing::Framing;
 use crate::head::{self, ResponseHead};
 use crate::inbox::Inbox;
@@ -121,24 +121,21 @@ pub(crate) struct Answer {
 
 /// An open connection with at most one request under way.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Wire,
     inbox: Inbox,
     keep_alive: bool,
 }
 
 impl Connection {
     /// Connects.
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self, Fault> {
-        let stream = TcpStream::connect(address).await.map_err(|_| Fault::Connect)?;
-        stream.set_nodelay(true).map_err(|_| Fault::Connect)?;
+    pub(crate) async fn open(destination: &Destination) -> Result<Self, Fault> {
+        let stream = destination.connect().await.map_err(|_| Fault::Connect)?;
         Ok(Self { stream, inbox: Inbox::new(), keep_alive: true })
     }
 
     /// Whether another request may be sent: the last answer allowed it and nothing came in since.
-    pub(crate) fn is_usable(&self) -> bool {
-        let quiet =
-            matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-        self.keep_alive && quiet && self.inbox.unread().is_empty()
+    pub(crate) fn is_usable(&mut self) -> bool {
+        self.keep_alive && self.stream.is_quiet() && self.inbox.unread().is_empty()
     }
 
     /// Sends `request` and reads the answer to its last byte, or gives up at `deadline`.
@@ -187,16 +184,28 @@ impl Connection {
     /// Returns false if an answer came before the whole body was sent.
     async fn send(&mut self, request: &Request) -> io::Result<bool> {
         self.stream.write_all(&request.inline).await?;
+        self.stream.flush().await?;
         let mut offset = 0;
+        let stream = match &mut self.stream {
+            Wire::Plain(stream) => stream,
+            Wire::Tls(stream) => {
+                while offset < request.streamed_bytes {
+                    let piece = pattern::slice(offset, request.streamed_bytes);
+                    stream.write_all(piece).await?;
+                    offset += piece.len() as u64;
+                }
+                return stream.flush().await.map(|()| true);
+            }
+        };
         while offset < request.streamed_bytes {
-            let ready = self.stream.ready(Interest::READABLE | Interest::WRITABLE).await?;
+            let ready = stream.ready(Interest::READABLE | Interest::WRITABLE).await?;
             if ready.is_readable() {
-                match self.inbox.try_fill(&self.stream) {
+                match self.inbox.try_fill(stream) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     early => return early.map(|_| false),
                 }
             }
-            match self.stream.try_write(pattern::slice(offset, request.streamed_bytes)) {
+            match stream.try_write(pattern::slice(offset, request.streamed_bytes)) {
                 Ok(count) => offset += count as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),

@@ -29,7 +29,7 @@ fn normal(bytes: u64, verify: bool) -> Behaviour {
 fn load_to(address: SocketAddr, offered: Offered, connections: usize) -> Load {
     let request = Request::new("GET", address, "/bucket/object", 0, Keep::Count);
     Load {
-        address,
+        destination: address.into(),
         request,
         offered,
         connections,

@@ -52,17 +52,21 @@ impl Expectation {
         let lower = self.min.map(|min| min * unit - self.slack);
         let upper = self.max.map(|max| (max * unit + self.slack) * stretch);
         let held = lower.is_none_or(|lower| value >= lower) && upper.is_none_or(|upper| value <= upper);
-        Verdict { held, text: self.line(value, lower, upper) }
+        Verdict { held, text: self.line(value, unit, (lower, upper)) }
     }
 
-    fn line(&self, value: f64, lower: Option<f64>, upper: Option<f64>) -> String {
-        let bounds = match (lower, upper) {
+    fn line(&self, value: f64, unit: f64, bounds: (Option<f64>, Option<f64>)) -> String {
+        let bounds = match bounds {
             (Some(lower), Some(upper)) => format!("{lower:.2} to {upper:.2}"),
             (Some(lower), None) => format!("at least {lower:.2}"),
             (None, Some(upper)) => format!("at most {upper:.2}"),
             (None, None) => "anything".to_owned(),
         };
-        format!("{} = {value:.2}, expected {bounds} ({})", self.statistic, self.why)
+        let ratio = match &self.of {
+            Some(of) if unit > 0.0 => format!(" ({:.2} times {of})", value / unit),
+            _ => String::new(),
+        };
+        format!("{} = {value:.2}{ratio}, expected {bounds} ({})", self.statistic, self.why)
     }
 
     fn unmeasured(&self, name: &str) -> Verdict {
@@ -101,7 +105,9 @@ mod tests {
     #[test]
     fn a_relative_range_multiplies_and_adds_its_slack() {
         let range = expectation("statistic = 'b.p99_ms'\nmax = 2\nof = 'a.p99_ms'\nslack = 1\nwhy = 'w'");
-        assert!(range.check(&measured(&[("a.p99_ms", 3.0), ("b.p99_ms", 7.0)]), 1.0).held);
+        let verdict = range.check(&measured(&[("a.p99_ms", 3.0), ("b.p99_ms", 7.0)]), 1.0);
+        assert!(verdict.held);
+        assert_eq!(verdict.text, "b.p99_ms = 7.00 (2.33 times a.p99_ms), expected at most 7.00 (w)");
         assert!(!range.check(&measured(&[("a.p99_ms", 3.0), ("b.p99_ms", 7.1)]), 1.0).held);
     }
 

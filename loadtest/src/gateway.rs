@@ -123,7 +123,8 @@ pub(crate) fn table<const N: usize>(pairs: [(&str, Value); N]) -> Table {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-fn lay_over(base: &mut Table, over: &Table) {
+/// Lays one table over another, key by key.
+pub(crate) fn lay_over(base: &mut Table, over: &Table) {
     for (key, value) in over {
         match (base.get_mut(key), value) {
             (Some(Value::Table(base)), Value::Table(over)) => lay_over(base, over),

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::TcpStream;
 
 use crate::framing::Framing;
@@ -41,7 +41,7 @@ impl Inbox {
     }
 
     /// Waits for more bytes; 0 means the peer closed.
-    pub(crate) async fn fill(&mut self, stream: &mut TcpStream) -> io::Result<usize> {
+    pub(crate) async fn fill(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
         let space = self.space()?;
         let count = stream.read(space).await?;
         self.end += count;
@@ -59,7 +59,7 @@ impl Inbox {
     /// Reads a body to its end, handing every slice to `each`. An early close is `UnexpectedEof`.
     pub(crate) async fn body(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut (impl AsyncRead + Unpin),
         mut framing: Framing,
         mut each: impl FnMut(&[u8]),
     ) -> io::Result<()> {

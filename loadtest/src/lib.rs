@@ -4,20 +4,23 @@
 //! load on a fixed schedule and holds what came out against the ranges of the scenario. It speaks HTTP and reads
 //! `/proc`; it links none of the gateway's crates, so that it measures what a user runs.
 //!
-//! Three threads: one offers load, one serves as upstreams, one takes readings. Only the first is on the path of a
-//! latency. Everything is bounded: connections, requests under way, readings, the run itself.
-//! Deliberately absent: load from several machines, TLS, HTTP/2, and any tuning of the host.
+//! Four threads: one offers load, one serves as upstreams, one takes readings, one has the hostile clients. Only the
+//! first is on the path of a latency. Everything is bounded: connections, requests under way, readings, the run itself.
+//! Deliberately absent: load from several machines, HTTP/2 other than floods of it, and any tuning of the host.
 
 mod bench_config;
+mod certificate;
 mod cli;
 mod client;
 mod clock;
 mod compare;
+mod destination;
 mod expectation;
 mod framing;
 mod gateway;
 mod guards;
 mod head;
+mod hostile;
 mod inbox;
 mod load;
 mod pacer;

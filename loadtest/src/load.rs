@@ -7,7 +7,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use tokio::task::{JoinSet, yield_now};
 
 use crate::client::{Answer, Connection, Fault, Request};
 use crate::clock;
+use crate::destination::Destination;
 use crate::pacer::Pacer;
 use crate::recorder::{Finished, Outcome, Recorder};
 use crate::schedule::Schedule;
@@ -45,8 +45,8 @@ impl Offered {
 
 /// What is sent, where to, and within which bounds.
 pub(crate) struct Load {
-    /// The server.
-    pub(crate) address: SocketAddr,
+    /// The server, and how it is reached.
+    pub(crate) destination: Destination,
     /// The request.
     pub(crate) request: Request,
     /// How it is offered.
@@ -163,13 +163,13 @@ impl Running {
     async fn connection(&self, deadline: Instant) -> Result<Connection, Fault> {
         loop {
             let idle = self.idle.borrow_mut().pop();
-            match idle {
-                Some(connection) if connection.is_usable() => return Ok(connection),
+            match idle.map(|mut connection| (connection.is_usable(), connection)) {
+                Some((true, connection)) => return Ok(connection),
                 Some(_) => {}
                 None => break,
             }
         }
-        let open = Connection::open(self.load.address);
+        let open = Connection::open(&self.load.destination);
         tokio::time::timeout_at(deadline.into(), open).await.unwrap_or(Err(Fault::TimedOut))
     }
 

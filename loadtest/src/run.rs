@@ -8,8 +8,9 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
+use crate::certificate::Certificate;
 use crate::expectation::Verdict;
-use crate::gateway::{Bucket, Gateway, GatewayError};
+use crate::gateway::{Bucket, Gateway, GatewayError, lay_over};
 use crate::process::RunDirectory;
 use crate::sampler::{self, Reading, Sampler, Subject};
 use crate::scenario::{Scenario, ScenarioError, UpstreamSpec};
@@ -103,10 +104,13 @@ fn set(scenario: &Scenario, binary: &Path, directory: &Path) -> Result<Stage, Ru
         let endpoints = spec.named().into_iter().map(address).collect::<Result<_, _>>()?;
         buckets.push(Bucket { name: &spec.bucket, endpoints, settings: &spec.settings });
     }
-    let gateway = Gateway::start(binary, directory, &buckets, &scenario.gateway)?;
+    let certificate = scenario.tls.then(|| Certificate::create(directory)).transpose()?;
+    let mut settings = certificate.as_ref().map(Certificate::settings).unwrap_or_default();
+    lay_over(&mut settings, &scenario.gateway);
+    let gateway = Gateway::start(binary, directory, &buckets, &settings)?;
     let metrics = scenario.metrics.clone();
     let sampler = Sampler::start(Subject { process: gateway.id(), admin: gateway.admin, metrics })?;
-    Ok(Stage { gateway, sampler, upstreams })
+    Ok(Stage { gateway, sampler, upstreams, certificate })
 }
 
 fn survived(gateway: &mut Gateway) -> Verdict {

@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use crate::certificate::Certificate;
 use crate::client::{Keep, Request};
+use crate::destination::Destination;
 use crate::gateway::Gateway;
+use crate::hostile::{Hostile, Target};
 use crate::load::{self, Load};
 use crate::progress;
 use crate::recorder::Recorder;
@@ -28,6 +31,8 @@ pub(crate) struct Stage {
     pub(crate) gateway: Gateway,
     pub(crate) sampler: Sampler,
     pub(crate) upstreams: Upstreams,
+    /// Where the gateway speaks TLS.
+    pub(crate) certificate: Option<Certificate>,
 }
 
 /// A load of the step under way.
@@ -55,8 +60,9 @@ impl Stage {
         self.upstreams.iter().for_each(|(_, upstream)| upstream.seen.reset());
         let mut loads = Vec::new();
         for spec in &step.loads {
-            loads.push((spec.after_seconds, self.load(spec, step.seconds)));
+            loads.push((spec.after_seconds, self.load(spec, step.seconds)?));
         }
+        let hostile = Hostile::start(&step.hostile, self.target()?)?;
         let window = usage::Window::begin(usage::tree(std::process::id()));
         self.sampler.mark(&step.name, round);
         let mut tallies = Tallies {
@@ -81,12 +87,22 @@ impl Stage {
             never = progress::show(&tallies, self.gateway.id()) => match never {},
         }
         self.sampler.mark(&step.name, round);
+        hostile.map(|hostile| hostile.finish(&step.name, into)).transpose()?;
         into.set(format!("{}.other_cores", step.name), window.other_cores());
         self.summarize(step, &tallies, into);
         Ok(())
     }
 
-    fn load(&self, spec: &LoadSpec, seconds: f64) -> Load {
+    /// How hostile clients reach the gateway.
+    fn target(&self) -> Result<Target, RunError> {
+        let address = self.gateway.address;
+        let both = |certificate: &Certificate| {
+            Ok::<_, RunError>([certificate.client("http/1.1")?, certificate.client("h2")?])
+        };
+        Ok(Target { address, tls: self.certificate.as_ref().map(both).transpose()? })
+    }
+
+    fn load(&self, spec: &LoadSpec, seconds: f64) -> Result<Load, RunError> {
         let keep = match (&spec.verify_bytes, spec.method.as_str()) {
             (None, _) => Keep::Count,
             (Some(_), "GET") => Keep::Digest,
@@ -94,8 +110,10 @@ impl Stage {
         };
         let path = format!("/{}/object", spec.bucket);
         let bare = Request::new(&spec.method, self.gateway.address, &path, spec.body_bytes.0, keep);
-        Load {
-            address: self.gateway.address,
+        let tls = self.certificate.as_ref().map(|certificate| certificate.client("http/1.1")).transpose()?;
+        let source = spec.source;
+        Ok(Load {
+            destination: Destination { source, tls, ..Destination::from(self.gateway.address) },
             request: spec.headers.iter().fold(bare, |request, (name, value)| request.with(name, value)),
             offered: spec.offered(seconds),
             connections: spec.connections,
@@ -103,7 +121,7 @@ impl Stage {
             expected: spec.verify_bytes.map(|bytes| pattern::digest(bytes.0)),
             settles_within: spec.settle_seconds.map(Duration::from_secs_f64),
             hang_up_after: spec.hang_up_after_bytes.map(|bytes| bytes.0),
-        }
+        })
     }
 
     /// Waits for loads, events and storm, whichever takes longest; without any load, for the step's length.

@@ -128,10 +128,11 @@ impl Line {
     }
 
     async fn status(&mut self, request: &Request, deadline: Instant) -> Result<u16, Fault> {
-        let mut connection = match self.connection.take().filter(Connection::is_usable) {
-            Some(connection) => connection,
-            None => Connection::open(self.address).await?,
-        };
+        let mut connection =
+            match self.connection.take().map(|mut connection| (connection.is_usable(), connection)) {
+                Some((true, connection)) => connection,
+                _ => Connection::open(&self.address.into()).await?,
+            };
         let status = connection.exchange(request, deadline).await?.status;
         self.connection = Some(connection);
         Ok(status)

@@ -41,6 +41,8 @@ pub(crate) use answer::answer;
 pub(crate) use bearers::Bearers;
 pub(crate) use form::authenticate_form;
 pub(crate) use keyring::Keyring;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use multi_delete::keys_of as delete_keys;
 pub(crate) use multi_delete::{BYTES_MAX as LIST_BYTES_MAX, screen, screens};
 pub(crate) use operation::Operation;
 pub(crate) use proofs::Proofs;

@@ -43,12 +43,17 @@ const TOO_LONG: AuthRejection = AuthRejection::DeleteList(
 );
 
 fn check(policy: &PolicyConfig, body: &[u8]) -> Result<(), AuthRejection> {
-    for key in xml::text(body).and_then(keys).map_err(AuthRejection::DeleteList)? {
+    for key in keys_of(body).map_err(AuthRejection::DeleteList)? {
         if !policy::has_key(policy, key.as_bytes())? {
             return Err(AuthRejection::PolicyLacks(Access::Delete));
         }
     }
     Ok(())
+}
+
+/// The keys of the body of a multi-delete.
+pub(crate) fn keys_of(body: &[u8]) -> Result<Vec<String>, &'static str> {
+    xml::text(body).and_then(keys)
 }
 
 /// The keys of a `Delete` document, from behind its declaration.
@@ -60,6 +65,10 @@ fn keys(text: &str) -> Result<Vec<String>, &'static str> {
         let (content, tagged) = rest.split_at(at);
         let (tag, after) = tagged[1..].split_once('>').ok_or("a tag does not end")?;
         match open.as_slice() {
+            // XML reads a carriage return as a line feed, so the store would read another key.
+            ["Delete", "Object", "Key"] if content.contains('\r') => {
+                return Err("a key has a carriage return");
+            }
             ["Delete", "Object", "Key"] if tag == "/Key" => keys.push(unescape(content)?),
             ["Delete", "Object", _] | ["Delete", "Quiet"] if tag.starts_with('/') => {}
             _ if content.trim().is_empty() => {}
@@ -90,13 +99,26 @@ fn open_tag<'a>(tag: &'a str, open: &mut Vec<&'a str>) -> Result<(), &'static st
         _ => false,
     };
     let attributes = attributes.trim();
-    let plain = attributes.is_empty()
-        || (name == "Delete" && attributes.starts_with("xmlns=") && !attributes.contains('&'));
+    let plain = attributes.is_empty() || (name == "Delete" && is_namespace(attributes));
     if !is_known || !plain || empty || attributes.ends_with('/') {
         return Err("it has an element that does not belong there");
     }
     open.push(name);
     Ok(())
+}
+
+/// The characters of XML 1.0 (2.2): readers differ on what others are.
+fn is_xml(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// Whether the attributes are one namespace. Its value holds no tag: a tag ends at the first `>` here and behind the
+/// closing quote elsewhere.
+fn is_namespace(attributes: &str) -> bool {
+    let Some(quoted) = attributes.strip_prefix("xmlns=") else { return false };
+    let inside = |quote: char| quoted.strip_prefix(quote)?.strip_suffix(quote);
+    let value = inside('"').or_else(|| inside('\''));
+    value.is_some_and(|value| !value.contains(['"', '\'', '&', '<']))
 }
 
 /// The five named entities and numbers.
@@ -117,7 +139,7 @@ fn unescape(text: &str) -> Result<String, &'static str> {
         rest = after;
     }
     plain.push_str(rest);
-    Ok(plain)
+    if plain.chars().all(is_xml) { Ok(plain) } else { Err("a key has a character that XML does not have") }
 }
 
 fn numbered(entity: &str) -> Option<char> {
@@ -160,11 +182,19 @@ mod tests {
             "<Object><Key>a</Object></Key>",
             "<Other/>",
             "<s:Object><Key>a</Key></s:Object>",
+            "<Object><Key>a&#xffff;</Key></Object>",
+            "<Object><Key>a\u{1}b</Key></Object>",
+            "<Object><Key>a\rb</Key></Object>",
+            "<Object><Key>a\r\nb</Key></Object>",
         ] {
             assert!(keys(&format!("<Delete>{inner}</Delete>")).is_err(), "{inner}");
         }
         for text in ["<!DOCTYPE a><Delete></Delete>", "<Delete>", "x", "<Delete></Delete>x", "<Delete"] {
             assert!(keys(text).is_err(), "{text}");
+        }
+        for tag in ["xmlns=\"a", "xmlns='a\"", "xmlns=a", "xmlns=\"a\" b=\"", "xmlns=\"a<b\"", "xmlns=\""] {
+            let text = format!("<Delete {tag}><Object><Key>a</Key></Object></Delete>");
+            assert!(keys(&text).is_err(), "{text}");
         }
     }
 }

@@ -20,6 +20,6 @@ pub(crate) mod path;
 mod priority;
 mod probes;
 mod proxy;
-mod proxy_protocol;
+pub(crate) mod proxy_protocol;
 mod request_id;
 pub(crate) mod tls;

@@ -49,8 +49,8 @@ pub(crate) fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // XML 1.0 cannot say control characters at all.
-            c if c.is_control() => escaped.push('\u{fffd}'),
+            // XML 1.0 has no form for control characters and these two at all.
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => escaped.push('\u{fffd}'),
             c => escaped.push(c),
         }
     }
@@ -66,15 +66,15 @@ mod tests {
     fn nothing_a_client_sends_can_break_out_of_the_document() {
         let document = ErrorDocument {
             code: "X",
-            message: "a<b>&\u{1}",
+            message: "a<b>&\u{1}\u{ffff}",
             resource: "/b/\"k",
             request_id: "1",
             details: &[],
         };
         assert!(
-            document
-                .to_xml()
-                .contains("<Message>a&lt;b&gt;&amp;\u{fffd}</Message><Resource>/b/&quot;k</Resource>")
+            document.to_xml().contains(
+                "<Message>a&lt;b&gt;&amp;\u{fffd}\u{fffd}</Message><Resource>/b/&quot;k</Resource>"
+            )
         );
     }
 }

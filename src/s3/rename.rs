@@ -124,6 +124,7 @@ impl Renamer {
             Mode::Pass => out.unsplit(self.held.split()),
             Mode::Text => return self.text(out),
             Mode::Tag => match tag_length(&self.held) {
+                Some(length) if length > HELD_BYTES_MAX => self.mode = Mode::Pass,
                 Some(length) => {
                     let tag = self.held.split_to(length);
                     self.enter(&tag);
@@ -139,6 +140,10 @@ impl Renamer {
         let end = memchr(b'<', &self.held);
         match (self.field, end) {
             (Some(_), None) => return self.give_up_if_long(),
+            (Some(_), Some(end)) if end >= HELD_BYTES_MAX => {
+                self.mode = Mode::Pass;
+                return true;
+            }
             (Some(field), Some(end)) => {
                 match self.names.renamed(field, &self.held[..end]) {
                     Some(name) => out.extend_from_slice(name.as_bytes()),
@@ -155,7 +160,8 @@ impl Renamer {
     }
 
     fn give_up_if_long(&mut self) -> bool {
-        if self.held.len() > HELD_BYTES_MAX {
+        // The same tags and names pass wherever the document is cut: a tag that is not whole has one byte more at least.
+        if self.held.len() >= HELD_BYTES_MAX {
             self.mode = Mode::Pass;
         }
         self.mode == Mode::Pass

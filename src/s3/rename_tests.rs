@@ -95,3 +95,20 @@ fn what_is_held_back_is_bounded() {
     }
     assert_eq!(passed, 24 + 100 * 1024);
 }
+
+/// V5: a tag or name of any length is read the same wherever the network cuts, also at the bound
+#[test]
+fn what_is_too_long_passes_wherever_it_is_cut() {
+    for bytes in (HELD_BYTES_MAX - 30)..(HELD_BYTES_MAX + 5) {
+        let long = "x".repeat(bytes);
+        for text in [
+            format!("<ListBucketResult a='{long}'><Name>real</Name></ListBucketResult>"),
+            format!("<ListBucketResult><Name>{long}</Name><Name>real</Name></ListBucketResult>"),
+        ] {
+            let whole = in_pieces(&text, text.len());
+            for size in [1, 1000, 8191] {
+                assert!(in_pieces(&text, size) == whole, "{bytes} bytes in pieces of {size}");
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// The folders that hold sources, each a crate or the tests.
-pub(crate) const CRATES: [&str; 6] = ["actors", "benches", "config", "loadtest", "src", "tests"];
+pub(crate) const CRATES: [&str; 7] = ["actors", "benches", "config", "fuzz", "loadtest", "src", "tests"];
 const SUFFIXES: [&str; 5] = ["rs", "py", "sh", "toml", "md"];
 /// What tools leave in the tree.
 const GENERATED: [&str; 4] = ["target", ".venv", "node_modules", "__pycache__"];

@@ -122,7 +122,7 @@ impl Workload {
         let method = if self.upload_bytes > 0 { "PUT" } else { "GET" };
         let path = format!("/{}/object", self.route);
         Load {
-            address: peer.address,
+            destination: peer.address.into(),
             request: Request::new(method, peer.address, &path, self.upload_bytes, Keep::Count),
             offered: match self.pace {
                 Pace::PerSecond(rate) => Offered::Open(Schedule::constant(rate, seconds)),

@@ -7,6 +7,7 @@ mod soundness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::expectation::Expectation;
+use crate::hostile::HostileSpec;
 use crate::load::Offered;
 use crate::schedule::{Phase, Schedule};
 use crate::size::Bytes;
@@ -61,6 +63,9 @@ pub(crate) struct Scenario {
     /// Gateway settings, laid over the runner's own.
     #[serde(default)]
     pub(crate) gateway: toml::Table,
+    /// Whether the gateway speaks TLS, and so HTTP/2 too, and all loads with it.
+    #[serde(default)]
+    pub(crate) tls: bool,
     /// Gateway metrics to sample.
     #[serde(default)]
     pub(crate) metrics: Vec<String>,
@@ -124,6 +129,9 @@ pub(crate) struct Step {
     pub(crate) events: Vec<Event>,
     /// Crashes of the gateway's actors meanwhile.
     pub(crate) storm: Option<StormSpec>,
+    /// Hostile clients meanwhile.
+    #[serde(default)]
+    pub(crate) hostile: Vec<HostileSpec>,
 }
 
 fn one_second() -> f64 {
@@ -158,6 +166,8 @@ pub(crate) struct LoadSpec {
     pub(crate) closed: bool,
     /// Connections, and so requests under way, at most.
     pub(crate) connections: usize,
+    /// The address to connect from, one of 127.0.0.0/8; the system's choice if absent.
+    pub(crate) source: Option<IpAddr>,
     /// The client's patience.
     #[serde(default = "three_seconds")]
     pub(crate) timeout_ms: u64,

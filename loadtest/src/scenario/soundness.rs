@@ -1,6 +1,7 @@
 //! What a scenario's types cannot exclude: names that lead nowhere, loads that cannot be sent, ranges without bounds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::{LoadSpec, Scenario, Step};
 use crate::expectation::Expectation;
@@ -18,9 +19,10 @@ pub(super) fn contradiction(scenario: &Scenario) -> Option<String> {
         return Some("no round is played".to_owned());
     }
     let in_loads = scenario.steps.iter().find_map(in_loads);
+    let in_hostile = || scenario.steps.iter().find_map(|step| in_hostile(step, scenario.tls));
     let in_buckets = || scenario.steps.iter().find_map(|step| unknown_bucket(step, &buckets));
     let in_ranges = || scenario.expectations.iter().find_map(|expectation| in_range(expectation, &steps));
-    in_loads.or_else(in_buckets).or_else(in_ranges)
+    in_loads.or_else(in_hostile).or_else(in_buckets).or_else(in_ranges)
 }
 
 fn in_loads(step: &Step) -> Option<String> {
@@ -34,10 +36,38 @@ fn in_loads(step: &Step) -> Option<String> {
             Some(format!("load {name} is over before it has settled"))
         } else if let Some(header) = broken_header(&load.headers) {
             Some(format!("load {name} has a header that is none: {header}"))
+        } else if load.source.is_some_and(|source| !is_local(source)) {
+            Some(format!("load {name} has a source that is no address of this machine: use 127.0.0.0/8"))
         } else if load.hang_up_after_bytes.is_some() && load.verify_bytes.is_some() {
             Some(format!("load {name} hangs up on what it is to verify"))
         } else if !matches!(load.method.as_str(), "GET" | "PUT") {
             Some(format!("load {name} has method {}: use GET or PUT", load.method))
+        } else {
+            None
+        }
+    })
+}
+
+fn is_local(source: IpAddr) -> bool {
+    matches!(source, IpAddr::V4(source) if source.is_loopback())
+}
+
+fn in_hostile(step: &Step, tls: bool) -> Option<String> {
+    let names: BTreeSet<_> = step.hostile.iter().map(|group| &group.name).collect();
+    if names.len() < step.hostile.len() {
+        return Some("two hostile groups of one step have the same name".to_owned());
+    }
+    step.hostile.iter().find_map(|group| {
+        let name = &group.name;
+        if group.clients == 0 || group.connections == 0 {
+            Some(format!("hostile group {name} has no connections"))
+        } else if group.attack.is_http2() && !tls {
+            Some(format!("hostile group {name} speaks HTTP/2, which needs `tls = true`"))
+        } else if ![group.pause_seconds, group.stagger_seconds]
+            .iter()
+            .all(|pause| (0.0..3600.0).contains(pause))
+        {
+            Some(format!("hostile group {name} has a pause outside 0 to 3600 s"))
         } else {
             None
         }
@@ -62,7 +92,9 @@ fn unknown_bucket(step: &Step, buckets: &BTreeSet<&str>) -> Option<String> {
     let of_loads = step.loads.iter().map(|load| load.bucket.as_str());
     let of_events = step.events.iter().map(|event| event.bucket.as_str());
     let of_storm = step.storm.as_ref().map(|storm| storm.bucket.as_str());
-    let unknown = of_loads.chain(of_events).chain(of_storm).find(|bucket| !buckets.contains(bucket));
+    let of_hostile = step.hostile.iter().map(|group| group.bucket.as_str());
+    let unknown =
+        of_loads.chain(of_events).chain(of_storm).chain(of_hostile).find(|bucket| !buckets.contains(bucket));
     unknown.map(|bucket| format!("no upstream called {bucket}"))
 }
 
@@ -82,6 +114,9 @@ mod tests {
     use super::super::tests::SMALL;
     use super::*;
 
+    const HOSTILE: &str = "[[step.hostile]]\nname = 'h'\nbucket = 'a'\nclients = 1\n\
+        attack = { kind = 'http2_ping', per_second = 1 }\n";
+
     #[test]
     fn contradictions_are_found_before_any_load() {
         let cases = [
@@ -94,6 +129,13 @@ mod tests {
             ("'s.l.ok'", "'t.l.ok'", "does not begin with the name of a step"),
             ("max = 0", "", "neither min nor max"),
             ("connections = 1", "connections = 0", "never send"),
+            ("rate = 5", "rate = 5\nsource = '10.0.0.1'", "no address of this machine"),
+            ("[[expect]]", &format!("{HOSTILE}[[expect]]"), "needs `tls = true`"),
+            (
+                "[[expect]]",
+                &format!("{}[[expect]]", HOSTILE.replace("clients = 1", "clients = 0")),
+                "no connections",
+            ),
             ("rate = 5", "rate = 5\nhang_up_after_bytes = 1\nverify_bytes = 2", "hangs up on what"),
         ];
         for (from, to, reason) in cases {

@@ -10,6 +10,8 @@
 //! (`jti`): what is withdrawn before its time is withdrawn with its key.
 
 mod claims;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod jwks;
 mod key;
 mod keys;

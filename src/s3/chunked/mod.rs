@@ -19,7 +19,7 @@ mod trailer;
 mod decode_tests;
 #[cfg(test)]
 mod encode_tests;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod samples;
 
 use thiserror::Error;

@@ -1,5 +1,6 @@
 //! Bodies for tests, written by hand and not by the encoder.
 
+#[cfg(test)]
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
@@ -16,6 +17,7 @@ pub(crate) fn seed(of: u8) -> Seed {
 }
 
 /// The chain of S3's documented examples, from the signature of their request.
+#[cfg(test)]
 pub(crate) fn documented_seed(signature: &str) -> Seed {
     let hmac = |key: &[u8], text: &str| -> [u8; 32] {
         let mac = Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(text.as_bytes());
@@ -30,6 +32,7 @@ pub(crate) fn documented_seed(signature: &str) -> Seed {
 }
 
 /// Bytes without a pattern.
+#[cfg(test)]
 pub(crate) fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {

@@ -1,0 +1,5 @@
+//! libFuzzer program of the target `xml`; its properties are in `src/fuzzing/`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate::fuzzing::xml(bytes));

@@ -1,0 +1,209 @@
+//! What hostile clients send and how slowly they read, one kind after another.
+//!
+//! Every kind is a script: bytes that begin a connection, pieces that follow at a rate, and a pace of reading. A script
+//! is played until the gateway ends the connection.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+
+use super::{Counts, frames};
+use crate::destination::Wire;
+
+/// Pieces are sent and bytes are read so often.
+const TICK: Duration = Duration::from_millis(100);
+/// What a body is said to have; nobody sends all of it.
+const BODY_BYTES: u64 = 64 << 20;
+
+/// The kinds of attack.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Attack {
+    /// Asks for an object and reads so few bytes per second, with a receive buffer of so many bytes.
+    SlowReader { receive_buffer_bytes: u32, bytes_per_second: f64 },
+    /// Sends the fields of a POST form, so many bytes per second.
+    SlowForm { bytes_per_second: f64 },
+    /// Sends an `aws-chunked` upload in chunks of one byte, each in a packet of its own.
+    Crumbs { per_second: f64 },
+    /// Sends a chunked upload with one byte of data and so many bytes of extension in each chunk.
+    ChunkExtensions { extension_bytes: usize, per_second: f64 },
+    /// Sends heads with so many headers of 100 bytes, one after the other.
+    HeaderFlood { headers: usize, per_second: f64 },
+    /// Opens connections and sends half a head.
+    ConnectionFlood,
+    /// Begins HTTP/2 streams and resets them at once.
+    Http2RapidReset { per_second: f64 },
+    /// Sends empty DATA frames on a stream that never ends, with a window of 0 for its answer.
+    Http2EmptyData { per_second: f64 },
+    /// Sends SETTINGS frames.
+    Http2Settings { per_second: f64 },
+    /// Sends PING frames.
+    Http2Ping { per_second: f64 },
+}
+
+/// How a client reads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Pace {
+    /// Whatever comes.
+    All,
+    /// So many bytes per second.
+    BytesPerSecond(f64),
+}
+
+/// What is sent on one connection.
+pub(super) struct Script {
+    opening: Vec<u8>,
+    /// The piece of this number, from 0.
+    piece: Box<dyn Fn(u64) -> Vec<u8>>,
+    /// Pieces per second; with 0 nothing follows the opening.
+    per_second: f64,
+    pace: Pace,
+}
+
+impl Attack {
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(
+            self,
+            Self::Http2RapidReset { .. }
+                | Self::Http2EmptyData { .. }
+                | Self::Http2Settings { .. }
+                | Self::Http2Ping { .. }
+        )
+    }
+
+    /// The script of one connection to `host`.
+    pub(super) fn script(&self, bucket: &str, host: SocketAddr) -> Script {
+        let object = format!("/{bucket}/object");
+        let head = |line: &str, more: &str| format!("{line} HTTP/1.1\r\nhost: {host}\r\n{more}").into_bytes();
+        let authority = host.to_string();
+        match *self {
+            Self::SlowReader { bytes_per_second, .. } => Script {
+                pace: Pace::BytesPerSecond(bytes_per_second),
+                ..Script::once(head(&format!("GET {object}"), "\r\n"))
+            },
+            Self::SlowForm { bytes_per_second } => {
+                let kind = "content-type: multipart/form-data; boundary=b\r\n";
+                let field = "--b\r\ncontent-disposition: form-data; name=\"key\"\r\n\r\n";
+                let more = format!("{kind}content-length: {BODY_BYTES}\r\n\r\n{field}");
+                Script::repeating(head(&format!("POST /{bucket}"), &more), b"k".to_vec(), bytes_per_second)
+            }
+            Self::Crumbs { per_second } => {
+                let more = format!(
+                    "content-encoding: aws-chunked\r\nx-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER\r\n\
+                     x-amz-trailer: x-amz-checksum-crc32c\r\nx-amz-decoded-content-length: {BODY_BYTES}\r\n\
+                     content-length: {}\r\n\r\n",
+                    BODY_BYTES * 6
+                );
+                Script::repeating(head(&format!("PUT {object}"), &more), b"1\r\nx\r\n".to_vec(), per_second)
+            }
+            Self::ChunkExtensions { extension_bytes, per_second } => {
+                let piece = format!("1;e={}\r\nx\r\n", "e".repeat(extension_bytes)).into_bytes();
+                let more = "transfer-encoding: chunked\r\n\r\n";
+                Script::repeating(head(&format!("PUT {object}"), more), piece, per_second)
+            }
+            Self::HeaderFlood { headers, per_second } => {
+                let mut more = String::new();
+                for number in 0..headers {
+                    // writing to a String cannot fail
+                    let _ = write!(more, "x-{number:05}: {}\r\n", "v".repeat(90));
+                }
+                let piece = head(&format!("GET {object}"), &format!("{more}\r\n"));
+                Script::repeating(Vec::new(), piece, per_second)
+            }
+            Self::ConnectionFlood => Script::once(head(&format!("GET {object}"), "x-half: ")),
+            Self::Http2RapidReset { per_second } => Script {
+                piece: Box::new(move |number| {
+                    let stream = stream(number);
+                    [frames::request(stream, true, &object, &authority), frames::reset(stream)].concat()
+                }),
+                ..Script::repeating(frames::opening(65_535), Vec::new(), per_second)
+            },
+            Self::Http2EmptyData { per_second } => {
+                let put = frames::request(1, false, "/nowhere/object", &authority);
+                let opening = [frames::opening(0), put].concat();
+                Script::repeating(opening, frames::empty_data(1), per_second)
+            }
+            Self::Http2Settings { per_second } => Script {
+                piece: Box::new(|number| frames::settings(if number % 2 == 0 { 0 } else { 65_535 })),
+                ..Script::repeating(frames::opening(65_535), Vec::new(), per_second)
+            },
+            Self::Http2Ping { per_second } => {
+                Script::repeating(frames::opening(65_535), frames::ping(), per_second)
+            }
+        }
+    }
+}
+
+/// The odd number of a client's stream.
+fn stream(number: u64) -> u32 {
+    u32::try_from(number * 2 + 1).unwrap_or(u32::MAX) & 0x7fff_ffff
+}
+
+impl Script {
+    fn once(opening: Vec<u8>) -> Self {
+        Self::repeating(opening, Vec::new(), 0.0)
+    }
+
+    fn repeating(opening: Vec<u8>, piece: Vec<u8>, per_second: f64) -> Self {
+        Self { opening, piece: Box::new(move |_| piece.clone()), per_second, pace: Pace::All }
+    }
+}
+
+/// Plays a script until the gateway ends the connection.
+pub(super) async fn play(wire: Wire, script: Script, counts: &RefCell<Counts>) {
+    let (reader, writer) = tokio::io::split(wire);
+    tokio::select! {
+        () = read(reader, script.pace, counts) => {}
+        // An error is how a connection that the gateway has ended looks to its writer.
+        _ = write(writer, &script, counts) => {}
+    }
+}
+
+async fn write(mut writer: WriteHalf<Wire>, script: &Script, counts: &RefCell<Counts>) -> io::Result<()> {
+    writer.write_all(&script.opening).await?;
+    writer.flush().await?;
+    counts.borrow_mut().sent_bytes += script.opening.len() as u64;
+    if script.per_second <= 0.0 {
+        std::future::pending::<()>().await;
+    }
+    // Pieces that are rarer than a tick come one by one, others in batches.
+    let every = TICK.max(Duration::from_secs_f64(1.0 / script.per_second));
+    let mut ticks = tokio::time::interval(every);
+    let (mut due, mut number) = (0.0, 0);
+    loop {
+        ticks.tick().await;
+        due += script.per_second * every.as_secs_f64();
+        while due >= 1.0 {
+            due -= 1.0;
+            let piece = (script.piece)(number);
+            number += 1;
+            writer.write_all(&piece).await?;
+            counts.borrow_mut().sent_bytes += piece.len() as u64;
+        }
+        writer.flush().await?;
+    }
+}
+
+async fn read(mut reader: ReadHalf<Wire>, pace: Pace, counts: &RefCell<Counts>) {
+    let mut bytes = vec![0; 16 << 10];
+    let room = match pace {
+        Pace::All => bytes.len(),
+        Pace::BytesPerSecond(rate) => ((rate * TICK.as_secs_f64()).ceil() as usize).clamp(1, bytes.len()),
+    };
+    loop {
+        match reader.read(&mut bytes[..room]).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => {
+                counts.borrow_mut().received_bytes += count as u64;
+                if let Pace::BytesPerSecond(rate) = pace {
+                    tokio::time::sleep(Duration::from_secs_f64(count as f64 / rate)).await;
+                }
+            }
+        }
+    }
+}

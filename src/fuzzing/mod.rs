@@ -1,0 +1,49 @@
+//! Fuzz targets: functions that take any bytes and assert what must hold for all of them.
+//!
+//! Each function is one target. `fuzz/` wraps it in a libFuzzer program; `replay` runs the files of `fuzz/corpus/`
+//! through it as an ordinary test on the stable toolchain. The assertions stand here and nowhere else, so a corpus
+//! file fails the same way in both.
+//!
+//! The targets call the product's own parsers with no copy between. They are compiled for tests and with the cargo
+//! feature `fuzzing` only. The properties and the results of long runs are in `docs/design/fuzzing.md`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed assertion is the result"
+)]
+
+mod chunks;
+mod forms;
+mod input;
+mod operations;
+mod proxy_header;
+#[cfg(test)]
+mod replay;
+mod sigv4;
+mod xml;
+
+pub use crate::auth::jwt::fuzzing::jwt;
+pub use chunks::chunks;
+pub use forms::forms;
+pub use operations::operations;
+pub use proxy_header::proxy_header;
+pub use sigv4::sigv4;
+pub use xml::xml;
+
+pub(crate) use input::{Input, pieces};
+
+/// A target: any bytes in, a panic if a property does not hold.
+pub type Target = fn(&[u8]);
+
+/// Every target by the name of its program and of its corpus folder.
+pub const TARGETS: [(&str, Target); 7] = [
+    ("chunks", chunks),
+    ("forms", forms),
+    ("jwt", jwt),
+    ("operations", operations),
+    ("proxy_header", proxy_header),
+    ("sigv4", sigv4),
+    ("xml", xml),
+];

@@ -1,0 +1,82 @@
+//! Target `operations`: which access a request needs, by its method and query.
+
+use actix_web::http::header::HeaderMap;
+use actix_web::http::{Method, Uri, Version};
+use tidegate_config::{Access, Kind};
+
+use crate::auth::Operation;
+use crate::fuzzing::Input;
+use crate::http::edge::Head;
+
+const METHODS: [Method; 8] = [
+    Method::GET,
+    Method::HEAD,
+    Method::PUT,
+    Method::POST,
+    Method::DELETE,
+    Method::OPTIONS,
+    Method::PATCH,
+    Method::TRACE,
+];
+/// Parameters of a query; more than these make the comparisons slow and show nothing new.
+const PAIRS_MAX: usize = 12;
+
+/// Operations: every request has an access, it is the same for every spelling and order of its parameters, and only
+/// the methods of reading, listing and deleting do those. What only a `configure` key may do stays so when parameters
+/// are added.
+pub fn operations(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let method = &METHODS[usize::from(input.byte()) % METHODS.len()];
+    let key = input.text(is_path);
+    let query = input.rest().iter().copied().filter(is_query).map(char::from).collect::<String>();
+    let pairs: Vec<&str> = query.split('&').take(PAIRS_MAX).collect();
+    let query = pairs.join("&");
+    let access = access(method, &query, &key);
+
+    let spelt: Vec<String> = pairs.iter().map(|pair| spell(pair)).collect();
+    assert_eq!(
+        self::access(method, &spelt.join("&"), &key),
+        access,
+        "{method} ?{query} spelt in another way"
+    );
+    let mut turned = pairs.clone();
+    turned.reverse();
+    assert_eq!(self::access(method, &turned.join("&"), &key), access, "{method} ?{query} in another order");
+    match access {
+        Access::Read => {
+            assert!(matches!(*method, Method::GET | Method::HEAD | Method::POST), "{method} ?{query}")
+        }
+        Access::List => assert!(matches!(*method, Method::GET | Method::HEAD), "{method} ?{query}"),
+        Access::Delete => assert!(matches!(*method, Method::DELETE | Method::POST), "{method} ?{query}"),
+        Access::Write | Access::Configure => assert!(*method != Method::GET || access == Access::Configure),
+    }
+    let is_listing_only = access == Access::List && key.trim_start_matches('/').is_empty();
+    if is_listing_only && *method == Method::GET {
+        let more = format!("{query}&no-parameter-of-s3");
+        assert_eq!(self::access(method, &more, &key), Access::Configure, "a listing with {more}");
+    }
+}
+
+fn access(method: &Method, query: &str, key: &str) -> Access {
+    let (uri, headers) = (Uri::default(), HeaderMap::new());
+    let head = Head { method, uri: &uri, version: Version::HTTP_11, headers: &headers };
+    Operation::of(head, query, Kind::S3, key).access
+}
+
+fn is_path(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/%-._~!$&'()*+,;=:@".contains(byte)
+}
+
+fn is_query(byte: &u8) -> bool {
+    is_path(byte) || *byte == b'?'
+}
+
+/// A pair with every letter of its name encoded; escapes that are there stay.
+fn spell(pair: &str) -> String {
+    let (name, rest) = pair.find('=').map_or((pair, ""), |at| pair.split_at(at));
+    let has_escape = name.contains('%');
+    let spell = |c: char| {
+        if has_escape || !c.is_ascii_alphanumeric() { c.to_string() } else { format!("%{:02x}", c as u32) }
+    };
+    name.chars().map(spell).chain([rest.to_owned()]).collect()
+}

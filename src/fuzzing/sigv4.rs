@@ -1,0 +1,280 @@
+//! Target `sigv4`: heads of signed requests, compared with the AWS SDK's own signer.
+
+use std::time::{Duration, SystemTime};
+
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, Uri, Version};
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation,
+    SigningSettings, UriPathNormalizationMode, sign,
+};
+use aws_sigv4::sign::v4::SigningParams;
+
+use crate::fuzzing::Input;
+use crate::http::edge::Head;
+use crate::s3::sigv4::canonical::{encode, signing_key};
+use crate::s3::sigv4::{Claim, PayloadHash, SignatureRejection, Timestamp};
+
+const HOST: &str = "gateway.example.com:9000";
+const ID: &str = "AKID";
+const REGION: &str = "eu-central-1";
+const NOW: &str = "20261129T120000Z";
+const EXPIRES: Duration = Duration::from_secs(60);
+const METHODS: [Method; 5] = [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE];
+const NAMES: [&str; 6] =
+    ["x-amz-meta-a", "x-amz-acl", "x-amz-tagging", "range", "content-type", "x-amz-server-side-encryption"];
+
+/// Signed heads: what the SDK signs is accepted, the same with one change is refused, and whatever bytes a head has,
+/// there is an answer and nobody's signature holds.
+pub fn sigv4(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let mode = input.byte();
+    if mode & 0x80 == 0 { signed(mode, input) } else { any_head(input) }
+}
+
+/// A request as it reaches the gateway.
+#[derive(Clone)]
+struct Sent {
+    method: Method,
+    target: String,
+    headers: HeaderMap,
+}
+
+impl Sent {
+    /// What a gateway says of it that knows this secret.
+    fn verify(&self, secret: &str) -> Result<PayloadHash, SignatureRejection> {
+        let uri: Uri = self.target.parse().expect("only targets that are some are built");
+        let head =
+            Head { method: &self.method, uri: &uri, version: Version::HTTP_11, headers: &self.headers };
+        let claim = Claim::of(head)?.ok_or(SignatureRejection::Scheme)?;
+        claim.check_scope(|region| region == REGION, REGION)?;
+        claim.check_time(now())?;
+        // A signature does not cover the ID: with another one the gateway would take another key, or none.
+        let is_known = claim.access_key_id() == ID;
+        let key = signing_key(secret, claim.date(), claim.region());
+        let payload = claim.verify(head, &key)?.payload;
+        if is_known { Ok(payload) } else { Err(SignatureRejection::UnknownKey) }
+    }
+}
+
+fn now() -> SystemTime {
+    Timestamp::parse(NOW).expect("a moment").moment()
+}
+
+/// What a request asks for before it is signed.
+struct Plan {
+    method: Method,
+    target: String,
+    headers: Vec<(&'static str, String)>,
+    is_presigned: bool,
+    body: u8,
+    secret: String,
+}
+
+fn is_printable(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~')
+}
+
+/// Bytes that a path may have unencoded.
+fn is_path(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(byte)
+}
+
+fn plan(mode: u8, input: &mut Input<'_>) -> Plan {
+    let method = METHODS[usize::from(input.byte()) % METHODS.len()].clone();
+    let secret = input.text(is_printable);
+    // Both spellings of a path: encoded by the client in S3's way, or with S3's special characters as they are.
+    let path = if mode & 2 == 0 { encode(input.bytes(), true) } else { input.text(is_path) };
+    let (pairs, headers) = (input.byte() & 7, input.byte() & 7);
+    let mut query = Vec::new();
+    for _ in 0..pairs {
+        let (name, value) = (String::from_utf8_lossy(input.bytes()), String::from_utf8_lossy(input.bytes()));
+        // Names of a presigned URL's own parameters would be a second signature.
+        if !name.to_ascii_lowercase().starts_with("x-amz-") && !name.eq_ignore_ascii_case("awsaccesskeyid") {
+            query.push(format!("{}={}", encode(name.as_bytes(), false), encode(value.as_bytes(), false)));
+        }
+    }
+    let mut all = vec![("host", HOST.to_owned())];
+    for _ in 0..headers {
+        let name = NAMES[usize::from(input.byte()) % NAMES.len()];
+        all.push((name, input.text(is_printable)));
+    }
+    let mark = if query.is_empty() { "" } else { "?" };
+    let target = format!("/{path}{mark}{}", query.join("&"));
+    Plan { method, target, headers: all, is_presigned: mode & 1 != 0, body: mode >> 2 & 3, secret }
+}
+
+/// Signs with the SDK; none where the SDK takes the request for none.
+fn sign_by_sdk(plan: &Plan) -> Option<Sent> {
+    let identity = Credentials::new(ID, plan.secret.clone(), None, None, "fuzzing").into();
+    let mut settings = SigningSettings::default();
+    settings.percent_encoding_mode = PercentEncodingMode::Single;
+    settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+    settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    if plan.is_presigned {
+        settings.payload_checksum_kind = PayloadChecksumKind::NoHeader;
+        settings.signature_location = SignatureLocation::QueryParams;
+        settings.expires_in = Some(EXPIRES);
+    }
+    let params = SigningParams::builder().identity(&identity).region(REGION).name("s3").time(now());
+    let params = params.settings(settings).build().ok()?.into();
+    let body = match (plan.is_presigned, plan.body) {
+        (true, _) | (_, 0) => SignableBody::UnsignedPayload,
+        (_, 1) => SignableBody::Bytes(b"a body"),
+        (_, 2) => SignableBody::StreamingUnsignedPayloadTrailer,
+        _ => SignableBody::Bytes(b""),
+    };
+    let all = plan.headers.iter().map(|(name, value)| (*name, value.as_str()));
+    let url = format!("http://{HOST}{}", plan.target);
+    let request = SignableRequest::new(plan.method.as_str(), url, all, body).ok()?;
+    let (instructions, _) = sign(request, &params).ok()?.into_parts();
+    let (more, parameters) = instructions.into_parts();
+    let mut sent =
+        Sent { method: plan.method.clone(), target: plan.target.clone(), headers: HeaderMap::new() };
+    for (name, value) in parameters {
+        let mark = if sent.target.contains('?') { '&' } else { '?' };
+        sent.target.push_str(&format!("{mark}{name}={}", encode(value.as_bytes(), false)));
+    }
+    for (name, value) in &plan.headers {
+        sent.headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).ok()?);
+    }
+    for header in more {
+        let name = HeaderName::from_bytes(header.name().as_bytes()).ok()?;
+        sent.headers.append(name, HeaderValue::from_str(header.value()).ok()?);
+    }
+    sent.target.parse::<Uri>().ok()?;
+    Some(sent)
+}
+
+fn signed(mode: u8, mut input: Input<'_>) {
+    let (change, at, byte) = (input.byte(), input.byte(), input.byte());
+    let plan = plan(mode, &mut input);
+    let Some(sent) = sign_by_sdk(&plan) else { return };
+    let told = sent.verify(&plan.secret);
+    assert!(told.is_ok(), "{told:?}: {} {} {:?}", sent.method, sent.target, sent.headers);
+    let other_secret = format!("{}x", plan.secret);
+    assert_eq!(sent.verify(&other_secret), Err(SignatureRejection::Mismatch), "the key does not matter");
+    if let Some((other, what)) = changed(&sent, &plan, change, (at, byte)) {
+        let told = other.verify(&plan.secret);
+        assert!(told.is_err(), "{what} was changed: {} {} {:?}", other.method, other.target, other.headers);
+    }
+}
+
+/// The same request with one change that means something; none where the change would mean nothing.
+fn changed(sent: &Sent, plan: &Plan, change: u8, (at, byte): (u8, u8)) -> Option<(Sent, &'static str)> {
+    let mut other = sent.clone();
+    let (path, query) = sent.target.split_once('?').unwrap_or((&sent.target, ""));
+    let what = match change % 8 {
+        0 => {
+            let next = METHODS.iter().position(|method| *method == sent.method)? + 1;
+            other.method = METHODS[next % METHODS.len()].clone();
+            "the method"
+        }
+        1 => {
+            other.target = format!("{path}x?{query}");
+            "the path"
+        }
+        2 => {
+            other.target = format!("{path}?{query}&z");
+            "the query"
+        }
+        3 => {
+            let (name, value) = plan.headers.last()?;
+            let name = HeaderName::from_static(name);
+            other.headers.insert(name, HeaderValue::from_str(&format!("{value}x")).ok()?);
+            "a header"
+        }
+        4 => {
+            other
+                .headers
+                .append(HeaderName::from_static("x-amz-meta-unsigned"), HeaderValue::from_static("1"));
+            "an unsigned header"
+        }
+        5 => return proof_with(sent, usize::from(at), byte).map(|other| (other, "a byte of the proof")),
+        6 if plan.is_presigned => {
+            other.target = sent.target.replacen("X-Amz-Expires=60", "X-Amz-Expires=61", 1);
+            "the lifetime"
+        }
+        6 => {
+            let name = HeaderName::from_static("x-amz-content-sha256");
+            let is_empty = sent.headers.get(&name)? == crate::s3::sign::EMPTY_SHA256;
+            let value = if is_empty { "UNSIGNED-PAYLOAD" } else { crate::s3::sign::EMPTY_SHA256 };
+            other.headers.insert(name, HeaderValue::from_static(value));
+            "the payload's hash"
+        }
+        _ => {
+            let authorization = HeaderValue::from_static("AWS4-HMAC-SHA256 Credential=a");
+            other.headers.append(AUTHORIZATION, authorization);
+            "a second proof"
+        }
+    };
+    Some((other, what))
+}
+
+/// With one byte of the `Authorization` header or of the presigned query replaced, if that changes what it says.
+fn proof_with(sent: &Sent, at: usize, byte: u8) -> Option<Sent> {
+    if !byte.is_ascii_graphic() {
+        return None;
+    }
+    let replace = |text: &str| {
+        let mut bytes = text.as_bytes().to_vec();
+        let at = at * bytes.len() / 256;
+        (bytes[at] != byte).then(|| bytes[at] = byte)?;
+        String::from_utf8(bytes).ok()
+    };
+    let mut other = sent.clone();
+    if let Some(value) = sent.headers.get(AUTHORIZATION) {
+        let text = value.to_str().ok()?;
+        let text = replace(text).filter(|new| folded(new) != folded(text))?;
+        other.headers.insert(AUTHORIZATION, HeaderValue::from_str(&text).ok()?);
+    } else {
+        let (path, query) = sent.target.split_once('?')?;
+        let query = replace(query).filter(|new| meaning(new) != meaning(query))?;
+        other.target = format!("{path}?{query}");
+        other.target.parse::<Uri>().ok().filter(|uri| uri.path() == path)?;
+    }
+    Some(other)
+}
+
+/// Blanks around commas mean nothing in an `Authorization` header.
+fn folded(text: &str) -> Vec<&str> {
+    text.split(',').map(str::trim).collect()
+}
+
+/// The pairs of a query in order, decoded: two spellings of one query mean the same.
+fn meaning(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let decode = |text: &str| crate::http::edge::decode(text.replace('+', " ").as_bytes());
+    // A fragment is no part of a request.
+    let query = query.split('#').next().unwrap_or_default();
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let mut pairs: Vec<_> = pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (decode(name), decode(value)))
+        .collect();
+    pairs.sort();
+    pairs
+}
+
+/// A target in the first line, then a header a line.
+fn any_head(mut input: Input<'_>) {
+    let method = METHODS[usize::from(input.byte()) % METHODS.len()].clone();
+    let mut lines = input.rest().split(|byte| *byte == b'\n');
+    let target = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+    if target.parse::<Uri>().is_err() {
+        return;
+    }
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let at = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let (name, value) = (&line[..at], line.get(at + 1..).unwrap_or_default().trim_ascii());
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    let sent = Sent { method, target, headers };
+    assert!(sent.verify("a secret that signed nothing").is_err(), "{} {:?}", sent.target, sent.headers);
+    let text = |name: &str| sent.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let form = Claim::of_form(text("credential"), text("date"), text("signature"), None);
+    assert!(form.is_err() || form.is_ok_and(|claim| claim.verify_policy("a policy", &[7; 32]).is_err()));
+}

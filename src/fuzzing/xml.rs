@@ -1,0 +1,140 @@
+//! Target `xml`: documents that the gateway reads, rewrites and writes.
+
+use bytes::Bytes;
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
+use crate::auth::delete_keys;
+use crate::fuzzing::{Input, pieces};
+use crate::s3::document::{ErrorDocument, escape, list_buckets};
+use crate::s3::late_error::LateError;
+use crate::s3::rename::{Names, Renamer};
+
+/// A tag or a name that is longer passes as it is; what one rename may add to a document.
+const HELD_BYTES_MAX: usize = 8 << 10;
+
+/// XML documents: a list of keys to delete is read as another XML reader reads it or refused, a rewritten document
+/// does not depend on where the network cuts and differs in names only, and a document that the gateway writes is
+/// read back by another reader as what was put in.
+pub fn xml(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let (mode, cuts) = (input.byte(), input.byte());
+    match mode % 4 {
+        0 => any_delete(input.rest()),
+        1 => delete_round_trip(input),
+        2 => renamed(cuts, input.rest()),
+        _ => written(input),
+    }
+}
+
+fn any_delete(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(keys) = delete_keys(bytes) {
+        assert_eq!(read_texts(text, "Key"), Ok(keys), "two readers differ");
+    }
+}
+
+/// The texts of all elements of this name, by the other reader; an error where it takes the document for none.
+fn read_texts(text: &str, name: &str) -> Result<Vec<String>, String> {
+    let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
+    let (mut texts, mut open): (Vec<String>, Option<String>) = (Vec::new(), None);
+    loop {
+        let wrong = |error: &dyn std::fmt::Display| error.to_string();
+        match reader.read_event().map_err(|error| wrong(&error))? {
+            Event::Eof => return Ok(texts),
+            Event::Start(tag) if tag.name().as_ref() == name.as_bytes() => open = Some(String::new()),
+            Event::Text(piece) => {
+                let piece = piece.xml10_content().map_err(|error| wrong(&error))?;
+                open.iter_mut().for_each(|text| text.push_str(&piece));
+            }
+            Event::GeneralRef(entity) => {
+                let entity = entity.decode().map_err(|error| wrong(&error))?;
+                let text = quick_xml::escape::unescape(&format!("&{entity};"))
+                    .map_err(|error| wrong(&error))?
+                    .into_owned();
+                open.iter_mut().for_each(|open| open.push_str(&text));
+            }
+            Event::End(tag) if tag.name().as_ref() == name.as_bytes() => texts.extend(open.take()),
+            _ => {}
+        }
+    }
+}
+
+fn is_xml(text: &str) -> bool {
+    // XML 1.0, 2.2; a carriage return is read as a line feed
+    text.chars()
+        .all(|c| matches!(c, '\t' | '\n' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..))
+}
+
+fn delete_round_trip(mut input: Input<'_>) {
+    let mut keys = Vec::new();
+    while !input.is_empty() {
+        keys.push(String::from_utf8_lossy(input.bytes()).into_owned());
+    }
+    keys.retain(|key| is_xml(key) && !key.contains(char::is_control));
+    let objects: String =
+        keys.iter().map(|key| format!("<Object><Key>{}</Key></Object>\r\n", escape(key))).collect();
+    let text =
+        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Delete>{objects}<Quiet>true</Quiet></Delete>");
+    assert_eq!(delete_keys(text.as_bytes()), Ok(keys));
+}
+
+fn rename(text: &[u8], theirs: &str, ours: &str, cuts: u8) -> Vec<u8> {
+    let (theirs, ours) = (theirs.to_owned(), ours.to_owned());
+    let mut renamer = Renamer::new(Names { theirs, ours, location: "http://gateway/b/k".to_owned() });
+    let has_location = memchr::memmem::find(text, b"Location").is_some();
+    let (mut out, mut taken) = (Vec::new(), 0);
+    for piece in pieces(text, cuts) {
+        out.extend_from_slice(&renamer.push(Bytes::copy_from_slice(piece)));
+        taken += piece.len();
+        // A name only grows here, so what is missing is held.
+        let is_bounded = has_location || taken <= out.len() + HELD_BYTES_MAX + piece.len();
+        assert!(is_bounded && out.len() <= bytes_max(taken), "{} of {taken} bytes came out", out.len());
+    }
+    out.extend_from_slice(&renamer.finish());
+    out
+}
+
+/// What a rewritten document of so many bytes may have: every element that is renamed has a tag and grows by a name.
+fn bytes_max(bytes: usize) -> usize {
+    bytes + bytes / "<Name>".len() * "http://gateway/b/k".len()
+}
+
+fn renamed(cuts: u8, text: &[u8]) {
+    let whole = rename(text, "real", "alias", 0);
+    for cuts in [1, cuts] {
+        assert!(rename(text, "real", "alias", cuts) == whole, "cut by {cuts}");
+    }
+    assert!(whole.len() <= bytes_max(text.len()) + HELD_BYTES_MAX);
+    let has = |name: &str| memchr::memmem::find(text, name.as_bytes()).is_some();
+    if !has("real") && !has("Location") {
+        assert!(whole == text, "a document without the name was changed");
+    }
+    if !has("Location") {
+        assert!(rename(text, "real", "real", cuts) == text, "the same name changes a document");
+    }
+    let mut scans = [LateError::default(), LateError::default()];
+    scans[0].look(text);
+    pieces(text, cuts).iter().for_each(|piece| scans[1].look(piece));
+    assert_eq!(scans[0].found(), scans[1].found(), "cut by {cuts}");
+}
+
+fn written(mut input: Input<'_>) {
+    let texts: [String; 4] = std::array::from_fn(|_| String::from_utf8_lossy(input.bytes()).into_owned());
+    let [code, message, resource, name] = &texts;
+    let details = [("Detail", name.clone())];
+    let document = ErrorDocument { code, message, resource, request_id: "1", details: &details }.to_xml();
+    for (element, text) in [("Code", code), ("Message", message), ("Resource", resource), ("Detail", name)] {
+        assert_eq!(read_texts(&document, element), Ok(vec![shown(text)]), "{element}");
+    }
+    assert!(is_xml(&document), "{document:?} holds what XML cannot");
+    let list = list_buckets([code.as_str(), message].into_iter());
+    assert_eq!(read_texts(&list, "Name"), Ok(vec![shown(code), shown(message)]));
+    assert!(is_xml(&list));
+}
+
+/// A text as a document can hold it.
+fn shown(text: &str) -> String {
+    let is_held = |c: char| !c.is_control() && is_xml(c.encode_utf8(&mut [0; 4]));
+    text.chars().map(|c| if is_held(c) { c } else { '\u{fffd}' }).collect()
+}
