@@ -40,6 +40,7 @@ use crate::http::error::GatewayError;
 use crate::http::form::{self, Awaited};
 use crate::http::introduce::{introduce, may_authenticate};
 use crate::http::own::{Besides, list_buckets, own, refuse};
+use crate::http::send_progress::SendProgress;
 use crate::http::{injection, priority, request_id};
 use crate::router::Bucket;
 use crate::s3::late_error;
@@ -69,6 +70,7 @@ pub(crate) async fn proxy(
         let source = source.unwrap_or(Source::Peer);
         Expected::none(&worker, request.head(), source)
     });
+    record.progress = request.extensions_mut().remove::<Rc<SendProgress>>();
     let passage = request.conn_data().filter(|_| request.version() == Version::HTTP_11).cloned();
     let mut payload = payload.into_inner();
     let handling = handle(&worker, request, &mut payload, &mut record, admitted);

@@ -16,6 +16,7 @@ use tidegate_actors::{Allowed, BucketId, CredentialId, Identity, clock};
 
 use crate::http::client_address::ClientAddress;
 use crate::http::cors::Sharing;
+use crate::http::send_progress::SendProgress;
 use crate::s3::sigv4::query::name_of;
 use crate::upstream::flow::{Flow, Pace};
 use crate::worker::Worker;
@@ -43,6 +44,8 @@ pub(crate) struct Record {
     /// What it went on with last, in a bucket with several.
     pub(crate) credential: Option<CredentialId>,
     pub(crate) flow: Rc<Flow>,
+    /// How the client takes the answer; none before the connection says so.
+    pub(crate) progress: Option<Rc<SendProgress>>,
     pub(crate) sent_bytes: u64,
     pub(crate) phases: Phases,
 }
@@ -102,6 +105,7 @@ impl Record {
             endpoint: None,
             credential: None,
             flow: Rc::new(Flow::new(Pace::of(&worker.shared.config.server))),
+            progress: None,
             sent_bytes: 0,
             phases: Phases::default(),
         }
@@ -154,6 +158,9 @@ impl Drop for Record {
         if self.status == 0 && self.reason.is_none() {
             // Nobody was answered: the connection ended, and the handler with it.
             self.reason = Some("client_gone");
+        }
+        if let Some(cut) = self.progress.as_ref().and_then(|progress| progress.cut()) {
+            self.reason = Some(cut.reason());
         }
         let shared = &self.worker.shared;
         if let Some(bucket) = self.bucket {
