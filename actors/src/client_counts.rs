@@ -112,7 +112,7 @@ mod tests {
                 let number = if number < 150 { number % 4 } else { number };
                 match step {
                     0 if let Some(place) = tickets.iter().position(|(owner, _)| *owner == number) => {
-                        tickets.swap_remove(place);
+                        drop(tickets.swap_remove(place));
                     }
                     1 => counts.rebuild(),
                     _ => {

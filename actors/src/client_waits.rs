@@ -208,7 +208,7 @@ mod tests {
             let half = (places / 2).max(1);
             for (at, (number, resumes)) in steps.into_iter().enumerate() {
                 if resumes && let Some(place) = tickets.iter().position(|(client, _)| *client == number) {
-                    tickets.swap_remove(place);
+                    drop(tickets.swap_remove(place));
                     continue;
                 }
                 let held = |tickets: &[(u32, WaitTicket)]| {
