@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use crate::auth::jwt::{TokenKeysError, Tokens};
 use crate::auth::{Keyring, Proofs};
 use crate::chaos::Chaos;
+use crate::http::send_buffer::ReservedBytes;
 use crate::http::tls::{PairError, Renewal, Tls};
 use crate::http::{admin, admin_guard, listener};
 use crate::router::{Bucket, Router};
@@ -194,6 +195,7 @@ impl Gateway {
             draining: watch::Sender::new(false),
             tls,
             chaos: Chaos::default(),
+            send_buffer: ReservedBytes::default(),
             config,
         });
         let data = data_server(&shared, data_listener, launches)?;

@@ -12,6 +12,8 @@ use tokio::sync::watch;
 use crate::auth::jwt::Tokens;
 use crate::auth::{Bearers, Keyring, SigningKeys};
 use crate::chaos::Chaos;
+use crate::http::send_buffer::ReservedBytes;
+use crate::http::send_progress::SendWatch;
 use crate::http::tls::Tls;
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::RequestMetrics;
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     /// What connections are secured with; none where clients speak cleartext.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) chaos: Chaos,
+    /// Of finished answers that wait for their clients.
+    pub(crate) send_buffer: ReservedBytes,
 }
 
 /// One worker thread's.
@@ -45,6 +49,8 @@ pub(crate) struct Worker {
     clients: Vec<Client>,
     pub(crate) signing_keys: SigningKeys,
     pub(crate) bearers: Bearers,
+    /// The answers of this thread that wait for their clients.
+    pub(crate) send_watch: Rc<SendWatch>,
 }
 
 impl Worker {
@@ -56,7 +62,9 @@ impl Worker {
             .zip(&shared.connections)
             .map(|(bucket, counts)| Client::new(bucket, &shared.keyring, counts))
             .collect();
-        Rc::new(Self { shared, clients, signing_keys: SigningKeys::default(), bearers: Bearers::default() })
+        let send_watch = SendWatch::new(&shared);
+        let (signing_keys, bearers) = (SigningKeys::default(), Bearers::default());
+        Rc::new(Self { shared, clients, signing_keys, bearers, send_watch })
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &Client {

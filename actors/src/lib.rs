@@ -6,6 +6,8 @@
 
 mod breaker;
 mod chaos;
+mod client_counts;
+mod client_waits;
 pub mod clock;
 mod count;
 mod host;
@@ -31,6 +33,8 @@ pub use breaker::{
     Outcome, Unreached,
 };
 pub use chaos::{Crash, CrashPlace, Stall, UnknownPlace};
+pub use client_counts::ClientTicket;
+pub use client_waits::WaitTicket;
 pub use launches::{Launch, Launches};
 pub use limiter::{Allowance, Allowed, LimiterHandle, LimiterRejection, LimiterReport, Scope, Scopes};
 pub use mailbox::AskError;
@@ -47,5 +51,5 @@ pub use sessions::{
     SigningKeyId, TokenHash,
 };
 pub use system::{Actors, Prepared, UnknownActor, prepare};
-pub use types::{BucketId, IpKey, KeyId, OperationClass};
+pub use types::{BucketId, ClientId, IpKey, KeyId, OperationClass};
 pub use vitals::{Status, Vitals};

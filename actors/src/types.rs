@@ -1,5 +1,6 @@
 //! The few words all components share.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 /// A configured bucket, as an index into every per-bucket table: invented names cannot grow one.
@@ -61,6 +62,35 @@ impl IpKey {
         match self {
             Self::V4(bits) => u64::from(bits),
             Self::V6Net(bits) => bits ^ (1 << 63),
+        }
+    }
+}
+
+/// A client as far as bounds on what one client holds tell clients apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClientId {
+    /// The holder of a client key or API key.
+    Key(KeyId),
+    /// The subject of a token, by its hash: subjects with the same hash are one client.
+    Subject(u64),
+    /// An address that proved nothing else.
+    Address(IpKey),
+}
+
+impl ClientId {
+    /// The subject of a token.
+    pub fn subject(name: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        Self::Subject(hasher.finish())
+    }
+
+    /// A number that is the same for the same client.
+    pub(crate) fn likeness(self) -> u64 {
+        match self {
+            Self::Key(key) => key.index() as u64,
+            Self::Subject(hash) => hash,
+            Self::Address(address) => address.likeness(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod admin;
 mod api_key;
 mod bucket;
 mod client_key;
+mod concurrency;
 mod cost;
 mod dns;
 mod document;
@@ -56,6 +57,7 @@ pub use bucket::{
     UploadFraming, UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
+pub use concurrency::ClientConcurrencyConfig;
 pub use cost::Costs;
 pub use dns::DnsConfig;
 pub use jwt::{JwksSource, JwtAlgorithm, JwtClaims, JwtConfig};
@@ -89,6 +91,8 @@ pub struct Config {
     pub supervision: SupervisionConfig,
     /// rate limits of the whole gateway
     pub rate_limit: RateLimitConfig,
+    /// bounds on the requests in flight of one client
+    pub concurrency: ClientConcurrencyConfig,
     /// the resource monitor
     pub monitor: MonitorConfig,
     /// looking up the names of upstreams
@@ -145,6 +149,8 @@ impl Config {
         let supervision = root.take(&[" supervision of the actors"], nested("supervision"));
         let rate_limit: RateLimitConfig =
             root.take(&[" rate limits of the whole gateway"], nested("rate_limit"));
+        let concurrency =
+            root.take(&[" bounds on the requests in flight of one client"], nested("concurrency"));
         let is_timeout_set = root.child("server").is_set("request_timeout");
         let inherited = Inherited::of(&server, is_timeout_set, rate_limit.cost);
         let monitor =
@@ -164,6 +170,7 @@ impl Config {
             log,
             supervision,
             rate_limit,
+            concurrency,
             monitor,
             dns,
             sessions,

@@ -79,6 +79,18 @@ section! {
         /// how long a client may take no byte of an answer before its connection is closed
         pub write_stall_timeout: Duration =
             key("write_stall_timeout", seconds(0.001..=3_600.0), Duration::from_secs(60));
+        /// bytes per second that a client must take of an answer, on average while bytes wait for it; slower, the transfer is broken
+        /// (`slow_client_rate`); 0 is off
+        ///
+        /// A client has 5 s in advance. Bytes that it takes faster count for later, for at most 60 s or `write_stall_timeout`, whichever is
+        /// longer. An event stream without an event to send is not timed.
+        pub min_send_rate: u64 = key("min_send_rate", bytes(0..=1 << 30), 240);
+        /// bytes of finished answers that may wait for clients in the whole process, without a place in any bucket
+        ///
+        /// Beyond it an answer keeps its place until its client takes the last byte.
+        pub send_buffer: u64 = key("send_buffer", bytes(0..=1 << 40), 32 * MIB);
+        /// the same, for one connection
+        pub send_buffer_per_connection: u64 = key("send_buffer_per_connection", bytes(0..=1 << 40), MIB / 2);
         /// proxies that are believed when they say for whom they ask; nobody else is
         ///
         /// List every proxy of yours between the clients and the gateway, and nothing that clients connect from.

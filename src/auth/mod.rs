@@ -39,7 +39,7 @@ use proofs::{Repeated, Shown};
 
 pub(crate) use answer::answer;
 pub(crate) use bearers::Bearers;
-pub(crate) use form::authenticate_form;
+pub(crate) use form::{authenticate_form, may_prove_form};
 pub(crate) use keyring::Keyring;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use multi_delete::keys_of as delete_keys;

@@ -7,7 +7,7 @@
 //!  4 limiter   global, client address, bucket in one ask     429
 //!              the bucket's edge; local answers              400 403 404 405 413 414
 //!  5 auth      signature, key's limit, policy                400 401 403 429 501
-//!              of a form: in its body, `form.rs` goes on
+//!              of a form: in its body; `form.rs` takes 3 to 6 over, and its slot when its proof is verified
 //!  6 breaker   published state, before queueing              503
 //!    pool      place in the bucket's gate, endpoint          503
 //!  7 breaker   half-open permit, immediately before the call 503
@@ -43,8 +43,9 @@ use crate::http::cors::{self, Sharing};
 use crate::http::edge::{self, BodyLength, EdgeRejection, Head};
 use crate::http::error::GatewayError;
 use crate::http::form::{self, Awaited};
-use crate::http::introduce::{introduce, may_authenticate};
+use crate::http::introduce::introduce;
 use crate::http::own::{Besides, list_buckets, own, refuse};
+use crate::http::send_progress::SendProgress;
 use crate::http::{injection, priority, request_id};
 use crate::router::{Bucket, RouteRejection};
 use crate::s3::late_error;
@@ -74,6 +75,7 @@ pub(crate) async fn proxy(
         let source = source.unwrap_or(Source::Peer);
         Expected::none(&worker, request.head(), source)
     });
+    record.progress = request.extensions_mut().remove::<Rc<SendProgress>>();
     let passage = request.conn_data().filter(|_| request.version() == Version::HTTP_11).cloned();
     let mut payload = payload.into_inner();
     let handling = handle(&worker, request, &mut payload, &mut record, admitted);
@@ -180,14 +182,18 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     record.sharing = bucket.config.cors.as_ref().map(|rules| Sharing::of(rules, head.method, head.headers));
 
     // 3 monitor, 4 limiter
-    let slot = actors.monitor.enter()?;
     let query = bucket.proofs.without_token(head.uri.query().unwrap_or_default());
     let operation = Operation::of(head, &query, bucket.config.kind, rest);
     let class = operation.class();
-    if let Some(client) = record.request.client {
-        let client = IpKey::from(client.address);
-        record.allowed = actors.limiter.admit(bucket.id, class, client, record.started).await?;
-    }
+    // A form takes its slot when its proof is verified.
+    let slot = match form::is_form(head, bucket, rest) {
+        true => {
+            actors.monitor.check_level()?;
+            None
+        }
+        false => Some(actors.monitor.enter()?),
+    };
+    limit(worker, bucket, class, record).await?;
 
     // the bucket's edge
     let bytes = match bucket.config.kind {
@@ -199,15 +205,15 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let deadline = edge::deadline(head, bucket, record.started)?;
     if head.method == Method::OPTIONS {
         let rules = bucket.config.cors.as_ref().ok_or(EdgeRejection::Method)?;
-        record.slot = Some(slot);
+        record.slot = slot;
         return Ok(Admitted::Own(cors::preflight(rules, head.headers)?));
     }
 
     // 5 auth
-    if form::is_form(head, bucket, rest) {
-        may_authenticate(worker, Some(bucket), record)?;
-        return Ok(Admitted::Form(Box::new(Awaited::of(head, length, (bucket.id, deadline), slot)?)));
-    }
+    let Some(slot) = slot else {
+        let awaited = form::admit(worker, bucket, (head, length), deadline, record).await?;
+        return Ok(Admitted::Form(Box::new(awaited)));
+    };
     let caller = introduce(worker, Some(bucket), class, head, record).await?;
     authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
     let screens = auth::screens(&caller, &operation, head, bytes, &shared.keyring)?;
@@ -245,6 +251,20 @@ async fn unrouted(
     let caller = introduce(worker, None, OperationClass::List, head, record).await?;
     record.slot = Some(slot);
     Ok(Admitted::Own(list_buckets(worker, &caller)))
+}
+
+/// Charges a request to the limits that its head tells: global, of its client's address, of its bucket.
+pub(super) async fn limit(
+    worker: &Worker,
+    bucket: &Bucket,
+    class: OperationClass,
+    record: &mut Record,
+) -> Result<(), GatewayError> {
+    if let Some(client) = record.request.client {
+        let client = IpKey::from(client.address);
+        record.allowed = worker.shared.actors.limiter.admit(bucket.id, class, client, record.started).await?;
+    }
+    Ok(())
 }
 
 /// Looks for patterns of an attack by the bucket's mode.
@@ -303,12 +323,14 @@ async fn handle(
     let (incoming, call, source, told) = match admitted {
         Admitted::Own(response) => return Ok(Handled::Own(response)),
         Admitted::Call(call) => {
+            record.hold_for_body(call.leave.permit.as_ref().map(|_| call.bucket));
             let bucket = worker.shared.router.bucket(call.bucket);
             let source = BodySource::take(payload, call.length.bytes(), bucket, Rc::clone(&record.flow));
             (Incoming::Client(request), call, source, None)
         }
         Admitted::Form(awaited) => {
             let received = form::receive(worker, &request, payload, record, *awaited).await?;
+            record.hold_for_body(received.call.leave.permit.as_ref().map(|_| received.call.bucket));
             (Incoming::Form(received.put), received.call, received.source, Some(received.told))
         }
     };
@@ -329,6 +351,7 @@ async fn handle(
     }
     worker.shared.chaos.strike();
     let called = upstream::call(worker, bucket, outbound, leave, record).await?;
+    record.hold_for_answer(bucket.id);
     if let Some(told) = told.filter(|_| called.response.status().is_success()) {
         let headers = upstream::conclude(bucket, called).await;
         return Ok(Handled::Own(told.answer(&headers, &record.id)));

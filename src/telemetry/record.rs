@@ -12,10 +12,14 @@ use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, Uri};
 use arrayvec::ArrayString;
 use slog::info;
-use tidegate_actors::{Allowed, BucketId, CredentialId, Identity, Slot, clock};
+use tidegate_actors::{
+    Allowed, BucketId, ClientId, ClientTicket, CredentialId, Identity, IpKey, Slot, clock,
+};
 
 use crate::http::client_address::ClientAddress;
+use crate::http::client_wait::Places;
 use crate::http::cors::Sharing;
+use crate::http::send_progress::SendProgress;
 use crate::upstream::flow::{Flow, Pace};
 use crate::worker::Worker;
 
@@ -44,8 +48,12 @@ pub(crate) struct Record {
     /// What it went on with last, in a bucket with several.
     pub(crate) credential: Option<CredentialId>,
     pub(crate) flow: Rc<Flow>,
+    /// How the client takes the answer; none before the connection says so.
+    pub(crate) progress: Option<Rc<SendProgress>>,
     pub(crate) sent_bytes: u64,
     pub(crate) phases: Phases,
+    /// Its place among its client's requests in flight, where those have a bound.
+    pub(crate) client_ticket: Option<ClientTicket>,
 }
 
 /// What became of a hedge.
@@ -106,8 +114,42 @@ impl Record {
             endpoint: None,
             credential: None,
             flow: Rc::new(Flow::new(Pace::of(&worker.shared.config.server))),
+            progress: None,
             sent_bytes: 0,
             phases: Phases::default(),
+            client_ticket: None,
+        }
+    }
+
+    /// The client as far as bounds on what one client holds tell clients apart.
+    pub(crate) fn client_id(&self) -> Option<ClientId> {
+        let proven = match &self.caller {
+            Some(Identity::Key(key)) => Some(ClientId::Key(*key)),
+            Some(Identity::Token(bearer)) => bearer.subject.as_deref().map(ClientId::subject),
+            Some(Identity::Anonymous) | None => None,
+        };
+        let address = || self.request.client.map(|client| ClientId::Address(IpKey::from(client.address)));
+        proven.or_else(address)
+    }
+
+    /// While its body comes the request holds a slot and, if named, a place in this bucket's gate.
+    pub(crate) fn hold_for_body(&self, bucket: Option<BucketId>) {
+        let places = self.client_id().map(|client| Places { client, bucket });
+        self.flow.hold(&self.worker.send_watch, places);
+    }
+
+    /// While its answer is sent the request holds a slot and a place in this bucket's gate. Its body is not waited for any more.
+    pub(crate) fn hold_for_answer(&self, bucket: BucketId) {
+        self.flow.release();
+        if let Some(progress) = &self.progress {
+            progress.hold(self.client_id().map(|client| Places { client, bucket: Some(bucket) }));
+        }
+    }
+
+    fn release(&self) {
+        self.flow.release();
+        if let Some(progress) = &self.progress {
+            progress.release();
         }
     }
 
@@ -158,6 +200,10 @@ impl Drop for Record {
             // Nobody was answered: the connection ended, and the handler with it.
             self.reason = Some("client_gone");
         }
+        if let Some(cut) = self.progress.as_ref().and_then(|progress| progress.cut()) {
+            self.reason = Some(cut.reason());
+        }
+        self.release();
         let shared = &self.worker.shared;
         if let Some(bucket) = self.bucket {
             let metrics = &shared.router.bucket(bucket).metrics;

@@ -1,0 +1,195 @@
+//! How the clients of one worker thread take their answers and send their bodies: the task that cuts those that do not (T4, V10).
+//!
+//! A connection reports when bytes of an answer wait for the client, when the client took some, and when none wait any more. An
+//! answer that waits for the first time is registered here, and so is an upload (`upstream/flow.rs`) that waits for its client; one task
+//! per worker then visits all that are registered every 250 ms. It ends when none is left. An answer that never waits costs nothing
+//! but its allocation. The decisions are made by `send_pace.rs` and, for places that wait, by the actors (`client_wait.rs`); this module owns
+//! the registry, the task and the wake-up. It must not close connections: the connection polls [`SendProgress::poll_cut`].
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tidegate_actors::clock;
+
+use crate::http::client_wait::{ClientWait, Places};
+pub(crate) use crate::http::send_pace::Cut;
+use crate::http::send_pace::{SendLimits, SendPace};
+use crate::worker::Shared;
+
+/// How often the registered answers are visited.
+const VISIT_EVERY: Duration = Duration::from_millis(250);
+
+/// What waits for a client.
+pub(crate) trait Visited {
+    /// Accounts for the time since the last visit. False if no further visit is needed.
+    fn visit(&self, visit: &Visit<'_>) -> bool;
+}
+
+/// One visit.
+pub(crate) struct Visit<'a> {
+    /// Since the last one.
+    pub(crate) passed: Duration,
+    pub(crate) now: Instant,
+    pub(crate) shared: &'a Shared,
+    limits: &'a SendLimits,
+}
+
+/// What waits for its client on one worker thread.
+pub(crate) struct SendWatch {
+    shared: Arc<Shared>,
+    limits: SendLimits,
+    registered: RefCell<Vec<Weak<dyn Visited>>>,
+    is_running: Cell<bool>,
+}
+
+/// How the client of one answer takes it.
+pub(crate) struct SendProgress {
+    watch: Weak<SendWatch>,
+    pace: Cell<SendPace>,
+    /// Unsent bytes wait for the client.
+    waits: Cell<bool>,
+    /// It did not wait all the time since the last visit.
+    is_interrupted: Cell<bool>,
+    /// What the client took since the last visit.
+    taken_bytes: Cell<u64>,
+    is_registered: Cell<bool>,
+    wait: RefCell<ClientWait>,
+    /// What the answer holds until its last byte.
+    places: Cell<Option<Places>>,
+    cut: Cell<Option<Cut>>,
+    connection: RefCell<Option<Waker>>,
+}
+
+impl SendWatch {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Rc<Self> {
+        let (limits, shared) = (SendLimits::of(&shared.config.server), Arc::clone(shared));
+        Rc::new(Self { shared, limits, registered: RefCell::default(), is_running: Cell::new(false) })
+    }
+
+    /// For one answer.
+    pub(crate) fn progress(self: &Rc<Self>) -> Rc<SendProgress> {
+        Rc::new(SendProgress {
+            watch: Rc::downgrade(self),
+            pace: Cell::default(),
+            waits: Cell::new(false),
+            is_interrupted: Cell::new(true),
+            taken_bytes: Cell::new(0),
+            is_registered: Cell::new(false),
+            wait: RefCell::default(),
+            places: Cell::new(None),
+            cut: Cell::new(None),
+            connection: RefCell::default(),
+        })
+    }
+
+    /// Has this visited from now on.
+    pub(crate) fn register(self: &Rc<Self>, visited: Weak<dyn Visited>) {
+        self.registered.borrow_mut().push(visited);
+        if !self.is_running.replace(true) {
+            actix_rt::spawn(Rc::clone(self).run());
+        }
+    }
+
+    async fn run(self: Rc<Self>) {
+        let mut last = clock::now();
+        while !self.registered.borrow().is_empty() {
+            tokio::time::sleep(VISIT_EVERY).await;
+            let now = clock::now();
+            self.visit(last, now);
+            last = now;
+        }
+        self.is_running.set(false);
+    }
+
+    fn visit(&self, last: Instant, now: Instant) {
+        let passed = now.saturating_duration_since(last);
+        let visit = Visit { passed, now, shared: &self.shared, limits: &self.limits };
+        // A connection that is woken is polled later, so nothing is registered while this runs.
+        self.registered
+            .borrow_mut()
+            .retain(|visited| visited.upgrade().is_some_and(|visited| visited.visit(&visit)));
+    }
+}
+
+impl SendProgress {
+    /// Unsent bytes of this answer wait for the client: its socket is full, or it grants no window.
+    pub(crate) fn waits(self: &Rc<Self>) {
+        self.waits.set(true);
+        if !self.is_registered.replace(true)
+            && let Some(watch) = self.watch.upgrade()
+        {
+            let visited: Weak<Self> = Rc::downgrade(self);
+            watch.register(visited);
+        }
+    }
+
+    /// The client's socket or window took so many bytes of this answer.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.taken_bytes.set(self.taken_bytes.get().saturating_add(bytes as u64));
+    }
+
+    /// Nothing of this answer waits for the client: the upstream is waited for, or the answer has ended.
+    pub(crate) fn idle(&self) {
+        self.waits.set(false);
+        self.is_interrupted.set(true);
+    }
+
+    /// Ready when this answer is cut: HTTP/1 then closes the connection without a terminator, HTTP/2 resets the stream.
+    pub(crate) fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<Cut> {
+        if let Some(cut) = self.cut.get() {
+            return Poll::Ready(cut);
+        }
+        let mut connection = self.connection.borrow_mut();
+        if !connection.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *connection = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Why it was cut.
+    pub(crate) fn cut(&self) -> Option<Cut> {
+        self.cut.get()
+    }
+
+    /// The answer holds these places until they are released.
+    pub(crate) fn hold(&self, places: Option<Places>) {
+        self.places.set(places);
+    }
+
+    /// The answer's places are given back, whatever of it still waits.
+    pub(crate) fn release(&self) {
+        self.places.set(None);
+        self.wait.borrow_mut().end();
+    }
+}
+
+impl Visited for SendProgress {
+    fn visit(&self, visit: &Visit<'_>) -> bool {
+        let has_waited = self.waits.get() && !self.is_interrupted.replace(false);
+        let waited = if has_waited { visit.passed } else { Duration::ZERO };
+        let taken_bytes = self.taken_bytes.take();
+        let mut pace = self.pace.get();
+        let cut = pace.advance(waited, taken_bytes, visit.limits);
+        self.pace.set(pace);
+        let mut wait = self.wait.borrow_mut();
+        let is_crowding = if self.waits.get() {
+            wait.advance((waited, taken_bytes), self.places.get(), visit.shared, visit.now)
+        } else {
+            wait.end();
+            false
+        };
+        let cut = cut.or(is_crowding.then_some(Cut::Crowding));
+        if cut.is_some() {
+            self.cut.set(cut);
+            if let Some(connection) = self.connection.take() {
+                connection.wake();
+            }
+        }
+        let stays = cut.is_none() && self.waits.get();
+        self.is_registered.set(stays);
+        stays
+    }
+}
