@@ -1,0 +1,199 @@
+//! One stream: a request, its answer, and how they end. One task does it all.
+//!
+//! The task ends when the socket has taken the last byte of the answer, when the client resets the stream, when the answer is cut, or
+//! with the connection. What the request held is dropped with it. A stream whose client still sends is then reset with NO_ERROR
+//! by `h2` (RFC 9113, 8.1).
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_http::Request;
+use actix_service::Service;
+use actix_web::Error;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::ServiceResponse;
+use actix_web::http::Method;
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+
+use super::connection_state::ConnectionState;
+use super::inbound::Inbound;
+use super::outgoing::Outgoing;
+use super::response;
+
+/// A stream's request and what its answer is sent with.
+pub(super) struct Exchange {
+    pub(super) request: Request,
+    /// The request's body; none where there is none.
+    pub(super) inbound: Option<Rc<Inbound>>,
+    pub(super) respond: SendResponse<Bytes>,
+    pub(super) outgoing: Rc<Outgoing>,
+    pub(super) connection: Rc<ConnectionState>,
+}
+
+impl Exchange {
+    /// Has the application answer the request, and sends the answer.
+    pub(super) async fn run<A>(self, application: Rc<A>)
+    where
+        A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error>,
+    {
+        let Self { request, inbound, mut respond, outgoing, connection } = self;
+        let is_head = request.method() == Method::HEAD;
+        // A stream that was reset before its task began never reaches the application.
+        let answered = {
+            let mut calling = pin!(async { application.call(request).await });
+            poll_fn(|cx| poll_answer(cx, calling.as_mut(), &mut respond, inbound.as_deref())).await
+        };
+        // What the request holds was dropped with its future, its call of the upstream too (T7).
+        let Some(answered) = answered else { return };
+        if inbound.as_ref().is_some_and(|inbound| inbound.is_malformed()) {
+            return respond.send_reset(Reason::PROTOCOL_ERROR);
+        }
+        let response =
+            answered.map_or_else(|error| error.error_response(), |answered| answered.into_parts().1);
+        let (response, body) = response.into_parts();
+        let size = body.size();
+        let is_whole = is_head || size.is_eof();
+        let Some(head) = response::convert(response.head(), size) else {
+            return respond.send_reset(Reason::INTERNAL_ERROR);
+        };
+        let Ok(stream) = respond.send_response(head, is_whole) else { return };
+        connection.answered();
+        if is_whole {
+            return;
+        }
+        let id = stream.stream_id().as_u32();
+        connection.begin_sending(id, &outgoing);
+        let mut sending = Sending {
+            body: Some(body),
+            broken: false,
+            has_ended: false,
+            stream,
+            inbound,
+            outgoing,
+            connection,
+        };
+        poll_fn(|cx| sending.poll(cx)).await;
+    }
+}
+
+/// The application's answer; none if the client resets the stream first.
+fn poll_answer<F: Future>(
+    cx: &mut Context<'_>,
+    calling: Pin<&mut F>,
+    respond: &mut SendResponse<Bytes>,
+    inbound: Option<&Inbound>,
+) -> Poll<Option<F::Output>> {
+    if respond.poll_reset(cx).is_ready() {
+        return Poll::Ready(None);
+    }
+    if let Poll::Ready(answered) = calling.poll(cx) {
+        return Poll::Ready(Some(answered));
+    }
+    if let Some(inbound) = inbound {
+        inbound.collect(cx);
+        if inbound.is_malformed() {
+            respond.send_reset(Reason::PROTOCOL_ERROR);
+            return Poll::Ready(None);
+        }
+    }
+    Poll::Pending
+}
+
+/// An answer whose head was sent.
+struct Sending {
+    /// Dropped at its end, with the places that the request held.
+    body: Option<BoxBody>,
+    /// The body broke: the stream is reset, so that it cannot look whole (T6).
+    broken: bool,
+    /// END_STREAM was handed to `h2`.
+    has_ended: bool,
+    stream: SendStream<Bytes>,
+    inbound: Option<Rc<Inbound>>,
+    outgoing: Rc<Outgoing>,
+    connection: Rc<ConnectionState>,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.connection.end_sending(self.stream.stream_id().as_u32());
+        if let Some(inbound) = &self.inbound {
+            inbound.abandon();
+        }
+    }
+}
+
+impl Sending {
+    /// Sends the body at the pace of the client.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if self.outgoing.progress().is_some_and(|progress| progress.poll_cut(cx).is_ready()) {
+            self.stream.send_reset(Reason::CANCEL);
+            return Poll::Ready(());
+        }
+        self.read(cx);
+        if self.hand_over(cx).is_err() {
+            return Poll::Ready(());
+        }
+        if self.body.is_none() && self.outgoing.is_written() {
+            if self.broken {
+                self.stream.send_reset(Reason::INTERNAL_ERROR);
+            }
+            return Poll::Ready(());
+        }
+        self.outgoing.park(cx, self.body.is_none(), self.connection.is_blocked());
+        if let Some(inbound) = &self.inbound {
+            inbound.collect(cx);
+        }
+        Poll::Pending
+    }
+
+    /// Reads what may be read of the body, up to its end.
+    fn read(&mut self, cx: &mut Context<'_>) {
+        while let Some(body) = &mut self.body
+            && self.outgoing.may_read()
+        {
+            match Pin::new(body).poll_next(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(piece))) => self.outgoing.push(piece),
+                Poll::Ready(Some(Err(_))) => {
+                    self.broken = true;
+                    self.body = None;
+                }
+                Poll::Ready(None) => self.body = None,
+            }
+        }
+    }
+
+    /// Hands to `h2` what there is window for. An error says that the stream is gone.
+    fn hand_over(&mut self, cx: &mut Context<'_>) -> Result<(), h2::Error> {
+        while self.outgoing.queued_bytes() > 0 {
+            let mut window = self.stream.capacity();
+            if window == 0 {
+                self.stream.reserve_capacity(self.outgoing.queued_bytes());
+                window = self.stream.capacity();
+            }
+            if window == 0 {
+                match self.stream.poll_capacity(cx) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(None) => return Err(Reason::STREAM_CLOSED.into()),
+                    Poll::Ready(Some(granted)) => window = granted?,
+                }
+            }
+            let Some(part) = self.outgoing.pop(window) else { break };
+            let is_last = self.body.is_none() && !self.broken && self.outgoing.queued_bytes() == 0;
+            self.stream.send_data(part, is_last)?;
+            self.has_ended = is_last;
+        }
+        if self.body.is_none() && !self.broken && !self.has_ended {
+            self.stream.send_data(Bytes::new(), true)?;
+            self.has_ended = true;
+        }
+        Ok(())
+    }
+}

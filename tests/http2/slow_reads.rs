@@ -1,0 +1,67 @@
+//! Clients that grant no window, or one byte at a time.
+
+use super::raw::*;
+use super::{beside, is_counted_as_flood};
+use crate::https::Identity;
+use crate::support::{Act, Upstream, noise};
+
+/// V9, V10: answers that nobody takes hold neither the bucket nor memory
+#[tokio::test]
+async fn answers_without_window_hold_no_place() {
+    let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::ok(noise(71))));
+    let gateway = identity.before(&upstream).set("buckets.b.pool.max_concurrent", "4").start().await;
+    let raw = beside(&identity, &gateway, async || {
+        let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+        for stream in (1..101).step_by(2) {
+            assert!(raw.begin(stream, &request("GET", "/b/k"), END_STREAM).await);
+        }
+        for stream in (1..101).step_by(2) {
+            raw.head(stream).await;
+        }
+        raw
+    })
+    .await;
+    gateway.is_idle().await;
+    assert!(raw.seen().iter().all(|frame| frame.kind != DATA));
+}
+
+/// V9: what was read ahead reaches a client that grants window late, whole
+#[tokio::test]
+async fn an_answer_waits_whole_for_its_window() {
+    let body = noise(50_000);
+    let answer = body.clone();
+    let (identity, upstream) = (Identity::new(), Upstream::start(move |_| Act::ok(&answer)));
+    let gateway = identity.before(&upstream).start().await;
+    let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
+    raw.head(1).await;
+    gateway.is_idle().await;
+    for part in [1_u32, 999, 49_000] {
+        raw.send(&frame(WINDOW_UPDATE, 0, 1, &part.to_be_bytes())).await;
+    }
+    raw.wait("the answer's end", |frame| (frame.kind == DATA && frame.flags & END_STREAM != 0).then_some(()))
+        .await;
+    let data = raw.seen().into_iter().filter(|frame| frame.kind == DATA);
+    assert_eq!(data.flat_map(|frame| frame.payload).collect::<Vec<u8>>(), body);
+}
+
+/// V9: window in grants of one byte is a flood
+#[tokio::test]
+async fn grants_of_one_byte_end_the_connection() {
+    let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::ok(noise(60_000))));
+    let gateway = identity.before(&upstream).start().await;
+    let ended = beside(&identity, &gateway, async || {
+        let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+        for stream in (1..121).step_by(2) {
+            raw.begin(stream, &request("GET", "/b/k"), END_STREAM).await;
+        }
+        let grants: Vec<u8> =
+            (1..121).step_by(2).flat_map(|stream| frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 1])).collect();
+        raw.flood(&grants, 2 << 20).await;
+        raw.ended().await
+    })
+    .await;
+    assert_eq!(ended, Some(ENHANCE_YOUR_CALM));
+    is_counted_as_flood(&gateway).await;
+    gateway.is_idle().await;
+}

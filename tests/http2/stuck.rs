@@ -1,0 +1,84 @@
+//! Uploads that stand still because of the gateway or an upstream.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::https::{Identity, head};
+use crate::support::client::sha256;
+use crate::support::{Act, Gateway, Upstream, noise};
+
+use super::{EXTRA_BYTES_MAX, resident_bytes};
+
+/// V9, T4: uploads that a hung store does not take starve no other upload of their connection, and nobody is blamed for their pace
+#[tokio::test]
+async fn stuck_uploads_starve_no_other() {
+    let identity = Identity::new();
+    let hung = Upstream::early(|_| Act::hang());
+    let sound = Upstream::ok("stored");
+    let gateway = identity
+        .named(Gateway::builder().bucket("b", &sound).bucket("hung", &hung))
+        .set("server.min_body_rate", "1000000")
+        .set("server.min_body_rate_grace", "1")
+        .start()
+        .await;
+    let client = identity.http2(&gateway).await;
+    assert_eq!(client.put("/b/first", b"x").await.whole(), 200);
+    let idle = resident_bytes(&gateway);
+    // More than the sockets on the way to the store take.
+    let body = Bytes::from(noise(24 << 20));
+    let length = [("content-length", "25165824")];
+    let mut stuck = Vec::new();
+    for _ in 0..8 {
+        let (answer, mut sending) = client.begin("PUT", "/hung/k", &length, false).await;
+        sending.send_data(body.clone(), true).unwrap();
+        stuck.push((answer, sending));
+    }
+    hung.works_on(8).await;
+    // Time for the store's sockets, the streams' windows and the grace to be used up.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let body = noise(3 << 20);
+    for _ in 0..3 {
+        let answer = client.put("/b/k", &body).await;
+        assert_eq!((answer.status, answer.reason()), (200, ""), "{}", answer.text());
+        assert_eq!(sound.last().sha256(), sha256(&body));
+    }
+    let extra = resident_bytes(&gateway).saturating_sub(idle);
+    assert!(extra < EXTRA_BYTES_MAX, "the gateway took {extra} bytes more than idle");
+    let (answer, _sending) = stuck.pop().unwrap();
+    let answered = tokio::time::timeout(Duration::from_millis(10), head(answer)).await;
+    assert!(
+        answered.is_err(),
+        "a stuck upload was answered: {:?}",
+        answered.map(|head| head.map(|head| head.0))
+    );
+    assert!(gateway.log_lines().iter().all(|line| line["reason"] != "timeout_body_rate"));
+}
+
+/// V9: an upload in crumbs that the store does not take is held in proportion to its bytes, and is whole in the end
+#[tokio::test]
+async fn crumbs_are_joined_while_nobody_reads() {
+    let (identity, latch) = (Identity::new(), crate::support::Latch::new());
+    let held = latch.clone();
+    // The first call holds the bucket's only place, so that the second request's body waits in the gateway.
+    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/first" => Act::ok("x").held(&held),
+        _ => Act::ok("stored"),
+    });
+    let gateway = identity.before(&upstream).set("buckets.b.pool.max_concurrent", "1").start().await;
+    let client = identity.http2(&gateway).await;
+    let (first, _) = client.begin("GET", "/b/first", &[], true).await;
+    upstream.works_on(1).await;
+    let body = noise(200_000);
+    let length = [("content-length", "200000")];
+    let (answer, mut sending) = client.begin("PUT", "/b/k", &length, false).await;
+    for crumb in body.chunks(20) {
+        sending.send_data(Bytes::copy_from_slice(crumb), false).unwrap();
+    }
+    sending.send_data(Bytes::new(), true).unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    latch.open_for_all();
+    assert_eq!(head(first).await.unwrap().0.status, 200);
+    assert_eq!(head(answer).await.unwrap().0.status, 200);
+    assert_eq!(upstream.last().sha256(), sha256(&body));
+}
