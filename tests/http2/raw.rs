@@ -134,10 +134,10 @@ impl Raw {
     }
 
     /// Waits until this stream is reset, and says why it was.
-    pub(super) async fn reset(&self, stream: u32) -> u32 {
+    pub(super) async fn reset(&self, stream: u32, for_what: &str) -> u32 {
         let is_reset = |frame: &Frame| frame.kind == RST_STREAM && frame.stream == stream;
-        self.wait(&format!("stream {stream} is reset"), |frame| frame.code().filter(|_| is_reset(frame)))
-            .await
+        let what = format!("stream {stream} is reset for {for_what}");
+        self.wait(&what, |frame| frame.code().filter(|_| is_reset(frame))).await
     }
 
     /// Whether the connection was told to go or has ended.

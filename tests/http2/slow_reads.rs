@@ -9,7 +9,8 @@ use crate::support::{Act, Upstream, noise};
 #[tokio::test]
 async fn answers_without_window_hold_no_place() {
     let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::ok(noise(71))));
-    let gateway = identity.before(&upstream).set("buckets.b.pool.max_concurrent", "4").start().await;
+    let gateway =
+        identity.before(&upstream).set("buckets.b.s3.concurrency.max_concurrent", "4").start().await;
     let raw = beside(&identity, &gateway, async || {
         let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
         for stream in (1..101).step_by(2) {

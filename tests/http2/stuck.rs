@@ -65,7 +65,8 @@ async fn crumbs_are_joined_while_nobody_reads() {
         "/b/first" => Act::ok("x").held(&held),
         _ => Act::ok("stored"),
     });
-    let gateway = identity.before(&upstream).set("buckets.b.pool.max_concurrent", "1").start().await;
+    let gateway =
+        identity.before(&upstream).set("buckets.b.s3.concurrency.max_concurrent", "1").start().await;
     let client = identity.http2(&gateway).await;
     let (first, _) = client.begin("GET", "/b/first", &[], true).await;
     upstream.works_on(1).await;
