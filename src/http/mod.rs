@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod answer;
 pub(crate) mod client_address;
+pub(crate) mod client_wait;
 pub(crate) mod connection;
 pub(crate) mod cors;
 pub(crate) mod edge;
