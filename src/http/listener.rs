@@ -2,7 +2,7 @@
 //!
 //! actix-web's own server would do, but for what needs the layer below it: a request with
 //! `Expect: 100-continue` is decided on before the 100 is sent (RFC 9110, 10.1.1), what the HTTP parser refuses
-//! before there is a request is logged and counted (V1, V2), and HTTP/2 is spoken by `http2.rs`. The parser answers what it
+//! before there is a request is logged and counted (V1, V2), and HTTP/2 is spoken by `http2/`. The parser answers what it
 //! refuses itself, with an empty body.
 //!
 //! A listener speaks cleartext or TLS, and the two are services of their own, so that cleartext pays nothing for the other.

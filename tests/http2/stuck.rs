@@ -18,6 +18,9 @@ async fn stuck_uploads_starve_no_other() {
     let sound = Upstream::ok("stored");
     let gateway = identity
         .named(Gateway::builder().bucket("b", &sound).bucket("hung", &hung))
+        .set("buckets.hung.s3.concurrency.max_concurrent", "4")
+        .set("buckets.hung.s3.concurrency.queue_timeout_ms", "60000")
+        .set("buckets.hung.s3.concurrency.codel_target_ms", "60000")
         .set("server.min_body_rate", "1000000")
         .set("server.min_body_rate_grace", "1")
         .start()
@@ -29,12 +32,13 @@ async fn stuck_uploads_starve_no_other() {
     let body = Bytes::from(noise(24 << 20));
     let length = [("content-length", "25165824")];
     let mut stuck = Vec::new();
-    for _ in 0..8 {
+    // Four wait for the store, the others for a place in its bucket.
+    for _ in 0..12 {
         let (answer, mut sending) = client.begin("PUT", "/hung/k", &length, false).await;
         sending.send_data(body.clone(), true).unwrap();
         stuck.push((answer, sending));
     }
-    hung.works_on(8).await;
+    hung.works_on(4).await;
     // Time for the store's sockets, the streams' windows and the grace to be used up.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let body = noise(3 << 20);

@@ -17,8 +17,8 @@ use futures_util::Stream;
 use h2::{FlowControl, RecvStream};
 
 use super::connection_state::ConnectionState;
-use super::pieces::Pieces;
 use super::request::check_values;
+use crate::s3::pieces::Pieces;
 
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,11 +74,10 @@ impl Inbound {
     /// Takes what has come while the application does not read, and wakes the application if it waits.
     pub(super) fn collect(&self, cx: &mut Context<'_>) {
         let mut state = self.state.borrow_mut();
-        let before = state.pieces.bytes();
         while let Poll::Ready(Some(piece)) = state.poll_source(cx, self) {
             state.pieces.push(piece);
         }
-        if (state.pieces.bytes() > before || state.end.is_some())
+        if (!state.pieces.is_empty() || state.end.is_some())
             && let Some(reader) = state.reader.take()
         {
             reader.wake();

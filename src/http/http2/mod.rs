@@ -20,9 +20,10 @@ mod huffman;
 mod inbound;
 mod limits;
 mod outgoing;
-mod pieces;
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::cell::Cell;
