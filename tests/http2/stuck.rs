@@ -19,8 +19,7 @@ async fn stuck_uploads_starve_no_other() {
     let gateway = identity
         .named(Gateway::builder().bucket("b", &sound).bucket("hung", &hung))
         .set("buckets.hung.s3.concurrency.max_concurrent", "4")
-        .set("buckets.hung.s3.concurrency.queue_timeout_ms", "60000")
-        .set("buckets.hung.s3.concurrency.codel_target_ms", "60000")
+        .set("buckets.hung.s3.concurrency.queue_timeout_ms", "25000")
         .set("server.min_body_rate", "1000000")
         .set("server.min_body_rate_grace", "1")
         .start()
