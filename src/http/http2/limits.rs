@@ -26,6 +26,12 @@ const RESET_REMEMBERED: Duration = Duration::from_secs(10);
 /// 50 bytes is 1 MiB; streams take their frames at every turn.
 const SMALL_FRAMES_BYTES: usize = 4 << 20;
 
+/// Bodies that nobody reads cannot use up what others need (V9); a connection cannot hold more than 64 MiB of them; one upload
+/// reaches 3 MB/s at 50 ms of round trip.
+const _: () = assert!(CONNECTION_WINDOW_BYTES / STREAM_WINDOW_BYTES >= STREAMS_MAX);
+const _: () = assert!(CONNECTION_WINDOW_BYTES <= 64 << 20);
+const _: () = assert!(STREAM_WINDOW_BYTES * 20 >= 3_000_000);
+
 /// An `h2` server with these bounds. `header_bytes` is what the edge takes of one request's header.
 pub(super) fn builder(header_bytes: u64) -> Builder {
     let header_bytes = u32::try_from(header_bytes).unwrap_or(u32::MAX);
@@ -42,17 +48,4 @@ pub(super) fn builder(header_bytes: u64) -> Builder {
         .reset_stream_duration(RESET_REMEMBERED)
         .data_frame_budget(SMALL_FRAMES_BYTES);
     builder
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// V9: bodies that nobody reads cannot use up what all others need
-    #[test]
-    fn the_connection_window_holds_every_streams_window() {
-        assert!(CONNECTION_WINDOW_BYTES / STREAM_WINDOW_BYTES >= STREAMS_MAX);
-        assert!(CONNECTION_WINDOW_BYTES <= 64 << 20, "memory that one connection may hold");
-        assert!(STREAM_WINDOW_BYTES * 20 >= 3_000_000, "bytes a second of one upload at 50 ms of round trip");
-    }
 }

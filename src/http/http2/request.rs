@@ -65,10 +65,10 @@ fn uri(method: &Method, uri: &http::Uri) -> Result<Uri, Malformed> {
         }
         parts.path_and_query = Some(PathAndQuery::try_from(path).map_err(|_| "a malformed :path")?);
         // actix takes an authority and a path together only with a scheme.
-        parts.scheme = parts.authority.is_some().then(|| match scheme {
-            Some("http") => Scheme::HTTP,
-            _ => Scheme::HTTPS,
-        });
+        if parts.authority.is_some() {
+            let is_plain = scheme == Some("http");
+            parts.scheme = Some(if is_plain { Scheme::HTTP } else { Scheme::HTTPS });
+        }
     }
     Uri::from_parts(parts).map_err(|_| "a malformed target")
 }
