@@ -68,6 +68,12 @@ async fn malformed_heads_reset_their_stream() {
     let coded = [&rest[..], b"\x04\x86\x62\x36\x07\xff\x51\xff"].concat();
     refuses(&identity, &gateway, "a fragment in Huffman code", &coded).await;
     assert!(upstream.seen().iter().all(|seen| seen.target == "/b/after"));
+    gateway
+        .log_line("request", |line| {
+            line["reason"] == "malformed" && line["error"] == "userinfo in :authority"
+        })
+        .await;
+    assert!(gateway.metric("unrouted_total{reason=\"malformed\"}").await >= 10.0);
 }
 
 /// V9, V1: trailers are fields alone; a body that ends with others never ends for the upstream
@@ -120,6 +126,23 @@ async fn an_uppercase_name_ends_the_connection() {
     raw.begin(1, &[("X-A", "v")], END_STREAM).await;
     assert_eq!(raw.ended().await, Some(PROTOCOL_ERROR));
     assert!(!upstream.seen().iter().any(|seen| seen.whole), "a request with an uppercase name is whole");
+}
+
+/// V9: methods and targets that HTTP knows and the gateway does not serve are answered
+#[tokio::test]
+async fn what_is_not_served_is_answered() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let gateway = identity.before(&upstream).start().await;
+    let mut raw = Raw::open(&identity, &gateway, &[]).await;
+    for (stream, fields) in [
+        (1, vec![(":method", "CONNECT"), (":authority", "elsewhere.test:443")]),
+        (3, request("OPTIONS", "*").to_vec()),
+        (5, request("TRACE", "/b/k").to_vec()),
+    ] {
+        raw.begin(stream, &fields, END_STREAM).await;
+        raw.head(stream).await;
+    }
+    assert_eq!(upstream.count(), 0);
 }
 
 /// V9: what RFC 9113 allows is no reason to refuse

@@ -8,6 +8,7 @@ use crate::https::{Identity, head};
 use crate::support::client::sha256;
 use crate::support::{Act, Gateway, Upstream, noise};
 
+use super::raw::*;
 use super::{EXTRA_BYTES_MAX, resident_bytes};
 
 /// V9, T4: uploads that a hung store does not take starve no other upload of their connection, and nobody is blamed for their pace
@@ -56,6 +57,32 @@ async fn stuck_uploads_starve_no_other() {
         answered.map(|head| head.map(|head| head.0))
     );
     assert!(gateway.log_lines().iter().all(|line| line["reason"] != "timeout_body_rate"));
+}
+
+/// V9, T7: an upload that was refused by its head is reset with NO_ERROR behind the answer, however large it is
+#[tokio::test]
+async fn a_refused_upload_is_reset_behind_its_answer() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let gateway = identity.before(&upstream).start().await;
+    let mut raw = Raw::open(&identity, &gateway, &[]).await;
+    raw.begin(1, &request("PUT", "/nowhere/k"), 0).await;
+    raw.send(&frame(DATA, 0, 1, &[7; 10_000])).await;
+    assert_eq!(raw.reset(1, "nobody reads its body").await, 0);
+    let seen = raw.seen();
+    let place =
+        |fits: &dyn Fn(&Frame) -> bool| seen.iter().position(|frame| frame.stream == 1 && fits(frame));
+    let end = place(&|frame| frame.flags & END_STREAM != 0);
+    assert!(end.is_some() && end < place(&|frame| frame.kind == RST_STREAM), "{seen:?}");
+    // What was on its way is no error, and the connection goes on.
+    raw.send(&frame(DATA, 0, 1, &[7; 10_000])).await;
+    raw.begin(3, &request("GET", "/b/k"), END_STREAM).await;
+    raw.head(3).await;
+    let client = identity.http2(&gateway).await;
+    for _ in 0..3 {
+        let answer = client.put("/nowhere/k", &noise(4 << 20)).await;
+        assert_eq!((answer.whole(), answer.reason()), (404, "no_such_bucket"));
+    }
+    assert_eq!(client.get("/b/k").await.whole(), 200);
 }
 
 /// V9: an upload in crumbs that the store does not take is held in proportion to its bytes, and is whole in the end

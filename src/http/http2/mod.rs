@@ -56,6 +56,7 @@ use connection_state::ConnectionState;
 use exchange::Exchange;
 use inbound::Inbound;
 use outgoing::Outgoing;
+use request::Malformed;
 use wire::Wire;
 
 /// How long a connection may live on after GOAWAY without requests.
@@ -63,7 +64,7 @@ const GOAWAY_LINGER: Duration = Duration::from_secs(1);
 
 /// Why a connection ended, where that was not its client's wish.
 #[derive(Debug)]
-enum Ended {
+pub(crate) enum Ended {
     /// The preface or the first request did not come in time.
     Late,
     /// The client sent too many frames that move nothing.
@@ -124,34 +125,42 @@ pub(crate) async fn serve<S, A>(
         watch: Some(Rc::clone(&worker.send_watch)),
         buffer: Some(ConnectionBuffer::new(worker)),
     };
-    if let Err(ended) = drive(connection, peer, application, settings).await {
+    let refused = |why: Malformed| tell(worker, client, "malformed", &why);
+    if let Err(ended) = drive(connection, peer, application, settings, refused).await {
         tell(worker, client, ended.reason(), &ended);
     }
 }
 
 /// What the loop must know of the gateway.
-struct Settings {
+pub(crate) struct Settings {
     /// For the preface and the first request.
-    header_timeout: Duration,
+    pub(crate) header_timeout: Duration,
     /// How long a connection may be without requests.
-    keep_alive: Duration,
+    pub(crate) keep_alive: Duration,
     /// The most bytes of a request's header.
-    header_bytes: u64,
-    draining: watch::Receiver<bool>,
+    pub(crate) header_bytes: u64,
+    pub(crate) draining: watch::Receiver<bool>,
     /// Watches how clients take their answers; none where the loop is driven in memory.
-    watch: Option<Rc<SendWatch>>,
+    pub(crate) watch: Option<Rc<SendWatch>>,
     /// Memory for answers that wait for the client; none where the loop is driven in memory.
-    buffer: Option<Rc<ConnectionBuffer>>,
+    pub(crate) buffer: Option<Rc<ConnectionBuffer>>,
 }
 
 /// The other end of the connection.
 #[derive(Clone, Copy)]
-struct Peer {
-    client: Option<SocketAddr>,
-    source: Source,
+pub(crate) struct Peer {
+    pub(crate) client: Option<SocketAddr>,
+    pub(crate) source: Source,
 }
 
-async fn drive<S, A>(socket: S, peer: Peer, application: &Rc<A>, settings: Settings) -> Result<(), Ended>
+/// Serves a connection over any pipe to its end. `refused` is told of each malformed request.
+pub(crate) async fn drive<S, A>(
+    socket: S,
+    peer: Peer,
+    application: &Rc<A>,
+    settings: Settings,
+    refused: impl Fn(Malformed),
+) -> Result<(), Ended>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
@@ -175,12 +184,15 @@ where
                 Some(Ok((request, respond))) => {
                     let progress = watch.as_ref().map(SendWatch::progress);
                     let outgoing = Outgoing::new(progress, buffer.clone());
-                    if let Some(exchange) = exchange_of(request, respond, peer, outgoing, &state) {
-                        let (stream, application) = (streams.open(), Rc::clone(application));
-                        actix_rt::spawn(async move {
-                            exchange.run(application).await;
-                            drop(stream);
-                        });
+                    match exchange_of(request, respond, peer, outgoing, &state) {
+                        Err(why) => refused(why),
+                        Ok(exchange) => {
+                            let (stream, application) = (streams.open(), Rc::clone(application));
+                            actix_rt::spawn(async move {
+                                exchange.run(application).await;
+                                drop(stream);
+                            });
+                        }
                     }
                 }
                 Some(Err(_)) if state.is_flooded() => return Err(Ended::Flooded),
@@ -217,21 +229,22 @@ where
     }
 }
 
-/// A stream's request; none if it is refused (RFC 9113, 8.1.1).
+/// A stream's request, or why it was refused (RFC 9113, 8.1.1).
 fn exchange_of(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     Peer { client, source }: Peer,
     outgoing: Rc<Outgoing>,
     state: &Rc<ConnectionState>,
-) -> Option<Exchange> {
+) -> Result<Exchange, Malformed> {
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
-    let is_sound = !state.take_malformed(respond.stream_id().as_u32());
-    let Some(converted) = request::convert(&parts, has_body).ok().filter(|_| is_sound) else {
-        respond.send_reset(Reason::PROTOCOL_ERROR);
-        return None;
+    let converted = if state.take_malformed(respond.stream_id().as_u32()) {
+        Err("a # in a pseudo-header field")
+    } else {
+        request::convert(&parts, has_body)
     };
+    let converted = converted.inspect_err(|_| respond.send_reset(Reason::PROTOCOL_ERROR))?;
     let inbound = has_body.then(|| Inbound::new(body, Rc::clone(state)));
     let payload = match &inbound {
         None => Payload::None,
@@ -248,7 +261,7 @@ fn exchange_of(
     head.version = Version::HTTP_2;
     head.headers = converted.headers;
     head.peer_addr = client;
-    Some(Exchange { request, inbound, respond, outgoing, connection: Rc::clone(state) })
+    Ok(Exchange { request, inbound, respond, outgoing, connection: Rc::clone(state) })
 }
 
 /// How many requests of a connection are being answered.

@@ -11,7 +11,7 @@ use actix_web::http::{Method, Uri};
 use bytes::{Bytes, BytesMut};
 
 /// Why a request is malformed.
-pub(super) type Malformed = &'static str;
+pub(crate) type Malformed = &'static str;
 
 /// The head in actix's types.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ fn run<T>(client: impl AsyncFnOnce(tokio::io::DuplexStream) -> T) -> (Result<(),
             Rc::new(actix_web::test::init_service(App::new().default_service(web::to(echo))).await);
         let (ours, theirs) = duplex(16 << 10);
         let (settings, _draining) = settings();
-        let both = async { tokio::join!(drive(ours, PEER, &application, settings), client(theirs)) };
+        let both = async { tokio::join!(drive(ours, PEER, &application, settings, |_| ()), client(theirs)) };
         timeout(Duration::from_secs(30), both).await.unwrap()
     })
 }
