@@ -140,6 +140,11 @@ impl Raw {
         self.wait(&what, |frame| frame.code().filter(|_| is_reset(frame))).await
     }
 
+    /// Reads nothing from now on.
+    pub(super) fn stop_reading(&self) {
+        self.reading.abort();
+    }
+
     /// Whether the connection was told to go or has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.reading.is_finished() || self.find(|frame| (frame.kind == GOAWAY).then_some(())).is_some()

@@ -1,5 +1,7 @@
 //! Clients that grant no window, or one byte at a time.
 
+use std::time::Duration;
+
 use super::raw::*;
 use super::{beside, is_counted_as_flood};
 use crate::https::Identity;
@@ -65,4 +67,57 @@ async fn grants_of_one_byte_end_the_connection() {
     assert_eq!(ended, Some(ENHANCE_YOUR_CALM));
     is_counted_as_flood(&gateway).await;
     gateway.is_idle().await;
+}
+
+/// V9, T4: a client that grants window without an end and reads nothing from its socket is cut, stream by stream
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut() {
+    let identity = Identity::new();
+    let upstream = Upstream::start(|seen| match seen.target.as_str() {
+        "/b/large" => Act::ok(noise(8 << 20)),
+        _ => Act::ok("x"),
+    });
+    let gateway = identity.before(&upstream).set("server.write_stall_timeout", "1").start().await;
+    let _raw = beside(&identity, &gateway, async || {
+        let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, i32::MAX as u32)]).await;
+        raw.send(&frame(WINDOW_UPDATE, 0, 0, &(i32::MAX as u32 - 65_535).to_be_bytes())).await;
+        raw.stop_reading();
+        for stream in (1..17).step_by(2) {
+            assert!(raw.begin(stream, &request("GET", "/b/large"), END_STREAM).await);
+        }
+        upstream.works_on(8).await;
+        raw
+    })
+    .await;
+    gateway.is_idle().await;
+    gateway.log_line("request", |line| line["path"] == "/b/large" && line["reason"] == "write_stall").await;
+}
+
+/// V9, T4: who takes an answer slowly but steadily, and who waits for the next part of it, is not cut
+#[tokio::test]
+async fn steady_and_waiting_clients_are_not_cut() {
+    let identity = Identity::new();
+    let upstream = Upstream::start(|seen| match seen.target.as_str() {
+        "/b/events" => Act::ok("begin").then_after(Duration::from_secs(2), "end"),
+        _ => Act::ok(noise(200_000)),
+    });
+    let gateway = identity.before(&upstream).set("server.write_stall_timeout", "0.6").start().await;
+    let waiting = identity.http2(&gateway).await;
+    let steadily = async {
+        let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+        raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
+        raw.head(1).await;
+        raw.send(&frame(WINDOW_UPDATE, 0, 0, &[0, 3, 0, 0])).await;
+        for _ in 0..20 {
+            raw.send(&frame(WINDOW_UPDATE, 0, 1, &10_000_u32.to_be_bytes())).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        raw.wait("the answer's end", |frame| {
+            (frame.kind == DATA && frame.flags & END_STREAM != 0).then_some(())
+        })
+        .await;
+        raw.seen().iter().filter(|frame| frame.kind == DATA).map(|frame| frame.payload.len()).sum::<usize>()
+    };
+    let (taken, answer) = tokio::join!(steadily, waiting.get("/b/events"));
+    assert_eq!((taken, answer.whole(), answer.text().as_str()), (200_000, 200, "beginend"));
 }
