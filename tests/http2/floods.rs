@@ -1,14 +1,14 @@
-//! Floods of frames that move nothing: each ends its own connection, and costs neither memory nor other clients.
+//! Floods of frames without progress: each ends its own connection and affects neither memory nor other clients.
 
 use super::raw::*;
 use super::{beside, is_counted_as_flood};
 use crate::https::Identity;
 use crate::support::{Act, Upstream, until};
 
-/// What a flood may send before the test gives up on its end.
+/// Bytes of a flood after which the test fails.
 const FLOOD_BYTES_MAX: usize = 6 << 20;
 
-/// V9: a request that is answered while its body still comes, to a client that reads nothing: empty frames are not kept, and end the connection
+/// V9: empty DATA frames of an answered request are not stored, and end the connection
 #[tokio::test]
 async fn empty_frames_of_an_answered_request_end_the_connection() {
     for (path, status) in [("/nowhere/k", 404), ("/closed/k", 403)] {
@@ -32,7 +32,7 @@ async fn empty_frames_of_an_answered_request_end_the_connection() {
     }
 }
 
-/// V9: every type of frame, without an end
+/// V9: a flood of any frame type ends the connection
 #[tokio::test]
 async fn frames_without_progress_end_the_connection() {
     let identity = Identity::new();
@@ -64,7 +64,7 @@ async fn frames_without_progress_end_the_connection() {
     is_counted_as_flood(&gateway).await;
 }
 
-/// V9: a header block without an end
+/// V9: an endless header block ends the connection
 #[tokio::test]
 async fn continuations_without_an_end_end_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
@@ -83,7 +83,7 @@ async fn continuations_without_an_end_end_the_connection() {
     }
 }
 
-/// V9, T7: requests that are reset at once, as fast as can be: the connection ends
+/// V9, T7: a rapid reset attack ends the connection
 #[tokio::test]
 async fn rapid_resets_end_the_connection() {
     let identity = Identity::new();
@@ -112,9 +112,9 @@ async fn rapid_resets_end_the_connection() {
     is_counted_as_flood(&gateway).await;
 }
 
-/// V9, T7: a request whose reset came with it never reaches the upstream
+/// V9, T7: a request that is reset in the same packet never reaches the upstream
 #[tokio::test]
-async fn a_request_that_is_reset_at_once_calls_nobody() {
+async fn a_request_that_is_reset_at_once_causes_no_call() {
     let identity = Identity::new();
     let upstream = Upstream::ok("x");
     let gateway = identity.before(&upstream).start().await;
@@ -136,7 +136,7 @@ async fn a_request_that_is_reset_at_once_calls_nobody() {
     assert_eq!(upstream.count(), 8);
 }
 
-/// V9: header blocks that refer to one large field over and over
+/// V9: header blocks that repeat one large indexed field end the connection
 #[tokio::test]
 async fn header_blocks_that_expand_end_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
@@ -164,7 +164,7 @@ async fn header_blocks_that_expand_end_the_connection() {
     is_counted_as_flood(&gateway).await;
 }
 
-/// V9: a client that pings and grants window at an ordinary pace stays
+/// V9: pings, window updates and resets beside answered requests are allowed
 #[tokio::test]
 async fn ordinary_frames_are_no_flood() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));

@@ -1,4 +1,4 @@
-//! Requests that RFC 9113 calls malformed: the stream is reset with PROTOCOL_ERROR, and the connection lives on.
+//! Malformed requests by RFC 9113: the stream is reset with PROTOCOL_ERROR, and the connection stays open.
 
 use super::raw::*;
 use crate::https::{Identity, NAME};
@@ -31,7 +31,7 @@ async fn malformed_heads_reset_their_stream() {
         ("leading white space", with("GET", "/b/k", ("x-a", " v"))),
         ("trailing white space", with("GET", "/b/k", ("x-a", "v\t"))),
         ("another scheme", pseudo("ftp", NAME, "/b/k")),
-        ("a scheme of nobody", pseudo("x+y", NAME, "/b/k")),
+        ("an unknown scheme", pseudo("x+y", NAME, "/b/k")),
         ("userinfo", pseudo("https", &user, "/b/k")),
         ("an empty path", pseudo("https", NAME, "")),
         ("a path without a slash", pseudo("https", NAME, "b/k")),
@@ -76,7 +76,7 @@ async fn malformed_heads_reset_their_stream() {
     assert!(gateway.metric("unrouted_total{reason=\"malformed\"}").await >= 10.0);
 }
 
-/// V9, V1: trailers are fields alone; a body that ends with others never ends for the upstream
+/// V9, V1: malformed trailers reset the stream, and the upstream never gets a complete body
 #[tokio::test]
 async fn malformed_trailers_reset_their_stream() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
@@ -112,7 +112,7 @@ async fn malformed_trailers_reset_their_stream() {
     assert!(upstream.seen().iter().any(was_stored), "sound trailers are taken");
 }
 
-/// V9, V1: `h2` takes a name in uppercase for an error of the connection, as RFC 9113, 5.4.1 allows
+/// V9, V1: an uppercase name is a connection error in `h2`, as RFC 9113, 5.4.1 allows
 #[tokio::test]
 async fn an_uppercase_name_ends_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
@@ -128,9 +128,9 @@ async fn an_uppercase_name_ends_the_connection() {
     assert!(!upstream.seen().iter().any(|seen| seen.whole), "a request with an uppercase name is whole");
 }
 
-/// V9: methods and targets that HTTP knows and the gateway does not serve are answered
+/// V9: valid methods and targets that the gateway does not serve get an answer
 #[tokio::test]
-async fn what_is_not_served_is_answered() {
+async fn unserved_methods_get_an_answer() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let gateway = identity.before(&upstream).start().await;
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
@@ -145,7 +145,7 @@ async fn what_is_not_served_is_answered() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// V9: what RFC 9113 allows is no reason to refuse
+/// V9: padding, priority, continuation and `te: trailers` are accepted
 #[tokio::test]
 async fn unusual_heads_are_taken() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));

@@ -1,6 +1,6 @@
-//! What HTTP/2 clients may do to a connection, frame by frame: floods, slow readers, stuck uploads, malformed requests.
+//! Hostile HTTP/2 clients: floods, slow readers, stuck uploads, malformed requests.
 //!
-//! The attacker writes raw frames. The other clients use `h2` or HTTP/1.1 on connections of their own, and must lose nothing.
+//! The attacker writes raw frames. Other clients use connections of their own, and all their requests must succeed.
 
 mod floods;
 mod malformed;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::https::{Http2, Identity};
 use crate::support::{Gateway, eventually};
 
-/// What the process may take beyond its idle memory, while a connection is hostile.
+/// Memory that the process may use above its idle memory during an attack.
 const EXTRA_BYTES_MAX: u64 = 64 << 20;
 
 /// The resident memory of the gateway's process.
@@ -32,7 +32,7 @@ async fn idle_bytes(neighbour: &Http2, gateway: &Gateway) -> u64 {
     resident_bytes(gateway)
 }
 
-/// Requests of a client that does nothing wrong, while `hostile` runs: all succeed, and the memory stays flat.
+/// Runs `hostile` beside a normal client: the client's requests succeed, and the memory stays flat.
 async fn beside<T>(identity: &Identity, gateway: &Gateway, hostile: impl AsyncFnOnce() -> T) -> T {
     let neighbour = identity.http2(gateway).await;
     let idle = idle_bytes(&neighbour, gateway).await;
@@ -51,7 +51,7 @@ async fn beside<T>(identity: &Identity, gateway: &Gateway, hostile: impl AsyncFn
     result
 }
 
-/// Waits until a connection that was ended for its frames is logged and counted.
+/// Waits until a flood is logged and counted.
 async fn is_counted_as_flood(gateway: &Gateway) {
     gateway.log_line("request", |line| line["reason"] == "frame_flood").await;
     eventually("it is counted", || async {

@@ -1,4 +1,4 @@
-//! An HTTP/2 client that sends whatever frames it is told to, and notes what comes back.
+//! An HTTP/2 client that sends arbitrary frames and records the answers.
 
 use std::sync::{Arc, Mutex};
 
@@ -59,7 +59,7 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     bytes
 }
 
-/// A header block of these fields, as literals that no table keeps.
+/// A header block of these fields, as literals without indexing.
 pub(super) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let string = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     let field = |(name, value): &(&str, &str)| [vec![0], string(name), string(value)].concat();
@@ -106,12 +106,12 @@ impl Raw {
         self.send(&frame(HEADERS, END_HEADERS | flags, stream, &block(fields))).await
     }
 
-    /// What came so far that fits.
+    /// The first match among the received frames.
     fn find<T>(&self, fits: impl Fn(&Frame) -> Option<T>) -> Option<T> {
         self.seen.lock().unwrap().iter().find_map(fits)
     }
 
-    /// What came so far.
+    /// The received frames.
     pub(super) fn seen(&self) -> Vec<Frame> {
         self.seen.lock().unwrap().clone()
     }
@@ -133,7 +133,7 @@ impl Raw {
         .await
     }
 
-    /// Waits until this stream is reset, and says why it was.
+    /// Waits until this stream is reset, and returns the error code.
     pub(super) async fn reset(&self, stream: u32, for_what: &str) -> u32 {
         let is_reset = |frame: &Frame| frame.kind == RST_STREAM && frame.stream == stream;
         let what = format!("stream {stream} is reset for {for_what}");
@@ -145,12 +145,12 @@ impl Raw {
         self.reading.abort();
     }
 
-    /// Whether the connection was told to go or has ended.
+    /// Whether GOAWAY came or the connection has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.reading.is_finished() || self.find(|frame| (frame.kind == GOAWAY).then_some(())).is_some()
     }
 
-    /// Sends these bytes over and over, at most so many of them, until the connection ends.
+    /// Repeats these bytes until the connection ends, up to `bytes_max`.
     pub(super) async fn flood(&mut self, bytes: &[u8], bytes_max: usize) {
         let mut sent = 0;
         while sent < bytes_max && !self.has_ended() && self.send(bytes).await {
@@ -159,7 +159,7 @@ impl Raw {
         }
     }
 
-    /// Waits for the end of the connection, and says with which code it was told to go, if it was.
+    /// Waits for the end of the connection, and returns the error code of GOAWAY.
     pub(super) async fn ended(&self) -> Option<u32> {
         eventually("the connection ends", || {
             let ended = self.reading.is_finished();
@@ -170,7 +170,7 @@ impl Raw {
     }
 }
 
-/// Notes every frame, to the end of the connection.
+/// Records every frame up to the end of the connection.
 async fn read(mut reader: ReadHalf<TlsStream<TcpStream>>, seen: Arc<Mutex<Vec<Frame>>>) {
     loop {
         let mut head = [0; 9];
@@ -183,7 +183,7 @@ async fn read(mut reader: ReadHalf<TlsStream<TcpStream>>, seen: Arc<Mutex<Vec<Fr
         }
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         let frame = Frame { kind: head[3], flags: head[4], stream, payload };
-        // Answers to a flood are not worth keeping.
+        // Acknowledgements of a flood would take memory of the test.
         let is_noise =
             matches!((frame.kind, frame.flags), (PING | SETTINGS, 1)) || frame.kind == WINDOW_UPDATE;
         if !is_noise {

@@ -1,4 +1,4 @@
-//! Clients that grant no window, or one byte at a time.
+//! Clients that grant no window or little, and clients that do not read.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::{beside, is_counted_as_flood};
 use crate::https::Identity;
 use crate::support::{Act, Upstream, noise};
 
-/// V9, V10: answers that nobody takes hold neither the bucket nor memory
+/// V9, V10: small answers without window hold no place in the bucket
 #[tokio::test]
 async fn answers_without_window_hold_no_place() {
     let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::ok(noise(71))));
@@ -28,9 +28,9 @@ async fn answers_without_window_hold_no_place() {
     assert!(raw.seen().iter().all(|frame| frame.kind != DATA));
 }
 
-/// V9: what was read ahead reaches a client that grants window late, whole
+/// V9: an answer that was read ahead is complete when window comes late
 #[tokio::test]
-async fn an_answer_waits_whole_for_its_window() {
+async fn an_answer_waits_for_late_window() {
     let body = noise(50_000);
     let answer = body.clone();
     let (identity, upstream) = (Identity::new(), Upstream::start(move |_| Act::ok(&answer)));
@@ -48,7 +48,7 @@ async fn an_answer_waits_whole_for_its_window() {
     assert_eq!(data.flat_map(|frame| frame.payload).collect::<Vec<u8>>(), body);
 }
 
-/// V9: window in grants of one byte is a flood
+/// V9: a flood of one-byte window updates ends the connection
 #[tokio::test]
 async fn grants_of_one_byte_end_the_connection() {
     let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::ok(noise(60_000))));
@@ -69,7 +69,7 @@ async fn grants_of_one_byte_end_the_connection() {
     gateway.is_idle().await;
 }
 
-/// V9, T4: a client that grants window without an end and reads nothing from its socket is cut, stream by stream
+/// V9, T4: answers are cut when the client grants window but does not read its socket
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_cut() {
     let identity = Identity::new();
@@ -93,7 +93,7 @@ async fn a_client_that_reads_nothing_is_cut() {
     gateway.log_line("request", |line| line["path"] == "/b/large" && line["reason"] == "write_stall").await;
 }
 
-/// V9, T4: who takes an answer slowly but steadily, and who waits for the next part of it, is not cut
+/// V9, T4: steady slow readers, and clients that wait for the upstream, are not cut
 #[tokio::test]
 async fn steady_and_waiting_clients_are_not_cut() {
     let identity = Identity::new();

@@ -1,4 +1,4 @@
-//! Uploads that stand still because of the gateway or an upstream.
+//! Uploads that stall because of the gateway or an upstream.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{Act, Gateway, Upstream, noise};
 use super::raw::*;
 use super::{EXTRA_BYTES_MAX, resident_bytes};
 
-/// V9, T4: uploads that a hung store does not take starve no other upload of their connection, and nobody is blamed for their pace
+/// V9, T4: stalled uploads do not starve other uploads of their connection, and none gets `timeout_body_rate`
 #[tokio::test]
 async fn stuck_uploads_starve_no_other() {
     let identity = Identity::new();
@@ -28,18 +28,18 @@ async fn stuck_uploads_starve_no_other() {
     let client = identity.http2(&gateway).await;
     assert_eq!(client.put("/b/first", b"x").await.whole(), 200);
     let idle = resident_bytes(&gateway);
-    // More than the sockets on the way to the store take.
+    // More than the sockets on the way to the store buffer.
     let body = Bytes::from(noise(24 << 20));
     let length = [("content-length", "25165824")];
     let mut stuck = Vec::new();
-    // Four wait for the store, the others for a place in its bucket.
+    // Four wait for the store, eight in the bucket's queue.
     for _ in 0..12 {
         let (answer, mut sending) = client.begin("PUT", "/hung/k", &length, false).await;
         sending.send_data(body.clone(), true).unwrap();
         stuck.push((answer, sending));
     }
     hung.works_on(4).await;
-    // Time for the store's sockets, the streams' windows and the grace to be used up.
+    // Until the store's sockets and the streams' windows are full, and the grace has passed.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let body = noise(3 << 20);
     for _ in 0..3 {
@@ -59,7 +59,7 @@ async fn stuck_uploads_starve_no_other() {
     assert!(gateway.log_lines().iter().all(|line| line["reason"] != "timeout_body_rate"));
 }
 
-/// V9, T7: an upload that was refused by its head is reset with NO_ERROR behind the answer, however large it is
+/// V9, T7: a refused upload of any size is reset with NO_ERROR after its answer
 #[tokio::test]
 async fn a_refused_upload_is_reset_behind_its_answer() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
@@ -67,13 +67,13 @@ async fn a_refused_upload_is_reset_behind_its_answer() {
     let mut raw = Raw::open(&identity, &gateway, &[]).await;
     raw.begin(1, &request("PUT", "/nowhere/k"), 0).await;
     raw.send(&frame(DATA, 0, 1, &[7; 10_000])).await;
-    assert_eq!(raw.reset(1, "nobody reads its body").await, 0);
+    assert_eq!(raw.reset(1, "its unread body").await, 0);
     let seen = raw.seen();
     let place =
         |fits: &dyn Fn(&Frame) -> bool| seen.iter().position(|frame| frame.stream == 1 && fits(frame));
     let end = place(&|frame| frame.flags & END_STREAM != 0);
     assert!(end.is_some() && end < place(&|frame| frame.kind == RST_STREAM), "{seen:?}");
-    // What was on its way is no error, and the connection goes on.
+    // Late DATA is no error, and the connection stays open.
     raw.send(&frame(DATA, 0, 1, &[7; 10_000])).await;
     raw.begin(3, &request("GET", "/b/k"), END_STREAM).await;
     raw.head(3).await;
@@ -85,12 +85,12 @@ async fn a_refused_upload_is_reset_behind_its_answer() {
     assert_eq!(client.get("/b/k").await.whole(), 200);
 }
 
-/// V9: an upload in crumbs that the store does not take is held in proportion to its bytes, and is whole in the end
+/// V9: tiny DATA frames of a queued upload are joined, and the upload is complete in the end
 #[tokio::test]
-async fn crumbs_are_joined_while_nobody_reads() {
+async fn tiny_frames_are_joined_in_the_queue() {
     let (identity, latch) = (Identity::new(), crate::support::Latch::new());
     let held = latch.clone();
-    // The first call holds the bucket's only place, so that the second request's body waits in the gateway.
+    // The first call holds the bucket's only place; the second request's body waits in the gateway.
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
         "/b/first" => Act::ok("x").held(&held),
         _ => Act::ok("stored"),

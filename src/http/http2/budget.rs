@@ -1,9 +1,9 @@
-//! How many frames a client may send that move nothing (V9).
+//! The rate limit for frames that make no progress (V9).
 //!
-//! A bucket of points. Every frame costs some; a frame that carries data, an answered request and data that the gateway sent give
-//! points back, and so does time, slowly. A client that only makes the gateway parse frames runs out of points, and its
-//! connection ends with ENHANCE_YOUR_CALM. The costs are in `docs/design/http2-loop.md`, each with the clients that it must let through.
-//! The clock is read only when the bucket is half empty: an ordinary connection never reads it.
+//! A token bucket per connection. Every received frame costs points. Received data, sent data, answered requests and time give points
+//! back. A client without points has sent only frames to parse; its connection ends with ENHANCE_YOUR_CALM. The costs, and the
+//! clients that they must not affect, are in `docs/design/http2-loop.md`. The clock is read only when the bucket is half empty, so an
+//! ordinary connection never reads it.
 
 use std::time::{Duration, Instant};
 
@@ -11,25 +11,25 @@ use super::frames::Kind;
 
 /// Points of a full bucket.
 const POINTS_MAX: i64 = 64 << 10;
-/// Points that time gives back, in a second.
+/// Points that are refilled per second.
 const POINTS_PER_SECOND: i64 = 4 << 10;
-/// Points for a request that was answered.
+/// Points for an answered request.
 const ANSWERED_POINTS: i64 = 512;
-/// What a DATA frame must carry to cost nothing.
+/// The cost of a DATA frame; its payload gives one point per byte.
 const DATA_POINTS: i64 = 16;
-/// The most that a sent DATA frame gives back for its being a frame: three WINDOW_UPDATE.
+/// A sent DATA frame gives one point per byte up to this: the cost of three WINDOW_UPDATE.
 const SENT_POINTS_MAX: i64 = 48;
-/// Each so many bytes that were sent give back a point more.
+/// Sent bytes that give one more point.
 const SENT_BYTES_PER_POINT: i64 = 16;
 
-/// What a frame costs by its type alone.
+/// The cost of a frame by its type.
 const fn cost(kind: Kind) -> i64 {
     match kind {
         Kind::Data => DATA_POINTS,
         Kind::Priority | Kind::WindowUpdate => 16,
         Kind::Headers | Kind::Continuation | Kind::Ping | Kind::GoAway => 64,
         Kind::Settings | Kind::PushPromise => 256,
-        // It may have cost an upstream call.
+        // The request may have started an upstream call.
         Kind::Reset => 512,
         Kind::Unknown => 64,
     }
@@ -49,25 +49,25 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A frame came; false if the client has no points left for it. `length` is of its payload, whose bytes count where nobody
-    /// uses them.
+    /// Charges a received frame; false if there are not enough points. `length` is the frame's payload in bytes; it is charged for
+    /// unknown types, which `h2` ignores.
     pub(super) fn charge(&mut self, kind: Kind, length: u32, now: impl FnOnce() -> Instant) -> bool {
         let unused = if kind == Kind::Unknown { i64::from(length) / SENT_BYTES_PER_POINT } else { 0 };
         self.spend(cost(kind) + unused, now)
     }
 
-    /// So many bytes of a DATA frame are data, not padding.
+    /// Credits the payload of a received DATA frame, in bytes without padding.
     pub(super) fn data(&mut self, bytes: u32) {
         self.give(i64::from(bytes));
     }
 
-    /// The gateway sent a DATA frame with so many bytes.
+    /// Credits a sent DATA frame of so many bytes.
     pub(super) fn sent(&mut self, bytes: u32) {
         let bytes = i64::from(bytes);
         self.give(bytes.min(SENT_POINTS_MAX) + bytes / SENT_BYTES_PER_POINT);
     }
 
-    /// A request was answered.
+    /// Credits an answered request.
     pub(super) fn answered(&mut self) {
         self.give(ANSWERED_POINTS);
     }
@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    /// How many such frames a fresh connection may send at once.
+    /// The number of such frames that a new connection may send at once.
     fn burst(kind: Kind, carried: u32) -> usize {
         let (mut budget, now) = (Budget::default(), clock::now());
         let passes = |budget: &mut Budget| {
@@ -172,7 +172,7 @@ mod tests {
         assert!(grants < 5000, "{grants}");
     }
 
-    /// V9: a client that sends such frames now and then, for ever
+    /// V9: 60 pings per second are never too many
     #[test]
     fn time_gives_points_back() {
         let (mut budget, start) = (Budget::default(), clock::now());

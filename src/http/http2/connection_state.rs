@@ -1,4 +1,4 @@
-//! What the parts of one HTTP/2 connection share: its socket, its loop and the tasks of its streams. Lives on one thread.
+//! State that the socket, the loop and the stream tasks of one HTTP/2 connection share. It stays on one thread.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use super::budget::Budget;
 use super::frames::Kind;
 use super::outgoing::Outgoing;
 
-/// Malformed streams that are remembered; a connection with more of them is a flood.
+/// The most malformed streams that are remembered; more of them count as a flood.
 const MALFORMED_MAX: usize = 128;
 
 /// The state of one connection.
@@ -18,35 +18,35 @@ const MALFORMED_MAX: usize = 128;
 pub(super) struct ConnectionState {
     budget: RefCell<Budget>,
     is_flooded: Cell<bool>,
-    /// Told once, when the connection must end with ENHANCE_YOUR_CALM.
+    /// Notified once, when the connection must end with ENHANCE_YOUR_CALM.
     pub(super) flooded: Notify,
-    /// Streams with header blocks that RFC 9113 forbids and `h2` takes.
+    /// Streams with malformed header blocks that `h2` accepts.
     malformed: RefCell<Vec<u32>>,
-    /// The answers that have bytes on their way to the socket.
+    /// Answers with bytes that the socket has not accepted yet.
     outgoing: RefCell<Vec<(u32, Rc<Outgoing>)>>,
-    /// The socket takes no more bytes.
+    /// The last write to the socket was pending.
     is_blocked: Cell<bool>,
 }
 
 impl ConnectionState {
-    /// A frame came.
+    /// Charges a received frame.
     pub(super) fn charge(&self, kind: Kind, length: u32) {
         if !self.budget.borrow_mut().charge(kind, length, clock::now) {
             self.flood();
         }
     }
 
-    /// A DATA frame came that carries so many bytes without its padding.
+    /// Credits the payload of a received DATA frame, in bytes without padding.
     pub(super) fn received(&self, bytes: u32) {
         self.budget.borrow_mut().data(bytes);
     }
 
-    /// A request was answered.
+    /// Credits an answered request.
     pub(super) fn answered(&self) {
         self.budget.borrow_mut().answered();
     }
 
-    /// Whether the client sent too many frames that move nothing.
+    /// Whether the client sent too many frames without progress.
     pub(super) fn is_flooded(&self) -> bool {
         self.is_flooded.get()
     }
@@ -57,7 +57,7 @@ impl ConnectionState {
         }
     }
 
-    /// A header block of this stream is malformed.
+    /// Marks a stream as malformed.
     pub(super) fn mark_malformed(&self, stream: u32) {
         let mut malformed = self.malformed.borrow_mut();
         if malformed.len() < MALFORMED_MAX {
@@ -67,7 +67,7 @@ impl ConnectionState {
         }
     }
 
-    /// Whether a header block of this stream is malformed; it is forgotten.
+    /// Whether this stream is marked as malformed; removes the mark.
     pub(super) fn take_malformed(&self, stream: u32) -> bool {
         let mut malformed = self.malformed.borrow_mut();
         let before = malformed.len();
@@ -75,12 +75,12 @@ impl ConnectionState {
         malformed.len() < before
     }
 
-    /// The answer of this stream is handed to `h2` from now on.
+    /// Registers the answer of this stream for `written`.
     pub(super) fn begin_sending(&self, stream: u32, outgoing: &Rc<Outgoing>) {
         self.outgoing.borrow_mut().push((stream, Rc::clone(outgoing)));
     }
 
-    /// All of it is written, or the stream has ended.
+    /// Removes the answer of this stream.
     pub(super) fn end_sending(&self, stream: u32) {
         let mut outgoing = self.outgoing.borrow_mut();
         if let Some(at) = outgoing.iter().position(|(other, _)| *other == stream) {
@@ -88,7 +88,7 @@ impl ConnectionState {
         }
     }
 
-    /// The socket took so many bytes of a DATA frame of this stream.
+    /// The socket accepted so many bytes of a DATA frame of this stream.
     pub(super) fn written(&self, stream: u32, bytes: usize) {
         let outgoing = self.outgoing.borrow();
         if let Some((_, outgoing)) = outgoing.iter().find(|(other, _)| *other == stream) {
@@ -96,17 +96,17 @@ impl ConnectionState {
         }
     }
 
-    /// The socket took a whole DATA frame with so many bytes.
+    /// The socket accepted a whole DATA frame of so many bytes.
     pub(super) fn sent(&self, bytes: u32) {
         self.budget.borrow_mut().sent(bytes);
     }
 
-    /// Whether the socket takes no more bytes.
+    /// Whether the last write to the socket was pending.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked.get()
     }
 
-    /// The socket took bytes, or took none.
+    /// Records whether the last write to the socket was pending.
     pub(super) fn set_blocked(&self, is_blocked: bool) {
         if self.is_blocked.replace(is_blocked) != is_blocked && is_blocked {
             self.outgoing.borrow().iter().for_each(|(_, outgoing)| outgoing.blocked());

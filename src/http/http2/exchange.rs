@@ -1,8 +1,8 @@
-//! One stream: a request, its answer, and how they end. One task does it all.
+//! One stream: the task that runs its request and sends its answer.
 //!
-//! The task ends when the socket has taken the last byte of the answer, when the client resets the stream, when the answer is cut, or
-//! with the connection. What the request held is dropped with it. A stream whose client still sends is then reset with NO_ERROR
-//! by `h2` (RFC 9113, 8.1).
+//! The task ends when the socket has accepted the last byte of the answer, when the client resets the stream, when the answer is cut,
+//! or with the connection. It drops everything that the request holds. If the client is still sending, `h2` then resets the stream
+//! with NO_ERROR (RFC 9113, 8.1).
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -24,7 +24,7 @@ use super::inbound::Inbound;
 use super::outgoing::Outgoing;
 use super::response;
 
-/// A stream's request and what its answer is sent with.
+/// A stream's request, and the means to answer it.
 pub(super) struct Exchange {
     pub(super) request: Request,
     /// The request's body; none where there is none.
@@ -35,19 +35,19 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Has the application answer the request, and sends the answer.
+    /// Calls the application and sends its answer.
     pub(super) async fn run<A>(self, application: Rc<A>)
     where
         A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error>,
     {
         let Self { request, inbound, mut respond, outgoing, connection } = self;
         let is_head = request.method() == Method::HEAD;
-        // A stream that was reset before its task began never reaches the application.
+        // A stream that was reset before this task started must not reach the application.
         let answered = {
             let mut calling = pin!(async { application.call(request).await });
             poll_fn(|cx| poll_answer(cx, calling.as_mut(), &mut respond, inbound.as_deref())).await
         };
-        // What the request holds was dropped with its future, its call of the upstream too (T7).
+        // The dropped future has released the request's places and cancelled its upstream call (T7).
         let Some(answered) = answered else { return };
         if inbound.as_ref().is_some_and(|inbound| inbound.is_malformed()) {
             return respond.send_reset(Reason::PROTOCOL_ERROR);
@@ -105,11 +105,11 @@ fn poll_answer<F: Future>(
 
 /// An answer whose head was sent.
 struct Sending {
-    /// Dropped at its end, with the places that the request held.
+    /// Dropped at its end; that releases the request's places.
     body: Option<BoxBody>,
-    /// The body broke: the stream is reset, so that it cannot look whole (T6).
+    /// The body failed: the stream is reset, because the answer must not look complete (T6).
     broken: bool,
-    /// END_STREAM was handed to `h2`.
+    /// END_STREAM was passed to `h2`.
     has_ended: bool,
     stream: SendStream<Bytes>,
     inbound: Option<Rc<Inbound>>,
@@ -127,7 +127,7 @@ impl Drop for Sending {
 }
 
 impl Sending {
-    /// Sends the body at the pace of the client.
+    /// Sends the body as fast as the client accepts it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.stream.poll_reset(cx).is_ready() {
             return Poll::Ready(());
@@ -153,7 +153,7 @@ impl Sending {
         Poll::Pending
     }
 
-    /// Reads what may be read of the body, up to its end.
+    /// Reads the body up to the read-ahead limit or its end.
     fn read(&mut self, cx: &mut Context<'_>) {
         while let Some(body) = &mut self.body
             && self.outgoing.may_read()
@@ -170,7 +170,7 @@ impl Sending {
         }
     }
 
-    /// Hands to `h2` what there is window for. An error says that the stream is gone.
+    /// Passes queued bytes to `h2` as far as the window allows. An error means that the stream is closed.
     fn hand_over(&mut self, cx: &mut Context<'_>) -> Result<(), h2::Error> {
         while self.outgoing.queued_bytes() > 0 {
             let mut window = self.stream.capacity();

@@ -1,8 +1,8 @@
 //! Follows the frames of one direction of an HTTP/2 connection (RFC 9113, 4.1) without keeping or changing a byte.
 //!
-//! `h2` has no hook for frames that it ignores or answers itself, and none for the moment in which data reaches the socket. The
-//! scanner sits beside it: it is fed the bytes that pass, in any pieces, and names each frame to a [`Sink`]. It holds nine
-//! bytes of state and checks nothing; what is malformed is left to `h2`.
+//! `h2` has no hook for frames that it ignores or answers itself, nor for the moment when the socket accepts data. The scanner reads the
+//! same bytes, in pieces of any size, and reports each frame to a [`Sink`]. It keeps nine bytes and validates nothing; `h2` refuses
+//! malformed frames.
 
 /// The client's connection preface (RFC 9113, 3.4).
 pub(super) const PREFACE_BYTES: usize = 24;
@@ -75,17 +75,17 @@ impl Frame {
     }
 }
 
-/// What is told of the frames that pass.
+/// Receives the frames that the scanner finds.
 pub(super) trait Sink {
-    /// A frame's head has passed.
+    /// A frame's head is complete.
     fn begin(&mut self, frame: &Frame);
-    /// A part of its payload passes, which begins at byte `at` of it.
+    /// A part of its payload, from byte `at` on.
     fn payload(&mut self, frame: &Frame, at: u32, bytes: &[u8]);
-    /// All of it has passed.
+    /// The frame is complete.
     fn end(&mut self, frame: &Frame);
 }
 
-/// The place in the stream of frames.
+/// The position in the stream of frames.
 #[derive(Debug)]
 pub(super) struct Scanner {
     preface_left: usize,
@@ -96,13 +96,13 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    /// `preface` bytes come before the first frame.
+    /// Skips `preface` bytes before the first frame.
     pub(super) fn new(preface: usize) -> Self {
         let head = [0; HEAD_BYTES];
         Self { preface_left: preface, head, head_bytes: 0, frame: Frame::parse(head), payload_left: 0 }
     }
 
-    /// These bytes pass.
+    /// Reads the next bytes.
     pub(super) fn scan(&mut self, mut bytes: &[u8], sink: &mut impl Sink) {
         if self.preface_left > 0 {
             let count = self.preface_left.min(bytes.len());
@@ -143,13 +143,13 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Heard {
+    struct Recorded {
         frames: Vec<Frame>,
         payloads: Vec<Vec<u8>>,
         ended: usize,
     }
 
-    impl Sink for Heard {
+    impl Sink for Recorded {
         fn begin(&mut self, frame: &Frame) {
             assert_eq!(self.ended, self.frames.len(), "the frame before has ended");
             self.frames.push(*frame);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     proptest! {
-        /// V9: however the bytes are cut into reads, every frame is named once and whole
+        /// V9: however the bytes are cut into reads, every frame is reported once and whole
         #[test]
         fn frames_are_followed_across_reads(
             frames in prop::collection::vec(
@@ -183,15 +183,15 @@ mod tests {
                 bytes.extend_from_slice(&stream.to_be_bytes());
                 bytes.extend_from_slice(payload);
             }
-            let (mut scanner, mut heard) = (Scanner::new(PREFACE_BYTES), Heard::default());
+            let (mut scanner, mut recorded) = (Scanner::new(PREFACE_BYTES), Recorded::default());
             let (mut rest, mut cuts) = (&bytes[..], cuts.into_iter());
             while !rest.is_empty() {
                 let (now, later) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
-                scanner.scan(now, &mut heard);
+                scanner.scan(now, &mut recorded);
                 rest = later;
             }
-            prop_assert_eq!(heard.ended, frames.len());
-            for ((frame, payload), sent) in heard.frames.iter().zip(&heard.payloads).zip(&frames) {
+            prop_assert_eq!(recorded.ended, frames.len());
+            for ((frame, payload), sent) in recorded.frames.iter().zip(&recorded.payloads).zip(&frames) {
                 let seen = (frame.kind, frame.flags, frame.stream, payload);
                 prop_assert_eq!(seen, (Kind::from(sent.0), sent.1, sent.2, &sent.3));
             }

@@ -1,10 +1,10 @@
-//! Finds in header blocks (RFC 7541) what `h2` takes without a word: pseudo-header fields in trailers, which RFC 9113, 8.1 forbids,
-//! and `#` in a pseudo-header field, where `http` cuts the target off.
+//! Finds errors in header blocks (RFC 7541) that `h2` does not report: pseudo-header fields in trailers, which RFC 9113, 8.1 forbids, and
+//! `#` in a pseudo-header field, where `http` truncates the target.
 //!
-//! Nothing is decoded or kept. A field's name is a pseudo-header's if its index in the static table says so, or if it begins with
-//! a colon, which is visible in the first seven bits of Huffman code too. Of an entry in the dynamic table two bits are kept; entries are
-//! addressed by age, so a shift register holds them, and its 128 places are all that a table of 4,096 bytes can have. Only the
-//! values of pseudo-header fields are looked through. A malformed block is `h2`'s to refuse; here it may be read as anything.
+//! Nothing is decoded or stored. A name is a pseudo-header's by its index in the static table, or by its first character: the colon is
+//! visible in the first seven bits of Huffman code. Two bits are kept for each entry of the dynamic table. Entries are addressed
+//! by age, so a shift register holds them; a table of 4,096 bytes has at most 128 entries. Only the values of pseudo-header fields
+//! are searched. `h2` refuses malformed blocks; their result here does not matter.
 
 use super::huffman;
 
@@ -14,7 +14,7 @@ const STATIC_PSEUDO: u32 = 14;
 /// The first octet of a Huffman-coded string that begins with `:`, without its last bit.
 const HUFFMAN_COLON: u8 = 0b101_1100;
 
-/// What a block holds.
+/// The findings in one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Seen {
     /// A pseudo-header field.
@@ -54,7 +54,7 @@ struct Literal {
     seen: Seen,
 }
 
-/// What an integer says.
+/// The meaning of an integer.
 #[derive(Debug, Clone, Copy)]
 enum Integer {
     Indexed,
@@ -89,13 +89,13 @@ impl Default for BlockScanner {
 }
 
 impl BlockScanner {
-    /// A block has ended: what it held.
+    /// Ends a block and returns the findings.
     pub(super) fn end(&mut self) -> Seen {
         self.state = State::Field;
         std::mem::take(&mut self.seen)
     }
 
-    /// The next bytes of a block.
+    /// Reads the next bytes of a block.
     pub(super) fn scan(&mut self, mut bytes: &[u8]) {
         while let Some((&first, rest)) = bytes.split_first() {
             match &mut self.state {
@@ -136,7 +136,7 @@ impl BlockScanner {
         }
     }
 
-    /// An octet of a field's structure.
+    /// Reads an octet of a field's structure.
     fn octet(&mut self, octet: u8) {
         match self.state {
             State::Field => {
@@ -168,7 +168,7 @@ impl BlockScanner {
         }
     }
 
-    /// An integer begins (RFC 7541, 5.1).
+    /// Starts an integer (RFC 7541, 5.1).
     fn integer(&mut self, of: Integer, octet: u8, mask: u8) {
         let value = octet & mask;
         if value == mask {
@@ -178,7 +178,7 @@ impl BlockScanner {
         }
     }
 
-    /// An integer was read.
+    /// An integer is complete.
     fn known(&mut self, of: Integer, value: u32) {
         match of {
             Integer::TableSize => self.state = State::Field,
@@ -203,7 +203,7 @@ impl BlockScanner {
         }
     }
 
-    /// A literal field is whole.
+    /// A literal field is complete.
     fn field(&mut self, literal: Literal) {
         if literal.is_inserted {
             self.table.insert(literal.seen);
@@ -226,7 +226,7 @@ mod tests {
     const FRAGMENT: Seen = Seen { pseudo: true, fragment: true };
     const NOTHING: Seen = Seen { pseudo: false, fragment: false };
 
-    /// What the last of these blocks holds, whole and octet by octet.
+    /// The findings in the last of these blocks, read at once and octet by octet.
     fn last(blocks: &[&[u8]]) -> Seen {
         let run = |size: usize| {
             let mut scanner = BlockScanner::default();

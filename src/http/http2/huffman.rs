@@ -1,7 +1,7 @@
 //! Looks for `#` in Huffman-coded strings (RFC 7541, B) without decoding them.
 //!
-//! The code is canonical: of two codes the longer is the greater, read as a fraction. So the length of the next code follows from a
-//! comparison of the bits ahead with the first code of each length, and only the code of `#` itself must be known.
+//! The code is canonical: read as fractions, longer codes are greater than shorter ones. A comparison of the next bits with the first code
+//! of each length gives the length of the next code; only the code of `#` itself must be known.
 
 /// The code of `#`, and its bits.
 const HASH: u32 = 0xffa;

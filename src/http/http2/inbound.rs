@@ -1,9 +1,9 @@
 //! The body of one request, from `h2` to the application.
 //!
-//! Two readers share it. The application reads through [`Payload`]; while it does not, the stream's task takes DATA frames from `h2` with
-//! [`Inbound::collect`] and joins them, because `h2` keeps every frame as it came. The client's window opens again only when the
-//! application has read, so at most one stream window lies here. When nobody will read the body any more, it is dropped, and `h2`
-//! discards what still comes.
+//! The application reads through [`Payload`]. While it does not read, the stream's task moves DATA frames from `h2` into joined buffers
+//! ([`Inbound::collect`]), because `h2` stores every frame by itself. The client gets new window only for bytes that the
+//! application has read, so at most one stream window is stored here. A body without a reader is dropped; `h2` then discards
+//! further DATA.
 
 use std::cell::RefCell;
 use std::io;
@@ -23,13 +23,13 @@ use crate::s3::pieces::Pieces;
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// As it should.
+    /// With END_STREAM.
     Whole,
     /// The client reset the stream, or the connection ended.
     Broken,
     /// The trailers are malformed.
     Malformed,
-    /// Nobody reads it any more.
+    /// The body has no reader any more.
     Abandoned,
 }
 
@@ -49,7 +49,7 @@ struct State {
     reader: Option<Waker>,
 }
 
-/// What the application reads.
+/// The application's end of the body.
 pub(super) struct Payload(Rc<Inbound>);
 
 impl Inbound {
@@ -66,12 +66,12 @@ impl Inbound {
         Rc::new(Self { connection, stream, state: RefCell::new(state) })
     }
 
-    /// What the application reads.
+    /// The application's end of the body.
     pub(super) fn payload(self: &Rc<Self>) -> Payload {
         Payload(Rc::clone(self))
     }
 
-    /// Takes what has come while the application does not read, and wakes the application if it waits.
+    /// Moves received DATA out of `h2`, and wakes the application if it waits for it.
     pub(super) fn collect(&self, cx: &mut Context<'_>) {
         let mut state = self.state.borrow_mut();
         while let Poll::Ready(Some(piece)) = state.poll_source(cx, self) {
@@ -84,12 +84,12 @@ impl Inbound {
         }
     }
 
-    /// Whether the client sent trailers that RFC 9113 forbids.
+    /// Whether the client sent malformed trailers.
     pub(super) fn is_malformed(&self) -> bool {
         self.state.borrow().end == Some(End::Malformed)
     }
 
-    /// Drops the body. What still comes of it is discarded.
+    /// Drops the body. `h2` discards further DATA.
     pub(super) fn abandon(&self) {
         let mut state = self.state.borrow_mut();
         state.source = None;
@@ -125,7 +125,7 @@ impl Inbound {
 }
 
 impl State {
-    /// The next bytes from `h2`; none at the end, which `end` then tells.
+    /// The next bytes from `h2`; none at the end, when `end` is set.
     fn poll_source(&mut self, cx: &mut Context<'_>, of: &Inbound) -> Poll<Option<Bytes>> {
         while let Some(source) = &mut self.source {
             match source.poll_data(cx) {
@@ -152,10 +152,10 @@ impl State {
         self.end = Some(end);
     }
 
-    /// The application has read so many bytes: the client may send as many again.
+    /// The application has read so many bytes; gives them back as window.
     fn release(&mut self, bytes: usize) {
         if let Some(window) = &mut self.window {
-            // An error says that the stream is gone, and its window with it.
+            // An error means that the stream is closed and needs no window.
             let _ = window.release_capacity(bytes);
         }
     }

@@ -1,13 +1,13 @@
-//! HTTP/2 on the data listener (RFC 9113): from a connection to requests in `proxy.rs`, many at a time.
+//! HTTP/2 on the data listener (RFC 9113): the connection loop around `h2`.
 //!
-//! The loop drives `h2` and hands each request to the application that serves HTTP/1.1 too. actix-http's own dispatcher has none of the
-//! bounds that V9 asks for, does not see resets before the answer (T7), and sends no GOAWAY. `h2` speaks http 1, actix http 0.2: the
-//! conversion is in `request.rs` and `response.rs`, and nothing beyond this folder sees the newer types.
+//! The loop passes each request to the application that also serves HTTP/1.1. actix-http's own dispatcher has none of the limits of V9,
+//! ignores resets before the answer (T7), and sends no GOAWAY. `h2` uses http 1 and actix http 0.2; `request.rs` and `response.rs`
+//! convert, and no code outside this folder uses the newer types.
 //!
-//! - `limits.rs`: the bounds that `h2` enforces; `wire.rs` and `budget.rs`: those that it does not.
+//! - `limits.rs`: the limits that `h2` enforces; `wire.rs` and `budget.rs`: the limits that it lacks.
 //! - `exchange.rs`: one stream, in one task; `inbound.rs` its request's body, `outgoing.rs` its answer's.
 //!
-//! `:authority` stays in the request's target and stands for Host. A transfer that breaks resets its stream, and no other.
+//! `:authority` stays in the request's target and replaces Host. A failed transfer resets its own stream only.
 //! Deliberately absent: cleartext HTTP/2, pushes, priorities, trailers of answers, and interim answers: a client that waits for
 //! `100 Continue` gets the final answer to the head.
 
@@ -62,19 +62,19 @@ use wire::Wire;
 /// How long a connection may live on after GOAWAY without requests.
 const GOAWAY_LINGER: Duration = Duration::from_secs(1);
 
-/// Why a connection ended, where that was not its client's wish.
+/// Why the gateway ended a connection.
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// The preface or the first request did not come in time.
     Late,
-    /// The client sent too many frames that move nothing.
+    /// The client sent too many frames without progress.
     Flooded,
     /// The client broke the protocol.
     Malformed(h2::Error),
 }
 
 impl Ended {
-    /// What an error of `h2` means. A connection that broke, or that the client ended, is no fault.
+    /// Classifies an error of `h2`. I/O errors and errors that the client reported are normal ends.
     fn of(error: h2::Error) -> Result<(), Self> {
         if error.is_io() || error.is_remote() {
             Ok(())
@@ -85,7 +85,7 @@ impl Ended {
         }
     }
 
-    /// As it is logged and counted.
+    /// The reason in log and metrics.
     fn reason(&self) -> &'static str {
         match self {
             Self::Late => "header_timeout",
@@ -99,13 +99,13 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Late => f.write_str("the connection did not begin in time"),
-            Self::Flooded => f.write_str("too many HTTP/2 frames that carry nothing"),
+            Self::Flooded => f.write_str("too many HTTP/2 frames without progress"),
             Self::Malformed(error) => write!(f, "{error}"),
         }
     }
 }
 
-/// Serves a connection to its end, and logs an end that was the client's fault.
+/// Serves a connection to its end; logs and counts protocol errors.
 pub(crate) async fn serve<S, A>(
     connection: Connection<S>,
     client: Option<SocketAddr>,
@@ -131,13 +131,13 @@ pub(crate) async fn serve<S, A>(
     }
 }
 
-/// What the loop must know of the gateway.
+/// Settings of the loop.
 pub(crate) struct Settings {
-    /// For the preface and the first request.
+    /// Time for the preface, and for the first request.
     pub(crate) header_timeout: Duration,
-    /// How long a connection may be without requests.
+    /// Idle time after which a connection gets GOAWAY.
     pub(crate) keep_alive: Duration,
-    /// The most bytes of a request's header.
+    /// `server.limits.max_header_size`, in bytes.
     pub(crate) header_bytes: u64,
     pub(crate) draining: watch::Receiver<bool>,
     /// Watches how clients take their answers; none where the loop is driven in memory.
@@ -153,7 +153,7 @@ pub(crate) struct Peer {
     pub(crate) source: Source,
 }
 
-/// Serves a connection over any pipe to its end. `refused` is told of each malformed request.
+/// Serves a connection over any pipe to its end. `refused` is called for each malformed request.
 pub(crate) async fn drive<S, A>(
     socket: S,
     peer: Peer,
@@ -176,7 +176,7 @@ where
     };
     let streams = Rc::<Streams>::default();
     let mut is_leaving = false;
-    // Until the first request, and from the last answer on.
+    // Runs until the first request, and again when no request is open.
     let mut idle = pin!(sleep(header_timeout));
     loop {
         tokio::select! {
@@ -264,7 +264,7 @@ fn exchange_of(
     Ok(Exchange { request, inbound, respond, outgoing, connection: Rc::clone(state) })
 }
 
-/// How many requests of a connection are being answered.
+/// Counts the open requests of a connection.
 #[derive(Default)]
 struct Streams {
     open: Cell<usize>,
@@ -278,7 +278,7 @@ impl Streams {
     }
 }
 
-/// One of them.
+/// An open request.
 struct Open(Rc<Streams>);
 
 impl Drop for Open {

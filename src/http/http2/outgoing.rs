@@ -1,9 +1,8 @@
 //! The bytes of one answer between its body and the socket.
 //!
-//! A body is read ahead of the client, up to [`READ_AHEAD_BYTES`], so that a small answer ends at once and frees the places that its
-//! request held. What is read is reserved in the connection's buffer, piece by piece, until the socket has taken it. Where
-//! nothing can be reserved, the next piece is read when all before it is written. The bytes are counted in two places: queued here for
-//! want of window, or handed to `h2` and not yet written.
+//! The body is read ahead of the client, up to [`READ_AHEAD_BYTES`]. A small answer therefore ends at once and releases its request's
+//! places. Each piece is reserved in the connection's buffer until the socket has accepted it. Without a reservation the next
+//! piece is read when all earlier bytes are written. Unsent bytes are either queued here, without window, or inside `h2`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,27 +14,27 @@ use bytes::Bytes;
 use crate::http::send_buffer::{ConnectionBuffer, Reservation};
 use crate::http::send_progress::SendProgress;
 
-/// What is read of an answer ahead of its client.
+/// Bytes of one answer that are read ahead of its client.
 pub(super) const READ_AHEAD_BYTES: usize = 64 << 10;
 
-/// A piece of the body that is not wholly written.
+/// A piece of the body that is not completely written.
 struct Held {
     bytes: usize,
     reservation: Option<Reservation>,
 }
 
-/// One answer's unsent bytes. Lives on one thread.
+/// One answer's unsent bytes. It stays on one thread.
 pub(super) struct Outgoing {
     progress: Option<Rc<SendProgress>>,
     buffer: Option<Rc<ConnectionBuffer>>,
     held: RefCell<VecDeque<Held>>,
-    /// Bytes for which there is no window yet.
+    /// Pieces without window.
     queue: RefCell<VecDeque<Bytes>>,
     queued_bytes: Cell<usize>,
     unsent_bytes: Cell<usize>,
-    /// The body has been read to its end: the task waits for the last byte to be written.
+    /// The body was read to its end; the task waits until all bytes are written.
     is_read: Cell<bool>,
-    /// The stream's task, where it waits for the socket.
+    /// The stream's task while it waits for the socket.
     task: RefCell<Option<Waker>>,
 }
 
@@ -53,19 +52,19 @@ impl Outgoing {
         })
     }
 
-    /// How the client takes the answer.
+    /// The answer's send progress.
     pub(super) fn progress(&self) -> Option<&Rc<SendProgress>> {
         self.progress.as_ref()
     }
 
-    /// Whether more of the body may be read now.
+    /// Whether the next piece of the body may be read now.
     pub(super) fn may_read(&self) -> bool {
         let unsent = self.unsent_bytes.get();
         let is_reserved = || self.held.borrow().back().is_some_and(|last| last.reservation.is_some());
         unsent == 0 || (unsent < READ_AHEAD_BYTES && is_reserved())
     }
 
-    /// A piece of the body was read.
+    /// Adds a piece of the body.
     pub(super) fn push(&self, piece: Bytes) {
         let bytes = piece.len();
         if bytes == 0 {
@@ -78,7 +77,7 @@ impl Outgoing {
         self.unsent_bytes.set(self.unsent_bytes.get() + bytes);
     }
 
-    /// At most so many queued bytes, to be handed to `h2`.
+    /// Removes at most so many queued bytes, for `h2`.
     pub(super) fn pop(&self, bytes_max: usize) -> Option<Bytes> {
         let mut queue = self.queue.borrow_mut();
         let first = queue.front_mut()?;
@@ -87,17 +86,17 @@ impl Outgoing {
         Some(part)
     }
 
-    /// Bytes that wait for window.
+    /// Bytes without window.
     pub(super) fn queued_bytes(&self) -> usize {
         self.queued_bytes.get()
     }
 
-    /// Whether every byte that was read is written.
+    /// Whether all bytes are written.
     pub(super) fn is_written(&self) -> bool {
         self.unsent_bytes.get() == 0
     }
 
-    /// The socket took so many bytes.
+    /// The socket accepted so many bytes.
     pub(super) fn written(&self, bytes: usize) {
         let unsent = self.unsent_bytes.get().saturating_sub(bytes);
         self.unsent_bytes.set(unsent);
@@ -130,14 +129,14 @@ impl Outgoing {
         }
     }
 
-    /// The socket takes no more bytes.
+    /// The last write to the socket was pending.
     pub(super) fn blocked(&self) {
         if let Some(progress) = self.progress.as_ref().filter(|_| !self.is_written()) {
             progress.waits();
         }
     }
 
-    /// The stream's task waits: for the body, unless that `is_read`, for window, or for the socket, if that `is_blocked`.
+    /// The stream's task waits for the body (unless it `is_read`), for window, or for the socket (if it `is_blocked`).
     pub(super) fn park(&self, cx: &Context<'_>, is_read: bool, is_blocked: bool) {
         self.is_read.set(is_read);
         let waits_for_socket = is_read || !self.may_read();
@@ -156,7 +155,7 @@ mod tests {
         Bytes::from(vec![7; bytes])
     }
 
-    /// V10: where nothing can be reserved, a body is read only as the client takes it
+    /// V10: without a reservation a body is read only as fast as the client accepts it
     #[test]
     fn without_a_reservation_the_next_piece_waits() {
         let outgoing = Outgoing::new(None, None);
@@ -173,7 +172,7 @@ mod tests {
         assert!(outgoing.may_read() && outgoing.is_written());
     }
 
-    /// A7: empty pieces are no bytes that wait
+    /// A7: an empty piece does not count as unsent
     #[test]
     fn an_empty_piece_holds_nothing() {
         let outgoing = Outgoing::new(None, None);

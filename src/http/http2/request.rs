@@ -1,7 +1,8 @@
-//! A request's head between the types of `h2` (http 1) and those of actix (http 0.2), and what RFC 9113 forbids in it.
+//! Converts a request's head from the types of `h2` (http 1) to those of actix (http 0.2), and validates it by RFC 9113.
 //!
 //! `h2` refuses uppercase names, connection-specific fields, repeated, unknown or misplaced pseudo-header fields, an empty `:path` and
-//! a content-length that does not fit. What it lets pass is refused here, as RFC 9113, 8.1.1 says: a stream error PROTOCOL_ERROR.
+//! a content-length that does not match. The remaining errors are found here; they are stream errors of type PROTOCOL_ERROR
+//! (RFC 9113, 8.1.1).
 
 use actix_web::http::header::{
     CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
@@ -21,20 +22,20 @@ pub(super) struct Head {
     pub(super) headers: HeaderMap,
 }
 
-/// Converts a head. `has_body` is whether the stream goes on behind it.
+/// Converts a head. `has_body`: the head has no END_STREAM.
 pub(super) fn convert(parts: &http::request::Parts, has_body: bool) -> Result<Head, Malformed> {
     let method = Method::from_bytes(parts.method.as_str().as_bytes()).map_err(|_| "a malformed :method")?;
     let uri = uri(&method, &parts.uri)?;
     let mut headers = headers(&parts.headers)?;
     if has_body && !headers.contains_key(CONTENT_LENGTH) {
-        // What chunks are on HTTP/1.1.
+        // The later steps know a body without a length as chunked.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     join_cookies(&mut headers);
     Ok(Head { method, uri, headers })
 }
 
-/// Whether these fields have a value that RFC 9113, 8.2.1 forbids.
+/// Refuses white space around values (RFC 9113, 8.2.1).
 pub(super) fn check_values(fields: &http::HeaderMap) -> Result<(), Malformed> {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let is_padded = |value: &[u8]| is_space(value.first()) || is_space(value.last());
@@ -64,7 +65,7 @@ fn uri(method: &Method, uri: &http::Uri) -> Result<Uri, Malformed> {
             return Err("a :path that does not begin with a slash");
         }
         parts.path_and_query = Some(PathAndQuery::try_from(path).map_err(|_| "a malformed :path")?);
-        // actix takes an authority and a path together only with a scheme.
+        // http 0.2 accepts an authority with a path only if there is a scheme.
         if parts.authority.is_some() {
             let is_plain = scheme == Some("http");
             parts.scheme = Some(if is_plain { Scheme::HTTP } else { Scheme::HTTPS });
@@ -128,7 +129,7 @@ mod tests {
 
     /// V9
     #[test]
-    fn what_rfc_9113_forbids_is_malformed() {
+    fn errors_by_rfc_9113_are_malformed() {
         for (method, uri, why) in [
             ("GET", "ftp://a/k", Some("a :scheme other than http and https")),
             ("GET", "https://user@a/k", Some("userinfo in :authority")),

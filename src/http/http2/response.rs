@@ -1,4 +1,4 @@
-//! An answer's head from actix's types (http 0.2) to those of `h2` (http 1), without what is HTTP/1.1's own.
+//! Converts an answer's head from actix's types (http 0.2) to those of `h2` (http 1), without the fields of HTTP/1.1 connections.
 
 use actix_web::body::BodySize;
 use actix_web::dev::ResponseHead;

@@ -65,7 +65,7 @@ async fn exchange(requests: &mut h2::client::SendRequest<Bytes>, body: &[u8], cu
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// V9, A7: bodies pass whole, however they are cut and whatever window the client grants
+    /// V9, A7: bodies pass whole, for any piece sizes and any window of the client
     #[test]
     fn bodies_pass_whole(bytes in 0_usize..250_000, cut in 20_usize..40_000, window in 1000_u32..100_000) {
         let body: Vec<u8> = (0..bytes).map(|at| (at * 7 % 251) as u8).collect();
@@ -88,7 +88,7 @@ proptest! {
         prop_assert_eq!(echoed, [&body[..], &body[..]].concat());
     }
 
-    /// V9, Bad input: whatever frames come, the loop ends with its client
+    /// V9, Bad input: the loop ends with its client after any frames
     #[test]
     fn any_frames_end_with_the_connection(
         frames in prop::collection::vec(
@@ -108,7 +108,7 @@ proptest! {
             bytes.extend_from_slice(payload);
         }
         let (ended, ()) = run(async move |mut pipe| {
-            // The loop may end before it has read everything.
+            // The loop may end before it has read all frames.
             let _ = pipe.write_all(&bytes).await;
             let _ = pipe.shutdown().await;
             let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;

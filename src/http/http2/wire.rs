@@ -1,7 +1,8 @@
-//! The socket of an HTTP/2 connection, with the frames counted that pass in both directions.
+//! The socket of an HTTP/2 connection, with a scanner on each direction.
 //!
-//! Bytes pass as they are. Received frames are charged to the connection's budget and their header blocks searched; of sent DATA frames the
-//! streams learn what the socket took. When the budget is used up, nothing more is read, and the loop ends the connection.
+//! Bytes are not copied or changed. Received frames are charged to the connection's budget, and their header blocks are searched. For sent
+//! DATA frames the streams are notified of the bytes that the socket accepted. When the budget is used up, no more is read, and
+//! the loop ends the connection.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -27,13 +28,13 @@ pub(super) struct Wire<S> {
     sent: Scanner,
 }
 
-/// What the frames of the client that came so far say of the next ones.
+/// State of the received frames.
 #[derive(Default)]
 struct Receiving {
     blocks: BlockScanner,
     /// The highest stream that was opened.
     last_stream: u32,
-    /// The block that is being read is a stream's second.
+    /// The current block is the second one of its stream.
     are_trailers: bool,
     /// Bytes of padding in this frame.
     padding: u32,
@@ -50,7 +51,7 @@ impl<S> Wire<S> {
         }
     }
 
-    /// The socket took so many of these bytes, or none.
+    /// Records the result of a write of these bytes.
     fn written(&mut self, polled: &Poll<io::Result<usize>>, slices: &[IoSlice<'_>]) {
         self.connection.set_blocked(polled.is_pending());
         let Poll::Ready(Ok(mut left)) = *polled else { return };
@@ -69,7 +70,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.connection.is_flooded() {
-            // The loop was told, and polls the connection until it has ended.
+            // The loop was notified and polls the connection until it has ended.
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -114,7 +115,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 }
 
-/// What the client sends.
+/// Receives the client's frames.
 struct Received<'a> {
     connection: &'a ConnectionState,
     at: &'a mut Receiving,
@@ -173,7 +174,7 @@ impl Sink for Received<'_> {
     }
 }
 
-/// What the gateway sends.
+/// Receives the gateway's frames.
 struct Sent<'a>(&'a ConnectionState);
 
 impl Sink for Sent<'_> {
