@@ -85,6 +85,32 @@ async fn a_refused_upload_is_reset_behind_its_answer() {
     assert_eq!(client.get("/b/k").await.whole(), 200);
 }
 
+/// V9, V1: `100 Continue` comes when the body is asked for, and not before a refusal
+#[tokio::test]
+async fn a_body_is_asked_for() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("stored"));
+    let gateway = identity.before(&upstream).start().await;
+    let mut raw = Raw::open(&identity, &gateway, &[]).await;
+    let expect = [("expect", "100-continue"), ("content-length", "4")];
+    let heads = |raw: &Raw, stream| {
+        let seen = raw.seen().into_iter().filter(|frame| frame.kind == HEADERS && frame.stream == stream);
+        seen.map(|frame| frame.payload).collect::<Vec<_>>()
+    };
+    raw.begin(1, &[&request("PUT", "/nowhere/k")[..], &expect].concat(), 0).await;
+    raw.reset(1, "its unread body").await;
+    // 404 has an index of its own.
+    assert_eq!(heads(&raw, 1).iter().map(|head| head[0]).collect::<Vec<_>>(), [0x8d]);
+    raw.begin(3, &[&request("PUT", "/b/k")[..], &expect].concat(), 0).await;
+    raw.head(3).await;
+    // `:status: 100`, Huffman-coded.
+    assert_eq!(heads(&raw, 3), [b"\x48\x82\x08\x01".to_vec()]);
+    raw.send(&frame(DATA, END_STREAM, 3, b"body")).await;
+    raw.wait("the answer's end", |frame| (frame.stream == 3 && frame.flags & END_STREAM != 0).then_some(()))
+        .await;
+    assert_eq!(heads(&raw, 3).iter().map(|head| head[0]).collect::<Vec<_>>(), [0x48, 0x88]);
+    assert_eq!(upstream.last().body, b"body");
+}
+
 /// V9: tiny DATA frames of a queued upload are joined, and the upload is complete in the end
 #[tokio::test]
 async fn tiny_frames_are_joined_in_the_queue() {

@@ -9,12 +9,13 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use actix_http::Request;
+use actix_http::{HttpMessage, Request};
 use actix_service::Service;
 use actix_web::Error;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
+use actix_web::http::header::EXPECT;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
@@ -42,10 +43,22 @@ impl Exchange {
     {
         let Self { request, inbound, mut respond, outgoing, connection } = self;
         let is_head = request.method() == Method::HEAD;
+        let mut expects_continue = expects_continue(&request);
         // A stream that was reset before this task started must not reach the application.
         let answered = {
             let mut calling = pin!(async { application.call(request).await });
-            poll_fn(|cx| poll_answer(cx, calling.as_mut(), &mut respond, inbound.as_deref())).await
+            poll_fn(|cx| {
+                let polled = poll_answer(cx, calling.as_mut(), &mut respond, inbound.as_deref());
+                if expects_continue
+                    && polled.is_pending()
+                    && inbound.as_ref().is_some_and(|it| it.is_awaited())
+                {
+                    expects_continue = false;
+                    send_continue(&mut respond);
+                }
+                polled
+            })
+            .await
         };
         // The dropped future has released the request's places and cancelled its upstream call (T7).
         let Some(answered) = answered else { return };
@@ -77,6 +90,20 @@ impl Exchange {
             connection,
         };
         poll_fn(|cx| sending.poll(cx)).await;
+    }
+}
+
+/// Whether the client waits for `100 Continue` before it sends the body (RFC 9110, 10.1.1).
+fn expects_continue(request: &Request) -> bool {
+    let expected = request.headers().get(EXPECT);
+    expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Asks the client for the body.
+fn send_continue(respond: &mut SendResponse<Bytes>) {
+    if let Ok(interim) = http::Response::builder().status(100_u16).body(()) {
+        // An error means that the stream is closed; the next poll finds that.
+        let _ = respond.send_informational(interim);
     }
 }
 

@@ -84,6 +84,11 @@ impl Inbound {
         }
     }
 
+    /// Whether the application waits for more of the body.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.state.borrow().reader.is_some()
+    }
+
     /// Whether the client sent malformed trailers.
     pub(super) fn is_malformed(&self) -> bool {
         self.state.borrow().end == Some(End::Malformed)

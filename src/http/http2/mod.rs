@@ -8,8 +8,8 @@
 //! - `exchange.rs`: one stream, in one task; `inbound.rs` its request's body, `outgoing.rs` its answer's.
 //!
 //! `:authority` stays in the request's target and replaces Host. A failed transfer resets its own stream only.
-//! Deliberately absent: cleartext HTTP/2, pushes, priorities, trailers of answers, and interim answers: a client that waits for
-//! `100 Continue` gets the final answer to the head.
+//! `100 Continue` is sent when the application waits for the body, so a refusal comes before it.
+//! Deliberately absent: cleartext HTTP/2, pushes, priorities, trailers of answers, and interim answers of upstreams.
 
 mod budget;
 mod connection_state;
