@@ -22,9 +22,9 @@ const RESET_FOR_FAULT_MAX: usize = 512;
 /// Streams that the gateway has reset and for which late frames are ignored, and for how long.
 const RESET_REMEMBERED_MAX: usize = 128;
 const RESET_REMEMBERED: Duration = Duration::from_secs(10);
-/// Budget for small DATA frames inside `h2`: a frame counts 256 bytes less its payload. A full stream window in frames of 50 bytes
-/// counts 1 MiB; the stream tasks empty `h2` whenever they run.
-const SMALL_FRAMES_BYTES: usize = 4 << 20;
+/// Budget for small DATA frames inside `h2`: a frame counts 256 bytes less its payload, which is about its overhead in memory. A full
+/// stream window in frames of 50 bytes counts 1 MiB. The stream tasks empty `h2` whenever they run, so only a burst counts.
+const SMALL_FRAMES_BYTES: usize = 16 << 20;
 
 /// V9: unread bodies leave a window for every stream and take at most 64 MiB; one upload reaches 3 MB/s at 50 ms.
 const _: () = assert!(CONNECTION_WINDOW_BYTES / STREAM_WINDOW_BYTES >= STREAMS_MAX);
