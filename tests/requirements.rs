@@ -73,7 +73,7 @@ const LEDGER: [(&str, &str, Standing); 110] = [
     ("V6", "JSON guard of http buckets", Later("no guard yet")),
     ("V7", "hop-by-hop, nominated and internal headers end here", Met),
     ("V8", "malformed credentials are 401 or 403, never a crash", Met),
-    ("V9", "HTTP/2: floods and stuck streams are bounded", Later("not begun")),
+    ("V9", "HTTP/2 connections are bounded: frames, memory, streams that stand still", Met),
     ("V10", "slow readers, slow forms and crumbs hold no place for long", Met),
     ("V11", "operations are a closed table", Met),
     ("V12", "one reading of a path for policies, injection and copy sources", Met),

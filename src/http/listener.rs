@@ -2,7 +2,7 @@
 //!
 //! actix-web's own server would do, but for what needs the layer below it: a request with
 //! `Expect: 100-continue` is decided on before the 100 is sent (RFC 9110, 10.1.1), what the HTTP parser refuses
-//! before there is a request is logged and counted (V1, V2), and HTTP/2 is spoken by `http2.rs`. The parser answers what it
+//! before there is a request is logged and counted (V1, V2), and HTTP/2 is spoken by `http2/`. The parser answers what it
 //! refuses itself, with an empty body.
 //!
 //! A listener speaks cleartext or TLS, and the two are services of their own, so that cleartext pays nothing for the other.
@@ -33,7 +33,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::http::connection::{Connection, tell};
-use crate::http::http2::{self, Ended};
+use crate::http::http2;
 use crate::http::tls::Tls;
 use crate::http::{probes, proxy};
 use crate::worker::Worker;
@@ -105,8 +105,8 @@ fn either(
                 (connection, Protocol::Http2, client) => {
                     let (http2, worker) = (Rc::clone(&http2), Rc::clone(&worker));
                     Either::Left(async move {
-                        let served = http2::serve(connection, client, &http2, &worker).await;
-                        served.or_else(|ended| tell_http2(&worker, client, ended))
+                        http2::serve(connection, client, &http2, &worker).await;
+                        Ok(())
                     })
                 }
                 other => Either::Right(http1.call(other)),
@@ -176,19 +176,4 @@ fn tell_http1(worker: &Worker, client: Option<SocketAddr>, error: &DispatchError
         _ => return,
     };
     tell(worker, client, reason, error);
-}
-
-fn tell_http2(worker: &Worker, client: Option<SocketAddr>, ended: Ended) -> Result<(), DispatchError> {
-    let error = match ended {
-        Ended::Late => {
-            tell(worker, client, "header_timeout", &"the connection did not begin in time");
-            return Err(DispatchError::SlowRequestTimeout);
-        }
-        Ended::Broken(error) => error,
-    };
-    // What the client says of itself, and a connection that broke, is no fault of a request.
-    if !error.is_io() && !error.is_remote() {
-        tell(worker, client, "malformed", &error);
-    }
-    Err(DispatchError::H2(error))
 }

@@ -23,10 +23,8 @@ mod probes;
 mod proxy;
 pub(crate) mod proxy_protocol;
 mod request_id;
-#[expect(dead_code, reason = "the connection loops call it")]
 pub(crate) mod send_buffer;
 #[allow(dead_code, reason = "the connection loops call it")]
 mod send_pace;
-#[expect(dead_code, reason = "the connection loops call it")]
 pub(crate) mod send_progress;
 pub(crate) mod tls;

@@ -41,6 +41,14 @@ impl Pieces {
         std::mem::take(&mut self.whole).into()
     }
 
+    /// The first piece.
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        if self.whole.is_empty() {
+            self.close_small();
+        }
+        self.whole.pop_front()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.whole.is_empty() && self.small.is_empty()
     }

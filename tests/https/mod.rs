@@ -32,16 +32,16 @@ use crate::support::gateway::Builder;
 use crate::support::{Answer, Client, Gateway, PATIENCE, Scratch, Upstream};
 
 /// The name in every certificate, and what `support::client` says in Host.
-const NAME: &str = "gateway.test";
+pub(crate) const NAME: &str = "gateway.test";
 
 /// An authority, and a directory with the gateway's certificate and key.
-struct Identity {
+pub(crate) struct Identity {
     authority: CertifiedIssuer<'static, KeyPair>,
     directory: Scratch,
 }
 
 impl Identity {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -77,11 +77,11 @@ impl Identity {
     }
 
     /// A gateway with bucket `b` that shows this certificate.
-    fn before(&self, upstream: &Upstream) -> Builder {
+    pub(crate) fn before(&self, upstream: &Upstream) -> Builder {
         self.named(Gateway::builder().bucket("b", upstream))
     }
 
-    fn named(&self, builder: Builder) -> Builder {
+    pub(crate) fn named(&self, builder: Builder) -> Builder {
         builder
             .set("server.tls.certificate_file", self.path("certificate.pem").to_str().unwrap())
             .set("server.tls.private_key_file", self.path("key.pem").to_str().unwrap())
@@ -108,7 +108,7 @@ impl Identity {
         timeout(PATIENCE, handshake).await.expect("a handshake in time").unwrap()
     }
 
-    async fn connect(&self, gateway: &Gateway, protocols: &[&str]) -> TlsStream<TcpStream> {
+    pub(crate) async fn connect(&self, gateway: &Gateway, protocols: &[&str]) -> TlsStream<TcpStream> {
         self.secure(TcpStream::connect(gateway.address()).await.unwrap(), protocols).await
     }
 
@@ -116,7 +116,7 @@ impl Identity {
         Client::over(self.connect(gateway, &["http/1.1"]).await)
     }
 
-    async fn http2(&self, gateway: &Gateway) -> Http2 {
+    pub(crate) async fn http2(&self, gateway: &Gateway) -> Http2 {
         Http2::over(self.connect(gateway, &["h2"]).await, &h2::client::Builder::new()).await
     }
 }
@@ -127,7 +127,7 @@ fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
 }
 
 /// One connection that speaks HTTP/2.
-struct Http2 {
+pub(crate) struct Http2 {
     requests: SendRequest<Bytes>,
     /// Ends with the connection.
     ended: JoinHandle<Result<(), h2::Error>>,
@@ -141,7 +141,7 @@ impl Http2 {
     }
 
     /// Sends a request's head; `is_bare` is one without a body.
-    async fn begin(
+    pub(crate) async fn begin(
         &self,
         method: &str,
         target: &str,
@@ -157,7 +157,13 @@ impl Http2 {
     }
 
     /// A whole exchange. A body gets no length of its own accord.
-    async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
         let (answer, mut sending) = self.begin(method, target, headers, body.is_none()).await;
         if let Some(body) = body {
             // An answer may come before the body went.
@@ -168,11 +174,11 @@ impl Http2 {
         answer
     }
 
-    async fn get(&self, target: &str) -> Answer {
+    pub(crate) async fn get(&self, target: &str) -> Answer {
         self.ask("GET", target, &[], None).await
     }
 
-    async fn put(&self, target: &str, body: &[u8]) -> Answer {
+    pub(crate) async fn put(&self, target: &str, body: &[u8]) -> Answer {
         let length = body.len().to_string();
         self.ask("PUT", target, &[("content-length", &length)], Some(body)).await
     }
@@ -185,7 +191,7 @@ impl Http2 {
 }
 
 /// The head of an answer, and its body to come.
-async fn head(answer: ResponseFuture) -> Result<(Answer, RecvStream), h2::Error> {
+pub(crate) async fn head(answer: ResponseFuture) -> Result<(Answer, RecvStream), h2::Error> {
     let (head, body) = timeout(PATIENCE, answer).await.expect("an answer in time")?.into_parts();
     let headers = head.headers.iter();
     let headers =

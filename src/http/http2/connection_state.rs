@@ -1,0 +1,115 @@
+//! State that the socket, the loop and the stream tasks of one HTTP/2 connection share. It stays on one thread.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tidegate_actors::clock;
+use tokio::sync::Notify;
+
+use super::budget::Budget;
+use super::frames::Kind;
+use super::outgoing::Outgoing;
+
+/// The most malformed streams that are remembered; more of them count as a flood.
+const MALFORMED_MAX: usize = 128;
+
+/// The state of one connection.
+#[derive(Default)]
+pub(super) struct ConnectionState {
+    budget: RefCell<Budget>,
+    is_flooded: Cell<bool>,
+    /// Notified once, when the connection must end with ENHANCE_YOUR_CALM.
+    pub(super) flooded: Notify,
+    /// Streams with malformed header blocks that `h2` accepts.
+    malformed: RefCell<Vec<u32>>,
+    /// Answers with bytes that the socket has not accepted yet.
+    outgoing: RefCell<Vec<(u32, Rc<Outgoing>)>>,
+    /// The last write to the socket was pending.
+    is_blocked: Cell<bool>,
+}
+
+impl ConnectionState {
+    /// Charges a received frame.
+    pub(super) fn charge(&self, kind: Kind, length: u32) {
+        if !self.budget.borrow_mut().charge(kind, length, clock::now) {
+            self.flood();
+        }
+    }
+
+    /// Credits the payload of a received DATA frame, in bytes without padding.
+    pub(super) fn received(&self, bytes: u32) {
+        self.budget.borrow_mut().data(bytes);
+    }
+
+    /// Credits an answered request.
+    pub(super) fn answered(&self) {
+        self.budget.borrow_mut().answered();
+    }
+
+    /// Whether the client sent too many frames without progress.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.is_flooded.get()
+    }
+
+    fn flood(&self) {
+        if !self.is_flooded.replace(true) {
+            self.flooded.notify_one();
+        }
+    }
+
+    /// Marks a stream as malformed.
+    pub(super) fn mark_malformed(&self, stream: u32) {
+        let mut malformed = self.malformed.borrow_mut();
+        if malformed.len() < MALFORMED_MAX {
+            malformed.push(stream);
+        } else {
+            self.flood();
+        }
+    }
+
+    /// Whether this stream is marked as malformed; removes the mark.
+    pub(super) fn take_malformed(&self, stream: u32) -> bool {
+        let mut malformed = self.malformed.borrow_mut();
+        let before = malformed.len();
+        malformed.retain(|other| *other != stream);
+        malformed.len() < before
+    }
+
+    /// Registers the answer of this stream for `written`.
+    pub(super) fn begin_sending(&self, stream: u32, outgoing: &Rc<Outgoing>) {
+        self.outgoing.borrow_mut().push((stream, Rc::clone(outgoing)));
+    }
+
+    /// Removes the answer of this stream.
+    pub(super) fn end_sending(&self, stream: u32) {
+        let mut outgoing = self.outgoing.borrow_mut();
+        if let Some(at) = outgoing.iter().position(|(other, _)| *other == stream) {
+            outgoing.swap_remove(at);
+        }
+    }
+
+    /// The socket accepted so many bytes of a DATA frame of this stream.
+    pub(super) fn written(&self, stream: u32, bytes: usize) {
+        let outgoing = self.outgoing.borrow();
+        if let Some((_, outgoing)) = outgoing.iter().find(|(other, _)| *other == stream) {
+            outgoing.written(bytes);
+        }
+    }
+
+    /// The socket accepted a whole DATA frame of so many bytes.
+    pub(super) fn sent(&self, bytes: u32) {
+        self.budget.borrow_mut().sent(bytes);
+    }
+
+    /// Whether the last write to the socket was pending.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked.get()
+    }
+
+    /// Records whether the last write to the socket was pending.
+    pub(super) fn set_blocked(&self, is_blocked: bool) {
+        if self.is_blocked.replace(is_blocked) != is_blocked && is_blocked {
+            self.outgoing.borrow().iter().for_each(|(_, outgoing)| outgoing.blocked());
+        }
+    }
+}

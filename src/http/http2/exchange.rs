@@ -1,0 +1,226 @@
+//! One stream: the task that runs its request and sends its answer.
+//!
+//! The task ends when the socket has accepted the last byte of the answer, when the client resets the stream, when the answer is cut,
+//! or with the connection. It drops everything that the request holds. If the client is still sending, `h2` then resets the stream
+//! with NO_ERROR (RFC 9113, 8.1).
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_http::{HttpMessage, Request};
+use actix_service::Service;
+use actix_web::Error;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::ServiceResponse;
+use actix_web::http::Method;
+use actix_web::http::header::EXPECT;
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+
+use super::connection_state::ConnectionState;
+use super::inbound::Inbound;
+use super::outgoing::Outgoing;
+use super::response;
+
+/// A stream's request, and the means to answer it.
+pub(super) struct Exchange {
+    pub(super) request: Request,
+    /// The request's body; none where there is none.
+    pub(super) inbound: Option<Rc<Inbound>>,
+    pub(super) respond: SendResponse<Bytes>,
+    pub(super) outgoing: Rc<Outgoing>,
+    pub(super) connection: Rc<ConnectionState>,
+}
+
+impl Exchange {
+    /// Calls the application and sends its answer.
+    pub(super) async fn run<A>(self, application: Rc<A>)
+    where
+        A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error>,
+    {
+        let Self { request, inbound, mut respond, outgoing, connection } = self;
+        let is_head = request.method() == Method::HEAD;
+        let mut expects_continue = expects_continue(&request);
+        // A stream that was reset before this task started must not reach the application.
+        let answered = {
+            let mut calling = pin!(async { application.call(request).await });
+            poll_fn(|cx| {
+                let polled = poll_answer(cx, calling.as_mut(), &mut respond, inbound.as_deref());
+                if expects_continue
+                    && polled.is_pending()
+                    && inbound.as_ref().is_some_and(|it| it.is_awaited())
+                {
+                    expects_continue = false;
+                    send_continue(&mut respond);
+                }
+                polled
+            })
+            .await
+        };
+        // The dropped future has released the request's places and cancelled its upstream call (T7).
+        let Some(answered) = answered else { return };
+        if inbound.as_ref().is_some_and(|inbound| inbound.is_malformed()) {
+            return respond.send_reset(Reason::PROTOCOL_ERROR);
+        }
+        let response =
+            answered.map_or_else(|error| error.error_response(), |answered| answered.into_parts().1);
+        let (response, body) = response.into_parts();
+        let size = body.size();
+        let is_whole = is_head || size.is_eof();
+        let Some(head) = response::convert(response.head(), size) else {
+            return respond.send_reset(Reason::INTERNAL_ERROR);
+        };
+        let Ok(stream) = respond.send_response(head, is_whole) else { return };
+        connection.answered();
+        if is_whole {
+            return;
+        }
+        let id = stream.stream_id().as_u32();
+        connection.begin_sending(id, &outgoing);
+        let mut sending = Sending {
+            body: Some(body),
+            broken: false,
+            has_ended: false,
+            stream,
+            inbound,
+            outgoing,
+            connection,
+        };
+        poll_fn(|cx| sending.poll(cx)).await;
+    }
+}
+
+/// Whether the client waits for `100 Continue` before it sends the body (RFC 9110, 10.1.1).
+fn expects_continue(request: &Request) -> bool {
+    let expected = request.headers().get(EXPECT);
+    expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Asks the client for the body.
+fn send_continue(respond: &mut SendResponse<Bytes>) {
+    if let Ok(interim) = http::Response::builder().status(100_u16).body(()) {
+        // An error means that the stream is closed; the next poll finds that.
+        let _ = respond.send_informational(interim);
+    }
+}
+
+/// The application's answer; none if the client resets the stream first.
+fn poll_answer<F: Future>(
+    cx: &mut Context<'_>,
+    calling: Pin<&mut F>,
+    respond: &mut SendResponse<Bytes>,
+    inbound: Option<&Inbound>,
+) -> Poll<Option<F::Output>> {
+    if respond.poll_reset(cx).is_ready() {
+        return Poll::Ready(None);
+    }
+    if let Poll::Ready(answered) = calling.poll(cx) {
+        return Poll::Ready(Some(answered));
+    }
+    if let Some(inbound) = inbound {
+        inbound.collect(cx);
+        if inbound.is_malformed() {
+            respond.send_reset(Reason::PROTOCOL_ERROR);
+            return Poll::Ready(None);
+        }
+    }
+    Poll::Pending
+}
+
+/// An answer whose head was sent.
+struct Sending {
+    /// Dropped at its end; that releases the request's places.
+    body: Option<BoxBody>,
+    /// The body failed: the stream is reset, because the answer must not look complete (T6).
+    broken: bool,
+    /// END_STREAM was passed to `h2`.
+    has_ended: bool,
+    stream: SendStream<Bytes>,
+    inbound: Option<Rc<Inbound>>,
+    outgoing: Rc<Outgoing>,
+    connection: Rc<ConnectionState>,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.connection.end_sending(self.stream.stream_id().as_u32());
+        if let Some(inbound) = &self.inbound {
+            inbound.abandon();
+        }
+    }
+}
+
+impl Sending {
+    /// Sends the body as fast as the client accepts it.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if self.outgoing.progress().is_some_and(|progress| progress.poll_cut(cx).is_ready()) {
+            self.stream.send_reset(Reason::CANCEL);
+            return Poll::Ready(());
+        }
+        self.read(cx);
+        if self.hand_over(cx).is_err() {
+            return Poll::Ready(());
+        }
+        if self.body.is_none() && self.outgoing.is_written() {
+            if self.broken {
+                self.stream.send_reset(Reason::INTERNAL_ERROR);
+            }
+            return Poll::Ready(());
+        }
+        self.outgoing.park(cx, self.body.is_none(), self.connection.is_blocked());
+        if let Some(inbound) = &self.inbound {
+            inbound.collect(cx);
+        }
+        Poll::Pending
+    }
+
+    /// Reads the body up to the read-ahead limit or its end.
+    fn read(&mut self, cx: &mut Context<'_>) {
+        while let Some(body) = &mut self.body
+            && self.outgoing.may_read()
+        {
+            match Pin::new(body).poll_next(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(piece))) => self.outgoing.push(piece),
+                Poll::Ready(Some(Err(_))) => {
+                    self.broken = true;
+                    self.body = None;
+                }
+                Poll::Ready(None) => self.body = None,
+            }
+        }
+    }
+
+    /// Passes queued bytes to `h2` as far as the window allows. An error means that the stream is closed.
+    fn hand_over(&mut self, cx: &mut Context<'_>) -> Result<(), h2::Error> {
+        while self.outgoing.queued_bytes() > 0 {
+            let mut window = self.stream.capacity();
+            if window == 0 {
+                self.stream.reserve_capacity(self.outgoing.queued_bytes());
+                window = self.stream.capacity();
+            }
+            if window == 0 {
+                match self.stream.poll_capacity(cx) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(None) => return Err(Reason::STREAM_CLOSED.into()),
+                    Poll::Ready(Some(granted)) => window = granted?,
+                }
+            }
+            let Some(part) = self.outgoing.pop(window) else { break };
+            let is_last = self.body.is_none() && !self.broken && self.outgoing.queued_bytes() == 0;
+            self.stream.send_data(part, is_last)?;
+            self.has_ended = is_last;
+        }
+        if self.body.is_none() && !self.broken && !self.has_ended {
+            self.stream.send_data(Bytes::new(), true)?;
+            self.has_ended = true;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! HTTP/2 on the data listener (RFC 9113): the connection loop around `h2`.
+//!
+//! The loop passes each request to the application that also serves HTTP/1.1. actix-http's own dispatcher has none of the limits of V9,
+//! ignores resets before the answer (T7), and sends no GOAWAY. `h2` uses http 1 and actix http 0.2; `request.rs` and `response.rs`
+//! convert, and no code outside this folder uses the newer types.
+//!
+//! - `limits.rs`: the limits that `h2` enforces; `wire.rs` and `budget.rs`: the limits that it lacks.
+//! - `exchange.rs`: one stream, in one task; `inbound.rs` its request's body, `outgoing.rs` its answer's.
+//!
+//! `:authority` stays in the request's target and replaces Host. A failed transfer resets its own stream only.
+//! `100 Continue` is sent when the application waits for the body, so a refusal comes before it.
+//! Deliberately absent: cleartext HTTP/2, pushes, priorities, trailers of answers, and interim answers of upstreams.
+
+mod budget;
+mod connection_state;
+mod exchange;
+mod frames;
+mod header_block;
+mod huffman;
+mod inbound;
+mod limits;
+mod outgoing;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::cell::Cell;
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_http::{BoxedPayloadStream, HttpMessage, Payload, Request};
+use actix_service::Service;
+use actix_web::Error;
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceResponse;
+use actix_web::http::Version;
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use tidegate_actors::clock;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::http::client_address::Source;
+use crate::http::connection::{Connection, tell};
+use crate::http::send_buffer::ConnectionBuffer;
+use crate::http::send_progress::SendWatch;
+use crate::worker::Worker;
+use connection_state::ConnectionState;
+use exchange::Exchange;
+use inbound::Inbound;
+use outgoing::Outgoing;
+use request::Malformed;
+use wire::Wire;
+
+/// How long a connection may live on after GOAWAY without requests.
+const GOAWAY_LINGER: Duration = Duration::from_secs(1);
+
+/// Why the gateway ended a connection.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The preface or the first request did not come in time.
+    Late,
+    /// The client sent too many frames without progress.
+    Flooded,
+    /// The client broke the protocol.
+    Malformed(h2::Error),
+}
+
+impl Ended {
+    /// Classifies an error of `h2`. I/O errors and errors that the client reported are normal ends.
+    fn of(error: h2::Error) -> Result<(), Self> {
+        if error.is_io() || error.is_remote() {
+            Ok(())
+        } else if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+            Err(Self::Flooded)
+        } else {
+            Err(Self::Malformed(error))
+        }
+    }
+
+    /// The reason in log and metrics.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Late => "header_timeout",
+            Self::Flooded => "frame_flood",
+            Self::Malformed(_) => "malformed",
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late => f.write_str("the connection did not begin in time"),
+            Self::Flooded => f.write_str("too many HTTP/2 frames without progress"),
+            Self::Malformed(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// Serves a connection to its end; logs and counts protocol errors.
+pub(crate) async fn serve<S, A>(
+    connection: Connection<S>,
+    client: Option<SocketAddr>,
+    application: &Rc<A>,
+    worker: &Worker,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
+{
+    let server = &worker.shared.config.server;
+    let peer = Peer { client, source: connection.source };
+    let settings = Settings {
+        header_timeout: server.header_timeout,
+        keep_alive: server.keep_alive,
+        header_bytes: server.limits.max_header_size,
+        draining: worker.shared.draining.subscribe(),
+        watch: Some(Rc::clone(&worker.send_watch)),
+        buffer: Some(ConnectionBuffer::new(worker)),
+    };
+    let refused = |why: Malformed| tell(worker, client, "malformed", &why);
+    if let Err(ended) = drive(connection, peer, application, settings, refused).await {
+        tell(worker, client, ended.reason(), &ended);
+    }
+}
+
+/// Settings of the loop.
+pub(crate) struct Settings {
+    /// Time for the preface, and for the first request.
+    pub(crate) header_timeout: Duration,
+    /// Idle time after which a connection gets GOAWAY.
+    pub(crate) keep_alive: Duration,
+    /// `server.limits.max_header_size`, in bytes.
+    pub(crate) header_bytes: u64,
+    pub(crate) draining: watch::Receiver<bool>,
+    /// Watches how clients take their answers; none where the loop is driven in memory.
+    pub(crate) watch: Option<Rc<SendWatch>>,
+    /// Memory for answers that wait for the client; none where the loop is driven in memory.
+    pub(crate) buffer: Option<Rc<ConnectionBuffer>>,
+}
+
+/// The other end of the connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) client: Option<SocketAddr>,
+    pub(crate) source: Source,
+}
+
+/// Serves a connection over any pipe to its end. `refused` is called for each malformed request.
+pub(crate) async fn drive<S, A>(
+    socket: S,
+    peer: Peer,
+    application: &Rc<A>,
+    settings: Settings,
+    refused: impl Fn(Malformed),
+) -> Result<(), Ended>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
+{
+    let Settings { header_timeout, keep_alive, header_bytes, mut draining, watch, buffer } = settings;
+    let state = Rc::<ConnectionState>::default();
+    let wire = Wire::new(socket, Rc::clone(&state));
+    let handshake = timeout(header_timeout, limits::builder(header_bytes).handshake(wire)).await;
+    let mut connection = match handshake {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Ended::of(error),
+        Err(_) => return Err(Ended::Late),
+    };
+    let streams = Rc::<Streams>::default();
+    let mut is_leaving = false;
+    // Runs until the first request, and again when no request is open.
+    let mut idle = pin!(sleep(header_timeout));
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    let progress = watch.as_ref().map(SendWatch::progress);
+                    let outgoing = Outgoing::new(progress, buffer.clone());
+                    match exchange_of(request, respond, peer, outgoing, &state) {
+                        Err(why) => refused(why),
+                        Ok(exchange) => {
+                            let (stream, application) = (streams.open(), Rc::clone(application));
+                            actix_rt::spawn(async move {
+                                exchange.run(application).await;
+                                drop(stream);
+                            });
+                        }
+                    }
+                }
+                Some(Err(_)) if state.is_flooded() => return Err(Ended::Flooded),
+                Some(Err(error)) => return Ended::of(error),
+                None if state.is_flooded() => return Err(Ended::Flooded),
+                None => return Ok(()),
+            },
+            () = state.flooded.notified() => {
+                is_leaving = true;
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
+            }
+            _ = draining.wait_for(|is_draining| *is_draining), if !is_leaving => {
+                is_leaving = true;
+                connection.graceful_shutdown();
+                idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
+            }
+            () = streams.quiet.notified() => {
+                let patience = if is_leaving { GOAWAY_LINGER } else { keep_alive };
+                idle.as_mut().reset((clock::now() + patience).into());
+            }
+            () = &mut idle, if streams.open.get() == 0 => {
+                if state.is_flooded() {
+                    return Err(Ended::Flooded);
+                }
+                if is_leaving {
+                    return Ok(());
+                }
+                is_leaving = true;
+                connection.graceful_shutdown();
+                idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
+            }
+        }
+    }
+}
+
+/// A stream's request, or why it was refused (RFC 9113, 8.1.1).
+fn exchange_of(
+    request: http::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    Peer { client, source }: Peer,
+    outgoing: Rc<Outgoing>,
+    state: &Rc<ConnectionState>,
+) -> Result<Exchange, Malformed> {
+    let (parts, body) = request.into_parts();
+    let has_body = !body.is_end_stream();
+    let converted = if state.take_malformed(respond.stream_id().as_u32()) {
+        Err("a # in a pseudo-header field")
+    } else {
+        request::convert(&parts, has_body)
+    };
+    let converted = converted.inspect_err(|_| respond.send_reset(Reason::PROTOCOL_ERROR))?;
+    let inbound = has_body.then(|| Inbound::new(body, Rc::clone(state)));
+    let payload = match &inbound {
+        None => Payload::None,
+        Some(inbound) => Payload::Stream { payload: Box::pin(inbound.payload()) as BoxedPayloadStream },
+    };
+    let mut request = Request::with_payload(payload);
+    request.extensions_mut().insert(source);
+    if let Some(progress) = outgoing.progress() {
+        request.extensions_mut().insert(Rc::clone(progress));
+    }
+    let head = request.head_mut();
+    head.method = converted.method;
+    head.uri = converted.uri;
+    head.version = Version::HTTP_2;
+    head.headers = converted.headers;
+    head.peer_addr = client;
+    Ok(Exchange { request, inbound, respond, outgoing, connection: Rc::clone(state) })
+}
+
+/// Counts the open requests of a connection.
+#[derive(Default)]
+struct Streams {
+    open: Cell<usize>,
+    quiet: Notify,
+}
+
+impl Streams {
+    fn open(self: &Rc<Self>) -> Open {
+        self.open.set(self.open.get() + 1);
+        Open(Rc::clone(self))
+    }
+}
+
+/// An open request.
+struct Open(Rc<Streams>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let left = self.0.open.get() - 1;
+        self.0.open.set(left);
+        if left == 0 {
+            self.0.quiet.notify_one();
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The loop in memory: over a pipe instead of a socket, before an application that echoes.
+
+use actix_web::web::{self, Bytes as Body};
+use actix_web::{App, HttpRequest, HttpResponse};
+use proptest::prelude::*;
+use tokio::io::{AsyncWriteExt, duplex};
+
+use super::*;
+
+async fn echo(request: HttpRequest, body: Body) -> HttpResponse {
+    let method = request.method().as_str().to_owned();
+    HttpResponse::with_body(Default::default(), body).map_into_boxed_body().map_body(|head, body| {
+        if let Ok(value) = method.parse() {
+            head.headers_mut().insert(actix_web::http::header::ETAG, value);
+        }
+        body
+    })
+}
+
+fn settings() -> (Settings, watch::Sender<bool>) {
+    let (draining, subscribed) = watch::channel(false);
+    let settings = Settings {
+        header_timeout: Duration::from_secs(30),
+        keep_alive: Duration::from_secs(30),
+        header_bytes: 8192,
+        draining: subscribed,
+        watch: None,
+        buffer: None,
+    };
+    (settings, draining)
+}
+
+const PEER: Peer = Peer { client: None, source: Source::Peer };
+
+/// Runs the loop beside a client that has the other end of the pipe.
+fn run<T>(client: impl AsyncFnOnce(tokio::io::DuplexStream) -> T) -> (Result<(), Ended>, T) {
+    actix_rt::System::new().block_on(async {
+        let application =
+            Rc::new(actix_web::test::init_service(App::new().default_service(web::to(echo))).await);
+        let (ours, theirs) = duplex(16 << 10);
+        let (settings, _draining) = settings();
+        let both = async { tokio::join!(drive(ours, PEER, &application, settings, |_| ()), client(theirs)) };
+        timeout(Duration::from_secs(30), both).await.unwrap()
+    })
+}
+
+async fn exchange(requests: &mut h2::client::SendRequest<Bytes>, body: &[u8], cut: usize) -> Vec<u8> {
+    let request = http::Request::builder().method("PUT").uri("https://a/k").body(()).unwrap();
+    let (answer, mut sending) = requests.send_request(request, false).unwrap();
+    for piece in body.chunks(cut) {
+        sending.send_data(Bytes::copy_from_slice(piece), false).unwrap();
+    }
+    sending.send_data(Bytes::new(), true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["etag"].as_bytes()), (200, &b"PUT"[..]));
+    let (mut answer, mut whole) = (answer.into_body(), Vec::new());
+    while let Some(piece) = answer.data().await {
+        let piece = piece.unwrap();
+        answer.flow_control().release_capacity(piece.len()).unwrap();
+        whole.extend_from_slice(&piece);
+    }
+    whole
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// V9, A7: bodies pass whole, for any piece sizes and any window of the client
+    #[test]
+    fn bodies_pass_whole(bytes in 0_usize..250_000, cut in 20_usize..40_000, window in 1000_u32..100_000) {
+        let body: Vec<u8> = (0..bytes).map(|at| (at * 7 % 251) as u8).collect();
+        let sent = body.clone();
+        let (ended, echoed) = run(async move |pipe| {
+            let (mut requests, connection) = h2::client::Builder::new()
+                .initial_window_size(window)
+                .handshake(pipe).await.unwrap();
+            let talking = async {
+                let mut echoed = exchange(&mut requests, &sent, cut).await;
+                echoed.extend(exchange(&mut requests, &sent, cut).await);
+                drop(requests);
+                echoed
+            };
+            let (ended, echoed) = tokio::join!(connection, talking);
+            ended.unwrap();
+            echoed
+        });
+        prop_assert!(ended.is_ok(), "{ended:?}");
+        prop_assert_eq!(echoed, [&body[..], &body[..]].concat());
+    }
+
+    /// V9, Bad input: the loop ends with its client after any frames
+    #[test]
+    fn any_frames_end_with_the_connection(
+        frames in prop::collection::vec(
+            (0_u8..12, any::<u8>(), 0_u32..8, prop::collection::vec(any::<u8>(), 0..60)), 0..40),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00".to_vec();
+        let request = b"\x82\x87\x84\x01\x01a";
+        let good = (1_u8, 4_u8, 1_u32, request.to_vec());
+        let place = at.index(frames.len() + 1);
+        for (kind, flags, stream, payload) in
+            frames[..place].iter().chain([&good]).chain(&frames[place..])
+        {
+            bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
+            bytes.extend_from_slice(&[*kind, *flags]);
+            bytes.extend_from_slice(&stream.to_be_bytes());
+            bytes.extend_from_slice(payload);
+        }
+        let (ended, ()) = run(async move |mut pipe| {
+            // The loop may end before it has read all frames.
+            let _ = pipe.write_all(&bytes).await;
+            let _ = pipe.shutdown().await;
+            let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
+        });
+        prop_assert!(!matches!(ended, Err(Ended::Late)), "{ended:?}");
+    }
+}

@@ -1,0 +1,123 @@
+//! Clients that grant no window or little, and clients that do not read.
+
+use std::time::Duration;
+
+use super::raw::*;
+use super::{beside, is_counted_as_flood};
+use crate::https::Identity;
+use crate::support::{Act, Upstream, noise};
+
+/// V9, V10: small answers without window hold no place in the bucket
+#[tokio::test]
+async fn answers_without_window_hold_no_place() {
+    let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::ok(noise(71))));
+    let gateway =
+        identity.before(&upstream).set("buckets.b.s3.concurrency.max_concurrent", "4").start().await;
+    let raw = beside(&identity, &gateway, async || {
+        let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+        for stream in (1..101).step_by(2) {
+            assert!(raw.begin(stream, &request("GET", "/b/k"), END_STREAM).await);
+        }
+        for stream in (1..101).step_by(2) {
+            raw.head(stream).await;
+        }
+        raw
+    })
+    .await;
+    gateway.is_idle().await;
+    assert!(raw.seen().iter().all(|frame| frame.kind != DATA));
+}
+
+/// V9: an answer that was read ahead is complete when window comes late
+#[tokio::test]
+async fn an_answer_waits_for_late_window() {
+    let body = noise(50_000);
+    let answer = body.clone();
+    let (identity, upstream) = (Identity::new(), Upstream::start(move |_| Act::ok(&answer)));
+    let gateway = identity.before(&upstream).start().await;
+    let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
+    raw.head(1).await;
+    gateway.is_idle().await;
+    for part in [1_u32, 999, 49_000] {
+        raw.send(&frame(WINDOW_UPDATE, 0, 1, &part.to_be_bytes())).await;
+    }
+    raw.wait("the answer's end", |frame| (frame.kind == DATA && frame.flags & END_STREAM != 0).then_some(()))
+        .await;
+    let data = raw.seen().into_iter().filter(|frame| frame.kind == DATA);
+    assert_eq!(data.flat_map(|frame| frame.payload).collect::<Vec<u8>>(), body);
+}
+
+/// V9: a flood of one-byte window updates ends the connection
+#[tokio::test]
+async fn grants_of_one_byte_end_the_connection() {
+    let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::ok(noise(60_000))));
+    let gateway = identity.before(&upstream).start().await;
+    let ended = beside(&identity, &gateway, async || {
+        let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+        for stream in (1..121).step_by(2) {
+            raw.begin(stream, &request("GET", "/b/k"), END_STREAM).await;
+        }
+        let grants: Vec<u8> =
+            (1..121).step_by(2).flat_map(|stream| frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 1])).collect();
+        raw.flood(&grants, 2 << 20).await;
+        raw.ended().await
+    })
+    .await;
+    assert_eq!(ended, Some(ENHANCE_YOUR_CALM));
+    is_counted_as_flood(&gateway).await;
+    gateway.is_idle().await;
+}
+
+/// V9, T4: answers are cut when the client grants window but does not read its socket
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut() {
+    let identity = Identity::new();
+    let upstream = Upstream::start(|seen| match seen.target.as_str() {
+        "/b/large" => Act::ok(noise(8 << 20)),
+        _ => Act::ok("x"),
+    });
+    let gateway = identity.before(&upstream).set("server.write_stall_timeout", "1").start().await;
+    let _raw = beside(&identity, &gateway, async || {
+        let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, i32::MAX as u32)]).await;
+        raw.send(&frame(WINDOW_UPDATE, 0, 0, &(i32::MAX as u32 - 65_535).to_be_bytes())).await;
+        raw.stop_reading();
+        for stream in (1..17).step_by(2) {
+            assert!(raw.begin(stream, &request("GET", "/b/large"), END_STREAM).await);
+        }
+        upstream.works_on(8).await;
+        raw
+    })
+    .await;
+    gateway.is_idle().await;
+    gateway.log_line("request", |line| line["path"] == "/b/large" && line["reason"] == "write_stall").await;
+}
+
+/// V9, T4: steady slow readers, and clients that wait for the upstream, are not cut
+#[tokio::test]
+async fn steady_and_waiting_clients_are_not_cut() {
+    let identity = Identity::new();
+    let upstream = Upstream::start(|seen| match seen.target.as_str() {
+        "/b/events" => Act::ok("begin").then_after(Duration::from_secs(2), "end"),
+        _ => Act::ok(noise(200_000)),
+    });
+    let gateway = identity.before(&upstream).set("server.write_stall_timeout", "0.6").start().await;
+    let waiting = identity.http2(&gateway).await;
+    let steadily = async {
+        let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+        raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
+        raw.head(1).await;
+        raw.send(&frame(WINDOW_UPDATE, 0, 0, &[0, 3, 0, 0])).await;
+        for _ in 0..20 {
+            raw.send(&frame(WINDOW_UPDATE, 0, 1, &10_000_u32.to_be_bytes())).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        raw.wait("the answer's end", |frame| {
+            (frame.kind == DATA && frame.flags & END_STREAM != 0).then_some(())
+        })
+        .await;
+        raw.seen().iter().filter(|frame| frame.kind == DATA).map(|frame| frame.payload.len()).sum::<usize>()
+    };
+    let (taken, answer) = tokio::join!(steadily, waiting.get("/b/events"));
+    assert_eq!((taken, answer.whole(), answer.text().as_str()), (200_000, 200, "beginend"));
+}
