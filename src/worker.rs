@@ -47,7 +47,6 @@ pub(crate) struct Worker {
     pub(crate) signing_keys: SigningKeys,
     pub(crate) bearers: Bearers,
     /// The answers of this thread that wait for their clients.
-    #[expect(dead_code, reason = "the connection loops call it")]
     pub(crate) send_watch: Rc<SendWatch>,
 }
 

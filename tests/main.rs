@@ -27,6 +27,7 @@ mod endpoints;
 mod expect;
 mod hedging;
 mod hostile_heads;
+mod http1;
 mod https;
 mod injection;
 mod integrity;

@@ -2,19 +2,20 @@
 
 pub(crate) mod admin;
 pub(crate) mod answer;
+mod authority;
 pub(crate) mod client_address;
 pub(crate) mod connection;
 pub(crate) mod cors;
 pub(crate) mod edge;
 pub(crate) mod error;
 mod form;
+pub(crate) mod http1;
 mod http2;
 mod injection;
 mod introduce;
 mod limits;
 pub(crate) mod listener;
 mod own;
-pub(crate) mod passage;
 mod priority;
 mod probes;
 mod proxy;
@@ -24,6 +25,5 @@ mod request_id;
 pub(crate) mod send_buffer;
 #[allow(dead_code, reason = "the connection loops call it")]
 mod send_pace;
-#[expect(dead_code, reason = "the connection loops call it")]
 pub(crate) mod send_progress;
 pub(crate) mod tls;

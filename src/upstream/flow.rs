@@ -5,11 +5,9 @@
 //! not waited for: a slow store must not have its clients thrown out.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-use actix_web::dev::Payload;
 use tidegate_config::ServerConfig;
 
 use crate::upstream::UpstreamRejection;
@@ -47,17 +45,6 @@ pub(crate) struct Flow {
     ended: Cell<Option<Instant>>,
     began: Cell<Option<Instant>>,
     fault: RefCell<Option<UpstreamRejection>>,
-    unread: Unread,
-}
-
-/// A body that nobody reads any more.
-#[derive(Default)]
-struct Unread(RefCell<Option<Payload>>);
-
-impl fmt::Debug for Unread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Unread").field(&self.0.borrow().is_some()).finish()
-    }
 }
 
 impl Flow {
@@ -112,14 +99,6 @@ impl Flow {
 
     pub(crate) fn take_fault(&self) -> Option<UpstreamRejection> {
         self.fault.borrow_mut().take()
-    }
-
-    /// Nobody reads the rest of the body. It is kept to the end of the answer: actix then lingers and closes the client's
-    /// connection, where a dropped chunked body it would read for ever, or wait on without being woken.
-    pub(crate) fn leave(&self, payload: Payload) {
-        if !matches!(payload, Payload::None) {
-            *self.unread.0.borrow_mut() = Some(payload);
-        }
     }
 
     /// Body bytes so far.

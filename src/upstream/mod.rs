@@ -24,7 +24,6 @@ mod hold;
 mod identity;
 mod incoming;
 mod intake;
-mod long;
 mod names;
 mod outbound;
 mod proxy_body;
