@@ -25,7 +25,7 @@ const GROUPS: [(char, usize); 16] = [
     ('S', 9),
     ('T', 7),
     ('R', 7),
-    ('V', 8),
+    ('V', 13),
     ('X', 7),
     ('P', 8),
     ('B', 5),
@@ -40,7 +40,7 @@ const GROUPS: [(char, usize); 16] = [
     ('M', 5),
 ];
 
-const LEDGER: [(&str, &str, Standing); 104] = [
+const LEDGER: [(&str, &str, Standing); 109] = [
     ("S1", "policy state changes in the mailboxes of five kinds of actors", Met),
     ("S2", "a panic restarts the actor behind the same address; waiting messages are served", Met),
     ("S3", "restart intensity, then failed with back-off", Met),
@@ -72,6 +72,11 @@ const LEDGER: [(&str, &str, Standing); 104] = [
     ("V6", "JSON guard of http buckets", Later("no guard yet")),
     ("V7", "hop-by-hop, nominated and internal headers end here", Met),
     ("V8", "malformed credentials are 401 or 403, never a crash", Met),
+    ("V9", "HTTP/2: floods and stuck streams are bounded", Later("not begun")),
+    ("V10", "slow clients hold no place for long", Later("crumbs over HTTP/1.1 only")),
+    ("V11", "operations are a closed table", Later("not begun")),
+    ("V12", "one reading of a path for policies, injection and copy sources", Later("not begun")),
+    ("V13", "forwarding and aliasing headers of strangers never go up", Later("not begun")),
     ("X1", "watches descriptors, memory, CPU, lag, in-flight", Later("no CPU pressure, no event-loop lag")),
     ("X2", "levels with hysteresis and dwell", Later("critical switches little off yet")),
     ("X3", "probes, status and metrics answer at every level", Later("no reserved descriptors")),

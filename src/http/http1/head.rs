@@ -69,6 +69,7 @@ pub(super) struct Scan {
 impl Scan {
     /// The length of the head with its empty line; none while that has not arrived.
     pub(super) fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
+        self.check_start(bytes)?;
         while let Some(at) = memchr::memchr(b'\n', &bytes[self.searched..]) {
             let (start, feed) = (self.line, self.searched + at);
             if feed == start || bytes[feed - 1] != b'\r' {
@@ -85,6 +86,7 @@ impl Scan {
                 return Ok(Some(self.line));
             } else if start == 0 {
                 self.began = self.line;
+                self.check_start(bytes)?;
             } else {
                 return Err(HeadError::Malformed("empty lines before the request line"));
             }
@@ -97,10 +99,16 @@ impl Scan {
         if bytes.len() > HEAD_BYTES_MAX {
             return Err(if self.lines == 0 { HeadError::TargetTooLong } else { HeadError::TooLarge });
         }
+        Ok(None)
+    }
+
+    /// Refuses at its first byte what cannot become a request.
+    fn check_start(&self, bytes: &[u8]) -> Result<(), HeadError> {
         match bytes.get(self.began) {
-            Some(b'\r') | None => Ok(None),
-            Some(byte) if is_token(*byte) => Ok(None),
-            Some(_) => Err(HeadError::Malformed("the method is no token")),
+            Some(byte) if *byte != b'\r' && !is_token(*byte) => {
+                Err(HeadError::Malformed("the method is no token"))
+            }
+            _ => Ok(()),
         }
     }
 }

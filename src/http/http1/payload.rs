@@ -228,7 +228,9 @@ impl Stream for Body {
             // Its request was answered, and the rest of it dropped.
             return Poll::Ready(Some(Err(PayloadError::Incomplete(None))));
         }
-        inbound.poll_piece(cx).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error).into())
+        // An error of its own kind: `From` would make it an end that came too early.
+        let malformed = |error| PayloadError::Io(io::Error::new(io::ErrorKind::InvalidData, error));
+        inbound.poll_piece(cx).map_err(malformed)
     }
 }
 
