@@ -6,6 +6,8 @@
 
 mod breaker;
 mod chaos;
+mod client_counts;
+mod client_waits;
 pub mod clock;
 mod count;
 mod host;
@@ -30,6 +32,8 @@ pub use breaker::{
     Outcome, Unreached,
 };
 pub use chaos::{Crash, CrashPlace, Stall, UnknownPlace};
+pub use client_counts::ClientTicket;
+pub use client_waits::WaitTicket;
 pub use limiter::{Allowance, Allowed, LimiterHandle, LimiterRejection, LimiterReport, Scope, Scopes};
 pub use mailbox::AskError;
 pub use monitor::{
@@ -45,5 +49,5 @@ pub use sessions::{
     SigningKeyId, TokenHash,
 };
 pub use system::{Actors, Launch, Launches, Prepared, UnknownActor, prepare};
-pub use types::{BucketId, IpKey, KeyId, OperationClass};
+pub use types::{BucketId, ClientId, IpKey, KeyId, OperationClass};
 pub use vitals::{Status, Vitals};

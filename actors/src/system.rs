@@ -222,7 +222,7 @@ pub(crate) fn prepare_from(
     let (monitor, component) = MonitorHandle::new(
         unborn.mailbox.clone(),
         &config.monitor,
-        config.server.max_concurrent_requests.get(),
+        (config.server.max_concurrent_requests.get(), &config.concurrency),
         watched,
         registry,
         log.clone(),

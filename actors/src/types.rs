@@ -1,6 +1,9 @@
 //! The few words all components share.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+
+use crate::sessions::{Bearer, Identity};
 
 /// A configured bucket, as an index into every per-bucket table: invented names cannot grow one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +69,43 @@ impl IpKey {
         match self {
             Self::V4(bits) => u64::from(bits),
             Self::V6Net(bits) => bits ^ (1 << 63),
+        }
+    }
+}
+
+/// A client as far as bounds on what one client holds tell clients apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClientId {
+    /// The holder of a client key or API key.
+    Key(KeyId),
+    /// The subject of a token, by its hash.
+    Subject(u64),
+    /// An address that proved nothing else.
+    Address(IpKey),
+}
+
+impl ClientId {
+    /// A client is its key, or the subject of its token, else its address; none where none of them is known.
+    pub fn of(identity: Option<&Identity>, address: Option<IpAddr>) -> Option<Self> {
+        let subject = |bearer: &Bearer| {
+            let mut hasher = DefaultHasher::new();
+            bearer.subject.as_deref()?.hash(&mut hasher);
+            Some(Self::Subject(hasher.finish()))
+        };
+        let proven = match identity {
+            Some(Identity::Key(key)) => Some(Self::Key(*key)),
+            Some(Identity::Token(bearer)) => subject(bearer),
+            Some(Identity::Anonymous) | None => None,
+        };
+        proven.or_else(|| address.map(|address| Self::Address(IpKey::from(address))))
+    }
+
+    /// A number that is the same for the same client.
+    pub(crate) fn likeness(self) -> u64 {
+        match self {
+            Self::Key(key) => key.index() as u64,
+            Self::Subject(hash) => hash,
+            Self::Address(address) => address.likeness(),
         }
     }
 }

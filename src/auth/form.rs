@@ -5,8 +5,9 @@
 //! wrote it meant it.
 
 use tidegate_actors::{Identity, clock};
+use tidegate_config::Access;
 
-use crate::auth::{AuthRejection, Caller, unproven};
+use crate::auth::{AuthRejection, Caller, Keyring, unproven};
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
 use crate::s3::form::FormRejection;
@@ -14,6 +15,23 @@ use crate::s3::form::fields::Fields;
 use crate::s3::sigv4::canonical::ALGORITHM;
 use crate::s3::sigv4::{Claim, SignatureRejection};
 use crate::worker::Worker;
+
+/// Whether any form can succeed in a bucket, which its head tells.
+pub(crate) fn may_prove_form(bucket: &Bucket, keyring: &Keyring) -> Result<(), AuthRejection> {
+    let config = &bucket.config;
+    if config.auth.is_empty() {
+        return Err(AuthRejection::Closed);
+    }
+    let may_sign = bucket.proofs.signature && keyring.has_client_keys();
+    if may_sign || config.anonymous.contains(&Access::Write) {
+        return Ok(());
+    }
+    if bucket.proofs.anonymous {
+        Err(AuthRejection::AnonymousMay(Access::Write))
+    } else {
+        Err(unproven(bucket))
+    }
+}
 
 /// Says who sent a form to a bucket.
 pub(crate) async fn authenticate_form(

@@ -38,6 +38,11 @@ impl Keyring {
         Self { keys, by_id, api_keys, by_hash, blind }
     }
 
+    /// Whether there is any key that requests are signed with.
+    pub(crate) fn has_client_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
     /// The client key with this access key ID.
     pub(crate) fn find(&self, access_key_id: &str) -> Option<KeyId> {
         self.by_id.get(access_key_id).copied()

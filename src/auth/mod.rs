@@ -38,7 +38,7 @@ use proofs::{Repeated, Shown};
 
 pub(crate) use answer::answer;
 pub(crate) use bearers::Bearers;
-pub(crate) use form::authenticate_form;
+pub(crate) use form::{authenticate_form, may_prove_form};
 pub(crate) use keyring::Keyring;
 pub(crate) use multi_delete::{BYTES_MAX as LIST_BYTES_MAX, screen, screens};
 pub(crate) use operation::Operation;

@@ -3,17 +3,22 @@
 //! A form's proof of identity lies in its body, so what else is decided by a head is decided here once the fields have come:
 //! steps 5 and 6 of `proxy.rs`, in their order, over the upload that the form stands for. No place in a bucket's gate is held while
 //! fields come, nor while a file of up to 64 KiB does.
+//!
+//! Until its proof is verified a form holds no slot of the process either (V10). It is refused by its head where that suffices: no form
+//! can succeed in the bucket, its circuit is open, the level is exhausted, a limit is used up. Forms that are being read have a bound
+//! of their own, `concurrency.max_pending_forms`, and their fields a time of their own.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
-use tidegate_actors::{BucketId, OperationClass, Slot, clock};
+use tidegate_actors::{BucketId, ClientId, ClientTicket, IpKey, OperationClass, clock};
 use tidegate_config::Kind;
 
-use crate::auth::{Operation, authenticate_form, authorize};
+use crate::auth::{Operation, authenticate_form, authorize, may_prove_form};
 use crate::http::answer::REQUEST_ID;
 use crate::http::edge::{self, BodyLength, Head};
 use crate::http::error::{GatewayError, form_answer};
@@ -30,14 +35,18 @@ use crate::s3::upload::declared::Declared;
 use crate::telemetry::record::Record;
 use crate::upstream::body::{REPLAY_BYTES_MAX, Source};
 use crate::upstream::deadline::Deadline;
-use crate::upstream::{self, Phase, Put, UpstreamRejection};
+use crate::upstream::{self, Put, UpstreamRejection};
 use crate::worker::Worker;
+
+/// All clients of connections without an address are one.
+const NO_ADDRESS: ClientId = ClientId::Address(IpKey::V4(0));
 
 /// A form whose body has not been touched.
 pub(super) struct Awaited {
     pub(super) bucket: BucketId,
     deadline: Deadline,
-    pub(super) slot: Slot,
+    /// Its place among the forms that are being read.
+    pending: ClientTicket,
     delimiter: Delimiter,
     bytes: u64,
 }
@@ -74,19 +83,35 @@ pub(super) fn is_form(head: Head<'_>, bucket: &Bucket, rest: &str) -> bool {
 
 impl Awaited {
     /// Reads a form's head.
-    pub(super) fn of(
-        head: Head<'_>,
-        length: BodyLength,
-        (bucket, deadline): (BucketId, Deadline),
-        slot: Slot,
-    ) -> Result<Self, FormRejection> {
+    fn read_head(head: Head<'_>, length: BodyLength) -> Result<(Delimiter, u64), FormRejection> {
         let mut kinds = head.headers.get_all(CONTENT_TYPE);
         let kind = kinds.next().and_then(|kind| kind.to_str().ok()).filter(|_| kinds.next().is_none());
         let delimiter = kind.and_then(Delimiter::of);
         let delimiter = delimiter.ok_or(FormRejection::Malformed("its content-type has no boundary"))?;
         let bytes = length.bytes().ok_or(FormRejection::Length)?;
-        Ok(Self { bucket, deadline, slot, delimiter, bytes })
+        Ok((delimiter, bytes))
     }
+}
+
+/// Steps 3 to 6, as far as a form's head tells: whatever can refuse it does so before its body is read.
+pub(super) async fn admit(
+    worker: &Rc<Worker>,
+    bucket: &Bucket,
+    (head, length): (Head<'_>, BodyLength),
+    (class, deadline): (OperationClass, Deadline),
+    record: &mut Record,
+) -> Result<Awaited, GatewayError> {
+    let actors = &worker.shared.actors;
+    may_prove_form(bucket, &worker.shared.keyring)?;
+    let circuit = actors.breaker.circuit(bucket.id, OperationClass::Write);
+    actors.breaker.peek(circuit, clock::now())?;
+    actors.monitor.check_level()?;
+    let (delimiter, bytes) = Awaited::read_head(head, length)?;
+    proxy::limit(worker, bucket, class, record).await?;
+    introduce::may_authenticate(worker, Some(bucket), record)?;
+    let client = record.client_id().unwrap_or(NO_ADDRESS);
+    let pending = actors.monitor.enter_form(client).await?;
+    Ok(Awaited { bucket: bucket.id, deadline, pending, delimiter, bytes })
 }
 
 /// Reads a form up to its file, and decides on the upload that it asks for.
@@ -98,11 +123,11 @@ pub(super) async fn receive(
     awaited: Awaited,
 ) -> Result<Received, GatewayError> {
     let shared = &worker.shared;
-    let Awaited { bucket, deadline, slot, delimiter, bytes } = awaited;
+    let Awaited { bucket, deadline, pending, delimiter, bytes } = awaited;
     let bucket = shared.router.bucket(bucket);
     let mut source = Source::take(payload, Some(bytes), bucket, Rc::clone(&record.flow));
     let FilePart { fields, file_name, before, beginning } =
-        read_fields(&mut source, delimiter.clone(), bucket).await?;
+        read_fields(&mut source, delimiter.clone(), fields_time(worker, bucket)).await?;
     source.unread(beginning);
     let fields = Fields::of(fields, &file_name)?;
 
@@ -125,6 +150,11 @@ pub(super) async fn receive(
     let operation = Operation::of(head.method, head.uri.query().unwrap_or_default(), Kind::S3, rest);
     authorize(&caller, (bucket, named.bucket), head, &operation, &shared.keyring)?;
 
+    // 3 monitor: the slot, now that the proof is verified
+    let slot = shared.actors.monitor.enter()?;
+    drop(pending);
+    record.hold_for_body(None);
+
     let (source, length, file) = file(source, delimiter, bytes - before, (bucket, record)).await?;
     if let Some(policy) = &policy {
         policy.check_length(file.as_ref().map_or(length, FileScan::left))?;
@@ -143,11 +173,16 @@ pub(super) async fn receive(
     Ok(Received { put: Box::new(put), call: Box::new(call), source, told })
 }
 
-/// Fields have the time that a request has to its answer.
+/// Fields are a second head: they have as much time again as the first one, twice for their greater size.
+fn fields_time(worker: &Worker, bucket: &Bucket) -> Duration {
+    let header_timeout = worker.shared.config.server.header_timeout;
+    header_timeout.saturating_mul(2).min(bucket.config.upstream.request_timeout)
+}
+
 async fn read_fields(
     source: &mut Source,
     delimiter: Delimiter,
-    bucket: &Bucket,
+    time: Duration,
 ) -> Result<FilePart, GatewayError> {
     let mut reader = FieldReader::new(delimiter);
     let reading = async {
@@ -158,8 +193,8 @@ async fn read_fields(
         }
         Err(GatewayError::from(FormRejection::Malformed("it ends before its file")))
     };
-    let read = tokio::time::timeout(bucket.config.upstream.request_timeout, reading).await;
-    read.map_err(|_| UpstreamRejection::Timeout(Phase::Upload))?
+    let read = tokio::time::timeout(time, reading).await;
+    read.map_err(|_| FormRejection::Late)?
 }
 
 /// The file that comes: one that is small enough is read whole, of any other the length is known ahead.

@@ -59,6 +59,9 @@ pub(super) async fn settle(
     match authenticated {
         Ok(caller) => {
             record.caller = Some(caller.identity.clone());
+            if let Some(client) = record.client_id() {
+                record.client_ticket = worker.shared.actors.monitor.enter_client(client).await?;
+            }
             let allowed = match &caller.identity {
                 Identity::Key(key) => limiter.admit_key(*key, id, class).await?,
                 Identity::Token(bearer) => {

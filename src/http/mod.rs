@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod answer;
 mod authority;
 pub(crate) mod client_address;
+pub(crate) mod client_wait;
 pub(crate) mod connection;
 pub(crate) mod cors;
 pub(crate) mod edge;
@@ -21,7 +22,6 @@ mod probes;
 mod proxy;
 mod proxy_protocol;
 mod request_id;
-#[expect(dead_code, reason = "the connection loops call it")]
 pub(crate) mod send_buffer;
 #[allow(dead_code, reason = "the connection loops call it")]
 mod send_pace;

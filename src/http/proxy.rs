@@ -6,7 +6,7 @@
 //!  3 monitor   level, then the in-flight slot                503
 //!  4 limiter   global, client address, bucket in one ask     429
 //!  5 auth      signature, key's limit, policy                400 401 403 429 501
-//!              of a form: in its body, `form.rs` goes on
+//!              of a form: in its body; `form.rs` takes 3 to 6 over, and its slot when its proof is verified
 //!  6 breaker   published state, before queueing              503
 //!    pool      place in the bucket's gate, endpoint          503
 //!  7 breaker   half-open permit, immediately before the call 503
@@ -36,7 +36,7 @@ use crate::http::cors::{self, Sharing};
 use crate::http::edge::{self, BodyLength, EdgeRejection, Head};
 use crate::http::error::GatewayError;
 use crate::http::form::{self, Awaited};
-use crate::http::introduce::{introduce, may_authenticate};
+use crate::http::introduce::introduce;
 use crate::http::own::{Besides, list_buckets, own, refuse};
 use crate::http::send_progress::SendProgress;
 use crate::http::{injection, priority, probes, request_id};
@@ -161,18 +161,17 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     }
 
     // 3 monitor, 4 limiter, 5 auth
-    let slot = actors.monitor.enter()?;
     let query = bucket.proofs.without_token(head.uri.query().unwrap_or_default());
     let operation = Operation::of(head.method, &query, bucket.config.kind, rest);
     let class = operation.class();
-    if let Some(client) = record.request.client {
-        let client = IpKey::from(client.address);
-        record.allowed = actors.limiter.admit(bucket.id, class, client, record.started).await?;
-    }
     if form::is_form(head, bucket, rest) {
-        may_authenticate(worker, Some(bucket), record)?;
-        return Ok(Admitted::Form(Box::new(Awaited::of(head, length, (bucket.id, deadline), slot)?)));
+        let head = (head, length);
+        return Ok(Admitted::Form(Box::new(
+            form::admit(worker, bucket, head, (class, deadline), record).await?,
+        )));
     }
+    let slot = actors.monitor.enter()?;
+    limit(worker, bucket, class, record).await?;
     let caller = introduce(worker, Some(bucket), class, head, record).await?;
     authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
     let screens = auth::screens(&caller, &operation, bytes, &shared.keyring)?;
@@ -183,6 +182,20 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let leave = reserve(worker, bucket, (class, is_patient), deadline, record).await?;
     let call = Call { bucket: bucket.id, length, caller, declared, screens, slot, leave };
     Ok(Admitted::Call(Box::new(call)))
+}
+
+/// Charges a request to the limits that its head tells: global, of its client's address, of its bucket.
+pub(super) async fn limit(
+    worker: &Worker,
+    bucket: &Bucket,
+    class: OperationClass,
+    record: &mut Record,
+) -> Result<(), GatewayError> {
+    if let Some(client) = record.request.client {
+        let client = IpKey::from(client.address);
+        record.allowed = worker.shared.actors.limiter.admit(bucket.id, class, client, record.started).await?;
+    }
+    Ok(())
 }
 
 /// Looks for patterns of an attack by the bucket's mode.
@@ -237,12 +250,14 @@ async fn handle(
     let (incoming, call, source, told) = match admitted {
         Admitted::Own(response) => return Ok(Handled::Own(response)),
         Admitted::Call(call) => {
+            record.hold_for_body(call.leave.permit.as_ref().map(|_| call.bucket));
             let bucket = worker.shared.router.bucket(call.bucket);
             let source = BodySource::take(payload, call.length.bytes(), bucket, Rc::clone(&record.flow));
             (Incoming::Client(request), call, source, None)
         }
         Admitted::Form(awaited) => {
             let received = form::receive(worker, &request, payload, record, *awaited).await?;
+            record.hold_for_body(received.call.leave.permit.as_ref().map(|_| received.call.bucket));
             (Incoming::Form(received.put), received.call, received.source, Some(received.told))
         }
     };
@@ -263,6 +278,7 @@ async fn handle(
     }
     worker.shared.chaos.strike();
     let called = upstream::call(worker, bucket, outbound, leave, record).await?;
+    record.hold_for_answer(bucket.id);
     if let Some(told) = told.filter(|_| called.response.status().is_success()) {
         let headers = upstream::conclude(bucket, called).await;
         return Ok(Handled::Own(told.answer(&headers, &record.id)));

@@ -13,6 +13,8 @@ use tidegate_config::ServerConfig;
 const GRACE: Duration = Duration::from_secs(5);
 /// The most credit, unless a stall may last longer.
 const CREDIT_MAX: Duration = Duration::from_secs(60);
+/// How much longer than a stall full credit lasts: waits are measured in steps of 250 ms.
+const CREDIT_SPARE: Duration = Duration::from_secs(1);
 
 /// Why an answer is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl SendLimits {
             bytes_per_second: NonZeroU64::new(server.min_send_rate),
             stall: server.write_stall_timeout,
             // With less credit the rate would end a pause that `write_stall_timeout` allows.
-            credit_max: CREDIT_MAX.max(server.write_stall_timeout),
+            credit_max: CREDIT_MAX.max(server.write_stall_timeout.saturating_add(CREDIT_SPARE)),
         }
     }
 }
@@ -75,6 +77,9 @@ impl SendPace {
             0 => self.since_last_byte.saturating_add(waited),
             _ => Duration::ZERO,
         };
+        if self.since_last_byte >= limits.stall {
+            return Some(Cut::Stalled);
+        }
         if let Some(rate) = limits.bytes_per_second {
             let earned = Duration::from_millis(taken_bytes.saturating_mul(1000) / rate);
             let credit = self.credit.saturating_add(earned).min(limits.credit_max);
@@ -84,7 +89,7 @@ impl SendPace {
             };
             self.credit = left;
         }
-        (self.since_last_byte >= limits.stall).then_some(Cut::Stalled)
+        None
     }
 }
 

@@ -1,9 +1,10 @@
-//! How the clients of one worker thread take their answers: the task that cuts those that do not (T4, V10).
+//! How the clients of one worker thread take their answers and send their bodies: the task that cuts those that do not (T4, V10).
 //!
 //! A connection reports when bytes of an answer wait for the client, when the client took some, and when none wait any more. An
-//! answer that waits for the first time is registered here; one task per worker then visits all registered answers every 250 ms. It
-//! ends when none is left. An answer that never waits costs nothing but its allocation. The decision is `send_pace.rs`; this module
-//! owns the registry, the task and the wake-up. It must not close connections: the connection polls [`SendProgress::poll_cut`].
+//! answer that waits for the first time is registered here, and so is an upload (`upstream/flow.rs`) that waits for its client; one task
+//! per worker then visits all that are registered every 250 ms. It ends when none is left. An answer that never waits costs nothing
+//! but its allocation. The decisions are made by `send_pace.rs` and, for places that wait, by the actors (`client_wait.rs`); this module owns
+//! the registry, the task and the wake-up. It must not close connections: the connection polls [`SendProgress::poll_cut`].
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_actors::clock;
 
+use crate::http::client_wait::{ClientWait, Places};
 pub(crate) use crate::http::send_pace::Cut;
 use crate::http::send_pace::{SendLimits, SendPace};
 use crate::worker::Shared;
@@ -20,10 +22,26 @@ use crate::worker::Shared;
 /// How often the registered answers are visited.
 const VISIT_EVERY: Duration = Duration::from_millis(250);
 
-/// The answers of one worker thread that wait for their clients.
+/// What waits for a client.
+pub(crate) trait Visited {
+    /// Accounts for the time since the last visit. False if no further visit is needed.
+    fn visit(&self, visit: &Visit<'_>) -> bool;
+}
+
+/// One visit.
+pub(crate) struct Visit<'a> {
+    /// Since the last one.
+    pub(crate) passed: Duration,
+    pub(crate) now: Instant,
+    pub(crate) shared: &'a Shared,
+    limits: &'a SendLimits,
+}
+
+/// What waits for its client on one worker thread.
 pub(crate) struct SendWatch {
+    shared: Arc<Shared>,
     limits: SendLimits,
-    registered: RefCell<Vec<Weak<SendProgress>>>,
+    registered: RefCell<Vec<Weak<dyn Visited>>>,
     is_running: Cell<bool>,
 }
 
@@ -38,14 +56,17 @@ pub(crate) struct SendProgress {
     /// What the client took since the last visit.
     taken_bytes: Cell<u64>,
     is_registered: Cell<bool>,
+    wait: RefCell<ClientWait>,
+    /// What the answer holds until its last byte.
+    places: Cell<Option<Places>>,
     cut: Cell<Option<Cut>>,
     connection: RefCell<Option<Waker>>,
 }
 
 impl SendWatch {
     pub(crate) fn new(shared: &Arc<Shared>) -> Rc<Self> {
-        let limits = SendLimits::of(&shared.config.server);
-        Rc::new(Self { limits, registered: RefCell::default(), is_running: Cell::new(false) })
+        let (limits, shared) = (SendLimits::of(&shared.config.server), Arc::clone(shared));
+        Rc::new(Self { shared, limits, registered: RefCell::default(), is_running: Cell::new(false) })
     }
 
     /// For one answer.
@@ -57,13 +78,16 @@ impl SendWatch {
             is_interrupted: Cell::new(true),
             taken_bytes: Cell::new(0),
             is_registered: Cell::new(false),
+            wait: RefCell::default(),
+            places: Cell::new(None),
             cut: Cell::new(None),
             connection: RefCell::default(),
         })
     }
 
-    fn register(self: &Rc<Self>, progress: &Rc<SendProgress>) {
-        self.registered.borrow_mut().push(Rc::downgrade(progress));
+    /// Has this visited from now on.
+    pub(crate) fn register(self: &Rc<Self>, visited: Weak<dyn Visited>) {
+        self.registered.borrow_mut().push(visited);
         if !self.is_running.replace(true) {
             actix_rt::spawn(Rc::clone(self).run());
         }
@@ -82,10 +106,11 @@ impl SendWatch {
 
     fn visit(&self, last: Instant, now: Instant) {
         let passed = now.saturating_duration_since(last);
+        let visit = Visit { passed, now, shared: &self.shared, limits: &self.limits };
         // A connection that is woken is polled later, so nothing is registered while this runs.
-        self.registered.borrow_mut().retain(|progress| {
-            progress.upgrade().is_some_and(|progress| progress.visit(passed, &self.limits))
-        });
+        self.registered
+            .borrow_mut()
+            .retain(|visited| visited.upgrade().is_some_and(|visited| visited.visit(&visit)));
     }
 }
 
@@ -96,7 +121,8 @@ impl SendProgress {
         if !self.is_registered.replace(true)
             && let Some(watch) = self.watch.upgrade()
         {
-            watch.register(self);
+            let visited: Weak<Self> = Rc::downgrade(self);
+            watch.register(visited);
         }
     }
 
@@ -128,13 +154,34 @@ impl SendProgress {
         self.cut.get()
     }
 
-    /// Accounts for the time since the last visit. False if this answer need not be visited any more.
-    fn visit(&self, passed: Duration, limits: &SendLimits) -> bool {
+    /// The answer holds these places until they are released.
+    pub(crate) fn hold(&self, places: Option<Places>) {
+        self.places.set(places);
+    }
+
+    /// The answer's places are given back, whatever of it still waits.
+    pub(crate) fn release(&self) {
+        self.places.set(None);
+        self.wait.borrow_mut().end();
+    }
+}
+
+impl Visited for SendProgress {
+    fn visit(&self, visit: &Visit<'_>) -> bool {
         let has_waited = self.waits.get() && !self.is_interrupted.replace(false);
-        let waited = if has_waited { passed } else { Duration::ZERO };
+        let waited = if has_waited { visit.passed } else { Duration::ZERO };
+        let taken_bytes = self.taken_bytes.take();
         let mut pace = self.pace.get();
-        let cut = pace.advance(waited, self.taken_bytes.take(), limits);
+        let cut = pace.advance(waited, taken_bytes, visit.limits);
         self.pace.set(pace);
+        let mut wait = self.wait.borrow_mut();
+        let is_crowding = if self.waits.get() {
+            wait.advance((waited, taken_bytes), self.places.get(), visit.shared, visit.now)
+        } else {
+            wait.end();
+            false
+        };
+        let cut = cut.or(is_crowding.then_some(Cut::Crowding));
         if cut.is_some() {
             self.cut.set(cut);
             if let Some(connection) = self.connection.take() {

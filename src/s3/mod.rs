@@ -10,6 +10,7 @@ pub(crate) mod document;
 pub(crate) mod form;
 pub(crate) mod late_error;
 pub(crate) mod naming;
+pub(crate) mod pieces;
 pub(crate) mod rename;
 pub(crate) mod sign;
 pub(crate) mod sigv4;

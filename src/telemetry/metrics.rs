@@ -1,7 +1,7 @@
 //! The request path's metrics (O3), resolved per bucket at the start so that counting is an atomic each.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use crate::telemetry::hedges::{HedgeFamilies, HedgeMetrics};
@@ -24,6 +24,7 @@ pub(crate) struct RequestMetrics {
     hedges: HedgeFamilies,
     connections: ConnectionGauges,
     unrouted: IntCounterVec,
+    send_buffer: IntGauge,
 }
 
 /// Upstream connections per bucket.
@@ -81,9 +82,9 @@ pub(crate) struct BucketMetrics {
     pub(crate) hedges: HedgeMetrics,
     errors: IntCounterVec,
     name: String,
-    size: prometheus::IntGauge,
-    active: prometheus::IntGauge,
-    idle: prometheus::IntGauge,
+    size: IntGauge,
+    active: IntGauge,
+    idle: IntGauge,
 }
 
 impl RequestMetrics {
@@ -104,6 +105,9 @@ impl RequestMetrics {
             &["bucket"],
         )?;
         registry.register(Box::new(duration.clone()))?;
+        let send_buffer =
+            IntGauge::new("send_buffer_bytes", "bytes of finished answers that wait for their clients")?;
+        registry.register(Box::new(send_buffer.clone()))?;
         Ok(Self {
             requests: counter(
                 "requests_total",
@@ -151,6 +155,7 @@ impl RequestMetrics {
             hedges: HedgeFamilies::register(registry)?,
             connections: ConnectionGauges::register(registry)?,
             unrouted: counter("unrouted_total", "requests refused before a bucket was known", &["reason"])?,
+            send_buffer,
         })
     }
 
@@ -176,6 +181,11 @@ impl RequestMetrics {
             active: self.connections.active.with_label_values(&one),
             idle: self.connections.idle.with_label_values(&one),
         }
+    }
+
+    /// Sets the gauge; called before a scrape is answered.
+    pub(crate) fn observe_send_buffer(&self, bytes: u64) {
+        self.send_buffer.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn unrouted(&self, reason: &str) {

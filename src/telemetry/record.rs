@@ -12,9 +12,10 @@ use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, Uri};
 use arrayvec::ArrayString;
 use slog::info;
-use tidegate_actors::{Allowed, BucketId, CredentialId, Identity, clock};
+use tidegate_actors::{Allowed, BucketId, ClientId, ClientTicket, CredentialId, Identity, clock};
 
 use crate::http::client_address::ClientAddress;
+use crate::http::client_wait::Places;
 use crate::http::cors::Sharing;
 use crate::http::send_progress::SendProgress;
 use crate::s3::sigv4::query::name_of;
@@ -48,6 +49,8 @@ pub(crate) struct Record {
     pub(crate) progress: Option<Rc<SendProgress>>,
     pub(crate) sent_bytes: u64,
     pub(crate) phases: Phases,
+    /// Its place among its client's requests in flight, where those have a bound.
+    pub(crate) client_ticket: Option<ClientTicket>,
 }
 
 /// What became of a hedge.
@@ -108,6 +111,33 @@ impl Record {
             progress: None,
             sent_bytes: 0,
             phases: Phases::default(),
+            client_ticket: None,
+        }
+    }
+
+    /// The client as far as bounds on what one client holds tell clients apart.
+    pub(crate) fn client_id(&self) -> Option<ClientId> {
+        ClientId::of(self.caller.as_ref(), self.request.client.map(|client| client.address))
+    }
+
+    /// While its body comes the request holds a slot and, if named, a place in this bucket's gate.
+    pub(crate) fn hold_for_body(&self, bucket: Option<BucketId>) {
+        let places = self.client_id().map(|client| Places { client, bucket });
+        self.flow.hold(&self.worker.send_watch, places);
+    }
+
+    /// While its answer is sent the request holds a slot and a place in this bucket's gate. Its body is not waited for any more.
+    pub(crate) fn hold_for_answer(&self, bucket: BucketId) {
+        self.flow.release();
+        if let Some(progress) = &self.progress {
+            progress.hold(self.client_id().map(|client| Places { client, bucket: Some(bucket) }));
+        }
+    }
+
+    fn release(&self) {
+        self.flow.release();
+        if let Some(progress) = &self.progress {
+            progress.release();
         }
     }
 
@@ -162,6 +192,7 @@ impl Drop for Record {
         if let Some(cut) = self.progress.as_ref().and_then(|progress| progress.cut()) {
             self.reason = Some(cut.reason());
         }
+        self.release();
         let shared = &self.worker.shared;
         if let Some(bucket) = self.bucket {
             let metrics = &shared.router.bucket(bucket).metrics;

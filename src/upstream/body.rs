@@ -104,7 +104,8 @@ impl Source {
         match self.payload.poll_next_unpin(cx) {
             Poll::Pending => {
                 self.flow.awaits(clock::now);
-                Poll::Pending
+                let cut = self.flow.poll_crowding(cx);
+                cut.map(|()| Some(Err(UpstreamRejection::Timeout(Phase::Crowding))))
             }
             Poll::Ready(Some(Ok(piece))) => {
                 self.flow.moved(piece.len(), clock::now());

@@ -5,11 +5,16 @@
 //! not waited for: a slow store must not have its clients thrown out.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::num::NonZeroU64;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tidegate_config::ServerConfig;
 
+use crate::http::client_wait::{ClientWait, Places};
+use crate::http::send_progress::{SendWatch, Visit, Visited};
 use crate::upstream::UpstreamRejection;
 
 /// How slow a client may be with its body.
@@ -45,6 +50,31 @@ pub(crate) struct Flow {
     ended: Cell<Option<Instant>>,
     began: Cell<Option<Instant>>,
     fault: RefCell<Option<UpstreamRejection>>,
+    crowding: Crowding,
+}
+
+/// Whether the upload's places are among too many that wait for its client.
+#[derive(Default)]
+struct Crowding {
+    /// Where waits are visited, and what the request holds.
+    watch: RefCell<Option<(Weak<SendWatch>, Places)>>,
+    wait: RefCell<ClientWait>,
+    waits: Cell<bool>,
+    /// It waited at the last visit.
+    has_waited: Cell<bool>,
+    visited_bytes: Cell<u64>,
+    is_registered: Cell<bool>,
+    is_cut: Cell<bool>,
+    reader: RefCell<Option<Waker>>,
+}
+
+impl fmt::Debug for Crowding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Crowding")
+            .field("wait", &self.wait)
+            .field("is_cut", &self.is_cut)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Flow {
@@ -63,6 +93,7 @@ impl Flow {
     pub(crate) fn moved(&self, bytes: usize, now: Instant) {
         self.bytes.set(self.bytes.get() + bytes as u64);
         self.moved.set(Some(now));
+        self.crowding.waits.set(false);
         if let Some(since) = self.awaited.take() {
             self.waited.set(self.waited.get() + now.saturating_duration_since(since));
         }
@@ -73,6 +104,39 @@ impl Flow {
         if self.pace.is_some() && self.awaited.get().is_none() {
             self.awaited.set(Some(now()));
         }
+    }
+
+    /// The upload holds these places; waits for its client are reported to this watch.
+    pub(crate) fn hold(&self, watch: &Rc<SendWatch>, places: Option<Places>) {
+        *self.crowding.watch.borrow_mut() = places.map(|places| (Rc::downgrade(watch), places));
+    }
+
+    /// The upload's places are given back, or wait for nobody.
+    pub(crate) fn release(&self) {
+        self.crowding.watch.take();
+        self.crowding.wait.borrow_mut().end();
+    }
+
+    /// More of the body is asked for than has come, by this task. Ready if the upload is cut because its client crowds out others.
+    pub(crate) fn poll_crowding(self: &Rc<Self>, cx: &Context<'_>) -> Poll<()> {
+        let crowding = &self.crowding;
+        if crowding.is_cut.get() {
+            return Poll::Ready(());
+        }
+        crowding.waits.set(true);
+        let mut reader = crowding.reader.borrow_mut();
+        if !reader.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *reader = Some(cx.waker().clone());
+        }
+        if !crowding.is_registered.get()
+            && let Some((watch, _)) = &*crowding.watch.borrow()
+            && let Some(watch) = watch.upgrade()
+        {
+            crowding.is_registered.set(true);
+            let visited: Weak<Self> = Rc::downgrade(self);
+            watch.register(visited);
+        }
+        Poll::Pending
     }
 
     /// Whether the client is waited for.
@@ -90,6 +154,7 @@ impl Flow {
     /// The last body byte was handed to the upstream's connection.
     pub(crate) fn end(&self, now: Instant) {
         self.ended.set(Some(now));
+        self.release();
     }
 
     /// The upload failed on the client's side, for this reason.
@@ -119,6 +184,29 @@ impl Flow {
     pub(crate) fn uploaded(&self) -> Option<(Instant, Duration)> {
         let (began, ended) = (self.began.get()?, self.ended.get()?);
         Some((ended, ended.saturating_duration_since(began)))
+    }
+}
+
+impl Visited for Flow {
+    fn visit(&self, visit: &Visit<'_>) -> bool {
+        let crowding = &self.crowding;
+        let (waits, bytes) = (crowding.waits.get(), self.bytes.get());
+        let has_waited = crowding.has_waited.replace(waits) && waits;
+        let waited = if has_waited { visit.passed } else { Duration::ZERO };
+        let moved_bytes = bytes.saturating_sub(crowding.visited_bytes.replace(bytes));
+        let places = crowding.watch.borrow().as_ref().map(|(_, places)| *places);
+        let mut wait = crowding.wait.borrow_mut();
+        if !waits || places.is_none() {
+            wait.end();
+        } else if wait.advance((waited, moved_bytes), places, visit.shared, visit.now) {
+            crowding.is_cut.set(true);
+            if let Some(reader) = crowding.reader.take() {
+                reader.wake();
+            }
+        }
+        let stays = places.is_some() && !crowding.is_cut.get();
+        crowding.is_registered.set(stays);
+        stays
     }
 }
 

@@ -8,15 +8,15 @@
 //! The framing is RFC 9112's: a length where it is known, else chunks. Deliberately absent: trailers, which no
 //! request has here.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
+use crate::s3::pieces::Pieces;
 use crate::upstream::body::Upload;
 use crate::upstream::stream::Stream;
 
@@ -30,7 +30,7 @@ pub(crate) struct Pump {
     upload: Box<Upload>,
     /// Of the body, where the length is known; chunks otherwise.
     left: Option<u64>,
-    out: VecDeque<Bytes>,
+    out: Pieces,
     out_bytes: usize,
     has_ended: bool,
 }
@@ -50,7 +50,9 @@ impl Pump {
         let left = upload.size();
         let head = framed(head, left);
         let out_bytes = head.len();
-        Self { upload, left, out: VecDeque::from([head]), out_bytes, has_ended: false }
+        let mut out = Pieces::default();
+        out.push(head);
+        Self { upload, left, out, out_bytes, has_ended: false }
     }
 
     /// Writes what there is; ready once all of it is written.
@@ -63,10 +65,7 @@ impl Pump {
                 return if self.has_ended { flushed.map(Ok) } else { Poll::Pending };
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = self.out.len().min(SLICES_MAX);
-            for (slice, piece) in slices.iter_mut().zip(&self.out) {
-                *slice = IoSlice::new(piece);
-            }
+            let count = self.out.fill_slices(&mut slices);
             let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..count]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -115,19 +114,12 @@ impl Pump {
 
     fn push(&mut self, bytes: Bytes) {
         self.out_bytes += bytes.len();
-        self.out.push_back(bytes);
+        self.out.push(bytes);
     }
 
-    fn forget(&mut self, mut written: usize) {
+    fn forget(&mut self, written: usize) {
         self.out_bytes -= written;
-        while let Some(piece) = self.out.front_mut() {
-            if written < piece.len() {
-                piece.advance(written);
-                return;
-            }
-            written -= piece.len();
-            self.out.pop_front();
-        }
+        self.out.advance(written);
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) enum Phase {
     Upload,
     /// The client's body comes too slowly.
     Pace,
+    /// The client holds too many places with requests that wait for it.
+    Crowding,
     /// No first byte of the answer in time.
     FirstByte,
     /// The request's total time is up.
@@ -45,6 +47,7 @@ impl Phase {
             Self::Connect => "timeout_connect",
             Self::Upload => "timeout_upload",
             Self::Pace => "timeout_body_rate",
+            Self::Crowding => "slow_client",
             Self::FirstByte => "timeout_first_byte",
             Self::Total => "timeout_total",
             Self::Deadline => "timeout_deadline",
@@ -54,7 +57,7 @@ impl Phase {
 
     /// Whether the upstream is to blame; an upload that stands still is as likely the client's doing, its haste surely is.
     pub(crate) fn is_upstreams(self) -> bool {
-        !matches!(self, Self::Upload | Self::Pace | Self::Deadline)
+        !matches!(self, Self::Upload | Self::Pace | Self::Crowding | Self::Deadline)
     }
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -62,6 +65,7 @@ impl Phase {
             Self::Connect => "connecting",
             Self::Upload => "the upload stood still",
             Self::Pace => "the request's body comes too slowly",
+            Self::Crowding => "the client holds too many places with requests that wait for it",
             Self::FirstByte => "waiting for the first byte",
             Self::Total => "the request's total time is up",
             Self::Deadline => "the time that the client gave is up",

@@ -315,6 +315,13 @@ impl Gateway {
     }
 
     /// Asks it to end.
+    /// The memory that the process has resident.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }

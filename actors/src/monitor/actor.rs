@@ -10,6 +10,7 @@ use tidegate_config::MonitorConfig;
 use crate::count::Bounded;
 use crate::host::{Component, Host, Serve};
 use crate::mailbox::Request;
+use crate::monitor::clients::Clients;
 use crate::monitor::metrics::MonitorMetrics;
 use crate::monitor::sensors::Sensors;
 use crate::monitor::stall::StallWatch;
@@ -40,6 +41,7 @@ pub(crate) struct Monitor {
     config: MonitorConfig,
     state: MonitorState,
     slots: Arc<Bounded>,
+    pub(super) clients: Clients,
     watched: Vec<Watched>,
     board: Arc<Board>,
     metrics: MonitorMetrics,
@@ -49,7 +51,7 @@ pub(crate) struct Monitor {
 impl Monitor {
     pub(super) fn new(
         config: MonitorConfig,
-        slots: Arc<Bounded>,
+        (slots, clients): (Arc<Bounded>, Clients),
         watched: Vec<Arc<Vitals>>,
         metrics: MonitorMetrics,
         log: Logger,
@@ -59,7 +61,7 @@ impl Monitor {
         let board = Arc::new(Board::new(&state));
         let watched =
             watched.into_iter().map(|vitals| Watched { vitals, watch: StallWatch::new() }).collect();
-        Self { config, state, slots, watched, board, metrics, log }
+        Self { config, state, slots, clients, watched, board, metrics, log }
     }
 
     pub(super) fn board(&self) -> &Arc<Board> {
@@ -93,6 +95,7 @@ impl Monitor {
 
 impl Component for Monitor {
     fn rebuild(&mut self, _: Instant) {
+        self.clients.rebuild();
         let last = self.board.view();
         self.state.rebuild(last.level, last.since, &last.transitions);
         self.board.publish(MonitorView::of(&self.state, None));

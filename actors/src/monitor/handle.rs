@@ -6,15 +6,16 @@ use std::time::Duration;
 use prometheus::Registry;
 use slog::Logger;
 use thiserror::Error;
-use tidegate_config::MonitorConfig;
+use tidegate_config::{ClientConcurrencyConfig, MonitorConfig};
 
 use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::count::Bounded;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{AskError, Mailbox};
 use crate::monitor::actor::Monitor;
 #[cfg(any(test, feature = "simulation"))]
 use crate::monitor::actor::Sample;
+use crate::monitor::clients::Clients;
 use crate::monitor::level::Level;
 use crate::monitor::metrics::MonitorMetrics;
 use crate::monitor::state::Reason;
@@ -45,6 +46,27 @@ pub enum MonitorRejection {
         /// The cap.
         limit: usize,
     },
+    /// The client has as many requests in flight as one client may.
+    #[error("the client has {in_flight} requests in flight, the limit is {limit}")]
+    ClientFull {
+        /// Its requests in flight.
+        in_flight: usize,
+        /// The cap for one client.
+        limit: usize,
+    },
+    /// As many forms are being read as may be.
+    #[error("{pending} forms are being read, the limit is {limit}")]
+    FormsFull {
+        /// Forms that are being read.
+        pending: usize,
+        /// The cap.
+        limit: usize,
+        /// Whether both are the client's own.
+        is_clients: bool,
+    },
+    /// The actor gave no answer.
+    #[error("the monitor gave no answer: {0}")]
+    Unavailable(AskError),
 }
 
 /// A place among the requests in flight. Held until the last body byte; dropping it gives it back.
@@ -63,10 +85,12 @@ impl Drop for Slot {
 /// Reads what the monitor published, and counts requests in and out.
 #[derive(Clone)]
 pub struct MonitorHandle {
-    mailbox: Mailbox<Monitor>,
+    pub(super) mailbox: Mailbox<Monitor>,
     board: Arc<Board>,
     slots: Arc<Bounded>,
-    metrics: MonitorMetrics,
+    pub(super) metrics: MonitorMetrics,
+    /// `concurrency.max_per_client`
+    pub(super) per_client_max: usize,
 }
 
 impl MonitorHandle {
@@ -74,17 +98,19 @@ impl MonitorHandle {
     pub(crate) fn new(
         mailbox: Mailbox<Monitor>,
         config: &MonitorConfig,
-        in_flight_max: usize,
+        (in_flight_max, concurrency): (usize, &ClientConcurrencyConfig),
         watched: Vec<Arc<Vitals>>,
         registry: &Registry,
         log: Logger,
     ) -> Result<(Self, Monitor), prometheus::Error> {
         let metrics = MonitorMetrics::register(registry)?;
         let slots = Arc::new(Bounded::new(in_flight_max));
-        let monitor =
-            Monitor::new(config.clone(), Arc::clone(&slots), watched, metrics.clone(), log, clock::now());
+        let clients = Clients::new(concurrency, in_flight_max);
+        let counts = (Arc::clone(&slots), clients);
+        let monitor = Monitor::new(config.clone(), counts, watched, metrics.clone(), log, clock::now());
         let board = Arc::clone(monitor.board());
-        Ok((Self { mailbox, board, slots, metrics }, monitor))
+        let per_client_max = concurrency.max_per_client;
+        Ok((Self { mailbox, board, slots, metrics, per_client_max }, monitor))
     }
 
     /// Takes a slot, or says no at once.
@@ -92,17 +118,26 @@ impl MonitorHandle {
     /// # Errors
     /// Resources are exhausted, or all slots are taken.
     pub fn enter(&self) -> Result<Slot, MonitorRejection> {
-        if self.board.level() == Level::Exhausted {
-            self.metrics.shed.inc();
-            let reason = self.board.view().reason;
-            return Err(MonitorRejection::Exhausted { reason, retry_after: SHED_RETRY });
-        }
+        self.check_level()?;
         if !self.slots.take() {
             self.metrics.full.inc();
             let (in_flight, limit) = (self.slots.taken(), self.slots.capacity());
             return Err(MonitorRejection::Full { in_flight, limit });
         }
         Ok(Slot { slots: Arc::clone(&self.slots) })
+    }
+
+    /// Whether the level lets requests in.
+    ///
+    /// # Errors
+    /// Resources are exhausted.
+    pub fn check_level(&self) -> Result<(), MonitorRejection> {
+        if self.board.level() < Level::Exhausted {
+            return Ok(());
+        }
+        self.metrics.shed.inc();
+        let reason = self.board.view().reason;
+        Err(MonitorRejection::Exhausted { reason, retry_after: SHED_RETRY })
     }
 
     /// The published level.

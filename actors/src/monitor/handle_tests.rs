@@ -11,6 +11,7 @@ use crate::intensity::Intensity;
 use crate::metrics::ActorFamilies;
 use crate::monitor::Reading;
 use crate::supervisor::supervise;
+use crate::types::{ClientId, KeyId};
 use crate::vitals::Status;
 
 const SOON: Duration = Duration::from_millis(2);
@@ -31,7 +32,9 @@ fn start(exhausted: bool, restarts_max: usize) -> (MonitorHandle, Arc<Vitals>) {
     let mailbox =
         Mailbox::new(Addr::new(sender), Arc::clone(&vitals), actors.clone(), Duration::from_secs(1));
     let watched = vec![Arc::clone(&vitals), Arc::clone(&other)];
-    let (handle, monitor) = MonitorHandle::new(mailbox, &config, 2, watched, &registry, log.clone()).unwrap();
+    let concurrency = ClientConcurrencyConfig { max_per_client: 2, ..ClientConcurrencyConfig::default() };
+    let (handle, monitor) =
+        MonitorHandle::new(mailbox, &config, (2, &concurrency), watched, &registry, log.clone()).unwrap();
     let window = Duration::from_secs(10);
     let host = Host::new(monitor, window, Arc::clone(&vitals), actors, log.clone());
     supervise(host, receiver, Intensity::new(restarts_max, window), vitals, log);
@@ -138,4 +141,74 @@ async fn an_actor_that_stands_still_while_messages_wait_is_reported() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(other.status(now()), Status::Running);
     assert_eq!(handle.vitals().status(now()), Status::Running);
+}
+
+fn client(number: u32) -> ClientId {
+    ClientId::Key(KeyId::new(number))
+}
+
+/// V10, S5: the cap for one client holds over every crash, and a dropped ticket counts down
+#[actix_rt::test]
+async fn a_crash_lets_no_client_past_its_cap() {
+    let (handle, _) = start(false, 100);
+    settle().await;
+    let first = handle.enter_client(client(1)).await.unwrap();
+    let _second = handle.enter_client(client(1)).await.unwrap();
+    for place in [CrashPlace::Decide, CrashPlace::Apply, CrashPlace::Applied] {
+        handle.crash(Crash { place, next_message: false });
+        settle().await;
+        assert_eq!(
+            handle.enter_client(client(1)).await.unwrap_err(),
+            MonitorRejection::ClientFull { in_flight: 2, limit: 2 },
+            "{place:?}"
+        );
+        assert!(handle.enter_client(client(2)).await.is_ok(), "{place:?}");
+    }
+    assert_eq!(handle.metrics.client_full.get(), 3);
+    drop(first);
+    assert!(handle.enter_client(client(1)).await.is_ok());
+}
+
+/// V10: all forms that are being read have a bound, and one client may have half of it
+#[actix_rt::test]
+async fn pending_forms_are_bounded_for_all_and_for_each_client() {
+    let (handle, _) = start(false, 100);
+    settle().await;
+    let mut held = Vec::new();
+    for number in [1, 2] {
+        for _ in 0..100 {
+            held.push(handle.enter_form(client(number)).await.unwrap());
+        }
+        let full = handle.enter_form(client(number)).await.unwrap_err();
+        assert_eq!(full, MonitorRejection::FormsFull { pending: 100, limit: 100, is_clients: true });
+    }
+    let full = handle.enter_form(client(3)).await.unwrap_err();
+    assert_eq!(full, MonitorRejection::FormsFull { pending: 200, limit: 200, is_clients: false });
+    assert_eq!(handle.in_flight(), 0, "a form holds no slot");
+    held.clear();
+    assert!(handle.enter_form(client(1)).await.is_ok());
+}
+
+/// V10, S5: of two slots one may wait for one client, before and after crashes; a report that went down with one is not counted
+#[actix_rt::test]
+async fn slots_that_wait_are_counted_over_crashes() {
+    let (handle, _) = start(false, 100);
+    settle().await;
+    let t0 = now();
+    for (number, place) in (1..).zip([CrashPlace::Decide, CrashPlace::Apply, CrashPlace::Applied]) {
+        let first = handle.waits_for_client(client(number), t0);
+        settle().await;
+        assert!(first.is_counted() && !first.is_cut(), "{place:?}");
+        handle.crash(Crash { place, next_message: true });
+        let lost = handle.waits_for_client(client(number), t0 + SOON);
+        settle().await;
+        assert_eq!(
+            (lost.is_counted(), first.is_cut()),
+            (place == CrashPlace::Applied, place == CrashPlace::Applied)
+        );
+        let second = handle.waits_for_client(client(number), t0 + SOON);
+        settle().await;
+        assert!(second.is_counted(), "{place:?}");
+        assert!(first.is_cut(), "{place:?}");
+    }
 }

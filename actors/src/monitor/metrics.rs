@@ -14,6 +14,8 @@ pub(crate) struct MonitorMetrics {
     level: IntGauge,
     pub(super) full: IntCounter,
     pub(super) shed: IntCounter,
+    pub(super) client_full: IntCounter,
+    pub(super) forms_full: IntCounter,
 }
 
 impl MonitorMetrics {
@@ -28,11 +30,19 @@ impl MonitorMetrics {
                 "requests refused because all slots were taken",
             )?,
             shed: IntCounter::new("load_shed_total", "requests refused because the level was exhausted")?,
+            client_full: IntCounter::new(
+                "client_concurrency_rejections_total",
+                "requests refused because their client had as many in flight as one client may",
+            )?,
+            forms_full: IntCounter::new(
+                "form_rejections_total",
+                "POST forms refused because as many were being read as may be",
+            )?,
         };
         for gauge in [&this.descriptors, &this.memory, &this.in_flight, &this.level] {
             registry.register(Box::new(gauge.clone()))?;
         }
-        for counter in [&this.full, &this.shed] {
+        for counter in [&this.full, &this.shed, &this.client_full, &this.forms_full] {
             registry.register(Box::new(counter.clone()))?;
         }
         Ok(this)

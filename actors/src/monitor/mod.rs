@@ -18,11 +18,14 @@
 //!
 //! *Restart*: a crash in `decide` forgets nothing. Found dirty, the level is the last one published, stale until the
 //! first sample, which `started` takes at once. Slots are not the actor's: none is lost or given away.
-//! *While failed*: the last level holds, for shedding too, and the view says that it is stale. The supervisor tries
+//! What one client may hold is counted here too (`clients.rs`): slots that wait for it, requests in flight where that is configured, and
+//! forms that are being read. These tables survive a restart with their live entries.
+//! *While failed*: forms, and requests where `concurrency.max_per_client` is set, are refused. For all others the last level holds, for shedding too, and the view says that it is stale. The supervisor tries
 //! again within ten seconds at most, so a level is never held for long by nobody.
 //! Deliberately absent: CPU pressure, event-loop lag, memory of other processes, shedding the heaviest client first.
 
 mod actor;
+mod clients;
 mod handle;
 mod level;
 mod metrics;

@@ -6,6 +6,7 @@ use slog::{Logger, debug, info, warn};
 use tidegate_config::Priority;
 use tokio::sync::oneshot;
 
+use crate::client_waits::ClientWaits;
 use crate::host::{Component, Serve};
 use crate::mailbox::Request;
 use crate::pool::alarm::Alarm;
@@ -188,6 +189,8 @@ pub(crate) struct Pool {
     pub(super) names: PoolNames,
     pub(super) log: Logger,
     pub(super) alarm: Alarm,
+    /// Places that wait for their clients.
+    pub(super) waits: ClientWaits,
 }
 
 impl Pool {
@@ -197,7 +200,7 @@ impl Pool {
         alarm: Alarm,
         log: Logger,
     ) -> Self {
-        Self { state, names, log, alarm }
+        Self { state, names, log, alarm, waits: ClientWaits::default() }
     }
 
     /// Looks whether the gate is to be wider or narrower.
@@ -242,6 +245,7 @@ impl Pool {
 impl Component for Pool {
     fn rebuild(&mut self, now: Instant) {
         self.state.rebuild(now);
+        self.waits.rebuild();
     }
 
     /// A nudge may have gone down with the crash; tickets dropped since then rely on it.

@@ -36,6 +36,8 @@
 //! `samples.rs`, and the actor looks whenever it handles an ask or a nudge. A limit that falls below the permits that are out
 //! revokes none: nobody is granted one until enough have come back. Of what was learnt a crash in `decide` loses nothing; found dirty, the
 //! limit begins anew at its floor.
+//! One client may hold half of the gate with requests that wait for it (`slow_clients.rs`, `client_waits.rs`); the table of these survives
+//! a restart with its live entries.
 //! Deliberately absent: connections, which belong to each worker's client; making the checks, which is the HTTP side's.
 
 mod actor;
@@ -59,6 +61,7 @@ mod rotation;
 mod rules;
 mod samples;
 mod signs;
+mod slow_clients;
 pub(crate) mod stash;
 mod state;
 mod ticket;

@@ -148,7 +148,7 @@ impl<W: Waiter> PoolState<W> {
     }
 
     /// Permits that may be out now.
-    fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         let max = self.bounds.concurrent_max;
         self.learner.as_ref().map_or(max, |learner| learner.limit().min(max))
     }

@@ -19,6 +19,12 @@ pub(super) fn answer(rejection: &FormRejection) -> Answer {
             "form_fields_too_large",
             "your POST request fields preceding the upload file were too large: the limit is 20480 bytes",
         ),
+        FormRejection::Late => Answer::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "RequestTimeout",
+            "form_timeout",
+            "the fields before the file did not come in time",
+        ),
         FormRejection::Length => Answer::new(
             StatusCode::LENGTH_REQUIRED,
             "MissingContentLength",

@@ -198,6 +198,22 @@ fn monitor(rejection: &MonitorRejection) -> Answer {
             "too_many_requests_in_flight",
             format!("{in_flight} requests are in flight, the limit is {limit}"),
         ),
+        MonitorRejection::ClientFull { in_flight, limit } => Answer::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "SlowDown",
+            "client_concurrency",
+            format!("this client has {in_flight} requests in flight, the limit for one client is {limit}"),
+        )
+        .retry(Duration::from_secs(1)),
+        MonitorRejection::FormsFull { pending, limit, is_clients } => {
+            let whose = if *is_clients { "of this client " } else { "" };
+            slow_down(
+                "too_many_pending_forms",
+                format!("the fields of {pending} forms {whose}are being read, the limit is {limit}"),
+            )
+            .closing()
+        }
+        MonitorRejection::Unavailable(error) => unavailable("monitor_unavailable", *error),
         MonitorRejection::Exhausted { reason, retry_after } => {
             let why = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
             slow_down("exhausted", format!("the gateway is out of resources and sheds load{why}"))

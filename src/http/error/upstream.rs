@@ -40,6 +40,13 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
             "the request's body comes more slowly than the gateway waits for",
         )
         .closing(),
+        UpstreamRejection::Timeout(Phase::Crowding) => Answer::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "RequestTimeout",
+            Phase::Crowding.reason(),
+            "this client has too many requests whose bodies it does not send or whose answers it does not read",
+        )
+        .closing(),
         UpstreamRejection::Timeout(phase) => Answer::new(
             StatusCode::GATEWAY_TIMEOUT,
             "GatewayTimeout",

@@ -8,10 +8,13 @@ use subtle::ConstantTimeEq;
 
 use crate::s3::chunked::trailer::{Line, Trailer};
 use crate::s3::chunked::{ChunkFault, Form};
+use crate::s3::pieces::Pieces;
 use crate::s3::sigv4::Seed;
 
 const LINE_BYTES_MAX: usize = 1024;
 const SIZE_DIGITS_MAX: usize = 16;
+/// Framing of a request that needs no data to justify it. Chunks of 8 KiB, the least that S3 takes, have 89 bytes of framing each.
+const OVERHEAD_BYTES_SPARE: u64 = 16 << 10;
 const EXTENSION: &[u8] = b";chunk-signature=";
 const SIGNATURE_DIGITS: usize = 64;
 
@@ -34,8 +37,12 @@ pub(crate) struct Decoder {
     form: Form,
     verifier: Option<Seed>,
     chunk_bytes_max: u64,
+    /// The decoded length.
+    length: u64,
     /// Of the decoded length.
     left: u64,
+    /// Bytes of size lines, line ends and trailers so far.
+    overhead: u64,
     /// A line whose end has not come.
     line: Vec<u8>,
     state: State,
@@ -65,7 +72,7 @@ struct Chunk {
 
 struct Held {
     signature: Vec<u8>,
-    pieces: Vec<Bytes>,
+    pieces: Pieces,
     hash: Sha256,
 }
 
@@ -83,7 +90,9 @@ impl Decoder {
             form,
             verifier: verifier.filter(|_| form.is_signed()),
             chunk_bytes_max,
+            length,
             left: length,
+            overhead: 0,
             line: Vec::new(),
             state: State::Size(trailer),
         }
@@ -120,9 +129,17 @@ impl Decoder {
         if self.line.len() + bytes > LINE_BYTES_MAX {
             return Err(ChunkFault::Framing("a line is too long"));
         }
+        self.count_overhead(bytes)?;
         self.line.extend_from_slice(&input[..bytes]);
         input.advance(bytes);
         Ok(end.map(|_| mem::take(&mut self.line)))
+    }
+
+    /// Framing may be as long as the data before it, and a little more. So a body has at most twice the bytes of its data.
+    fn count_overhead(&mut self, bytes: usize) -> Result<(), ChunkFault> {
+        self.overhead = self.overhead.saturating_add(bytes as u64);
+        let limit = (self.length - self.left).saturating_add(OVERHEAD_BYTES_SPARE);
+        if self.overhead > limit { Err(ChunkFault::Overhead { limit }) } else { Ok(()) }
     }
 
     fn take_line(&mut self, line: &[u8]) -> Result<(), ChunkFault> {
@@ -166,7 +183,7 @@ impl Decoder {
         self.left -= bytes;
         let held = self.verifier.is_some().then(|| Held {
             signature: signature.to_vec(),
-            pieces: Vec::new(),
+            pieces: Pieces::default(),
             hash: Sha256::new(),
         });
         Ok(State::Data(Chunk { left: bytes, held }, trailer))
@@ -179,7 +196,7 @@ impl Decoder {
     }
 
     fn end_held(&mut self) -> Result<Decoded, ChunkFault> {
-        let State::Data(Chunk { held: Some(held), .. }, trailer) =
+        let State::Data(Chunk { held: Some(mut held), .. }, trailer) =
             mem::replace(&mut self.state, State::LastLine)
         else {
             return Err(ChunkFault::Framing("a chunk has no data"));
@@ -187,7 +204,7 @@ impl Decoder {
         self.state = State::Gap(trailer);
         let sha256 = held.hash.finalize().into();
         self.check(&held.signature, &sha256)?;
-        Ok(Decoded::Chunk { pieces: held.pieces, sha256 })
+        Ok(Decoded::Chunk { pieces: held.pieces.take(), sha256 })
     }
 
     fn check(&mut self, signature: &[u8], sha256: &[u8; 32]) -> Result<(), ChunkFault> {

@@ -7,12 +7,12 @@
 //! The chunk of nothing at the end is what commits the upload, so it is made only when everything has been verified.
 
 use std::collections::VecDeque;
-use std::mem;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::s3::chunked::{Form, trailer};
+use crate::s3::pieces::Pieces;
 use crate::s3::sigv4::Seed;
 
 /// Where nothing speaks for another size.
@@ -70,14 +70,14 @@ pub(crate) struct Encoder {
     left: u64,
     /// Of the chunk that has begun.
     in_chunk: u64,
-    pending: Vec<Bytes>,
+    pending: Pieces,
     hash: Sha256,
 }
 
 impl Encoder {
     /// `seed` signs, in the forms that are signed.
     pub(crate) fn new(frame: Frame, seed: Option<Seed>) -> Self {
-        Self { frame, seed, left: frame.length, in_chunk: 0, pending: Vec::new(), hash: Sha256::new() }
+        Self { frame, seed, left: frame.length, in_chunk: 0, pending: Pieces::default(), hash: Sha256::new() }
     }
 
     fn size_of_next(&self) -> u64 {
@@ -113,7 +113,7 @@ impl Encoder {
                 self.pending.push(part);
                 if is_whole {
                     let sha256 = self.hash.finalize_reset().into();
-                    let pieces = mem::take(&mut self.pending);
+                    let pieces = self.pending.take();
                     self.signed(size, &sha256, pieces, out);
                 }
             } else {

@@ -86,6 +86,14 @@ pub(crate) enum ChunkFault {
     /// The chunks do not add up.
     #[error("the chunks hold {0} bytes than x-amz-decoded-content-length says")]
     Length(&'static str),
+    /// The chunks are so small that their framing outgrows their data.
+    #[error(
+        "the chunks' framing has more than {limit} bytes, which is more than their data: send chunks of 8192 bytes or more"
+    )]
+    Overhead {
+        /// What is taken.
+        limit: u64,
+    },
     /// The headers behind the last chunk are not those that were announced.
     #[error("the trailing headers are malformed: {0}")]
     Trailer(&'static str),

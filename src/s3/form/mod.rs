@@ -23,6 +23,8 @@ pub(crate) mod policy;
 /// Why a form is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FormRejection {
+    /// Its fields did not come in time.
+    Late,
     /// It is no form.
     Malformed(&'static str),
     /// The fields before the file are too long.

@@ -89,6 +89,7 @@ impl UploadFault {
             Self::Chunk(ChunkFault::TooLarge { .. }) => (TooLarge, "EntityTooLarge", "chunk_too_large"),
             Self::Chunk(ChunkFault::Signature(_)) => (Denied, "SignatureDoesNotMatch", "chunk_signature"),
             Self::Chunk(ChunkFault::Length(_)) => (Bad, "IncompleteBody", "decoded_length"),
+            Self::Chunk(ChunkFault::Overhead { .. }) => (Bad, "InvalidChunkSizeError", "chunk_overhead"),
             Self::Chunk(ChunkFault::Trailer(_)) => (Bad, "MalformedTrailerError", "trailer_malformed"),
             Self::Claim(ClaimFault::Md5Malformed) => (Bad, "InvalidDigest", "md5_malformed"),
             Self::Claim(ClaimFault::ChecksumMalformed(_) | ClaimFault::ManyChecksums) => {

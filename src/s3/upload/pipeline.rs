@@ -3,13 +3,18 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::s3::checksum::claim::Claims;
 use crate::s3::chunked::decode::{Decoded, Decoder};
 use crate::s3::chunked::encode::Encoder;
 use crate::s3::form::multipart::FileScan;
 use crate::s3::upload::UploadFault;
+
+/// Pieces below this size go on together.
+const SMALL_BYTES: usize = 4 << 10;
+/// The most that is put together.
+const TOGETHER_BYTES: usize = 16 << 10;
 
 /// One body's way from framing to framing.
 pub(crate) struct Pipeline {
@@ -96,7 +101,18 @@ impl Pipeline {
 
     /// What may be sent on.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
-        self.ready.pop_front()
+        let first = self.ready.pop_front()?;
+        let fits = |bytes: usize, next: Option<&Bytes>| {
+            next.is_some_and(|next| next.len() < SMALL_BYTES && bytes + next.len() <= TOGETHER_BYTES)
+        };
+        if first.len() >= SMALL_BYTES || !fits(first.len(), self.ready.front()) {
+            return Some(first);
+        }
+        let mut together = BytesMut::from(&*first);
+        while fits(together.len(), self.ready.front()) {
+            together.extend(self.ready.pop_front());
+        }
+        Some(together.freeze())
     }
 
     /// The client's body has ended. If all of it holds, its end is let go, and the trailing checksum is returned.

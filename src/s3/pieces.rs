@@ -1,0 +1,137 @@
+//! A queue of body pieces in which small pieces share memory (V10).
+//!
+//! A client chooses how its body is cut into pieces. A [`Bytes`] costs 32 bytes and its own allocation, so one-byte pieces would cost
+//! far more than their data. Here a small piece that does not stand alone is copied behind the one before it.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Pieces below this size are copied.
+const SMALL_BYTES: usize = 4 << 10;
+/// The most that is copied into one buffer.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// Pieces in the order in which they came.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    whole: VecDeque<Bytes>,
+    /// Small pieces behind the whole ones.
+    small: BytesMut,
+}
+
+impl Pieces {
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        let stands_alone = self.whole.is_empty() && self.small.is_empty();
+        if piece.len() >= SMALL_BYTES || (stands_alone && !piece.is_empty()) {
+            self.close_small();
+            self.whole.push_back(piece);
+            return;
+        }
+        if self.small.len() + piece.len() > BUFFER_BYTES {
+            self.close_small();
+        }
+        self.small.extend_from_slice(&piece);
+    }
+
+    /// All pieces.
+    pub(crate) fn take(&mut self) -> Vec<Bytes> {
+        self.close_small();
+        std::mem::take(&mut self.whole).into()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.small.is_empty()
+    }
+
+    /// Points these slices at the first pieces; returns how many were used.
+    pub(crate) fn fill_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let small = Some(&*self.small).filter(|small| !small.is_empty());
+        let pieces = self.whole.iter().map(|piece| &**piece).chain(small);
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        count
+    }
+
+    /// Drops so many bytes from the beginning.
+    pub(crate) fn advance(&mut self, mut bytes: usize) {
+        while let Some(piece) = self.whole.front_mut() {
+            if bytes < piece.len() {
+                piece.advance(bytes);
+                return;
+            }
+            bytes -= piece.len();
+            self.whole.pop_front();
+        }
+        self.small.advance(bytes.min(self.small.len()));
+    }
+
+    fn close_small(&mut self) {
+        if !self.small.is_empty() {
+            self.whole.push_back(self.small.split().freeze());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// V10: a body of one-byte pieces is held in buffers, not in pieces
+    #[test]
+    fn crumbs_share_memory() {
+        let mut pieces = Pieces::default();
+        (0..100_000).for_each(|_| pieces.push(Bytes::from_static(b"x")));
+        let all = pieces.take();
+        assert_eq!(all.iter().map(Bytes::len).sum::<usize>(), 100_000);
+        assert!(all.len() <= 100_000 / BUFFER_BYTES + 2, "{} pieces", all.len());
+    }
+
+    /// V10: a large piece is never copied, nor is one that stands alone
+    #[test]
+    fn large_pieces_are_not_copied() {
+        let mut pieces = Pieces::default();
+        let (alone, large) = (Bytes::from(vec![1; 10]), Bytes::from(vec![2; SMALL_BYTES]));
+        pieces.push(alone.clone());
+        assert_eq!(pieces.take()[0].as_ptr(), alone.as_ptr());
+        pieces.push(Bytes::from_static(b"a"));
+        pieces.push(Bytes::from_static(b"b"));
+        pieces.push(large.clone());
+        assert_eq!(pieces.take().last().unwrap().as_ptr(), large.as_ptr());
+    }
+
+    proptest! {
+        /// V10, I1: the bytes come out in their order, however they are taken
+        #[test]
+        fn order_is_kept(
+            lengths in prop::collection::vec(0_usize..9000, 0..60),
+            takes in prop::collection::vec(0_usize..30_000, 0..60),
+        ) {
+            let mut expected = Vec::new();
+            let (mut pieces, mut written) = (Pieces::default(), Vec::new());
+            let mut takes = takes.into_iter();
+            for (at, length) in lengths.into_iter().enumerate() {
+                let piece = vec![u8::try_from(at).unwrap(); length];
+                expected.extend_from_slice(&piece);
+                pieces.push(piece.into());
+                let mut slices = [IoSlice::new(&[]); 4];
+                let count = pieces.fill_slices(&mut slices);
+                let offered: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+                let taken = takes.next().unwrap_or_default().min(offered.len());
+                written.extend_from_slice(&offered[..taken]);
+                pieces.advance(taken);
+            }
+            for piece in pieces.take() {
+                written.extend_from_slice(&piece);
+            }
+            prop_assert!(pieces.is_empty());
+            prop_assert_eq!(written, expected);
+        }
+    }
+}

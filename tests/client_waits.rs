@@ -1,0 +1,197 @@
+//! Requests that wait for one client: how many places it may hold with them, and what it may hold in all.
+//!
+//! Clients are told apart by their loopback addresses. Here they do not send their bodies; `slow_reads.rs` has those that do not read.
+
+use std::time::Duration;
+
+use crate::support::gateway::Builder;
+use crate::support::{Act, Client, Gateway, Latch, Upstream, eventually};
+
+const HOSTILE: [u8; 4] = [127, 0, 0, 2];
+const OTHER: [u8; 4] = [127, 0, 0, 3];
+/// What is sent at once, so that the rest is streamed and not collected first.
+const STREAMED: usize = 200_000;
+const BODY: usize = 300_000;
+
+/// A bucket with four places, in which only waits for clients are cut.
+fn four_places(upstream: &Upstream) -> Builder {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set("buckets.b.s3.concurrency.max_concurrent", "4")
+        .set("buckets.b.s3.concurrency.queue_timeout_ms", "20000")
+        .set("server.min_body_rate", "0")
+}
+
+/// Begins an upload and sends no more of its body than this.
+async fn begin(gateway: &Gateway, local: [u8; 4], sent: usize) -> Client {
+    let mut client = Client::connect_from(local, gateway.address(), None).await;
+    client.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: {BODY}\r\n\r\n")).await;
+    client.send("x".repeat(sent)).await;
+    client
+}
+
+async fn in_flight(gateway: &Gateway) -> u64 {
+    gateway.status().await["requests_in_flight"].as_u64().unwrap()
+}
+
+/// How many requests were cut; the metric appears with the first.
+async fn cut(gateway: &Gateway) -> usize {
+    let metrics = gateway.metrics().await;
+    let count = metrics.lines().find_map(|line| {
+        line.strip_prefix("errors_total{bucket=\"b\",reason=\"slow_client\"} ")?.parse().ok()
+    });
+    count.unwrap_or(0)
+}
+
+async fn are_cut(gateway: &Gateway, count: usize) {
+    eventually("some are cut", || async { (cut(gateway).await == count).then_some(()) }).await;
+}
+
+async fn is_full(gateway: &Gateway) {
+    eventually("four uploads wait", || async { (in_flight(gateway).await == 4).then_some(()) }).await;
+}
+
+/// Two of four uploads were cut; the other two go on and are stored.
+async fn two_are_cut(gateway: &Gateway, uploads: Vec<Client>, sent: usize) {
+    are_cut(gateway, 2).await;
+    for (at, mut upload) in uploads.into_iter().enumerate() {
+        if at < 2 {
+            let answer = upload.answer("PUT").await;
+            assert_eq!((answer.whole(), answer.reason()), (408, "slow_client"), "upload {at}");
+            assert!(upload.is_closed().await);
+        } else {
+            upload.send("x".repeat(BODY - sent)).await;
+            assert_eq!(upload.answer("PUT").await.whole(), 200, "upload {at}");
+        }
+    }
+    gateway.is_idle().await;
+    assert_eq!(cut(gateway).await, 2);
+}
+
+/// V10, T4: bodies that are not sent hold half of a bucket for one client; the longest waiting are cut, and everybody else is served
+#[tokio::test]
+async fn uploads_of_one_client_hold_half_of_a_bucket() {
+    let upstream = Upstream::ok("stored");
+    for sent in [STREAMED, 0] {
+        let gateway = four_places(&upstream).start().await;
+        let mut uploads = Vec::new();
+        for _ in 0..4 {
+            uploads.push(begin(&gateway, HOSTILE, sent).await);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        is_full(&gateway).await;
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        two_are_cut(&gateway, uploads, sent).await;
+    }
+}
+
+/// V10, P2: the same for the slots of the process
+#[tokio::test]
+async fn uploads_of_one_client_hold_half_of_the_slots() {
+    let upstream = Upstream::ok("stored");
+    let gateway = four_places(&upstream)
+        .set("buckets.b.s3.concurrency.max_concurrent", "50")
+        .set("server.max_concurrent_requests", "4")
+        .start()
+        .await;
+    let mut uploads = Vec::new();
+    for _ in 0..4 {
+        uploads.push(begin(&gateway, HOSTILE, STREAMED).await);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    eventually("a slot is free", || async {
+        let answer = gateway.get("/b/k").await;
+        (answer.whole() == 200).then_some(())
+    })
+    .await;
+    two_are_cut(&gateway, uploads, STREAMED).await;
+}
+
+/// V10: each client has a half of its own, and one that goes on sending is not counted
+#[tokio::test]
+async fn clients_within_their_half_are_left_alone() {
+    let upstream = Upstream::ok("stored");
+    let gateway = four_places(&upstream).start().await;
+    let mut uploads = Vec::new();
+    for local in [HOSTILE, HOSTILE, OTHER, OTHER] {
+        uploads.push(begin(&gateway, local, STREAMED).await);
+    }
+    is_full(&gateway).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for upload in &mut uploads {
+        upload.send("x".repeat(BODY - STREAMED)).await;
+        assert_eq!(upload.answer("PUT").await.whole(), 200);
+    }
+    // Four uploads of one client that pause for less than a second.
+    let mut steady = Vec::new();
+    for _ in 0..4 {
+        steady.push(begin(&gateway, HOSTILE, STREAMED).await);
+    }
+    is_full(&gateway).await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for upload in &mut steady {
+            upload.send("x".repeat((BODY - STREAMED) / 10)).await;
+        }
+    }
+    for mut upload in steady {
+        assert_eq!(upload.answer("PUT").await.whole(), 200);
+    }
+}
+
+/// V10, S5: a crash that loses a report is no way around the bound
+#[tokio::test]
+async fn a_crash_of_the_pool_spares_no_client() {
+    let upstream = Upstream::ok("stored");
+    for at in ["decide", "apply"] {
+        let gateway = four_places(&upstream).chaos().start().await;
+        let mut uploads = Vec::new();
+        for _ in 0..4 {
+            uploads.push(begin(&gateway, HOSTILE, STREAMED).await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        is_full(&gateway).await;
+        gateway.crash_next("pool:b", at).await;
+        are_cut(&gateway, 2).await;
+        assert!(gateway.actor("pool:b").await["restarts"].as_u64().unwrap() >= 1, "{at}");
+        assert_eq!(gateway.get("/b/k").await.whole(), 200, "{at}");
+        drop(uploads);
+        gateway.is_idle().await;
+    }
+}
+
+/// V10: with `concurrency.max_per_client` a client has so many requests in flight, whatever they wait for
+#[tokio::test]
+async fn one_client_has_so_many_requests_in_flight() {
+    let latch = Latch::new();
+    let upstream = Upstream::start({
+        let latch = latch.clone();
+        move |_| Act::ok("late").held(&latch)
+    });
+    let gateway =
+        Gateway::builder().bucket("b", &upstream).set("concurrency.max_per_client", "2").start().await;
+    let get = "GET /b/k HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect_from(HOSTILE, gateway.address(), None).await;
+        client.send(get).await;
+        clients.push(client);
+    }
+    upstream.works_on(2).await;
+    let mut third = Client::connect_from(HOSTILE, gateway.address(), None).await;
+    third.send(get).await;
+    let refused = third.answer("GET").await;
+    assert_eq!((refused.whole(), refused.reason()), (429, "client_concurrency"));
+    assert_eq!(refused.retry_after(), Some(1));
+    let mut other = Client::connect_from(OTHER, gateway.address(), None).await;
+    other.send(get).await;
+    upstream.works_on(3).await;
+    latch.open_for_all();
+    for client in clients.iter_mut().chain([&mut other]) {
+        assert_eq!(client.answer("GET").await.whole(), 200);
+    }
+    gateway.is_idle().await;
+    third.send(get).await;
+    assert_eq!(third.answer("GET").await.whole(), 200);
+    assert_eq!(gateway.metric("client_concurrency_rejections_total").await, 1.0);
+}
