@@ -5,10 +5,10 @@
 //! the business of `s3::upload`.
 
 use std::collections::VecDeque;
-use std::{io, mem};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use std::{io, mem};
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;

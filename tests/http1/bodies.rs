@@ -20,7 +20,15 @@ fn touchy(upstream: &Upstream) -> Builder {
 async fn bad_chunks_beside_their_head_are_400() {
     let upstream = Upstream::ok("x");
     let gateway = touchy(&upstream).start().await;
-    for chunks in ["5;\n\r\n", "5;\n\r\n12345\r\n0\r\n\r\n", "zz\r\n", " 5\r\n12345\r\n", "5 \r\n12345\r\n", "5\n12345\r\n", "+5\r\n"] {
+    for chunks in [
+        "5;\n\r\n",
+        "5;\n\r\n12345\r\n0\r\n\r\n",
+        "zz\r\n",
+        " 5\r\n12345\r\n",
+        "5 \r\n12345\r\n",
+        "5\n12345\r\n",
+        "+5\r\n",
+    ] {
         for target in ["/b/k", "/api/k"] {
             let head = format!("PUT {target} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
             let got = answers(&gateway, format!("{head}{chunks}")).await;
@@ -82,7 +90,10 @@ async fn framing_without_end_is_refused() {
     gateway.is_idle().await;
     assert!(upstream.seen().iter().all(|seen| !seen.whole), "the upstream took it for whole");
     // What is within the bound is dropped, and the data passes.
-    let fits = format!("{PUT}transfer-encoding: chunked\r\n\r\n3;{}\r\nabc\r\n000\r\nx: y\r\n\r\n", "e".repeat(10_000));
+    let fits = format!(
+        "{PUT}transfer-encoding: chunked\r\n\r\n3;{}\r\nabc\r\n000\r\nx: y\r\n\r\n",
+        "e".repeat(10_000)
+    );
     let mut client = Client::connect(gateway.address()).await;
     client.send(fits).await;
     assert_eq!(client.answer("PUT").await.whole(), 200);
@@ -108,7 +119,7 @@ async fn crumbs_arrive_whole() {
 #[tokio::test]
 async fn an_upgrade_does_not_undo_a_length() {
     let upstream = Upstream::ok("done");
-    let gateway = touchy(&upstream).start().await;
+    let gateway = touchy(&upstream).set("server.header_timeout", "0.5").start().await;
     for version in ["1.1", "1.0"] {
         for _ in 0..5 {
             let post = format!(
@@ -130,9 +141,12 @@ async fn an_upgrade_does_not_undo_a_length() {
     client.send(format!("{upgrade}{upgrade}")).await;
     for _ in 0..2 {
         let answer = client.answer("GET").await;
-        assert_eq!((answer.whole(), answer.header("upgrade"), answer.header("connection")), (200, None, None));
+        assert_eq!(
+            (answer.whole(), answer.header("upgrade"), answer.header("connection")),
+            (200, None, None)
+        );
     }
-    assert_eq!(gateway.metric("errors_total{bucket=\"api\",reason=\"upstream_reset\"}").await, 0.0);
+    assert!(!gateway.metrics().await.contains("errors_total{bucket=\"api\""));
 }
 
 /// V1: a refused request keeps its connection if the rest of its body is short, and closes it after its answer if not
@@ -148,10 +162,15 @@ async fn what_is_left_of_a_refused_body_decides_on_the_connection() {
         assert_eq!((answer.whole(), answer.header("connection").is_none()), (404, keeps), "{length}");
         // What comes after the answer is still taken, so that no reset overtakes it.
         let _ = refused.try_send([vec![b'x'; length], next.clone()].concat()).await;
-        assert_eq!(refused.try_answer("GET").await.map(|answer| answer.whole()), keeps.then_some(200), "{length}");
+        assert_eq!(
+            refused.try_answer("GET").await.map(|answer| answer.whole()),
+            keeps.then_some(200),
+            "{length}"
+        );
     }
     let chunked = "PUT /nowhere/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
-    let whole = format!("{chunked}3\r\nabc\r\n0\r\n\r\nGET /b/k HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    let whole =
+        format!("{chunked}3\r\nabc\r\n0\r\n\r\nGET /b/k HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     assert_eq!(statuses(&gateway, whole).await, [404, 200]);
     assert_eq!(statuses(&gateway, format!("{chunked}3\r\nabc\r\n")).await, [404]);
 }

@@ -63,8 +63,7 @@ async fn a_slow_reader_gets_every_byte() {
 #[tokio::test]
 async fn a_later_head_that_trickles_in_is_cut_off() {
     let upstream = Upstream::ok("x");
-    let gateway =
-        Gateway::builder().bucket("b", &upstream).set("server.header_timeout", "0.5").start().await;
+    let gateway = Gateway::builder().bucket("b", &upstream).set("server.header_timeout", "0.5").start().await;
     let mut slow = Client::connect(gateway.address()).await;
     for _ in 0..2 {
         slow.send(client::message("GET", "/b/k", &[], None)).await;
@@ -73,7 +72,8 @@ async fn a_later_head_that_trickles_in_is_cut_off() {
         tokio::time::sleep(Duration::from_millis(800)).await;
     }
     let began = Instant::now();
-    for byte in b"GET /b/k HTTP/1.1\r\nhost: a\r\nx-slow: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy" {
+    for byte in b"GET /b/k HTTP/1.1\r\nhost: a\r\nx-slow: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"
+    {
         if slow.try_send([*byte]).await.is_err() {
             break;
         }
@@ -92,8 +92,7 @@ async fn a_later_head_that_trickles_in_is_cut_off() {
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
     let upstream = Upstream::ok("x");
-    let gateway =
-        Gateway::builder().bucket("b", &upstream).set("server.header_timeout", "0.5").start().await;
+    let gateway = Gateway::builder().bucket("b", &upstream).set("server.header_timeout", "0.5").start().await;
     let mut silent = Client::connect(gateway.address()).await;
     assert!(silent.try_answer("GET").await.is_none_or(|answer| answer.whole() == 408));
     assert!(silent.is_closed().await);

@@ -49,9 +49,21 @@ async fn a_host_is_a_host() {
         client.send(format!("GET /b/k HTTP/{version}\r\n{lines}\r\n")).await;
         client.answer("GET").await
     };
-    for host in
-        ["user@a", "user:secret@a", "a/path", "a, b", "a,b", "", " ", "a b", "a?x", "a:b", "a:99999", "[::1", "http://a"]
-    {
+    for host in [
+        "user@a",
+        "user:secret@a",
+        "a/path",
+        "a, b",
+        "a,b",
+        "",
+        " ",
+        "a b",
+        "a?x",
+        "a:b",
+        "a:99999",
+        "[::1",
+        "http://a",
+    ] {
         for version in ["1.1", "1.0"] {
             let answer = asked(version, &format!("host: {host}\r\n")).await;
             assert_eq!((answer.whole(), answer.reason()), (400, "host"), "{version} {host:?}");
@@ -124,7 +136,8 @@ async fn a_request_may_arrive_byte_by_byte() {
 async fn another_expectation_is_417() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::in_front_of(&upstream).await;
-    let put = "PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 200-ok\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
+    let put =
+        "PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 200-ok\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
     let got = answers(&gateway, put).await;
     assert_eq!(got.iter().map(Answer::whole).collect::<Vec<_>>(), [417]);
     assert_eq!((got[0].reason(), upstream.count()), ("expectation", 0));
@@ -137,12 +150,13 @@ async fn a_valid_request_keeps_its_answer_whatever_follows() {
     let upstream = Upstream::start(|_| Act::ok("stored"));
     let gateway = Gateway::in_front_of(&upstream).await;
     let put = "PUT /b/k HTTP/1.1\r\nhost: a\r\nx-request-id: stored\r\ncontent-length: 1\r\n\r\nx";
-    for garbage in ["GARBAGE\r\n\r\n", "GET / HTTP/1.1\n\n", "\0\0\0\0", "GET /b/k HTTP/1.1\r\nx : y\r\n\r\n"] {
+    for garbage in ["GARBAGE\r\n\r\n", "GET / HTTP/1.1\n\n", "\0\0\0\0", "GET /b/k HTTP/1.1\r\nx : y\r\n\r\n"]
+    {
         assert_eq!(statuses(&gateway, format!("{put}{garbage}")).await, [200, 400], "{garbage:?}");
     }
     let line = gateway.access_line("stored").await;
     assert_eq!((&line["status"], &line["reason"]), (&200.into(), &serde_json::Value::Null));
-    let three: String = ["1", "2", "3"].map(|key| put.replace("/k", key)).concat();
+    let three: String = ["1", "2", "3"].map(|key| put.replace("/b/k", &format!("/b/{key}"))).concat();
     assert_eq!(statuses(&gateway, format!("{three}GARBAGE\r\n\r\n")).await, [200, 200, 200, 400]);
     let seen = upstream.seen().len();
     assert_eq!(seen, 7);

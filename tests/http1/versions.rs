@@ -71,7 +71,10 @@ async fn http_1_0_knows_no_chunks_and_no_100() {
     let gateway = Gateway::in_front_of(&upstream).await;
     let chunked = "PUT /b/k HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     let got = answers(&gateway, chunked).await;
-    assert_eq!(got.iter().map(|answer| (answer.whole(), answer.reason())).collect::<Vec<_>>(), [(400, "framing")]);
+    assert_eq!(
+        got.iter().map(|answer| (answer.whole(), answer.reason())).collect::<Vec<_>>(),
+        [(400, "framing")]
+    );
     let mut expecting = Client::connect(gateway.address()).await;
     expecting.send("PUT /b/k HTTP/1.0\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n").await;
     expecting.send("abc").await;
@@ -116,7 +119,9 @@ async fn a_virtual_hosts_key_is_no_probe() {
     let gateway =
         Gateway::builder().bucket("b", &upstream).set("server.base_domains", "s3.test").start().await;
     for path in ["/-/livez", "/-/readyz"] {
-        for (host, is_key) in [("b.s3.test", true), ("s3.test", false), ("nobody.s3.test", false), ("10.0.0.1:80", false)] {
+        for (host, is_key) in
+            [("b.s3.test", true), ("s3.test", false), ("nobody.s3.test", false), ("10.0.0.1:80", false)]
+        {
             let mut client = Client::connect(gateway.address()).await;
             client.send(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
             let answer = client.answer("GET").await;

@@ -28,6 +28,8 @@ const AHEAD_BYTES_MAX: usize = 8 << 10;
 /// How long a connection that is about to close goes on reading, so that its last answer is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How much such a connection reads.
+const LINGER_BYTES_MAX: usize = 32 << 20;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A client's socket, secured or not.
@@ -186,7 +188,11 @@ impl<S: Socket> Http1Connection<S> {
     }
 
     /// Writes what waits; `sent` is told how much leaves.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, sent: impl FnMut(usize)) -> Poll<io::Result<()>> {
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        sent: impl FnMut(usize),
+    ) -> Poll<io::Result<()>> {
         self.outbox.poll_write(cx, &mut self.stream, sent)
     }
 
@@ -221,7 +227,7 @@ impl<S: Socket> Http1Connection<S> {
     /// while (RFC 9112, 9.6).
     pub(super) async fn close(mut self, may_send: bool) {
         let due = clock::now() + LINGER;
-        let mut is_shut_down = false;
+        let (mut is_shut_down, mut dropped_bytes) = (false, 0);
         poll_fn(move |cx| {
             if !is_shut_down {
                 let written = self.outbox.poll_write(cx, &mut self.stream, |_| ());
@@ -235,15 +241,16 @@ impl<S: Socket> Http1Connection<S> {
                     Poll::Pending => return self.timer.poll(due, cx),
                 }
             }
-            while may_send {
+            while may_send && dropped_bytes < LINGER_BYTES_MAX {
                 self.inbound.borrow_mut().buffer.clear();
                 match self.poll_read(cx) {
-                    Poll::Ready(Ok(1..)) => {}
-                    Poll::Ready(_) => break,
+                    Poll::Ready(Ok(bytes @ 1..)) => dropped_bytes += bytes,
+                    Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending => return self.timer.poll(due, cx),
                 }
             }
-            Poll::Ready(())
+            // A client that goes on all the same has the rest of the time to notice the answer.
+            if may_send { self.timer.poll(due, cx) } else { Poll::Ready(()) }
         })
         .await;
     }

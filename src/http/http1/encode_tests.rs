@@ -1,3 +1,5 @@
+//! The head of an answer, line by line, for each kind of request and body.
+
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 
@@ -49,7 +51,8 @@ fn a_body_is_delimited_as_the_client_can_read_it() {
 /// V7: HEAD, 204 and 304 have no body; the length is said where it may be
 #[test]
 fn answers_without_a_body_say_what_they_may() {
-    let (get, only_head) = (request(&Method::GET, Version::HTTP_11), request(&Method::HEAD, Version::HTTP_11));
+    let (get, only_head) =
+        (request(&Method::GET, Version::HTTP_11), request(&Method::HEAD, Version::HTTP_11));
     let length = |request: &Facts, head: &ResponseHead, size| {
         let lines = lines(request, head, size, true);
         assert!(!lines.iter().any(|line| line.starts_with("transfer-encoding")), "{lines:?}");

@@ -134,7 +134,9 @@ impl Decoder {
         match (self.state, byte) {
             (State::Size(size, has_digit), _) => self.size(size, has_digit, byte),
             (State::Extension(size), b'\r') => Ok(State::SizeFeed(size)),
-            (State::Extension(_), _) => self.dropped(is_field_text(byte), self.state, FramingError::Extension),
+            (State::Extension(_), _) => {
+                self.dropped(is_field_text(byte), self.state, FramingError::Extension)
+            }
             (State::SizeFeed(0), b'\n') => Ok(State::TrailerStart),
             (State::SizeFeed(size), b'\n') => Ok(State::Data(size)),
             (State::DataReturn, b'\r') => Ok(State::DataFeed),

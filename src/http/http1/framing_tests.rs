@@ -1,3 +1,5 @@
+//! Chunk streams that are right, wrong, and split at any byte.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -82,7 +84,8 @@ fn extensions_trailers_and_zeros_are_bounded_together() {
             format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(count - 1)),
             format!("{}1\r\nx\r\n0\r\n\r\n", "0".repeat(count + 1)),
             format!("1\r\nx\r\n0\r\na:{}\r\n\r\n", "v".repeat(count - 2)),
-            "1;ab\r\nx\r\n".repeat(count / 3) + &format!("0\r\n{}\r\n\r\n", "t:".to_owned() + &"v".repeat(count % 3)),
+            "1;ab\r\nx\r\n".repeat(count / 3)
+                + &format!("0\r\n{}\r\n\r\n", "t:".to_owned() + &"v".repeat(count % 3)),
         ]
     };
     for bytes in each(max - 2) {
@@ -94,17 +97,31 @@ fn extensions_trailers_and_zeros_are_bounded_together() {
 }
 
 fn streams() -> impl Strategy<Value = Vec<u8>> {
-    let chunk = (prop::collection::vec(any::<u8>(), 1..40), prop::sample::select(vec!["", ";a", ";a=b", ";\"q\""]), 0_usize..3);
+    let chunk = (
+        prop::collection::vec(any::<u8>(), 1..40),
+        prop::sample::select(vec!["", ";a", ";a=b", ";\"q\""]),
+        0_usize..3,
+    );
     let chunks = prop::collection::vec(chunk, 0..8).prop_map(|chunks| {
         let mut bytes = Vec::new();
         for (data, extension, zeros) in chunks {
-            bytes.extend_from_slice(format!("{}{:x}{extension}\r\n", "0".repeat(zeros), data.len()).as_bytes());
+            bytes.extend_from_slice(
+                format!("{}{:x}{extension}\r\n", "0".repeat(zeros), data.len()).as_bytes(),
+            );
             bytes.extend_from_slice(&data);
             bytes.extend_from_slice(b"\r\n");
         }
         bytes
     });
-    let end = prop::sample::select(vec!["0\r\n\r\nrest", "0\r\nx: y\r\n\r\n", "0\r\n", "", "zz", "0\r\n\n", "5;\n"]);
+    let end = prop::sample::select(vec![
+        "0\r\n\r\nrest",
+        "0\r\nx: y\r\n\r\n",
+        "0\r\n",
+        "",
+        "zz",
+        "0\r\n\n",
+        "5;\n",
+    ]);
     (chunks, end).prop_map(|(mut bytes, end)| {
         bytes.extend_from_slice(end.as_bytes());
         bytes

@@ -144,11 +144,8 @@ pub(super) fn parse(bytes: &Bytes, into: &mut RequestHead) -> Result<Facts, Head
         }
         into.headers.append(name, value);
     }
-    let length = if is_framed {
-        edge::framing(into.version, &into.headers).ok()
-    } else {
-        Some(BodyLength::Empty)
-    };
+    let length =
+        if is_framed { edge::framing(into.version, &into.headers).ok() } else { Some(BodyLength::Empty) };
     Ok(Facts {
         length,
         keeps_alive: connection.persists(into.version),

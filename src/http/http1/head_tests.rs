@@ -1,3 +1,5 @@
+//! Heads that are right, wrong, and split at any byte, beside what `httparse` makes of them.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -22,16 +24,22 @@ fn is_malformed(bytes: &[u8]) -> bool {
 /// V1
 #[test]
 fn a_head_ends_with_its_empty_line() {
-    let bytes = b"PUT /b/k?x=1 HTTP/1.1\r\nHost: a\r\nX-Empty:\r\nx-two:  v \t\r\ncontent-length: 3\r\n\r\nabcGET";
+    let bytes =
+        b"PUT /b/k?x=1 HTTP/1.1\r\nHost: a\r\nX-Empty:\r\nx-two:  v \t\r\ncontent-length: 3\r\n\r\nabcGET";
     let (head, facts, length) = read(bytes).unwrap().unwrap();
     assert_eq!(&bytes[length..], b"abcGET");
-    assert_eq!((head.method, head.uri.to_string(), head.version), (Method::PUT, "/b/k?x=1".into(), Version::HTTP_11));
+    assert_eq!(
+        (head.method, head.uri.to_string(), head.version),
+        (Method::PUT, "/b/k?x=1".into(), Version::HTTP_11)
+    );
     let header = |name: &str| head.headers.get(name).unwrap().as_bytes();
     assert_eq!((header("host"), header("x-empty"), header("x-two")), (&b"a"[..], &b""[..], &b"v"[..]));
     assert_eq!((facts.length, facts.keeps_alive), (Some(BodyLength::Known(3)), true));
     assert!(read(b"\r\nGET / HTTP/1.1\r\n\r\n").unwrap().is_some(), "one empty line may come first");
     assert!(read(b"GET / HTTP/1.1\r\nhost: a\r\n").unwrap().is_none());
-    assert!(read(b"").unwrap().is_none() && read(b"\r").unwrap().is_none() && read(b"\r\n").unwrap().is_none());
+    assert!(
+        read(b"").unwrap().is_none() && read(b"\r").unwrap().is_none() && read(b"\r\n").unwrap().is_none()
+    );
 }
 
 /// V1, V3
@@ -127,7 +135,10 @@ fn a_head_says_what_becomes_of_its_connection() {
 fn a_head_says_how_its_body_is_framed() {
     let length = |lines: &str| facts(&format!("POST / HTTP/1.1\r\n{lines}")).length;
     assert_eq!(length("x: y"), Some(BodyLength::Empty));
-    assert_eq!(length("upgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 5"), Some(BodyLength::Known(5)));
+    assert_eq!(
+        length("upgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 5"),
+        Some(BodyLength::Known(5))
+    );
     assert_eq!(length("transfer-encoding: Chunked"), Some(BodyLength::Chunked));
     for ambiguous in [
         "content-length: 5\r\ntransfer-encoding: chunked",
@@ -143,12 +154,48 @@ fn a_head_says_how_its_body_is_framed() {
 
 fn heads() -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop::sample::select(vec![
-        "GET", "PUT", " ", "/b/k", "/", "*", "http://a", "HTTP/1.1", "HTTP/1.0", "\r\n", "\r\n", "\r\n", "\n", "\r", ":", "host: a",
-        "host: a\r\n", "content-length: 3", "transfer-encoding: chunked", "x", "#", "\t", "\0", "é", "%20", "connection: close",
+        "GET",
+        "PUT",
+        " ",
+        "/b/k",
+        "/",
+        "*",
+        "http://a",
+        "HTTP/1.1",
+        "HTTP/1.0",
+        "\r\n",
+        "\r\n",
+        "\r\n",
+        "\n",
+        "\r",
+        ":",
+        "host: a",
+        "host: a\r\n",
+        "content-length: 3",
+        "transfer-encoding: chunked",
+        "x",
+        "#",
+        "\t",
+        "\0",
+        "é",
+        "%20",
+        "connection: close",
     ]);
     let random = prop::collection::vec(pieces, 0..14).prop_map(|pieces| pieces.concat());
     let plausible = prop::collection::vec(
-        prop::sample::select(vec!["host: a", "x: y", "x:y ", "x: ", "a b", "x : y", " x", "x: \u{7f}", "x\n: y", "é: é", "x: é"]),
+        prop::sample::select(vec![
+            "host: a",
+            "x: y",
+            "x:y ",
+            "x: ",
+            "a b",
+            "x : y",
+            " x",
+            "x: \u{7f}",
+            "x\n: y",
+            "é: é",
+            "x: é",
+        ]),
         0..5,
     )
     .prop_map(|lines| {

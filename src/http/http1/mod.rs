@@ -145,7 +145,9 @@ where
         match Sending::new(body, transfer, progress, buffer).run(connection).await {
             Sent::Whole if keeps_alive => {}
             Sent::Whole => {
-                return After::Close { may_send: !may_follow || !connection.inbound.borrow().buffer.is_empty() };
+                return After::Close {
+                    may_send: !may_follow || !connection.inbound.borrow().buffer.is_empty(),
+                };
             }
             Sent::Cut => return After::Reset,
             // The end of the connection would be the end of the body.
@@ -176,9 +178,7 @@ enum After {
     /// The next request follows.
     Next,
     /// It closes; whether the client may still be sending.
-    Close {
-        may_send: bool,
-    },
+    Close { may_send: bool },
     /// It ends with a reset.
     Reset,
     /// It is gone.

@@ -1,3 +1,5 @@
+//! Bytes in order, over a socket that takes as many at a time as it likes.
+
 use futures_util::task::noop_waker;
 use proptest::prelude::*;
 

@@ -87,7 +87,11 @@ impl Inbound {
     }
 
     /// The body of the next request begins with the buffer; what the application reads, if there is one.
-    pub(super) fn begin(this: &Rc<RefCell<Self>>, length: BodyLength, expects_continue: bool) -> Option<Body> {
+    pub(super) fn begin(
+        this: &Rc<RefCell<Self>>,
+        length: BodyLength,
+        expects_continue: bool,
+    ) -> Option<Body> {
         let mut inbound = this.borrow_mut();
         inbound.decoder = Decoder::new(length);
         inbound.turn += 1;

@@ -1,3 +1,5 @@
+//! What the application reads of a body, and what is left of it.
+
 use futures_util::task::noop_waker;
 
 use super::*;
