@@ -182,7 +182,7 @@ async fn one_client_has_so_many_requests_in_flight() {
     third.send(get).await;
     let refused = third.answer("GET").await;
     assert_eq!((refused.whole(), refused.reason()), (429, "client_concurrency"));
-    assert_eq!(refused.retry_after(), Some(1));
+    assert!(refused.retry_after().is_some_and(|seconds| (1..=2).contains(&seconds)), "{refused:?}");
     let mut other = Client::connect_from(OTHER, gateway.address(), None).await;
     other.send(get).await;
     upstream.works_on(3).await;

@@ -53,9 +53,9 @@ async fn a_signed_chunk_of_crumbs_is_held_in_its_size() {
     gateway.is_idle().await;
 }
 
-/// V10, M3: crumbs that the store does not take wait in their size too
+/// V10, I1: pieces that share a buffer arrive in their order
 #[tokio::test]
-async fn crumbs_that_wait_for_the_store_are_held_in_their_size() {
+async fn crumbs_arrive_whole() {
     let upstream = Upstream::ok("stored");
     let gateway = Gateway::in_front_of(&upstream).await;
     let data = noise(300_000);
