@@ -287,7 +287,6 @@ fn data_server(
         .max_concurrent_connections(CONNECTIONS_PER_WORKER)
         .shutdown_timeout(1)
         .disable_signals();
-    let closing = server.graceful_shutdown_signal();
     let worker = move || {
         // The factory runs on the worker's own thread: here its share of the actors comes to life.
         let hand = launches.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -295,8 +294,8 @@ fn data_server(
         Worker::new(Arc::clone(&for_workers))
     };
     let server = match shared.tls.clone() {
-        None => server.listen("data", listener, move || listener::plain(&worker(), &closing))?,
-        Some(tls) => server.listen("data", listener, move || listener::secured(&worker(), &closing, &tls))?,
+        None => server.listen("data", listener, move || listener::plain(&worker()))?,
+        Some(tls) => server.listen("data", listener, move || listener::secured(&worker(), &tls))?,
     };
     Ok(server.run())
 }

@@ -30,6 +30,7 @@ mod endpoints;
 mod expect;
 mod hedging;
 mod hostile_heads;
+mod http1;
 mod http2;
 mod https;
 mod injection;

@@ -8,19 +8,16 @@
 //! Then comes the handshake where the listener speaks TLS (A7), within as much time again.
 //!
 //! The address that a proxy gave takes the peer's place in all that follows; that it was a proxy's word travels in
-//! the connection's data.
-//!
-//! Beyond that first byte a connection does one thing of its own: it writes long bodies behind actix's buffer, see
-//! `passage.rs`.
+//! the request's extensions.
 
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_http::Protocol;
-use actix_http::error::DispatchError;
 use slog::info;
 use tidegate_config::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -28,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::http::client_address::{Source, is_trusted};
-use crate::http::passage::Passage;
+use crate::http::http1::Socket;
 use crate::http::proxy_protocol::{self, HEADER_BYTES_MAX, Parsed};
 use crate::http::tls::{H2, Tls};
 use crate::worker::Worker;
@@ -37,9 +34,6 @@ use crate::worker::Worker;
 pub(crate) struct Connection<S> {
     stream: S,
     pub(crate) source: Source,
-    pub(crate) passage: Passage,
-    /// All of actix's buffer is written, and its last byte not yet reported so.
-    carried: bool,
 }
 
 /// Why there will be no request.
@@ -54,21 +48,19 @@ enum Unproxied {
 }
 
 impl Connection<TcpStream> {
-    /// Whose connection it is, as far as can be told before its first request.
-    pub(crate) async fn accept(
-        mut stream: TcpStream,
-        worker: &Worker,
-    ) -> Result<(Self, Option<SocketAddr>), DispatchError> {
-        stream.set_nodelay(true)?;
+    /// The connection and the address of its client, as far as it is known before the first request. None where the connection is
+    /// refused.
+    pub(crate) async fn accept(mut stream: TcpStream, worker: &Worker) -> Option<(Self, Option<SocketAddr>)> {
+        stream.set_nodelay(true).ok()?;
         let peer = stream.peer_addr().ok();
         let server = &worker.shared.config.server;
         if !server.proxy_protocol || !peer.is_some_and(|peer| is_trusted(peer.ip(), &server.trusted_proxies))
         {
-            return Ok((Self::new(stream, Source::Peer), peer));
+            return Some((Self::new(stream, Source::Peer), peer));
         }
         match proxied(&mut stream, server).await {
-            Ok(Some(client)) => Ok((Self::new(stream, Source::Proxy), Some(client))),
-            Ok(None) => Ok((Self::new(stream, Source::Peer), peer)),
+            Ok(Some(client)) => Some((Self::new(stream, Source::Proxy), Some(client))),
+            Ok(None) => Some((Self::new(stream, Source::Peer), peer)),
             Err(fault) => {
                 match fault {
                     Unproxied::Silent => {}
@@ -77,7 +69,7 @@ impl Connection<TcpStream> {
                         tell(worker, peer, "proxy_header_timeout", &"no whole PROXY header came in time")
                     }
                 }
-                Err(DispatchError::Io(io::ErrorKind::InvalidData.into()))
+                None
             }
         }
     }
@@ -88,24 +80,24 @@ impl Connection<TcpStream> {
         client: Option<SocketAddr>,
         tls: &Tls,
         worker: &Worker,
-    ) -> Result<(Connection<TlsStream<TcpStream>>, Protocol), DispatchError> {
+    ) -> Option<(Connection<TlsStream<TcpStream>>, Protocol)> {
         let handshake = tls.acceptor().accept(self.stream);
         match tokio::time::timeout(worker.shared.config.server.header_timeout, handshake).await {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
                 let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-                Ok((Connection::new(stream, self.source), protocol))
+                Some((Connection::new(stream, self.source), protocol))
             }
             Ok(Err(error)) => {
                 // Who merely looks whether the port is open ends like that too.
                 if error.kind() != io::ErrorKind::UnexpectedEof {
                     tell(worker, client, "tls_handshake", &error);
                 }
-                Err(DispatchError::Io(error))
+                None
             }
             Err(_) => {
                 tell(worker, client, "tls_handshake_timeout", &"the handshake did not end in time");
-                Err(DispatchError::Io(io::ErrorKind::TimedOut.into()))
+                None
             }
         }
     }
@@ -145,37 +137,11 @@ pub(crate) fn tell(worker: &Worker, client: Option<SocketAddr>, reason: &str, er
 
 impl<S> Connection<S> {
     pub(crate) fn new(stream: S, source: Source) -> Self {
-        Self { stream, source, passage: Passage::default(), carried: false }
+        Self { stream, source }
     }
 
-    #[cfg(test)]
     pub(crate) fn into_stream(self) -> S {
         self.stream
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Connection<S> {
-    /// Writes actix's buffer and, behind it, the batch in the passage.
-    fn poll_write_behind(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let buffer = if self.carried { &[][..] } else { bytes };
-            let stream = Pin::new(&mut self.stream);
-            let polled = self.passage.write_behind(buffer, |slices| stream.poll_write_vectored(cx, slices));
-            let count = match polled {
-                Poll::Ready(count) => count?,
-                Poll::Pending if self.carried && bytes.len() > 1 => return Poll::Ready(Ok(bytes.len() - 1)),
-                Poll::Pending => return Poll::Pending,
-            };
-            if count < buffer.len() || count == 0 {
-                return Poll::Ready(Ok(count));
-            }
-            self.carried = true;
-            self.passage.written(count - buffer.len());
-            if self.passage.is_empty() {
-                self.carried = false;
-                return Poll::Ready(Ok(bytes.len()));
-            }
-        }
     }
 }
 
@@ -187,11 +153,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.passage.is_empty() {
-            return Pin::new(&mut this.stream).poll_write(cx, bytes);
-        }
-        this.poll_write_behind(cx, bytes)
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -212,5 +174,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+impl Socket for TcpStream {
+    fn abort(&self) {
+        // A connection that is broken already needs no reset.
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Socket for TlsStream<TcpStream> {
+    fn abort(&self) {
+        self.get_ref().0.abort();
     }
 }

@@ -1,17 +1,19 @@
 //! What a request may be made of, before anything is spent on it (V1–V3). No state, no message.
 //!
 //! Framing that two parsers could read differently is refused and the connection closed: that is what request
-//! smuggling lives on. A target that names an authority of its own is refused too: it and `Host` could name two places.
-//! Deliberately absent: everything the HTTP parser has refused before (bad chunk sizes, obs-fold, malformed lines), which
-//! never gets here; and a refusal of `#fragment`, which that parser cuts off unseen, so that no upstream ever gets one.
+//! smuggling lives on. A target in absolute form is taken if it names the same authority as `Host` (RFC 9112, 3.2.2): of two that
+//! differ, some reader would follow the other. `Host` and authority are checked against their grammar in `authority.rs`.
+//! Deliberately absent: what the loops of both protocols have refused before (malformed lines, obs-fold, `#` in the target),
+//! which never gets here.
 
 use std::time::Instant;
 
 use actix_web::dev::RequestHead;
-use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+use actix_web::http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use actix_web::http::{Method, Uri, Version};
 use tidegate_config::{Kind, LimitsConfig};
 
+use crate::http::authority::is_authority;
 use crate::http::injection::{self, Suspicion};
 use crate::router::Bucket;
 use crate::s3::copy_source::COPY_SOURCE;
@@ -22,8 +24,10 @@ use crate::upstream::deadline::Deadline;
 /// Why a request was refused at the edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EdgeRejection {
-    /// Not exactly one Host; HTTP/1.0 may do without.
+    /// Not exactly one valid Host; HTTP/1.0 may do without.
     Host,
+    /// Another expectation than `100-continue`.
+    Expectation,
     /// Content-Length and Transfer-Encoding together, repeated, or not understood.
     Framing(&'static str),
     /// The target is not a path alone.
@@ -108,10 +112,15 @@ pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength,
     if !names_one_host(head) {
         return Err(EdgeRejection::Host);
     }
-    let length = framing(head.headers)?;
-    let (bytes, count) = head.headers.iter().fold((0, 0), |(bytes, count), (name, value)| {
-        (bytes + name.as_str().len() + value.len() + 4, count + 1)
-    });
+    let length = framing(head.version, head.headers)?;
+    let (mut bytes, mut count) = (0, 0);
+    for (name, value) in head.headers {
+        bytes += name.as_str().len() + value.len() + 4;
+        count += 1;
+        if *name == EXPECT && !is_continue(value) {
+            return Err(EdgeRejection::Expectation);
+        }
+    }
     if count > limits.max_headers {
         return Err(EdgeRejection::TooManyHeaders { count, limit: limits.max_headers });
     }
@@ -124,9 +133,8 @@ pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength,
     if !passes.contains(method) {
         return Err(EdgeRejection::Method);
     }
-    // HTTP/2 always names an authority, in the place of Host.
-    let names_another = head.version < Version::HTTP_2 && head.uri.authority().is_some();
-    if names_another || !head.uri.path().starts_with('/') {
+    let is_http = head.uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
+    if !is_http || !head.uri.path().starts_with('/') {
         return Err(EdgeRejection::Target);
     }
     injection::check(head.uri)?;
@@ -137,17 +145,23 @@ pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength,
     Ok(length)
 }
 
-/// Whether the request says once to whom it speaks: by `Host`, or on HTTP/2 by its authority. Both may be there if they agree.
+/// Whether the request names exactly one host (RFC 9112, 3.2; RFC 9113, 8.3.1): by `Host`, which HTTP/1.1 requires, by the authority of
+/// its target, or by both if they agree. HTTP/1.0 may name none.
 fn names_one_host(head: Head<'_>) -> bool {
     let mut hosts = head.headers.get_all(HOST);
-    let authority = head.uri.authority().filter(|_| head.version >= Version::HTTP_2);
-    match (hosts.next(), hosts.next(), authority) {
-        (Some(host), None, Some(authority)) => {
-            host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
-        }
-        (Some(_), None, None) | (None, None, Some(_)) => true,
-        _ => head.version < Version::HTTP_11,
+    let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    match (hosts.next().map(HeaderValue::as_bytes), hosts.next(), authority) {
+        (Some(host), None, Some(authority)) => host.eq_ignore_ascii_case(authority) && is_authority(host),
+        (Some(host), None, None) => is_authority(host),
+        (None, None, Some(authority)) => head.version != Version::HTTP_11 && is_authority(authority),
+        (None, None, None) => head.version < Version::HTTP_11,
+        _ => false,
     }
+}
+
+/// Whether this is the one expectation there is (RFC 9110, 10.1.1).
+pub(crate) fn is_continue(expectation: &HeaderValue) -> bool {
+    expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
 /// Checks what a bucket may set for itself; `bytes` is what comes in the body, as far as the head says it.
@@ -184,10 +198,14 @@ fn check_length(uri: &Uri, uri_max: u64) -> Result<(), EdgeRejection> {
     if target > uri_max { Err(EdgeRejection::UriTooLong { bytes: target, limit: uri_max }) } else { Ok(()) }
 }
 
-fn framing(headers: &HeaderMap) -> Result<BodyLength, EdgeRejection> {
+/// How the body is delimited (RFC 9112, 6.3), whatever else the head says.
+pub(crate) fn framing(version: Version, headers: &HeaderMap) -> Result<BodyLength, EdgeRejection> {
     let mut encodings = headers.get_all(TRANSFER_ENCODING);
     let mut lengths = headers.get_all(CONTENT_LENGTH);
     match (encodings.next(), lengths.next()) {
+        (Some(_), _) if version < Version::HTTP_11 => {
+            Err(EdgeRejection::Framing("a transfer-encoding on HTTP/1.0"))
+        }
         (Some(_), Some(_)) => Err(EdgeRejection::Framing("both content-length and transfer-encoding")),
         (Some(encoding), None) => {
             let plain = encodings.next().is_none() && encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
@@ -318,8 +336,10 @@ mod tests {
     #[test]
     fn a_target_is_a_path() {
         let get = |target: &str| run(Method::GET, target, &[("host", "a")]);
-        assert_eq!(get("http://other/b/k"), Err(EdgeRejection::Target));
-        assert_eq!(get("http://a/b/k"), Err(EdgeRejection::Target));
+        assert_eq!(get("http://other/b/k"), Err(EdgeRejection::Host));
+        assert_eq!(get("http://a/b/k"), Ok(BodyLength::Empty));
+        assert_eq!(get("HTTPS://A/b/k"), Ok(BodyLength::Empty));
+        assert_eq!(get("ftp://a/b/k"), Err(EdgeRejection::Target));
         assert_eq!(get("*"), Err(EdgeRejection::Target));
         assert_eq!(get("/b/http://x"), Ok(BodyLength::Empty));
     }

@@ -26,12 +26,10 @@
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
-use actix_http::{HttpMessage, Request, Response};
-use actix_web::body::BoxBody;
-use actix_web::dev::{Payload, RequestHead};
-use actix_web::http::{Method, Uri, Version};
+use actix_web::dev::Payload;
+use actix_web::http::{Method, Uri};
 use actix_web::web::Data;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
 use slog::warn;
 use tidegate_actors::{BucketId, IpKey, OperationClass, Slot, clock};
@@ -46,7 +44,7 @@ use crate::http::form::{self, Awaited};
 use crate::http::introduce::introduce;
 use crate::http::own::{Besides, list_buckets, own, refuse};
 use crate::http::send_progress::SendProgress;
-use crate::http::{injection, priority, request_id};
+use crate::http::{injection, priority, probes, request_id};
 use crate::router::{Bucket, RouteRejection};
 use crate::s3::late_error;
 use crate::s3::naming;
@@ -69,22 +67,17 @@ pub(crate) async fn proxy(
     if !worker.shared.config.guards {
         return upstream::raw::pass(&worker, request, payload.into_inner()).await;
     }
-    let early = request.extensions_mut().remove::<Expected>();
-    let Expected { mut record, admitted } = early.unwrap_or_else(|| {
-        let source = request.conn_data().copied().or_else(|| request.extensions().get().copied());
-        let source = source.unwrap_or(Source::Peer);
-        Expected::none(&worker, request.head(), source)
-    });
-    record.progress = request.extensions_mut().remove::<Rc<SendProgress>>();
-    let passage = request.conn_data().filter(|_| request.version() == Version::HTTP_11).cloned();
+    if let Some(answer) = probes::answer(&worker, Head::from(request.head())) {
+        return answer.map_body(|_, body| ProxyBody::Own(body, None));
+    }
+    let mut record = begin(&worker, &request);
     let mut payload = payload.into_inner();
-    let handling = handle(&worker, request, &mut payload, &mut record, admitted);
+    let handling = handle(&worker, request, &mut payload, &mut record);
     let handled = AssertUnwindSafe(handling).catch_unwind().await;
-    record.flow.leave(payload);
     match handled {
         Ok(Ok(Handled::Upstream(passing))) => {
             let besides = Besides::of(&mut record);
-            besides.say(upstream::pass_on(&worker, passing, passage, record))
+            besides.say(upstream::pass_on(&worker, passing, record))
         }
         Ok(Ok(Handled::Own(response))) => {
             record.status = response.status().as_u16();
@@ -95,39 +88,17 @@ pub(crate) async fn proxy(
     }
 }
 
-/// A request that waits for `100 Continue`, admitted before its body is asked for.
-struct Expected {
-    record: Box<Record>,
-    admitted: Option<Admitted>,
-}
-
-impl Expected {
-    fn none(worker: &Rc<Worker>, head: &RequestHead, source: Source) -> Self {
-        let server = &worker.shared.config.server;
-        let peer = head.peer_addr.map(|peer| ClientAddress::new(peer, source));
-        let client = peer
-            .map(|peer| peer.behind(&server.trusted_proxies, server.client_address_header, &head.headers));
-        let asked = Asked { method: head.method.clone(), uri: head.uri.clone(), peer, client };
-        let record = Box::new(Record::new(worker, request_id::of(&head.headers), asked));
-        Self { record, admitted: None }
-    }
-}
-
-/// Decides on a request with `Expect: 100-continue`: a refusal comes before the 100 and before a byte of the body.
-pub(crate) async fn expect(worker: Rc<Worker>, request: Request) -> Result<Request, Response<BoxBody>> {
-    let source = request.conn_data().copied().unwrap_or(Source::Peer);
-    let Expected { mut record, .. } = Expected::none(&worker, request.head(), source);
-    let admitting =
-        AssertUnwindSafe(admit(&worker, Head::from(request.head()), &mut record)).catch_unwind().await;
-    let refusal = match admitting {
-        Ok(Ok(admitted)) => {
-            request.extensions_mut().insert(Expected { record, admitted: Some(admitted) });
-            return Ok(request);
-        }
-        Ok(Err(error)) => refuse(&worker, &error, record),
-        Err(_panic) => refuse(&worker, &GatewayError::Panicked, record),
-    };
-    Err(refusal.map_into_boxed_body().into())
+/// The record of a request that has just arrived.
+fn begin(worker: &Rc<Worker>, request: &HttpRequest) -> Box<Record> {
+    let (server, head) = (&worker.shared.config.server, request.head());
+    let source = request.extensions().get().copied().unwrap_or(Source::Peer);
+    let peer = head.peer_addr.map(|peer| ClientAddress::new(peer, source));
+    let client =
+        peer.map(|peer| peer.behind(&server.trusted_proxies, server.client_address_header, &head.headers));
+    let asked = Asked { method: head.method.clone(), uri: head.uri.clone(), peer, client };
+    let mut record = Box::new(Record::new(worker, request_id::of(&head.headers), asked));
+    record.progress = request.extensions_mut().remove::<Rc<SendProgress>>();
+    record
 }
 
 /// What came of a request.
@@ -313,13 +284,9 @@ async fn handle(
     request: HttpRequest,
     payload: &mut Payload,
     record: &mut Record,
-    admitted: Option<Admitted>,
 ) -> Result<Handled, GatewayError> {
     // 1 to 6
-    let admitted = match admitted {
-        Some(admitted) => admitted,
-        None => admit(worker, Head::from(request.head()), record).await?,
-    };
+    let admitted = admit(worker, Head::from(request.head()), record).await?;
     let (incoming, call, source, told) = match admitted {
         Admitted::Own(response) => return Ok(Handled::Own(response)),
         Admitted::Call(call) => {

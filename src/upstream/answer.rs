@@ -26,15 +26,12 @@ use tidegate_config::Kind;
 use tokio::time::Sleep;
 
 use crate::http::answer::REQUEST_ID;
-use crate::http::passage::Passage;
 use crate::s3::checksum::down::Answered;
 use crate::s3::late_error::LateError;
 use crate::telemetry::record::Record;
 use crate::upstream::blame;
 use crate::upstream::call::Called;
-use crate::upstream::flow::Flow;
 use crate::upstream::headers::{Nominated, travels_down};
-use crate::upstream::long::{self, LongBody};
 use crate::upstream::proxy_body::ProxyBody;
 use crate::upstream::renamed::{RenamedBody, Renaming};
 use crate::worker::Worker;
@@ -104,8 +101,6 @@ pub(crate) struct AnswerBody {
     late_error: Option<LateError>,
     checksum: Option<Answered>,
     held: Option<Held>,
-    /// Outlives what is held, for the sake of a request body that was left unread.
-    _flow: Rc<Flow>,
     worker: Rc<Worker>,
 }
 
@@ -120,11 +115,10 @@ pub(crate) struct Passing {
     pub(crate) renaming: Option<Renaming>,
 }
 
-/// Builds the client's answer from the upstream's, with a long body in the passage where the connection has one.
+/// Builds the client's answer from the upstream's.
 pub(crate) fn pass_on(
     worker: &Rc<Worker>,
     passing: Passing,
-    passage: Option<Passage>,
     mut record: Box<Record>,
 ) -> HttpResponse<ProxyBody> {
     let Passing { called, bucket, slot, late, renaming } = passing;
@@ -161,17 +155,13 @@ pub(crate) fn pass_on(
         timer: None,
         late_error: late.then(LateError::default),
         checksum,
-        _flow: Rc::clone(&record.flow),
         held: Some(Held { record, ticket, permit, _slot: slot }),
         worker: Rc::clone(worker),
     };
     let body = Box::new(body);
     let body = match renaming.and_then(|renaming| renaming.apply(status, response.headers_mut())) {
         Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),
-        None => match passage.filter(|_| long::is_long(body.size)) {
-            Some(passage) => ProxyBody::Long(LongBody::new(body, passage, response.head_mut())),
-            None => ProxyBody::Upstream(body),
-        },
+        None => ProxyBody::Upstream(body),
     };
     response.set_body(body)
 }

@@ -5,10 +5,10 @@
 //! the business of `s3::upload`.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use std::{io, mem};
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
@@ -79,12 +79,6 @@ const LONGER: &str = "it is longer than its head says";
 #[derive(Debug, Error)]
 #[error("the request's body failed")]
 pub(crate) struct UploadFailed;
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        self.flow.leave(mem::replace(&mut self.payload, Payload::None));
-    }
-}
 
 impl Source {
     /// Takes a request's body over.
@@ -301,6 +295,10 @@ impl Upload {
 
 fn client_fault(error: &PayloadError) -> UpstreamRejection {
     match error {
+        // What the connection's loop says of framing that is none.
+        PayloadError::Io(cause) if cause.kind() == io::ErrorKind::InvalidData => {
+            UpstreamRejection::BodyMalformed(cause.to_string())
+        }
         PayloadError::Incomplete(_) | PayloadError::Io(_) | PayloadError::Http2Payload(_) => {
             UpstreamRejection::ClientGone
         }

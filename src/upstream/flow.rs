@@ -11,7 +11,6 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use actix_web::dev::Payload;
 use tidegate_config::ServerConfig;
 
 use crate::http::client_wait::{ClientWait, Places};
@@ -54,7 +53,6 @@ pub(crate) struct Flow {
     ended: Cell<Option<Instant>>,
     began: Cell<Option<Instant>>,
     fault: RefCell<Option<UpstreamRejection>>,
-    unread: Unread,
     crowding: Crowding,
 }
 
@@ -79,16 +77,6 @@ impl fmt::Debug for Crowding {
             .field("wait", &self.wait)
             .field("is_cut", &self.is_cut)
             .finish_non_exhaustive()
-    }
-}
-
-/// A body that nobody reads any more.
-#[derive(Default)]
-struct Unread(RefCell<Option<Payload>>);
-
-impl fmt::Debug for Unread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Unread").field(&self.0.borrow().is_some()).finish()
     }
 }
 
@@ -186,14 +174,6 @@ impl Flow {
 
     pub(crate) fn take_fault(&self) -> Option<UpstreamRejection> {
         self.fault.borrow_mut().take()
-    }
-
-    /// Nobody reads the rest of the body. It is kept to the end of the answer: actix then lingers and closes the client's
-    /// connection, where a dropped chunked body it would read for ever, or wait on without being woken.
-    pub(crate) fn leave(&self, payload: Payload) {
-        if !matches!(payload, Payload::None) {
-            *self.unread.0.borrow_mut() = Some(payload);
-        }
     }
 
     /// Body bytes so far.

@@ -27,7 +27,6 @@ mod hold;
 mod identity;
 mod incoming;
 mod intake;
-mod long;
 mod names;
 mod outbound;
 mod own_call;

@@ -9,15 +9,12 @@ use bytes::Bytes;
 
 use crate::telemetry::record::Record;
 use crate::upstream::answer::AnswerBody;
-use crate::upstream::long::LongBody;
 use crate::upstream::renamed::RenamedBody;
 
 /// An answer's body.
 pub(crate) enum ProxyBody {
     /// The upstream's, as it comes.
     Upstream(Box<AnswerBody>),
-    /// The upstream's, past actix's buffer.
-    Long(LongBody),
     /// The upstream's, in the client's words.
     Renamed(Box<RenamedBody>),
     /// The gateway's own, with the record that ends with it.
@@ -30,7 +27,6 @@ impl MessageBody for ProxyBody {
     fn size(&self) -> BodySize {
         match self {
             Self::Upstream(body) => body.size(),
-            Self::Long(body) => body.size(),
             Self::Renamed(body) => body.size(),
             Self::Own(body, _) => body.size(),
         }
@@ -39,7 +35,6 @@ impl MessageBody for ProxyBody {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Box<dyn Error>>>> {
         match self.get_mut() {
             Self::Upstream(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
-            Self::Long(body) => Pin::new(body).poll_next(cx).map_err(Into::into),
             Self::Renamed(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
             Self::Own(body, record) => {
                 let polled = Pin::new(body).poll_next(cx);

@@ -20,6 +20,7 @@ use crate::auth::{self, AuthRejection};
 use crate::http::answer::Answer;
 use crate::http::cors::CorsRejection;
 use crate::http::edge::EdgeRejection;
+use crate::http::http1::{HeadError, Refused};
 use crate::http::injection::Suspicion;
 use crate::http::limits;
 use crate::router::RouteRejection;
@@ -97,18 +98,37 @@ impl GatewayError {
     }
 }
 
+/// The status and the reason of an answer to bytes that are no HTTP/1.1 request. It has no body: without a request there is no bucket
+/// to choose its format by.
+pub(crate) fn refused_head(why: Refused) -> (StatusCode, &'static str) {
+    match why {
+        Refused::Head(HeadError::Malformed(_)) => (StatusCode::BAD_REQUEST, "malformed"),
+        Refused::Head(HeadError::TargetTooLong) => (StatusCode::URI_TOO_LONG, "head_too_large"),
+        Refused::Head(HeadError::TooLarge) => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
+        Refused::Late => (StatusCode::REQUEST_TIMEOUT, "header_timeout"),
+    }
+}
+
 fn edge(rejection: &EdgeRejection) -> Answer {
     let bad = |reason, message: String| bad_request("InvalidRequest", reason, message);
     let too_large = (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "RequestHeaderSectionTooLarge");
     let headers = |reason, message: String| Answer::new(too_large.0, too_large.1, reason, message);
     match rejection {
         EdgeRejection::Host => {
-            bad("host", "an HTTP/1.1 request needs exactly one host header".to_owned()).closing()
+            bad("host", "an HTTP/1.1 request needs exactly one valid host header".to_owned()).closing()
         }
+        EdgeRejection::Expectation => Answer::new(
+            StatusCode::EXPECTATION_FAILED,
+            "InvalidRequest",
+            "expectation",
+            "the gateway meets no other expectation than 100-continue",
+        ),
         EdgeRejection::Framing(what) => {
             bad("framing", format!("the body's length is ambiguous: {what}")).closing()
         }
-        EdgeRejection::Target => bad("target", "the request target must be a bare path".to_owned()),
+        EdgeRejection::Target => {
+            bad("target", "the request target must be a path, or an http URL that names the host".to_owned())
+        }
         EdgeRejection::Suspicious(Suspicion { reason, what }) => {
             bad_request("InvalidURI", reason, format!("the request target holds {what}"))
         }

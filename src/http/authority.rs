@@ -1,0 +1,109 @@
+//! The grammar of a host with a port, as `Host` and `:authority` hold it (RFC 9110, 7.2; RFC 3986, 3.2.2).
+//!
+//! Stricter than the grammar in two places, because readers differ there: the host is not empty, and it holds no comma,
+//! which is where some readers split a list of hosts. User information is no part of it (RFC 9110, 4.2.4).
+
+use std::net::Ipv6Addr;
+
+/// Whether this is a host with or without a port, and nothing else.
+pub(crate) fn is_authority(text: &[u8]) -> bool {
+    let (host, port) = match text.first() {
+        Some(b'[') => {
+            let Some(end) = memchr::memchr(b']', text) else { return false };
+            let (literal, rest) = (&text[1..end], &text[end + 1..]);
+            let is_address = std::str::from_utf8(literal).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok());
+            return is_address && (rest.is_empty() || rest.split_first().is_some_and(is_port));
+        }
+        Some(_) => match memchr::memchr(b':', text) {
+            Some(at) => (&text[..at], &text[at..]),
+            None => (text, &text[text.len()..]),
+        },
+        None => return false,
+    };
+    is_name(host) && (port.is_empty() || port.split_first().is_some_and(is_port))
+}
+
+/// A registered name or an IPv4 address.
+fn is_name(host: &[u8]) -> bool {
+    let mut rest = host;
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = match byte {
+            b'%' => match behind {
+                [high, low, behind @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => behind,
+                _ => return false,
+            },
+            byte if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte) => behind,
+            _ => return false,
+        };
+    }
+    !host.is_empty()
+}
+
+/// A colon and the digits of a port, of which there may be none.
+fn is_port((colon, digits): (&u8, &[u8])) -> bool {
+    *colon == b':'
+        && digits.iter().all(u8::is_ascii_digit)
+        && (digits.is_empty() || std::str::from_utf8(digits).is_ok_and(|text| text.parse::<u16>().is_ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_authority;
+
+    /// V1
+    #[test]
+    fn a_host_may_have_a_port() {
+        for host in [
+            "a",
+            "gateway.example:8080",
+            "a:",
+            "127.0.0.1:1",
+            "[::1]",
+            "[2001:db8::7]:443",
+            "my_bucket.s3.example.",
+            "a%2db",
+            "xn--bcher-kva.example",
+        ] {
+            assert!(is_authority(host.as_bytes()), "{host}");
+        }
+    }
+
+    /// V1
+    #[test]
+    fn anything_else_is_no_host() {
+        for host in [
+            "",
+            ":80",
+            "user@a",
+            "user:password@a",
+            "a/path",
+            "a, b",
+            "a,b",
+            "a b",
+            "a\t",
+            "a?b",
+            "a#b",
+            "http://a",
+            "a:b",
+            "a:80:80",
+            "a:65536",
+            "a:+1",
+            "[::1",
+            "[::1]x",
+            "[::1]:x",
+            "[::1%25eth0]",
+            "[v1.x]",
+            "::1",
+            "[]",
+            "a%2",
+            "a%zz",
+            "\u{e9}",
+            "a\\b",
+            "a\"",
+            "<a>",
+            "{a}",
+        ] {
+            assert!(!is_authority(host.as_bytes()), "{host}");
+        }
+    }
+}

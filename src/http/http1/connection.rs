@@ -1,0 +1,330 @@
+//! One client's connection: its socket, what was received, what waits to be sent, and its one timer.
+//!
+//! Everything here is polled by the connection's one task. Timers are lazy: the one `Sleep` is moved only when it fires too early or
+//! is due too late, so a request that follows another in time costs no timer. While a request is served the socket is
+//! watched for its end all the same: a client that closes has left (T7), even if it closes one direction only.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidegate_actors::clock;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Sleep, sleep_until};
+
+use crate::http::http1::head::{HeadError, Scan};
+use crate::http::http1::outbox::Outbox;
+use crate::http::http1::payload::Inbound;
+use crate::worker::Worker;
+
+/// What is read ahead while a request is served: more stays in the socket.
+const AHEAD_BYTES_MAX: usize = 8 << 10;
+/// How long a connection that is about to close goes on reading, so that its last answer is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How much such a connection reads.
+const LINGER_BYTES_MAX: usize = 32 << 20;
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A client's socket, secured or not.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// Has the connection end with a reset when it is dropped.
+    fn abort(&self);
+}
+
+/// What comes after an answer, or first.
+pub(super) enum Next {
+    /// The bytes of a request's head.
+    Head(Bytes),
+    /// Bytes that are none.
+    Refused(HeadError),
+    /// The head did not arrive in time.
+    Late,
+    /// Nothing: the client has closed, or was idle for too long, or the gateway stops.
+    Nothing,
+}
+
+/// What a client does while its request is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Client {
+    /// It sent what the application waits for.
+    Sent,
+    /// Nothing that matters.
+    Waits,
+    /// It closed the connection.
+    Gone,
+}
+
+/// What a connection waits for between requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Idle,
+    Head,
+}
+
+/// One connection.
+pub(super) struct Http1Connection<S> {
+    stream: S,
+    pub(super) inbound: Rc<RefCell<Inbound>>,
+    pub(super) outbox: Outbox,
+    timer: Timer,
+    stopping: Stopping,
+    header_timeout: Duration,
+    keep_alive: Duration,
+    has_begun: bool,
+}
+
+impl<S: Socket> Http1Connection<S> {
+    pub(super) fn new(stream: S, worker: &Worker) -> Self {
+        let server = &worker.shared.config.server;
+        Self {
+            stream,
+            inbound: Inbound::new(),
+            outbox: Outbox::default(),
+            timer: Timer::new(clock::now() + server.header_timeout),
+            stopping: Stopping::new(worker.shared.draining.subscribe()),
+            header_timeout: server.header_timeout,
+            keep_alive: server.keep_alive,
+            has_begun: false,
+        }
+    }
+
+    /// Waits for the head of the next request.
+    pub(super) async fn next(&mut self) -> Next {
+        let mut scan = Scan::default();
+        let mut wait = if self.inbound.borrow().buffer.is_empty() { Wait::Idle } else { Wait::Head };
+        let mut due = None;
+        if !std::mem::replace(&mut self.has_begun, true) {
+            // The first head is due from the connection's beginning.
+            (wait, due) = (Wait::Head, Some(self.timer.armed));
+        }
+        self.inbound.borrow_mut().rest();
+        poll_fn(move |cx| {
+            loop {
+                let is_empty = self.inbound.borrow().buffer.is_empty();
+                if is_empty && self.stopping.poll(cx) {
+                    return Poll::Ready(Next::Nothing);
+                }
+                if !is_empty {
+                    let buffer = &mut self.inbound.borrow_mut().buffer;
+                    match scan.end(buffer) {
+                        Ok(Some(length)) => return Poll::Ready(Next::Head(buffer.split_to(length).freeze())),
+                        Ok(None) => {}
+                        Err(error) => return Poll::Ready(Next::Refused(error)),
+                    }
+                }
+                match self.poll_read(cx) {
+                    Poll::Ready(Ok(1..)) => {
+                        if wait == Wait::Idle {
+                            (wait, due) = (Wait::Head, None);
+                        }
+                        continue;
+                    }
+                    Poll::Ready(_) => return Poll::Ready(Next::Nothing),
+                    Poll::Pending => {}
+                }
+                let (limit, late) = match wait {
+                    Wait::Head => (self.header_timeout, Next::Late),
+                    Wait::Idle => (self.keep_alive, Next::Nothing),
+                };
+                let due = *due.get_or_insert_with(|| clock::now() + limit);
+                return self.timer.poll(due, cx).map(|()| late);
+            }
+        })
+        .await
+    }
+
+    /// Polls what answers a request, and meanwhile gives it the body that it asks for. None where the client has gone.
+    pub(super) async fn answer<F: Future>(&mut self, mut answering: Pin<&mut F>) -> Option<F::Output> {
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
+                    return Poll::Ready(Some(answer));
+                }
+                if self.inbound.borrow_mut().take_continue() {
+                    self.outbox.write(|buffer| buffer.extend_from_slice(CONTINUE));
+                }
+                if self.outbox.bytes() > 0
+                    && let Poll::Ready(Err(_)) = self.poll_write(cx, |_| ())
+                {
+                    return Poll::Ready(None);
+                }
+                match self.poll_client(cx) {
+                    Client::Sent => {}
+                    Client::Gone => return Poll::Ready(None),
+                    Client::Waits => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads what the application waits for, and else watches for the client's end.
+    pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> Client {
+        loop {
+            let (is_awaited, ahead) = {
+                let inbound = self.inbound.borrow();
+                (inbound.is_awaited(), inbound.buffer.len())
+            };
+            if !is_awaited && ahead >= AHEAD_BYTES_MAX {
+                return Client::Waits;
+            }
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(1..)) if is_awaited => {
+                    self.inbound.borrow_mut().arrived(cx);
+                    return Client::Sent;
+                }
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return Client::Gone,
+                Poll::Pending => return Client::Waits,
+            }
+        }
+    }
+
+    /// Writes what waits; `sent` is told how much leaves.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        sent: impl FnMut(usize),
+    ) -> Poll<io::Result<()>> {
+        self.outbox.poll_write(cx, &mut self.stream, sent)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let inbound = &mut *self.inbound.borrow_mut();
+        inbound.reserve();
+        pin!(self.stream.read_buf(&mut inbound.buffer)).poll(cx)
+    }
+
+    /// Reads and drops the rest of a body that the application left. False where it does not arrive in time.
+    pub(super) async fn drain(&mut self) -> bool {
+        let mut due = None;
+        poll_fn(move |cx| {
+            loop {
+                self.inbound.borrow_mut().skip();
+                if self.inbound.borrow().has_ended() {
+                    return Poll::Ready(true);
+                }
+                match self.poll_read(cx) {
+                    Poll::Ready(Ok(1..)) => continue,
+                    Poll::Ready(_) => return Poll::Ready(false),
+                    Poll::Pending => {}
+                }
+                let due = *due.get_or_insert_with(|| clock::now() + self.header_timeout);
+                return self.timer.poll(due, cx).map(|()| false);
+            }
+        })
+        .await
+    }
+
+    /// Writes what waits and closes. Where the client may still be sending, the connection goes on reading for a
+    /// while (RFC 9112, 9.6).
+    pub(super) async fn close(mut self, may_send: bool) {
+        let due = clock::now() + LINGER;
+        let (mut is_shut_down, mut dropped_bytes) = (false, 0);
+        poll_fn(move |cx| {
+            if !is_shut_down {
+                let written = self.outbox.poll_write(cx, &mut self.stream, |_| ());
+                let closed = match written {
+                    Poll::Ready(Ok(())) => Pin::new(&mut self.stream).poll_shutdown(cx),
+                    other => other,
+                };
+                match closed {
+                    Poll::Ready(Ok(())) => is_shut_down = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll(due, cx),
+                }
+            }
+            while may_send && dropped_bytes < LINGER_BYTES_MAX {
+                self.inbound.borrow_mut().buffer.clear();
+                match self.poll_read(cx) {
+                    Poll::Ready(Ok(bytes @ 1..)) => dropped_bytes += bytes,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll(due, cx),
+                }
+            }
+            // A client that goes on all the same has the rest of the time to notice the answer.
+            if may_send { self.timer.poll(due, cx) } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    /// Ends the connection with a reset, so that nothing that was cut short looks whole.
+    pub(super) fn abort(self) {
+        self.stream.abort();
+    }
+
+    /// Whether the gateway stops.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.is_so()
+    }
+}
+
+/// The connection's one timer.
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    armed: Instant,
+}
+
+impl Timer {
+    fn new(armed: Instant) -> Self {
+        Self { sleep: Box::pin(sleep_until(armed.into())), armed }
+    }
+
+    /// Ready once `due` has come.
+    fn poll(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if due < self.armed {
+            self.arm(due);
+        }
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            if due <= clock::now() {
+                return Poll::Ready(());
+            }
+            self.arm(due);
+        }
+        Poll::Pending
+    }
+
+    fn arm(&mut self, due: Instant) {
+        self.sleep.as_mut().reset(due.into());
+        self.armed = due;
+    }
+}
+
+/// Whether the gateway stops. It registers with the channel once in a connection's life.
+struct Stopping {
+    seen: watch::Receiver<bool>,
+    waiting: Pin<Box<dyn Future<Output = ()>>>,
+    is_registered: bool,
+}
+
+impl Stopping {
+    fn new(mut receiver: watch::Receiver<bool>) -> Self {
+        let seen = receiver.clone();
+        let waiting = Box::pin(async move {
+            let _ = receiver.changed().await;
+        });
+        Self { seen, waiting, is_registered: false }
+    }
+
+    fn is_so(&self) -> bool {
+        *self.seen.borrow()
+    }
+
+    /// Wakes the caller's task once when the gateway stops. The task of a connection stays the same.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.is_registered {
+            self.is_registered = true;
+            if self.waiting.as_mut().poll(cx).is_ready() {
+                return true;
+            }
+        }
+        self.is_so()
+    }
+}

@@ -1,0 +1,128 @@
+//! The head of an answer in bytes, and how its body is delimited (RFC 9112, 6.3; RFC 9110, 8.6).
+//!
+//! Pure. Headers of the connection are written here alone: what the application says of them is left out, so an upgrade
+//! that does not take place is not announced, and a length always is the body's own.
+
+use actix_web::body::BodySize;
+use actix_web::dev::ResponseHead;
+use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
+use actix_web::http::{StatusCode, Version};
+
+use crate::http::http1::head::Facts;
+
+/// How a client learns where a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transfer {
+    /// There is no body.
+    Nothing,
+    /// After so many bytes.
+    Length(u64),
+    /// With the last chunk.
+    Chunked,
+    /// When the connection closes: HTTP/1.0 knows no chunks.
+    UntilClose,
+}
+
+impl Transfer {
+    pub(super) fn of(request: &Facts, status: StatusCode, size: BodySize) -> Self {
+        if request.is_head || has_no_body(status) {
+            return Self::Nothing;
+        }
+        match size {
+            BodySize::None => Self::Length(0),
+            BodySize::Sized(bytes) => Self::Length(bytes),
+            BodySize::Stream if request.version == Version::HTTP_11 => Self::Chunked,
+            BodySize::Stream => Self::UntilClose,
+        }
+    }
+}
+
+fn has_no_body(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 100..=199 | 204 | 304)
+}
+
+/// Writes the head of an answer to `request`.
+pub(super) fn write_head(
+    into: &mut Vec<u8>,
+    head: &ResponseHead,
+    (request, size, transfer): (&Facts, BodySize, Transfer),
+    keeps_alive: bool,
+    date: &[u8],
+) {
+    into.extend_from_slice(b"HTTP/1.1 ");
+    into.extend_from_slice(head.status.as_str().as_bytes());
+    into.push(b' ');
+    into.extend_from_slice(head.reason().as_bytes());
+    into.extend_from_slice(b"\r\n");
+    write_framing(into, head.status, (request, size, transfer));
+    match (keeps_alive, request.version) {
+        (false, _) => into.extend_from_slice(b"connection: close\r\n"),
+        (true, Version::HTTP_11) => {}
+        (true, _) => into.extend_from_slice(b"connection: keep-alive\r\n"),
+    }
+    // What a client would have got is said of an answer that is not modified.
+    let keeps_length = head.status.as_u16() == 304;
+    let mut has_date = false;
+    for (name, value) in head.headers() {
+        if *name == CONNECTION || *name == TRANSFER_ENCODING || *name == UPGRADE {
+            continue;
+        }
+        if *name == CONTENT_LENGTH && !keeps_length {
+            continue;
+        }
+        has_date |= *name == DATE;
+        write_header(into, name.as_str(), value.as_bytes());
+    }
+    if !has_date {
+        write_header(into, "date", date);
+    }
+    into.extend_from_slice(b"\r\n");
+}
+
+fn write_framing(
+    into: &mut Vec<u8>,
+    status: StatusCode,
+    (request, size, transfer): (&Facts, BodySize, Transfer),
+) {
+    let length = match (transfer, size) {
+        (Transfer::Length(bytes), _) => Some(bytes),
+        // HEAD is told the length of the body that GET would get.
+        (Transfer::Nothing, BodySize::Sized(bytes)) if request.is_head && !has_no_body(status) => Some(bytes),
+        _ => None,
+    };
+    if let Some(bytes) = length {
+        write_header(into, "content-length", itoa::Buffer::new().format(bytes).as_bytes());
+    } else if transfer == Transfer::Chunked {
+        write_header(into, "transfer-encoding", b"chunked");
+    }
+}
+
+fn write_header(into: &mut Vec<u8>, name: &str, value: &[u8]) {
+    into.extend_from_slice(name.as_bytes());
+    into.extend_from_slice(b": ");
+    into.extend_from_slice(value);
+    into.extend_from_slice(b"\r\n");
+}
+
+/// Writes an answer without a body, after which the connection closes: to bytes that are no request.
+pub(super) fn write_refusal(into: &mut Vec<u8>, status: StatusCode, date: &[u8]) {
+    into.extend_from_slice(b"HTTP/1.1 ");
+    into.extend_from_slice(status.as_str().as_bytes());
+    into.push(b' ');
+    into.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    into.extend_from_slice(b"\r\ncontent-length: 0\r\nconnection: close\r\n");
+    write_header(into, "date", date);
+    into.extend_from_slice(b"\r\n");
+}
+
+/// Writes what stands before a chunk of so many bytes.
+pub(super) fn write_chunk_size(into: &mut Vec<u8>, bytes: usize) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let nibbles = (usize::BITS - bytes.leading_zeros()).div_ceil(4).max(1);
+    into.extend((0..nibbles).rev().map(|nibble| DIGITS[bytes >> (4 * nibble) & 0xf]));
+    into.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

@@ -1,0 +1,114 @@
+//! The head of an answer, line by line, for each kind of request and body.
+
+use actix_web::http::Method;
+use actix_web::http::header::{HeaderName, HeaderValue};
+
+use super::*;
+use crate::http::edge::BodyLength;
+
+fn request(method: &Method, version: Version) -> Facts {
+    Facts {
+        length: Some(BodyLength::Empty),
+        keeps_alive: true,
+        expects_continue: false,
+        version,
+        is_head: method == Method::HEAD,
+    }
+}
+
+fn head(status: u16, headers: &[(&'static str, &'static str)]) -> ResponseHead {
+    let mut head = ResponseHead::new(StatusCode::from_u16(status).unwrap());
+    for (name, value) in headers {
+        head.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    head
+}
+
+/// The lines of an answer's head, in lower case.
+fn lines(request: &Facts, head: &ResponseHead, size: BodySize, keeps_alive: bool) -> Vec<String> {
+    let mut bytes = Vec::new();
+    let transfer = Transfer::of(request, head.status, size);
+    write_head(&mut bytes, head, (request, size, transfer), keeps_alive, b"today");
+    let text = String::from_utf8(bytes).unwrap();
+    let lines = text.strip_suffix("\r\n\r\n").unwrap();
+    lines.split("\r\n").map(str::to_lowercase).collect()
+}
+
+/// T6: an answer says how its body ends in words that the client's version knows
+#[test]
+fn a_body_is_delimited_as_the_client_can_read_it() {
+    let (new, old) = (request(&Method::GET, Version::HTTP_11), request(&Method::GET, Version::HTTP_10));
+    let of = |request: &Facts, size| lines(request, &head(200, &[]), size, true);
+    assert_eq!(of(&new, BodySize::Sized(7)), ["http/1.1 200 ok", "content-length: 7", "date: today"]);
+    assert_eq!(of(&new, BodySize::None), ["http/1.1 200 ok", "content-length: 0", "date: today"]);
+    assert_eq!(of(&new, BodySize::Stream), ["http/1.1 200 ok", "transfer-encoding: chunked", "date: today"]);
+    assert_eq!(of(&old, BodySize::Sized(7))[1..3], ["content-length: 7", "connection: keep-alive"]);
+    assert_eq!(Transfer::of(&old, StatusCode::OK, BodySize::Stream), Transfer::UntilClose);
+    let closed = lines(&old, &head(200, &[]), BodySize::Stream, false);
+    assert_eq!(closed, ["http/1.1 200 ok", "connection: close", "date: today"]);
+}
+
+/// V7: HEAD, 204 and 304 have no body; the length is said where it may be
+#[test]
+fn answers_without_a_body_say_what_they_may() {
+    let (get, only_head) =
+        (request(&Method::GET, Version::HTTP_11), request(&Method::HEAD, Version::HTTP_11));
+    let length = |request: &Facts, head: &ResponseHead, size| {
+        let lines = lines(request, head, size, true);
+        assert!(!lines.iter().any(|line| line.starts_with("transfer-encoding")), "{lines:?}");
+        lines.into_iter().find(|line| line.starts_with("content-length"))
+    };
+    let said = |bytes: &str| Some(format!("content-length: {bytes}"));
+    assert_eq!(length(&only_head, &head(200, &[]), BodySize::Sized(7)), said("7"));
+    assert_eq!(length(&only_head, &head(200, &[]), BodySize::None), None);
+    assert_eq!(length(&only_head, &head(200, &[]), BodySize::Stream), None);
+    assert_eq!(length(&get, &head(204, &[]), BodySize::Sized(0)), None);
+    assert_eq!(length(&get, &head(304, &[("content-length", "9")]), BodySize::None), said("9"));
+    assert_eq!(length(&only_head, &head(304, &[]), BodySize::Sized(9)), None);
+    for (request, status) in [(&only_head, 200), (&get, 204), (&get, 304), (&get, 101)] {
+        let transfer = Transfer::of(request, StatusCode::from_u16(status).unwrap(), BodySize::Stream);
+        assert_eq!(transfer, Transfer::Nothing, "{status}");
+    }
+}
+
+/// V7: what the application says of the connection is not sent, and one date is
+#[test]
+fn headers_of_the_connection_are_the_loops_own() {
+    let answer = head(
+        200,
+        &[
+            ("connection", "upgrade"),
+            ("upgrade", "h2c"),
+            ("transfer-encoding", "gzip"),
+            ("content-length", "99"),
+            ("date", "theirs"),
+            ("etag", "\"a\""),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+        ],
+    );
+    let mut sent = lines(&request(&Method::GET, Version::HTTP_11), &answer, BodySize::Sized(3), false);
+    sent.sort();
+    assert_eq!(
+        sent,
+        [
+            "connection: close",
+            "content-length: 3",
+            "date: theirs",
+            "etag: \"a\"",
+            "http/1.1 200 ok",
+            "set-cookie: a=1",
+            "set-cookie: b=2"
+        ]
+    );
+}
+
+/// H2
+#[test]
+fn a_chunks_size_is_hexadecimal() {
+    for bytes in [1, 9, 10, 15, 16, 255, 256, 4096, 65_535, 1 << 20, usize::MAX] {
+        let mut line = Vec::new();
+        write_chunk_size(&mut line, bytes);
+        assert_eq!(String::from_utf8(line).unwrap(), format!("{bytes:x}\r\n"));
+    }
+}

@@ -1,0 +1,149 @@
+//! Chunk streams that are right, wrong, and split at any byte.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Decodes what arrives in these pieces: the data, and the bytes behind the body if it ended.
+fn decode(length: BodyLength, pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<Vec<u8>>), FramingError> {
+    let (mut decoder, mut buffer, mut data) = (Decoder::new(length), Vec::new(), Vec::new());
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        loop {
+            match decoder.step(&buffer)? {
+                Step::Data(bytes) => data.extend(buffer.drain(..bytes)),
+                Step::Framing(bytes) => drop(buffer.drain(..bytes)),
+                Step::NeedMore => break,
+                Step::End => break,
+            }
+        }
+    }
+    Ok((data, decoder.has_ended().then_some(buffer)))
+}
+
+fn chunked(bytes: &str) -> Result<(String, Option<String>), FramingError> {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    decode(BodyLength::Chunked, &[bytes.as_bytes()]).map(|(data, rest)| (text(data), rest.map(text)))
+}
+
+/// V1
+#[test]
+fn a_body_ends_where_its_framing_says() {
+    let whole = |data: &str, rest: &str| Ok((data.to_owned(), Some(rest.to_owned())));
+    assert_eq!(chunked("3\r\nabc\r\n0\r\n\r\nGET"), whole("abc", "GET"));
+    assert_eq!(chunked("A\r\n0123456789\r\n1;a=b\r\nx\r\n000\r\n\r\n"), whole("0123456789x", ""));
+    assert_eq!(chunked("0;a=\"\u{e9} \t;\"\r\nTrailer: v\r\nx:\r\n\r\nrest"), whole("", "rest"));
+    assert_eq!(chunked("00003\r\nabc\r\n0\r\n"), Ok(("abc".to_owned(), None)));
+    assert_eq!(decode(BodyLength::Known(3), &[b"ab", b"cd"]), Ok((b"abc".to_vec(), Some(b"d".to_vec()))));
+    assert_eq!(decode(BodyLength::Empty, &[b"x"]), Ok((Vec::new(), Some(b"x".to_vec()))));
+}
+
+/// V1, V10: sizes are digits, lines end with CRLF, and nothing is guessed
+#[test]
+fn chunks_that_two_readers_could_read_differently_are_refused() {
+    for (bytes, error) in [
+        ("5;\n\r\n", FramingError::Extension),
+        ("5;\0\r\n", FramingError::Extension),
+        ("5;a\rb\r\n", FramingError::LineEnd),
+        ("5\n12345\r\n", FramingError::Size),
+        ("5\r\r\n", FramingError::LineEnd),
+        ("+5\r\n", FramingError::Size),
+        ("-1\r\n", FramingError::Size),
+        (" 5\r\n", FramingError::Size),
+        ("5 \r\n", FramingError::Size),
+        ("5 ;a\r\n", FramingError::Size),
+        ("0x5\r\n", FramingError::Size),
+        ("\r\n", FramingError::Size),
+        (";a\r\n", FramingError::Size),
+        ("xyz\r\n", FramingError::Size),
+        ("fffffffffffffffff\r\n", FramingError::TooLarge),
+        ("10000000000000000\r\n", FramingError::TooLarge),
+        ("3\r\nabcdef\r\n", FramingError::ChunkEnd),
+        ("3\r\nabc\n0\r\n", FramingError::ChunkEnd),
+        ("3\r\nabc\rx", FramingError::LineEnd),
+        ("0\r\n\n", FramingError::Trailer),
+        ("0\r\nx: y\n\r\n", FramingError::Trailer),
+        ("0\r\nno colon\r\n\r\n", FramingError::Trailer),
+        ("0\r\n: v\r\n\r\n", FramingError::Trailer),
+        ("0\r\nx : v\r\n\r\n", FramingError::Trailer),
+        ("0\r\nx: v\r\n folded\r\n\r\n", FramingError::Trailer),
+        ("0\r\nx: v\rz", FramingError::LineEnd),
+        ("0\r\n\rx", FramingError::LineEnd),
+    ] {
+        assert_eq!(chunked(bytes), Err(error), "{bytes:?}");
+    }
+    assert_eq!(chunked("ffffffffffffffff\r\nx"), Ok(("x".to_owned(), None)), "the largest size there is");
+}
+
+/// V10: what carries nothing is bounded over the whole body, wherever it stands
+#[test]
+fn extensions_trailers_and_zeros_are_bounded_together() {
+    let max = OVERHEAD_BYTES_MAX as usize;
+    let each = |count: usize| {
+        [
+            format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(count - 1)),
+            format!("{}1\r\nx\r\n0\r\n\r\n", "0".repeat(count + 1)),
+            format!("1\r\nx\r\n0\r\na:{}\r\n\r\n", "v".repeat(count - 2)),
+            "1;ab\r\nx\r\n".repeat(count / 3)
+                + &format!("0\r\n{}\r\n\r\n", "t:".to_owned() + &"v".repeat(count % 3)),
+        ]
+    };
+    for bytes in each(max - 2) {
+        assert!(chunked(&bytes).is_ok_and(|(_, rest)| rest.is_some()), "{:.20}", bytes);
+    }
+    for bytes in each(max + 3) {
+        assert_eq!(chunked(&bytes), Err(FramingError::Overhead), "{:.20}", bytes);
+    }
+}
+
+fn streams() -> impl Strategy<Value = Vec<u8>> {
+    let chunk = (
+        prop::collection::vec(any::<u8>(), 1..40),
+        prop::sample::select(vec!["", ";a", ";a=b", ";\"q\""]),
+        0_usize..3,
+    );
+    let chunks = prop::collection::vec(chunk, 0..8).prop_map(|chunks| {
+        let mut bytes = Vec::new();
+        for (data, extension, zeros) in chunks {
+            bytes.extend_from_slice(
+                format!("{}{:x}{extension}\r\n", "0".repeat(zeros), data.len()).as_bytes(),
+            );
+            bytes.extend_from_slice(&data);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes
+    });
+    let end = prop::sample::select(vec![
+        "0\r\n\r\nrest",
+        "0\r\nx: y\r\n\r\n",
+        "0\r\n",
+        "",
+        "zz",
+        "0\r\n\n",
+        "5;\n",
+    ]);
+    (chunks, end).prop_map(|(mut bytes, end)| {
+        bytes.extend_from_slice(end.as_bytes());
+        bytes
+    })
+}
+
+proptest! {
+    /// V1: a body means the same however it is split on the way
+    #[test]
+    fn any_split_gives_the_same_body(bytes in streams(), cuts in prop::collection::vec(0_usize..400, 0..8)) {
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).chain([0, bytes.len()]).collect();
+        cuts.sort_unstable();
+        let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+        prop_assert_eq!(decode(BodyLength::Chunked, &pieces), decode(BodyLength::Chunked, &[&bytes]));
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        prop_assert_eq!(decode(BodyLength::Chunked, &single), decode(BodyLength::Chunked, &[&bytes]));
+    }
+
+    /// V1: no input makes the decoder consume more than there is, or panic
+    #[test]
+    fn any_input_is_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let decoded = decode(BodyLength::Chunked, &[&bytes]);
+        prop_assert!(decoded.is_err() || decoded.is_ok_and(|(data, _)| data.len() <= bytes.len()));
+    }
+}

@@ -1,0 +1,213 @@
+//! The head of an HTTP/1 request: from bytes to actix's request head, or a typed error (RFC 9112, 2 to 5).
+//!
+//! Two steps. [`Scan`] looks for the end of the head as bytes arrive and holds every line to CRLF, so a bare LF is refused
+//! as soon as it is there. [`parse`] reads a whole head: `httparse` splits it, and what `httparse` is lenient about or does
+//! not judge (white space, the form of the target, the version) is refused here. Both are pure.
+//!
+//! Limits here only bound memory. They are wider than the limits that `edge.rs` enforces, so that a request gets its 414 or 431
+//! in the gateway's error format wherever it can be read at all.
+//! Deliberately absent: what a valid head may mean. Framing that is ambiguous, hosts and targets are judged by `edge.rs`.
+
+use std::mem::MaybeUninit;
+
+use actix_web::dev::RequestHead;
+use actix_web::http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use actix_web::http::{Method, Uri, Version};
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::http::edge::{self, BodyLength};
+
+/// The longest head that is read, in bytes.
+pub(super) const HEAD_BYTES_MAX: usize = 128 << 10;
+/// The most headers of a head that are read.
+const HEADERS_MAX: usize = 96;
+/// The longest target that `http::Uri` can hold, in bytes.
+const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
+
+/// Why bytes are no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum HeadError {
+    /// They break the grammar of RFC 9112.
+    #[error("malformed request head: {0}")]
+    Malformed(&'static str),
+    /// The request line is longer than a gateway reads.
+    #[error("request line too long")]
+    TargetTooLong,
+    /// The headers are longer, or more, than a gateway reads.
+    #[error("request headers too long or too many")]
+    TooLarge,
+}
+
+/// What a head says of its connection and of the body behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// None where the length is ambiguous: `edge.rs` refuses the request, and no further byte of the connection is read as HTTP.
+    pub(super) length: Option<BodyLength>,
+    /// The client wants the connection to persist (RFC 9112, 9.3).
+    pub(super) keeps_alive: bool,
+    /// The client waits for `100 Continue` (RFC 9110, 10.1.1).
+    pub(super) expects_continue: bool,
+    pub(super) version: Version,
+    pub(super) is_head: bool,
+}
+
+/// The search for the end of a head, which goes on where it stopped when more bytes arrive.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// Where the request line begins: behind one empty line at most (RFC 9112, 2.2).
+    began: usize,
+    /// Where the present line begins.
+    line: usize,
+    /// Up to where the bytes are searched.
+    searched: usize,
+    lines: usize,
+}
+
+impl Scan {
+    /// The length of the head with its empty line; none while that has not arrived.
+    pub(super) fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
+        self.check_start(bytes)?;
+        while let Some(at) = memchr::memchr(b'\n', &bytes[self.searched..]) {
+            let (start, feed) = (self.line, self.searched + at);
+            if feed == start || bytes[feed - 1] != b'\r' {
+                return Err(HeadError::Malformed("a line does not end with CRLF"));
+            }
+            self.line = feed + 1;
+            self.searched = self.line;
+            if self.line > HEAD_BYTES_MAX {
+                break;
+            }
+            if feed - 1 > start {
+                self.lines += 1;
+            } else if start > self.began {
+                return Ok(Some(self.line));
+            } else if start == 0 {
+                self.began = self.line;
+                self.check_start(bytes)?;
+            } else {
+                return Err(HeadError::Malformed("empty lines before the request line"));
+            }
+            // The request line is one of them.
+            if self.lines > HEADERS_MAX + 1 {
+                return Err(HeadError::TooLarge);
+            }
+        }
+        self.searched = bytes.len();
+        if bytes.len() > HEAD_BYTES_MAX {
+            return Err(if self.lines == 0 { HeadError::TargetTooLong } else { HeadError::TooLarge });
+        }
+        Ok(None)
+    }
+
+    /// Refuses at its first byte what cannot become a request.
+    fn check_start(&self, bytes: &[u8]) -> Result<(), HeadError> {
+        match bytes.get(self.began) {
+            Some(byte) if *byte != b'\r' && !is_token(*byte) => {
+                Err(HeadError::Malformed("the method is no token"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads a whole head into actix's.
+pub(super) fn parse(bytes: &Bytes, into: &mut RequestHead) -> Result<Facts, HeadError> {
+    let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(bytes, &mut room) {
+        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+        Ok(_) => return Err(HeadError::Malformed("the head ends early")),
+        Err(error) => return Err(grammar(error)),
+    }
+    let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
+        return Err(HeadError::Malformed("no request line"));
+    };
+    into.method = Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::Malformed("the method"))?;
+    into.uri = uri(bytes, target)?;
+    into.version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    let mut connection = Connection::default();
+    let (mut is_framed, mut expects) = (false, false);
+    for header in parsed.headers.iter() {
+        let malformed = |_| HeadError::Malformed("a header");
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| malformed(()))?;
+        let value = bytes.slice_ref(header.value);
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| malformed(()))?;
+        if name == CONNECTION {
+            connection.read(value.as_bytes());
+        } else if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
+            is_framed = true;
+        } else if name == EXPECT {
+            expects = edge::is_continue(&value);
+        }
+        into.headers.append(name, value);
+    }
+    let length =
+        if is_framed { edge::framing(into.version, &into.headers).ok() } else { Some(BodyLength::Empty) };
+    Ok(Facts {
+        length,
+        keeps_alive: connection.persists(into.version),
+        // HTTP/1.0 knows no interim answers.
+        expects_continue: expects && into.version == Version::HTTP_11,
+        version: into.version,
+        is_head: into.method == Method::HEAD,
+    })
+}
+
+/// The target: printable ASCII without a fragment (RFC 9112, 3.2), in any of its four forms.
+fn uri(bytes: &Bytes, target: &str) -> Result<Uri, HeadError> {
+    if target.len() > TARGET_BYTES_MAX {
+        return Err(HeadError::TargetTooLong);
+    }
+    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err(HeadError::Malformed("the target holds a fragment, or other than printable ASCII"));
+    }
+    Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes())).map_err(|_| HeadError::Malformed("the target"))
+}
+
+fn grammar(error: httparse::Error) -> HeadError {
+    HeadError::Malformed(match error {
+        httparse::Error::TooManyHeaders => return HeadError::TooLarge,
+        httparse::Error::HeaderName => "the name of a header",
+        httparse::Error::HeaderValue => "the value of a header",
+        httparse::Error::NewLine => "a line does not end with CRLF",
+        httparse::Error::Version => "the version is neither HTTP/1.1 nor HTTP/1.0",
+        httparse::Error::Token | httparse::Error::Status => "the request line",
+    })
+}
+
+/// What `Connection` says of persistence.
+#[derive(Default)]
+struct Connection {
+    closes: bool,
+    keeps_alive: bool,
+}
+
+impl Connection {
+    fn read(&mut self, value: &[u8]) {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            self.closes |= option.eq_ignore_ascii_case(b"close");
+            self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    fn persists(&self, version: Version) -> bool {
+        !self.closes && (self.keeps_alive || version == Version::HTTP_11)
+    }
+}
+
+/// A character of a token (RFC 9110, 5.6.2).
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// A character of a field's value (RFC 9110, 5.5).
+pub(super) fn is_field_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+#[cfg(test)]
+#[path = "head_tests.rs"]
+mod tests;

@@ -1,0 +1,206 @@
+//! HTTP/1.1 on the data listener: one task per connection, one request after the other.
+//!
+//! actix-http has such a loop, and its parser takes bare LF and `#`, forgets the answer to a valid request when garbage
+//! follows it, and copies long bodies; `docs/design/http1-loop.md` has the reasons for one of our own. This one reads a head
+//! (`head.rs`), gives the application the request with a body that is read as it is asked for (`payload.rs`, `framing.rs`), and
+//! writes the answer (`encode.rs`, `send.rs`, `outbox.rs`). `connection.rs` owns the socket and its timer. HTTP/2 is `http2`'s.
+//!
+//! Rules of this loop:
+//! - `100 Continue` is sent when the application asks for the body, so every refusal comes before it (RFC 9110, 10.1.1).
+//! - What is left of a body after the answer is read and dropped up to 64 KiB; beyond that the connection closes.
+//! - Bytes that are no request get an answer without a body, after the answers to all requests before them.
+//! - An upgrade is never taken, and a body is delimited by its length whatever `Upgrade` says.
+
+mod connection;
+mod date;
+mod encode;
+mod framing;
+mod head;
+mod outbox;
+mod payload;
+mod send;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+
+use actix_http::{HttpMessage, Payload, Request};
+use actix_service::Service;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::ServiceResponse;
+use actix_web::{Error, HttpResponse};
+use tidegate_actors::clock;
+
+use crate::http::client_address::Source;
+use crate::http::connection::{Connection, tell};
+use crate::http::edge::BodyLength;
+use crate::http::error::refused_head;
+use crate::http::http1::connection::{Http1Connection, Next};
+use crate::http::http1::date::Date;
+use crate::http::http1::encode::Transfer;
+use crate::http::http1::head::Facts;
+use crate::http::http1::payload::{Inbound, Rest};
+use crate::http::http1::send::{Sending, Sent};
+use crate::http::send_buffer::ConnectionBuffer;
+use crate::http::send_progress::SendProgress;
+use crate::worker::Worker;
+
+pub(crate) use connection::Socket;
+pub(crate) use head::HeadError;
+
+/// The longest rest of a body that is read for the sake of the connection.
+const DRAIN_BYTES_MAX: u64 = 64 << 10;
+/// So many requests of one connection are answered in a row before others have their turn.
+const TURNS: u32 = 32;
+
+/// Why a connection gets an answer to something that is no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    #[error("the request's head did not arrive in time")]
+    Late,
+}
+
+/// What serves the HTTP/1.1 connections of one worker thread.
+pub(crate) struct Http1<A> {
+    application: Rc<A>,
+    worker: Rc<Worker>,
+    date: Date,
+}
+
+impl<A> Http1<A>
+where
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error>,
+{
+    pub(crate) fn new(application: Rc<A>, worker: Rc<Worker>) -> Self {
+        Self { application, worker, date: Date::default() }
+    }
+
+    /// Serves a connection to its end.
+    pub(crate) async fn serve<S: Socket>(&self, accepted: Connection<S>, client: Option<SocketAddr>) {
+        let source = accepted.source;
+        let mut connection = Http1Connection::new(accepted.into_stream(), &self.worker);
+        let buffer = ConnectionBuffer::new(&self.worker);
+        for turn in 1_u32.. {
+            let bytes = match connection.next().await {
+                Next::Head(bytes) => bytes,
+                Next::Refused(error) => return self.refuse(connection, client, error.into()).await,
+                Next::Late => return self.refuse(connection, client, Refused::Late).await,
+                Next::Nothing => return connection.close(false).await,
+            };
+            let mut request = Request::new();
+            let facts = match head::parse(&bytes, request.head_mut()) {
+                Ok(facts) => facts,
+                Err(error) => return self.refuse(connection, client, error.into()).await,
+            };
+            drop(bytes);
+            let progress = self.worker.send_watch.progress();
+            complete(&mut request, &facts, &connection.inbound, (client, source, &progress));
+            let answered = {
+                let answering = pin!(self.application.call(request));
+                connection.answer(answering).await
+            };
+            // A client that has gone takes everything along that its request holds (T7).
+            let Some(answered) = answered else { return };
+            let response =
+                answered.map_or_else(|error| error.error_response(), |answered| answered.into_parts().1);
+            match self.respond(&mut connection, &facts, response, (&progress, &buffer)).await {
+                After::Next => {}
+                After::Close { may_send } => return connection.close(may_send).await,
+                After::Reset => return connection.abort(),
+                After::Drop => return,
+            }
+            if turn % TURNS == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Writes an answer, and says what becomes of the connection.
+    async fn respond<S: Socket>(
+        &self,
+        connection: &mut Http1Connection<S>,
+        facts: &Facts,
+        response: HttpResponse<BoxBody>,
+        (progress, buffer): (&Rc<SendProgress>, &Rc<ConnectionBuffer>),
+    ) -> After {
+        let (response, body) = response.into_parts();
+        let (head, size) = (response.head(), body.size());
+        let transfer = Transfer::of(facts, head.status, size);
+        let rest = connection.inbound.borrow_mut().answer();
+        let may_follow = facts.length.is_some() && rest.is_at_most(DRAIN_BYTES_MAX);
+        let keeps_alive = may_follow
+            && facts.keeps_alive
+            && head.keep_alive()
+            && transfer != Transfer::UntilClose
+            && !connection.is_stopping();
+        self.date.with(clock::now(), |date| {
+            connection.outbox.write(|buffer| {
+                encode::write_head(buffer, head, (facts, size, transfer), keeps_alive, date);
+            });
+        });
+        drop(response);
+        match Sending::new(body, transfer, progress, buffer).run(connection).await {
+            Sent::Whole if keeps_alive => {}
+            Sent::Whole => {
+                return After::Close {
+                    may_send: !may_follow || !connection.inbound.borrow().buffer.is_empty(),
+                };
+            }
+            Sent::Cut => return After::Reset,
+            // The end of the connection would be the end of the body.
+            Sent::Broken if transfer == Transfer::UntilClose => return After::Reset,
+            Sent::Broken | Sent::Gone => return After::Drop,
+        }
+        if rest == Rest::Nothing || connection.drain().await { After::Next } else { After::Drop }
+    }
+
+    /// Answers bytes that are no request, and closes.
+    async fn refuse<S: Socket>(
+        &self,
+        mut connection: Http1Connection<S>,
+        client: Option<SocketAddr>,
+        why: Refused,
+    ) {
+        let (status, reason) = refused_head(why);
+        tell(&self.worker, client, reason, &why);
+        self.date.with(clock::now(), |date| {
+            connection.outbox.write(|buffer| encode::write_refusal(buffer, status, date));
+        });
+        connection.close(true).await;
+    }
+}
+
+/// What becomes of a connection after an answer.
+enum After {
+    /// The next request follows.
+    Next,
+    /// It closes; whether the client may still be sending.
+    Close { may_send: bool },
+    /// It ends with a reset.
+    Reset,
+    /// It is gone.
+    Drop,
+}
+
+/// Adds to a request what does not stand in its head.
+fn complete(
+    request: &mut Request,
+    facts: &Facts,
+    inbound: &Rc<RefCell<Inbound>>,
+    (client, source, progress): (Option<SocketAddr>, Source, &Rc<SendProgress>),
+) {
+    // A body of ambiguous length is not read.
+    let length = facts.length.unwrap_or(BodyLength::Empty);
+    if let Some(body) = Inbound::begin(inbound, length, facts.expects_continue) {
+        *request.payload() = Payload::Stream { payload: Box::pin(body) };
+    }
+    request.head_mut().peer_addr = client;
+    let mut extensions = request.extensions_mut();
+    if source != Source::Peer {
+        extensions.insert(source);
+    }
+    extensions.insert(Rc::clone(progress));
+}

@@ -1,0 +1,136 @@
+//! What becomes of a connection: clients that leave, that do not read, that say nothing, and a gateway that stops.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::statuses;
+use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually};
+
+/// T7: a client that closes its sending half while it waits has left
+#[tokio::test]
+async fn a_half_closed_client_has_left() {
+    let upstream = Upstream::start(|_| Act::hang());
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.timeout", "600")
+        .set("server.request_timeout", "600")
+        .start()
+        .await;
+    let mut leaving = TcpStream::connect(gateway.address()).await.unwrap();
+    // What is pipelined behind does not hide the end.
+    let request = client::message("GET", "/b/k", &[("x-request-id", "leaving")], None);
+    leaving.write_all(&[&request[..], &request].concat()).await.unwrap();
+    upstream.works_on(1).await;
+    leaving.shutdown().await.unwrap();
+    eventually("the upstream is let go", || async { (upstream.cancelled() == 1).then_some(()) }).await;
+    gateway.is_idle().await;
+    assert_eq!(gateway.access_line("leaving").await["reason"], "client_gone");
+    assert_eq!(upstream.count(), 1, "nobody waits for the second answer");
+}
+
+/// T4, T6: a client that reads slowly gets every byte, of a long body and of many short pieces
+#[tokio::test]
+async fn a_slow_reader_gets_every_byte() {
+    let body: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let sent = body.clone();
+    let upstream = Upstream::start(move |seen| {
+        let act = Act::ok(&sent);
+        if seen.target.ends_with("chunked") { act.chunked() } else { act }
+    });
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for target in ["/b/sized", "/b/chunked"] {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let stream = socket.connect(gateway.address()).await.unwrap();
+        let (mut read, mut write) = stream.into_split();
+        write.write_all(&client::message("GET", target, &[], None)).await.unwrap();
+        // A pause, so that the gateway meets a full socket.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut slow = Client::over(tokio::io::join(&mut read, &mut write));
+        let answer = slow.answer("GET").await;
+        assert_eq!((answer.whole(), answer.body == body), (200, true), "{target}");
+        write.write_all(&client::message("GET", "/-/livez", &[], None)).await.unwrap();
+        let mut next = [0; 15];
+        read.read_exact(&mut next).await.unwrap();
+        assert_eq!(&next, b"HTTP/1.1 200 OK", "the connection goes on");
+    }
+    gateway.is_idle().await;
+}
+
+/// T4: a head that trickles in on a kept connection has the time of a first one, from its first byte
+#[tokio::test]
+async fn a_later_head_that_trickles_in_is_cut_off() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("server.header_timeout", "0.5").start().await;
+    let mut slow = Client::connect(gateway.address()).await;
+    for _ in 0..2 {
+        slow.send(client::message("GET", "/b/k", &[], None)).await;
+        assert_eq!(slow.answer("GET").await.whole(), 200);
+        // Idleness is not a head.
+        tokio::time::sleep(Duration::from_millis(800)).await;
+    }
+    let began = Instant::now();
+    for byte in b"GET /b/k HTTP/1.1\r\nhost: a\r\nx-slow: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"
+    {
+        if slow.try_send([*byte]).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if let Some(answer) = slow.try_answer("GET").await {
+        assert_eq!(answer.whole(), 408);
+    }
+    assert!(began.elapsed() >= Duration::from_millis(500));
+    gateway.log_line("request", |line| line["reason"] == "header_timeout").await;
+    assert_eq!(gateway.metric("unrouted_total{reason=\"header_timeout\"}").await, 1.0);
+    assert_eq!(upstream.count(), 2);
+}
+
+/// T4: who connects and says nothing is not kept
+#[tokio::test]
+async fn a_silent_connection_is_closed() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("server.header_timeout", "0.5").start().await;
+    let mut silent = Client::connect(gateway.address()).await;
+    assert!(silent.try_answer("GET").await.is_none_or(|answer| answer.whole() == 408));
+    assert!(silent.is_closed().await);
+}
+
+/// G4: while the gateway drains, idle connections close and the others end with their answer
+#[tokio::test]
+async fn connections_end_while_the_gateway_drains() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/held" => Act::ok("begin").held(&held),
+        _ => Act::ok("x"),
+    });
+    let mut gateway = Gateway::in_front_of(&upstream).await;
+    let mut idle = Client::connect(gateway.address()).await;
+    idle.send(client::message("GET", "/b/k", &[], None)).await;
+    assert_eq!(idle.answer("GET").await.whole(), 200);
+    let mut fresh = Client::connect(gateway.address()).await;
+    let mut active = Client::connect(gateway.address()).await;
+    active.send(client::message("GET", "/b/held", &[], None)).await;
+    upstream.works_on(1).await;
+    gateway.terminate();
+    assert!(idle.is_closed().await && fresh.is_closed().await);
+    latch.open_for_all();
+    let answer = active.answer("GET").await;
+    assert_eq!((answer.whole(), answer.header("connection")), (200, Some("close")));
+    assert!(active.is_closed().await);
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+}
+
+/// V1: `Connection: close` is obeyed, and nothing behind it is served
+#[tokio::test]
+async fn nothing_is_served_after_close() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let get = |lines: &str| format!("GET /b/k HTTP/1.1\r\nhost: a\r\n{lines}\r\n");
+    let bytes = format!("{}{}{}", get(""), get("connection: x, close\r\n"), get(""));
+    assert_eq!(statuses(&gateway, bytes).await, [200, 200]);
+    assert_eq!(upstream.count(), 2);
+}

@@ -1,0 +1,208 @@
+//! Request lines and headers: what is taken, what is refused, and what other bytes on the connection do to it.
+
+use super::{answers, statuses};
+use crate::support::{Act, Answer, Client, Gateway, Upstream, client};
+
+/// V1: a bare LF ends no line, wherever it stands; the connection ends with the 400
+#[tokio::test]
+async fn lines_end_with_crlf() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let next = "GET /b/smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    for bytes in [
+        "GET /b/k HTTP/1.1\nhost: a\r\n\r\n",
+        "GET /b/k HTTP/1.1\r\nhost: a\n\r\n",
+        "GET /b/k HTTP/1.1\r\nhost: a\r\nx: y\nz: w\r\n\r\n",
+        "GET /b/k HTTP/1.1\r\nhost: a\r\n\n",
+        "GET /b/k HTTP/1.1\nhost: a\n\n",
+        "\nGET /b/k HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET /b/k HTTP/1.1\r\nhost: a\r\nx: y\rz\r\n\r\n",
+    ] {
+        let answers = answers(&gateway, format!("{bytes}{next}")).await;
+        assert_eq!(answers.iter().map(Answer::whole).collect::<Vec<_>>(), [400], "{bytes:?}");
+        assert_eq!((answers[0].body.len(), answers[0].header("connection")), (0, Some("close")), "{bytes:?}");
+    }
+    assert_eq!(upstream.seen().len(), 0, "{:?}", upstream.seen());
+    gateway.log_line("request", |line| line["reason"] == "malformed").await;
+}
+
+/// V1, V5: a fragment is refused, where it would cut the target short
+#[tokio::test]
+async fn a_fragment_is_refused() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for target in ["/b/a#b", "/b/a?x#", "#", "http://a/b/k#x"] {
+        let put = format!("PUT {target} HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx");
+        assert_eq!(statuses(&gateway, put).await, [400], "{target}");
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(gateway.get("/b/a%23b").await.whole(), 200, "a key may hold it, encoded");
+}
+
+/// V1: `Host` is a host with an optional port, and there is one
+#[tokio::test]
+async fn a_host_is_a_host() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let asked = async |version: &str, lines: &str| {
+        let mut client = Client::connect(gateway.address()).await;
+        client.send(format!("GET /b/k HTTP/{version}\r\n{lines}\r\n")).await;
+        client.answer("GET").await
+    };
+    for host in [
+        "user@a",
+        "user:secret@a",
+        "a/path",
+        "a, b",
+        "a,b",
+        "",
+        " ",
+        "a b",
+        "a?x",
+        "a:b",
+        "a:99999",
+        "[::1",
+        "http://a",
+    ] {
+        for version in ["1.1", "1.0"] {
+            let answer = asked(version, &format!("host: {host}\r\n")).await;
+            assert_eq!((answer.whole(), answer.reason()), (400, "host"), "{version} {host:?}");
+            assert_eq!(answer.header("connection"), Some("close"), "{host:?}");
+        }
+    }
+    assert_eq!(upstream.count(), 0);
+    for host in ["a", "A.example:8080", "127.0.0.1", "[::1]:80", "a_b.example.", "a:"] {
+        assert_eq!(asked("1.1", &format!("host: {host}\r\n")).await.whole(), 200, "{host:?}");
+    }
+    assert_eq!(asked("1.0", "").await.whole(), 200, "HTTP/1.0 may do without");
+}
+
+/// V1, V5: an absolute target is taken if it names the same authority as `Host`
+#[tokio::test]
+async fn an_absolute_target_is_taken_if_it_names_the_host() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let asked = async |version: &str, target: &str, lines: &str| {
+        let mut client = Client::connect(gateway.address()).await;
+        client.send(format!("GET {target} HTTP/{version}\r\n{lines}\r\n")).await;
+        client.answer("GET").await
+    };
+    for (version, target, lines) in [
+        ("1.1", "http://a.test/b/k%2F?x=%20", "host: a.test\r\n"),
+        ("1.1", "https://A.test:8080/b/k%2F?x=%20", "host: a.test:8080\r\n"),
+        ("1.0", "http://a.test/b/k%2F?x=%20", ""),
+    ] {
+        assert_eq!(asked(version, target, lines).await.whole(), 200, "{target}");
+        assert_eq!(upstream.last().target, "/b/k%2F?x=%20");
+    }
+    let before = upstream.count();
+    for (target, lines, reason) in [
+        ("http://other.test/b/k", "host: a.test\r\n", "host"),
+        ("http://a.test:80/b/k", "host: a.test\r\n", "host"),
+        ("http://user@a.test/b/k", "host: a.test\r\n", "host"),
+        ("http://user@a.test/b/k", "host: user@a.test\r\n", "host"),
+        ("http://a.test/b/k", "", "host"),
+        ("http://a.test/b/k", "host: a.test\r\nhost: a.test\r\n", "host"),
+        ("ftp://a.test/b/k", "host: a.test\r\n", "target"),
+    ] {
+        let answer = asked("1.1", target, lines).await;
+        assert_eq!((answer.whole(), answer.reason()), (400, reason), "{target} {lines:?}");
+    }
+    assert_eq!(upstream.count(), before);
+    let answer = asked("1.1", "http://a.test", "host: a.test\r\n").await;
+    assert!(answer.whole() == 200 && answer.text().contains("ListAllMyBuckets"), "{}", answer.text());
+}
+
+/// V1, T4: a request that arrives byte by byte, after an empty line, is a request like any other
+#[tokio::test]
+async fn a_request_may_arrive_byte_by_byte() {
+    let upstream = Upstream::ok("stored");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let chunks = "3;x=y\r\nabc\r\n0a\r\n0123456789\r\n0\r\nt: v\r\n\r\n";
+    let bytes = format!("\r\nPUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
+    let mut slow = Client::connect(gateway.address()).await;
+    for round in 0..2 {
+        for byte in bytes.as_bytes() {
+            slow.send([*byte]).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(slow.answer("PUT").await.whole(), 200, "round {round}");
+        assert_eq!(upstream.last().body, b"abc0123456789");
+    }
+}
+
+/// V1, V2: an expectation that nobody can meet is refused before the upstream hears of it
+#[tokio::test]
+async fn another_expectation_is_417() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let put =
+        "PUT /b/k HTTP/1.1\r\nhost: a\r\nexpect: 200-ok\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
+    let got = answers(&gateway, put).await;
+    assert_eq!(got.iter().map(Answer::whole).collect::<Vec<_>>(), [417]);
+    assert_eq!((got[0].reason(), upstream.count()), ("expectation", 0));
+    assert!(got[0].text().contains("<Error>"), "{}", got[0].text());
+}
+
+/// V1: a stored upload keeps its answer although garbage follows it; then comes the 400
+#[tokio::test]
+async fn a_valid_request_keeps_its_answer_whatever_follows() {
+    let upstream = Upstream::start(|_| Act::ok("stored"));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let put = "PUT /b/k HTTP/1.1\r\nhost: a\r\nx-request-id: stored\r\ncontent-length: 1\r\n\r\nx";
+    for garbage in ["GARBAGE\r\n\r\n", "GET / HTTP/1.1\n\n", "\0\0\0\0", "GET /b/k HTTP/1.1\r\nx : y\r\n\r\n"]
+    {
+        assert_eq!(statuses(&gateway, format!("{put}{garbage}")).await, [200, 400], "{garbage:?}");
+    }
+    let line = gateway.access_line("stored").await;
+    assert_eq!((&line["status"], &line["reason"]), (&200.into(), &serde_json::Value::Null));
+    let three: String = ["1", "2", "3"].map(|key| put.replace("/b/k", &format!("/b/{key}"))).concat();
+    assert_eq!(statuses(&gateway, format!("{three}GARBAGE\r\n\r\n")).await, [200, 200, 200, 400]);
+    let seen = upstream.seen().len();
+    assert_eq!(seen, 7);
+}
+
+/// V1, P1: many requests in one packet are answered in their order
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let upstream = Upstream::start(|seen| Act::ok(&seen.target));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let mut pipelining = Client::connect(gateway.address()).await;
+    let one = |number: usize| match number % 3 {
+        0 => client::message("GET", &format!("/b/{number}"), &[], None),
+        1 => client::message("PUT", &format!("/b/{number}"), &[], Some(&vec![b'x'; number * 7])),
+        _ => [
+            client::message("PUT", &format!("/b/{number}"), &[("transfer-encoding", "chunked")], None),
+            b"3\r\nabc\r\n0\r\n\r\n".to_vec(),
+        ]
+        .concat(),
+    };
+    pipelining.send((0..200).flat_map(one).collect::<Vec<u8>>()).await;
+    for number in 0..200 {
+        let answer = pipelining.answer("GET").await;
+        assert_eq!((answer.whole(), answer.text()), (200, format!("/b/{number}")));
+    }
+}
+
+/// V2: a line or a head without end is refused while it comes, and takes no memory to speak of
+#[tokio::test]
+async fn heads_without_end_are_refused_while_they_come() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for (start, piece, status) in [
+        ("GET /b/", "kkkkkkkk", 414),
+        ("GET /b/k HTTP/1.1\r\nhost: a\r\nx: ", "vvvvvvvv", 431),
+        ("GET /b/k HTTP/1.1\r\nhost: a\r\n", "x: v\r\n", 431),
+    ] {
+        let mut endless = Client::connect(gateway.address()).await;
+        endless.send(start).await;
+        let piece = piece.repeat(4096);
+        // The gateway may close before it has taken all.
+        while endless.try_send(&piece).await.is_ok() {}
+        if let Some(answer) = endless.try_answer("GET").await {
+            assert_eq!(answer.whole(), status, "{start}");
+        }
+    }
+    assert_eq!(gateway.metric("unrouted_total{reason=\"head_too_large\"}").await, 3.0);
+    assert_eq!(upstream.count(), 0);
+}

@@ -1,0 +1,24 @@
+//! HTTP/1.1 as clients speak it, well or badly: heads, bodies, answers, and what becomes of the connection.
+
+mod bodies;
+mod connections;
+mod heads;
+mod versions;
+
+use crate::support::{Answer, Client, Gateway};
+
+/// What is left on a connection after these bytes: every answer, until the gateway closes.
+async fn answers(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> Vec<Answer> {
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(bytes).await;
+    let mut answers = Vec::new();
+    while let Some(answer) = client.try_answer("GET").await {
+        answers.push(answer);
+    }
+    answers
+}
+
+/// Their statuses.
+async fn statuses(gateway: &Gateway, bytes: impl AsRef<[u8]>) -> Vec<u16> {
+    answers(gateway, bytes).await.iter().map(Answer::whole).collect()
+}
