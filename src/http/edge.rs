@@ -343,4 +343,35 @@ mod tests {
         assert_eq!(get("*"), Err(EdgeRejection::Target));
         assert_eq!(get("/b/http://x"), Ok(BodyLength::Empty));
     }
+
+    /// V1: HTTP/2 names its host by `:authority`, which holds no user, and agrees with `Host` where both are there
+    #[test]
+    fn an_authority_is_a_host() {
+        let get = |target: &str, pairs: &[(&'static str, &'static str)]| {
+            let uri: Uri = target.parse().unwrap();
+            let headers = headers(pairs);
+            let head = Head { method: &Method::GET, uri: &uri, version: Version::HTTP_2, headers: &headers };
+            check(head, &LimitsConfig::default())
+        };
+        assert_eq!(get("https://a:1/b/k", &[]), Ok(BodyLength::Empty));
+        assert_eq!(get("https://a/b/k", &[("host", "A")]), Ok(BodyLength::Empty));
+        assert_eq!(get("/b/k", &[("host", "a")]), Ok(BodyLength::Empty));
+        for (target, host) in [("https://user@a/b/k", "user@a"), ("https://a/b/k", "b"), ("/b/k", "a, b")] {
+            assert_eq!(get(target, &[("host", host)]), Err(EdgeRejection::Host), "{target} {host}");
+        }
+        assert_eq!(get("https://user:secret@a/b/k", &[]), Err(EdgeRejection::Host));
+        assert_eq!(get("/b/k", &[]), Err(EdgeRejection::Host));
+        assert_eq!(get("ftp://a/b/k", &[]), Err(EdgeRejection::Target));
+    }
+
+    /// V1: of expectations there is one
+    #[test]
+    fn only_the_100_may_be_expected() {
+        let put =
+            |expect| run(Method::PUT, "/b/k", &[("host", "a"), ("content-length", "1"), ("expect", expect)]);
+        assert_eq!(put("100-Continue"), Ok(BodyLength::Known(1)));
+        for other in ["200-ok", "", "100-continue, x", "100-continued"] {
+            assert_eq!(put(other), Err(EdgeRejection::Expectation), "{other}");
+        }
+    }
 }

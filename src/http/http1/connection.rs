@@ -105,6 +105,7 @@ impl<S: Socket> Http1Connection<S> {
             (wait, due) = (Wait::Head, Some(self.timer.armed));
         }
         self.inbound.borrow_mut().rest();
+        self.outbox.rest();
         poll_fn(move |cx| {
             loop {
                 let is_empty = self.inbound.borrow().buffer.is_empty();
@@ -299,22 +300,24 @@ impl Timer {
 
 /// Whether the gateway stops. It registers with the channel once in a connection's life.
 struct Stopping {
+    /// Never marks what it sees, so a change stays one. That is an atomic load, where the value lies behind a lock of the process.
     seen: watch::Receiver<bool>,
+    was_so: bool,
     waiting: Pin<Box<dyn Future<Output = ()>>>,
     is_registered: bool,
 }
 
 impl Stopping {
     fn new(mut receiver: watch::Receiver<bool>) -> Self {
-        let seen = receiver.clone();
+        let (seen, was_so) = (receiver.clone(), *receiver.borrow());
         let waiting = Box::pin(async move {
             let _ = receiver.changed().await;
         });
-        Self { seen, waiting, is_registered: false }
+        Self { seen, was_so, waiting, is_registered: false }
     }
 
     fn is_so(&self) -> bool {
-        *self.seen.borrow()
+        self.was_so || self.seen.has_changed().unwrap_or(true)
     }
 
     /// Wakes the caller's task once when the gateway stops. The task of a connection stays the same.

@@ -83,7 +83,7 @@ where
         let source = accepted.source;
         let mut connection = Http1Connection::new(accepted.into_stream(), &self.worker);
         let buffer = ConnectionBuffer::new(&self.worker);
-        for turn in 1_u32.. {
+        for turn in (1..=TURNS).cycle() {
             let bytes = match connection.next().await {
                 Next::Head(bytes) => bytes,
                 Next::Refused(error) => return self.refuse(connection, client, error.into()).await,
@@ -112,7 +112,7 @@ where
                 After::Reset => return connection.abort(),
                 After::Drop => return,
             }
-            if turn % TURNS == 0 {
+            if turn == TURNS {
                 tokio::task::yield_now().await;
             }
         }
@@ -145,9 +145,8 @@ where
         match Sending::new(body, transfer, progress, buffer).run(connection).await {
             Sent::Whole if keeps_alive => {}
             Sent::Whole => {
-                return After::Close {
-                    may_send: !may_follow || !connection.inbound.borrow().buffer.is_empty(),
-                };
+                let has_more = rest != Rest::Nothing || !connection.inbound.borrow().buffer.is_empty();
+                return After::Close { may_send: has_more || facts.length.is_none() };
             }
             Sent::Cut => return After::Reset,
             // The end of the connection would be the end of the body.

@@ -47,6 +47,11 @@ impl Outbox {
         self.bytes
     }
 
+    /// Gives memory back while nothing waits.
+    pub(super) fn rest(&mut self) {
+        self.buffer.shrink_to(BUFFER_BYTES);
+    }
+
     /// Appends what `write` writes.
     pub(super) fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.buffer.len();
@@ -143,7 +148,6 @@ impl Outbox {
         }
         if self.parts.is_empty() {
             self.buffer.clear();
-            self.buffer.shrink_to(BUFFER_BYTES);
             self.written = 0;
         } else if self.written > COMPACT_BYTES {
             self.buffer.drain(..self.written);
