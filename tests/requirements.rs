@@ -25,7 +25,7 @@ const GROUPS: [(char, usize); 16] = [
     ('S', 9),
     ('T', 7),
     ('R', 7),
-    ('V', 9),
+    ('V', 10),
     ('X', 7),
     ('P', 8),
     ('B', 5),
@@ -40,7 +40,7 @@ const GROUPS: [(char, usize); 16] = [
     ('M', 5),
 ];
 
-const LEDGER: [(&str, &str, Standing); 105] = [
+const LEDGER: [(&str, &str, Standing); 106] = [
     ("S1", "policy state changes in the mailboxes of five kinds of actors", Met),
     ("S2", "a panic restarts the actor behind the same address; waiting messages are served", Met),
     ("S3", "restart intensity, then failed with back-off", Met),
@@ -73,6 +73,7 @@ const LEDGER: [(&str, &str, Standing); 105] = [
     ("V7", "hop-by-hop, nominated and internal headers end here", Met),
     ("V8", "malformed credentials are 401 or 403, never a crash", Met),
     ("V9", "HTTP/2 connections are bounded: frames, memory, streams that stand still", Met),
+    ("V10", "slow readers, slow forms and crumbs hold no place for long", Met),
     ("X1", "watches descriptors, memory, CPU, lag, in-flight", Later("no CPU pressure, no event-loop lag")),
     ("X2", "levels with hysteresis and dwell", Later("critical switches little off yet")),
     ("X3", "probes, status and metrics answer at every level", Later("no reserved descriptors")),

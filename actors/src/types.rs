@@ -3,8 +3,6 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
-use crate::sessions::{Bearer, Identity};
-
 /// A configured bucket, as an index into every per-bucket table: invented names cannot grow one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BucketId(u16);
@@ -78,26 +76,18 @@ impl IpKey {
 pub enum ClientId {
     /// The holder of a client key or API key.
     Key(KeyId),
-    /// The subject of a token, by its hash.
+    /// The subject of a token, by its hash: subjects with the same hash are one client.
     Subject(u64),
     /// An address that proved nothing else.
     Address(IpKey),
 }
 
 impl ClientId {
-    /// A client is its key, or the subject of its token, else its address; none where none of them is known.
-    pub fn of(identity: Option<&Identity>, address: Option<IpAddr>) -> Option<Self> {
-        let subject = |bearer: &Bearer| {
-            let mut hasher = DefaultHasher::new();
-            bearer.subject.as_deref()?.hash(&mut hasher);
-            Some(Self::Subject(hasher.finish()))
-        };
-        let proven = match identity {
-            Some(Identity::Key(key)) => Some(Self::Key(*key)),
-            Some(Identity::Token(bearer)) => subject(bearer),
-            Some(Identity::Anonymous) | None => None,
-        };
-        proven.or_else(|| address.map(|address| Self::Address(IpKey::from(address))))
+    /// The subject of a token.
+    pub fn subject(name: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        Self::Subject(hasher.finish())
     }
 
     /// A number that is the same for the same client.

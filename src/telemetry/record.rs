@@ -12,7 +12,7 @@ use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, Uri};
 use arrayvec::ArrayString;
 use slog::info;
-use tidegate_actors::{Allowed, BucketId, ClientId, ClientTicket, CredentialId, Identity, clock};
+use tidegate_actors::{Allowed, BucketId, ClientId, ClientTicket, CredentialId, Identity, IpKey, clock};
 
 use crate::http::client_address::ClientAddress;
 use crate::http::client_wait::Places;
@@ -117,7 +117,13 @@ impl Record {
 
     /// The client as far as bounds on what one client holds tell clients apart.
     pub(crate) fn client_id(&self) -> Option<ClientId> {
-        ClientId::of(self.caller.as_ref(), self.request.client.map(|client| client.address))
+        let proven = match &self.caller {
+            Some(Identity::Key(key)) => Some(ClientId::Key(*key)),
+            Some(Identity::Token(bearer)) => bearer.subject.as_deref().map(ClientId::subject),
+            Some(Identity::Anonymous) | None => None,
+        };
+        let address = || self.request.client.map(|client| ClientId::Address(IpKey::from(client.address)));
+        proven.or_else(address)
     }
 
     /// While its body comes the request holds a slot and, if named, a place in this bucket's gate.
@@ -134,7 +140,8 @@ impl Record {
         }
     }
 
-    fn release(&self) {
+    /// The request's places are given back, or will be with it.
+    pub(crate) fn release(&self) {
         self.flow.release();
         if let Some(progress) = &self.progress {
             progress.release();

@@ -33,26 +33,7 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
         UpstreamRejection::Decode(why) => {
             bad("decode_failed", format!("the upstream's answer is no HTTP: {why}"))
         }
-        UpstreamRejection::Timeout(Phase::Pace) => Answer::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "RequestTimeout",
-            Phase::Pace.reason(),
-            "the request's body comes more slowly than the gateway waits for",
-        )
-        .closing(),
-        UpstreamRejection::Timeout(Phase::Crowding) => Answer::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "RequestTimeout",
-            Phase::Crowding.reason(),
-            "this client has too many requests whose bodies it does not send or whose answers it does not read",
-        )
-        .closing(),
-        UpstreamRejection::Timeout(phase) => Answer::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "GatewayTimeout",
-            phase.reason(),
-            format!("the upstream did not answer in time: {}", phase.as_str()),
-        ),
+        UpstreamRejection::Timeout(phase) => timeout(*phase),
         // Nothing of where it points to: that is the upstream's name and not the client's business.
         UpstreamRejection::Redirect(status) => Answer::new(
             *status,
@@ -83,6 +64,25 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
             "InvalidURI",
             "target",
             "the upstream target cannot be built from this path",
+        ),
+    }
+}
+
+/// A timeout that the client causes is 408, any other 504.
+fn timeout(phase: Phase) -> Answer {
+    let clients = |message| {
+        Answer::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", phase.reason(), message).closing()
+    };
+    match phase {
+        Phase::Pace => clients("the request's body comes more slowly than the gateway waits for"),
+        Phase::Crowding => clients(
+            "this client has too many requests whose bodies it does not send or whose answers it does not read",
+        ),
+        _ => Answer::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "GatewayTimeout",
+            phase.reason(),
+            format!("the upstream did not answer in time: {}", phase.as_str()),
         ),
     }
 }
