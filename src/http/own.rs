@@ -33,6 +33,8 @@ pub(super) fn refuse(
 
 /// An answer of the gateway's own, with the record that ends with it.
 pub(super) fn own(response: HttpResponse, mut record: Box<Record>) -> HttpResponse<ProxyBody> {
+    // Slot and permit are given back by now.
+    record.release();
     let besides = Besides::of(&mut record);
     besides.say(response.map_body(|_, body| ProxyBody::Own(body, Some(record))))
 }

@@ -290,7 +290,9 @@ async fn handle(
     let (incoming, call, source, told) = match admitted {
         Admitted::Own(response) => return Ok(Handled::Own(response)),
         Admitted::Call(call) => {
-            record.hold_for_body(call.leave.permit.as_ref().map(|_| call.bucket));
+            if call.length != BodyLength::Empty {
+                record.hold_for_body(call.leave.permit.as_ref().map(|_| call.bucket));
+            }
             let bucket = worker.shared.router.bucket(call.bucket);
             let source = BodySource::take(payload, call.length.bytes(), bucket, Rc::clone(&record.flow));
             (Incoming::Client(request), call, source, None)

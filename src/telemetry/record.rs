@@ -146,7 +146,8 @@ impl Record {
         }
     }
 
-    fn release(&self) {
+    /// The request's places are given back, or will be with it.
+    pub(crate) fn release(&self) {
         self.flow.release();
         if let Some(progress) = &self.progress {
             progress.release();

@@ -31,6 +31,10 @@ async fn malformed_heads_reset_their_stream() {
         ("leading white space", with("GET", "/b/k", ("x-a", " v"))),
         ("trailing white space", with("GET", "/b/k", ("x-a", "v\t"))),
         ("another scheme", pseudo("ftp", NAME, "/b/k")),
+        (
+            "another scheme without authority",
+            block(&[(":method", "GET"), (":scheme", "ftp"), (":path", "/b/k"), ("host", NAME)]),
+        ),
         ("an unknown scheme", pseudo("x+y", NAME, "/b/k")),
         ("userinfo", pseudo("https", &user, "/b/k")),
         ("an empty path", pseudo("https", NAME, "")),

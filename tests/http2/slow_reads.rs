@@ -5,14 +5,18 @@ use std::time::Duration;
 use super::raw::*;
 use super::{beside, is_counted_as_flood};
 use crate::https::Identity;
-use crate::support::{Act, Upstream, noise};
+use crate::support::{Act, Upstream, noise, until};
 
 /// V9, V10: small answers without window hold no place in the bucket
 #[tokio::test]
 async fn answers_without_window_hold_no_place() {
     let (identity, upstream) = (Identity::new(), Upstream::start(|_| Act::ok(noise(71))));
-    let gateway =
-        identity.before(&upstream).set("buckets.b.s3.concurrency.max_concurrent", "4").start().await;
+    let gateway = identity
+        .before(&upstream)
+        .set("buckets.b.s3.concurrency.max_concurrent", "4")
+        .set("buckets.b.s3.concurrency.queue_timeout_ms", "10000")
+        .start()
+        .await;
     let raw = beside(&identity, &gateway, async || {
         let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
         for stream in (1..101).step_by(2) {
@@ -72,9 +76,9 @@ async fn grants_of_one_byte_end_the_connection() {
 /// V9, T4: answers are cut when the client grants window but does not read its socket
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_cut() {
-    let identity = Identity::new();
-    let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        "/b/large" => Act::ok(noise(8 << 20)),
+    let (identity, large) = (Identity::new(), noise(8 << 20));
+    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/large" => Act::ok(&large),
         _ => Act::ok("x"),
     });
     let gateway = identity.before(&upstream).set("server.write_stall_timeout", "1").start().await;
@@ -85,7 +89,8 @@ async fn a_client_that_reads_nothing_is_cut() {
         for stream in (1..17).step_by(2) {
             assert!(raw.begin(stream, &request("GET", "/b/large"), END_STREAM).await);
         }
-        upstream.works_on(8).await;
+        let called = || upstream.seen().iter().filter(|seen| seen.target == "/b/large").count();
+        until("all requests reach the upstream", || called() == 8).await;
         raw
     })
     .await;

@@ -121,8 +121,12 @@ async fn tiny_frames_are_joined_in_the_queue() {
         "/b/first" => Act::ok("x").held(&held),
         _ => Act::ok("stored"),
     });
-    let gateway =
-        identity.before(&upstream).set("buckets.b.s3.concurrency.max_concurrent", "1").start().await;
+    let gateway = identity
+        .before(&upstream)
+        .set("buckets.b.s3.concurrency.max_concurrent", "1")
+        .set("buckets.b.s3.concurrency.queue_timeout_ms", "25000")
+        .start()
+        .await;
     let client = identity.http2(&gateway).await;
     let (first, _) = client.begin("GET", "/b/first", &[], true).await;
     upstream.works_on(1).await;

@@ -240,7 +240,7 @@ fn exchange_of(
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let converted = if state.take_malformed(respond.stream_id().as_u32()) {
-        Err("a # in a pseudo-header field")
+        Err("a # or an unknown scheme in a pseudo-header field")
     } else {
         request::convert(&parts, has_body)
     };

@@ -62,6 +62,36 @@ async fn exchange(requests: &mut h2::client::SendRequest<Bytes>, body: &[u8], cu
     whole
 }
 
+const NAMES: [&str; 6] = ["x-a", "x-b", "user-agent", "accept", "x-a-name-that-fills-the-table", "referer"];
+
+/// The headers of a request: names and values.
+type Fields = Vec<(prop::sample::Index, String)>;
+
+fn fields() -> impl Strategy<Value = Fields> {
+    prop::collection::vec((any::<prop::sample::Index>(), "[a-zA-Z0-9#/:._%-]{0,120}"), 0..12)
+}
+
+/// The status of a request with these headers and trailers.
+async fn status(
+    requests: &mut h2::client::SendRequest<Bytes>,
+    path: u8,
+    headers: &Fields,
+    trailers: &Fields,
+) -> Result<u16, h2::Error> {
+    let map = |fields: &Fields| -> http::HeaderMap {
+        let name =
+            |index: &prop::sample::Index| http::HeaderName::from_static(NAMES[index.index(NAMES.len())]);
+        fields.iter().map(|(index, value)| (name(index), value.parse().unwrap())).collect()
+    };
+    let mut request =
+        http::Request::builder().method("PUT").uri(format!("https://a/{path}")).body(()).unwrap();
+    *request.headers_mut() = map(headers);
+    let (answer, mut sending) = requests.send_request(request, false)?;
+    sending.send_data(Bytes::from_static(b"body"), false)?;
+    sending.send_trailers(map(trailers))?;
+    Ok(answer.await?.status().as_u16())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -86,6 +116,27 @@ proptest! {
         });
         prop_assert!(ended.is_ok(), "{ended:?}");
         prop_assert_eq!(echoed, [&body[..], &body[..]].concat());
+    }
+
+    /// V9: sound headers and trailers are never malformed, wherever the tables of the compression have them
+    #[test]
+    fn sound_trailers_are_taken(exchanges in prop::collection::vec((any::<u8>(), fields(), fields()), 1..30)) {
+        let (ended, statuses) = run(async move |pipe| {
+            let (mut requests, connection) = h2::client::handshake(pipe).await.unwrap();
+            let talking = async {
+                let mut statuses = Vec::new();
+                for (path, headers, trailers) in &exchanges {
+                    statuses.push(status(&mut requests, *path, headers, trailers).await);
+                }
+                drop(requests);
+                statuses
+            };
+            let (ended, statuses) = tokio::join!(connection, talking);
+            ended.unwrap();
+            statuses
+        });
+        prop_assert!(ended.is_ok(), "{ended:?}");
+        prop_assert!(statuses.iter().all(|status| matches!(status, Ok(200))), "{statuses:?}");
     }
 
     /// V9, Bad input: the loop ends with its client after any frames

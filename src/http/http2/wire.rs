@@ -165,7 +165,7 @@ impl Sink for Received<'_> {
             }
             Kind::Headers | Kind::Continuation if frame.has(END_HEADERS) => {
                 let seen = self.at.blocks.end();
-                if seen.fragment || (seen.pseudo && self.at.are_trailers) {
+                if seen.invalid || (seen.pseudo && self.at.are_trailers) {
                     self.connection.mark_malformed(frame.stream);
                 }
             }
