@@ -17,7 +17,7 @@ use prometheus::Registry;
 use slog::{Logger, info, warn};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tidegate_actors::{BucketId, Launches, Prepared, clock};
+use tidegate_actors::{BreakerHandle, BucketId, Launches, PoolHandle, Prepared, clock};
 use tidegate_config::{AuthMethod, BucketConfig, Config};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -147,7 +147,7 @@ impl Gateway {
         let Prepared { actors, pools, breakers, launches } =
             tidegate_actors::prepare(&config, &registry, &log)?;
         let metrics = RequestMetrics::register(&registry)?;
-        let (mut buckets, mut chores) = (Vec::new(), Vec::new());
+        let mut chores = Vec::new();
         let tls_metrics = TlsMetrics::register(&registry)?;
         if let Some(tls) = &tls {
             let renewal = Renewal::new(tls, config.server.tls.reload_interval, log.clone(), tls_metrics)?;
@@ -155,32 +155,8 @@ impl Gateway {
         }
         let (tokens, renewal) = Tokens::new(&config)?.unzip();
         chores.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
-        let places = tokens.as_ref().map(|tokens| &tokens.places);
-        let handles = pools.into_iter().zip(breakers);
-        for (index, ((name, bucket), (pool, breaker))) in config.buckets.iter().zip(handles).enumerate() {
-            let id = BucketId::new(u16::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
-            let tls = |source| StartError::Tls { bucket: name.clone(), source };
-            let upstream = &bucket.upstream;
-            let dialer = Dialer::new(&upstream.endpoints, upstream, &config.dns);
-            let (config, kind, log) = (&config, bucket.kind, &log);
-            let mut sources = Sources { name, kind, upstream, config, log, chores: &mut chores };
-            let credentials =
-                sources.make().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
-            let proofs = Proofs::of(&bucket.auth, places);
-            buckets.push(Bucket {
-                id,
-                name: name.clone(),
-                config: bucket.clone(),
-                client_headers: client_headers(bucket, &proofs, &credentials),
-                proofs,
-                destinations: destinations(name, bucket)?,
-                dialer: Arc::new(dialer.map_err(tls)?),
-                credentials,
-                pool,
-                breaker,
-                metrics: metrics.bucket(name),
-            });
-        }
+        let parts = BucketParts { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
+        let buckets = parts.buckets(pools.into_iter().zip(breakers), &mut chores)?;
         warn_of_closed(&config, &log);
         let shared = Arc::new(Shared {
             connections: buckets.iter().map(|_| Default::default()).collect(),
@@ -208,6 +184,51 @@ impl Gateway {
         let (data_handle, side_handle) = (data.handle(), side.handle());
         let tasks = vec![actix_rt::spawn(data), actix_rt::spawn(side)];
         Ok(Running { address, admin, shared, data: data_handle, side: side_handle, tasks, chores })
+    }
+}
+
+/// What buckets are built from.
+struct BucketParts<'a> {
+    config: &'a Config,
+    tokens: Option<&'a Tokens>,
+    metrics: &'a RequestMetrics,
+    log: &'a Logger,
+}
+
+impl BucketParts<'_> {
+    /// The configured buckets, each with the handles of its pool and breaker. The tasks that renew credentials are added to `chores`.
+    fn buckets(
+        &self,
+        handles: impl Iterator<Item = (PoolHandle, BreakerHandle)>,
+        chores: &mut Vec<JoinHandle<()>>,
+    ) -> Result<Vec<Bucket>, StartError> {
+        let mut buckets = Vec::new();
+        for (index, ((name, bucket), (pool, breaker))) in self.config.buckets.iter().zip(handles).enumerate()
+        {
+            let id = BucketId::new(u16::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
+            let tls = |source| StartError::Tls { bucket: name.clone(), source };
+            let upstream = &bucket.upstream;
+            let dialer = Dialer::new(&upstream.endpoints, upstream, &self.config.dns);
+            let (config, kind, log) = (self.config, bucket.kind, self.log);
+            let mut sources = Sources { name, kind, upstream, config, log, chores };
+            let credentials =
+                sources.make().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
+            let proofs = Proofs::of(&bucket.auth, self.tokens.map(|tokens| &tokens.places));
+            buckets.push(Bucket {
+                id,
+                name: name.clone(),
+                config: bucket.clone(),
+                client_headers: client_headers(bucket, &proofs, &credentials),
+                proofs,
+                destinations: destinations(name, bucket)?,
+                dialer: Arc::new(dialer.map_err(tls)?),
+                credentials,
+                pool,
+                breaker,
+                metrics: self.metrics.bucket(name),
+            });
+        }
+        Ok(buckets)
     }
 }
 

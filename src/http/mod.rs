@@ -25,7 +25,6 @@ mod proxy;
 pub(crate) mod proxy_protocol;
 mod request_id;
 pub(crate) mod send_buffer;
-#[allow(dead_code, reason = "the connection loops call it")]
 mod send_pace;
 pub(crate) mod send_progress;
 pub(crate) mod tls;

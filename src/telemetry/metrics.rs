@@ -89,6 +89,19 @@ pub(crate) struct BucketMetrics {
     idle: IntGauge,
 }
 
+/// The histogram of how long requests take, in seconds.
+fn durations(registry: &Registry) -> Result<HistogramVec, prometheus::Error> {
+    let buckets =
+        vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+    let options = HistogramOpts::new(
+        "request_duration_seconds",
+        "time from a request's head to the last byte of its answer",
+    );
+    let durations = HistogramVec::new(options.buckets(buckets), &["bucket"])?;
+    registry.register(Box::new(durations.clone()))?;
+    Ok(durations)
+}
+
 impl RequestMetrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
@@ -96,17 +109,7 @@ impl RequestMetrics {
             registry.register(Box::new(family.clone()))?;
             Ok(family)
         };
-        let buckets =
-            vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-        let duration = HistogramVec::new(
-            HistogramOpts::new(
-                "request_duration_seconds",
-                "time from a request's head to the last byte of its answer",
-            )
-            .buckets(buckets),
-            &["bucket"],
-        )?;
-        registry.register(Box::new(duration.clone()))?;
+        let duration = durations(registry)?;
         let send_buffer =
             IntGauge::new("send_buffer_bytes", "bytes of finished answers that wait for their clients")?;
         registry.register(Box::new(send_buffer.clone()))?;
