@@ -121,7 +121,7 @@ fn needs(exception: &Exception) -> String {
             format!("`{}` is no parameter of {operation}", short(name))
         }
         Exception::Parameter { name, operation: None } => {
-            format!("the parameter `{}` belongs to no operation that any client may use", short(name))
+            format!("no operation of `read`, `write`, `delete` or `list` has the parameter `{}`", short(name))
         }
         Exception::Header(name) => {
             format!("the header `{}` grants access or overrides a protection", short(name))

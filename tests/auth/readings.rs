@@ -125,7 +125,16 @@ async fn a_listings_prefix_is_read_as_paths_are() {
         let target = format!("/b?list-type=2&prefix={prefix}");
         request(gateway.address(), "GET", &target, &[("x-api-key", API_KEY)], None).await
     };
-    for prefix in ["v1%2F%zz", "v1%2F%", "v1/a%4", "v1%2F..;%2F", "v1%2F%c0%ae%c0%ae%2F", "v1%2F%252e%252e"] {
+    for prefix in [
+        "v1%2Fa;prefix=",
+        "v1%2Fa&delimiter=;prefix=x",
+        "v1%2F%zz",
+        "v1%2F%",
+        "v1/a%4",
+        "v1%2F..;%2F",
+        "v1%2F%c0%ae%c0%ae%2F",
+        "v1%2F%252e%252e",
+    ] {
         let answer = list(prefix).await;
         assert!(matches!(answer.whole(), 400 | 403), "{prefix}: {}", answer.status);
     }

@@ -8,6 +8,7 @@
 //! - a sub-resource after a raw `;`, which older parsers split at.
 
 use std::borrow::Cow;
+use std::iter;
 
 use super::table::{self, ANYWHERE, Row, Subject, UPLOAD_ID};
 use super::{Exception, headers};
@@ -55,10 +56,15 @@ pub(super) fn select(method: &str, subject: Subject, query: &str) -> Selected {
     row.map_or(Selected::Unlisted(Exception::Method), Selected::Row)
 }
 
-/// The prefixes that a listing names. A store that drops a malformed pair lists everything, so such a pair names every key.
+/// The prefixes that a listing names, whatever a store makes of its query. A store that drops a malformed pair lists everything,
+/// so such a pair names every key; a store that splits at `;` finds a prefix in each piece.
 pub(super) fn prefixes(query: &str) -> Vec<Vec<u8>> {
-    let named = pairs(query).filter(|pair| name_of(pair) == "prefix");
-    named.map(|pair| if has_malformed_escape(pair) { Vec::new() } else { value(pair).into_owned() }).collect()
+    let read = |pair: &str| if has_malformed_escape(pair) { Vec::new() } else { value(pair).into_owned() };
+    let pieces = |pair| {
+        Some(pair).filter(|pair: &&str| pair.contains(';')).into_iter().flat_map(|pair| pair.split(';'))
+    };
+    let all = pairs(query).flat_map(|pair| iter::once(pair).chain(pieces(pair)));
+    all.filter(|piece| name_of(piece) == "prefix").map(read).collect()
 }
 
 /// A pair's value as it decodes, byte for byte.

@@ -152,7 +152,7 @@ const fn bucket(
 }
 
 /// The operations. What configures a bucket has no row: it needs `configure` as everything without a row does.
-pub(super) const ROWS: [Row; 34] = [
+pub(super) static ROWS: [Row; 34] = [
     object("GetObject", "GET", None, READING, Access::Read),
     object("HeadObject", "HEAD", None, READING, Access::Read),
     // Also CopyObject, whose source is a header.

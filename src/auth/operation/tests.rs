@@ -66,6 +66,8 @@ fn requests_are_told_apart_by_what_they_do() {
         ("GET", "/b/?list-type=2&prefix=a%2Fb&X-Amz-Date=1", List, "listing a/b"),
         ("GET", "/b?prefix=a&pre%66ix=b", List, "listing a,b"),
         ("GET", "/b?prefix=a/%zz", List, "listing "),
+        ("GET", "/b?prefix=a;b", List, "listing a;b,a"),
+        ("GET", "/b?delimiter=/;prefix=b&prefix=a", List, "listing b,a"),
         ("GET", "/b?prefix=%C3%A9%c0%ae", List, "listing é\u{fffd}\u{fffd}"),
         ("GET", "/b?uploads&prefix=p", List, "listing p"),
         ("GET", "/b?list-type=2&metadata=true&fetch-owner=true", List, "listing "),
