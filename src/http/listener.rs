@@ -118,7 +118,7 @@ fn application(
 fn tell_http2(worker: &Worker, client: Option<SocketAddr>, ended: Ended) {
     match ended {
         Ended::Late => tell(worker, client, "header_timeout", &"the connection did not begin in time"),
-        // What the client says of itself, and a connection that broke, is no fault of a request.
+        // An I/O error and a GOAWAY or reset by the client are no malformed input.
         Ended::Broken(error) if error.is_io() || error.is_remote() => {}
         Ended::Broken(error) => tell(worker, client, "malformed", &error),
     }
