@@ -15,7 +15,7 @@ fn touchy(upstream: &Upstream) -> Builder {
         .set("buckets.api.http.circuit_breaker.failure_threshold", "1")
 }
 
-/// V1, E1, B3: badly framed chunks in the packet of the head are 400 in the bucket's format, and nobody's fault but the client's
+/// V1, E1, B3: badly framed chunks in the packet of the head are 400 in the bucket's format, and do not count against the upstream
 #[tokio::test]
 async fn bad_chunks_beside_their_head_are_400() {
     let upstream = Upstream::ok("x");
@@ -115,7 +115,7 @@ async fn crumbs_arrive_whole() {
     }
 }
 
-/// V1, B3: beside `Upgrade` a body has its length all the same; five of them, with a byte more each, are nobody's failure
+/// V1, B3: a body beside `Upgrade` is framed by its length; five of them with an extra byte do not open the circuit
 #[tokio::test]
 async fn an_upgrade_does_not_undo_a_length() {
     let upstream = Upstream::ok("done");

@@ -1,4 +1,4 @@
-//! What becomes of a connection: clients that leave, that do not read, that say nothing, and a gateway that stops.
+//! The life of a connection: clients that close, read slowly or stay idle, and a gateway that stops.
 
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,7 @@ async fn a_later_head_that_trickles_in_is_cut_off() {
     assert_eq!(upstream.count(), 2);
 }
 
-/// T4: who connects and says nothing is not kept
+/// T4: a connection without a request is closed after the header timeout
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
     let upstream = Upstream::ok("x");

@@ -131,7 +131,7 @@ async fn a_request_may_arrive_byte_by_byte() {
     }
 }
 
-/// V1, V2: an expectation that nobody can meet is refused before the upstream hears of it
+/// V1, V2: an unknown expectation is refused before the upstream is called
 #[tokio::test]
 async fn another_expectation_is_417() {
     let upstream = Upstream::ok("x");

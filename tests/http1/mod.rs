@@ -1,4 +1,4 @@
-//! HTTP/1.1 as clients speak it, well or badly: heads, bodies, answers, and what becomes of the connection.
+//! HTTP/1.1 from valid and malformed clients: heads, bodies, answers, and the state of the connection afterwards.
 
 mod bodies;
 mod connections;

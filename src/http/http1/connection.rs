@@ -50,14 +50,14 @@ pub(super) enum Next {
     Nothing,
 }
 
-/// What a client does while its request is served.
+/// What the socket showed while a request is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Client {
-    /// It sent what the application waits for.
+    /// Bytes arrived that the application waits for.
     Sent,
-    /// Nothing that matters.
+    /// No event.
     Waits,
-    /// It closed the connection.
+    /// The client closed the connection.
     Gone,
 }
 
@@ -188,7 +188,7 @@ impl<S: Socket> Http1Connection<S> {
         }
     }
 
-    /// Writes what waits; `sent` is told how much leaves.
+    /// Writes the outbox; calls `sent` with the bytes of each write.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,

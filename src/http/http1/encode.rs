@@ -1,7 +1,7 @@
 //! The head of an answer in bytes, and how its body is delimited (RFC 9112, 6.3; RFC 9110, 8.6).
 //!
-//! Pure. Headers of the connection are written here alone: what the application says of them is left out, so an upgrade
-//! that does not take place is not announced, and a length always is the body's own.
+//! Pure. Only this module writes the headers of the connection and of the framing. It drops those of the application, so an
+//! upgrade that does not take place is not announced, and the length is that of the body.
 
 use actix_web::body::BodySize;
 use actix_web::dev::ResponseHead;
@@ -86,7 +86,7 @@ fn write_framing(
 ) {
     let length = match (transfer, size) {
         (Transfer::Length(bytes), _) => Some(bytes),
-        // HEAD is told the length of the body that GET would get.
+        // The length of the body that GET would get.
         (Transfer::Nothing, BodySize::Sized(bytes)) if request.is_head && !has_no_body(status) => Some(bytes),
         _ => None,
     };

@@ -34,7 +34,7 @@ fn lines(request: &Facts, head: &ResponseHead, size: BodySize, keeps_alive: bool
     lines.split("\r\n").map(str::to_lowercase).collect()
 }
 
-/// T6: an answer says how its body ends in words that the client's version knows
+/// T6: the framing of an answer fits the version of its request
 #[test]
 fn a_body_is_delimited_as_the_client_can_read_it() {
     let (new, old) = (request(&Method::GET, Version::HTTP_11), request(&Method::GET, Version::HTTP_10));
@@ -71,7 +71,7 @@ fn answers_without_a_body_say_what_they_may() {
     }
 }
 
-/// V7: what the application says of the connection is not sent, and one date is
+/// V7: connection headers of the application are dropped, and there is one date
 #[test]
 fn headers_of_the_connection_are_the_loops_own() {
     let answer = head(

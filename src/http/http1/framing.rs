@@ -1,7 +1,6 @@
 //! The framing of a request's body (RFC 9112, 6 and 7): none, a length, or chunks.
 //!
-//! An incremental decoder without I/O: it is given bytes and says how many of them are data, and how many framing. Any split
-//! of the input gives the same result. It is strict where two parsers could read a stream differently: sizes are
+//! An incremental decoder without I/O: it classifies input as data or framing. Any split of the input gives the same result. It is strict where two parsers could read a stream differently: sizes are
 //! hexadecimal digits and nothing else, and lines end with CRLF. Extensions and trailers are validated and dropped. They and leading
 //! zeros of sizes carry nothing, so [`OVERHEAD_BYTES_MAX`] bounds them.
 //!
@@ -86,7 +85,7 @@ impl Decoder {
         self.state == State::Ended
     }
 
-    /// How many bytes are left, where the head says it.
+    /// Bytes left of the body, if its length is known.
     pub(super) fn left(&self) -> Option<u64> {
         match self.state {
             State::Ended => Some(0),

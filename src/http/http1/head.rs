@@ -41,7 +41,7 @@ pub(crate) enum HeadError {
     TooLarge,
 }
 
-/// What a head says of its connection and of the body behind it.
+/// The properties of a head that the loop needs: persistence, framing, expectation, version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Facts {
     /// None where the length is ambiguous: `edge.rs` refuses the request, and no further byte of the connection is read as HTTP.
@@ -178,7 +178,7 @@ fn grammar(error: httparse::Error) -> HeadError {
     })
 }
 
-/// What `Connection` says of persistence.
+/// The options of `Connection` that decide on persistence.
 #[derive(Default)]
 struct Connection {
     closes: bool,

@@ -102,7 +102,7 @@ where
                 let answering = pin!(self.application.call(request));
                 connection.answer(answering).await
             };
-            // A client that has gone takes everything along that its request holds (T7).
+            // The client has closed: everything that the request holds is dropped with it (T7).
             let Some(answered) = answered else { return };
             let response =
                 answered.map_or_else(|error| error.error_response(), |answered| answered.into_parts().1);
@@ -118,7 +118,7 @@ where
         }
     }
 
-    /// Writes an answer, and says what becomes of the connection.
+    /// Writes an answer; returns the next state of the connection.
     async fn respond<S: Socket>(
         &self,
         connection: &mut Http1Connection<S>,
@@ -172,7 +172,7 @@ where
     }
 }
 
-/// What becomes of a connection after an answer.
+/// The state of a connection after an answer.
 enum After {
     /// The next request follows.
     Next,

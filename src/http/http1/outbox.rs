@@ -1,7 +1,7 @@
 //! What waits to be written to one connection, in order.
 //!
 //! Heads, framing and short pieces of bodies are collected in one buffer; long pieces stay where they are. All of it
-//! leaves in vectored writes, so a long body is never copied and a short answer is one piece of memory.
+//! is sent in vectored writes, so a long body is never copied and a short answer is one piece of memory.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -84,7 +84,7 @@ impl Outbox {
         self.write(|buffer| buffer.extend_from_slice(b"\r\n"));
     }
 
-    /// Writes until nothing waits, or until the socket is full; says how much left by `sent`.
+    /// Writes until the outbox is empty or the socket is full; calls `sent` with the bytes of each write.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,

@@ -29,11 +29,11 @@ const PIECE_BYTES_MIN: usize = 1 << 10;
 /// Whether `100 Continue` is still owed to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Continue {
-    /// Nobody waits for it, or it was sent.
+    /// The client does not wait for it, or it was sent.
     Settled,
-    /// The client waits for it, and nobody has asked for the body yet.
+    /// The client waits for it; the application has not polled the body yet.
     Owed,
-    /// The body was asked for.
+    /// The application has polled the body.
     Due,
 }
 
@@ -58,7 +58,7 @@ pub(super) enum Rest {
     Nothing,
     /// So many bytes.
     Bytes(u64),
-    /// Nobody knows how much, or where it ends.
+    /// An unknown number of bytes.
     Unknown,
 }
 
@@ -125,7 +125,7 @@ impl Inbound {
         self.waiting.is_some()
     }
 
-    /// More bytes have arrived: wakes who waits for them, unless that is the caller's own task, which goes on by itself.
+    /// More bytes have arrived: wakes the task that waits for them, unless it is the caller's own, which polls the body again.
     pub(super) fn arrived(&mut self, cx: &Context<'_>) {
         if let Some(waker) = self.waiting.take()
             && !waker.will_wake(cx.waker())
