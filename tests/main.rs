@@ -53,6 +53,7 @@ mod sessions;
 mod slow_clients;
 mod slow_forms;
 mod slow_links;
+mod slow_reads;
 mod supervision;
 mod tidy;
 mod timeouts;

@@ -183,7 +183,9 @@ def test_a_client_that_vanishes_in_mid_download_holds_nothing_for_long(firewall,
     firewall.rule(f"tcp dport {client.port} drop")
     eventually("everything is released", gateway.is_idle)
     eventually("the upstream is let go", lambda: not upstream.open)
-    assert gateway.metric('errors_total{bucket="b",reason="client_gone"}') == 1
+    # The kernel gives up on unanswered packets after the same time, so either may end the transfer.
+    ends = [gateway.metric(f'errors_total{{bucket="b",reason="{end}"}}') for end in ("client_gone", "write_stall")]
+    assert sum(ends) == 1, ends
 
 
 def test_a_client_that_vanishes_in_mid_upload_holds_nothing_for_long(firewall, upstream, start):

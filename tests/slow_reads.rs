@@ -1,0 +1,132 @@
+//! HTTP/1.1 clients that do not read their answers, or hardly; `http2/` has the others.
+//!
+//! The kernel takes megabytes of an answer on loopback before its socket is full, so answers are larger than that here.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::support::{Act, Client, Gateway, Upstream, eventually};
+
+const HOSTILE: [u8; 4] = [127, 0, 0, 2];
+/// As small as the kernel lets a receive buffer be.
+const TINY_BYTES: Option<u32> = Some(1);
+const LARGE_BYTES: usize = 12 << 20;
+
+/// Answers with a large object, and with a small one for `/b/small`.
+fn objects() -> Upstream {
+    Upstream::start(|seen| {
+        if seen.target == "/b/small" { Act::ok("small") } else { Act::ok(vec![b'x'; LARGE_BYTES]) }
+    })
+}
+
+/// Asks for the large object.
+async fn ask(address: SocketAddr, receive_bytes: Option<u32>) -> Client {
+    let mut client = Client::connect_from(HOSTILE, address, receive_bytes).await;
+    client.send("GET /b/large HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    client
+}
+
+async fn in_flight(gateway: &Gateway) -> u64 {
+    gateway.status().await["buckets"]["b"]["pool"]["in_flight"].as_u64().unwrap()
+}
+
+async fn reasons(gateway: &Gateway, reason: &str) -> u64 {
+    let metrics = gateway.metrics().await;
+    let name = format!("errors_total{{bucket=\"b\",reason=\"{reason}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
+}
+
+/// V10, T4: answers that one client does not read hold half of a bucket, however many it asks for; a client that reads loses nothing
+#[tokio::test]
+async fn unread_answers_hold_half_of_a_bucket() {
+    let upstream = objects();
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.concurrency.max_concurrent", "8")
+        .set("buckets.b.s3.concurrency.queue_timeout_ms", "20000")
+        .start()
+        .await;
+    let mut hostile = Vec::new();
+    for _ in 0..12 {
+        hostile.push(ask(gateway.address(), TINY_BYTES).await);
+    }
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/b/small").await.whole(), 200);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    eventually("eight were cut, and four are left", || async {
+        let left = (reasons(&gateway, "slow_client").await, in_flight(&gateway).await);
+        (left == (8, 4)).then_some(())
+    })
+    .await;
+    let line = gateway.log_line("request", |line| line["reason"] == "slow_client").await;
+    assert_eq!((line["status"].as_u64(), line["client"].as_str()), (Some(200), Some("127.0.0.2")));
+    let mut broken = 0;
+    for client in &mut hostile {
+        let answer = client.answer("GET").await;
+        match answer.broken {
+            Some(_) => broken += 1,
+            None => assert_eq!(answer.body.len(), LARGE_BYTES, "whole or broken, never short"),
+        }
+    }
+    assert_eq!(broken, 8);
+    gateway.is_idle().await;
+}
+
+/// V10: a client that takes fewer bytes than the least rate is cut after its grace; one that reads has the same rate and loses nothing
+#[tokio::test]
+async fn a_client_that_hardly_reads_is_cut() {
+    let upstream = objects();
+    // So high that what the kernel takes at once is soon used up.
+    let gateway =
+        Gateway::builder().bucket("b", &upstream).set("server.min_send_rate", "512MiB").start().await;
+    let mut slow = ask(gateway.address(), TINY_BYTES).await;
+    let mut fast = ask(gateway.address(), None).await;
+    let answer = fast.answer("GET").await;
+    assert_eq!((answer.whole(), answer.body.len()), (200, LARGE_BYTES));
+    let line = gateway.log_line("request", |line| line["reason"] == "slow_client_rate").await;
+    assert!(line["total_us"].as_u64().unwrap() >= 5_000_000, "{line}");
+    assert!(slow.answer("GET").await.broken.is_some());
+    gateway.is_idle().await;
+}
+
+/// V10, T5: an event stream that has nothing to say waits for nobody
+#[tokio::test]
+async fn an_idle_event_stream_is_not_timed() {
+    let upstream = Upstream::start(|_| {
+        Act::ok("data: 1\n\n").then_after(Duration::from_secs(7), "data: 2\n\n").chunked()
+    });
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.min_send_rate", "1GiB")
+        .set("server.write_stall_timeout", "1")
+        .set("buckets.b.s3.concurrency.max_concurrent", "2")
+        .start()
+        .await;
+    let (one, two) = tokio::join!(gateway.get("/b/events"), gateway.get("/b/events"));
+    for answer in [one, two] {
+        assert_eq!((answer.whole(), answer.text().as_str()), (200, "data: 1\n\ndata: 2\n\n"));
+    }
+}
+
+/// V10: an answer that fits the buffers frees its place although nobody reads it
+#[tokio::test]
+async fn small_answers_that_nobody_reads_hold_no_place() {
+    let upstream = objects();
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.concurrency.max_concurrent", "4")
+        .start()
+        .await;
+    let mut unread = Vec::new();
+    for _ in 0..60 {
+        let mut client = Client::connect_from(HOSTILE, gateway.address(), TINY_BYTES).await;
+        client.send("GET /b/small HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        unread.push(client);
+    }
+    gateway.is_idle().await;
+    assert_eq!(reasons(&gateway, "slow_client").await, 0);
+    for mut client in unread {
+        assert_eq!(client.answer("GET").await.text(), "small");
+    }
+}
