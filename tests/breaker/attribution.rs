@@ -106,6 +106,18 @@ async fn an_overlong_body_is_the_clients() {
             }
         }
     }
+    let form = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("content-type", "multipart/form-data; boundary=x"),
+        ("content-length", "5"),
+    ];
+    let fields = "--x\r\ncontent-disposition: form-data; name=\"key\"\r\n\r\nk\r\n\
+                  --x\r\ncontent-disposition: form-data; name=\"file\"\r\n\r\ndata\r\n--x--\r\n";
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(head("POST", "/b", &form) + fields).await;
+    let answer = client.try_answer("POST").await;
+    assert!(answer.is_none_or(|answer| answer.status < 500), "a form");
     nothing_counts(&gateway, "api").await;
     nothing_counts(&gateway, "b").await;
 }
