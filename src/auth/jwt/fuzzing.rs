@@ -1,5 +1,7 @@
 //! Target `jwt`: tokens, their keys and claims, and the places where a token is found.
 
+#![allow(clippy::expect_used, reason = "a failed assertion is the result")]
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue};

@@ -1,5 +1,7 @@
 //! Target `http2`: frames against the HTTP/2 loop in memory, and the scanners beside `h2` by themselves.
 
+#![allow(clippy::expect_used, reason = "a failed assertion is the result")]
+
 use actix_web::web::{self, Bytes as Body};
 use actix_web::{App, HttpResponse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
