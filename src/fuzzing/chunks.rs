@@ -57,6 +57,8 @@ fn decode(form: Form, length: u64, seed_byte: Option<u8>, stream: &[&[u8]]) -> O
                 None => break,
                 Some(Decoded::Piece(piece)) => data.extend_from_slice(&piece),
                 Some(Decoded::Chunk { pieces, sha256 }) => {
+                    let count_max = 2 * (pieces.iter().map(Bytes::len).sum::<usize>() >> 12) + 3;
+                    assert!(pieces.len() <= count_max, "{} pieces hold a chunk", pieces.len());
                     let chunk = pieces.concat();
                     assert_eq!(sha256[..], Sha256::digest(&chunk)[..]);
                     data.extend_from_slice(&chunk);
@@ -87,6 +89,9 @@ fn any_stream(form: Form, is_verified: bool, mut input: Input<'_>) {
         assert_eq!(cut.data[..common], whole.data[..common], "cut by {cuts}");
         assert!(whole.end.is_err() || cut.data.len() == whole.data.len(), "cut by {cuts}");
     }
+    let trailer = form.has_trailer().then_some((TRAILER, VALUE.len() as u64));
+    let framed = Frame { form, chunk_bytes: u64::from(cuts) + 1, length, trailer }.framed_length();
+    assert!(framed.is_none_or(|framed| framed > length), "{framed:?} bytes frame {length}");
     let data_bytes = whole.data.len() as u64;
     assert!(data_bytes <= length && whole.data.len() <= stream.len());
     match first_size(stream) {

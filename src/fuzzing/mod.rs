@@ -25,6 +25,8 @@ mod sigv4;
 mod xml;
 
 pub use crate::auth::jwt::fuzzing::jwt;
+pub use crate::http::http1::fuzzing::http1;
+pub use crate::http::http2::fuzzing::http2;
 pub use chunks::chunks;
 pub use forms::forms;
 pub use operations::operations;
@@ -38,9 +40,11 @@ pub(crate) use input::{Input, pieces};
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its program and of its corpus folder.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("chunks", chunks),
     ("forms", forms),
+    ("http1", http1),
+    ("http2", http2),
     ("jwt", jwt),
     ("operations", operations),
     ("proxy_header", proxy_header),

@@ -22,8 +22,8 @@ const METHODS: [Method; 8] = [
 const PAIRS_MAX: usize = 12;
 
 /// Operations: every request has an access, it is the same for every spelling and order of its parameters, and only
-/// the methods of reading, listing and deleting do those. What only a `configure` key may do stays so when parameters
-/// are added.
+/// the methods of reading, listing and deleting do those. With a parameter that no operation has, or with two
+/// sub-resources, it is `configure`.
 pub fn operations(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let method = &METHODS[usize::from(input.byte()) % METHODS.len()];
@@ -50,15 +50,14 @@ pub fn operations(bytes: &[u8]) {
         Access::Delete => assert!(matches!(*method, Method::DELETE | Method::POST), "{method} ?{query}"),
         Access::Write | Access::Configure => assert!(*method != Method::GET || access == Access::Configure),
     }
-    let is_listing_only = access == Access::List && key.trim_start_matches('/').is_empty();
-    if is_listing_only && *method == Method::GET {
-        let more = format!("{query}&no-parameter-of-s3");
-        assert_eq!(self::access(method, &more, &key), Access::Configure, "a listing with {more}");
+    for more in ["no-parameter-of-s3", "acl&policy"] {
+        let query = format!("{query}&{more}");
+        assert_eq!(self::access(method, &query, &key), Access::Configure, "{method} ?{query}");
     }
 }
 
 fn access(method: &Method, query: &str, key: &str) -> Access {
-    let (uri, headers) = (Uri::default(), HeaderMap::new());
+    let (uri, headers) = (Uri::from_static("/b"), HeaderMap::new());
     let head = Head { method, uri: &uri, version: Version::HTTP_11, headers: &headers };
     Operation::of(head, query, Kind::S3, key).access
 }

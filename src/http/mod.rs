@@ -12,7 +12,7 @@ pub(crate) mod edge;
 pub(crate) mod error;
 mod form;
 pub(crate) mod http1;
-mod http2;
+pub(crate) mod http2;
 mod injection;
 mod introduce;
 mod limits;

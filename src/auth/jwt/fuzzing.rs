@@ -1,11 +1,6 @@
 //! Target `jwt`: tokens, their keys and claims, and the places where a token is found.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed assertion is the result"
-)]
+#![allow(clippy::expect_used, reason = "a failed assertion is the result")]
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -15,6 +15,8 @@ mod connection;
 mod date;
 mod encode;
 mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod head;
 mod outbox;
 mod payload;

@@ -240,7 +240,10 @@ impl BlockScanner {
             Integer::NameLength(literal, is_huffman) => {
                 self.state = State::Name { literal, text: Short::default(), is_huffman, left: value };
             }
-            Integer::ValueLength(literal, _) if value == 0 => self.field(literal),
+            Integer::ValueLength(mut literal, _) if value == 0 => {
+                literal.field.is_invalid |= literal.field.is_scheme;
+                self.field(literal);
+            }
             Integer::ValueLength(literal, is_huffman) => {
                 let huffman = is_huffman.then(huffman::Finder::default);
                 self.state = State::Value { literal, text: Short::default(), huffman, left: value };

@@ -15,6 +15,8 @@ mod budget;
 mod connection_state;
 mod exchange;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod header_block;
 mod huffman;
 mod inbound;
