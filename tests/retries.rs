@@ -66,16 +66,21 @@ async fn failures_without_an_answer_are_tried_again() {
     }
 }
 
+/// A bucket `b` with attempts enough to wait for an upstream, whose circuit they do not open.
+async fn persistent(upstream: &Upstream) -> Gateway {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set("buckets.b.s3.retry.max_attempts", "10")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "100")
+        .start()
+        .await
+}
+
 /// R1: an upstream that comes back within the attempts costs the client nothing
 #[tokio::test]
 async fn a_refused_connection_is_tried_again() {
     let upstream = Upstream::ok("x");
-    let gateway = Gateway::builder()
-        .bucket("b", &upstream)
-        .set("buckets.b.s3.retry.max_attempts", "10")
-        .set("buckets.b.s3.circuit_breaker.failure_threshold", "100")
-        .start()
-        .await;
+    let gateway = persistent(&upstream).await;
     upstream.stop().await;
     let address = gateway.address();
     let waiting = tokio::spawn(async move { crate::support::get(address, "/b/k").await });
@@ -139,12 +144,7 @@ async fn a_streamed_body_is_sent_once() {
 async fn a_streamed_body_that_met_no_connection_is_tried_again() {
     let body = crate::support::noise(300_000);
     let upstream = Upstream::ok("stored");
-    let gateway = Gateway::builder()
-        .bucket("b", &upstream)
-        .set("buckets.b.s3.retry.max_attempts", "10")
-        .set("buckets.b.s3.circuit_breaker.failure_threshold", "100")
-        .start()
-        .await;
+    let gateway = persistent(&upstream).await;
     let address = gateway.address();
     let mut retries = 0.0;
     for is_chunked in [false, true] {

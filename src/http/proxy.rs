@@ -9,9 +9,10 @@
 //!  5 auth      signature, key's limit, policy                400 401 403 429 501
 //!              of a form: in its body; `form.rs` takes 3 to 6 over, and its slot when its proof is verified
 //!  6 breaker   published state, before queueing              503
-//!    pool      place in the bucket's gate, endpoint          503
+//!    pool      place in the gate, endpoint, credential       429 503
 //!  7 breaker   half-open permit, immediately before the call 503
-//!  8 upstream  attempts within the deadline                  502 504
+//!              (`upstream/hold.rs`: waited for, where that is configured)
+//!  8 upstream  attempts within the deadline                  408 502 503 504
 //!  9 answer    streamed; the outcome reported at its last byte
 //! 10 record    access log and metrics, when everything above is dropped
 //! ```

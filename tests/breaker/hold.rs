@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::circuit_of;
+use super::{circuit_of, start};
 use crate::support::{Act, Answer, Client, Gateway, Upstream, client, eventually, request};
 
 /// One circuit for all, that opens after two failures for longer than any test runs, ends with a connection, and is waited for.
@@ -15,12 +15,8 @@ async fn patient(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
         ("connect_probe_interval_ms", "20"),
         ("hold_ms", "20000"),
     ];
-    let builder = Gateway::builder().bucket("b", upstream).set("buckets.b.s3.retry.max_attempts", "1");
-    let all = usual.iter().chain(settings);
-    let builder = all.fold(builder, |builder, (key, value)| {
-        builder.set(&format!("buckets.b.s3.circuit_breaker.{key}"), value)
-    });
-    builder.start().await
+    let all: Vec<_> = usual.iter().chain(settings).copied().collect();
+    start(upstream, &all).await
 }
 
 async fn opens(gateway: &Gateway) {

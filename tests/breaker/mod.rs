@@ -12,15 +12,20 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::gateway::Builder;
 use crate::support::{Gateway, Upstream, eventually};
 
 /// A bucket `b` that is never retried, and opens as by default unless the test says otherwise.
 async fn start(upstream: &Upstream, settings: &[(&str, &str)]) -> Gateway {
-    let builder = Gateway::builder().bucket("b", upstream).set("buckets.b.s3.retry.max_attempts", "1");
-    let builder = settings.iter().fold(builder, |builder, (key, value)| {
+    breaking(Gateway::builder().bucket("b", upstream), settings).start().await
+}
+
+/// The same for a bucket `b` that the test describes.
+fn breaking(builder: Builder, settings: &[(&str, &str)]) -> Builder {
+    let builder = builder.set("buckets.b.s3.retry.max_attempts", "1");
+    settings.iter().fold(builder, |builder, (key, value)| {
         builder.set(&format!("buckets.b.s3.circuit_breaker.{key}"), value)
-    });
-    builder.start().await
+    })
 }
 
 /// The circuit of reads, to which all belong that the tests do not say otherwise of.

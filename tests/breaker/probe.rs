@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{circuit, opens, start};
+use super::{breaking, circuit, opens, start};
 use crate::support::unreachable::Refusing;
 use crate::support::{Act, Gateway, Upstream, eventually};
 
@@ -90,14 +90,8 @@ async fn what_an_upstream_asked_for_is_not_cut_short() {
 #[tokio::test]
 async fn any_endpoint_that_comes_back_will_do() {
     let (dead, upstream) = (Refusing::new(), Upstream::ok("x"));
-    let gateway = Gateway::builder()
-        .bucket_at("b", &[dead.address, upstream.address()])
-        .set("buckets.b.s3.retry.max_attempts", "1")
-        .set("buckets.b.s3.circuit_breaker.failure_threshold", "2")
-        .set("buckets.b.s3.circuit_breaker.timeout_seconds", "600")
-        .set("buckets.b.s3.circuit_breaker.connect_probe_interval_ms", "20")
-        .start()
-        .await;
+    let builder = Gateway::builder().bucket_at("b", &[dead.address, upstream.address()]);
+    let gateway = breaking(builder, &PROBED).start().await;
     upstream.stop().await;
     eventually("the circuit opens", || async {
         gateway.get("/b/k").await;
@@ -113,15 +107,7 @@ async fn any_endpoint_that_comes_back_will_do() {
 #[tokio::test]
 async fn a_crash_neither_closes_the_circuit_nor_ends_the_probes() {
     let upstream = Upstream::ok("x");
-    let gateway = Gateway::builder()
-        .chaos()
-        .bucket("b", &upstream)
-        .set("buckets.b.s3.retry.max_attempts", "1")
-        .set("buckets.b.s3.circuit_breaker.failure_threshold", "2")
-        .set("buckets.b.s3.circuit_breaker.timeout_seconds", "600")
-        .set("buckets.b.s3.circuit_breaker.connect_probe_interval_ms", "20")
-        .start()
-        .await;
+    let gateway = breaking(Gateway::builder().chaos().bucket("b", &upstream), &PROBED).start().await;
     upstream.stop().await;
     refused_twice(&gateway).await;
     let generation = gateway.generation("breaker:b").await;

@@ -4,6 +4,18 @@ use super::{credential, shows_none_of, state};
 use crate::auth::signer::Signer;
 use crate::support::{Act, Gateway, Scratch, Upstream, eventually, request};
 
+/// A bucket `b` with the pairs `one`, of key A, and `two`, of key B.
+async fn two_pairs(upstream: &Upstream) -> Gateway {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set("buckets.b.s3.credentials.one.access_key_id", "A")
+        .set("buckets.b.s3.credentials.one.secret_access_key", "s")
+        .set("buckets.b.s3.credentials.two.access_key_id", "B")
+        .set("buckets.b.s3.credentials.two.secret_access_key", "t")
+        .start()
+        .await
+}
+
 /// C3, A2: of two pairs a store that checks signatures knows one: everybody is served, and the other is left out
 #[tokio::test]
 async fn a_withdrawn_pair_leads_to_the_other() {
@@ -40,14 +52,7 @@ async fn a_stores_slow_down_leads_to_the_other_pair() {
             true => Act::s3_error(503, "SlowDown").header("retry-after", "300"),
             false => Act::ok("x"),
         });
-    let gateway = Gateway::builder()
-        .bucket("b", &upstream)
-        .set("buckets.b.s3.credentials.one.access_key_id", "A")
-        .set("buckets.b.s3.credentials.one.secret_access_key", "s")
-        .set("buckets.b.s3.credentials.two.access_key_id", "B")
-        .set("buckets.b.s3.credentials.two.secret_access_key", "t")
-        .start()
-        .await;
+    let gateway = two_pairs(&upstream).await;
     for _ in 0..4 {
         assert_eq!(gateway.get("/b/k").await.whole(), 200);
     }
@@ -90,14 +95,7 @@ async fn who_signs_as_itself_withdraws_nobody() {
 #[tokio::test]
 async fn a_forbidden_object_withdraws_nobody() {
     let upstream = Upstream::start(|_| Act::s3_error(403, "AccessDenied"));
-    let gateway = Gateway::builder()
-        .bucket("b", &upstream)
-        .set("buckets.b.s3.credentials.one.access_key_id", "A")
-        .set("buckets.b.s3.credentials.one.secret_access_key", "s")
-        .set("buckets.b.s3.credentials.two.access_key_id", "B")
-        .set("buckets.b.s3.credentials.two.secret_access_key", "t")
-        .start()
-        .await;
+    let gateway = two_pairs(&upstream).await;
     for _ in 0..10 {
         let answer = gateway.get("/b/k").await;
         assert_eq!(answer.whole(), 403);

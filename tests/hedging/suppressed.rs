@@ -29,6 +29,16 @@ async fn goes_on_alone(
     assert_eq!(asking.await.unwrap().text(), "first", "{cause}");
 }
 
+/// What is slow waits for one latch, what takes places beside it for another.
+fn slow_beside_others(slow: &Latch, others: &Latch) -> Upstream {
+    let (held, others) = (slow.clone(), others.clone());
+    Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/fast" => Act::ok("fast"),
+        "/b/other" => Act::ok("other").held(&others),
+        _ => Act::ok("first").held(&held),
+    })
+}
+
 /// G6: off unless somebody wants it
 #[tokio::test]
 async fn nothing_is_hedged_by_default() {
@@ -51,12 +61,7 @@ async fn nothing_is_hedged_by_default() {
 #[tokio::test]
 async fn a_full_gate_hedges_nothing() {
     let (latch, other) = (Latch::new(), Latch::new());
-    let (held, others) = (latch.clone(), other.clone());
-    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/fast" => Act::ok("fast"),
-        "/b/other" => Act::ok("other").held(&others),
-        _ => Act::ok("first").held(&held),
-    });
+    let upstream = slow_beside_others(&latch, &other);
     let gateway = start(&upstream, &[("concurrency.max_concurrent", "2")]).await;
     let address = gateway.address();
     let putting = tokio::spawn(async move { put(address, "/b/other", b"x").await });
@@ -105,12 +110,7 @@ async fn a_trial_is_not_hedged() {
 #[tokio::test]
 async fn a_critical_level_hedges_nothing() {
     let (latch, other) = (Latch::new(), Latch::new());
-    let (held, others) = (latch.clone(), other.clone());
-    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
-        "/b/fast" => Act::ok("fast"),
-        "/b/other" => Act::ok("other").held(&others),
-        _ => Act::ok("first").held(&held),
-    });
+    let upstream = slow_beside_others(&latch, &other);
     let builder = Gateway::builder()
         .bucket("b", &upstream)
         .set("server.max_concurrent_requests", "10")

@@ -45,19 +45,24 @@ def rest_of(client):
     return client.unread
 
 
+def breaks_off(firewall, upstream, gateway, framing, rule, reason):
+    """A download that a rule of the firewall hits in the middle: broken off, released, and counted under its reason."""
+    upstream.handle = lambda exchange: slowly(exchange, framing)
+    client = Client(gateway)
+    begins(client)
+    firewall.rule(rule)
+    came = rest_of(client)
+    assert len(came) < 1_000_000 and not came.endswith(b"0\r\n\r\n"), framing
+    eventually("everything is released", gateway.is_idle)
+    assert gateway.metric(f'errors_total{{bucket="b",reason="{reason}"}}') == 1
+    firewall.clear()
+
+
 def test_a_download_whose_packets_vanish_is_broken_off(firewall, upstream, start):
     """T2, T3, T6, M5: a black hole in mid-answer ends by the idle timeout, and nobody takes what came for the whole."""
     for framing in ("length", "chunked"):
-        upstream.handle = lambda exchange, framing=framing: slowly(exchange, framing)
         gateway = start(bucket("b", upstream.port, idle_timeout=1))
-        client = Client(gateway)
-        begins(client)
-        firewall.rule(f"tcp sport {upstream.port} drop")
-        came = rest_of(client)
-        assert len(came) < 1_000_000 and not came.endswith(b"0\r\n\r\n"), framing
-        eventually("everything is released", gateway.is_idle)
-        assert gateway.metric('errors_total{bucket="b",reason="timeout_idle"}') == 1
-        firewall.clear()
+        breaks_off(firewall, upstream, gateway, framing, f"tcp sport {upstream.port} drop", "timeout_idle")
 
 
 def test_an_answer_that_never_arrives_is_504(firewall, upstream, start):
@@ -81,16 +86,9 @@ def test_an_answer_that_never_arrives_is_504(firewall, upstream, start):
 def test_a_reset_in_mid_answer_is_a_broken_transfer(firewall, upstream, start):
     """T6, M5: a firewall resets the upstream's connection: the client sees a broken transfer, in either framing."""
     for framing in ("length", "chunked"):
-        upstream.handle = lambda exchange, framing=framing: slowly(exchange, framing)
         gateway = start(bucket("b", upstream.port))
-        client = Client(gateway)
-        begins(client)
-        firewall.rule(f"tcp dport {upstream.port} reject with tcp reset")
-        came = rest_of(client)
-        assert len(came) < 1_000_000 and not came.endswith(b"0\r\n\r\n"), framing
-        eventually("everything is released", gateway.is_idle)
-        assert gateway.metric('errors_total{bucket="b",reason="broken_answer"}') == 1
-        firewall.clear()
+        rule = f"tcp dport {upstream.port} reject with tcp reset"
+        breaks_off(firewall, upstream, gateway, framing, rule, "broken_answer")
 
 
 def test_a_kept_connection_that_was_reset_meanwhile_costs_nobody_an_answer(firewall, upstream, start):

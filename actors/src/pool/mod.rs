@@ -62,6 +62,8 @@ mod rotation;
 mod rules;
 mod samples;
 mod signs;
+#[cfg(test)]
+mod slot;
 mod slow_clients;
 pub(crate) mod stash;
 mod state;

@@ -1,7 +1,5 @@
 //! Credentials behind a bucket's gate and queue, scripted and over random interleavings (C3, P3, P4).
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
@@ -13,51 +11,10 @@ use crate::pool::handle::PoolBounds;
 use crate::pool::rotation::Rotation;
 use crate::pool::rules::Rules;
 use crate::pool::signs::Signs;
-use crate::pool::state::{Decision, Dismissal, PoolState, Refusal, Waiter};
-use crate::pool::ticket::Permit;
+use crate::pool::slot::Slot;
+use crate::pool::state::{Decision, PoolState, Refusal, Waiter};
 
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// A waiter whose permit, if it got one, lies in its slot.
-#[derive(Clone, Debug, Default)]
-struct Slot(Rc<RefCell<SlotState>>);
-
-#[derive(Debug, Default)]
-struct SlotState {
-    permit: Option<Permit>,
-    left: bool,
-}
-
-impl Slot {
-    fn leave(&self) {
-        let permit = {
-            let mut slot = self.0.borrow_mut();
-            slot.left = true;
-            slot.permit.take()
-        };
-        drop(permit);
-    }
-
-    fn credential(&self) -> Option<usize> {
-        self.0.borrow().permit.as_ref().and_then(Permit::credential).map(|credential| credential.0)
-    }
-}
-
-impl Waiter for Slot {
-    fn gone(&self) -> bool {
-        self.0.borrow().left
-    }
-
-    fn hand(self, permit: Permit) -> Result<(), Permit> {
-        let mut slot = self.0.borrow_mut();
-        if slot.left {
-            return Err(permit);
-        }
-        slot.permit = Some(permit);
-        Ok(())
-    }
-    fn dismiss(self, _: Dismissal) {}
-}
 
 /// A pool with credentials, as the shell drives it.
 struct World {
@@ -208,7 +165,7 @@ fn a_traded_credential_wakes_the_queue() {
     // The nudge of the second comes to nothing: its place is taken, and that of the first is not free yet.
     world.settle();
     assert_eq!(third.credential(), None);
-    first.0.borrow_mut().permit.as_mut().unwrap().go_on_as(traded);
+    first.go_on_as(traded);
     world.settle();
     assert_eq!((first.credential(), third.credential()), (Some(1), Some(0)));
 }
@@ -264,7 +221,7 @@ proptest! {
                         && let Ok(Some(ticket)) = world.state.trade(CredentialId(at), true, world.now)
                     {
                         prop_assert!(ticket.id().0 != at && out[ticket.id().0] <= world.now);
-                        slot.0.borrow_mut().permit.as_mut().unwrap().go_on_as(ticket);
+                        slot.go_on_as(ticket);
                     }
                 },
                 Op::SetBack(at, Some(ms)) => {

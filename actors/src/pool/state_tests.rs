@@ -1,7 +1,5 @@
 //! The pool's state machine under scripted and random interleavings (P3, P4).
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,61 +9,12 @@ use tidegate_config::{RetryBudgetConfig, UpstreamConfig};
 use super::*;
 use crate::clock;
 use crate::pool::rules::Rules;
+use crate::pool::slot::Slot;
 
 const PATIENT: Duration = Duration::from_secs(1000);
 
 fn full(queued: usize) -> Refusal {
     Refusal::Full { queued, retry_after: Duration::ZERO }
-}
-
-/// A waiter whose permit, if it got one, lies in its slot.
-#[derive(Clone, Debug)]
-struct Slot(Rc<RefCell<SlotState>>);
-
-#[derive(Debug, Default)]
-struct SlotState {
-    permit: Option<Permit>,
-    left: bool,
-    handed: bool,
-    dismissed: Option<Dismissal>,
-}
-
-impl Slot {
-    fn new() -> Self {
-        Self(Rc::default())
-    }
-    fn leave(&self) {
-        let permit = {
-            let mut slot = self.0.borrow_mut();
-            slot.left = true;
-            slot.permit.take()
-        };
-        drop(permit);
-    }
-    fn has(&self) -> bool {
-        self.0.borrow().permit.is_some()
-    }
-    fn dismissed(&self) -> Option<Dismissal> {
-        self.0.borrow().dismissed
-    }
-}
-
-impl Waiter for Slot {
-    fn gone(&self) -> bool {
-        self.0.borrow().left
-    }
-    fn hand(self, permit: Permit) -> Result<(), Permit> {
-        let mut slot = self.0.borrow_mut();
-        if slot.left {
-            return Err(permit);
-        }
-        slot.permit = Some(permit);
-        slot.handed = true;
-        Ok(())
-    }
-    fn dismiss(self, dismissal: Dismissal) {
-        self.0.borrow_mut().dismissed = Some(dismissal);
-    }
 }
 
 struct World {
@@ -106,7 +55,7 @@ impl World {
     }
 
     fn ask_as(&mut self, priority: Priority, left: Duration) -> Result<Slot, Refusal> {
-        let slot = Slot::new();
+        let slot = Slot::default();
         match self.state.decide(priority, self.now + left, self.now) {
             Decision::Grant => {
                 let permit = self.state.grant(self.now).unwrap();
