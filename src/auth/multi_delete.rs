@@ -64,6 +64,8 @@ fn keys(text: &str) -> Result<Vec<String>, &'static str> {
     while let Some(at) = rest.find('<') {
         let (content, tagged) = rest.split_at(at);
         let (tag, after) = tagged[1..].split_once('>').ok_or("a tag does not end")?;
+        // White space may precede the end of any tag.
+        let tag = tag.trim_end_matches([' ', '\t', '\r', '\n']);
         match open.as_slice() {
             // XML reads a carriage return as a line feed, so the store would read another key.
             ["Delete", "Object", "Key"] if content.contains('\r') => {
@@ -75,7 +77,7 @@ fn keys(text: &str) -> Result<Vec<String>, &'static str> {
             _ => return Err("there is text where none belongs"),
         }
         if let Some(name) = tag.strip_prefix('/') {
-            if open.pop() != Some(name.trim_end()) {
+            if open.pop() != Some(name) {
                 return Err("its tags do not match");
             }
         } else {
@@ -162,6 +164,10 @@ mod tests {
                     <Object><Key>public/a&amp;b&#x20;c&#33;</Key><VersionId>7</VersionId></Object>\
                     <Object><Key> x</Key></Object><Quiet>true</Quiet></Delete>\n";
         assert_eq!(keys(text).unwrap(), ["public/a&b c!", " x"]);
+        for blank in [" ", "\t", "\r", "\n", " \r\n"] {
+            let text = format!("<Delete{blank}><Object><Key{blank}>k</Key{blank}></Object{blank}></Delete>");
+            assert_eq!(keys(&text).unwrap(), ["k"], "a key that is not seen is not checked: {text:?}");
+        }
     }
 
     /// A5: what two readers could read in two ways is refused

@@ -133,7 +133,8 @@ fn literals(cuts: u8, mut input: Input<'_>) {
         let is_inserted = input.byte() & 1 == 1;
         let (name, value) = (input.bytes(), input.bytes());
         let (name, value) = (&name[..name.len().min(126)], &value[..value.len().min(126)]);
-        if name.is_empty() {
+        // `h2` refuses other names and schemes.
+        if name.is_empty() || !name.is_ascii() || !value.is_ascii() {
             continue;
         }
         let is_pseudo = name[0] == b':';
