@@ -18,9 +18,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::Protocol;
+use futures_util::FutureExt;
 use slog::info;
 use tidegate_config::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -182,10 +183,19 @@ impl Socket for TcpStream {
         // A connection that is broken already needs no reset.
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
+
+    fn is_closed(&self) -> bool {
+        let readiness = self.ready(Interest::READABLE).now_or_never();
+        readiness.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
+    }
 }
 
 impl Socket for TlsStream<TcpStream> {
     fn abort(&self) {
         self.get_ref().0.abort();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.get_ref().0.is_closed()
     }
 }

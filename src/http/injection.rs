@@ -169,6 +169,8 @@ mod tests {
             "/b/%25c0%25ae./c",
             "/b/%e0%80%ae./c",
             "/b/..%c0%afc",
+            "/b/%u002e./x",
+            "/b/%f8%80%80%80%ae./x",
             "/b/..%c1%9cc",
         ] {
             assert_eq!(check(&uri(bad)), Err(EdgeRejection::Suspicious(CLIMBS)), "{bad}");

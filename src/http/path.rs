@@ -2,12 +2,11 @@
 //!
 //! Servers differ in how they read a path. Some decode it twice. Some accept a backslash as a separator. Servlet containers
 //! (Tomcat, Jetty, Spring) remove `;parameters` from each segment before they resolve `..`. Some decoders accept overlong UTF-8
-//! (RFC 3629, section 3, forbids it), so `%c0%ae` is a dot. This module defines all readings of a path and what a segment
-//! means. The injection checks, policies with prefixes and copy sources use it and have no rules of their own.
+//! (RFC 3629, section 3, forbids it), so `%c0%ae` is a dot. IIS has read `%u002e` as a dot. This module defines all readings of a path and what a segment means. The injection checks, policies with prefixes and copy sources use it and have no rules of their own.
 //!
 //! It only classifies: no caller sends a reading upstream (V5).
 
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr3, memmem};
 
 use crate::http::edge::decode;
 
@@ -47,6 +46,7 @@ pub(crate) fn find_reading<T>(text: &[u8], decodings: u8, find: &impl Fn(&[u8]) 
     // A folded reading can have more segments than the other, so neither replaces the other.
     find(text)
         .or_else(|| fold_overlong(text).and_then(|folded| find_reading(&folded, decodings, find)))
+        .or_else(|| fold_unicode(text).and_then(|folded| find_reading(&folded, decodings, find)))
         .or_else(|| {
             let left = decodings.checked_sub(1).filter(|_| memchr(b'%', text).is_some())?;
             find_reading(&decode(text), left, find)
@@ -70,7 +70,7 @@ fn has_segment(key: &[u8], is_sought: impl Fn(Segment) -> bool) -> bool {
 
 /// Replaces overlong encodings of ASCII characters by the characters; none where there is no such encoding.
 fn fold_overlong(text: &[u8]) -> Option<Vec<u8>> {
-    memchr3(0xc0, 0xc1, 0xe0, text).or_else(|| memchr(0xf0, text))?;
+    memchr3(0xc0, 0xc1, 0xe0, text).or_else(|| memchr3(0xf0, 0xf8, 0xfc, text))?;
     let mut folded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((first, after)) = rest.split_first() {
@@ -81,15 +81,42 @@ fn fold_overlong(text: &[u8]) -> Option<Vec<u8>> {
     (folded.len() < text.len()).then_some(folded)
 }
 
-/// The ASCII character that `text` begins with in an overlong encoding, and the bytes of that encoding.
+/// The ASCII character that `text` begins with in an overlong encoding, and the bytes of that encoding. The forms of five and six
+/// bytes are of RFC 2279. A lax decoder takes the low six bits of any byte behind 0xc0 or 0xc1.
 fn overlong(text: &[u8]) -> Option<(u8, usize)> {
     let (high, low, length) = match text {
-        [high @ (0xc0 | 0xc1), low, ..] => (*high, *low, 2),
+        [high @ (0xc0 | 0xc1), low, ..] => return Some(((high & 1) << 6 | (low & 0x3f), 2)),
         [0xe0, high @ (0x80 | 0x81), low, ..] => (*high, *low, 3),
         [0xf0, 0x80, high @ (0x80 | 0x81), low, ..] => (*high, *low, 4),
+        [0xf8, 0x80, 0x80, high @ (0x80 | 0x81), low, ..] => (*high, *low, 5),
+        [0xfc, 0x80, 0x80, 0x80, high @ (0x80 | 0x81), low, ..] => (*high, *low, 6),
         _ => return None,
     };
     (low & 0xc0 == 0x80).then_some(((high & 1) << 6 | (low & 0x3f), length))
+}
+
+/// Replaces `%uXXXX` by the ASCII character that it stands for, full-width forms included; none where there is no such escape.
+fn fold_unicode(text: &[u8]) -> Option<Vec<u8>> {
+    memmem::find(text, b"%u").or_else(|| memmem::find(text, b"%U"))?;
+    let mut folded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let (character, length) = unicode(rest).unwrap_or((*first, 1));
+        folded.push(character);
+        rest = rest.get(length..).unwrap_or(after);
+    }
+    (folded.len() < text.len()).then_some(folded)
+}
+
+/// The ASCII character that `text` begins with as `%uXXXX`, and the bytes of that escape.
+fn unicode(text: &[u8]) -> Option<(u8, usize)> {
+    let [b'%', b'u' | b'U', digits @ ..] = text else { return None };
+    let digits = std::str::from_utf8(digits.get(..4)?).ok().filter(|text| !text.starts_with('+'))?;
+    let code = u16::from_str_radix(digits, 16).ok()?;
+    // U+FF01 to U+FF5E are the full-width forms of U+0021 to U+007E.
+    let narrow = if (0xff01..=0xff5e).contains(&code) { code - 0xfee0 } else { code };
+    let character = u8::try_from(narrow).ok().filter(u8::is_ascii)?;
+    Some((character, 6))
 }
 
 #[cfg(test)]
@@ -140,6 +167,12 @@ mod tests {
             b"v1/\xf0\x80\x80\xae\xf0\x80\x80\xae/admin",
             b"v1/%c0%ae%c0%ae/admin",
             b"v1/\xc0\xa52e./admin",
+            b"v1/\xc0.\xc0./admin",
+            b"v1/\xf8\x80\x80\x80\xae./admin",
+            b"v1/\xfc\x80\x80\x80\x80\xae./admin",
+            b"v1/%u002e%U002E/admin",
+            b"v1/..%u002fadmin",
+            b"v1/%uff0e%uFF0E/admin",
             b"v1/..",
             b"..;",
         ] {
@@ -153,7 +186,8 @@ mod tests {
             b"v1/%252e%252e/x",
             b"v1/\xc0\xaf\xc0\xaf",
             b"v1/\xff\xfe",
-            b"v1/\xc0.\xc0./x",
+            b"v1/%u+02e./x",
+            b"v1/%u00e9%u002/x",
             "v1/日本/ü".as_bytes(),
         ] {
             assert!(!has_dot_segment(key), "{:?}", key.escape_ascii().to_string());
@@ -172,6 +206,8 @@ mod tests {
             Just(format!("%25{byte:02x}")),
             Just(format!("%{high:02x}%{low:02X}")),
             Just(format!("%e0%{:02x}%{low:02x}", 0x80 | byte >> 6)),
+            Just(format!("%f8%80%80%{:02x}%{low:02x}", 0x80 | byte >> 6)),
+            Just(format!("%u00{byte:02x}")),
         ]
     }
 

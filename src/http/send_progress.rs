@@ -94,6 +94,7 @@ impl SendWatch {
     }
 
     async fn run(self: Rc<Self>) {
+        let _running = Running(&self.is_running);
         let mut last = clock::now();
         while !self.registered.borrow().is_empty() {
             tokio::time::sleep(VISIT_EVERY).await;
@@ -101,7 +102,6 @@ impl SendWatch {
             self.visit(last, now);
             last = now;
         }
-        self.is_running.set(false);
     }
 
     fn visit(&self, last: Instant, now: Instant) {
@@ -111,6 +111,15 @@ impl SendWatch {
         self.registered
             .borrow_mut()
             .retain(|visited| visited.upgrade().is_some_and(|visited| visited.visit(&visit)));
+    }
+}
+
+/// The task runs. Dropped with it, so that the next registration starts another even if this one panicked.
+struct Running<'a>(&'a Cell<bool>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 

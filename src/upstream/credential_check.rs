@@ -68,8 +68,12 @@ async fn check(http: &awc::Client, bucket: &Bucket, credential: CredentialId, lo
                 Kind::Http => ask_api(http, bucket, endpoint, credential).await,
             }
         };
-        found = timeout(CHECK_TIMEOUT, asking).await.unwrap_or(CredentialCheck::Inconclusive);
-        if found != CredentialCheck::Inconclusive {
+        let answer = timeout(CHECK_TIMEOUT, asking).await.unwrap_or(CredentialCheck::Inconclusive);
+        // One endpoint with an old secret must not decide for those that accept the credential.
+        if answer != CredentialCheck::Inconclusive {
+            found = answer;
+        }
+        if found == CredentialCheck::Accepted {
             break;
         }
     }
@@ -147,7 +151,8 @@ async fn ask_api(
 /// By the statuses with the credential and without one.
 fn of_api(with: Option<u16>, without: Option<u16>) -> CredentialCheck {
     match (with, without) {
-        (Some(401 | 403), _) => CredentialCheck::Refused,
+        // A 403 that comes without the credential too may be a firewall's, and proves nothing.
+        (Some(401), _) | (Some(403), Some(200..=299 | 401)) => CredentialCheck::Refused,
         (Some(200..=299), Some(401 | 403)) => CredentialCheck::Accepted,
         _ => CredentialCheck::Inconclusive,
     }
@@ -179,6 +184,9 @@ mod tests {
         assert_eq!(of_api(Some(200), Some(401)), CredentialCheck::Accepted);
         assert_eq!(of_api(Some(200), Some(200)), CredentialCheck::Inconclusive, "a public path");
         assert_eq!(of_api(Some(401), Some(401)), CredentialCheck::Refused);
+        assert_eq!(of_api(Some(403), Some(401)), CredentialCheck::Refused);
+        assert_eq!(of_api(Some(403), Some(200)), CredentialCheck::Refused);
+        assert_eq!(of_api(Some(403), Some(403)), CredentialCheck::Inconclusive, "a firewall's");
         for (with, without) in
             [(None, Some(401)), (Some(200), None), (Some(500), Some(401)), (Some(404), None)]
         {

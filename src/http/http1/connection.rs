@@ -30,12 +30,18 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// How much such a connection reads.
 const LINGER_BYTES_MAX: usize = 32 << 20;
+/// How often to look for the client's end while received bytes are not read: nothing wakes the task for it then.
+const CLOSE_CHECK_EVERY: Duration = Duration::from_millis(500);
+
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A client's socket, secured or not.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Has the connection end with a reset when it is dropped.
     fn abort(&self);
+
+    /// Whether the client has closed its end, found without a read.
+    fn is_closed(&self) -> bool;
 }
 
 /// What comes after an answer, or first.
@@ -78,6 +84,8 @@ pub(super) struct Http1Connection<S> {
     header_timeout: Duration,
     keep_alive: Duration,
     has_begun: bool,
+    /// When to look for the client's end again.
+    close_check: Option<Instant>,
 }
 
 impl<S: Socket> Http1Connection<S> {
@@ -92,6 +100,7 @@ impl<S: Socket> Http1Connection<S> {
             header_timeout: server.header_timeout,
             keep_alive: server.keep_alive,
             has_begun: false,
+            close_check: None,
         }
     }
 
@@ -174,7 +183,7 @@ impl<S: Socket> Http1Connection<S> {
                 (inbound.is_awaited(), inbound.buffer.len())
             };
             if !is_awaited && ahead >= AHEAD_BYTES_MAX {
-                return Client::Waits;
+                return self.poll_closed(cx);
             }
             match self.poll_read(cx) {
                 Poll::Ready(Ok(1..)) if is_awaited => {
@@ -185,6 +194,20 @@ impl<S: Socket> Http1Connection<S> {
                 Poll::Ready(_) => return Client::Gone,
                 Poll::Pending => return Client::Waits,
             }
+        }
+    }
+
+    /// Looks for the client's end while as much is read ahead as may be.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Client {
+        loop {
+            if self.stream.is_closed() {
+                return Client::Gone;
+            }
+            let due = *self.close_check.get_or_insert_with(|| clock::now() + CLOSE_CHECK_EVERY);
+            if self.timer.poll(due, cx).is_pending() {
+                return Client::Waits;
+            }
+            self.close_check = None;
         }
     }
 
@@ -209,6 +232,9 @@ impl<S: Socket> Http1Connection<S> {
         poll_fn(move |cx| {
             loop {
                 self.inbound.borrow_mut().skip();
+                if self.inbound.borrow().has_failed() {
+                    return Poll::Ready(false);
+                }
                 if self.inbound.borrow().has_ended() {
                     return Poll::Ready(true);
                 }

@@ -146,9 +146,9 @@ impl Decoder {
             (State::TrailerStart | State::TrailerName, _) => {
                 self.dropped(is_token(byte), State::TrailerName, FramingError::Trailer)
             }
-            (State::TrailerValue, b'\r') => Ok(State::TrailerFeed),
+            (State::TrailerValue, b'\r') => self.dropped(true, State::TrailerFeed, FramingError::Trailer),
             (State::TrailerValue, _) => self.dropped(is_field_text(byte), self.state, FramingError::Trailer),
-            (State::TrailerFeed, b'\n') => Ok(State::TrailerStart),
+            (State::TrailerFeed, b'\n') => self.dropped(true, State::TrailerStart, FramingError::Trailer),
             (State::LastFeed, b'\n') => Ok(State::Ended),
             (State::SizeFeed(_) | State::DataFeed | State::TrailerFeed | State::LastFeed, _) => {
                 Err(FramingError::LineEnd)

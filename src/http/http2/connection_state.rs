@@ -10,8 +10,9 @@ use super::budget::Budget;
 use super::frames::Kind;
 use super::outgoing::Outgoing;
 
-/// The most malformed streams that are remembered; more of them count as a flood.
-const MALFORMED_MAX: usize = 128;
+/// The most malformed streams that are remembered. A mark is removed by the stream's request or body, and only a stream that ended
+/// before either keeps it. So the oldest marks are of streams that are gone: a connection has at most 128 at a time.
+const MALFORMED_MAX: usize = 256;
 
 /// The state of one connection.
 #[derive(Default)]
@@ -60,11 +61,10 @@ impl ConnectionState {
     /// Marks a stream as malformed.
     pub(super) fn mark_malformed(&self, stream: u32) {
         let mut malformed = self.malformed.borrow_mut();
-        if malformed.len() < MALFORMED_MAX {
-            malformed.push(stream);
-        } else {
-            self.flood();
+        if malformed.len() == MALFORMED_MAX {
+            malformed.remove(0);
         }
+        malformed.push(stream);
     }
 
     /// Whether this stream is marked as malformed; removes the mark.

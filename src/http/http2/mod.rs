@@ -182,6 +182,8 @@ where
     let mut idle = pin!(sleep(header_timeout));
     loop {
         tokio::select! {
+            // The connection is driven first, so that the last answer is written before an idle connection ends.
+            biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let progress = watch.as_ref().map(SendWatch::progress);
@@ -216,7 +218,7 @@ where
                 let patience = if is_leaving { GOAWAY_LINGER } else { keep_alive };
                 idle.as_mut().reset((clock::now() + patience).into());
             }
-            () = &mut idle, if streams.open.get() == 0 => {
+            () = &mut idle, if streams.open.get() == 0 || state.is_flooded() => {
                 if state.is_flooded() {
                     return Err(Ended::Flooded);
                 }
