@@ -130,3 +130,29 @@ async fn small_answers_that_nobody_reads_hold_no_place() {
         assert_eq!(client.answer("GET").await.text(), "small");
     }
 }
+
+/// V10: finished answers that nobody reads share one memory; beyond it an answer holds its place until it is read
+#[tokio::test]
+async fn answers_that_nobody_reads_share_a_bounded_memory() {
+    let upstream = Upstream::start(|_| Act::ok(crate::support::noise(6 << 20)));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.send_buffer", "100KiB")
+        .set("server.send_buffer_per_connection", "100KiB")
+        .start()
+        .await;
+    let mut unread = Vec::new();
+    for _ in 0..6 {
+        let mut client = Client::connect_from(HOSTILE, gateway.address(), TINY_BYTES).await;
+        client.send("GET /b/large HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        unread.push(client);
+    }
+    let reserved = async || gateway.metric("send_buffer_bytes").await;
+    eventually("answers are read ahead", || async { (reserved().await > 0.0).then_some(()) }).await;
+    for _ in 0..10 {
+        assert!(reserved().await <= 102_400.0, "the bound holds");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(unread);
+    eventually("all of it is given back", || async { (reserved().await == 0.0).then_some(()) }).await;
+}

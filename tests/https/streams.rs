@@ -143,6 +143,30 @@ async fn a_draining_gateway_says_goodbye_and_finishes() {
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
+/// A7, G4: a last answer without a body is written before its draining connection ends, however long it took
+#[tokio::test]
+async fn the_last_answer_of_a_draining_connection_is_written() {
+    let (identity, latch) = (Identity::new(), Latch::new());
+    let held = latch.clone();
+    let upstream = Upstream::start(move |_| Act::ok("").held(&held));
+    let gateway = identity.before(&upstream).start().await;
+    let mut waiting = Vec::new();
+    for _ in 0..12 {
+        let client = identity.http2(&gateway).await;
+        let (answer, mut sending) = client.begin("PUT", "/b/k", &[("content-length", "1")], false).await;
+        sending.send_data(Bytes::from_static(b"x"), true).unwrap();
+        waiting.push((client, answer));
+    }
+    upstream.works_on(12).await;
+    gateway.terminate();
+    // Longer than a connection without requests may linger behind its GOAWAY.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    latch.open_for_all();
+    for (_client, answer) in waiting {
+        assert_eq!(head(answer).await.unwrap().0.status, 200);
+    }
+}
+
 /// A7, V1, Bad input: what is no HTTP/2 ends the connection and is counted
 #[tokio::test]
 async fn what_is_no_http_2_ends_the_connection() {
