@@ -6,7 +6,7 @@ const REQUESTS: usize = 20;
 const BURST: usize = 2;
 
 /// A request that the gateway answers itself, and the status of its answer.
-const LOCAL: [(&str, &str, u16); 7] = [
+const LOCAL: [(&str, &str, u16); 10] = [
     ("GET", "/", 200),
     ("GET", "//x", 200),
     ("HEAD", "/", 405),
@@ -14,6 +14,9 @@ const LOCAL: [(&str, &str, u16); 7] = [
     ("DELETE", "/no%20bucket/k", 404),
     ("GET", "/b/a/../c", 400),
     ("OPTIONS", "/pages/k", 200),
+    ("TRACE", "/b/k", 405),
+    ("POST", "/b/k", 411),
+    ("GET", "/b/%00", 400),
 ];
 
 fn builder(upstream: &Upstream) -> gateway::Builder {
@@ -119,4 +122,24 @@ async fn local_answers_and_requests_share_a_budget() {
         assert_eq!(gateway.get(target).await.whole(), status, "{target}");
     }
     assert_eq!(gateway.metric("unrouted_total{reason=\"rate_limit_ip\"}").await, 2.0);
+}
+
+/// L1, V1: a request of ambiguous framing ends its connection, also where a limit refuses it
+#[tokio::test]
+async fn a_limit_keeps_no_ambiguous_connection_open() {
+    let upstream = Upstream::ok("x");
+    let gateway = builder(&upstream)
+        .set("rate_limit.per_ip.requests_per_second", "0.001")
+        .set("rate_limit.per_ip.burst", "1")
+        .start()
+        .await;
+    let ambiguous =
+        "POST /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    for status in [400, 429] {
+        let mut client = Client::connect(gateway.address()).await;
+        client.send(format!("{ambiguous}GET /b/k HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        assert_eq!(client.answer("POST").await.whole(), status);
+        assert!(client.is_closed().await, "{status}");
+    }
+    assert_eq!(upstream.count(), 0);
 }

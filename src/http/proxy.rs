@@ -1,7 +1,8 @@
 //! A request's way through the gateway. The order is the documentation:
 //!
 //! ```text
-//!  1 edge      framing, header size, path safety             400 405 411 431
+//!  1 edge      framing, header size, path safety; a refusal  400 405 411 417 431
+//!              passes 3 and 4 like any answer
 //!  2 route     Host or path → bucket
 //!  3 monitor   level, then the in-flight slot                503
 //!  4 limiter   global, client address, bucket in one ask     429
@@ -20,9 +21,8 @@
 //! Cheapest and most global first; what can be lost is taken last. Everything taken is a ticket whose `Drop` gives it back
 //! on every path.
 //!
-//! Answers of the gateway's own (the list of buckets, preflights, an unknown bucket's 404, a bucket's edge) pass steps 3 and 4
-//! like any other; only probes do not. Refusals of step 1 come before, because some of them must close the connection and none
-//! costs more than reading the head.
+//! Answers of the gateway's own (refusals of step 1, the list of buckets, preflights, an unknown bucket's 404, a bucket's edge) pass
+//! steps 3 and 4 like any other; only probes do not. A connection with ambiguous framing is closed by its loop whatever the answer is.
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -143,7 +143,13 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let actors = &shared.actors;
 
     // 1 edge, 2 route
-    let length = edge::check(head, &shared.config.server.limits)?;
+    let length = match edge::check(head, &shared.config.server.limits) {
+        Ok(length) => length,
+        Err(rejection) => {
+            let _slot = enter_unrouted(worker, method_class(head.method), record).await?;
+            return Err(rejection.into());
+        }
+    };
     let Named { bucket: name, key: rest, .. } =
         naming::of(head.uri, head.headers, &shared.config.server.base_domains);
     let bucket = match shared.router.route(name) {
@@ -205,24 +211,38 @@ async fn unrouted(
     head: Head<'_>,
     record: &mut Record,
 ) -> Result<Admitted, GatewayError> {
-    let actors = &worker.shared.actors;
-    let slot = actors.monitor.enter()?;
     let lists = rejection == RouteRejection::NoBucket && *head.method == Method::GET;
-    let class = match *head.method {
-        _ if lists => OperationClass::List,
-        Method::GET | Method::HEAD | Method::OPTIONS => OperationClass::Read,
-        _ => OperationClass::Write,
-    };
-    if let Some(client) = record.request.client {
-        let client = IpKey::from(client.address);
-        record.allowed = actors.limiter.admit_unrouted(class, client, record.started).await?;
-    }
+    let class = if lists { OperationClass::List } else { method_class(head.method) };
+    let slot = enter_unrouted(worker, class, record).await?;
     if !lists {
         return Err(rejection.into());
     }
     let caller = introduce(worker, None, OperationClass::List, head, record).await?;
     record.slot = Some(slot);
     Ok(Admitted::Own(list_buckets(worker, &caller)))
+}
+
+/// Steps 3 and 4 of a request without a bucket: the level, a slot, and the limits of all requests and of the client's address.
+async fn enter_unrouted(
+    worker: &Worker,
+    class: OperationClass,
+    record: &mut Record,
+) -> Result<Slot, GatewayError> {
+    let actors = &worker.shared.actors;
+    let slot = actors.monitor.enter()?;
+    if let Some(client) = record.request.client {
+        let client = IpKey::from(client.address);
+        record.allowed = actors.limiter.admit_unrouted(class, client, record.started).await?;
+    }
+    Ok(slot)
+}
+
+/// The class of a request by its method alone.
+fn method_class(method: &Method) -> OperationClass {
+    match *method {
+        Method::GET | Method::HEAD | Method::OPTIONS => OperationClass::Read,
+        _ => OperationClass::Write,
+    }
 }
 
 /// Charges a request to the limits that its head tells: global, of its client's address, of its bucket.
