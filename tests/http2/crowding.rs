@@ -22,7 +22,7 @@ async fn streams_without_window_hold_half_of_a_bucket() {
         );
     let gateway = identity
         .before(&upstream)
-        .set("buckets.b.s3.concurrency.max_concurrent", "8")
+        .set("buckets.b.s3.concurrency.max_concurrent", "32")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "20000")
         .start()
         .await;
@@ -35,10 +35,10 @@ async fn streams_without_window_hold_half_of_a_bucket() {
         assert_eq!(neighbour.get("/b/small").await.whole(), 200);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    eventually("four of sixty are left", || async {
+    eventually("sixteen of sixty are left", || async {
         let resets = raw.seen().iter().filter(|frame| frame.kind == RST_STREAM).count();
         let in_flight = gateway.status().await["buckets"]["b"]["pool"]["in_flight"].as_u64();
-        (resets == 56 && in_flight == Some(4)).then_some(())
+        (resets == 44 && in_flight == Some(16)).then_some(())
     })
     .await;
     let resets = raw.seen().into_iter().filter(|frame| frame.kind == RST_STREAM);
