@@ -63,7 +63,7 @@ fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
     };
     let mut resources = Map::new();
     for (name, value) in view.readings() {
-        let mut value = reading(value);
+        let mut value = reading(&value);
         value["age_ms"] =
             view.sampled.map_or(Value::Null, |sampled| millis(now.saturating_duration_since(sampled)).into());
         resources.insert(name.to_owned(), value);
