@@ -27,7 +27,7 @@ pub(crate) enum MemorySensor {
     /// From `/proc` and the cgroups.
     Linux(Box<LinuxMemory>),
     /// From the system's own interface.
-    Portable(PortableMemory),
+    Portable(Box<PortableMemory>),
     /// Neither exists.
     Absent,
 }
@@ -37,7 +37,8 @@ impl MemorySensor {
         if Path::new("/proc/self/status").exists() {
             return Self::Linux(Box::new(LinuxMemory::new(configured_limit_bytes)));
         }
-        PortableMemory::open(configured_limit_bytes).map_or(Self::Absent, Self::Portable)
+        PortableMemory::open(configured_limit_bytes)
+            .map_or(Self::Absent, |sensor| Self::Portable(Box::new(sensor)))
     }
 
     /// Takes a reading; none if a file cannot be read. `open` is the number of open descriptors.
