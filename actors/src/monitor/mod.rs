@@ -27,6 +27,7 @@
 mod actor;
 mod clients;
 mod handle;
+mod headroom;
 mod level;
 mod metrics;
 mod reading;
