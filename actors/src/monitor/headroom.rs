@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::monitor::reading::{Reading, Readings};
 
-/// Bytes reserved for a request that begins. A slow download holds 64 to 130 KiB of the process and two small socket buffers.
-const REQUEST_BYTES: u64 = 192 << 10;
+/// Bytes reserved for a request that begins. A slow download holds 130 KiB of the process and two small socket buffers of 64 KiB; the
+/// rest is for connections that come at the same time, at 10 KiB each.
+const REQUEST_BYTES: u64 = 256 << 10;
 /// Time in which a request comes to hold its memory.
 const GROWTH_TIME: Duration = Duration::from_secs(2);
 /// Parts of `GROWTH_TIME`.
