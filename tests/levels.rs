@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
 
 use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually};
@@ -155,4 +156,35 @@ async fn socket_buffers_are_counted() {
         (status["memory"]["sockets_bytes"].as_u64()? < 64 << 10).then_some(())
     })
     .await;
+}
+
+/// X4, X1: without a free descriptor every sensor goes on, and a limit that `prlimit` lowers at run time is noticed
+#[tokio::test]
+async fn sensors_work_without_a_free_descriptor() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("monitor.interval_ms", "50").start().await;
+    let mut admin = Client::connect(gateway.admin_address()).await;
+    let mut status = async || {
+        admin.send(client::message("GET", "/status", &[], None)).await;
+        let answer = admin.answer("GET").await;
+        serde_json::from_slice::<Value>(&answer.body).unwrap()
+    };
+    assert_eq!(status().await["level"], "normal");
+    let pid = Pid::from_raw(i32::try_from(gateway.pid()).unwrap());
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(10), maximum }).unwrap();
+    // Longer than the last reading of a failed sensor counts.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let found = status().await;
+    let resources = &found["resources"];
+    assert_eq!(resources["descriptors"]["limit"], 10, "{found}");
+    assert!(resources["descriptors"]["used"].as_u64().unwrap() > 10, "{found}");
+    for sensor in ["memory", "memory_total"] {
+        assert!(resources[sensor]["used"].as_u64().is_some_and(|bytes| bytes > 0), "{sensor}: {found}");
+    }
+    assert!(found["memory"]["rss_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{found}");
+    assert_eq!(found["level"], "exhausted", "{found}");
+    prlimit(pid, Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    reaches(&gateway, "normal").await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
 }
