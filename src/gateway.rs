@@ -25,10 +25,14 @@ use tokio::task::JoinHandle;
 use crate::auth::jwt::{TokenKeysError, Tokens};
 use crate::auth::{Keyring, Proofs};
 use crate::chaos::Chaos;
+use crate::descriptors::DescriptorBudget;
+use crate::descriptors::idle::IdleRelief;
+use crate::http::idle_connections::IdleConnections;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::tls::{PairError, Renewal, Tls};
 use crate::http::{admin, admin_guard, listener};
 use crate::router::{Bucket, Router};
+use crate::shortage::{ShortageMetrics, log_episodes};
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
 use crate::upstream::credentials::Source;
@@ -165,17 +169,22 @@ impl Gateway {
             tokens,
             actors,
             metrics,
-            registry,
             log: log.clone(),
             redaction: Redaction::of(&config),
             draining: watch::Sender::new(false),
             tls,
             chaos: Chaos::default(),
             send_buffer: ReservedBytes::default(),
+            clients: IdleConnections::new(clock::now()),
+            idle_relief: IdleRelief::register(&registry)?,
+            shortages: ShortageMetrics::register(&registry)?,
+            registry,
             config,
         });
         let data = data_server(&shared, data_listener, launches)?;
         let side = admin_server(&shared, admin_listener)?;
+        DescriptorBudget::new(&shared.config).log(&log);
+        chores.push(actix_rt::spawn(log_episodes(log.clone())));
         chores.extend(health::begin(&shared));
         chores.extend(reachability::begin(&shared));
         chores.extend(credential_check::begin(&shared));
@@ -312,7 +321,7 @@ fn data_server(
         // The factory runs on the worker's own thread: here its share of the actors comes to life.
         let hand = launches.lock().unwrap_or_else(PoisonError::into_inner).pop();
         hand.into_iter().flatten().for_each(tidegate_actors::Launch::start);
-        Worker::new(Arc::clone(&for_workers))
+        Worker::new(Arc::clone(&for_workers), Arc::clone(&for_workers.clients))
     };
     let server = match shared.tls.clone() {
         None => server.listen("data", listener, move || listener::plain(&worker()))?,
@@ -324,7 +333,7 @@ fn data_server(
 fn admin_server(shared: &Arc<Shared>, listener: TcpListener) -> Result<Server, StartError> {
     let shared = Arc::clone(shared);
     let server = HttpServer::new(move || {
-        let worker = Data::new(Worker::new(Arc::clone(&shared)));
+        let worker = Data::new(Worker::new(Arc::clone(&shared), IdleConnections::new(clock::now())));
         App::new().wrap(from_fn(admin_guard::guard)).app_data(worker).configure(admin::routes)
     })
     .workers(1)

@@ -5,6 +5,7 @@
 
 mod auth;
 mod chaos;
+mod descriptors;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gateway;
@@ -13,6 +14,7 @@ mod http;
 pub mod origin;
 mod router;
 mod s3;
+mod shortage;
 mod status;
 pub mod telemetry;
 mod upstream;

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use slog::{Logger, warn};
+use slog::{Logger, info, warn};
 use tidegate::{Gateway, telemetry};
+use tidegate_actors::descriptors::{self, RaisedLimit};
 use tidegate_config::{Config, Sources};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -53,6 +54,7 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
 async fn serve(config: Config, log: Logger, demo: bool) -> Result<(), Exit> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    raise_descriptor_limit(&log);
     let scheme = if config.server.tls.files().is_some() { "https" } else { "http" };
     let running = Gateway::start(config, log.clone())?;
     if demo {
@@ -64,6 +66,21 @@ async fn serve(config: Config, log: Logger, demo: bool) -> Result<(), Exit> {
         () = either(&mut terminate, &mut interrupt) => {
             warn!(log, "second signal: ending at once");
             Err(Exit::Impatient)
+        }
+    }
+}
+
+/// Raises the limit of descriptors as far as it may, and opens the reserve while low numbers are free.
+fn raise_descriptor_limit(log: &Logger) {
+    descriptors::fill_reserve();
+    match descriptors::raise_limit() {
+        Ok(RaisedLimit { before, now }) if before != now => {
+            info!(log, "soft limit of descriptors raised to the hard limit"; "before" => before, "now" => now);
+        }
+        Ok(_) => {}
+        Err(error) => {
+            warn!(log, "the soft limit of descriptors cannot be raised to the hard limit"; "error" => error.to_string(),
+                "limit" => descriptors::limit());
         }
     }
 }

@@ -2,23 +2,20 @@
 //!
 //! Limits are looked for once per life of the actor. A sensor that fails says so, and the others go on.
 
-use std::fs;
-use std::io;
 use std::sync::Arc;
 
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tidegate_config::MonitorConfig;
 
 use crate::count::Bounded;
+use crate::descriptors;
 use crate::monitor::state::{Reading, Readings};
-
-/// "Too many open files": the number is the same on every Unix.
-const EMFILE: i32 = 24;
 
 /// All sensors.
 pub(crate) struct Sensors {
     process: Option<(System, Pid)>,
     memory_limit_bytes: Option<u64>,
+    /// `monitor.descriptor_limit`
     descriptor_limit: Option<u64>,
     slots: Arc<Bounded>,
 }
@@ -30,10 +27,7 @@ impl Sensors {
             let (system, pid) = process.as_mut()?;
             find_memory_limit(system, *pid)
         });
-        let descriptor_limit = config
-            .descriptor_limit
-            .or_else(|| System::open_files_limit().ok().and_then(|limit| u64::try_from(limit).ok()));
-        Self { process, memory_limit_bytes, descriptor_limit, slots }
+        Self { process, memory_limit_bytes, descriptor_limit: config.descriptor_limit, slots }
     }
 
     /// Takes a sample.
@@ -50,14 +44,16 @@ impl Sensors {
     }
 
     fn descriptors(&self) -> Reading {
-        match count_descriptors() {
-            Ok(used) => known(Some(used), self.descriptor_limit),
-            // To be refused the one to look with is an answer too.
-            Err(error) if error.raw_os_error() == Some(EMFILE) => {
-                known(self.descriptor_limit, self.descriptor_limit)
-            }
+        // The limit is read with each sample: `prlimit` can change it.
+        let limit = [self.descriptor_limit, descriptors::limit()].into_iter().flatten().min();
+        let reading = match descriptors::open_count() {
+            Ok(used) => known(Some(used), limit),
+            // Without a descriptor for the count, all are in use.
+            Err(error) if descriptors::is_shortage(&error) => known(limit, limit),
             Err(_) => Reading::Unknown,
-        }
+        };
+        descriptors::fill_reserve();
+        reading
     }
 
     fn in_flight(&self) -> Reading {
@@ -87,15 +83,11 @@ fn find_memory_limit(system: &mut System, pid: Pid) -> Option<u64> {
     [host, root, own].into_iter().flatten().filter(|bytes| *bytes > 0).min()
 }
 
-/// All that are open but the one that reads the list.
-fn count_descriptors() -> io::Result<u64> {
-    let listed = fs::read_dir("/proc/self/fd")?.count();
-    Ok(u64::try_from(listed).unwrap_or(u64::MAX).saturating_sub(1))
-}
-
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn open(config: &MonitorConfig) -> Sensors {

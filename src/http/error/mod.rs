@@ -216,8 +216,10 @@ fn monitor(rejection: &MonitorRejection) -> Answer {
         MonitorRejection::Unavailable(error) => unavailable("monitor_unavailable", *error),
         MonitorRejection::Exhausted { reason, retry_after } => {
             let why = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+            // A kept connection would hold a descriptor until the client comes back.
             slow_down("exhausted", format!("the gateway is out of resources and sheds load{why}"))
                 .retry(*retry_after)
+                .closing()
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio::time::{Sleep, sleep_until};
 use crate::http::http1::head::{HeadError, Scan};
 use crate::http::http1::outbox::Outbox;
 use crate::http::http1::payload::Inbound;
+use crate::http::idle_connections::IdleSlot;
 use crate::worker::Worker;
 
 /// What is read ahead while a request is served: more stays in the socket.
@@ -81,6 +82,7 @@ pub(super) struct Http1Connection<S> {
     pub(super) outbox: Outbox,
     timer: Timer,
     stopping: Stopping,
+    pub(super) idle: IdleSlot,
     header_timeout: Duration,
     keep_alive: Duration,
     has_begun: bool,
@@ -91,11 +93,13 @@ pub(super) struct Http1Connection<S> {
 impl<S: Socket> Http1Connection<S> {
     pub(super) fn new(stream: S, worker: &Worker) -> Self {
         let server = &worker.shared.config.server;
+        let now = clock::now();
         Self {
             stream,
             inbound: Inbound::new(),
             outbox: Outbox::default(),
-            timer: Timer::new(clock::now() + server.header_timeout),
+            timer: Timer::new(now + server.header_timeout),
+            idle: worker.connections.register(now),
             stopping: Stopping::new(worker.shared.draining.subscribe()),
             header_timeout: server.header_timeout,
             keep_alive: server.keep_alive,
@@ -131,6 +135,7 @@ impl<S: Socket> Http1Connection<S> {
                 }
                 match self.poll_read(cx) {
                     Poll::Ready(Ok(1..)) => {
+                        self.idle.set_busy();
                         if wait == Wait::Idle {
                             (wait, due) = (Wait::Head, None);
                         }
@@ -139,11 +144,20 @@ impl<S: Socket> Http1Connection<S> {
                     Poll::Ready(_) => return Poll::Ready(Next::Nothing),
                     Poll::Pending => {}
                 }
+                if is_empty && self.idle.poll_closing(cx) {
+                    return Poll::Ready(Next::Nothing);
+                }
                 let (limit, late) = match wait {
                     Wait::Head => (self.header_timeout, Next::Late),
                     Wait::Idle => (self.keep_alive, Next::Nothing),
                 };
-                let due = *due.get_or_insert_with(|| clock::now() + limit);
+                let due = *due.get_or_insert_with(|| {
+                    let now = clock::now();
+                    if is_empty {
+                        self.idle.set_idle(now);
+                    }
+                    now + limit
+                });
                 return self.timer.poll(due, cx).map(|()| late);
             }
         })

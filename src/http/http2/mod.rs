@@ -51,6 +51,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::http::client_address::Source;
 use crate::http::connection::{Connection, tell};
+use crate::http::idle_connections::IdleSlot;
 use crate::http::send_buffer::ConnectionBuffer;
 use crate::http::send_progress::SendWatch;
 use crate::worker::Worker;
@@ -126,6 +127,7 @@ pub(crate) async fn serve<S, A>(
         draining: worker.shared.draining.subscribe(),
         watch: Some(Rc::clone(&worker.send_watch)),
         buffer: Some(ConnectionBuffer::new(worker)),
+        idle: worker.connections.register(clock::now()),
     };
     let refused = |why: Malformed| tell(worker, client, "malformed", &why);
     if let Err(ended) = drive(connection, peer, application, settings, refused).await {
@@ -146,6 +148,8 @@ pub(crate) struct Settings {
     pub(crate) watch: Option<Rc<SendWatch>>,
     /// Memory for answers that wait for the client; none where the loop is driven in memory.
     pub(crate) buffer: Option<Rc<ConnectionBuffer>>,
+    /// The connection's place among those that may be idle.
+    pub(crate) idle: IdleSlot,
 }
 
 /// The other end of the connection.
@@ -167,7 +171,15 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    let Settings { header_timeout, keep_alive, header_bytes, mut draining, watch, buffer } = settings;
+    let Settings {
+        header_timeout,
+        keep_alive,
+        header_bytes,
+        mut draining,
+        watch,
+        buffer,
+        idle: mut idle_slot,
+    } = settings;
     let state = Rc::<ConnectionState>::default();
     let wire = Wire::new(socket, Rc::clone(&state));
     let handshake = timeout(header_timeout, limits::builder(header_bytes).handshake(wire)).await;
@@ -186,6 +198,7 @@ where
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    idle_slot.set_busy();
                     let progress = watch.as_ref().map(SendWatch::progress);
                     let outgoing = Outgoing::new(progress, buffer.clone());
                     match exchange_of(request, respond, peer, outgoing, &state) {
@@ -214,7 +227,15 @@ where
                 connection.graceful_shutdown();
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
+            () = idle_slot.closing(), if !is_leaving => {
+                is_leaving = true;
+                connection.graceful_shutdown();
+                idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
+            }
             () = streams.quiet.notified() => {
+                if streams.open.get() == 0 {
+                    idle_slot.set_idle(clock::now());
+                }
                 let patience = if is_leaving { GOAWAY_LINGER } else { keep_alive };
                 idle.as_mut().reset((clock::now() + patience).into());
             }

@@ -1,0 +1,1 @@
+//! Whether a listener accepts one more connection, as far as descriptors go.
