@@ -3,18 +3,18 @@
 mod cli;
 mod memcpy;
 mod relaunch;
+mod signals;
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use slog::{Logger, info, warn};
-use tidegate::{Gateway, telemetry};
-use tidegate_actors::descriptors::{self, RaisedLimit};
+use slog::{Logger, error, info, warn};
+use tidegate::{Gateway, Reload, raise_descriptor_limit, telemetry};
 use tidegate_config::{Config, Sources};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Arguments, Exit, Verb};
+use crate::signals::{Request, Signals};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -52,43 +52,44 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
 }
 
 async fn serve(config: Config, log: Logger, demo: bool) -> Result<(), Exit> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::new()?;
     raise_descriptor_limit(&log);
     let scheme = if config.server.tls.files().is_some() { "https" } else { "http" };
-    let running = Gateway::start(config, log.clone())?;
+    let mut running = Gateway::start(config, log.clone())?;
     if demo {
         cli::welcome(scheme, running.address, running.admin);
     }
-    either(&mut terminate, &mut interrupt).await;
+    let reload = running.reload();
+    let failed = tokio::select! {
+        () = stop_requested(&mut signals, &reload, &log) => None,
+        thread = running.failed() => Some(thread),
+    };
+    if let Some(thread) = &failed {
+        error!(log, "a worker thread has ended, the process drains and exits"; "thread" => thread,
+            "hint" => "this is a defect: report the panic in the log before this line, and have a supervisor restart the process");
+    }
     tokio::select! {
-        cut_off = running.stop() => if cut_off == 0 { Ok(()) } else { Err(Exit::CutOff(cut_off)) },
-        () = either(&mut terminate, &mut interrupt) => {
+        cut_off = running.stop() => match (failed, cut_off) {
+            (Some(thread), _) => Err(Exit::ThreadEnded(thread)),
+            (None, 0) => Ok(()),
+            (None, cut_off) => Err(Exit::CutOff(cut_off)),
+        },
+        () = stop_requested(&mut signals, &reload, &log) => {
             warn!(log, "second signal: ending at once");
             Err(Exit::Impatient)
         }
     }
 }
 
-/// Raises the limit of descriptors as far as it may, and opens the reserve while low numbers are free.
-fn raise_descriptor_limit(log: &Logger) {
-    descriptors::fill_reserve();
-    match descriptors::raise_limit() {
-        Ok(RaisedLimit { before, now }) if before != now => {
-            info!(log, "soft limit of descriptors raised to the hard limit"; "before" => before, "now" => now);
+/// Handles signals until one asks for the end.
+async fn stop_requested(signals: &mut Signals, reload: &Reload, log: &Logger) {
+    loop {
+        match signals.next().await {
+            (_, Request::Stop) => return,
+            (_, Request::Reload) => reload.request(),
+            (name, Request::ReopenLog) => info!(log, "signal ignored"; "signal" => name),
+            (name, Request::Nothing) => info!(log, "signal ignored"; "signal" => name),
         }
-        Ok(_) => {}
-        Err(error) => {
-            warn!(log, "the soft limit of descriptors cannot be raised to the hard limit"; "error" => error.to_string(),
-                "limit" => descriptors::limit());
-        }
-    }
-}
-
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
 }
 

@@ -13,6 +13,7 @@ use crate::auth::jwt::Tokens;
 use crate::auth::{Bearers, Keyring, SigningKeys};
 use crate::chaos::Chaos;
 use crate::descriptors::idle::IdleRelief;
+use crate::gateway::DrainPhase;
 use crate::http::idle_connections::IdleConnections;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::send_progress::SendWatch;
@@ -37,8 +38,8 @@ pub(crate) struct Shared {
     pub(crate) log: Logger,
     /// What the log hides.
     pub(crate) redaction: Redaction,
-    /// True from the signal to stop on.
-    pub(crate) draining: watch::Sender<bool>,
+    /// How far the gateway has got with stopping.
+    pub(crate) drain: watch::Sender<DrainPhase>,
     /// What connections are secured with; none where clients speak cleartext.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) chaos: Chaos,
@@ -48,6 +49,13 @@ pub(crate) struct Shared {
     pub(crate) clients: Arc<IdleConnections>,
     pub(crate) idle_relief: IdleRelief,
     pub(crate) shortages: ShortageMetrics,
+}
+
+impl Shared {
+    /// Whether the gateway is about to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.drain.borrow() != DrainPhase::Serving
+    }
 }
 
 /// One worker thread's.

@@ -13,13 +13,29 @@ pub(crate) mod admission;
 pub(crate) mod idle;
 
 use slog::{Logger, info, warn};
-use tidegate_actors::descriptors;
+use tidegate_actors::descriptors::{self, RaisedLimit};
 use tidegate_config::Config;
 
 /// Descriptors for calls of the gateway's own (health checks, key sets, credentials) and for look-ups.
 const OWN_CALLS: u64 = 8;
 /// Most open admin connections where descriptors are plenty.
 const ADMIN_MAX: u64 = 64;
+
+/// Raises the soft limit of descriptors to the hard limit, and opens the reserve while low numbers are free. Called once, at the start
+/// of the process.
+pub fn raise_limit(log: &Logger) {
+    descriptors::fill_reserve();
+    match descriptors::raise_limit() {
+        Ok(RaisedLimit { before, now }) if before != now => {
+            info!(log, "soft limit of descriptors raised to the hard limit"; "before" => before, "now" => now);
+        }
+        Ok(_) => {}
+        Err(error) => {
+            warn!(log, "the soft limit of descriptors cannot be raised to the hard limit"; "error" => error.to_string(),
+                "limit" => descriptors::limit());
+        }
+    }
+}
 
 /// The shares.
 #[derive(Debug, Clone)]

@@ -47,7 +47,7 @@ fn alive() -> HttpResponse {
 }
 
 fn readiness(worker: &Worker) -> HttpResponse {
-    if *worker.shared.draining.borrow() {
+    if worker.shared.is_draining() {
         return json_answer(AdminStatus::NotReady, &json!({ "ready": false, "reason": "draining" }));
     }
     json_answer(AdminStatus::Ok, &json!({ "ready": true }))
