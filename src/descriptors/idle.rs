@@ -31,11 +31,11 @@ struct Relief {
 }
 
 impl Relief {
-    fn of(readings: &[(&str, &Reading)], config: &MonitorConfig) -> Self {
+    fn of(readings: &[(&str, Reading)], config: &MonitorConfig) -> Self {
         let reading = |sensor: Sensor| {
             let found = readings.iter().find(|(name, _)| *name == sensor.as_str());
             match found {
-                Some((_, Reading::Known { used, limit })) if *limit > 0 => Some((*used, *limit)),
+                Some(&(_, Reading::Known { used, limit })) if limit > 0 => Some((used, limit)),
                 _ => None,
             }
         };
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     fn relief(descriptors: Reading, memory: Reading) -> Relief {
-        let readings = [(Sensor::Descriptors.as_str(), &descriptors), (Sensor::Memory.as_str(), &memory)];
+        let readings = [(Sensor::Descriptors.as_str(), descriptors), (Sensor::Memory.as_str(), memory)];
         Relief::of(&readings, &MonitorConfig::default())
     }
 

@@ -33,6 +33,7 @@ use crate::http::idle_connections::IdleConnections;
 use crate::http::listener;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::tls::{Renewal, Tls};
+use crate::pressure;
 use crate::router::Router;
 use crate::server::{AcceptMetrics, ConnectionLimit, Listener, Serve, Server, WorkerThread, WorkerThreads};
 use crate::shortage::{ShortageMetrics, log_episodes};
@@ -139,6 +140,7 @@ impl Gateway {
         });
         let (server, open) = serve(&shared, launches, (data_socket, admin_socket), accept_metrics)?;
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
+        background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
         background_tasks.extend(health::begin(&shared));
         background_tasks.extend(reachability::begin(&shared));
         background_tasks.extend(credential_check::begin(&shared));
@@ -177,7 +179,11 @@ fn serve(
     }
     let admins = IdleConnections::new(clock::now());
     let (for_admin, connections) = (Arc::clone(shared), Arc::clone(&admins));
-    let build = move || listener::administered(Worker::new(for_admin, connections));
+    let build = move || {
+        let worker = Worker::new(for_admin, connections);
+        pressure::start(&worker);
+        listener::administered(worker)
+    };
     let thread = threads.start("admin".to_owned(), ADMIN_BLOCKING_THREADS, build)?;
 
     let budget = DescriptorBudget::new(&shared.config);
@@ -211,7 +217,9 @@ impl DataThread {
         threads.start(format!("data worker {index}"), DATA_BLOCKING_THREADS, move || {
             launches.into_iter().for_each(Launch::start);
             let connections = Arc::clone(&shared.clients);
-            service(Worker::new(shared, connections))
+            let worker = Worker::new(shared, connections);
+            pressure::start(&worker);
+            service(worker)
         })
     }
 }

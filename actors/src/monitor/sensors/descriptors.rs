@@ -1,0 +1,49 @@
+//! Open descriptors of this process and its limit.
+
+use std::fs::File;
+use std::io;
+
+use crate::descriptors;
+use crate::monitor::reading::Reading;
+
+const DIRECTORY: &str = "/proc/self/fd";
+
+/// The sensor.
+#[derive(Debug)]
+pub(crate) struct DescriptorSensor {
+    configured_limit: Option<u64>,
+    /// Kept open, so that the count needs no further descriptor.
+    directory: Option<File>,
+}
+
+impl DescriptorSensor {
+    pub(crate) fn open(configured_limit: Option<u64>) -> Self {
+        Self { configured_limit, directory: File::open(DIRECTORY).ok() }
+    }
+
+    /// Takes a reading, and fills the reserve of descriptors again. The limit is read each time: `prlimit` changes it at run time.
+    pub(crate) fn read(&mut self) -> Reading {
+        let limit = [self.configured_limit, descriptors::limit()].into_iter().flatten().min();
+        let used = match self.count() {
+            Ok(used) => Some(used),
+            // The count failed because every descriptor is in use.
+            Err(error) if descriptors::is_shortage(&error) => limit,
+            Err(_) => None,
+        };
+        descriptors::fill_reserve();
+        match (used, limit) {
+            (Some(used), Some(limit)) => Reading::Known { used, limit },
+            _ => Reading::Unknown,
+        }
+    }
+
+    /// Since Linux 6.2 the size of the directory is the number of open descriptors; before, it is 0 and the names are counted.
+    fn count(&self) -> io::Result<u64> {
+        let size =
+            self.directory.as_ref().map_or(Ok(0), |directory| directory.metadata().map(|of| of.len()))?;
+        if size > 0 {
+            return Ok(size);
+        }
+        descriptors::open_count()
+    }
+}
