@@ -80,6 +80,8 @@ struct Reserve(Mutex<Vec<File>>);
 
 impl Reserve {
     fn lend<T>(&self, mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        // A descriptor that was given up and has been closed since is free again.
+        self.fill();
         loop {
             match open() {
                 Err(error) if is_shortage(&error) && self.held().pop().is_some() => {}

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 
+/// How long a new connection counts as in use. A client that has connected is about to send its first request, and takes a connection
+/// that closes before the answer for a failure, where it repeats a request that met the end of a kept connection.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 /// Says in a slot that a request is under way.
 const BUSY: u64 = u64::MAX;
 
@@ -29,7 +32,7 @@ pub(crate) struct IdleConnections {
 /// One connection.
 #[derive(Debug)]
 struct Slot {
-    /// When it became idle, in microseconds since the epoch.
+    /// When it became idle, in microseconds since the epoch; may lie in the future.
     idle_since: AtomicU64,
     /// Where it is among the slots.
     index: AtomicUsize,
@@ -59,11 +62,11 @@ impl IdleConnections {
         Arc::new(Self { epoch: now, slots: Mutex::default() })
     }
 
-    /// Registers a connection that has just begun, and is idle until its first byte.
+    /// Registers a connection that has just begun. It is idle from `FIRST_REQUEST_GRACE` on until its first byte.
     pub(crate) fn register(self: &Arc<Self>, now: Instant) -> IdleSlot {
         let mut slots = self.slots();
         let slot = Arc::new(Slot {
-            idle_since: AtomicU64::new(self.micros(now)),
+            idle_since: AtomicU64::new(self.micros(now + FIRST_REQUEST_GRACE)),
             index: AtomicUsize::new(slots.len()),
             is_closing: AtomicBool::new(false),
             waker: AtomicWaker::new(),
@@ -200,6 +203,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let connections = IdleConnections::new(start);
         let slots: Vec<IdleSlot> = (0..6).map(|second| connections.register(at(second))).collect();
+        slots.iter().zip(0..).for_each(|(slot, second)| slot.set_idle(at(second)));
         slots[0].set_busy();
         slots[1].set_busy();
         slots[1].set_idle(at(9));
@@ -225,6 +229,12 @@ mod tests {
         let start = clock::now();
         let connections = IdleConnections::new(start);
         let mut slots: Vec<IdleSlot> = (0..5).map(|_| connections.register(start)).collect();
+        assert_eq!(
+            connections.close_oldest(5, Duration::ZERO, start).told,
+            0,
+            "their first requests are due"
+        );
+        slots.iter().for_each(|slot| slot.set_idle(start));
         drop(slots.remove(1));
         drop(slots.remove(3));
         slots[0].set_busy();
@@ -241,6 +251,7 @@ mod tests {
     async fn a_connection_is_woken_to_close() {
         let connections = IdleConnections::new(clock::now());
         let mut slot = connections.register(clock::now());
+        slot.set_idle(clock::now());
         let waiting = tokio::spawn(async move { slot.closing().await });
         tokio::task::yield_now().await;
         assert_eq!(connections.close_oldest(1, Duration::ZERO, clock::now()).told, 1);

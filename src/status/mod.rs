@@ -3,6 +3,8 @@
 //! Made from published snapshots and vital signs, so it answers at every level and while actors are down; only the
 //! limiter's and the session cache's sizes are asked for, and left out if no answer comes.
 
+mod connections;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -22,6 +24,8 @@ pub(crate) async fn document(shared: &Shared) -> Value {
     let sessions = actors.sessions.inspect().await.ok();
     let mut document = monitor(shared, now);
     document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
+    document.insert("clients".to_owned(), connections::clients(shared));
+    document.insert("shortages".to_owned(), connections::shortages(now));
     document.insert(
         "buckets".to_owned(),
         shared

@@ -8,7 +8,7 @@ use crate::support::client::{Client, message};
 use crate::support::{Gateway, Upstream, eventually, until};
 
 const LIMIT: usize = 200;
-const CLOSED: &str = "idle_connections_closed_total{side=\"client\",cause=\"descriptors\"}";
+const CLOSED: &str = "idle_connections_closed_total{cause=\"descriptors\",side=\"client\"}";
 
 /// Requests on connections of their own are answered for a while, longer than the monitor needs for several samples.
 async fn later_requests_are_served(gateway: &Gateway) {
@@ -121,7 +121,7 @@ async fn memory_pressure_closes_idle_connections() {
     }
     let mut oldest = connections.swap_remove(0);
     assert!(oldest.is_closed().await);
-    let closed = "idle_connections_closed_total{side=\"client\",cause=\"memory\"}";
+    let closed = "idle_connections_closed_total{cause=\"memory\",side=\"client\"}";
     eventually("all close", || async { (gateway.metric(closed).await >= 20.0).then_some(()) }).await;
 }
 
@@ -145,7 +145,7 @@ async fn idle_upstream_connections_close() {
     gateway.limit_descriptors(50);
     eventually("none is kept", || async { (upstream.live() == 0).then_some(()) }).await;
     assert!(
-        gateway.metric("idle_connections_closed_total{side=\"upstream\",cause=\"descriptors\"}").await
+        gateway.metric("idle_connections_closed_total{cause=\"descriptors\",side=\"upstream\"}").await
             >= 10.0
     );
     gateway.limit_descriptors(200);

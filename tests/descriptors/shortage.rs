@@ -1,5 +1,7 @@
 //! The gateway's own shortages are told as such, and never held against an upstream.
 
+use std::time::Duration;
+
 use super::circuit_state;
 use crate::support::client::{Client, message};
 use crate::support::gateway::Builder;
@@ -49,9 +51,15 @@ async fn out_of_descriptors_is_not_the_stores_fault() {
     refused_for_descriptors(&gateway, "/b/k").await;
     assert_eq!(gateway.metric("own_shortages_total{cause=\"out_of_descriptors\"}").await, REQUESTS as f64);
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
-    let lines = gateway.log_lines();
-    let begun = |line: &&serde_json::Value| line["cause"] == "out_of_descriptors";
-    assert_eq!(lines.iter().filter(begun).count(), 1, "one line for all of them");
+    let begun = "the gateway runs out of a resource of its own; calls that need it are refused with 503";
+    gateway.log_line(begun, |line| line["cause"] == "out_of_descriptors").await;
+    assert!(gateway.status().await["shortages"]["out_of_descriptors"]["since_ms"].is_u64());
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(
+        gateway.log_lines().iter().filter(|line| line["msg"] == begun).count(),
+        1,
+        "one line for all of them"
+    );
 }
 
 /// X9: a resolver without descriptors says that the name is unknown; that is the gateway's shortage all the same
@@ -75,7 +83,7 @@ async fn checks_without_descriptors_eject_nobody() {
         .bucket_at("b", &[upstream.address(), other.address()])
         .set("buckets.b.s3.health_check.path", "/well")
         .set("buckets.b.s3.health_check.interval_seconds", "0.1");
-    let gateway = unwatched(builder).start().await;
+    let gateway = builder.start().await;
     eventually("it is checked", || async { (upstream.count() > 2 && other.count() > 2).then_some(()) }).await;
     gateway.limit_descriptors(30);
     let noted = "own_shortages_total{cause=\"out_of_descriptors\"}";
