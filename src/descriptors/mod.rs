@@ -1,6 +1,6 @@
 //! How the process's descriptors are shared out.
 //!
-//! `RLIMIT_NOFILE`, or `monitor.descriptor_limit` where that is lower, is divided at each moment into
+//! What `monitor.exhausted` leaves of `RLIMIT_NOFILE`, or of `monitor.descriptor_limit` where that is lower, is divided into
 //! - what is open from the start: listeners, workers, the log, and the reserve of the admin listener, the log and the sensors
 //!   (`actors/src/descriptors.rs`);
 //! - upstream connections: as many as the buckets may have open, at most half of the rest;
@@ -42,6 +42,8 @@ pub fn raise_limit(log: &Logger) {
 pub(crate) struct DescriptorBudget {
     /// `monitor.descriptor_limit`
     configured: Option<u64>,
+    /// `monitor.exhausted`: clients that fill their share must not raise the level so far that their requests are refused.
+    exhausted_percent: u8,
     /// Open from the start.
     fixed: u64,
     /// Upstream connections that all buckets together may have open.
@@ -60,6 +62,7 @@ impl DescriptorBudget {
         });
         Self {
             configured: config.monitor.descriptor_limit,
+            exhausted_percent: config.monitor.exhausted,
             // Without /proc nothing is known; what a small gateway has open is a fair guess.
             fixed: descriptors::open_count().unwrap_or(64),
             upstream: upstreams.sum(),
@@ -78,7 +81,8 @@ impl DescriptorBudget {
     }
 
     fn clients_within(&self, limit: u64) -> usize {
-        let free = limit.saturating_sub(self.fixed + OWN_CALLS);
+        let usable = limit.saturating_mul(u64::from(self.exhausted_percent)) / 100;
+        let free = usable.saturating_sub(self.fixed + OWN_CALLS);
         let upstream = self.upstream.min(free / 2);
         usize::try_from(free - upstream).unwrap_or(usize::MAX).max(1)
     }
@@ -91,7 +95,8 @@ impl DescriptorBudget {
 
     /// Descriptors that the configured connections can need.
     fn needed(&self) -> u64 {
-        self.fixed + OWN_CALLS + self.upstream + self.clients
+        let all = self.fixed + OWN_CALLS + self.upstream + self.clients;
+        (all * 100).div_ceil(u64::from(self.exhausted_percent).max(1))
     }
 
     /// Logs the limit, and warns where it is too low for the configuration.
@@ -118,27 +123,28 @@ mod tests {
     use super::*;
 
     const BUDGET: DescriptorBudget =
-        DescriptorBudget { configured: None, fixed: 50, upstream: 60, clients: 1000 };
+        DescriptorBudget { configured: None, exhausted_percent: 95, fixed: 50, upstream: 60, clients: 1000 };
 
     /// X9: each client's request finds a descriptor for its upstream connection
     #[test]
     fn clients_leave_descriptors_for_the_upstream() {
         for limit in [60, 128, 256, 1024, 1_048_576] {
             let clients = whole(BUDGET.clients_within(limit));
-            let left = limit.saturating_sub(BUDGET.fixed + OWN_CALLS + clients);
+            let left = (limit * 95 / 100).saturating_sub(BUDGET.fixed + OWN_CALLS + clients);
             assert!(
                 clients == 1 || left >= BUDGET.upstream.min(clients),
                 "limit {limit}: {clients} clients, {left} left"
             );
         }
-        assert_eq!(BUDGET.clients_within(1024), 1024 - 50 - 8 - 60);
-        assert_eq!(BUDGET.clients_within(128), 35);
+        assert_eq!(BUDGET.clients_within(1024), 972 - 50 - 8 - 60);
+        assert_eq!(BUDGET.clients_within(128), 32);
         assert_eq!(BUDGET.clients_within(10), 1, "one is served whatever the limit is");
     }
 
     /// X5
     #[test]
     fn the_need_counts_clients_and_upstreams() {
-        assert_eq!(BUDGET.needed(), 50 + 8 + 60 + 1000);
+        assert_eq!(BUDGET.needed(), 1177, "1118 are 95 %");
+        assert!(BUDGET.clients_within(BUDGET.needed()) >= 1000);
     }
 }

@@ -156,13 +156,22 @@ async fn idle_upstream_connections_close() {
 /// X2: a refusal for want of resources closes its connection
 #[tokio::test]
 async fn a_refusal_by_exhaustion_closes_the_connection() {
-    let upstream = Upstream::ok("x");
-    let gateway = narrow(&upstream).set("monitor.memory_limit_bytes", "1MiB").start().await;
-    let refused = || async {
-        let answer = gateway.get("/b/k").await;
-        (answer.reason() == "exhausted").then_some(answer)
-    };
-    let answer = eventually("the level is exhausted", refused).await;
-    assert_eq!((answer.whole(), answer.header("connection")), (503, Some("close")));
+    let (upstream, latch) = crate::pool::held();
+    let gateway = narrow(&upstream).start().await;
+    let mut client = Client::connect(gateway.address()).await;
+    // The second request is read when the first is answered, so the connection is never idle.
+    client.send([message("GET", "/b/1", &[], None), message("GET", "/b/2", &[], None)].concat()).await;
+    upstream.works_on(1).await;
+    gateway.limit_descriptors(40);
+    let level = || async { (gateway.status().await["level"] == "exhausted").then_some(()) };
+    eventually("the level is exhausted", level).await;
+    latch.open_for_all();
+    assert_eq!(client.answer("GET").await.whole(), 200);
+    let answer = client.answer("GET").await;
+    assert_eq!(
+        (answer.whole(), answer.reason(), answer.header("connection")),
+        (503, "exhausted", Some("close"))
+    );
     assert!(answer.retry_after().is_some());
+    assert!(client.is_closed().await);
 }
