@@ -86,7 +86,9 @@ impl Worker {
 
     /// Closes this thread's idle connections to upstreams; returns how many that were.
     pub(crate) fn close_idle_upstreams(&self) -> usize {
-        self.clients.iter().map(Client::close_idle).sum()
+        let buckets = self.shared.router.buckets().iter().zip(&self.shared.connections).zip(&self.clients);
+        let with_idle = buckets.filter(|((bucket, counts), _)| counts.open() > bucket.pool.in_flight());
+        with_idle.map(|(_, client)| client.close_idle()).sum()
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &Client {

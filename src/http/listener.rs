@@ -99,7 +99,7 @@ where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
     async fn serve(self: Rc<Self>, stream: TcpStream) {
-        if let Some((connection, client)) = Connection::without_proxy(stream) {
+        if let Some((connection, client)) = Connection::without_proxy(stream, self.http1.worker()) {
             self.http1.serve(connection, client).await;
             // Its descriptor may be one of the reserve.
             descriptors::fill_reserve();

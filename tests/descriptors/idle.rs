@@ -103,6 +103,25 @@ async fn kept_connections_over_tls_make_room() {
     assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
 }
 
+/// X8: connections that never begin their TLS handshake are idle as well
+#[tokio::test]
+async fn handshakes_that_never_begin_make_room() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let gateway = few_upstreams(identity.before(&upstream))
+        .set("monitor.descriptor_limit", "200")
+        .set("server.header_timeout", "60")
+        .start()
+        .await;
+    let mut silent = Vec::new();
+    for _ in 0..220 {
+        silent.push(Client::connect(gateway.address()).await);
+    }
+    for _ in 0..20 {
+        assert_eq!(identity.http2(&gateway).await.get("/b/k").await.whole(), 200);
+    }
+    falls_below_the_warning(&gateway).await;
+}
+
 /// X8: memory pressure closes connections that have been idle for a while
 #[tokio::test]
 async fn memory_pressure_closes_idle_connections() {

@@ -126,7 +126,7 @@ async fn admin_connections_do_not_shut_others_out() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).ulimit("-n 128").start().await;
     let mut admins = Vec::new();
-    for _ in 0..60 {
+    for _ in 0..200 {
         let mut client = Client::connect(gateway.admin_address()).await;
         client.send(message("GET", "/livez", &[("connection", "keep-alive")], None)).await;
         assert_eq!(client.answer("GET").await.whole(), 200);

@@ -92,15 +92,14 @@ pub(super) struct Http1Connection<S> {
 }
 
 impl<S: Socket> Http1Connection<S> {
-    pub(super) fn new(stream: S, worker: &Worker) -> Self {
+    pub(super) fn new(stream: S, idle: IdleSlot, worker: &Worker) -> Self {
         let server = &worker.shared.config.server;
-        let now = clock::now();
         Self {
             stream,
             inbound: Inbound::new(),
             outbox: Outbox::default(),
-            timer: Timer::new(now + server.header_timeout),
-            idle: worker.connections.register(now),
+            timer: Timer::new(clock::now() + server.header_timeout),
+            idle,
             drain: Drain::new(worker.shared.drain.subscribe()),
             header_timeout: server.header_timeout,
             keep_alive: server.keep_alive,

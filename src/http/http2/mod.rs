@@ -121,6 +121,7 @@ pub(crate) async fn serve<S, A>(
 {
     let server = &worker.shared.config.server;
     let peer = Peer { client, source: connection.source };
+    let (stream, idle) = connection.into_parts();
     let settings = Settings {
         header_timeout: server.header_timeout,
         keep_alive: server.keep_alive,
@@ -128,10 +129,10 @@ pub(crate) async fn serve<S, A>(
         drain: worker.shared.drain.subscribe(),
         watch: Some(Rc::clone(&worker.send_watch)),
         buffer: Some(ConnectionBuffer::new(worker)),
-        idle: worker.connections.register(clock::now()),
+        idle,
     };
     let refused = |why: Malformed| tell(worker, client, "malformed", &why);
-    if let Err(ended) = drive(connection, peer, application, settings, refused).await {
+    if let Err(ended) = drive(stream, peer, application, settings, refused).await {
         tell(worker, client, ended.reason(), &ended);
     }
 }
