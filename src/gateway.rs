@@ -29,6 +29,7 @@ use crate::http::send_buffer::ReservedBytes;
 use crate::http::tls::{PairError, Renewal, Tls};
 use crate::http::{admin, admin_guard, listener};
 use crate::router::{Bucket, Router};
+use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
 use crate::upstream::credentials::Source;
@@ -133,7 +134,7 @@ impl Gateway {
     ///
     /// # Errors
     /// An address is taken, or something the configuration names cannot be had.
-    pub fn start(config: Config, log: Logger) -> Result<Running, StartError> {
+    pub fn start(config: Config, log: Logger, log_stats: Arc<LogStats>) -> Result<Running, StartError> {
         let data_address = SocketAddr::new(config.server.address, config.server.port);
         let admin_address = SocketAddr::new(config.admin.address, config.admin.port);
         let stall = config.server.write_stall_timeout;
@@ -147,6 +148,7 @@ impl Gateway {
         let Prepared { actors, pools, breakers, launches } =
             tidegate_actors::prepare(&config, &registry, &log)?;
         let metrics = RequestMetrics::register(&registry)?;
+        log_stats.register(&registry)?;
         let mut chores = Vec::new();
         let tls_metrics = TlsMetrics::register(&registry)?;
         if let Some(tls) = &tls {
@@ -167,6 +169,7 @@ impl Gateway {
             metrics,
             registry,
             log: log.clone(),
+            log_stats,
             redaction: Redaction::of(&config),
             draining: watch::Sender::new(false),
             tls,

@@ -6,10 +6,13 @@ mod relaunch;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use slog::{Logger, warn};
-use tidegate::{Gateway, telemetry};
+use tidegate::Gateway;
+use tidegate::telemetry::{self, log::LogStats};
 use tidegate_config::{Config, Sources};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -17,6 +20,9 @@ use crate::cli::{Arguments, Exit, Verb};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Longest wait for the last log lines at the end.
+const LOG_END_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -43,18 +49,22 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
         Some(Verb::Health) => return cli::health(&config),
         None => {}
     }
-    let (log, _flushed_at_the_end) = telemetry::log::build(&config.log)?;
-    let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
-    let origin = embedded_origin(&mut config)?;
-    let demo = origin.is_some();
-    actix_rt::System::new().block_on(serve(config, log, demo))
+    let (log, control) = telemetry::log::build(&config.log)?;
+    let served = {
+        let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
+        let origin = embedded_origin(&mut config)?;
+        let demo = origin.is_some();
+        actix_rt::System::new().block_on(serve(config, log, control.stats(), demo))
+    };
+    control.end(LOG_END_MAX);
+    served
 }
 
-async fn serve(config: Config, log: Logger, demo: bool) -> Result<(), Exit> {
+async fn serve(config: Config, log: Logger, stats: Arc<LogStats>, demo: bool) -> Result<(), Exit> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let scheme = if config.server.tls.files().is_some() { "https" } else { "http" };
-    let running = Gateway::start(config, log.clone())?;
+    let running = Gateway::start(config, log.clone(), stats)?;
     if demo {
         cli::welcome(scheme, running.address, running.admin);
     }

@@ -16,6 +16,7 @@ use crate::http::send_buffer::ReservedBytes;
 use crate::http::send_progress::SendWatch;
 use crate::http::tls::Tls;
 use crate::router::{Bucket, Router};
+use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::client::{Client, ConnectionCounts};
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) connections: Vec<ConnectionCounts>,
     pub(crate) log: Logger,
+    pub(crate) log_stats: Arc<LogStats>,
     /// What the log hides.
     pub(crate) redaction: Redaction,
     /// True from the signal to stop on.
