@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use super::{REPEAT_WINDOW, download, holding};
 use crate::https::Identity;
-use crate::support::{Gateway, Upstream};
+use crate::support::{Gateway, Upstream, eventually};
 
 /// Signals whose default action ends a process, and what the log says of each without TLS.
 const HARMLESS: [(Signal, Option<&str>); 5] = [
@@ -12,7 +12,7 @@ const HARMLESS: [(Signal, Option<&str>); 5] = [
         Signal::HUP,
         Some("reload requested, and nothing can be reloaded: the data listener has no certificate"),
     ),
-    (Signal::USR1, None),
+    (Signal::USR1, Some("log not reopened: log.output is not a file")),
     (Signal::USR2, Some("signal ignored")),
     (Signal::ALARM, Some("signal ignored")),
     (Signal::PIPE, None),
@@ -89,7 +89,7 @@ async fn a_doubled_reload_is_one() {
     assert_eq!(count(&gateway, "certificate loaded anew"), 1);
     gateway.hang_up();
     let second = || async { (count(&gateway, "certificate loaded anew") == 2).then_some(()) };
-    crate::support::eventually("the certificate is loaded again", second).await;
+    eventually("the certificate is loaded again", second).await;
 }
 
 /// G4: another signal that asks for the end is a second one, however soon it comes
@@ -103,6 +103,22 @@ async fn an_interrupt_after_a_termination_ends_at_once() {
     gateway.log_line("draining", |_| true).await;
     gateway.signal(Signal::INT);
     assert_eq!(gateway.wait_exit().await.code(), Some(1));
+}
+
+/// G4: SIGUSR1 opens the log file again, so that a rotated file is let go
+#[tokio::test]
+async fn the_log_file_is_reopened() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).start_for_people().await;
+    let (current, rotated) = (gateway.directory().join("log"), gateway.directory().join("log.1"));
+    std::fs::rename(&current, &rotated).unwrap();
+    gateway.signal(Signal::USR1);
+    eventually("the new file is written", || async {
+        std::fs::read_to_string(&current).ok().filter(|text| text.contains("log file reopened"))
+    })
+    .await;
+    assert!(std::fs::read_to_string(&rotated).unwrap().contains("listening"));
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
 }
 
 /// G4: signals that do not ask for the end do not end a drain
