@@ -12,11 +12,16 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use thiserror::Error;
-use tidegate::telemetry::log::LogError;
+use tidegate::telemetry::log::{LogError, write_stderr};
 use tidegate::{Gateway, StartError};
 use tidegate_config::{Config, Problems};
 
 use crate::relaunch::RelaunchError;
+
+/// Longest wait for a message on stderr.
+const STDERR_MAX: Duration = Duration::from_secs(1);
+/// The same after a second signal.
+const STDERR_SHORT_MAX: Duration = Duration::from_millis(100);
 
 /// A gateway for S3 buckets and HTTP APIs that stays standing.
 #[derive(Parser)]
@@ -88,7 +93,9 @@ impl Exit {
     }
 
     pub(crate) fn tell(&self) {
-        say(&mut io::stderr(), &format!("tidegate: {self}\n"));
+        // A blocked stderr must not hold up the exit.
+        let patience = if matches!(self, Self::Impatient) { STDERR_SHORT_MAX } else { STDERR_MAX };
+        write_stderr(format!("tidegate: {self}\n"), patience);
     }
 }
 
@@ -135,7 +142,7 @@ pub(crate) fn welcome(scheme: &str, address: SocketAddr, admin: SocketAddr) {
          aws --no-sign-request --endpoint-url {scheme}://{address} s3 cp Cargo.toml s3://demo/hello.toml\n  \
          aws --no-sign-request --endpoint-url {scheme}://{address} s3 ls s3://demo/\n\n"
     );
-    say(&mut io::stderr(), &text);
+    write_stderr(text, STDERR_MAX);
 }
 
 /// A closed pipe is no reason to fail.

@@ -5,12 +5,15 @@ mod memcpy;
 mod relaunch;
 mod signals;
 
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use slog::{Logger, error, info, warn};
-use tidegate::{Gateway, Reload, raise_descriptor_limit, telemetry};
+use tidegate::telemetry::{self, log::LogControl};
+use tidegate::{Gateway, Reload, raise_descriptor_limit};
 use tidegate_config::{Config, Sources};
 
 use crate::cli::{Arguments, Exit, Verb};
@@ -18,6 +21,11 @@ use crate::signals::{Request, Signals};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Longest wait for the last log lines at the end.
+const LOG_END_MAX: Duration = Duration::from_secs(1);
+/// The same after a second signal.
+const LOG_SHORT_END_MAX: Duration = Duration::from_millis(250);
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -44,24 +52,30 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
         Some(Verb::Health) => return cli::health(&config),
         None => {}
     }
-    let (log, _flushed_at_the_end) = telemetry::log::build(&config.log)?;
-    let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
-    let origin = embedded_origin(&mut config)?;
-    let demo = origin.is_some();
-    actix_rt::System::new().block_on(serve(config, log, demo))
+    let (log, control) = telemetry::log::build(&config.log)?;
+    let served = {
+        let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
+        let origin = embedded_origin(&mut config)?;
+        let demo = origin.is_some();
+        // Never dropped: that would wait for blocking calls, such as a name look-up that hangs.
+        let system = ManuallyDrop::new(actix_rt::System::new());
+        system.block_on(serve(config, log, control.clone(), demo))
+    };
+    control.end(if matches!(served, Err(Exit::Impatient)) { LOG_SHORT_END_MAX } else { LOG_END_MAX });
+    served
 }
 
-async fn serve(config: Config, log: Logger, demo: bool) -> Result<(), Exit> {
+async fn serve(config: Config, log: Logger, control: LogControl, demo: bool) -> Result<(), Exit> {
     let mut signals = Signals::new()?;
     raise_descriptor_limit(&log);
     let scheme = if config.server.tls.files().is_some() { "https" } else { "http" };
-    let mut running = Gateway::start(config, log.clone())?;
+    let mut running = Gateway::start(config, log.clone(), control.stats())?;
     if demo {
         cli::welcome(scheme, running.address, running.admin);
     }
-    let reload = running.reload();
+    let handles = Handles { reload: running.reload(), control, log: log.clone() };
     let failed = tokio::select! {
-        () = stop_requested(&mut signals, &reload, &log) => None,
+        () = stop_requested(&mut signals, &handles) => None,
         thread = running.failed() => Some(thread),
     };
     if let Some(thread) = &failed {
@@ -74,21 +88,28 @@ async fn serve(config: Config, log: Logger, demo: bool) -> Result<(), Exit> {
             (None, 0) => Ok(()),
             (None, cut_off) => Err(Exit::CutOff(cut_off)),
         },
-        () = stop_requested(&mut signals, &reload, &log) => {
+        () = stop_requested(&mut signals, &handles) => {
             warn!(log, "second signal: ending at once");
             Err(Exit::Impatient)
         }
     }
 }
 
+/// What signals act on.
+struct Handles {
+    reload: Reload,
+    control: LogControl,
+    log: Logger,
+}
+
 /// Handles signals until one asks for the end.
-async fn stop_requested(signals: &mut Signals, reload: &Reload, log: &Logger) {
+async fn stop_requested(signals: &mut Signals, handles: &Handles) {
     loop {
         match signals.next().await {
             (_, Request::Stop) => return,
-            (_, Request::Reload) => reload.request(),
-            (name, Request::ReopenLog) => info!(log, "signal ignored"; "signal" => name),
-            (name, Request::Nothing) => info!(log, "signal ignored"; "signal" => name),
+            (_, Request::Reload) => handles.reload.request(),
+            (_, Request::ReopenLog) => handles.control.reopen(),
+            (name, Request::Nothing) => info!(handles.log, "signal ignored"; "signal" => name),
         }
     }
 }

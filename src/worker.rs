@@ -20,6 +20,7 @@ use crate::http::send_progress::SendWatch;
 use crate::http::tls::Tls;
 use crate::router::{Bucket, Router};
 use crate::shortage::ShortageMetrics;
+use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::client::{Client, ConnectionCounts};
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) connections: Vec<ConnectionCounts>,
     pub(crate) log: Logger,
+    pub(crate) log_stats: Arc<LogStats>,
     /// What the log hides.
     pub(crate) redaction: Redaction,
     /// How far the gateway has got with stopping.

@@ -163,7 +163,7 @@ const LEDGER: [(&str, &str, Standing); 132] = [
     ("G1", "defaults < file < environment; unknown keys stop the start", Met),
     ("G2", "where each value came from can be asked", Later("not begun")),
     ("G3", "hot reload", Later("not begun")),
-    ("G4", "drain on SIGTERM", Later("log files do not reopen")),
+    ("G4", "drain on SIGTERM", Met),
     ("G5", "image, unit, manifests, dashboard", Later("image only")),
     ("G6", "documented defaults are the code's", Met),
     ("G7", "operator verbs", Later("not begun")),

@@ -63,6 +63,15 @@ impl Reload {
 struct Unfinished {
     requests: usize,
     connections: usize,
+    /// Bytes of finished answers that their clients have not taken. Such an answer holds no slot, so it is no request.
+    unsent_bytes: u64,
+}
+
+impl Unfinished {
+    /// Requests and answers that are cut off.
+    fn cut_off(&self) -> usize {
+        self.requests.max(usize::from(self.unsent_bytes > 0))
+    }
 }
 
 impl Running {
@@ -78,7 +87,7 @@ impl Running {
         self.server.failed().await
     }
 
-    /// Drains and stops; returns how many requests were cut off.
+    /// Drains and stops; returns how many requests and answers were cut off.
     pub async fn stop(self) -> usize {
         let Self { shared, server, open, background_tasks, .. } = self;
         let began = clock::now();
@@ -94,22 +103,24 @@ impl Running {
         let deadline = clock::now() + shared.config.server.drain_timeout;
         let unfinished = finish(&shared, || open_connections(&open), deadline).await;
         if unfinished.requests > 0 || unfinished.connections > 0 {
-            warn!(shared.log, "drain time is up"; "cut_off" => unfinished.requests,
-                "connections" => unfinished.connections,
+            warn!(shared.log, "drain time is up"; "cut_off" => unfinished.cut_off(),
+                "connections" => unfinished.connections, "unsent_bytes" => unfinished.unsent_bytes,
                 "hint" => "raise server.drain_timeout if requests take longer than that");
         }
         background_tasks.iter().for_each(JoinHandle::abort);
         server.stop(STOP_TIMEOUT).await;
         let took = clock::now().saturating_duration_since(began);
         info!(shared.log, "stopped"; "took_ms" => millis(took));
-        unfinished.requests
+        unfinished.cut_off()
     }
 }
 
 /// Waits until no request and no connection is left, or the deadline.
 async fn finish(shared: &Shared, connections: impl Fn() -> usize, deadline: Instant) -> Unfinished {
     loop {
-        let left = Unfinished { requests: shared.actors.monitor.in_flight(), connections: connections() };
+        let requests = shared.actors.monitor.in_flight();
+        let left =
+            Unfinished { requests, connections: connections(), unsent_bytes: shared.send_buffer.get() };
         if (left.requests == 0 && left.connections == 0) || clock::now() >= deadline {
             return left;
         }

@@ -37,6 +37,7 @@ use crate::pressure;
 use crate::router::Router;
 use crate::server::{AcceptMetrics, ConnectionLimit, Listener, Serve, Server, WorkerThread, WorkerThreads};
 use crate::shortage::{ShortageMetrics, log_episodes};
+use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
 use crate::upstream::{credential_check, health, reachability};
@@ -90,7 +91,7 @@ impl Gateway {
     ///
     /// # Errors
     /// An address is taken, or something the configuration names cannot be had.
-    pub fn start(config: Config, log: Logger) -> Result<Running, StartError> {
+    pub fn start(config: Config, log: Logger, log_stats: Arc<LogStats>) -> Result<Running, StartError> {
         let data_address = SocketAddr::new(config.server.address, config.server.port);
         let admin_address = SocketAddr::new(config.admin.address, config.admin.port);
         let stall = config.server.write_stall_timeout;
@@ -104,6 +105,7 @@ impl Gateway {
         let Prepared { actors, pools, breakers, launches } =
             tidegate_actors::prepare(&config, &registry, &log)?;
         let metrics = RequestMetrics::register(&registry)?;
+        log_stats.register(&registry)?;
         let accept_metrics = AcceptMetrics::register(&registry)?;
         let mut background_tasks = Vec::new();
         let tls_metrics = TlsMetrics::register(&registry)?;
@@ -127,6 +129,7 @@ impl Gateway {
             actors,
             metrics,
             log: log.clone(),
+            log_stats,
             redaction: Redaction::of(&config),
             drain: watch::Sender::new(DrainPhase::Serving),
             tls,

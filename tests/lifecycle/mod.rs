@@ -1,5 +1,9 @@
 //! From start to end: ready, draining, exit codes, and starts that fail clearly.
 
+mod accepting;
+mod drain;
+mod signals;
+
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
