@@ -37,6 +37,7 @@ use crate::upstream::credentials::sources::{SourceError, Sources};
 use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
 use crate::upstream::headers::ClientHeaders;
+use crate::upstream::late::LateCalls;
 use crate::upstream::tls::TlsError;
 use crate::upstream::{credential_check, health, reachability};
 use crate::worker::{Shared, Worker};
@@ -229,6 +230,7 @@ impl BucketParts<'_> {
                 pool,
                 breaker,
                 metrics: self.metrics.bucket(name),
+                late: LateCalls::default(),
             });
         }
         Ok(buckets)

@@ -19,9 +19,10 @@ pub(super) fn answer(rejection: &PoolRejection) -> Answer {
     match rejection {
         PoolRejection::QueueFull { queued, in_flight, retry_after } => refused(
             "queue_full",
-            format!("{in_flight} requests of this bucket are in flight and {queued} wait"),
+            "the queue of this bucket is full".to_owned(),
             *retry_after,
-        ),
+        )
+        .logged(format!("{in_flight} requests of this bucket are in flight and {queued} wait")),
         PoolRejection::QueueTooLong { expected, left } => refused(
             "queue_too_long",
             format!(
