@@ -85,6 +85,11 @@ impl Shortage {
         }
     }
 
+    /// The shortages that last, and when each began.
+    pub(crate) fn present() -> impl Iterator<Item = (Self, Instant)> {
+        Self::ALL.into_iter().filter_map(|shortage| Some((shortage, shortage.counts().began()?)))
+    }
+
     fn counts(self) -> &'static Counts {
         &COUNTS[self as usize]
     }
@@ -113,6 +118,10 @@ struct Counts {
 }
 
 impl Counts {
+    fn began(&self) -> Option<Instant> {
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set_began(&self, began: Option<Instant>) {
         *self.began.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
@@ -126,11 +135,6 @@ pub(crate) fn note(shortage: Shortage) {
 /// Counts the operation where its error holds a shortage.
 pub(crate) fn noted<T>(result: io::Result<T>) -> io::Result<T> {
     result.inspect_err(|error| Shortage::of(error).into_iter().for_each(note))
-}
-
-/// When the present episode of a shortage began; none if there is none.
-pub(crate) fn began(shortage: Shortage) -> Option<Instant> {
-    *shortage.counts().began.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An episode as the log follows it.

@@ -53,7 +53,10 @@ async fn out_of_descriptors_is_not_the_stores_fault() {
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
     let begun = "the gateway runs out of a resource of its own; calls that need it are refused with 503";
     gateway.log_line(begun, |line| line["cause"] == "out_of_descriptors").await;
-    assert!(gateway.status().await["shortages"]["out_of_descriptors"]["since_ms"].is_u64());
+    let status = gateway.status().await;
+    let causes = status["causes"].as_array().unwrap();
+    let cause = causes.iter().find(|cause| cause["id"] == "out_of_descriptors").unwrap();
+    assert!(cause["since_ms"].is_u64() && status["status"] == "degraded", "{status}");
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(
         gateway.log_lines().iter().filter(|line| line["msg"] == begun).count(),
