@@ -112,6 +112,14 @@ fn a_failed_limiter_refuses_or_bypasses_as_configured() {
     assert_eq!((headline, cause.id), ("degraded", "limiter_bypassed"));
 }
 
+/// X9, X10
+#[test]
+fn a_shortage_of_the_gateways_own_is_a_cause() {
+    let (headline, cause) =
+        only(|facts, now| facts.shortages.push((Shortage::Ports, now - Duration::from_secs(4))));
+    assert_eq!((headline, cause.id, cause.since_ms), ("degraded", "out_of_ports", Some(4000)));
+}
+
 /// X10
 #[test]
 fn other_actors_that_failed_or_stalled_are_named() {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rustix::process::Signal;
 
 use super::{circuit_state, kept};
 use crate::support::client::{Client, message};
@@ -156,4 +157,17 @@ async fn a_limit_below_what_is_open_leaves_the_admin_listener() {
     let served = || async { (gateway.get("/b/k").await.whole() == 200).then_some(()) };
     eventually("requests are served", served).await;
     assert_eq!(circuit_state(&gateway).await, "closed");
+}
+
+/// X3: the log file is opened again while no other descriptor is left
+#[tokio::test]
+async fn the_log_is_reopened_without_descriptors() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).start_for_people().await;
+    let log = gateway.directory().join("log");
+    gateway.limit_descriptors(20);
+    std::fs::rename(&log, gateway.directory().join("log.1")).unwrap();
+    gateway.signal(Signal::USR1);
+    eventually("the log goes on in a new file", || async { log.exists().then_some(()) }).await;
+    assert_eq!(gateway.admin("/livez").await.whole(), 200);
 }
