@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tidegate_actors::MonitorHandle;
 use tokio::task::JoinHandle;
 
+use crate::descriptors::idle;
 use crate::pressure::collect::CollectPlan;
 use crate::worker::Worker;
 
@@ -23,6 +24,7 @@ pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
         while views.changed().await.is_ok() {
             let view = Arc::clone(&views.borrow_and_update());
             collect::step(&mut plan, &view);
+            idle::close_idle(&worker, &view);
         }
     })
 }

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use crate::descriptors;
+
 /// Bytes read at once. `memory.stat` and `/proc/self/status` are below 8 KiB.
 const CHUNK_BYTES: usize = 8 << 10;
 /// Bytes that are read at most.
@@ -28,7 +30,7 @@ impl KeptFile {
     pub(crate) fn read(&mut self) -> io::Result<String> {
         let file = match self.file.take() {
             Some(file) => file,
-            None => File::open(&self.path)?,
+            None => descriptors::with_reserve(|| File::open(&self.path))?,
         };
         let text = read_from_start(&file)?;
         self.file = Some(file);
