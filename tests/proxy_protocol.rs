@@ -160,7 +160,11 @@ async fn what_is_no_header_ends_the_connection() {
     let mut connection = Client::connect(gateway.address()).await;
     connection.send(&request).await;
     let answer = connection.answer("GET").await;
-    assert_eq!((answer.whole(), answer.reason()), (400, "proxy_header"), "what may be a probe is read, and is none");
+    assert_eq!(
+        (answer.whole(), answer.reason()),
+        (400, "proxy_header"),
+        "what may be a probe is read, and is none"
+    );
     assert!(connection.is_closed().await);
     let counted = gateway.metric("unrouted_total{reason=\"proxy_header\"}").await;
     assert_eq!(counted, bad.len() as f64 + 1.0);

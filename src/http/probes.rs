@@ -75,7 +75,8 @@ fn unready(shared: &Shared) -> Option<&'static str> {
         Some("draining")
     } else if shared.actors.limiter.refuses_all(clock::now()) {
         Some("limiter_failed")
-    } else if !shared.config.server.ready_when_exhausted && shared.actors.monitor.level() >= Level::Exhausted {
+    } else if !shared.config.server.ready_when_exhausted && shared.actors.monitor.level() >= Level::Exhausted
+    {
         Some("exhausted")
     } else {
         None

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tidegate_actors::{
-    BreakerView, CircuitState, CredentialStanding, CredentialView, EndpointView, Level, PoolView, Standing, Status,
-    Strike,
+    BreakerView, CircuitState, CredentialStanding, CredentialView, EndpointView, Level, PoolView, Standing,
+    Status, Strike,
 };
 use tidegate_config::BreakerMode;
 
@@ -218,7 +218,9 @@ impl BucketFacts<'_> {
         let out: Vec<String> = pairs.filter_map(|(name, view)| absence(name, view, now)).collect();
         let (id, effect) = match out.len() {
             0 => return Vec::new(),
-            all if all == self.authorities.len() => ("endpoints_out", "no endpoint of the bucket is in rotation"),
+            all if all == self.authorities.len() => {
+                ("endpoints_out", "no endpoint of the bucket is in rotation")
+            }
             _ => ("endpoint_out", "the other endpoints take its requests"),
         };
         vec![self.cause(id, effect, out.join(", "))]
@@ -230,12 +232,17 @@ impl BucketFacts<'_> {
             CredentialStanding::Cooling(until) => {
                 ("credential_cooling", format!("throttled, used again in {} ms", left(until, now)))
             }
-            CredentialStanding::Refused(until) => {
-                ("credential_refused", format!("refused by the upstream, tried again in {} ms", left(until, now)))
-            }
+            CredentialStanding::Refused(until) => (
+                "credential_refused",
+                format!("refused by the upstream, tried again in {} ms", left(until, now)),
+            ),
             CredentialStanding::OnTrial => ("credential_refused", "on trial after a refusal".to_owned()),
         };
-        Some(self.cause(id, "the bucket's other credentials sign its requests", format!("{}: {state}", view.name)))
+        Some(self.cause(
+            id,
+            "the bucket's other credentials sign its requests",
+            format!("{}: {state}", view.name),
+        ))
     }
 }
 

@@ -99,7 +99,10 @@ fn a_failed_limiter_refuses_or_bypasses_as_configured() {
         facts.actors[0].1 = failed;
         facts.limiter_refuses_all = true;
     });
-    assert_eq!((headline, cause.id, cause.subject.as_deref()), ("refusing", "limiter_failed", Some("limiter")));
+    assert_eq!(
+        (headline, cause.id, cause.subject.as_deref()),
+        ("refusing", "limiter_failed", Some("limiter"))
+    );
     assert!(cause.detail.contains("3000 ms"), "{cause:?}");
     let (headline, cause) = only(|facts, _| {
         facts.actors[0].1 = failed;
@@ -139,7 +142,8 @@ fn every_circuit_that_is_not_closed_is_a_cause() {
 #[test]
 fn a_frozen_store_is_a_cause_before_its_timeouts() {
     let (headline, cause) = only(|facts, now| {
-        facts.buckets[0].late = Some(LateView { count: 7, since: now.checked_sub(Duration::from_secs(6)).unwrap() });
+        facts.buckets[0].late =
+            Some(LateView { count: 7, since: now.checked_sub(Duration::from_secs(6)).unwrap() });
     });
     assert_eq!((headline, cause.id, cause.since_ms), ("degraded", "upstream_unresponsive", Some(6000)));
     assert!(cause.detail.starts_with("7 calls"), "{cause:?}");
@@ -177,7 +181,10 @@ fn credentials_that_are_out_are_named_by_their_configured_name() {
         .1
     };
     assert_eq!(at(CredentialStanding::Cooling).id, "credential_cooling");
-    assert_eq!(at(CredentialStanding::Refused).detail, "main: refused by the upstream, tried again in 1000 ms");
+    assert_eq!(
+        at(CredentialStanding::Refused).detail,
+        "main: refused by the upstream, tried again in 1000 ms"
+    );
     assert_eq!(at(|_| CredentialStanding::OnTrial).id, "credential_refused");
 }
 

@@ -202,7 +202,11 @@ mod tests {
         let (sink, text) = Sink::in_memory();
         let log = Logger::root(TerminalDrain::new(sink, Style::Colored).fuse(), o!());
         info!(log, "request"; "id" => 7);
-        assert!(text().ends_with("Z \u{1b}[32mINFO\u{1b}[0m \u{1b}[1mrequest\u{1b}[0m, id: 7\n"), "{:?}", text());
+        assert!(
+            text().ends_with("Z \u{1b}[32mINFO\u{1b}[0m \u{1b}[1mrequest\u{1b}[0m, id: 7\n"),
+            "{:?}",
+            text()
+        );
     }
 
     /// The values of a line for people, by a reader that knows nothing but the format.

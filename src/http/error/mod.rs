@@ -210,7 +210,9 @@ fn monitor(rejection: &MonitorRejection) -> Answer {
         .retry(Duration::from_secs(1)),
         MonitorRejection::FormsFull { pending, limit, is_clients } => {
             let message = match is_clients {
-                true => format!("the fields of {pending} forms of this client are being read, the limit is {limit}"),
+                true => format!(
+                    "the fields of {pending} forms of this client are being read, the limit is {limit}"
+                ),
                 false => "the gateway reads the fields of as many forms as it may".to_owned(),
             };
             slow_down("too_many_pending_forms", message).closing().logged(rejection.to_string())

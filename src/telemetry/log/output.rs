@@ -33,6 +33,9 @@ pub(super) trait Target: Write + Send {
 
     /// Whether `reopen` does anything.
     fn is_file(&self) -> bool;
+
+    /// Whether it is the same file, pipe or terminal as stderr: a message there would stand within a log line.
+    fn is_stderr(&self) -> bool;
 }
 
 /// The configured output.
@@ -65,6 +68,11 @@ fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
+/// Device and inode (stat(2)).
+fn identity(file: &File) -> io::Result<(u64, u64)> {
+    file.metadata().map(|file| (file.dev(), file.ino()))
+}
+
 impl Target for Output {
     fn is_deleted(&self) -> bool {
         self.path.is_some() && self.file.metadata().is_ok_and(|file| file.nlink() == 0)
@@ -73,7 +81,6 @@ impl Target for Output {
     fn reopen(&mut self) -> io::Result<Reopened> {
         let Some(path) = &self.path else { return Ok(Reopened::Same) };
         let file = open_file(path)?;
-        let identity = |file: &File| file.metadata().map(|file| (file.dev(), file.ino()));
         let is_same = identity(&file)? == identity(&self.file)?;
         self.file = file;
         Ok(if is_same { Reopened::Same } else { Reopened::Other })
@@ -81,6 +88,11 @@ impl Target for Output {
 
     fn is_file(&self) -> bool {
         self.path.is_some()
+    }
+
+    fn is_stderr(&self) -> bool {
+        let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+        stderr.and_then(|stderr| Ok(identity(&stderr)? == identity(&self.file)?)).unwrap_or(false)
     }
 }
 

@@ -162,7 +162,7 @@ impl LogStats {
         self.failures.add(cause, 1);
         let mut current = self.lock();
         // A failure of another cause replaces the current one, and lasts since the first.
-        let since = current.as_ref().map_or(now, |current| current.since);
+        let since = current.as_ref().map_or(now, |current| current.since.min(now));
         *current = Some(CurrentFault { cause, since, detail });
     }
 
