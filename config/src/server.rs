@@ -61,6 +61,10 @@ section! {
         ///
         /// Keep `drain_delay` and it together below the time your supervisor waits before it kills.
         pub drain_timeout: Duration = key("drain_timeout", seconds(0.0..=3_600.0), Duration::from_secs(30));
+        /// whether `/readyz` answers 200 while resources are exhausted and new requests are refused
+        ///
+        /// Turn it off only where other replicas can take the load: a load balancer that takes one replica out moves its load to the rest.
+        pub ready_when_exhausted: bool = key("ready_when_exhausted", Flag, true);
         /// requests in flight in the whole process; one more is answered 503 at once
         ///
         /// A slot is held to the last body byte. Watch `concurrency_limit_rejections_total`.

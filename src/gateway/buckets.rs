@@ -17,6 +17,7 @@ use crate::upstream::credentials::sources::Sources;
 use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
 use crate::upstream::headers::ClientHeaders;
+use crate::upstream::late::LateCalls;
 
 /// What buckets are built from.
 pub(super) struct BucketParts<'a> {
@@ -57,6 +58,7 @@ impl BucketParts<'_> {
                 pool,
                 breaker,
                 metrics: self.metrics.bucket(name),
+                late: LateCalls::default(),
             });
         }
         Ok(buckets)
