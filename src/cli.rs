@@ -68,6 +68,8 @@ pub(crate) enum Exit {
     Io(#[from] io::Error),
     #[error("no answer from {address}: {why}")]
     Unhealthy { address: SocketAddr, why: String },
+    #[error("{0} ended by a defect of tidegate; the log holds its panic")]
+    ThreadEnded(String),
     #[error("ended before every request was")]
     Impatient,
     #[error("server.drain_timeout was up with requests under way: {0} cut off")]
@@ -84,6 +86,7 @@ impl Exit {
             Self::Log(_) => 73,
             #[cfg(feature = "origin")]
             Self::Origin(_) => 73,
+            Self::ThreadEnded(_) => 70,
             Self::Start(_) | Self::Relaunch(_) | Self::Io(_) => 71,
             Self::Unhealthy { .. } | Self::Impatient | Self::CutOff(_) => 1,
         })

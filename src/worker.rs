@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::auth::jwt::Tokens;
 use crate::auth::{Bearers, Keyring, SigningKeys};
 use crate::chaos::Chaos;
+use crate::gateway::DrainPhase;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::send_progress::SendWatch;
 use crate::http::tls::Tls;
@@ -36,13 +37,20 @@ pub(crate) struct Shared {
     pub(crate) log_stats: Arc<LogStats>,
     /// What the log hides.
     pub(crate) redaction: Redaction,
-    /// True from the signal to stop on.
-    pub(crate) draining: watch::Sender<bool>,
+    /// How far the gateway has got with stopping.
+    pub(crate) drain: watch::Sender<DrainPhase>,
     /// What connections are secured with; none where clients speak cleartext.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) chaos: Chaos,
     /// Of finished answers that wait for their clients.
     pub(crate) send_buffer: ReservedBytes,
+}
+
+impl Shared {
+    /// Whether the gateway is about to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.drain.borrow() != DrainPhase::Serving
+    }
 }
 
 /// One worker thread's.

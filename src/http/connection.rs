@@ -77,6 +77,13 @@ impl Connection<TcpStream> {
         }
     }
 
+    /// A connection of a listener that takes no PROXY header, and the address of its peer. None where the socket is broken already.
+    pub(crate) fn without_proxy(stream: TcpStream) -> Option<(Self, Option<SocketAddr>)> {
+        stream.set_nodelay(true).ok()?;
+        let peer = stream.peer_addr().ok();
+        Some((Self::new(stream, Source::Peer), peer))
+    }
+
     /// The same connection behind its handshake, and the protocol that was agreed on.
     pub(crate) async fn secure(
         self,

@@ -71,7 +71,7 @@ fn readiness(shared: &Shared) -> HttpResponse {
 
 /// Why this process cannot serve new requests.
 fn unready(shared: &Shared) -> Option<&'static str> {
-    if *shared.draining.borrow() {
+    if shared.is_draining() {
         Some("draining")
     } else if shared.actors.limiter.refuses_all(clock::now()) {
         Some("limiter_failed")

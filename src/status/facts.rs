@@ -13,7 +13,7 @@ pub(super) fn facts(shared: &Shared, now: Instant) -> Facts<'_> {
     let view = shared.actors.monitor.view();
     Facts {
         now,
-        draining: *shared.draining.borrow(),
+        draining: shared.is_draining(),
         chaos: shared.config.admin.chaos,
         level: LevelFacts {
             level: view.level,
