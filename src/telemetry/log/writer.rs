@@ -49,7 +49,17 @@ struct Writer {
 impl Writer {
     fn run(mut self, buffer: &Buffer) {
         let mut lines = Vec::new();
-        while let Work::Write { reopen } = buffer.take(&mut lines) {
+        loop {
+            let reopen = match buffer.take(&mut lines) {
+                Work::Write { reopen } => reopen,
+                // The last notice does not wait until it is due.
+                Work::Stop if self.ended.is_some() => {
+                    self.noticed = None;
+                    self.report();
+                    continue;
+                }
+                Work::Stop => break,
+            };
             if !lines.is_empty() {
                 self.write_batch(&lines);
                 lines.clear();

@@ -1,3 +1,5 @@
+//! The writer thread's steps over an output that fails as it is told to.
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
