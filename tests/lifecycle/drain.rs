@@ -131,7 +131,7 @@ async fn a_backlog_is_served() {
     for index in 0..CROWD {
         let mut client = Client::connect(gateway.address()).await;
         // Every other client is slower than the drain.
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             client.send(message("GET", "/b/k", &[], None)).await;
         }
         clients.push(client);
@@ -162,7 +162,7 @@ async fn a_backlog_of_tls_clients_is_served() {
     gateway.terminate();
     gateway.signal(Signal::CONT);
     let serve = async |index: usize, stream| {
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             let mut client = Client::over(identity.secure(stream, &["http/1.1"]).await);
             client.send(message("GET", "/b/k", &[], None)).await;
             client.answer("GET").await.whole()
