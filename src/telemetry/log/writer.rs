@@ -150,3 +150,7 @@ fn write_all(target: &mut dyn Target, bytes: &[u8], stats: &LogStats) -> (usize,
 fn count_lines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;
