@@ -24,11 +24,11 @@ section! {
         /// Set it where neither a cgroup nor the host has the limit; watch `memory_own_bytes`. A kernel limit below it still kills.
         pub memory_limit_bytes: Option<u64> =
             unset("memory_limit_bytes", bytes(1..=1 << 50), "the cgroup's limit, else the host's memory");
-        /// descriptors the process may open
+        /// most descriptors the process may have open; a lower limit of the system holds in its place
         ///
         /// Watch `file_descriptors_used`.
         pub descriptor_limit: Option<u64> =
-            unset("descriptor_limit", whole(1..=1 << 30), "the process's soft limit");
+            unset("descriptor_limit", whole(1..=1 << 30), "the limit of the system");
         /// time between two samples
         pub interval: Duration = key("interval_ms", millis(10..=60_000), Duration::from_millis(250));
         /// the level falls when no sample of this time needed it

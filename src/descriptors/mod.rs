@@ -12,14 +12,18 @@
 pub(crate) mod admission;
 pub(crate) mod idle;
 
+use std::sync::OnceLock;
+
 use slog::{Logger, info, warn};
 use tidegate_actors::descriptors::{self, RaisedLimit};
 use tidegate_config::Config;
 
 /// Descriptors for calls of the gateway's own (health checks, key sets, credentials) and for look-ups.
 const OWN_CALLS: u64 = 8;
-/// Most open admin connections where descriptors are plenty.
-const ADMIN_MAX: u64 = 64;
+/// Files that the monitor keeps open, and may not have opened when the start looks.
+const MONITOR_FILES: u64 = 8;
+/// One in so many descriptors may be an admin connection's.
+const ADMIN_SHARE: u64 = 16;
 
 /// Raises the soft limit of descriptors to the hard limit, and opens the reserve while low numbers are free. Called once, at the start
 /// of the process.
@@ -38,14 +42,14 @@ pub fn raise_limit(log: &Logger) {
 }
 
 /// The shares.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct DescriptorBudget {
     /// `monitor.descriptor_limit`
     configured: Option<u64>,
     /// `monitor.exhausted`: clients that fill their share must not raise the level so far that their requests are refused.
     exhausted_percent: u8,
-    /// Open from the start.
-    fixed: u64,
+    /// Open from the start; counted when the first client comes, because the monitor's thread opens its files by itself.
+    fixed: OnceLock<u64>,
     /// Upstream connections that all buckets together may have open.
     upstream: u64,
     /// Client connections that `server.max_concurrent_requests` can need.
@@ -53,7 +57,6 @@ pub(crate) struct DescriptorBudget {
 }
 
 impl DescriptorBudget {
-    /// Called when all that is open from the start has been opened.
     pub(crate) fn new(config: &Config) -> Self {
         let upstreams = config.buckets.values().map(|bucket| {
             let pool = &bucket.upstream.connection_pool;
@@ -63,8 +66,7 @@ impl DescriptorBudget {
         Self {
             configured: config.monitor.descriptor_limit,
             exhausted_percent: config.monitor.exhausted,
-            // Without /proc nothing is known; what a small gateway has open is a fair guess.
-            fixed: descriptors::open_count().unwrap_or(64),
+            fixed: OnceLock::new(),
             upstream: upstreams.sum(),
             clients: whole(config.server.max_concurrent_requests.get()),
         }
@@ -77,41 +79,46 @@ impl DescriptorBudget {
 
     /// Client connections that may be open at this moment.
     pub(crate) fn clients_max(&self) -> usize {
-        self.clients_within(self.limit())
+        self.clients_within(self.limit(), *self.fixed.get_or_init(count_fixed))
     }
 
-    fn clients_within(&self, limit: u64) -> usize {
+    fn clients_within(&self, limit: u64, fixed: u64) -> usize {
         let usable = limit.saturating_mul(u64::from(self.exhausted_percent)) / 100;
-        let free = usable.saturating_sub(self.fixed + OWN_CALLS);
-        let upstream = self.upstream.min(free / 2);
+        let free = usable.saturating_sub(fixed + OWN_CALLS);
+        let upstream = self.upstream.min(free.div_ceil(2));
         usize::try_from(free - upstream).unwrap_or(usize::MAX).max(1)
     }
 
     /// Admin connections that may be open at this moment.
     pub(crate) fn admin_max(&self) -> usize {
-        let share = (self.limit() / 16).min(ADMIN_MAX);
-        usize::try_from(share).unwrap_or(usize::MAX).max(descriptors::ADMIN_CONNECTIONS)
+        usize::try_from(self.limit() / ADMIN_SHARE).unwrap_or(usize::MAX).max(descriptors::ADMIN_CONNECTIONS)
     }
 
     /// Descriptors that the configured connections can need.
-    fn needed(&self) -> u64 {
-        let all = self.fixed + OWN_CALLS + self.upstream + self.clients;
+    fn needed(&self, fixed: u64) -> u64 {
+        let all = fixed + OWN_CALLS + self.upstream + self.clients;
         (all * 100).div_ceil(u64::from(self.exhausted_percent).max(1))
     }
 
     /// Logs the limit, and warns where it is too low for the configuration.
     pub(crate) fn log(&self, log: &Logger) {
-        let (limit, needed) = (self.limit(), self.needed());
+        let (limit, fixed) = (self.limit(), count_fixed() + MONITOR_FILES);
+        let needed = self.needed(fixed);
         if limit >= needed {
             info!(log, "descriptor limit"; "limit" => limit, "needed" => needed);
             return;
         }
         warn!(log, "the descriptor limit is lower than the configured connections need; clients wait when descriptors are short";
             "limit" => limit, "needed" => needed, "clients" => self.clients, "upstream_connections" => self.upstream,
-            "open_at_start" => self.fixed, "clients_max" => self.clients_max(),
+            "open_at_start" => fixed, "clients_max" => self.clients_within(limit, fixed),
             "hint" => format!("raise the limit of open files to {needed} (ulimit -n, LimitNOFILE=, monitor.descriptor_limit), or lower \
                 server.max_concurrent_requests, concurrency.max_concurrent and connection_pool.max_idle"));
     }
+}
+
+/// Without /proc nothing is known; what a small gateway has open is a fair guess.
+fn count_fixed() -> u64 {
+    descriptors::open_count().unwrap_or(64)
 }
 
 fn whole(count: usize) -> u64 {
@@ -122,29 +129,35 @@ fn whole(count: usize) -> u64 {
 mod tests {
     use super::*;
 
-    const BUDGET: DescriptorBudget =
-        DescriptorBudget { configured: None, exhausted_percent: 95, fixed: 50, upstream: 60, clients: 1000 };
+    const FIXED: u64 = 50;
+    static BUDGET: DescriptorBudget = DescriptorBudget {
+        configured: None,
+        exhausted_percent: 95,
+        fixed: OnceLock::new(),
+        upstream: 60,
+        clients: 1000,
+    };
 
     /// X9: each client's request finds a descriptor for its upstream connection
     #[test]
     fn clients_leave_descriptors_for_the_upstream() {
         for limit in [60, 128, 256, 1024, 1_048_576] {
-            let clients = whole(BUDGET.clients_within(limit));
-            let left = (limit * 95 / 100).saturating_sub(BUDGET.fixed + OWN_CALLS + clients);
+            let clients = whole(BUDGET.clients_within(limit, FIXED));
+            let left = (limit * 95 / 100).saturating_sub(FIXED + OWN_CALLS + clients);
             assert!(
                 clients == 1 || left >= BUDGET.upstream.min(clients),
                 "limit {limit}: {clients} clients, {left} left"
             );
         }
-        assert_eq!(BUDGET.clients_within(1024), 972 - 50 - 8 - 60);
-        assert_eq!(BUDGET.clients_within(128), 32);
-        assert_eq!(BUDGET.clients_within(10), 1, "one is served whatever the limit is");
+        assert_eq!(BUDGET.clients_within(1024, FIXED), 972 - 50 - 8 - 60);
+        assert_eq!(BUDGET.clients_within(128, FIXED), 31);
+        assert_eq!(BUDGET.clients_within(10, FIXED), 1, "one is served whatever the limit is");
     }
 
     /// X5
     #[test]
     fn the_need_counts_clients_and_upstreams() {
-        assert_eq!(BUDGET.needed(), 1177, "1118 are 95 %");
-        assert!(BUDGET.clients_within(BUDGET.needed()) >= 1000);
+        assert_eq!(BUDGET.needed(FIXED), 1177, "1118 are 95 %");
+        assert!(BUDGET.clients_within(BUDGET.needed(FIXED), FIXED) >= 1000);
     }
 }

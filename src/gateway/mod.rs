@@ -189,10 +189,10 @@ fn serve(
     };
     let thread = threads.start("admin".to_owned(), ADMIN_BLOCKING_THREADS, build)?;
 
-    let budget = DescriptorBudget::new(&shared.config);
+    let budget = Arc::new(DescriptorBudget::new(&shared.config));
     budget.log(&shared.log);
     let limit = ConnectionLimit { open: vec![thread.open()], max: ADMIN_CONNECTIONS };
-    let admission = DescriptorAdmission::admin(limit, budget.clone(), admins);
+    let admission = DescriptorAdmission::admin(limit, Arc::clone(&budget), admins);
     let admin = Listener::new(ADMIN, admin, vec![thread.sender()], Box::new(admission));
     let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
     let admission = DescriptorAdmission::data(limit, budget, shared);

@@ -219,20 +219,13 @@ where
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
-            () = must_leave(&mut drain, has_begun, first_request_due), if !is_leaving => {
-                is_leaving = true;
-                connection.graceful_shutdown();
-                idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
-            }
-            () = idle_slot.closing(), if !is_leaving => {
+            () = must_leave(&mut drain, has_begun, first_request_due, &mut idle_slot), if !is_leaving => {
                 is_leaving = true;
                 connection.graceful_shutdown();
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
             () = streams.quiet.notified() => {
-                if streams.open.get() == 0 {
-                    idle_slot.set_idle(clock::now());
-                }
+                streams.note_idle(&idle_slot);
                 let patience = if is_leaving { GOAWAY_LINGER } else { keep_alive };
                 idle.as_mut().reset((clock::now() + patience).into());
             }
@@ -251,9 +244,22 @@ where
     }
 }
 
+/// Returns when the gateway ends the connection: because it stops, or because it needs the descriptor of an idle connection.
+async fn must_leave(
+    drain: &mut watch::Receiver<DrainPhase>,
+    has_begun: bool,
+    first_request_due: Instant,
+    idle_slot: &mut IdleSlot,
+) {
+    tokio::select! {
+        () = drain_ends(drain, has_begun, first_request_due) => {}
+        () = idle_slot.closing() => {}
+    }
+}
+
 /// Returns when a stopping gateway ends the connection. A connection without a request may have waited in the backlog: a GOAWAY before
 /// its first request would make the client repeat that elsewhere, so it gets some time.
-async fn must_leave(drain: &mut watch::Receiver<DrainPhase>, has_begun: bool, first_request_due: Instant) {
+async fn drain_ends(drain: &mut watch::Receiver<DrainPhase>, has_begun: bool, first_request_due: Instant) {
     let leaves = |phase: &DrainPhase| match phase {
         DrainPhase::Serving => false,
         DrainPhase::Draining => has_begun,
@@ -308,6 +314,13 @@ struct Streams {
 }
 
 impl Streams {
+    /// Tells the registry where no request is open.
+    fn note_idle(&self, slot: &IdleSlot) {
+        if self.open.get() == 0 {
+            slot.set_idle(clock::now());
+        }
+    }
+
     fn open(self: &Rc<Self>) -> Open {
         self.open.set(self.open.get() + 1);
         Open(Rc::clone(self))

@@ -2,10 +2,15 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
+
+use rustix::fs::{RawDir, SeekFrom, seek};
 
 use crate::descriptors;
 use crate::monitor::reading::Reading;
 
+/// Bytes of names that are read at once.
+const NAMES_BYTES: usize = 16 << 10;
 const DIRECTORY: &str = "/proc/self/fd";
 
 /// The sensor.
@@ -39,11 +44,21 @@ impl DescriptorSensor {
 
     /// Since Linux 6.2 the size of the directory is the number of open descriptors; before, it is 0 and the names are counted.
     fn count(&self) -> io::Result<u64> {
-        let size =
-            self.directory.as_ref().map_or(Ok(0), |directory| directory.metadata().map(|of| of.len()))?;
-        if size > 0 {
-            return Ok(size);
-        }
-        descriptors::open_count()
+        let Some(directory) = &self.directory else { return descriptors::open_count() };
+        let size = directory.metadata()?.len();
+        if size > 0 { Ok(size) } else { count_names(directory) }
     }
+}
+
+/// Counts the names in an open directory, without `.` and `..`.
+fn count_names(directory: &File) -> io::Result<u64> {
+    seek(directory, SeekFrom::Start(0))?;
+    let mut buffer = [MaybeUninit::uninit(); NAMES_BYTES];
+    let mut names = RawDir::new(directory, &mut buffer);
+    let mut count = 0_u64;
+    while let Some(name) = names.next() {
+        name?;
+        count += 1;
+    }
+    Ok(count.saturating_sub(2))
 }
