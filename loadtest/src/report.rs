@@ -102,8 +102,8 @@ fn noise(step: &Step, statistics: &Statistics) -> Option<String> {
 
 /// What the gateway said of itself when the step ended.
 fn last_status(step: &Step, readings: &[Reading]) -> Option<String> {
-    let of_step = readings.iter().filter(|reading| reading.step == step.name);
-    let status = of_step.last()?.status.as_ref()?;
+    let mut of_step = readings.iter().filter(|reading| reading.step == step.name);
+    let status = of_step.next_back()?.status.as_ref()?;
     let said = if status.answered { status.summary.as_str() } else { "no answer" };
     Some(format!("note: /status at the end of {}: {said}", step.name))
 }
