@@ -54,6 +54,11 @@ impl Fault {
         Self::Corrupt,
     ];
 
+    /// Whether the connection broke, which is not the client's doing.
+    pub(crate) fn is_broken_connection(self) -> bool {
+        matches!(self, Self::Connect | Self::Closed | Self::Truncated)
+    }
+
     /// As it is printed.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -114,6 +119,8 @@ impl Request {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// Whether it names the reason of a refusal.
+    pub(crate) has_reason: bool,
     pub(crate) body_bytes: u64,
     /// The digest or the text, as the request asked.
     pub(crate) kept: String,
@@ -155,14 +162,15 @@ impl Connection {
     ) -> Result<Answer, Fault> {
         let exchange = async {
             self.send(request).await.map_err(|_| Fault::Closed)?;
-            let status = self.receive_head().await?.status;
+            let head = self.receive_head().await?;
             let mut body_bytes = 0;
             loop {
                 let unread = self.inbox.unread().len();
                 self.inbox.consume(unread);
                 body_bytes += unread as u64;
                 if body_bytes >= after_bytes {
-                    return Ok(Answer { status, body_bytes, kept: String::new() });
+                    let (status, has_reason) = (head.status, head.has_reason);
+                    return Ok(Answer { status, has_reason, body_bytes, kept: String::new() });
                 }
                 if self.inbox.fill(&mut self.stream).await.map_err(|_| Fault::Truncated)? == 0 {
                     return Err(Fault::Truncated);
@@ -178,7 +186,7 @@ impl Connection {
         let head = self.receive_head().await?;
         let (body_bytes, kept) = self.receive_body(head.body, request.keep).await?;
         self.keep_alive = head.keep_alive && sent_whole;
-        Ok(Answer { status: head.status, body_bytes, kept })
+        Ok(Answer { status: head.status, has_reason: head.has_reason, body_bytes, kept })
     }
 
     /// Returns false if an answer came before the whole body was sent.

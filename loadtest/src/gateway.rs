@@ -4,13 +4,14 @@
 //! what is measured is the program a user runs.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
 use thiserror::Error;
 use toml::{Table, Value};
 
+use crate::container::Container;
 use crate::process::{Process, ProcessError, free_port};
 
 /// Why the gateway does not run.
@@ -51,28 +52,33 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     /// Admin listener.
     pub(crate) admin: SocketAddr,
+    /// Access log.
+    pub(crate) log: PathBuf,
 }
 
 impl Gateway {
-    /// Starts `binary` with `buckets` and `settings` on free ports; its files go to `directory`.
+    /// Starts `binary` with `buckets` and `settings` on free ports; its files go to `directory`, its log to the container's
+    /// disk where it has one.
     pub(crate) fn start(
         binary: &Path,
         directory: &Path,
         buckets: &[Bucket<'_>],
         settings: &Table,
+        container: Option<&Container>,
     ) -> Result<Self, GatewayError> {
-        let log = directory.join("access.log");
+        let log = container.map_or(directory, Container::log_directory).join("access.log");
         let place = Place { port: free_port()?, admin_port: free_port()?, log: &log };
         let config = directory.join("tidegate.toml");
         fs::write(&config, configuration(&place, buckets, settings).to_string())?;
-        let mut command = Command::new(binary);
+        let mut command =
+            container.map_or_else(|| Command::new(binary), |container| container.command(binary));
         command.arg("--config").arg(&config).current_dir(directory);
         let mut process = Process::start(command, directory)?;
         let address = SocketAddr::from(([127, 0, 0, 1], place.port));
         let admin = SocketAddr::from(([127, 0, 0, 1], place.admin_port));
         process.wait_for(address)?;
         process.wait_for(admin)?;
-        Ok(Self { process, address, admin })
+        Ok(Self { process, address, admin, log })
     }
 
     /// Its process ID.

@@ -23,6 +23,8 @@ pub(crate) struct ResponseHead {
     pub(crate) status: u16,
     pub(crate) body: Framing,
     pub(crate) keep_alive: bool,
+    /// Whether it names the reason of a refusal (`x-tidegate-reason`).
+    pub(crate) has_reason: bool,
     /// Bytes of the head itself.
     pub(crate) length_bytes: usize,
 }
@@ -44,6 +46,7 @@ struct Fields {
     chunked: bool,
     close: bool,
     expects_continue: bool,
+    has_reason: bool,
 }
 
 impl Fields {
@@ -60,6 +63,8 @@ impl Fields {
                 fields.close = value.eq_ignore_ascii_case("close");
             } else if is("expect") {
                 fields.expects_continue = true;
+            } else if is("x-tidegate-reason") {
+                fields.has_reason = !value.is_empty();
             }
         }
         Ok(fields)
@@ -82,7 +87,7 @@ pub(crate) fn response(bytes: &[u8]) -> Result<Option<ResponseHead>, BadHead> {
         (false, None) => Framing::UntilClose,
     };
     let keep_alive = parsed.version == Some(1) && !fields.close && body != Framing::UntilClose;
-    Ok(Some(ResponseHead { status, body, keep_alive, length_bytes }))
+    Ok(Some(ResponseHead { status, body, keep_alive, has_reason: fields.has_reason, length_bytes }))
 }
 
 /// The request head at the front of `bytes`, or `None` if it is not complete yet.
@@ -126,6 +131,13 @@ mod tests {
                 "{text:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_refusal_names_its_reason_or_not() {
+        let has_reason = |text: &str| response(text.as_bytes()).unwrap().unwrap().has_reason;
+        assert!(has_reason("HTTP/1.1 503 No\r\nX-Tidegate-Reason: exhausted\r\n\r\n"));
+        assert!(!has_reason("HTTP/1.1 503 No\r\nx-tidegate-reason:\r\n\r\n"));
     }
 
     #[test]

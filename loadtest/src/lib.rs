@@ -4,8 +4,8 @@
 //! load on a fixed schedule and holds what came out against the ranges of the scenario. It speaks HTTP and reads
 //! `/proc`; it links none of the gateway's crates, so that it measures what a user runs.
 //!
-//! Four threads: one offers load, one serves as upstreams, one takes readings, one has the hostile clients. Only the
-//! first is on the path of a latency. Everything is bounded: connections, requests under way, readings, the run itself.
+//! Five threads: one offers load, one serves as upstreams, one takes readings, one has the hostile clients, one reads the
+//! log of a gateway in a container. Only the first is on the path of a latency. Everything is bounded: connections, requests under way, readings, the run itself.
 //! Deliberately absent: load from several machines, HTTP/2 other than floods of it, and any tuning of the host.
 
 mod bench_config;
@@ -14,6 +14,7 @@ mod cli;
 mod client;
 mod clock;
 mod compare;
+mod container;
 mod destination;
 mod expectation;
 mod framing;
@@ -35,6 +36,7 @@ mod scenario;
 mod schedule;
 mod size;
 mod statistics;
+mod status;
 mod step;
 mod storm;
 mod upstream;

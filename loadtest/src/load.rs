@@ -21,6 +21,9 @@ use crate::pacer::Pacer;
 use crate::recorder::{Finished, Outcome, Recorder};
 use crate::schedule::Schedule;
 
+/// A place waits so long after it could not connect.
+const AFTER_NO_CONNECTION: Duration = Duration::from_millis(10);
+
 /// How requests are offered.
 #[derive(Debug, Clone)]
 pub(crate) enum Offered {
@@ -143,9 +146,18 @@ impl Running {
                 let corrupt = self.load.expected.as_ref().is_some_and(|expected| *expected != answer.kept);
                 let is_ok = (200..300).contains(&answer.status);
                 let outcome = if corrupt && is_ok { Err(Fault::Corrupt) } else { Ok(answer.status) };
+                if !is_ok && !answer.has_reason {
+                    self.recorder.borrow_mut().count_without_reason();
+                }
                 self.record(intended, sent, outcome, answer.body_bytes);
             }
-            Err(fault) => self.record(intended, sent, Err(fault), 0),
+            Err(fault) => {
+                self.record(intended, sent, Err(fault), 0);
+                if fault == Fault::Connect {
+                    // a closed loop would try again at once, and do nothing else
+                    tokio::time::sleep(AFTER_NO_CONNECTION).await;
+                }
+            }
         }
     }
 

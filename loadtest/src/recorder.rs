@@ -3,7 +3,8 @@
 //! Latencies run from the intended send time. Answers are told apart by what they mean for a gateway: `ok` (2xx),
 //! `refused` (429 and 503: told to go away, on purpose), and everything else, an error; `lost` is all but `ok`.
 //! Marks are moments of interest (an upstream killed, one restored) from which the first success and the last error
-//! are measured. Deliberately absent: a list of requests, which would grow with the run.
+//! are measured. Of broken connections the moments are kept, up to a bound. Deliberately absent: a list of requests,
+//! which would grow with the run.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,6 +20,9 @@ const GOODPUT_WITHIN: Duration = Duration::from_secs(1);
 
 /// An hour; what takes longer counts as an hour.
 const MICROS_MAX: u64 = 3_600_000_000;
+
+/// As many moments of broken connections are kept, to be compared with the gateway's log.
+const BROKEN_MAX: usize = 10_000;
 
 /// How a request ended: a status, or no whole answer.
 pub(crate) type Outcome = Result<u16, Fault>;
@@ -43,6 +47,8 @@ struct Mark {
     at: Instant,
     first_ok: Option<Duration>,
     last_lost: Duration,
+    lost_before: u64,
+    done_before: u64,
     lost_since: u64,
     done_since: u64,
 }
@@ -68,6 +74,8 @@ pub(crate) struct Recorder {
     ok: u64,
     ok_in_time: u64,
     refused: u64,
+    without_reason: u64,
+    broken: Vec<Instant>,
     body_bytes: u64,
     statuses: BTreeMap<u16, u64>,
     faults: BTreeMap<Fault, u64>,
@@ -99,6 +107,8 @@ impl Recorder {
             ok: 0,
             ok_in_time: 0,
             refused: 0,
+            without_reason: 0,
+            broken: Vec::new(),
             body_bytes: 0,
             statuses: BTreeMap::new(),
             faults: BTreeMap::new(),
@@ -129,7 +139,12 @@ impl Recorder {
         record(&mut self.lag_micros, finished.sent.saturating_duration_since(finished.intended));
         match finished.outcome {
             Ok(status) => *self.statuses.entry(status).or_default() += 1,
-            Err(fault) => *self.faults.entry(fault).or_default() += 1,
+            Err(fault) => {
+                *self.faults.entry(fault).or_default() += 1;
+                if fault.is_broken_connection() && self.broken.len() < BROKEN_MAX {
+                    self.broken.push(finished.ended);
+                }
+            }
         }
         match finished.outcome {
             Ok(200..=299) => {
@@ -159,9 +174,21 @@ impl Recorder {
             at,
             first_ok: None,
             last_lost: Duration::ZERO,
+            lost_before: self.lost(),
+            done_before: self.done,
             lost_since: 0,
             done_since: 0,
         });
+    }
+
+    /// Counts an answer other than 2xx that names no reason.
+    pub(crate) fn count_without_reason(&mut self) {
+        self.without_reason += 1;
+    }
+
+    /// When connections broke.
+    pub(crate) fn broken(&self) -> &[Instant] {
+        &self.broken
     }
 
     /// Requests that ended so far.
@@ -191,6 +218,7 @@ impl Recorder {
         count("refused", self.refused);
         count("errors", self.lost() - self.refused);
         count("lost", self.lost());
+        count("without_reason", self.without_reason);
         count("body_bytes", self.body_bytes);
         for (status, requests) in &self.statuses {
             count(&format!("status_{status}"), *requests);
@@ -200,6 +228,8 @@ impl Recorder {
         }
         for mark in &self.marks {
             let name = &mark.name;
+            into.set(format!("{prefix}.requests_before_{name}"), mark.done_before as f64);
+            into.set(format!("{prefix}.lost_before_{name}"), mark.lost_before as f64);
             into.set(format!("{prefix}.requests_after_{name}"), mark.done_since as f64);
             into.set(format!("{prefix}.lost_after_{name}"), mark.lost_since as f64);
             into.set(format!("{prefix}.last_lost_after_{name}_ms"), millis(mark.last_lost));
@@ -288,7 +318,10 @@ mod tests {
         let statistics = statistics(&recorder);
         assert_eq!(statistics.value("x.first_ok_after_back_ms"), Some(30.0));
         assert_eq!(statistics.value("x.last_lost_after_back_ms"), Some(20.0));
+        assert_eq!(statistics.value("x.requests_before_back"), Some(1.0));
+        assert_eq!(statistics.value("x.lost_before_back"), Some(0.0));
         assert_eq!(statistics.value("x.lost_after_back"), Some(2.0));
+        assert_eq!(recorder.broken(), [begin + Duration::from_millis(120)]);
         assert_eq!(statistics.value("x.requests_after_back"), Some(3.0));
     }
 }

@@ -7,12 +7,15 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::run::Findings;
+use crate::sampler::Reading;
 use crate::scenario::{Scenario, Step};
 use crate::statistics::Statistics;
 
 const LOAD_COLUMNS: [&str; 9] =
     ["requests", "ok", "refused", "errors", "goodput_per_s", "p50_ms", "p99_ms", "p999_ms", "refused_p99_ms"];
 const PROCESS_ROWS: [&str; 2] = ["rss_mib", "descriptors"];
+/// Beside these, of a gateway in a container.
+const CONTAINER_ROWS: [&str; 2] = ["cgroup_mib", "oom_kills"];
 /// Above this, latencies and rates of a step say more about the neighbours than about the gateway.
 const OTHER_CORES_MAX: f64 = 0.3;
 
@@ -37,6 +40,7 @@ pub(crate) fn text(scenario: &Scenario, findings: &Findings) -> String {
     lines.extend(aligned(&rows));
     lines.push(String::new());
     lines.extend(scenario.steps.iter().filter_map(|step| noise(step, &findings.statistics)));
+    lines.extend(scenario.steps.iter().filter_map(|step| last_status(step, &findings.readings)));
     for verdict in &findings.verdicts {
         lines.push(format!("{} {}", if verdict.held { "held  " } else { "MISSED" }, verdict.text));
     }
@@ -76,7 +80,8 @@ fn load_rows(step: &Step, statistics: &Statistics) -> Vec<Vec<String>> {
 
 fn process_rows(step: &Step, scenario: &Scenario, statistics: &Statistics) -> Vec<Vec<String>> {
     let metrics = scenario.metrics.iter().map(|name| format!("metric.{name}"));
-    let names = PROCESS_ROWS.iter().map(|&name| name.to_owned()).chain(metrics);
+    let container = if scenario.container.is_some() { CONTAINER_ROWS.as_slice() } else { &[] };
+    let names = PROCESS_ROWS.iter().chain(container).map(|&name| name.to_owned()).chain(metrics);
     names
         .map(|name| {
             let value = |of: &str| cell(statistics, &format!("{}.{name}_{of}", step.name));
@@ -93,6 +98,14 @@ fn noise(step: &Step, statistics: &Statistics) -> Option<String> {
             step.name
         )
     })
+}
+
+/// What the gateway said of itself when the step ended.
+fn last_status(step: &Step, readings: &[Reading]) -> Option<String> {
+    let mut of_step = readings.iter().filter(|reading| reading.step == step.name);
+    let status = of_step.next_back()?.status.as_ref()?;
+    let said = if status.answered { status.summary.as_str() } else { "no answer" };
+    Some(format!("note: /status at the end of {}: {said}", step.name))
 }
 
 fn cell(statistics: &Statistics, name: &str) -> String {

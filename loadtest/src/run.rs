@@ -1,5 +1,6 @@
 //! A scenario, run: upstreams and gateway started, steps one after another, statistics gathered, ranges checked.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::certificate::Certificate;
+use crate::container::{Container, LogTail, Meter};
 use crate::expectation::Verdict;
 use crate::gateway::{Bucket, Gateway, GatewayError, lay_over};
 use crate::process::RunDirectory;
@@ -75,8 +77,11 @@ pub(crate) fn run(
             LocalSet::new().block_on(&runtime, stage.play(step, round, statistics))?;
         }
     }
-    let mut verdicts = vec![survived(&mut stage.gateway)];
-    let readings = stage.sampler.finish();
+    let meter = stage.container.as_ref().map(Container::meter);
+    let mut verdicts = vec![survived(&mut stage.gateway, meter.as_ref())];
+    stage.explain(scenario, &mut rounds);
+    // what is mounted in the directory goes before it
+    let readings = stage.end();
     for (round, statistics) in rounds.iter_mut().enumerate() {
         for step in &scenario.steps {
             sampler::summarize(&readings, &step.name, round, statistics);
@@ -107,15 +112,19 @@ fn set(scenario: &Scenario, binary: &Path, directory: &Path) -> Result<Stage, Ru
     let certificate = scenario.tls.then(|| Certificate::create(directory)).transpose()?;
     let mut settings = certificate.as_ref().map(Certificate::settings).unwrap_or_default();
     lay_over(&mut settings, &scenario.gateway);
-    let gateway = Gateway::start(binary, directory, &buckets, &settings)?;
+    let container = scenario.container.as_ref().map(|spec| Container::create(spec, directory)).transpose()?;
+    let gateway = Gateway::start(binary, directory, &buckets, &settings, container.as_ref())?;
+    let log_tail = container.as_ref().map(|_| LogTail::start(&gateway.log)).transpose()?;
     let metrics = scenario.metrics.clone();
-    let sampler = Sampler::start(Subject { process: gateway.id(), admin: gateway.admin, metrics })?;
-    Ok(Stage { gateway, sampler, upstreams, certificate })
+    let meter = container.as_ref().map(Container::meter);
+    let sampler = Sampler::start(Subject { process: gateway.id(), admin: gateway.admin, metrics, meter })?;
+    Ok(Stage { gateway, sampler, upstreams, certificate, log_tail, container, broken: RefCell::default() })
 }
 
-fn survived(gateway: &mut Gateway) -> Verdict {
+fn survived(gateway: &mut Gateway, meter: Option<&Meter>) -> Verdict {
     let held = gateway.is_running();
     let text =
         if held { "the gateway's process survived" } else { "the gateway's process ended during the run" };
-    Verdict { held, text: text.to_owned() }
+    let kills = meter.and_then(Meter::oom_kills).map(|kills| format!("; OOM kills in its cgroup: {kills}"));
+    Verdict { held, text: format!("{text}{}", kills.unwrap_or_default()) }
 }

@@ -1,4 +1,5 @@
-//! Readings of the gateway while load runs: memory, descriptors, and its own metrics.
+//! Readings of the gateway while load runs: memory, descriptors, its own metrics, and the status document of one in a
+//! container.
 //!
 //! On a thread of its own with blocking calls, so that reading `/proc` never delays the sending of a request.
 //! Each step of a scenario begins and ends with a reading, so "before" and "after" are exact.
@@ -13,7 +14,9 @@ use std::{io, str};
 
 use serde::Serialize;
 
+use crate::container::Meter;
 use crate::statistics::{Statistics, growth_percent};
+use crate::status::{self, StatusReading};
 use crate::{clock, usage};
 
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -36,6 +39,19 @@ pub(crate) struct Reading {
     pub(crate) descriptors: f64,
     /// The metrics asked for, summed over their labels; absent if they were not there.
     pub(crate) metrics: BTreeMap<String, f64>,
+    /// Memory of the container, and processes that the kernel killed in it.
+    pub(crate) container: Option<ContainerReading>,
+    /// The status document of a gateway in a container.
+    pub(crate) status: Option<StatusReading>,
+}
+
+/// What the kernel says of the container.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct ContainerReading {
+    /// Memory that counts against the limit.
+    pub(crate) usage_mib: f64,
+    /// Since the beginning.
+    pub(crate) oom_kills: f64,
 }
 
 enum Order {
@@ -53,6 +69,8 @@ pub(crate) struct Subject {
     pub(crate) admin: SocketAddr,
     /// Names of metrics.
     pub(crate) metrics: Vec<String>,
+    /// Its memory cgroup, where it is in one; then its status document is read too.
+    pub(crate) meter: Option<Meter>,
 }
 
 /// The sampler from outside.
@@ -126,13 +144,24 @@ fn read(subject: &Subject, step: &str, round: usize, since: Duration) -> Reading
         rss_mib: usage::rss_mib(&processes),
         descriptors: usage::descriptors(&processes),
         metrics: sums.collect(),
+        container: subject.meter.as_ref().and_then(container),
+        status: subject.meter.is_some().then(|| status::read(subject.admin)),
     }
 }
 
+fn container(meter: &Meter) -> Option<ContainerReading> {
+    Some(ContainerReading { usage_mib: meter.usage_mib()?, oom_kills: meter.oom_kills()? })
+}
+
 fn scrape(admin: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, SCRAPE_WITHIN)?;
-    stream.set_read_timeout(Some(SCRAPE_WITHIN))?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")?;
+    fetch(admin, "/metrics", SCRAPE_WITHIN)
+}
+
+/// The head and body of the answer to a GET.
+pub(crate) fn fetch(admin: SocketAddr, path: &str, within: Duration) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&admin, within)?;
+    stream.set_read_timeout(Some(within))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.take(8 << 20).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -160,6 +189,13 @@ pub(crate) fn summarize(readings: &[Reading], step: &str, round: usize, into: &m
     let descriptors: Vec<_> = of_step.iter().map(|reading| reading.descriptors).collect();
     into.set_spread(&format!("{step}.rss_mib"), &rss);
     into.set_spread(&format!("{step}.descriptors"), &descriptors);
+    let container: Vec<_> = of_step.iter().filter_map(|reading| reading.container).collect();
+    let usage: Vec<_> = container.iter().map(|reading| reading.usage_mib).collect();
+    let oom_kills: Vec<_> = container.iter().map(|reading| reading.oom_kills).collect();
+    into.set_spread(&format!("{step}.cgroup_mib"), &usage);
+    into.set_spread(&format!("{step}.oom_kills"), &oom_kills);
+    let status: Vec<_> = of_step.iter().filter_map(|reading| reading.status.as_ref()).collect();
+    status::summarize(&status, step, into);
     into.set_some(format!("{step}.rss_growth_percent"), growth_percent(&rss));
     let names = of_step.iter().flat_map(|reading| reading.metrics.keys());
     for name in names.collect::<std::collections::BTreeSet<_>>() {
@@ -194,12 +230,16 @@ mod tests {
             round: 0,
             rss_mib,
             descriptors: 10.0,
+            container: Some(ContainerReading { usage_mib: rss_mib + 1.0, oom_kills: 0.0 }),
+            status: None,
             metrics: opened.map(|value| ("opened_total".to_owned(), value)).into_iter().collect(),
         };
         let readings = [reading("a", 90.0, None), reading("b", 20.0, None), reading("b", 30.0, Some(2.0))];
         let mut statistics = Statistics::default();
         summarize(&readings, "b", 0, &mut statistics);
         assert_eq!(statistics.value("b.rss_mib_max"), Some(30.0));
+        assert_eq!(statistics.value("b.cgroup_mib_max"), Some(31.0));
+        assert_eq!(statistics.value("b.oom_kills_last"), Some(0.0));
         assert_eq!(statistics.value("b.metric.opened_total_rise"), Some(2.0));
         assert_eq!(statistics.value("a.rss_mib_max"), None);
     }

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::certificate::Certificate;
 use crate::client::{Keep, Request};
+use crate::container::{Broken, Container, LogTail, unexplained};
 use crate::destination::Destination;
 use crate::gateway::Gateway;
 use crate::hostile::{Hostile, Target};
@@ -19,8 +21,8 @@ use crate::load::{self, Load};
 use crate::progress;
 use crate::recorder::Recorder;
 use crate::run::{RunError, unless_interrupted};
-use crate::sampler::Sampler;
-use crate::scenario::{Action, LoadSpec, Step};
+use crate::sampler::{Reading, Sampler};
+use crate::scenario::{Action, Event, LoadSpec, Scenario, Step};
 use crate::statistics::Statistics;
 use crate::storm::{self, StormReport};
 use crate::upstream::{Upstream, Upstreams};
@@ -33,6 +35,11 @@ pub(crate) struct Stage {
     pub(crate) upstreams: Upstreams,
     /// Where the gateway speaks TLS.
     pub(crate) certificate: Option<Certificate>,
+    /// Reads the log of a gateway in a container.
+    pub(crate) log_tail: Option<LogTail>,
+    pub(crate) container: Option<Container>,
+    /// Connections that broke off so far.
+    pub(crate) broken: RefCell<Vec<Broken>>,
 }
 
 /// A load of the step under way.
@@ -87,7 +94,10 @@ impl Stage {
             never = progress::show(&tallies, self.gateway.id()) => match never {},
         }
         self.sampler.mark(&step.name, round);
-        hostile.map(|hostile| hostile.finish(&step.name, into)).transpose()?;
+        if let Some(hostile) = hostile {
+            self.broken.borrow_mut().extend(hostile.finish(&step.name, into)?);
+        }
+        self.note_broken(step, &tallies);
         into.set(format!("{}.other_cores", step.name), window.other_cores());
         self.summarize(step, &tallies, into);
         Ok(())
@@ -158,16 +168,72 @@ impl Stage {
         for event in &step.events {
             let at = tallies.begin + Duration::from_secs_f64(event.at_seconds);
             tokio::time::sleep_until(at.into()).await;
-            let upstream = self.upstream(&event.bucket)?;
-            match event.action {
-                Action::Kill => self.upstreams.kill(upstream).await?,
-                Action::Restore => self.upstreams.restore(upstream).await?,
-            }
+            self.event(event).await?;
+            let (name, now) = (event.action.name(), clock::now());
             for offering in &tallies.offerings {
-                offering.recorder.borrow_mut().mark(event.action.name(), clock::now());
+                let mut recorder = offering.recorder.borrow_mut();
+                recorder.mark(name, now);
+                if let Some(seconds) = event.settle_seconds {
+                    recorder.mark(&format!("{name}_settled"), now + Duration::from_secs_f64(seconds));
+                }
             }
         }
         Ok(())
+    }
+
+    async fn event(&self, event: &Event) -> Result<(), RunError> {
+        if event.action.is_of_log_disk() {
+            return self.log_disk(event.action).map_err(RunError::from);
+        }
+        let upstream = self.upstream(event.bucket.as_deref().unwrap_or_default())?;
+        match event.action {
+            Action::Kill => self.upstreams.kill(upstream).await?,
+            Action::Restore => self.upstreams.restore(upstream).await?,
+            Action::Freeze => self.upstreams.freeze(upstream, true).await?,
+            Action::Thaw => self.upstreams.freeze(upstream, false).await?,
+            Action::FillLogDisk | Action::EmptyLogDisk => {}
+        }
+        Ok(())
+    }
+
+    fn log_disk(&self, action: Action) -> io::Result<()> {
+        let (Some(container), Some(log_tail)) = (&self.container, &self.log_tail) else { return Ok(()) };
+        if action == Action::FillLogDisk {
+            log_tail.begin_full();
+            container.fill_log_disk()
+        } else {
+            container.empty_log_disk()?;
+            log_tail.end_full();
+            Ok(())
+        }
+    }
+
+    fn note_broken(&self, step: &Step, tallies: &Tallies) {
+        let mut broken = self.broken.borrow_mut();
+        for (offering, spec) in tallies.offerings.iter().zip(&step.loads) {
+            let client = spec.source.unwrap_or(Ipv4Addr::LOCALHOST.into());
+            let recorder = offering.recorder.borrow();
+            let at = recorder.broken().iter();
+            broken.extend(at.map(|&at| Broken { step: step.name.clone(), at, client }));
+        }
+    }
+
+    /// Compares connections that broke with the log, and writes `STEP.broken` and `STEP.broken_without_reason`; counts of
+    /// log lines are those of the whole run, in the last round.
+    pub(crate) fn explain(&self, scenario: &Scenario, rounds: &mut [Statistics]) {
+        let (Some(log_tail), Some(into)) = (&self.log_tail, rounds.last_mut()) else { return };
+        let (reasons, broken) = (log_tail.reasons(), self.broken.borrow());
+        for step in &scenario.steps {
+            let of_step = || broken.iter().filter(|each| each.step == step.name);
+            into.set(format!("{}.broken", step.name), of_step().count() as f64);
+            into.set(format!("{}.broken_without_reason", step.name), unexplained(of_step(), &reasons) as f64);
+            log_tail.summarize(&step.name, into);
+        }
+    }
+
+    /// Ends everything that was started, the gateway first.
+    pub(crate) fn end(self) -> Vec<Reading> {
+        self.sampler.finish()
     }
 
     fn upstream(&self, bucket: &str) -> Result<&Upstream, RunError> {

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 
+use crate::tidy::words;
+
 use super::{Answer, PATIENCE, Scratch, Upstream, eventually, get, request};
 
 /// A running gateway.
@@ -416,5 +418,10 @@ impl Drop for Gateway {
         // Ended already is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !thread::panicking() {
+            // The last line may have been cut off by the end.
+            let lines = self.raw_log().into_iter().filter_map(|line| serde_json::from_str(&line).ok());
+            lines.for_each(|line| words::assert_documented(&line));
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::sources::{CRATES, all, read};
 use crate::support::{Gateway, Upstream, eventually};
 
 /// What stands between the marks `name:begin` and `name:end` of the README.
-fn marked(name: &str) -> String {
+pub(super) fn marked(name: &str) -> String {
     let readme = read("README.md");
     let (begin, end) = (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"));
     let text = readme.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end)).map(|(text, _)| text);

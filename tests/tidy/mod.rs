@@ -5,7 +5,9 @@
 //! and clippy's and are absent here; so is layout, which rustfmt settles.
 
 mod documents;
+mod literals;
 pub(crate) mod sources;
+pub(crate) mod words;
 
 use sources::Source;
 

@@ -98,7 +98,7 @@ impl Peer {
             .zip(&settings)
             .map(|(route, settings)| Bucket { name: route.name, endpoints: vec![route.endpoint], settings })
             .collect();
-        let gateway = Gateway::start(binary, directory, &buckets, &guards::gateway())?;
+        let gateway = Gateway::start(binary, directory, &buckets, &guards::gateway(), None)?;
         Ok(Self { name: "tidegate", address: gateway.address, running: Running::Tidegate(gateway) })
     }
 

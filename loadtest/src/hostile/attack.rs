@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
+use super::answer::Answer;
 use super::{Counts, frames};
 use crate::destination::Wire;
 
@@ -34,6 +35,8 @@ pub(crate) enum Attack {
     ChunkExtensions { extension_bytes: usize, per_second: f64 },
     /// Sends heads with so many headers of 100 bytes, one after the other.
     HeaderFlood { headers: usize, per_second: f64 },
+    /// Asks for an object, reads the answer, and keeps the connection.
+    Idle,
     /// Opens connections and sends half a head.
     ConnectionFlood,
     /// Begins HTTP/2 streams and resets them at once.
@@ -63,6 +66,8 @@ pub(super) struct Script {
     /// Pieces per second; with 0 nothing follows the opening.
     per_second: f64,
     pace: Pace,
+    /// Whether the opening is a whole HTTP/1.1 request, so that an answer is to come.
+    is_request: bool,
 }
 
 impl Attack {
@@ -86,6 +91,7 @@ impl Attack {
                 pace: Pace::BytesPerSecond(bytes_per_second),
                 ..Script::once(head(&format!("GET {object}"), "\r\n"))
             },
+            Self::Idle => Script::once(head(&format!("GET {object}"), "\r\n")),
             Self::SlowForm { bytes_per_second } => {
                 let kind = "content-type: multipart/form-data; boundary=b\r\n";
                 let field = "--b\r\ncontent-disposition: form-data; name=\"key\"\r\n\r\n";
@@ -146,22 +152,30 @@ fn stream(number: u64) -> u32 {
 
 impl Script {
     fn once(opening: Vec<u8>) -> Self {
-        Self::repeating(opening, Vec::new(), 0.0)
+        Self { is_request: opening.ends_with(b"\r\n\r\n"), ..Self::repeating(opening, Vec::new(), 0.0) }
     }
 
     fn repeating(opening: Vec<u8>, piece: Vec<u8>, per_second: f64) -> Self {
-        Self { opening, piece: Box::new(move |_| piece.clone()), per_second, pace: Pace::All }
+        Self {
+            opening,
+            piece: Box::new(move |_| piece.clone()),
+            per_second,
+            pace: Pace::All,
+            is_request: false,
+        }
     }
 }
 
-/// Plays a script until the gateway ends the connection.
-pub(super) async fn play(wire: Wire, script: Script, counts: &RefCell<Counts>) {
+/// Plays a script until the gateway ends the connection; what came of its request.
+pub(super) async fn play(wire: Wire, script: Script, counts: &RefCell<Counts>) -> Answer {
     let (reader, writer) = tokio::io::split(wire);
+    let mut answer = if script.is_request { Answer::expected() } else { Answer::ignored() };
     tokio::select! {
-        () = read(reader, script.pace, counts) => {}
+        () = read(reader, script.pace, counts, &mut answer) => {}
         // An error is how a connection that the gateway has ended looks to its writer.
         _ = write(writer, &script, counts) => {}
     }
+    answer
 }
 
 async fn write(mut writer: WriteHalf<Wire>, script: &Script, counts: &RefCell<Counts>) -> io::Result<()> {
@@ -189,7 +203,7 @@ async fn write(mut writer: WriteHalf<Wire>, script: &Script, counts: &RefCell<Co
     }
 }
 
-async fn read(mut reader: ReadHalf<Wire>, pace: Pace, counts: &RefCell<Counts>) {
+async fn read(mut reader: ReadHalf<Wire>, pace: Pace, counts: &RefCell<Counts>, answer: &mut Answer) {
     let mut bytes = vec![0; 16 << 10];
     let room = match pace {
         Pace::All => bytes.len(),
@@ -200,6 +214,7 @@ async fn read(mut reader: ReadHalf<Wire>, pace: Pace, counts: &RefCell<Counts>) 
             Ok(0) | Err(_) => return,
             Ok(count) => {
                 counts.borrow_mut().received_bytes += count as u64;
+                answer.feed(&bytes[..count]);
                 if let Pace::BytesPerSecond(rate) = pace {
                     tokio::time::sleep(Duration::from_secs_f64(count as f64 / rate)).await;
                 }

@@ -1,10 +1,11 @@
-//! Hostile clients beside the load of a step: slow readers, slow forms, crumbs, and floods of connections, headers and
-//! HTTP/2 frames.
+//! Hostile and idle clients beside the load of a step: slow readers, slow forms, crumbs, kept connections, and floods of
+//! connections, headers and HTTP/2 frames.
 //!
 //! They run on a thread and a runtime of their own, so that they take processor time from the measured load but never
 //! its turn on the event loop. Each client has an address of its own (127.GROUP.0.CLIENT), as the gateway's bounds per
 //! client count addresses. A connection that the gateway ends is opened again after a pause.
 
+mod answer;
 mod attack;
 mod frames;
 
@@ -14,17 +15,23 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
+use crate::clock;
+use crate::container::Broken;
 use crate::destination::Destination;
 use crate::statistics::Statistics;
 
+use answer::Answer;
 use attack::Attack;
+
+/// As many moments of broken connections are kept of each group, to be compared with the gateway's log.
+const BROKEN_MAX: usize = 10_000;
 
 /// One group of hostile clients, as a scenario spells it.
 #[derive(Debug, Clone, Deserialize)]
@@ -65,6 +72,11 @@ pub(crate) struct Counts {
     ended: u64,
     sent_bytes: u64,
     received_bytes: u64,
+    /// Answers other than 2xx, and those of them that name no reason. HTTP/1.1 only.
+    refused: u64,
+    without_reason: u64,
+    /// Connections that ended before the answer to their request did. HTTP/1.1 only, up to `BROKEN_MAX`.
+    broken: Vec<(Instant, IpAddr)>,
 }
 
 /// How the gateway is reached.
@@ -95,24 +107,30 @@ impl Hostile {
         Ok(Some(Self { stop, thread, names }))
     }
 
-    /// Ends all connections and writes what they did as `PREFIX.hostile.NAME.…`.
-    pub(crate) fn finish(self, prefix: &str, into: &mut Statistics) -> io::Result<()> {
+    /// Ends all connections, writes what they did as `PREFIX.hostile.NAME.…`, and returns those that broke off.
+    pub(crate) fn finish(self, prefix: &str, into: &mut Statistics) -> io::Result<Vec<Broken>> {
         drop(self.stop);
         let counts = self.thread.join().map_err(|_| io::Error::other("the hostile clients panicked"))??;
+        let mut broken = Vec::new();
         for (name, counts) in self.names.iter().zip(counts) {
-            let Counts { opened, not_opened, ended, sent_bytes, received_bytes } = counts;
+            let Counts { opened, not_opened, ended, sent_bytes, received_bytes, .. } = counts;
             let all = [
                 ("opened", opened),
                 ("not_opened", not_opened),
                 ("ended", ended),
                 ("sent_bytes", sent_bytes),
                 ("received_bytes", received_bytes),
+                ("refused", counts.refused),
+                ("without_reason", counts.without_reason),
+                ("broken", counts.broken.len() as u64),
             ];
             for (what, count) in all {
                 into.set(format!("{prefix}.hostile.{name}.{what}"), count as f64);
             }
+            let here = |(at, client)| Broken { step: prefix.to_owned(), at, client };
+            broken.extend(counts.broken.into_iter().map(here));
         }
-        Ok(())
+        Ok(broken)
     }
 }
 
@@ -140,6 +158,17 @@ fn run(groups: &[HostileSpec], target: &Target, stopped: oneshot::Receiver<()>) 
     Ok(counts.iter().map(|counts| counts.borrow().clone()).collect())
 }
 
+impl Counts {
+    /// What the answer on an ended connection was.
+    fn note(&mut self, answer: &Answer, client: Option<IpAddr>) {
+        self.refused += u64::from(answer.is_refusal());
+        self.without_reason += u64::from(answer.is_refusal() && !answer.has_reason());
+        if let Some(client) = client.filter(|_| answer.is_broken() && self.broken.len() < BROKEN_MAX) {
+            self.broken.push((clock::now(), client));
+        }
+    }
+}
+
 impl HostileSpec {
     fn destination(&self, target: &Target, source: Ipv4Addr) -> Destination {
         let [http1, http2] = target.tls.clone().map_or([None, None], |both| both.map(Some));
@@ -157,7 +186,8 @@ impl HostileSpec {
                 Ok(wire) => {
                     counts.borrow_mut().opened += 1;
                     let script = self.attack.script(&self.bucket, destination.address);
-                    attack::play(wire, script, counts).await;
+                    let answer = attack::play(wire, script, counts).await;
+                    counts.borrow_mut().note(&answer, destination.source);
                     counts.borrow_mut().ended += 1;
                 }
                 Err(_) => counts.borrow_mut().not_opened += 1,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::container::ContainerSpec;
 use crate::expectation::Expectation;
 use crate::hostile::HostileSpec;
 use crate::load::Offered;
@@ -66,6 +67,9 @@ pub(crate) struct Scenario {
     /// Whether the gateway speaks TLS, and so HTTP/2 too, and all loads with it.
     #[serde(default)]
     pub(crate) tls: bool,
+    /// Memory cgroup, descriptors and log disk of the gateway; without it, those of the caller. With it the status document
+    /// is sampled too.
+    pub(crate) container: Option<ContainerSpec>,
     /// Gateway metrics to sample.
     #[serde(default)]
     pub(crate) metrics: Vec<String>,
@@ -121,10 +125,13 @@ pub(crate) struct Step {
     /// How long load is offered.
     #[serde(default = "one_second")]
     pub(crate) seconds: f64,
+    /// Its length stays the same when the scenario is scaled.
+    #[serde(default)]
+    pub(crate) fixed: bool,
     /// What is offered, all at the same time; a step without any watches the gateway idle.
     #[serde(default, rename = "load")]
     pub(crate) loads: Vec<LoadSpec>,
-    /// What befalls the upstreams meanwhile.
+    /// What befalls the upstreams and the log disk meanwhile.
     #[serde(default, rename = "event")]
     pub(crate) events: Vec<Event>,
     /// Crashes of the gateway's actors meanwhile.
@@ -190,19 +197,21 @@ fn three_seconds() -> u64 {
     3_000
 }
 
-/// Something that befalls an upstream.
+/// Something that befalls an upstream, or the log disk of the container.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Event {
     /// When, from the step's begin.
     pub(crate) at_seconds: f64,
-    /// To which bucket's upstream.
-    pub(crate) bucket: String,
+    /// To which bucket's upstream; none for the log disk.
+    pub(crate) bucket: Option<String>,
     /// What.
     pub(crate) action: Action,
+    /// Tell what came later than this after the event, as `…_after_ACTION_settled` too; not scaled.
+    pub(crate) settle_seconds: Option<f64>,
 }
 
-/// What may befall an upstream.
+/// What may befall an upstream or the log disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
@@ -210,6 +219,14 @@ pub(crate) enum Action {
     Kill,
     /// It is back.
     Restore,
+    /// It stands still: connections stay open and are accepted by the kernel, nothing is read or sent.
+    Freeze,
+    /// It goes on.
+    Thaw,
+    /// The log disk has no room any more.
+    FillLogDisk,
+    /// It has room again.
+    EmptyLogDisk,
 }
 
 impl Action {
@@ -218,7 +235,16 @@ impl Action {
         match self {
             Self::Kill => "kill",
             Self::Restore => "restore",
+            Self::Freeze => "freeze",
+            Self::Thaw => "thaw",
+            Self::FillLogDisk => "fill_log_disk",
+            Self::EmptyLogDisk => "empty_log_disk",
         }
+    }
+
+    /// Whether it befalls the log disk and no upstream.
+    pub(crate) fn is_of_log_disk(self) -> bool {
+        matches!(self, Self::FillLogDisk | Self::EmptyLogDisk)
     }
 }
 
@@ -269,7 +295,7 @@ impl Scenario {
 
     /// The same scenario, `factor` times as long; rates stay, since they are what the ranges are about.
     pub(crate) fn scaled(mut self, factor: f64) -> Self {
-        for step in &mut self.steps {
+        for step in self.steps.iter_mut().filter(|step| !step.fixed) {
             let seconds = (step.seconds * factor).max(SECONDS_MIN.min(step.seconds));
             let factor = seconds / step.seconds;
             step.seconds = seconds;
@@ -327,7 +353,10 @@ mod tests {
         let half = scenario.clone().scaled(0.5);
         assert_eq!((half.steps[0].seconds, half.steps[0].events[0].at_seconds), (5.0, 2.5));
         assert_eq!(half.steps[0].loads[0].rate, Some(5.0));
-        assert_eq!(scenario.scaled(0.001).steps[0].seconds, SECONDS_MIN);
+        assert_eq!(scenario.clone().scaled(0.001).steps[0].seconds, SECONDS_MIN);
+        let fixed: Scenario =
+            toml::from_str(&SMALL.replace("seconds = 10", "seconds = 10\nfixed = true")).unwrap();
+        assert_eq!(fixed.scaled(0.5).steps[0].seconds, 10.0);
     }
 
     #[test]

@@ -21,8 +21,9 @@ pub(super) fn contradiction(scenario: &Scenario) -> Option<String> {
     let in_loads = scenario.steps.iter().find_map(in_loads);
     let in_hostile = || scenario.steps.iter().find_map(|step| in_hostile(step, scenario.tls));
     let in_buckets = || scenario.steps.iter().find_map(|step| unknown_bucket(step, &buckets));
+    let in_events = || scenario.steps.iter().find_map(|step| in_events(step, scenario.container.is_some()));
     let in_ranges = || scenario.expectations.iter().find_map(|expectation| in_range(expectation, &steps));
-    in_loads.or_else(in_hostile).or_else(in_buckets).or_else(in_ranges)
+    in_loads.or_else(in_hostile).or_else(in_buckets).or_else(in_events).or_else(in_ranges)
 }
 
 fn in_loads(step: &Step) -> Option<String> {
@@ -44,6 +45,18 @@ fn in_loads(step: &Step) -> Option<String> {
             Some(format!("load {name} has method {}: use GET or PUT", load.method))
         } else {
             None
+        }
+    })
+}
+
+fn in_events(step: &Step, has_container: bool) -> Option<String> {
+    step.events.iter().find_map(|event| {
+        let action = event.action.name();
+        match (event.action.is_of_log_disk(), &event.bucket) {
+            (true, Some(_)) => Some(format!("event {action} is of the log disk and names a bucket")),
+            (true, None) if !has_container => Some(format!("event {action} needs a `[container]`")),
+            (false, None) => Some(format!("event {action} names no bucket")),
+            _ => None,
         }
     })
 }
@@ -90,7 +103,7 @@ fn ways_to_offer(load: &LoadSpec) -> usize {
 
 fn unknown_bucket(step: &Step, buckets: &BTreeSet<&str>) -> Option<String> {
     let of_loads = step.loads.iter().map(|load| load.bucket.as_str());
-    let of_events = step.events.iter().map(|event| event.bucket.as_str());
+    let of_events = step.events.iter().filter_map(|event| event.bucket.as_deref());
     let of_storm = step.storm.as_ref().map(|storm| storm.bucket.as_str());
     let of_hostile = step.hostile.iter().map(|group| group.bucket.as_str());
     let unknown =
@@ -136,6 +149,9 @@ mod tests {
                 &format!("{}[[expect]]", HOSTILE.replace("clients = 1", "clients = 0")),
                 "no connections",
             ),
+            ("bucket = 'a'\naction = 'kill'", "action = 'kill'", "event kill names no bucket"),
+            ("action = 'kill'", "action = 'fill_log_disk'", "is of the log disk and names a bucket"),
+            ("bucket = 'a'\naction = 'kill'", "action = 'empty_log_disk'", "needs a `[container]`"),
             ("rate = 5", "rate = 5\nhang_up_after_bytes = 1\nverify_bytes = 2", "hangs up on what"),
         ];
         for (from, to, reason) in cases {

@@ -105,6 +105,7 @@ impl Drop for Active {
 enum Command {
     Kill(usize),
     Restore(usize),
+    Freeze(usize, bool),
     Stop,
 }
 
@@ -171,6 +172,11 @@ impl Upstreams {
         self.order(Command::Restore(upstream.index)).await
     }
 
+    /// From now on it stands still, or goes on.
+    pub(crate) async fn freeze(&self, upstream: &Upstream, frozen: bool) -> io::Result<()> {
+        self.order(Command::Freeze(upstream.index, frozen)).await
+    }
+
     async fn order(&self, command: Command) -> io::Result<()> {
         let (done, is_done) = oneshot::channel();
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
@@ -206,6 +212,10 @@ async fn serve(
                 Ok(())
             }
             Command::Restore(index) => servers[index].listen(),
+            Command::Freeze(index, frozen) => {
+                servers[index].freeze(frozen);
+                Ok(())
+            }
             Command::Stop => return,
         };
         // nobody waits any more: the run was given up

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Behaviour, Seen};
@@ -32,11 +32,12 @@ pub(super) struct Server {
     behaviour: Behaviour,
     seen: Arc<Seen>,
     accepting: Option<JoinHandle<()>>,
+    frozen: watch::Sender<bool>,
 }
 
 impl Server {
     pub(super) fn new(address: SocketAddr, behaviour: Behaviour, seen: Arc<Seen>) -> Self {
-        Self { address, behaviour, seen, accepting: None }
+        Self { address, behaviour, seen, accepting: None, frozen: watch::Sender::new(false) }
     }
 
     /// Begins to listen, unless it does or its behaviour is not to.
@@ -48,9 +49,15 @@ impl Server {
         socket.set_reuseaddr(true)?;
         socket.bind(self.address)?;
         let listener = socket.listen(BACKLOG)?;
-        let site = Rc::new(Site::new(self.behaviour.clone(), Arc::clone(&self.seen)));
+        let site =
+            Rc::new(Site::new(self.behaviour.clone(), Arc::clone(&self.seen), self.frozen.subscribe()));
         self.accepting = Some(tokio::task::spawn_local(accept(listener, site)));
         Ok(())
+    }
+
+    /// Stops reading, sending and accepting, or goes on with it.
+    pub(super) fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
     }
 
     /// Ends the listener and, with it, every connection.
@@ -66,6 +73,7 @@ impl Server {
 async fn accept(listener: TcpListener, site: Rc<Site>) {
     let mut connections = JoinSet::new();
     loop {
+        site.thawed().await;
         tokio::select! {
             Ok((stream, _)) = listener.accept() => {
                 let site = Rc::clone(&site);
@@ -80,6 +88,7 @@ async fn accept(listener: TcpListener, site: Rc<Site>) {
 struct Site {
     behaviour: Behaviour,
     seen: Arc<Seen>,
+    frozen: watch::Receiver<bool>,
     places: Semaphore,
     hold: Duration,
     get: Prepared,
@@ -106,10 +115,11 @@ impl Prepared {
         Self { inline, streamed_bytes }
     }
 
-    async fn send(&self, stream: &mut TcpStream) -> io::Result<()> {
+    async fn send(&self, stream: &mut TcpStream, site: &Site) -> io::Result<()> {
         stream.write_all(&self.inline).await?;
         let mut offset = 0;
         while offset < self.streamed_bytes {
+            site.thawed().await;
             let slice = pattern::slice(offset, self.streamed_bytes);
             stream.write_all(slice).await?;
             offset += slice.len() as u64;
@@ -126,7 +136,7 @@ fn head_text(status: &str, body_bytes: u64) -> Vec<u8> {
 }
 
 impl Site {
-    fn new(behaviour: Behaviour, seen: Arc<Seen>) -> Self {
+    fn new(behaviour: Behaviour, seen: Arc<Seen>, frozen: watch::Receiver<bool>) -> Self {
         let (body_bytes, verify) = match behaviour {
             Behaviour::Normal { body_bytes, verify } => (body_bytes.0, verify),
             _ => (0, false),
@@ -141,6 +151,7 @@ impl Site {
         Self {
             behaviour,
             seen,
+            frozen,
             places: Semaphore::new(places),
             hold,
             get: Prepared::new(status, body_bytes),
@@ -149,11 +160,18 @@ impl Site {
         }
     }
 
+    /// Waits while it is frozen.
+    async fn thawed(&self) {
+        // an error means that the server is gone, and its connections end with it
+        let _ = self.frozen.clone().wait_for(|frozen| !frozen).await;
+    }
+
     async fn connection(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut inbox = Inbox::new();
         let mut pacer = Pacer::new()?;
         while let Some(head) = next_head(&mut stream, &mut inbox).await? {
+            self.thawed().await;
             let active = self.seen.begin();
             if head.expects_continue {
                 stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
@@ -170,6 +188,7 @@ impl Site {
                 Behaviour::Reset => return SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
                 _ => self.hold(&mut pacer).await?,
             }
+            self.thawed().await;
             drop(active);
             if let Behaviour::Stall { body_bytes: Bytes(bytes) } = self.behaviour {
                 return stall(&mut stream, bytes).await;
@@ -192,10 +211,10 @@ impl Site {
 
     async fn answer(&self, stream: &mut TcpStream, head: &RequestHead, hash: Sha256) -> io::Result<()> {
         if head.is_get {
-            return self.get.send(stream).await;
+            return self.get.send(stream, self).await;
         }
         if !self.verify {
-            return self.other.send(stream).await;
+            return self.other.send(stream, self).await;
         }
         let digest = hex::encode(hash.finalize());
         let mut text = head_text("200 OK", digest.len() as u64);

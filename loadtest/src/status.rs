@@ -1,0 +1,97 @@
+//! The gateway's status document, as an operator's monitor reads it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::clock::{self, millis};
+use crate::sampler::fetch;
+use crate::statistics::{Statistics, percentile};
+
+/// An answer that takes longer is none.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// One reading of `/status`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct StatusReading {
+    /// From the connect to the last byte, or to the failure.
+    pub(crate) took_ms: f64,
+    /// Whether a document came.
+    pub(crate) answered: bool,
+    /// Whether its status and level are normal and it names no cause.
+    pub(crate) normal: bool,
+    /// What it says of itself: status, level, and the identifiers of its causes.
+    pub(crate) summary: String,
+}
+
+/// Reads it now.
+pub(crate) fn read(admin: SocketAddr) -> StatusReading {
+    let begin = clock::now();
+    let answer = fetch(admin, "/status", WITHIN).unwrap_or_default();
+    let took_ms = millis(clock::now() - begin);
+    let document = answer.starts_with("HTTP/1.1 200").then(|| answer.split_once("\r\n\r\n")).flatten();
+    let document: Option<Value> = document.and_then(|(_, body)| serde_json::from_str(body).ok());
+    let (normal, summary) = document.as_ref().map_or((false, String::new()), judge);
+    StatusReading { took_ms, answered: document.is_some(), normal, summary }
+}
+
+fn judge(document: &Value) -> (bool, String) {
+    let text = |key: &str| document[key].as_str().unwrap_or("absent").to_owned();
+    let causes = document["causes"].as_array();
+    let (status, level) = (text("status"), text("level"));
+    let normal = status == "normal" && level == "normal" && causes.is_some_and(Vec::is_empty);
+    let names: Vec<_> = causes
+        .into_iter()
+        .flatten()
+        .map(|cause| cause["id"].as_str().map_or_else(|| cause.to_string(), str::to_owned))
+        .collect();
+    (normal, format!("status {status}, level {level}, causes [{}]", names.join(", ")))
+}
+
+/// Writes the statistics of a step's readings as `STEP.status.…`.
+pub(crate) fn summarize(readings: &[&StatusReading], step: &str, into: &mut Statistics) {
+    let Some(last) = readings.last() else { return };
+    let took: Vec<_> = readings.iter().map(|reading| reading.took_ms).collect();
+    let unanswered = readings.iter().filter(|reading| !reading.answered).count();
+    let mut set = |name: &str, value: f64| into.set(format!("{step}.status.{name}"), value);
+    set("asked", readings.len() as f64);
+    set("unanswered", unanswered as f64);
+    set("normal_last", f64::from(u8::from(last.normal)));
+    for (name, quantile) in [("p50_ms", 0.5), ("p99_ms", 0.99), ("max_ms", 1.0)] {
+        into.set_some(format!("{step}.status.{name}"), percentile(&took, quantile));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn normal_is_a_normal_status_and_level_without_causes() {
+        let cases = [
+            (json!({ "status": "normal", "level": "normal", "causes": [] }), true),
+            (json!({ "status": "normal", "level": "normal" }), false),
+            (json!({ "level": "normal", "causes": [] }), false),
+            (json!({ "status": "normal", "level": "warning", "causes": [] }), false),
+            (json!({ "status": "normal", "level": "normal", "causes": [{ "id": "log" }] }), false),
+        ];
+        for (document, normal) in cases {
+            assert_eq!(judge(&document).0, normal, "{document}");
+        }
+        let document = json!({ "status": "degraded", "level": "normal", "causes": [{ "id": "log" }] });
+        assert_eq!(judge(&document).1, "status degraded, level normal, causes [log]");
+    }
+
+    #[test]
+    fn nobody_there_is_unanswered() {
+        let reading = read(SocketAddr::from(([127, 0, 0, 1], 1)));
+        let mut statistics = Statistics::default();
+        summarize(&[&reading], "s", &mut statistics);
+        assert_eq!(statistics.value("s.status.unanswered"), Some(1.0));
+        assert_eq!(statistics.value("s.status.normal_last"), Some(0.0));
+    }
+}

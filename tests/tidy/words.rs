@@ -1,0 +1,231 @@
+//! Reasons and log fields: what the code can write, and what the README says of it (O4).
+//!
+//! The code's side is collected from the text of what ships, by the places in which a reason can stand (`REASON_PLACES`)
+//! and from the fields of every logging macro. A literal with an underscore that is found nowhere in the README is an
+//! error too, unless it is listed as something else: a reason in a new place is not missed. `assert_documented` holds
+//! every line that a gateway under test has written against the same tables.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::documents::marked;
+use super::literals::{Code, is_word};
+use super::sources::{Source, all, read};
+
+/// Literals with an underscore that are neither reasons nor fields, and are not documented: names of other protocols and
+/// of Rust.
+const OTHER_WORDS: [&str; 8] = [
+    "aws4_request",
+    "has_ended",
+    "is_cut",
+    "request_id",
+    "retry_after",
+    "success_action_redirect",
+    "success_action_status",
+    "vendor_id",
+];
+/// Files with tables of other words: secret parameters, S3 operations, the embedded origin, CPU features.
+const OTHER_FILES: [&str; 4] =
+    ["src/telemetry/redact.rs", "src/auth/operation/", "src/origin/", "src/memcpy.rs"];
+/// Literals in files of reasons that are none: keys of JSON, and verbs of messages.
+const NO_REASONS: [&str; 9] =
+    ["code", "configure", "delete", "error", "list", "message", "read", "request_id", "write"];
+/// Fields that each JSON line has.
+const COMMON: [&str; 3] = ["level", "msg", "ts"];
+
+static TABLES: LazyLock<Tables> = LazyLock::new(Tables::read);
+
+/// The README's side.
+struct Tables {
+    reasons: BTreeSet<String>,
+    /// Fields of the line `request`.
+    access: BTreeSet<String>,
+    /// Fields of all others.
+    others: BTreeSet<String>,
+}
+
+impl Tables {
+    fn read() -> Self {
+        Self {
+            reasons: ["answer-reasons", "connection-reasons", "transfer-reasons", "readiness-reasons"]
+                .iter()
+                .flat_map(|name| column(&marked(name), "reason"))
+                .collect(),
+            access: column(&marked("access-fields"), "field"),
+            others: column(&marked("log-fields"), "field"),
+        }
+    }
+}
+
+/// The words in backquotes in the column of a table with this title.
+fn column(table: &str, title: &str) -> BTreeSet<String> {
+    let cells = |row: &str| -> Vec<String> { row.split('|').map(|cell| cell.trim().to_owned()).collect() };
+    let mut at = None;
+    let mut words = BTreeSet::new();
+    for row in table.lines().filter(|line| line.starts_with('|')).map(cells) {
+        at = row.iter().position(|cell| cell == title).or(at);
+        let cell = at.and_then(|at| row.get(at)).map_or("", String::as_str);
+        words.extend(cell.split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    assert!(at.is_some(), "no column `{title}` in\n{table}");
+    words
+}
+
+fn ships() -> Vec<Source> {
+    let is_gateway = |path: &str| path.starts_with("src/") || path.starts_with("actors/src/");
+    let aside = ["/fuzzing", "fuzzing.rs", "_tests.rs", "samples.rs"];
+    all()
+        .into_iter()
+        .filter(|source| is_gateway(&source.path) && !aside.iter().any(|part| source.path.contains(part)))
+        .collect()
+}
+
+/// Files in which every lower-case literal is a reason.
+fn is_of_reasons(path: &str) -> bool {
+    path.starts_with("src/http/error/") || path == "src/auth/answer.rs"
+}
+
+/// Reasons that a file can give.
+fn reasons(path: &str, code: &Code) -> BTreeSet<String> {
+    if is_of_reasons(path) {
+        let is_reason = |word: &String| !NO_REASONS.contains(&word.as_str());
+        return code.words(0..code.len()).into_iter().filter(is_reason).collect();
+    }
+    let mut found = BTreeSet::new();
+    for function in ["fn reason(", "fn refusal("] {
+        found.extend(code.after(function, '{', '}').into_iter().flat_map(|body| code.words(body)));
+    }
+    for call in ["tell(", "unrouted(", ".error(", "Answer::new("] {
+        found.extend(code.after(call, '(', ')').into_iter().flat_map(|arguments| code.words(arguments)));
+    }
+    for place in ["reason: ", "reason: Some(", "reason = Some(", "\"reason\": "] {
+        found.extend(code.literal_after(place));
+    }
+    for statement in ["let reason = ", "let (reason, "] {
+        found.extend(code.statements(statement).into_iter().flat_map(|range| code.words(range)));
+    }
+    found
+}
+
+/// Fields of the logging macros in a file: of the line `request`, and of others.
+fn fields(code: &Code) -> [BTreeSet<String>; 2] {
+    let macros = ["info!(", "warn!(", "error!(", "crit!(", "debug!(", "trace!(", "o!(", "b!(", "record!("];
+    let (mut access, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for range in macros.iter().flat_map(|name| code.after(name, '(', ')')) {
+        let is_access = code.first_literal(range.clone()) == Some("request");
+        if is_access { &mut access } else { &mut others }.extend(code.keys(range));
+    }
+    [access, others]
+}
+
+fn compare(what: &str, code: &BTreeSet<String>, documented: &BTreeSet<String>) {
+    let missing: Vec<_> = code.difference(documented).collect();
+    let stray: Vec<_> = documented.difference(code).collect();
+    assert!(
+        missing.is_empty() && stray.is_empty(),
+        "README.md lacks the {what} {missing:?} and names {stray:?}, which the code does not have\n\
+         -> one row in the table, the word in backquotes"
+    );
+}
+
+/// O4: the documented reasons are those of the code, no more and no fewer
+#[test]
+fn the_readme_lists_every_reason() {
+    let mut found = BTreeSet::new();
+    for source in ships().iter().filter(|source| source.path.starts_with("src/")) {
+        found.extend(reasons(&source.path, &Code::of(source)));
+    }
+    compare("reasons", &found, &TABLES.reasons);
+}
+
+/// O4: a reason that is written in another place than the known ones is still in the README
+#[test]
+fn the_readme_knows_every_word_that_could_be_a_reason() {
+    let readme = read("README.md");
+    let known: BTreeSet<&str> = readme.split('`').flat_map(|text| text.split(['{', '.', '=', ' '])).collect();
+    let mut unknown = BTreeSet::new();
+    for source in
+        ships().iter().filter(|source| !OTHER_FILES.iter().any(|file| source.path.starts_with(file)))
+    {
+        let code = Code::of(source);
+        let words = code.words(0..code.len()).into_iter();
+        let strange = |word: &String| {
+            word.contains('_') && !known.contains(word.as_str()) && !OTHER_WORDS.contains(&word.as_str())
+        };
+        unknown.extend(words.filter(strange).map(|word| format!("{}: {word}", source.path)));
+    }
+    assert!(
+        unknown.is_empty(),
+        "undocumented words: {unknown:#?}\n-> document a reason, or list another word in OTHER_WORDS"
+    );
+}
+
+/// O4: the documented fields of log lines are those of the code, no more and no fewer
+#[test]
+fn the_readme_lists_every_log_field() {
+    let (mut access, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for source in ships() {
+        let [of_request, of_others] = fields(&Code::of(&source));
+        access.extend(of_request);
+        others.extend(of_others);
+    }
+    compare("fields of the access line", &access, &TABLES.access);
+    compare("fields of other log lines", &others, &TABLES.others);
+}
+
+/// O4: every field and reason of a line that a gateway has written is documented
+pub(crate) fn assert_documented(line: &Value) {
+    let Some(fields) = line.as_object() else { return };
+    let tables = &*TABLES;
+    let is_access = line["msg"] == "request";
+    let known = if is_access { &tables.access } else { &tables.others };
+    let strange = |name: &&String| !known.contains(*name) && !COMMON.contains(&name.as_str());
+    let unknown: Vec<_> = fields.keys().filter(strange).collect();
+    assert!(unknown.is_empty(), "the README documents no field {unknown:?}: {line}");
+    let reason = line["reason"].as_str().filter(|_| is_access);
+    assert!(
+        reason.is_none_or(|reason| tables.reasons.contains(reason)),
+        "the README has no such reason: {line}"
+    );
+}
+
+/// A reason in each known place is found, and a word elsewhere is not taken for one: the comparison would be blind otherwise.
+#[test]
+fn reasons_and_fields_are_found_where_they_can_stand() {
+    let of = |path: &str, text: &str| {
+        let source = Source::sample(path, text);
+        reasons(path, &Code::of(&source)).into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(of("src/http/error/x.rs", "f(\"Code\", \"one\", \"a message\")"), ["one"]);
+    assert_eq!(
+        of("src/x.rs", "fn reason(self) -> &'static str { match self { A => \"two\" } }\nf(\"no\");"),
+        ["two"]
+    );
+    assert_eq!(of("src/x.rs", "tell(worker, f(client), \"three\", &why); g(\"no\")"), ["three"]);
+    assert_eq!(of("src/x.rs", "record.reason = Some(\"four\");"), ["four"]);
+    assert_eq!(
+        of("src/x.rs", "let (reason, c) = match e { A => (\"five\", B), C => (\"six\", D) }; \"no\""),
+        ["five", "six"]
+    );
+    assert_eq!(of("src/x.rs", "json!({ \"ready\": false, \"reason\": \"seven\" })"), ["seven"]);
+    let text = "info!(log, \"m\"; \"a\" => f(\"no\"), \"b_c\" => %x); match y { \"no\" => 1 } info!(log, \"request\"; \"d\" => 1);";
+    let [access, others] = fields(&Code::of(&Source::sample("src/x.rs", text))).map(Vec::from_iter);
+    assert_eq!((access, others), (vec!["d".to_owned()], vec!["a".to_owned(), "b_c".to_owned()]));
+    assert!(is_word("a_b1") && !is_word("A") && !is_word("a b") && !is_word("1a") && !is_word(""));
+}
+
+/// The check of written lines refuses what is not documented.
+#[test]
+#[should_panic(expected = "documents no field")]
+fn an_undocumented_field_is_refused() {
+    assert_documented(&serde_json::json!({ "msg": "request", "no_such_field": 1 }));
+}
+
+/// The same of reasons.
+#[test]
+#[should_panic(expected = "no such reason")]
+fn an_undocumented_reason_is_refused() {
+    assert_documented(&serde_json::json!({ "msg": "request", "reason": "no_such_reason" }));
+}
