@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::auth::jwt::{TokenKeysError, Tokens};
 use crate::auth::{Keyring, Proofs};
+use crate::buffers::{self, BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::tls::{PairError, Renewal, Tls};
@@ -147,6 +149,7 @@ impl Gateway {
         let Prepared { actors, pools, breakers, launches } =
             tidegate_actors::prepare(&config, &registry, &log)?;
         let metrics = RequestMetrics::register(&registry)?;
+        let buffer_metrics = BufferMetrics::register(&registry)?;
         let mut chores = Vec::new();
         let tls_metrics = TlsMetrics::register(&registry)?;
         if let Some(tls) = &tls {
@@ -172,6 +175,8 @@ impl Gateway {
             tls,
             chaos: Chaos::default(),
             send_buffer: ReservedBytes::default(),
+            buffer_budget: BufferBudget::new(config.server.buffer_budget),
+            buffer_metrics,
             config,
         });
         let data = data_server(&shared, data_listener, launches)?;
@@ -241,6 +246,7 @@ fn listen(key: &'static str, address: SocketAddr, stall: Duration) -> Result<Tcp
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(stall))?;
         socket.set_nonblocking(true)?;
+        buffers::start_small(socket.as_raw_fd());
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::auth::jwt::Tokens;
 use crate::auth::{Bearers, Keyring, SigningKeys};
+use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::send_progress::SendWatch;
@@ -41,6 +42,9 @@ pub(crate) struct Shared {
     pub(crate) chaos: Chaos,
     /// Of finished answers that wait for their clients.
     pub(crate) send_buffer: ReservedBytes,
+    /// Of socket buffers that have grown.
+    pub(crate) buffer_budget: Arc<BufferBudget>,
+    pub(crate) buffer_metrics: BufferMetrics,
 }
 
 /// One worker thread's.
@@ -51,6 +55,8 @@ pub(crate) struct Worker {
     pub(crate) bearers: Bearers,
     /// The answers of this thread that wait for their clients.
     pub(crate) send_watch: Rc<SendWatch>,
+    /// The large bodies of this thread.
+    pub(crate) transfers: Transfers,
 }
 
 impl Worker {
@@ -64,7 +70,8 @@ impl Worker {
             .collect();
         let send_watch = SendWatch::new(&shared);
         let (signing_keys, bearers) = (SigningKeys::default(), Bearers::default());
-        Rc::new(Self { shared, clients, signing_keys, bearers, send_watch })
+        let transfers = Transfers::new(&shared.buffer_budget, &shared.buffer_metrics);
+        Rc::new(Self { shared, clients, signing_keys, bearers, send_watch, transfers })
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &Client {

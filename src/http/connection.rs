@@ -13,6 +13,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -141,6 +142,10 @@ impl<S> Connection<S> {
         Self { stream, source }
     }
 
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
+
     pub(crate) fn into_stream(self) -> S {
         self.stream
     }
@@ -188,6 +193,10 @@ impl Socket for TcpStream {
         let readiness = self.ready(Interest::READABLE).now_or_never();
         readiness.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
     }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        Some(self.as_raw_fd())
+    }
 }
 
 impl Socket for TlsStream<TcpStream> {
@@ -197,5 +206,9 @@ impl Socket for TlsStream<TcpStream> {
 
     fn is_closed(&self) -> bool {
         self.get_ref().0.is_closed()
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        self.get_ref().0.descriptor()
     }
 }

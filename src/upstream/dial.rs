@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tidegate_config::{DnsConfig, Endpoint, UpstreamConfig};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use crate::buffers;
 use crate::upstream::names::{self, Name};
 use crate::upstream::stream::Stream;
 use crate::upstream::tls::{Securer, TlsError, client_config};
@@ -61,6 +63,11 @@ impl Dialer {
             receive_buffer: connection_pool.receive_buffer.filter(|bytes| *bytes <= receive_buffer_max()),
             has_names,
         })
+    }
+
+    /// Whether the configuration sets the receive buffer of its connections.
+    pub(crate) fn has_receive_buffer(&self) -> bool {
+        self.receive_buffer.is_some()
     }
 
     /// Whether what is dialled may come to lie elsewhere.
@@ -114,6 +121,8 @@ impl Dialer {
         if let Some(bytes) = self.receive_buffer {
             // Set before the connection is made, so that the window is scaled for it.
             socket.set_recv_buffer_size(u32::try_from(bytes).unwrap_or(u32::MAX))?;
+        } else {
+            buffers::start_small(socket.as_raw_fd());
         }
         socket.connect(address).await
     }

@@ -243,5 +243,5 @@ async fn run(
     (kind, is_pooled, method): (Kind, bool, &Method),
 ) -> Result<Answered, UpstreamRejection> {
     let response = heard(watch(call, limits, &ongoing).await, &ongoing.flow)?;
-    head(response, (kind, is_pooled), method).await
+    head(response, (kind, is_pooled), method, ongoing.socket()).await
 }

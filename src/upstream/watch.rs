@@ -86,7 +86,7 @@ impl Limits {
     /// How long the upstream had everything it needed for its answer, which came now. An answer that came before the end
     /// of the request's body took no time.
     pub(crate) fn waited(&self, flow: &Flow, now: Instant) -> Duration {
-        if flow.uploading_since().is_some() {
+        if flow.uploading_since(now).is_some() {
             return Duration::ZERO;
         }
         let ended = flow.uploaded().map_or(self.began, |(ended, _)| ended);
@@ -100,11 +100,11 @@ impl Limits {
     }
 
     fn due(&self, flow: &Flow, now: Instant) -> (Instant, Phase) {
-        if let Some(moved) = flow.uploading_since() {
+        if let Some(moved) = flow.uploading_since(now) {
             let idle = (moved + self.idle, Phase::Upload);
             let Some(left) = flow.patience(now) else { return idle };
             // While nobody waits for the client nothing is due, but the wait may begin at any moment.
-            let left = if flow.is_awaited() { left } else { left.max(LOOK_AGAIN) };
+            let left = if flow.is_awaited() && !flow.is_paused() { left } else { left.max(LOOK_AGAIN) };
             return if now + left < idle.0 { (now + left, Phase::Pace) } else { idle };
         }
         let (ended, paused) = flow.uploaded().unwrap_or((self.began, Duration::ZERO));

@@ -49,8 +49,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::buffers::{OpenSocket, SocketBuffers};
 use crate::http::client_address::Source;
 use crate::http::connection::{Connection, tell};
+use crate::http::http1::Socket;
 use crate::http::send_buffer::ConnectionBuffer;
 use crate::http::send_progress::SendWatch;
 use crate::worker::Worker;
@@ -114,9 +116,10 @@ pub(crate) async fn serve<S, A>(
     application: &Rc<A>,
     worker: &Worker,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
+    let socket = OpenSocket::new(connection.stream().descriptor(), false);
     let server = &worker.shared.config.server;
     let peer = Peer { client, source: connection.source };
     let settings = Settings {
@@ -126,6 +129,7 @@ pub(crate) async fn serve<S, A>(
         draining: worker.shared.draining.subscribe(),
         watch: Some(Rc::clone(&worker.send_watch)),
         buffer: Some(ConnectionBuffer::new(worker)),
+        client_socket: Some(Rc::clone(socket.buffers())),
     };
     let refused = |why: Malformed| tell(worker, client, "malformed", &why);
     if let Err(ended) = drive(connection, peer, application, settings, refused).await {
@@ -146,6 +150,8 @@ pub(crate) struct Settings {
     pub(crate) watch: Option<Rc<SendWatch>>,
     /// Memory for answers that wait for the client; none where the loop is driven in memory.
     pub(crate) buffer: Option<Rc<ConnectionBuffer>>,
+    /// The client's socket; none where the loop is driven in memory.
+    pub(crate) client_socket: Option<Rc<SocketBuffers>>,
 }
 
 /// The other end of the connection.
@@ -167,7 +173,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    let Settings { header_timeout, keep_alive, header_bytes, mut draining, watch, buffer } = settings;
+    let Settings { header_timeout, keep_alive, header_bytes, mut draining, watch, buffer, client_socket } =
+        settings;
     let state = Rc::<ConnectionState>::default();
     let wire = Wire::new(socket, Rc::clone(&state));
     let handshake = timeout(header_timeout, limits::builder(header_bytes).handshake(wire)).await;
@@ -186,7 +193,7 @@ where
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    let progress = watch.as_ref().map(SendWatch::progress);
+                    let progress = watch.as_ref().map(|watch| watch.progress(client_socket.as_ref()));
                     let outgoing = Outgoing::new(progress, buffer.clone());
                     match exchange_of(request, respond, peer, outgoing, &state) {
                         Err(why) => refused(why),
