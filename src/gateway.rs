@@ -30,6 +30,7 @@ use crate::chaos::Chaos;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::tls::{PairError, Renewal, Tls};
 use crate::http::{admin, admin_guard, listener};
+use crate::pressure;
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
@@ -181,6 +182,7 @@ impl Gateway {
         });
         let data = data_server(&shared, data_listener, launches)?;
         let side = admin_server(&shared, admin_listener)?;
+        chores.push(pressure::start_without_clients(&shared.actors.monitor));
         chores.extend(health::begin(&shared));
         chores.extend(reachability::begin(&shared));
         chores.extend(credential_check::begin(&shared));
@@ -318,7 +320,9 @@ fn data_server(
         // The factory runs on the worker's own thread: here its share of the actors comes to life.
         let hand = launches.lock().unwrap_or_else(PoisonError::into_inner).pop();
         hand.into_iter().flatten().for_each(tidegate_actors::Launch::start);
-        Worker::new(Arc::clone(&for_workers))
+        let worker = Worker::new(Arc::clone(&for_workers));
+        pressure::start(&worker);
+        worker
     };
     let server = match shared.tls.clone() {
         None => server.listen("data", listener, move || listener::plain(&worker()))?,
@@ -330,7 +334,9 @@ fn data_server(
 fn admin_server(shared: &Arc<Shared>, listener: TcpListener) -> Result<Server, StartError> {
     let shared = Arc::clone(shared);
     let server = HttpServer::new(move || {
-        let worker = Data::new(Worker::new(Arc::clone(&shared)));
+        let worker = Worker::new(Arc::clone(&shared));
+        pressure::start(&worker);
+        let worker = Data::new(worker);
         App::new().wrap(from_fn(admin_guard::guard)).app_data(worker).configure(admin::routes)
     })
     .workers(1)

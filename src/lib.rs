@@ -12,6 +12,7 @@ mod gateway;
 mod http;
 #[cfg(feature = "origin")]
 pub mod origin;
+mod pressure;
 mod router;
 mod s3;
 mod status;

@@ -39,7 +39,8 @@ pub use launches::{Launch, Launches};
 pub use limiter::{Allowance, Allowed, LimiterHandle, LimiterRejection, LimiterReport, Scope, Scopes};
 pub use mailbox::AskError;
 pub use monitor::{
-    Level, MonitorHandle, MonitorRejection, MonitorView, Reading, Reason, Sensor, Slot, Transition,
+    Comparison, Level, MemorySource, MemoryUse, MonitorHandle, MonitorRejection, MonitorView, Reading,
+    Reason, Sensor, Slot, Transition,
 };
 pub use pool::{
     CredentialCheck, CredentialId, CredentialStanding, CredentialTicket, CredentialView, EndpointId,

@@ -7,6 +7,7 @@ use prometheus::Registry;
 use slog::Logger;
 use thiserror::Error;
 use tidegate_config::{ClientConcurrencyConfig, MonitorConfig};
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::count::Bounded;
@@ -17,9 +18,9 @@ use crate::monitor::actor::Sample;
 use crate::monitor::clients::Clients;
 use crate::monitor::level::Level;
 use crate::monitor::metrics::MonitorMetrics;
-use crate::monitor::state::Reason;
 #[cfg(any(test, feature = "simulation"))]
-use crate::monitor::state::{Reading, Readings};
+use crate::monitor::reading::{MemorySource, MemoryUse, Readings};
+use crate::monitor::reason::Reason;
 use crate::monitor::view::{Board, MonitorView};
 use crate::vitals::Vitals;
 
@@ -149,6 +150,11 @@ impl MonitorHandle {
         self.board.view()
     }
 
+    /// Receives a new view with every sample (`monitor.interval_ms`).
+    pub fn subscribe(&self) -> watch::Receiver<Arc<MonitorView>> {
+        self.board.subscribe()
+    }
+
     /// Requests that hold a slot.
     pub fn in_flight(&self) -> usize {
         self.slots.taken()
@@ -159,11 +165,19 @@ impl MonitorHandle {
         self.metrics.in_flight(self.in_flight());
     }
 
-    /// Has the sensors say that so many percent of the memory are used.
+    /// Injects a sample in which this process uses so many percent of the memory.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn sense(&self, percent: u64) {
-        let memory = Reading::Known { used: percent, limit: 100 };
-        self.mailbox.tell(Sample(Readings { memory, ..Readings::NONE }));
+        let memory = MemoryUse {
+            used_bytes: percent,
+            limit_bytes: 100,
+            own_bytes: percent,
+            own_limit_bytes: 100,
+            sockets_bytes: 0,
+            rss_bytes: percent,
+            source: MemorySource::Configured,
+        };
+        self.mailbox.tell(Sample(Readings { memory: Some(memory), ..Readings::NONE }));
     }
 
     /// The actor's vital signs.

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::monitor::level::Level;
-use crate::monitor::state::{MonitorState, Reading, Readings, Reason, Sensor, Transition};
+use crate::monitor::reading::{MemoryUse, Reading, Readings, SENSORS, Sensor};
+use crate::monitor::reason::Reason;
+use crate::monitor::state::{MonitorState, Transition};
 
 /// The monitor's last word.
 #[derive(Debug, Clone)]
@@ -39,14 +41,28 @@ impl MonitorView {
         }
     }
 
-    /// What each sensor said when they were read, by its name.
-    pub fn readings(&self) -> [(&'static str, &Reading); 3] {
-        let Readings { memory, descriptors, in_flight } = &self.readings;
-        [
-            (Sensor::Memory.as_str(), memory),
-            (Sensor::Descriptors.as_str(), descriptors),
-            (Sensor::InFlight.as_str(), in_flight),
-        ]
+    /// The readings of the last sample, by the name of the sensor.
+    pub fn readings(&self) -> [(&'static str, Reading); SENSORS] {
+        self.readings.by_sensor().map(|(sensor, reading)| (sensor.as_str(), reading))
+    }
+
+    /// The pressure on a resource in the last sample, in percent of its limit; none if it is unknown.
+    pub fn pressure_percent(&self, sensor: Sensor) -> Option<f64> {
+        let mut readings = self.readings.by_sensor().into_iter();
+        readings.find(|(each, _)| *each == sensor).and_then(|(_, reading)| reading.percent())
+    }
+
+    /// Requests in flight in the last sample; none if they are unknown.
+    pub fn in_flight(&self) -> Option<u64> {
+        match self.readings.in_flight {
+            Reading::Known { used, .. } => Some(used),
+            Reading::Unknown => None,
+        }
+    }
+
+    /// Memory as the kernel counts it before it kills; none if it is unknown.
+    pub fn memory(&self) -> Option<&MemoryUse> {
+        self.readings.memory.as_ref()
     }
 
     /// What the gateway does without.
@@ -86,5 +102,9 @@ impl Board {
 
     pub(super) fn view(&self) -> Arc<MonitorView> {
         Arc::clone(&self.view.borrow())
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<MonitorView>> {
+        self.view.subscribe()
     }
 }
