@@ -19,6 +19,8 @@ pub(crate) struct BufferBudget {
     reserved: AtomicU64,
     /// Memory is below `warning`.
     may_grow: AtomicBool,
+    /// Workers that have transfers.
+    serving: AtomicU64,
 }
 
 impl BufferBudget {
@@ -29,6 +31,7 @@ impl BufferBudget {
             limit: AtomicU64::new(configured.unwrap_or(BYTES_BEFORE_FIRST_SAMPLE)),
             reserved: AtomicU64::new(0),
             may_grow: AtomicBool::new(true),
+            serving: AtomicU64::new(0),
         })
     }
 
@@ -38,6 +41,25 @@ impl BufferBudget {
             self.limit.store(limit / LIMIT_DIVISOR, Ordering::Relaxed);
         }
         self.may_grow.store(may_grow, Ordering::Relaxed);
+    }
+
+    /// Whether memory was short in the last sample.
+    pub(crate) fn is_short(&self) -> bool {
+        !self.may_grow.load(Ordering::Relaxed)
+    }
+
+    /// A worker has its first transfer, or none any more.
+    pub(super) fn count_serving(&self, is_serving: bool) {
+        if is_serving {
+            self.serving.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.serving.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Workers that have transfers, at least 1.
+    pub(super) fn serving_workers(&self) -> u64 {
+        self.serving.load(Ordering::Relaxed).max(1)
     }
 
     /// Reserves memory for so many bytes; none if that would exceed the budget, or memory is short.

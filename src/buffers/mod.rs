@@ -12,6 +12,7 @@ mod budget;
 mod metrics;
 mod pace;
 mod pausing;
+mod sample;
 mod socket;
 mod sockopt;
 mod transfer;
@@ -19,7 +20,8 @@ mod transfers;
 
 pub(crate) use budget::BufferBudget;
 pub(crate) use metrics::BufferMetrics;
+pub(crate) use sample::MemorySample;
 pub(crate) use socket::{OpenSocket, SocketBuffers};
 pub(crate) use sockopt::start_small;
 pub(crate) use transfer::{Gate, LARGE_BODY_BYTES, Transfer};
-pub(crate) use transfers::{MemorySample, Transfers, step};
+pub(crate) use transfers::{Transfers, step};

@@ -1,6 +1,6 @@
 //! The large transfers of one worker, and what is done to them at each sample of the monitor.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::buffers::budget::BufferBudget;
 use crate::buffers::metrics::BufferMetrics;
 use crate::buffers::pausing::{self, Step};
+use crate::buffers::sample::MemorySample;
 use crate::buffers::transfer::Transfer;
 
 /// A worker's transfers.
@@ -15,22 +16,18 @@ pub(crate) struct Transfers {
     budget: Arc<BufferBudget>,
     metrics: BufferMetrics,
     registered: RefCell<Vec<Weak<Transfer>>>,
-}
-
-/// What a sample says of memory, for one worker.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MemorySample {
-    /// The limit, in bytes; none where memory has no limit.
-    pub(crate) limit_bytes: Option<u64>,
-    /// Memory is at `warning` or above.
-    pub(crate) is_short: bool,
-    /// Memory is at `exhausted`: the bytes that this worker's transfers should free.
-    pub(crate) excess_bytes: Option<u64>,
+    /// Counted in the budget as a worker with transfers.
+    is_serving: Cell<bool>,
 }
 
 impl Transfers {
     pub(crate) fn new(budget: &Arc<BufferBudget>, metrics: &BufferMetrics) -> Self {
-        Self { budget: Arc::clone(budget), metrics: metrics.clone(), registered: RefCell::default() }
+        Self {
+            budget: Arc::clone(budget),
+            metrics: metrics.clone(),
+            registered: RefCell::default(),
+            is_serving: Cell::new(false),
+        }
     }
 
     pub(super) fn budget(&self) -> &Arc<BufferBudget> {
@@ -51,12 +48,19 @@ impl Transfers {
         registered.retain(|transfer| transfer.strong_count() > 0);
         registered.iter().filter_map(Weak::upgrade).collect()
     }
+
+    fn count_serving(&self, is_serving: bool) {
+        if self.is_serving.replace(is_serving) != is_serving {
+            self.budget.count_serving(is_serving);
+        }
+    }
 }
 
 /// One sample of the monitor: shrinks, pauses, resumes and cuts.
 pub(crate) fn step(transfers: &Transfers, sample: MemorySample, now: Instant) {
     transfers.budget.sampled(sample.limit_bytes, !sample.is_short);
     let live = transfers.live();
+    transfers.count_serving(!live.is_empty());
     for transfer in &live {
         transfer.review(now);
         if sample.is_short {
@@ -68,7 +72,8 @@ pub(crate) fn step(transfers: &Transfers, sample: MemorySample, now: Instant) {
     }
     let (live, candidates): (Vec<_>, Vec<_>) =
         live.iter().filter_map(|transfer| Some((transfer, transfer.candidate(now)?))).unzip();
-    let steps = pausing::decide(&candidates, sample.excess_bytes);
+    let excess_bytes = sample.excess_bytes.map(|bytes| bytes / transfers.budget.serving_workers());
+    let steps = pausing::decide(&candidates, excess_bytes);
     for (transfer, step) in live.into_iter().zip(steps) {
         match step {
             Step::Leave => {}
