@@ -119,12 +119,12 @@ impl Pace {
         (self.since, self.visited, self.visited_bytes) = (now, now, 0);
     }
 
-    /// Whether the transfer moved too little of late for its size.
-    pub(crate) fn has_slowed(&mut self, now: Instant) -> bool {
+    /// Whether the transfer moved too little of late for buffers of this size.
+    pub(crate) fn has_slowed(&mut self, size: Size, now: Instant) -> bool {
         if now.saturating_duration_since(self.visited) < STEADY_TIME {
             return false;
         }
-        let has_slowed = self.visited_bytes < self.size.steady_bytes();
+        let has_slowed = self.visited_bytes < size.steady_bytes();
         (self.visited, self.visited_bytes) = (now, 0);
         has_slowed
     }
@@ -146,7 +146,7 @@ mod tests {
             if let Some(size) = pace.advance(bytes, now) {
                 pace.resized(size, now);
             }
-            if pace.has_slowed(now) {
+            if pace.has_slowed(pace.size(), now) {
                 pace.resized(Size::Small, now);
             }
             pace.size()

@@ -10,15 +10,17 @@
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
 
-use crate::buffers::budget::Reservation;
-use crate::buffers::pace::Size;
+use crate::buffers::budget::{BufferBudget, Reservation};
+use crate::buffers::pace::{Pace, Size};
 use crate::buffers::sockopt;
 
 /// Receive buffer of a transfer before it grows, in bytes as the kernel accounts them. The window is about half of it.
 pub(crate) const RECEIVE_BYTES_MIN: u32 = 64 << 10;
 /// Send buffer of a transfer before it grows, in bytes as the kernel accounts them.
-pub(crate) const SEND_BYTES_MIN: u32 = 24 << 10;
+pub(crate) const SEND_BYTES_MIN: u32 = 16 << 10;
 /// The window of a receive buffer that was made small.
 const WINDOW_BYTES_MIN: u32 = RECEIVE_BYTES_MIN / 2;
 
@@ -27,8 +29,7 @@ const WINDOW_BYTES_MIN: u32 = RECEIVE_BYTES_MIN / 2;
 pub(crate) struct SocketBuffers {
     /// None once the socket is closed: its number may belong to another file then.
     descriptor: Cell<Option<RawFd>>,
-    /// The configuration sets the receive buffer.
-    is_receive_fixed: bool,
+    keeps: Keeps,
     locks: Cell<u32>,
     /// Transfers that send through this socket: more than one on HTTP/2.
     senders: Cell<u32>,
@@ -36,6 +37,8 @@ pub(crate) struct SocketBuffers {
     has_grown: Cell<bool>,
     receive: Side,
     send: Side,
+    /// Of bodies that are no transfers.
+    small_bodies: Cell<Option<Pace>>,
 }
 
 /// One direction.
@@ -45,23 +48,42 @@ struct Side {
     reservation: RefCell<Option<Reservation>>,
 }
 
+/// What a socket keeps of its receive buffer between large bodies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// Nothing: a client's connection.
+    Nothing,
+    /// At most a medium buffer, with its reservation: an upstream's connection, which many clients share.
+    Medium,
+    /// The configured size, always.
+    Configured,
+}
+
 /// Clears the descriptor when the owner of the socket is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenSocket(Rc<SocketBuffers>);
 
 impl OpenSocket {
     /// For a socket that this value is dropped with. None where the bytes do not come from a socket.
-    pub(crate) fn new(descriptor: Option<RawFd>, is_receive_fixed: bool) -> Self {
-        Self(Rc::new(SocketBuffers {
+    pub(crate) fn new(descriptor: Option<RawFd>, keeps: Keeps) -> Self {
+        let buffers = SocketBuffers {
             descriptor: Cell::new(descriptor),
-            is_receive_fixed,
+            keeps,
             locks: Cell::new(0),
             senders: Cell::new(0),
             receivers: Cell::new(0),
             has_grown: Cell::new(false),
             receive: Side::default(),
             send: Side::default(),
-        }))
+            small_bodies: Cell::new(None),
+        };
+        match keeps {
+            Keeps::Nothing => {}
+            // Locked from the start: the kernel would grow it without a reservation.
+            Keeps::Medium => buffers.set_locks(Direction::Receive.lock()),
+            Keeps::Configured => buffers.locks.set(Direction::Receive.lock()),
+        }
+        Self(Rc::new(buffers))
     }
 
     pub(crate) fn buffers(&self) -> &Rc<SocketBuffers> {
@@ -123,8 +145,8 @@ impl SocketBuffers {
     pub(crate) fn begin(&self, direction: Direction) {
         let users = self.users(direction);
         users.set(users.get() + 1);
-        let is_small = self.size(direction) == Size::Small && self.locks.get() & direction.lock() != 0;
-        if users.get() == 1 && !is_small {
+        // A connection that keeps its buffer has limited it before.
+        if users.get() == 1 && self.locks.get() & direction.lock() == 0 {
             self.shrink(direction);
         }
     }
@@ -143,16 +165,48 @@ impl SocketBuffers {
                 self.send.size.set(Size::Small);
                 self.send.reservation.take();
             }
-            // The reservation of a window that is still open lasts until the socket closes or its next large transfer begins.
-            Direction::Receive if self.receive.size.get() == Size::Small => {}
-            Direction::Receive => self.clamp(),
+            Direction::Receive => self.rest(),
         }
     }
 
-    /// Sets the size of this direction, for which the reservation is held. Smaller sizes are ignored.
+    /// The large body that comes through this socket ends soon: the window that is open covers the rest of it.
+    pub(crate) fn rest(&self) {
+        let size = self.receive.size.get();
+        if size == Size::Small || (size == Size::Medium && self.keeps == Keeps::Medium) {
+            return;
+        }
+        let mut reservation = self.receive.reservation.take();
+        self.shrink(Direction::Receive);
+        let bytes = Size::Medium.bytes().unwrap_or_default();
+        if self.keeps == Keeps::Medium && reservation.as_mut().is_some_and(|held| held.resize(bytes.into())) {
+            self.receive.size.set(Size::Medium);
+            *self.receive.reservation.borrow_mut() = reservation;
+            self.set(|socket| sockopt::set_window_clamp(socket, bytes / 2));
+        }
+    }
+
+    /// Bytes of a body that is no transfer came. A connection that brings many of them soon gets a medium buffer.
+    pub(crate) fn carried(&self, bytes: usize, budget: &Arc<BufferBudget>, now: Instant) {
+        let size = self.receive.size.get();
+        if self.keeps != Keeps::Medium || (size > Size::Small && !budget.is_short()) {
+            return;
+        }
+        if size > Size::Small {
+            return self.shrink(Direction::Receive);
+        }
+        let mut pace = self.small_bodies.get().unwrap_or_else(|| Pace::new(now));
+        if let Some(size) = pace.advance(bytes as u64, now) {
+            let bytes = size.bytes().unwrap_or_default().into();
+            self.grow(Direction::Receive, size, budget.try_reserve(bytes));
+        }
+        self.small_bodies.set(Some(pace));
+    }
+
+    /// Sets the size of this direction, if its memory was reserved. Smaller sizes are ignored.
     pub(crate) fn grow(&self, direction: Direction, size: Size, reservation: Option<Reservation>) {
         let side = self.side(direction);
-        if size <= side.size.get() || (direction == Direction::Receive && self.is_receive_fixed) {
+        let is_fixed = direction == Direction::Receive && self.keeps == Keeps::Configured;
+        if reservation.is_none() || size <= side.size.get() || is_fixed {
             return;
         }
         side.size.set(size);
@@ -182,7 +236,9 @@ impl SocketBuffers {
             }
             Direction::Receive => {
                 self.clamp();
-                self.set_locks(self.locks.get() | direction.lock());
+                if self.keeps != Keeps::Configured {
+                    self.set_locks(self.locks.get() | direction.lock());
+                }
             }
         }
     }
@@ -199,7 +255,7 @@ impl SocketBuffers {
     }
 
     fn clamp(&self) {
-        if self.is_receive_fixed {
+        if self.keeps == Keeps::Configured {
             return;
         }
         self.set(|socket| {

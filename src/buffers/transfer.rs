@@ -15,6 +15,8 @@ use crate::http::send_progress::{Cut, SendProgress};
 
 /// A body of at most so many bytes is no transfer. Its bytes fit the first window of a connection.
 pub(crate) const LARGE_BODY_BYTES: u64 = 64 << 10;
+/// A body of at most so many bytes fits every window: it says nothing of the buffers that a connection needs.
+pub(crate) const SMALL_BODY_BYTES: u64 = 16 << 10;
 /// What a transfer holds in the process itself, beside its socket buffers: a piece that was read, and the bytes gathered for one write.
 const OWN_BYTES: u64 = 128 << 10;
 /// What is reserved for a buffer that the kernel sizes, until a visit knows its size.
@@ -117,10 +119,8 @@ impl Transfer {
     /// The window that is already open covers the rest of the body. It closes with that, so the connection is small when the body ends.
     fn end_window(&self) {
         self.is_ending.set(true);
-        if let Some(source) =
-            self.source.as_ref().filter(|source| source.size(Direction::Receive) > Size::Small)
-        {
-            source.shrink(Direction::Receive);
+        if let Some(source) = self.source.as_ref().filter(|source| !source.is_shared(Direction::Receive)) {
+            source.rest();
         }
     }
 
@@ -145,16 +145,23 @@ impl Transfer {
         self.budget.try_reserve(bytes)
     }
 
+    /// The larger of its buffers. An upstream's connection may have grown before.
+    fn size(&self) -> Size {
+        let source = self.source.as_ref().map_or(Size::Small, |source| source.size(Direction::Receive));
+        let sink = self.sink.borrow().as_ref().map_or(Size::Small, |sink| sink.size(Direction::Send));
+        source.max(sink).max(self.pace.get().size())
+    }
+
     /// Makes both buffers small.
     pub(super) fn shrink(&self, now: Instant) {
         self.shrink_where(|_, _| true, now);
     }
 
     fn shrink_where(&self, may_shrink: impl Fn(&SocketBuffers, Direction) -> bool, now: Instant) {
-        let mut pace = self.pace.get();
-        if pace.size() == Size::Small {
+        if self.size() == Size::Small {
             return;
         }
+        let mut pace = self.pace.get();
         pace.resized(Size::Small, now);
         self.pace.set(pace);
         self.is_draining.set(true);
@@ -170,7 +177,7 @@ impl Transfer {
     pub(super) fn review(&self, now: Instant) {
         self.credit_drained();
         let mut pace = self.pace.get();
-        let has_slowed = pace.has_slowed(now);
+        let has_slowed = pace.has_slowed(self.size(), now);
         self.pace.set(pace);
         if has_slowed && self.flow.get() == Flow::Running {
             // The other streams of a connection need its buffers.

@@ -25,7 +25,7 @@ use tidegate_actors::{BreakerTicket, BucketId, Cause, Outcome, Permit, Slot, clo
 use tidegate_config::Kind;
 use tokio::time::Sleep;
 
-use crate::buffers::{Gate, LARGE_BODY_BYTES, SocketBuffers, Transfer};
+use crate::buffers::{Gate, LARGE_BODY_BYTES, SMALL_BODY_BYTES, SocketBuffers, Transfer};
 use crate::http::answer::REQUEST_ID;
 use crate::s3::checksum::down::Answered;
 use crate::s3::late_error::LateError;
@@ -211,10 +211,12 @@ impl AnswerBody {
             Some(Transfer::begin(&self.worker.transfers, (self.socket.take(), client), progress, now));
     }
 
-    /// A piece of a large body came.
-    fn moved_large(&mut self, bytes: usize) {
-        if self.transfer.is_none() {
+    /// A piece of a body came that is not small.
+    fn moved(&mut self, bytes: usize) {
+        if self.transfer.is_none() && self.received > LARGE_BODY_BYTES {
             self.begin_transfer(self.moved);
+        } else if let (None, Some(socket)) = (&self.transfer, &self.socket) {
+            socket.carried(bytes, &self.worker.shared.buffer_budget, self.moved);
         }
         let left = match self.ending {
             Ending::Length(length) => Some(length.saturating_sub(self.received)),
@@ -377,8 +379,8 @@ impl MessageBody for AnswerBody {
             Poll::Ready(Some(Ok(chunk))) => {
                 this.moved = clock::now();
                 this.received += chunk.len() as u64;
-                if this.received > LARGE_BODY_BYTES {
-                    this.moved_large(chunk.len());
+                if this.received > SMALL_BODY_BYTES {
+                    this.moved(chunk.len());
                 }
                 if let Some(checksum) = &mut this.checksum {
                     checksum.update(&chunk);

@@ -135,10 +135,7 @@ fn http(
         let (dialer, open) = (Arc::clone(&dialer), Arc::clone(&open));
         async move {
             let stream = dialer.dial(info.hostname(), info.port()).await.map_err(ConnectError::Io)?;
-            Ok(Connected::new(
-                info.request().clone(),
-                Connection::new(stream, open, dialer.has_receive_buffer()),
-            ))
+            Ok(Connected::new(info.request().clone(), Connection::new(stream, open, dialer.keeps())))
         }
     });
     let connector = awc::Connector::new()

@@ -16,7 +16,7 @@ use actix_rt::net::{ActixStream, Ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::buffers::OpenSocket;
+use crate::buffers::{Keeps, OpenSocket};
 use crate::upstream::early;
 use crate::upstream::flow::Flow;
 use crate::upstream::head::{Sight, mend};
@@ -61,10 +61,10 @@ const EARLY_BYTES_MAX: usize = 8 << 10;
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
 impl Connection {
-    /// `is_receive_fixed`: the configuration sets its receive buffer.
-    pub(crate) fn new(stream: Stream, open: Arc<AtomicUsize>, is_receive_fixed: bool) -> Self {
+    /// `keeps` is what it keeps of its receive buffer between large bodies.
+    pub(crate) fn new(stream: Stream, open: Arc<AtomicUsize>, keeps: Keeps) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
-        let socket = OpenSocket::new(Some(stream.descriptor()), is_receive_fixed);
+        let socket = OpenSocket::new(Some(stream.descriptor()), keeps);
         Self { socket, stream, open, sending: None, early: Early::No, head: Head::Passed }
     }
 

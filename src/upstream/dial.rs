@@ -14,7 +14,7 @@ use tidegate_config::{DnsConfig, Endpoint, UpstreamConfig};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::buffers;
+use crate::buffers::{self, Keeps};
 use crate::upstream::names::{self, Name};
 use crate::upstream::stream::Stream;
 use crate::upstream::tls::{Securer, TlsError, client_config};
@@ -65,9 +65,9 @@ impl Dialer {
         })
     }
 
-    /// Whether the configuration sets the receive buffer of its connections.
-    pub(crate) fn has_receive_buffer(&self) -> bool {
-        self.receive_buffer.is_some()
+    /// What its connections keep of their receive buffers between large bodies.
+    pub(crate) fn keeps(&self) -> Keeps {
+        if self.receive_buffer.is_some() { Keeps::Configured } else { Keeps::Medium }
     }
 
     /// Whether what is dialled may come to lie elsewhere.

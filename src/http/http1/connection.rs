@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::buffers::OpenSocket;
+use crate::buffers::{Keeps, OpenSocket};
 use crate::http::http1::head::{HeadError, Scan};
 use crate::http::http1::outbox::Outbox;
 use crate::http::http1::payload::Inbound;
@@ -99,7 +99,7 @@ impl<S: Socket> Http1Connection<S> {
     pub(super) fn new(stream: S, worker: &Worker) -> Self {
         let server = &worker.shared.config.server;
         Self {
-            socket: OpenSocket::new(stream.descriptor(), false),
+            socket: OpenSocket::new(stream.descriptor(), Keeps::Nothing),
             stream,
             inbound: Inbound::new(),
             outbox: Outbox::default(),

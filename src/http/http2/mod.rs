@@ -49,7 +49,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::buffers::{OpenSocket, SocketBuffers};
+use crate::buffers::{Keeps, OpenSocket, SocketBuffers};
 use crate::http::client_address::Source;
 use crate::http::connection::{Connection, tell};
 use crate::http::http1::Socket;
@@ -119,7 +119,7 @@ pub(crate) async fn serve<S, A>(
     S: Socket,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    let socket = OpenSocket::new(connection.stream().descriptor(), false);
+    let socket = OpenSocket::new(connection.stream().descriptor(), Keeps::Nothing);
     let server = &worker.shared.config.server;
     let peer = Peer { client, source: connection.source };
     let settings = Settings {
