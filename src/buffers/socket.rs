@@ -18,7 +18,7 @@ use crate::buffers::pace::{Pace, Size};
 use crate::buffers::sockopt;
 
 /// Receive buffer of a transfer before it grows, in bytes as the kernel accounts them. The window is about half of it.
-pub(crate) const RECEIVE_BYTES_MIN: u32 = 64 << 10;
+pub(crate) const RECEIVE_BYTES_MIN: u32 = 40 << 10;
 /// Send buffer of a transfer before it grows, in bytes as the kernel accounts them.
 pub(crate) const SEND_BYTES_MIN: u32 = 16 << 10;
 /// The window of a receive buffer that was made small.
