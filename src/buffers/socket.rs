@@ -1,9 +1,11 @@
 //! The kernel buffers of one TCP socket: sizes, limits and what they hold.
 //!
-//! Linux grows both buffers of a socket by itself and never shrinks them (tcp(7), `tcp_rmem`, `tcp_wmem`). A large transfer locks
-//! this growth (`SO_BUF_LOCK`, socket(7), Linux 5.15) and then sets each size by its own pace. A receive window that was
-//! advertised cannot be taken back (RFC 9293, 3.8.6), so a receive buffer shrinks by `TCP_WINDOW_CLAMP`: the window closes as
-//! the peer uses it, and no received byte is dropped. A send buffer shrinks at once.
+//! Linux grows both buffers of a socket by itself and never shrinks them (tcp(7), `tcp_rmem`, `tcp_wmem`). A transfer sets them by its own pace:
+//!
+//! - The receive buffer is locked (`SO_BUF_LOCK`, socket(7), Linux 5.15) and sized (`SO_RCVBUF`). An advertised window cannot be taken
+//!   back (RFC 9293, 3.8.6), so it shrinks by `TCP_WINDOW_CLAMP`: it closes as the peer uses it, and no received byte is dropped.
+//! - Of the send buffer only the unsent bytes are limited (`TCP_NOTSENT_LOWAT`): those are what a slow client leaves there. Sent bytes wait for
+//!   an acknowledgement only. A smaller `SO_SNDBUF` would stop a connection after each segment until a delayed acknowledgement.
 //!
 //! A kernel without one of these options keeps its own growth; every option here is set without an error on failure.
 
@@ -19,8 +21,8 @@ use crate::buffers::sockopt;
 
 /// Receive buffer of a transfer before it grows, in bytes as the kernel accounts them. The window is about half of it.
 pub(crate) const RECEIVE_BYTES_MIN: u32 = 40 << 10;
-/// Send buffer of a transfer before it grows, in bytes as the kernel accounts them.
-pub(crate) const SEND_BYTES_MIN: u32 = 16 << 10;
+/// What waits to be sent of a transfer before it grows, in bytes. The kernel takes up to one segment more.
+const UNSENT_BYTES_MIN: u32 = 16 << 10;
 /// The window of a receive buffer that was made small.
 const WINDOW_BYTES_MIN: u32 = RECEIVE_BYTES_MIN / 2;
 
@@ -30,7 +32,8 @@ pub(crate) struct SocketBuffers {
     /// None once the socket is closed: its number may belong to another file then.
     descriptor: Cell<Option<RawFd>>,
     keeps: Keeps,
-    locks: Cell<u32>,
+    /// The kernel does not size the receive buffer.
+    is_locked: Cell<bool>,
     /// Transfers that send through this socket: more than one on HTTP/2.
     senders: Cell<u32>,
     receivers: Cell<u32>,
@@ -69,7 +72,7 @@ impl OpenSocket {
         let buffers = SocketBuffers {
             descriptor: Cell::new(descriptor),
             keeps,
-            locks: Cell::new(0),
+            is_locked: Cell::new(false),
             senders: Cell::new(0),
             receivers: Cell::new(0),
             has_grown: Cell::new(false),
@@ -80,8 +83,8 @@ impl OpenSocket {
         match keeps {
             Keeps::Nothing => {}
             // Locked from the start: the kernel would grow it without a reservation.
-            Keeps::Medium => buffers.set_locks(Direction::Receive.lock()),
-            Keeps::Configured => buffers.locks.set(Direction::Receive.lock()),
+            Keeps::Medium => buffers.lock(true),
+            Keeps::Configured => buffers.is_locked.set(true),
         }
         Self(Rc::new(buffers))
     }
@@ -104,16 +107,6 @@ impl Drop for OpenSocket {
 pub(crate) enum Direction {
     Receive,
     Send,
-}
-
-impl Direction {
-    /// The kernel's bit in `SO_BUF_LOCK` (`SOCK_SNDBUF_LOCK`, `SOCK_RCVBUF_LOCK`).
-    fn lock(self) -> u32 {
-        match self {
-            Self::Send => 1,
-            Self::Receive => 2,
-        }
-    }
 }
 
 impl SocketBuffers {
@@ -146,7 +139,7 @@ impl SocketBuffers {
         let users = self.users(direction);
         users.set(users.get() + 1);
         // A connection that keeps its buffer has limited it before.
-        if users.get() == 1 && self.locks.get() & direction.lock() == 0 {
+        if users.get() == 1 && (direction == Direction::Send || !self.is_locked.get()) {
             self.shrink(direction);
         }
     }
@@ -159,9 +152,9 @@ impl SocketBuffers {
             return;
         }
         match direction {
-            // Small answers need no limit; the kernel grows the buffer again.
+            // Small answers need no limit.
             Direction::Send => {
-                self.unlock(Direction::Send);
+                self.limit_unsent(0);
                 self.send.size.set(Size::Small);
                 self.send.reservation.take();
             }
@@ -210,35 +203,31 @@ impl SocketBuffers {
             return;
         }
         side.size.set(size);
-        self.has_grown.set(true);
         *side.reservation.borrow_mut() = reservation;
-        let Some(bytes) = size.bytes() else { return self.unlock(direction) };
-        match direction {
-            Direction::Send => self.set(|socket| sockopt::set_send_buffer(socket, bytes)),
-            Direction::Receive => self.set(|socket| {
-                sockopt::set_receive_buffer(socket, bytes);
-                sockopt::set_window_clamp(socket, bytes);
-            }),
+        match (direction, size.bytes()) {
+            (Direction::Send, bytes) => self.limit_unsent(bytes.map_or(0, |bytes| bytes / 2)),
+            (Direction::Receive, None) => self.lock(false),
+            (Direction::Receive, Some(bytes)) => {
+                self.has_grown.set(true);
+                self.set(|socket| {
+                    sockopt::set_receive_buffer(socket, bytes);
+                    sockopt::set_window_clamp(socket, bytes);
+                });
+            }
         }
-        // The kernel locks a buffer with its size.
-        self.locks.set(self.locks.get() | direction.lock());
     }
 
-    /// Makes this direction small. A receive window closes as the peer uses it.
+    /// Makes this direction small. A receive window closes as the peer uses it; bytes that wait to be sent are sent.
     pub(crate) fn shrink(&self, direction: Direction) {
         let side = self.side(direction);
         side.size.set(Size::Small);
         side.reservation.take();
         match direction {
-            Direction::Send => {
-                self.set(|socket| sockopt::set_send_buffer(socket, SEND_BYTES_MIN));
-                self.locks.set(self.locks.get() | direction.lock());
-            }
+            Direction::Send => self.limit_unsent(UNSENT_BYTES_MIN),
+            Direction::Receive if self.keeps == Keeps::Configured => {}
             Direction::Receive => {
                 self.clamp();
-                if self.keeps != Keeps::Configured {
-                    self.set_locks(self.locks.get() | direction.lock());
-                }
+                self.lock(true);
             }
         }
     }
@@ -255,9 +244,6 @@ impl SocketBuffers {
     }
 
     fn clamp(&self) {
-        if self.keeps == Keeps::Configured {
-            return;
-        }
         self.set(|socket| {
             // A peer sends whole segments; where one is larger than the window (loopback), each would wait for a timer.
             let segment = if self.has_grown.get() { sockopt::received_segment(socket) } else { 0 };
@@ -265,13 +251,14 @@ impl SocketBuffers {
         });
     }
 
-    fn unlock(&self, direction: Direction) {
-        self.set_locks(self.locks.get() & !direction.lock());
+    fn limit_unsent(&self, bytes: u32) {
+        self.set(|socket| sockopt::set_unsent_limit(socket, bytes));
     }
 
-    fn set_locks(&self, locks: u32) {
-        if self.locks.replace(locks) != locks {
-            self.set(|socket| sockopt::set_buffer_locks(socket, locks));
+    /// Whether the kernel must not size the receive buffer.
+    fn lock(&self, is_locked: bool) {
+        if self.is_locked.replace(is_locked) != is_locked {
+            self.set(|socket| sockopt::lock_receive_buffer(socket, is_locked));
         }
     }
 

@@ -8,6 +8,8 @@ use libc::{SOL_SOCKET, c_int, c_void, socklen_t};
 
 /// `include/uapi/asm-generic/socket.h`; Linux 5.15.
 const SO_BUF_LOCK: c_int = 72;
+/// `include/uapi/linux/socket.h`.
+const SOCK_RCVBUF_LOCK: u32 = 2;
 /// `include/uapi/linux/sock_diag.h`: the values that SO_MEMINFO fills.
 const MEMORY_VALUES: usize = 9;
 
@@ -47,9 +49,9 @@ pub(super) fn set_receive_buffer(socket: RawFd, bytes: u32) {
     set(socket, SOL_SOCKET, libc::SO_RCVBUF, bytes / 2);
 }
 
-/// Sets `SO_SNDBUF` so that the kernel accounts at most so many bytes.
-pub(super) fn set_send_buffer(socket: RawFd, bytes: u32) {
-    set(socket, SOL_SOCKET, libc::SO_SNDBUF, bytes / 2);
+/// Takes no more bytes from the process while so many wait to be sent: `TCP_NOTSENT_LOWAT` (Linux `ip-sysctl`). 0 is the system's default.
+pub(super) fn set_unsent_limit(socket: RawFd, bytes: u32) {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes);
 }
 
 /// The largest window that is advertised from now on (tcp(7)).
@@ -57,9 +59,9 @@ pub(super) fn set_window_clamp(socket: RawFd, bytes: u32) {
     set(socket, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, bytes);
 }
 
-/// Which buffers the kernel does not resize by itself.
-pub(super) fn set_buffer_locks(socket: RawFd, locks: u32) {
-    set(socket, SOL_SOCKET, SO_BUF_LOCK, locks);
+/// Whether the kernel must not size the receive buffer by itself. It goes on sizing the send buffer.
+pub(super) fn lock_receive_buffer(socket: RawFd, is_locked: bool) {
+    set(socket, SOL_SOCKET, SO_BUF_LOCK, if is_locked { SOCK_RCVBUF_LOCK } else { 0 });
 }
 
 /// The kernel's estimate of the size of the peer's segments, `tcpi_rcv_mss` (`include/uapi/linux/tcp.h`).
@@ -84,5 +86,5 @@ pub(super) fn memory(socket: RawFd) -> SocketMemory {
 /// as before.
 pub(crate) fn start_small(socket: RawFd) {
     set_receive_buffer(socket, super::socket::RECEIVE_BYTES_MIN);
-    set_buffer_locks(socket, 0);
+    lock_receive_buffer(socket, false);
 }
