@@ -56,7 +56,7 @@ pub(crate) struct Worker {
     /// The answers of this thread that wait for their clients.
     pub(crate) send_watch: Rc<SendWatch>,
     /// The large bodies of this thread.
-    pub(crate) transfers: Transfers,
+    pub(crate) transfers: Rc<Transfers>,
 }
 
 impl Worker {
@@ -70,7 +70,7 @@ impl Worker {
             .collect();
         let send_watch = SendWatch::new(&shared);
         let (signing_keys, bearers) = (SigningKeys::default(), Bearers::default());
-        let transfers = Transfers::new(&shared.buffer_budget, &shared.buffer_metrics);
+        let transfers = Rc::new(Transfers::new(&shared.buffer_budget, &shared.buffer_metrics));
         Rc::new(Self { shared, clients, signing_keys, bearers, send_watch, transfers })
     }
 

@@ -1,6 +1,6 @@
 //! The size of the buffers of one transfer, as a pure state machine.
 //!
-//! A transfer starts small. It grows by a factor of four when enough bytes have moved in a short enough time, which
+//! A transfer starts small. It grows in steps when enough bytes have moved in a short enough time, which
 //! a slow client never reaches: its first bytes, which the buffers on the way take at any speed, do not count. A transfer that has slowed down
 //! since it grew becomes small again.
 
@@ -29,8 +29,8 @@ impl Size {
     pub(crate) fn bytes(self) -> Option<u32> {
         match self {
             Self::Small => Some(64 << 10),
-            Self::Medium => Some(256 << 10),
-            Self::Large => Some(1 << 20),
+            Self::Medium => Some(512 << 10),
+            Self::Large => Some(2 << 20),
             Self::Unlimited => None,
         }
     }
@@ -48,8 +48,8 @@ impl Size {
     fn proof(self) -> (u64, Duration) {
         match self {
             Self::Small => (128 << 10, Duration::from_secs(1)),
-            Self::Medium => (1 << 20, Duration::from_secs(2)),
-            Self::Large | Self::Unlimited => (2 << 20, Duration::from_secs(1)),
+            Self::Medium => (256 << 10, Duration::from_millis(500)),
+            Self::Large | Self::Unlimited => (1 << 20, Duration::from_millis(500)),
         }
     }
 
@@ -77,16 +77,9 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// A transfer that begins.
-    pub(crate) fn new(now: Instant) -> Self {
-        Self {
-            size: Size::Small,
-            swallowed_bytes: 0,
-            moved_bytes: 0,
-            since: now,
-            visited_bytes: 0,
-            visited: now,
-        }
+    /// A transfer that begins with buffers of this size.
+    pub(crate) fn new(size: Size, now: Instant) -> Self {
+        Self { size, swallowed_bytes: 0, moved_bytes: 0, since: now, visited_bytes: 0, visited: now }
     }
 
     pub(crate) fn size(&self) -> Size {
@@ -140,7 +133,7 @@ mod tests {
     /// The size after each piece, where every earned size is granted.
     fn sizes(pieces: impl IntoIterator<Item = (u64, Duration)>) -> Vec<Size> {
         let mut now = clock::now();
-        let mut pace = Pace::new(now);
+        let mut pace = Pace::new(Size::Small, now);
         let after = |(bytes, pause)| {
             now += pause;
             if let Some(size) = pace.advance(bytes, now) {
@@ -154,14 +147,14 @@ mod tests {
         pieces.into_iter().map(after).collect()
     }
 
-    /// P1: a transfer that flows freely starts to grow within the first 400 KiB, and the kernel decides after 4 MiB
+    /// P1: a transfer that flows freely starts to grow within the first 450 KiB, and the kernel decides after 2 MiB
     #[test]
     fn a_fast_transfer_grows_soon() {
         let pieces = std::iter::repeat_n((64 << 10, Duration::from_micros(50)), 160);
         let sizes = sizes(pieces);
         assert_eq!(sizes[3], Size::Small);
         assert_eq!(sizes[6], Size::Medium, "after 448 KiB");
-        assert_eq!(sizes[64], Size::Unlimited, "after 4 MiB");
+        assert_eq!(sizes[31], Size::Unlimited, "after 2 MiB");
     }
 
     /// P1: a client that takes a burst at once and then slows down becomes small again

@@ -38,6 +38,8 @@ pub(crate) struct SocketBuffers {
     senders: Cell<u32>,
     receivers: Cell<u32>,
     has_grown: Cell<bool>,
+    /// A transfer has ended since the last visit of a kept size.
+    was_used: Cell<bool>,
     receive: Side,
     send: Side,
     /// Of bodies that are no transfers.
@@ -51,13 +53,13 @@ struct Side {
     reservation: RefCell<Option<Reservation>>,
 }
 
-/// What a socket keeps of its receive buffer between large bodies.
+/// What a socket keeps of its receive buffer after a large body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keeps {
     /// Nothing: a client's connection.
     Nothing,
-    /// At most a medium buffer, with its reservation: an upstream's connection, which many clients share.
-    Medium,
+    /// Its size, with the reservation, until it closes: an upstream's connection, which many clients share.
+    Learnt,
     /// The configured size, always.
     Configured,
 }
@@ -76,6 +78,7 @@ impl OpenSocket {
             senders: Cell::new(0),
             receivers: Cell::new(0),
             has_grown: Cell::new(false),
+            was_used: Cell::new(false),
             receive: Side::default(),
             send: Side::default(),
             small_bodies: Cell::new(None),
@@ -83,7 +86,7 @@ impl OpenSocket {
         match keeps {
             Keeps::Nothing => {}
             // Locked from the start: the kernel would grow it without a reservation.
-            Keeps::Medium => buffers.lock(true),
+            Keeps::Learnt => buffers.lock(true),
             Keeps::Configured => buffers.is_locked.set(true),
         }
         Self(Rc::new(buffers))
@@ -139,7 +142,11 @@ impl SocketBuffers {
         let users = self.users(direction);
         users.set(users.get() + 1);
         // A connection that keeps its buffer has limited it before.
-        if users.get() == 1 && (direction == Direction::Send || !self.is_locked.get()) {
+        let is_limited = match direction {
+            Direction::Send => self.size(direction) > Size::Small,
+            Direction::Receive => self.is_locked.get(),
+        };
+        if users.get() == 1 && !is_limited {
             self.shrink(direction);
         }
     }
@@ -153,41 +160,60 @@ impl SocketBuffers {
         }
         match direction {
             // Small answers need no limit.
-            Direction::Send => {
-                self.limit_unsent(0);
-                self.send.size.set(Size::Small);
-                self.send.reservation.take();
-            }
+            Direction::Send if self.size(direction) == Size::Small => self.limit_unsent(0),
+            Direction::Send => self.was_used.set(true),
             Direction::Receive => self.rest(),
         }
     }
 
     /// The large body that comes through this socket ends soon: the window that is open covers the rest of it.
     pub(crate) fn rest(&self) {
-        let size = self.receive.size.get();
-        if size == Size::Small || (size == Size::Medium && self.keeps == Keeps::Medium) {
-            return;
+        match (self.keeps, self.receive.size.get()) {
+            (_, Size::Small) | (Keeps::Configured, _) => {}
+            (Keeps::Nothing, _) => self.shrink(Direction::Receive),
+            (Keeps::Learnt, Size::Medium | Size::Large) => {}
+            (Keeps::Learnt, Size::Unlimited) => self.rest_large(),
         }
+    }
+
+    /// Keeps the largest size that has a limit.
+    fn rest_large(&self) {
         let mut reservation = self.receive.reservation.take();
         self.shrink(Direction::Receive);
-        let bytes = Size::Medium.bytes().unwrap_or_default();
-        if self.keeps == Keeps::Medium && reservation.as_mut().is_some_and(|held| held.resize(bytes.into())) {
-            self.receive.size.set(Size::Medium);
-            *self.receive.reservation.borrow_mut() = reservation;
-            self.set(|socket| sockopt::set_window_clamp(socket, bytes / 2));
+        let bytes = Size::Large.bytes().unwrap_or_default();
+        if reservation.as_mut().is_some_and(|held| held.resize(bytes.into())) {
+            self.grow(Direction::Receive, Size::Large, reservation);
         }
+    }
+
+    /// Whether a size is still kept after the last transfer. The second call without a transfer in between gives it back, or the first
+    /// where memory is short.
+    pub(crate) fn give_back_idle(&self, is_short: bool) -> bool {
+        if self.size(Direction::Send) == Size::Small || self.is_used(Direction::Send) {
+            return false;
+        }
+        if self.was_used.replace(false) && !is_short {
+            return true;
+        }
+        self.shrink(Direction::Send);
+        self.limit_unsent(0);
+        false
+    }
+
+    fn is_used(&self, direction: Direction) -> bool {
+        self.users(direction).get() > 0
     }
 
     /// Bytes of a body that is no transfer came. A connection that brings many of them soon gets a medium buffer.
     pub(crate) fn carried(&self, bytes: usize, budget: &Arc<BufferBudget>, now: Instant) {
         let size = self.receive.size.get();
-        if self.keeps != Keeps::Medium || (size > Size::Small && !budget.is_short()) {
+        if self.keeps != Keeps::Learnt || (size > Size::Small && !budget.is_short()) {
             return;
         }
         if size > Size::Small {
             return self.shrink(Direction::Receive);
         }
-        let mut pace = self.small_bodies.get().unwrap_or_else(|| Pace::new(now));
+        let mut pace = self.small_bodies.get().unwrap_or_else(|| Pace::new(Size::Small, now));
         if let Some(size) = pace.advance(bytes as u64, now) {
             let bytes = size.bytes().unwrap_or_default().into();
             self.grow(Direction::Receive, size, budget.try_reserve(bytes));

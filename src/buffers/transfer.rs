@@ -2,11 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use crate::buffers::budget::{BufferBudget, Reservation};
 use crate::buffers::pace::{Pace, Size};
 use crate::buffers::pausing::{Candidate, State};
 use crate::buffers::socket::{Direction, SocketBuffers};
@@ -43,7 +41,7 @@ pub(crate) enum Gate {
 
 /// One large body. It stays on one thread.
 pub(crate) struct Transfer {
-    budget: Arc<BufferBudget>,
+    transfers: Rc<Transfers>,
     /// The socket that the bytes come from.
     source: Option<Rc<SocketBuffers>>,
     /// The socket that they go to; an upload learns it when a connection takes its body.
@@ -64,20 +62,28 @@ pub(crate) struct Transfer {
 impl Transfer {
     /// A body that comes from `source` and goes to `sink`. `progress` is that of an answer.
     pub(crate) fn begin(
-        transfers: &Transfers,
+        transfers: &Rc<Transfers>,
         (source, sink): (Option<Rc<SocketBuffers>>, Option<Rc<SocketBuffers>>),
         progress: Option<Rc<SendProgress>>,
         now: Instant,
     ) -> Rc<Self> {
+        let mut size = Size::Large;
         if let Some(source) = &source {
             source.begin(Direction::Receive);
+            size = size.min(source.size(Direction::Receive));
+        }
+        if let Some(sink) = &sink {
+            sink.begin(Direction::Send);
+            size = size.min(sink.size(Direction::Send));
+        } else {
+            size = Size::Small;
         }
         let transfer = Rc::new(Self {
-            budget: Arc::clone(transfers.budget()),
+            transfers: Rc::clone(transfers),
             source,
-            sink: RefCell::default(),
+            sink: RefCell::new(sink),
             progress,
-            pace: Cell::new(Pace::new(now)),
+            pace: Cell::new(Pace::new(size, now)),
             is_ending: Cell::new(false),
             flow: Cell::new(Flow::Running),
             resumed: Cell::new(None),
@@ -85,9 +91,6 @@ impl Transfer {
             is_draining: Cell::new(false),
             queued_bytes: Cell::new(0),
         });
-        if let Some(sink) = sink {
-            transfer.set_sink(&sink);
-        }
         transfers.register(&transfer);
         transfer
     }
@@ -133,16 +136,12 @@ impl Transfer {
             if socket.size(direction) >= size {
                 continue;
             }
-            let Some(reservation) = self.reserve(bytes) else { return };
+            let Some(reservation) = self.transfers.budget().try_reserve(bytes) else { return };
             socket.grow(direction, size, Some(reservation));
         }
         let mut pace = self.pace.get();
         pace.resized(size, now);
         self.pace.set(pace);
-    }
-
-    fn reserve(&self, bytes: u64) -> Option<Reservation> {
-        self.budget.try_reserve(bytes)
     }
 
     /// The larger of its buffers. An upstream's connection may have grown before.
@@ -294,8 +293,9 @@ impl Drop for Transfer {
         if let Some(source) = &self.source {
             source.end(Direction::Receive);
         }
-        if let Some(sink) = &*self.sink.borrow() {
+        if let Some(sink) = self.sink.take() {
             sink.end(Direction::Send);
+            self.transfers.keep(&sink);
         }
     }
 }

@@ -7,8 +7,10 @@ use std::time::Instant;
 
 use crate::buffers::budget::BufferBudget;
 use crate::buffers::metrics::BufferMetrics;
+use crate::buffers::pace::Size;
 use crate::buffers::pausing::{self, Step};
 use crate::buffers::sample::MemorySample;
+use crate::buffers::socket::{Direction, SocketBuffers};
 use crate::buffers::transfer::Transfer;
 
 /// A worker's transfers.
@@ -16,6 +18,8 @@ pub(crate) struct Transfers {
     budget: Arc<BufferBudget>,
     metrics: BufferMetrics,
     registered: RefCell<Vec<Weak<Transfer>>>,
+    /// Sockets that keep the size of their last transfer for the next.
+    kept: RefCell<Vec<Weak<SocketBuffers>>>,
     /// Counted in the budget as a worker with transfers.
     is_serving: Cell<bool>,
 }
@@ -26,6 +30,7 @@ impl Transfers {
             budget: Arc::clone(budget),
             metrics: metrics.clone(),
             registered: RefCell::default(),
+            kept: RefCell::default(),
             is_serving: Cell::new(false),
         }
     }
@@ -41,6 +46,19 @@ impl Transfers {
             registered.retain(|transfer| transfer.strong_count() > 0);
         }
         registered.push(Rc::downgrade(transfer));
+    }
+
+    /// A transfer through this socket has ended. A size that it keeps is given back if no other follows soon.
+    pub(super) fn keep(&self, socket: &Rc<SocketBuffers>) {
+        if socket.size(Direction::Send) > Size::Small {
+            self.kept.borrow_mut().push(Rc::downgrade(socket));
+        }
+    }
+
+    fn visit_kept(&self) {
+        let is_short = self.budget.is_short();
+        let mut kept = self.kept.borrow_mut();
+        kept.retain(|socket| socket.upgrade().is_some_and(|socket| socket.give_back_idle(is_short)));
     }
 
     fn live(&self) -> Vec<Rc<Transfer>> {
@@ -59,6 +77,7 @@ impl Transfers {
 /// One sample of the monitor: shrinks, pauses, resumes and cuts.
 pub(crate) fn step(transfers: &Transfers, sample: MemorySample, now: Instant) {
     transfers.budget.sampled(sample.limit_bytes, !sample.is_short);
+    transfers.visit_kept();
     let live = transfers.live();
     transfers.count_serving(!live.is_empty());
     for transfer in &live {

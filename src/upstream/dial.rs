@@ -67,7 +67,7 @@ impl Dialer {
 
     /// What its connections keep of their receive buffers between large bodies.
     pub(crate) fn keeps(&self) -> Keeps {
-        if self.receive_buffer.is_some() { Keeps::Configured } else { Keeps::Medium }
+        if self.receive_buffer.is_some() { Keeps::Configured } else { Keeps::Learnt }
     }
 
     /// Whether what is dialled may come to lie elsewhere.

@@ -114,7 +114,7 @@ impl Flow {
     }
 
     /// The body is streamed from now on.
-    pub(crate) fn begin_transfer(&self, transfers: &Transfers, now: Instant) {
+    pub(crate) fn begin_transfer(&self, transfers: &Rc<Transfers>, now: Instant) {
         let client = self.buffers.client.borrow().clone();
         let mut transfer = self.buffers.transfer.borrow_mut();
         if transfer.is_none() {
