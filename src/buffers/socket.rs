@@ -37,7 +37,8 @@ pub(crate) struct SocketBuffers {
     /// Transfers that send through this socket: more than one on HTTP/2.
     senders: Cell<u32>,
     receivers: Cell<u32>,
-    has_grown: Cell<bool>,
+    /// The largest receive buffer that was set, in bytes as the kernel accounts them.
+    receive_limit: Cell<u32>,
     /// A transfer has ended since the last visit of a kept size.
     was_used: Cell<bool>,
     receive: Side,
@@ -77,7 +78,7 @@ impl OpenSocket {
             is_locked: Cell::new(false),
             senders: Cell::new(0),
             receivers: Cell::new(0),
-            has_grown: Cell::new(false),
+            receive_limit: Cell::new(0),
             was_used: Cell::new(false),
             receive: Side::default(),
             send: Side::default(),
@@ -232,13 +233,17 @@ impl SocketBuffers {
         *side.reservation.borrow_mut() = reservation;
         match (direction, size.bytes()) {
             (Direction::Send, bytes) => self.limit_unsent(bytes.map_or(0, |bytes| bytes / 2)),
-            (Direction::Receive, None) => self.lock(false),
+            (Direction::Receive, None) => {
+                self.receive_limit.set(u32::MAX);
+                self.lock(false);
+            }
             (Direction::Receive, Some(bytes)) => {
-                self.has_grown.set(true);
-                self.set(|socket| {
-                    sockopt::set_receive_buffer(socket, bytes);
-                    sockopt::set_window_clamp(socket, bytes);
-                });
+                // Never lowered: the kernel would drop bytes that it has promised to take.
+                if bytes > self.receive_limit.get() {
+                    self.receive_limit.set(bytes);
+                    self.set(|socket| sockopt::set_receive_buffer(socket, bytes));
+                }
+                self.set(|socket| sockopt::set_window_clamp(socket, bytes));
             }
         }
     }
@@ -272,7 +277,7 @@ impl SocketBuffers {
     fn clamp(&self) {
         self.set(|socket| {
             // A peer sends whole segments; where one is larger than the window (loopback), each would wait for a timer.
-            let segment = if self.has_grown.get() { sockopt::received_segment(socket) } else { 0 };
+            let segment = sockopt::received_segment(socket);
             sockopt::set_window_clamp(socket, WINDOW_BYTES_MIN.max(segment.saturating_mul(2)));
         });
     }

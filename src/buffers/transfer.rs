@@ -215,6 +215,15 @@ impl Transfer {
         }
     }
 
+    /// Ready once the transfer is cut, for a task that waits for the sink.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.flow.get() == Flow::Cut {
+            return Poll::Ready(());
+        }
+        *self.reader.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
     /// Whether it is paused, or its pause is not followed by a decision yet.
     pub(super) fn was_paused(&self) -> bool {
         matches!(self.flow.get(), Flow::Paused(_) | Flow::Resumed)

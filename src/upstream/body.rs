@@ -291,6 +291,14 @@ impl Upload {
         }
     }
 
+    /// The upstream takes nothing at the moment. Ready if the upload is cut.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<UploadFailed> {
+        self.source.flow.poll_cut(cx).map(|()| {
+            self.source.flow.fail(UpstreamRejection::MemoryPressure);
+            UploadFailed
+        })
+    }
+
     /// The body does not have the length that the upstream was told: never the upstream's fault.
     pub(crate) fn has_other_length(&self, is_longer: bool) -> UploadFailed {
         let what = if is_longer { LONGER } else { "it is shorter than its head says" };

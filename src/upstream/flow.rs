@@ -137,6 +137,12 @@ impl Flow {
         }
     }
 
+    /// Ready once the upload is cut.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        let transfer = self.buffers.transfer.borrow();
+        transfer.as_ref().map_or(Poll::Pending, |transfer| transfer.poll_cut(cx))
+    }
+
     /// Whether the gateway reads nothing of the body at the moment.
     pub(crate) fn is_paused(&self) -> bool {
         self.buffers.transfer.borrow().as_ref().is_some_and(|transfer| transfer.is_paused())

@@ -152,3 +152,20 @@ def test_the_heaviest_are_cut_after_their_pause(make_cgroup, start, upstream, cr
     assert gateway.metric("transfers_cut_total") == cuts
     eventually("the reason is counted", lambda: labelled(gateway, "errors_total", reason="memory_pressure") == cuts)
     assert ask(gateway, "/b/1")[0] == 200
+
+
+def test_slow_uploads_hold_small_buffers(make_cgroup, start, upstream, crowd):
+    """P1, X8: uploads whose store reads slowly, and uploads whose clients send slowly, hold small socket buffers."""
+    gateway = start(
+        make_cgroup(256 * MIB),
+        section("server", {"max_concurrent_requests": 2000, "min_body_rate": 0}),
+        bucket("b", upstream.port, **wide(400)),
+        descriptors=8192,
+    )
+    clients = crowd(gateway)
+    to_slow_store = clients.uploads(100, "/b/1-at-2000", 20 * MIB, bytes_per_second=4 * MIB, send_buffer=None)
+    from_slow_clients = clients.uploads(100, "/b/1", 20 * MIB, bytes_per_second=2000)
+    for _ in range(5):
+        time.sleep(1)
+        assert gateway.sockets_bytes() / 200 <= SLOW_TRANSFER_BYTES
+    assert all(member.status is None and member.state == "open" for member in to_slow_store + from_slow_clients)
