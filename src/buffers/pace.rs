@@ -35,6 +35,12 @@ impl Size {
         }
     }
 
+    /// Whether a body with so many bytes to come has a use for this size; none is an unknown number. A window without a limit that was opened
+    /// for a short rest would stay open behind it.
+    pub(super) fn suits(self, left: Option<u64>) -> bool {
+        self != Self::Unlimited || left.is_none_or(|left| left > 8 << 20)
+    }
+
     fn next(self) -> Option<Self> {
         match self {
             Self::Small => Some(Self::Medium),

@@ -59,7 +59,7 @@ struct Side {
 pub(crate) enum Keeps {
     /// Nothing: a client's connection.
     Nothing,
-    /// Its size, with the reservation, until it closes: an upstream's connection, which many clients share.
+    /// At most a medium size, with its reservation, until it closes: an upstream's connection, which many clients share.
     Learnt,
     /// The configured size, always.
     Configured,
@@ -172,18 +172,17 @@ impl SocketBuffers {
         match (self.keeps, self.receive.size.get()) {
             (_, Size::Small) | (Keeps::Configured, _) => {}
             (Keeps::Nothing, _) => self.shrink(Direction::Receive),
-            (Keeps::Learnt, Size::Medium | Size::Large) => {}
-            (Keeps::Learnt, Size::Unlimited) => self.rest_large(),
+            (Keeps::Learnt, Size::Medium) => {}
+            (Keeps::Learnt, Size::Large | Size::Unlimited) => self.rest_medium(),
         }
     }
 
-    /// Keeps the largest size that has a limit.
-    fn rest_large(&self) {
+    fn rest_medium(&self) {
         let mut reservation = self.receive.reservation.take();
         self.shrink(Direction::Receive);
-        let bytes = Size::Large.bytes().unwrap_or_default();
+        let bytes = Size::Medium.bytes().unwrap_or_default();
         if reservation.as_mut().is_some_and(|held| held.resize(bytes.into())) {
-            self.grow(Direction::Receive, Size::Large, reservation);
+            self.grow(Direction::Receive, Size::Medium, reservation);
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) const SMALL_BODY_BYTES: u64 = 16 << 10;
 /// What a transfer holds in the process itself, beside its socket buffers: a piece that was read, and the bytes gathered for one write.
 const OWN_BYTES: u64 = 128 << 10;
 /// What is reserved for a buffer that the kernel sizes, until a visit knows its size.
-const UNLIMITED_BYTES: u64 = 2 << 20;
+const UNLIMITED_BYTES: u64 = 4 << 20;
 
 /// Whether the bytes flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,10 +111,10 @@ impl Transfer {
         if self.is_ending.get() {
             return;
         }
-        let window = pace.size().bytes().map_or(UNLIMITED_BYTES, u64::from);
-        if left.is_some_and(|left| left <= window / 2) {
+        let source = self.source.as_ref().map_or(Size::Small, |source| source.size(Direction::Receive));
+        if left.is_some_and(|left| left <= source.bytes().map_or(UNLIMITED_BYTES, u64::from)) {
             self.end_window();
-        } else if let Some(size) = earned {
+        } else if let Some(size) = earned.filter(|size| size.suits(left)) {
             self.grow(size, now);
         }
     }
