@@ -9,7 +9,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
@@ -25,6 +25,7 @@ use tidegate_actors::{BreakerTicket, BucketId, Cause, Outcome, Permit, Slot, clo
 use tidegate_config::Kind;
 use tokio::time::Sleep;
 
+use crate::buffers::{Gate, LARGE_BODY_BYTES, SMALL_BODY_BYTES, SocketBuffers, Transfer};
 use crate::http::answer::REQUEST_ID;
 use crate::s3::checksum::down::Answered;
 use crate::s3::late_error::LateError;
@@ -56,6 +57,9 @@ pub(crate) enum TransferError {
     /// No byte for too long.
     #[error("the upstream sent nothing for {0:?}")]
     Idle(Duration),
+    /// The transfer was cut.
+    #[error("memory is exhausted, and this is one of the heaviest transfers")]
+    Memory,
 }
 
 /// How an answer's body ends.
@@ -100,6 +104,10 @@ pub(crate) struct AnswerBody {
     timer: Option<Pin<Box<Sleep>>>,
     late_error: Option<LateError>,
     checksum: Option<Answered>,
+    /// Where the body is large.
+    transfer: Option<Rc<Transfer>>,
+    /// Of the upstream's connection.
+    socket: Option<Rc<SocketBuffers>>,
     held: Option<Held>,
     worker: Rc<Worker>,
 }
@@ -122,7 +130,7 @@ pub(crate) fn pass_on(
     mut record: Box<Record>,
 ) -> HttpResponse<ProxyBody> {
     let Passing { called, bucket, slot, late, renaming } = passing;
-    let Called { response: upstream, document, permit, ticket } = called;
+    let Called { response: upstream, document, permit, ticket, socket } = called;
     let bucket = worker.shared.router.bucket(bucket);
     let status = upstream.status();
     let headers = upstream.headers();
@@ -145,7 +153,9 @@ pub(crate) fn pass_on(
     };
     let is_object = status.as_u16() == 200 && record.request.method == Method::GET;
     let checksum = if is_object && bucket.config.kind == Kind::S3 { Answered::of(headers) } else { None };
-    let body = AnswerBody {
+    let mut body = AnswerBody {
+        transfer: None,
+        socket,
         size: size(ending, headers, &record.request.method),
         source: document.map_or(Source::Stream(upstream), Source::Document),
         ending,
@@ -158,6 +168,9 @@ pub(crate) fn pass_on(
         held: Some(Held { record, ticket, permit, _slot: slot }),
         worker: Rc::clone(worker),
     };
+    if matches!(ending, Ending::Length(bytes) if bytes > LARGE_BODY_BYTES) {
+        body.begin_transfer(clock::now());
+    }
     let body = Box::new(body);
     let body = match renaming.and_then(|renaming| renaming.apply(status, response.headers_mut())) {
         Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),
@@ -191,6 +204,29 @@ fn size(ending: Ending, headers: &HeaderMap, method: &Method) -> BodySize {
 }
 
 impl AnswerBody {
+    fn begin_transfer(&mut self, now: Instant) {
+        let progress = self.held.as_ref().and_then(|held| held.record.progress.clone());
+        let client = progress.as_ref().and_then(|progress| progress.socket().cloned());
+        self.transfer =
+            Some(Transfer::begin(&self.worker.transfers, (self.socket.take(), client), progress, now));
+    }
+
+    /// A piece of a body came that is not small.
+    fn moved(&mut self, bytes: usize) {
+        if self.transfer.is_none() && self.received > LARGE_BODY_BYTES {
+            self.begin_transfer(self.moved);
+        } else if let (None, Some(socket)) = (&self.transfer, &self.socket) {
+            socket.carried(bytes, &self.worker.shared.buffer_budget, self.moved);
+        }
+        let left = match self.ending {
+            Ending::Length(length) => Some(length.saturating_sub(self.received)),
+            Ending::Chunked | Ending::Close | Ending::Nothing => None,
+        };
+        if let Some(transfer) = &self.transfer {
+            transfer.moved(bytes, left, self.moved);
+        }
+    }
+
     fn whole(&mut self) {
         let Some(held) = self.held.take() else { return };
         let Held { mut record, ticket, permit, _slot } = held;
@@ -220,13 +256,17 @@ impl AnswerBody {
                 TransferError::Broken(_) => ("broken_answer", Cause::Reset),
                 TransferError::Checksum(_) => ("answer_checksum", Cause::Decode),
                 TransferError::Idle(_) => ("timeout_idle", Cause::Timeout),
+                TransferError::Memory => ("memory_pressure", Cause::Reset),
             };
             held.record.reason = Some(reason);
             slog::warn!(self.worker.shared.log, "transfer broken"; "id" => held.record.id.to_str().unwrap_or_default(),
                 "error" => error.to_string());
             let bucket = held.record.bucket.map(|id| self.worker.shared.router.bucket(id));
             let began = held.record.phases.first_byte.unwrap_or(held.record.started);
+            // An upstream may give up on a gateway that stopped reading.
+            let has_paused = self.transfer.as_ref().is_some_and(|transfer| transfer.has_paused());
             let outcome = match bucket {
+                _ if has_paused => Outcome::Neutral,
                 Some(bucket) => blame::lay(bucket, held.permit.endpoint(), failed(cause), began),
                 None => failed(cause),
             };
@@ -280,7 +320,11 @@ impl AnswerBody {
     }
 
     fn idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
-        let due = self.moved + self.idle;
+        let moved = match &self.transfer {
+            Some(transfer) => transfer.after_pause(self.moved, clock::now()),
+            None => self.moved,
+        };
+        let due = moved + self.idle;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
         while timer.as_mut().poll(cx).is_ready() {
             if due <= clock::now() {
@@ -318,6 +362,13 @@ impl MessageBody for AnswerBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
         let this = self.get_mut();
+        if let Some(transfer) = &this.transfer {
+            match ready!(transfer.poll_gate(cx)) {
+                Gate::Open => {}
+                // The connection ends the answer, and the record says why.
+                Gate::Cut => return Poll::Ready(Some(Err(TransferError::Memory))),
+            }
+        }
         let polled = match &mut this.source {
             Source::Stream(response) => Pin::new(response).poll_next(cx),
             Source::Document(document) if document.is_empty() => Poll::Ready(None),
@@ -328,6 +379,9 @@ impl MessageBody for AnswerBody {
             Poll::Ready(Some(Ok(chunk))) => {
                 this.moved = clock::now();
                 this.received += chunk.len() as u64;
+                if this.received > SMALL_BODY_BYTES {
+                    this.moved(chunk.len());
+                }
                 if let Some(checksum) = &mut this.checksum {
                     checksum.update(&chunk);
                 }

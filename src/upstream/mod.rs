@@ -95,6 +95,8 @@ pub(crate) enum UpstreamRejection {
     Upload(UploadFault),
     /// The target upstream is no URI.
     Target,
+    /// The upload was cut because memory is exhausted.
+    MemoryPressure,
 }
 
 impl UpstreamRejection {

@@ -49,10 +49,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
+use crate::buffers::{Keeps, OpenSocket, SocketBuffers};
 use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
 use crate::http::client_address::Source;
 use crate::http::connection::{Connection, tell};
 use crate::http::idle_connections::IdleSlot;
+use crate::http::http1::Socket;
 use crate::http::send_buffer::ConnectionBuffer;
 use crate::http::send_progress::SendWatch;
 use crate::worker::Worker;
@@ -116,9 +118,10 @@ pub(crate) async fn serve<S, A>(
     application: &Rc<A>,
     worker: &Worker,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
+    let socket = OpenSocket::new(connection.stream().descriptor(), Keeps::Nothing);
     let server = &worker.shared.config.server;
     let peer = Peer { client, source: connection.source };
     let (stream, idle) = connection.into_parts();
@@ -130,6 +133,7 @@ pub(crate) async fn serve<S, A>(
         watch: Some(Rc::clone(&worker.send_watch)),
         buffer: Some(ConnectionBuffer::new(worker)),
         idle,
+        client_socket: Some(Rc::clone(socket.buffers())),
     };
     let refused = |why: Malformed| tell(worker, client, "malformed", &why);
     if let Err(ended) = drive(stream, peer, application, settings, refused).await {
@@ -152,6 +156,8 @@ pub(crate) struct Settings {
     pub(crate) buffer: Option<Rc<ConnectionBuffer>>,
     /// The connection's place among those that may be idle.
     pub(crate) idle: IdleSlot,
+    /// The client's socket; none where the loop is driven in memory.
+    pub(crate) client_socket: Option<Rc<SocketBuffers>>,
 }
 
 /// The other end of the connection.
@@ -173,8 +179,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    let Settings { header_timeout, keep_alive, header_bytes, mut drain, watch, buffer, idle: mut idle_slot } =
-        settings;
+    let Settings {
+        header_timeout,
+        keep_alive,
+        header_bytes,
+        mut drain,
+        watch,
+        buffer,
+        idle: mut idle_slot,
+        client_socket,
+    } = settings;
     let state = Rc::<ConnectionState>::default();
     let wire = Wire::new(socket, Rc::clone(&state));
     let handshake = timeout(header_timeout, limits::builder(header_bytes).handshake(wire)).await;
@@ -196,7 +210,7 @@ where
                 Some(Ok((request, respond))) => {
                     has_begun = true;
                     idle_slot.set_busy();
-                    let progress = watch.as_ref().map(SendWatch::progress);
+                    let progress = watch.as_ref().map(|watch| watch.progress(client_socket.as_ref()));
                     let outgoing = Outgoing::new(progress, buffer.clone());
                     match exchange_of(request, respond, peer, outgoing, &state) {
                         Err(why) => refused(why),
