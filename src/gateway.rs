@@ -18,7 +18,7 @@ use slog::{Logger, info, warn};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tidegate_actors::{BreakerHandle, BucketId, Launches, PoolHandle, Prepared, clock};
-use tidegate_config::{AuthMethod, BucketConfig, Config};
+use tidegate_config::{BucketConfig, Config};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -28,6 +28,7 @@ use crate::chaos::Chaos;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::tls::{PairError, Renewal, Tls};
 use crate::http::{admin, admin_guard, listener};
+use crate::preflight;
 use crate::router::{Bucket, Router};
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
@@ -123,10 +124,9 @@ impl Gateway {
     /// What a start would refuse of the files that the configuration names, beyond what reading it has found.
     ///
     /// # Errors
-    /// The certificate for clients and its key are no pair.
+    /// A file cannot be used: a certificate, its key, authorities, or keys of tokens.
     pub fn check(config: &Config) -> Result<(), StartError> {
-        Tls::load(&config.server.tls)?;
-        Ok(())
+        preflight::refuse(config)
     }
 
     /// Binds both listeners, starts the actors and the workers. Must run inside an actix system.
@@ -157,7 +157,6 @@ impl Gateway {
         chores.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
         let parts = BucketParts { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
         let buckets = parts.buckets(pools.into_iter().zip(breakers), &mut chores)?;
-        warn_of_closed(&config, &log);
         let shared = Arc::new(Shared {
             connections: buckets.iter().map(|_| Default::default()).collect(),
             router: Router::new(buckets),
@@ -263,28 +262,6 @@ fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, S
         })
     };
     bucket.upstream.endpoints.iter().map(parse).collect()
-}
-
-/// Nothing configured means closed, and the gateway says so at the start (A4).
-fn warn_of_closed(config: &Config, log: &Logger) {
-    let only_signed = |bucket: &BucketConfig| bucket.auth == [AuthMethod::Sigv4];
-    if config.keys.is_empty() {
-        for (name, _) in config.buckets.iter().filter(|(_, bucket)| only_signed(bucket)) {
-            warn!(log, "bucket is closed: it takes signatures, and there are no keys"; "bucket" => name,
-                "hint" => "keys.ID.secret and keys.ID.policy define one");
-        }
-    }
-    let only_api_keys = |bucket: &BucketConfig| bucket.auth == [AuthMethod::ApiKey];
-    if config.api_keys.is_empty() {
-        for (name, _) in config.buckets.iter().filter(|(_, bucket)| only_api_keys(bucket)) {
-            warn!(log, "bucket is closed: it takes API keys, and there are none"; "bucket" => name,
-                "hint" => "api_keys.NAME.secret and api_keys.NAME.policy define one");
-        }
-    }
-    for (name, _) in config.buckets.iter().filter(|(_, bucket)| bucket.auth.is_empty()) {
-        warn!(log, "bucket is closed: it has no `auth` entry"; "bucket" => name,
-            "hint" => format!("buckets.{name}.auth = [\"sigv4\"] opens it to client keys, [\"anonymous\"] to everybody"));
-    }
 }
 
 fn data_server(

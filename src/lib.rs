@@ -11,6 +11,7 @@ mod gateway;
 mod http;
 #[cfg(feature = "origin")]
 pub mod origin;
+pub mod preflight;
 mod router;
 mod s3;
 mod status;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use slog::{Logger, warn};
 use tidegate::{Gateway, telemetry};
-use tidegate_config::{Config, Sources};
+use tidegate_config::{Config, Loaded, Sources};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Arguments, Exit, Verb};
@@ -37,13 +37,16 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
     if let Some(file) = &arguments.config {
         sources = sources.file(file);
     }
-    let mut config = tidegate_config::load(sources).map_err(Exit::Config)?;
+    let Loaded { mut config, warnings } =
+        tidegate_config::load_with_warnings(sources).map_err(Exit::Config)?;
     match arguments.verb {
-        Some(Verb::Check) => return cli::check(&config),
+        Some(Verb::Check) => return cli::check(&config, warnings, arguments.strict),
         Some(Verb::Health) => return cli::health(&config),
         None => {}
     }
+    let warnings = cli::settle(&config, warnings, arguments.strict)?;
     let (log, _flushed_at_the_end) = telemetry::log::build(&config.log)?;
+    cli::log(&warnings, &log);
     let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
     let origin = embedded_origin(&mut config)?;
     let demo = origin.is_some();

@@ -10,7 +10,7 @@ use crate::setting::{KeyPath, Raw, Setting, Settings};
 use crate::walk::{Docs, Entry, Preset, Walk};
 
 /// Stands for any bucket's name, or that of anything else that has names.
-const NAME: &str = "NAME";
+pub(crate) const NAME: &str = "NAME";
 /// The sections whose sections have names.
 pub(crate) const MAPS: [&str; 4] = ["api_keys", "buckets", "keys", "policies"];
 
@@ -28,6 +28,17 @@ fn survey() -> Walk {
     // no key of released builds
     walk.entries.retain(|entry| entry.path != KeyPath::new(["guards"]));
     walk
+}
+
+/// Whether a path is that of a section with a name, such as `buckets.photos`.
+pub(crate) fn is_named_section(path: &KeyPath) -> bool {
+    let maps = MAPS.iter().map(std::slice::from_ref).chain(INNER_MAPS);
+    let is_in = |map: &[&str]| {
+        let segments = path.segments();
+        segments.len() == map.len() + 1
+            && map.iter().zip(segments).all(|(known, given)| *known == NAME || known == given)
+    };
+    maps.into_iter().any(is_in)
 }
 
 /// Every documented key; what has a name is called NAME.

@@ -33,7 +33,11 @@ pub enum LogError {
 /// # Errors
 /// The log file cannot be opened, or the writer thread cannot be started.
 pub fn build(config: &LogConfig) -> Result<(Logger, Option<SinkGuard>), LogError> {
-    let to_terminal = config.output == LogOutput::Stdout && io::stdout().is_terminal();
+    let to_terminal = match config.output {
+        LogOutput::Stdout => io::stdout().is_terminal(),
+        LogOutput::Stderr => io::stderr().is_terminal(),
+        LogOutput::File(_) => false,
+    };
     let terminal = match config.format {
         LogFormat::Terminal => true,
         LogFormat::Json => false,
@@ -47,13 +51,17 @@ pub fn build(config: &LogConfig) -> Result<(Logger, Option<SinkGuard>), LogError
         LogLevel::Trace => Level::Trace,
     };
     let keep = move |record: &slog::Record<'_>| record.level().is_at_least(level);
-    if terminal && config.output == LogOutput::Stdout {
-        let decorator = slog_term::TermDecorator::new().stdout().build();
+    if terminal && !matches!(config.output, LogOutput::File(_)) {
+        let decorator = match config.output {
+            LogOutput::Stderr => slog_term::TermDecorator::new().stderr().build(),
+            _ => slog_term::TermDecorator::new().stdout().build(),
+        };
         let drain = std::sync::Mutex::new(slog_term::FullFormat::new(Escaping(decorator)).build()).fuse();
         return Ok((Logger::root(drain.filter(keep).fuse(), o!()), None));
     }
     let out: Box<dyn Write + Send> = match &config.output {
         LogOutput::Stdout => Box::new(io::stdout()),
+        LogOutput::Stderr => Box::new(io::stderr()),
         LogOutput::File(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path);
             Box::new(file.map_err(|source| LogError::Open { path: path.clone(), source })?)

@@ -6,16 +6,18 @@
 //! Deliberately absent: relations between keys (each section checks its own after reading), and forms that
 //! only one domain type needs (they stand beside that type).
 
-mod measure;
+mod duration;
 mod moment;
 mod number;
+mod size;
 mod text;
 
 use crate::setting::Raw;
 
-pub(crate) use measure::{bytes, millis, or_auto, or_unlimited, seconds};
+pub(crate) use duration::{millis, seconds};
 pub(crate) use moment::Moment;
 pub(crate) use number::{decimal, nonzero, nonzero_size, whole};
+pub(crate) use size::{bytes, or_auto, or_unlimited};
 pub(crate) use text::{Address, Choice, Domain, Flag, SecretText, Word, list, shown};
 
 /// Why a value was refused, and what would be accepted in its place.
