@@ -73,7 +73,7 @@ pub use policy::{Access, PolicyConfig};
 pub use priority::{Priority, PriorityConfig};
 pub use problem::{Origin, Problem, Problems, Warnings};
 pub use rate_limit::{LimitHeaders, LimitMode, OnFailure, RateLimit, RateLimitConfig};
-pub use reference::{is_secret_variable, reference_file, reference_table};
+pub use reference::{is_secret_variable, reference_file, reference_spellings, reference_table};
 pub use secret_file::{SecretFile, SecretFileError};
 pub use server::{ClientAddressHeader, LimitsConfig, ServerConfig};
 pub use server_tls::ServerTlsConfig;

@@ -5,6 +5,7 @@
 //! the file as it is equals having no file.
 
 use crate::Config;
+use crate::form;
 use crate::problem::Origin;
 use crate::setting::{KeyPath, Raw, Setting, Settings};
 use crate::walk::{Docs, Entry, Preset, Walk};
@@ -71,6 +72,11 @@ pub fn reference_table() -> String {
     table
 }
 
+/// How values are spelt, as Markdown.
+pub fn reference_spellings() -> String {
+    form::spellings()
+}
+
 /// The first paragraph of a doc comment on one line.
 fn summary(docs: Docs) -> String {
     let lines = docs.iter().map(|line| line.trim()).take_while(|line| !line.is_empty());
@@ -82,6 +88,7 @@ pub fn reference_file() -> String {
     let mut text = String::from(
         "# Every key of tidegate with its default. This file changes nothing: it is what holds without it.\n\
          # For keys behind `#`, the words in brackets say what holds while they are not set.\n\
+         # Durations take units (500ms, 30s, 1m30s, 1h), sizes too (10M, 512Mi, 1.5GiB, 100MB); README.md lists them.\n\
          # Made from the code: cargo run -p tidegate-config --example reference file\n",
     );
     let walk = survey();

@@ -21,6 +21,12 @@ const NANOS_PER_MILLI: u128 = 1_000_000;
 /// Digits after the point that are read: nanoseconds of a second.
 const FRACTION_DIGITS_MAX: usize = 9;
 
+/// The units in the words of the reference.
+pub(super) fn units() -> String {
+    let names: Vec<String> = UNITS.iter().rev().map(|(name, _)| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
 /// A decimal number times `scale`, rounded down; none for anything but digits and one point.
 pub(super) fn scaled(number: &str, scale: u64) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -93,6 +99,35 @@ impl Form for Seconds {
 
     fn show(&self, value: &Duration) -> String {
         value.as_secs_f64().to_string()
+    }
+}
+
+/// A duration in whole seconds, for what others are told in seconds.
+pub(crate) struct WholeSeconds(RangeInclusive<u32>);
+
+/// A duration of so many whole seconds.
+pub(crate) const fn whole_seconds(range: RangeInclusive<u32>) -> WholeSeconds {
+    WholeSeconds(range)
+}
+
+impl Form for WholeSeconds {
+    type Value = u32;
+
+    fn parse(&self, raw: &Raw) -> Result<u32, Faults> {
+        let (first, last) = (f64::from(*self.0.start()), f64::from(*self.0.end()));
+        let duration = seconds(first..=last).parse(raw)?;
+        match u32::try_from(duration.as_secs()) {
+            Ok(seconds) if duration.subsec_nanos() == 0 => Ok(seconds),
+            _ => Err(Fault::new(format!("{} is not a whole number of seconds", shown(raw.scalar()?))).into()),
+        }
+    }
+
+    fn accepts(&self) -> String {
+        format!("{}–{} s", self.0.start(), self.0.end())
+    }
+
+    fn show(&self, value: &u32) -> String {
+        value.to_string()
     }
 }
 
@@ -169,6 +204,13 @@ mod tests {
             let found = of(&seconds(0.0..=1e9), text).map(|found| found.as_millis());
             assert_eq!(found, Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn whole_seconds_have_no_fraction() {
+        let of = |text: &str| whole_seconds(0..=86_400).parse(&Raw::Variable(text.to_owned())).ok();
+        assert_eq!(["600", "10m", "1h30m", "1000ms"].map(of), [Some(600), Some(600), Some(5400), Some(1)]);
+        assert_eq!(["0.5", "500ms", "-1", "2d", "x"].map(of), [None; 5]);
     }
 
     /// G1: a key in milliseconds counts a bare number in milliseconds, and obeys a unit

@@ -28,6 +28,13 @@ const UNITS: [(&str, u64); 17] = [
     ("B", 1),
 ];
 
+/// The units in the words of the reference: binary ones, or decimal ones.
+pub(super) fn units(is_binary: bool) -> String {
+    let of_kind = |size: &u64| size.is_power_of_two() == is_binary;
+    let names = UNITS.iter().filter(|(_, size)| *size > 1 && of_kind(size));
+    names.map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
 /// A size: bytes, or text with a unit.
 pub(crate) struct Bytes(RangeInclusive<u64>);
 
@@ -160,6 +167,12 @@ mod tests {
         ] {
             assert_eq!(of(text), Some(bytes), "{text}");
         }
+    }
+
+    #[test]
+    fn the_reference_names_each_unit_once() {
+        assert_eq!(units(false), "`TB`, `GB`, `MB`, `kB`");
+        assert_eq!(units(true).split(", ").count() + 4 + 1, UNITS.len(), "and B");
     }
 
     #[test]

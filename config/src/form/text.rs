@@ -23,6 +23,11 @@ pub(crate) struct Flag;
 const TRUE: [&str; 4] = ["true", "yes", "on", "1"];
 const FALSE: [&str; 4] = ["false", "no", "off", "0"];
 
+/// The words for on and for off, as the reference lists them.
+pub(super) fn switches() -> [String; 2] {
+    [TRUE, FALSE].map(|words| words.map(|word| format!("`{word}`")).join(", "))
+}
+
 fn is_one_of(text: &str, words: &[&str]) -> bool {
     words.iter().any(|word| word.eq_ignore_ascii_case(text))
 }

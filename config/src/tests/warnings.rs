@@ -31,6 +31,12 @@ const WARNINGS: &[(&str, &str)] = &[
          refused before the gate is full (from t.toml); raise it, or lower the gate",
     ),
     (
+        "buckets.b.s3.concurrency.max_queued = 960",
+        "buckets.b.s3.concurrency.max_queued: 960 and max_concurrent (50) are together above \
+         server.max_concurrent_requests (1000): requests are refused before the queue is full (from t.toml); lower \
+         it, or raise server.max_concurrent_requests",
+    ),
+    (
         "buckets.b.s3.timeout = 31",
         "buckets.b.s3.timeout: 31 s is above server.request_timeout (30 s), which ends first (from t.toml); lower it, \
          or raise server.request_timeout",
@@ -95,6 +101,11 @@ const WARNINGS: &[(&str, &str)] = &[
          t.toml); api_keys.NAME.secret and api_keys.NAME.policy define one",
     ),
     (
+        "buckets.c = { auth = [\"api_key\", \"sigv4\"], s3.endpoints = [\"http://store\"] }",
+        "buckets.c.auth: lists sigv4 and api_key, and there are no keys: the bucket is closed to everybody (from \
+         t.toml); keys.ID and api_keys.NAME define them",
+    ),
+    (
         "buckets.c = { auth = [\"sigv4\", \"anonymous\"], s3.endpoints = [\"http://store\"] }",
         "buckets.c.auth: lists anonymous, which allows everything, so the other methods guard nothing (from t.toml); \
          set buckets.c.anonymous to what everybody may do, such as [\"read\"]",
@@ -150,6 +161,7 @@ fn what_is_meant_gives_no_warning() {
         "",
         "buckets.b.s3.concurrency.max_concurrent = 1000",
         "buckets.b.s3.connection_pool.size = 20",
+        "buckets.b.s3.concurrency.max_queued = 950",
         "server.request_timeout = 20",
         "server.drain_timeout = 5",
         "rate_limit.global = { requests_per_second = 100, mode = \"shadow\" }\n\

@@ -35,24 +35,36 @@ fn admin(root: &mut Section<'_>, config: &Config) {
     }
 }
 
-/// A bucket that refuses everybody (A4).
+/// A bucket that refuses everybody (A4): it takes no proof, or none that anybody has.
 fn closed(root: &mut Section<'_>, config: &Config, name: &str, bucket: &BucketConfig) {
-    let only = |method| bucket.auth == [method];
-    let (why, hint) = if bucket.auth.is_empty() {
-        let hint = format!(
-            "buckets.{name}.auth = [\"sigv4\"] opens it to client keys, [\"anonymous\"] to everybody"
-        );
-        ("is empty", hint)
-    } else if only(AuthMethod::Sigv4) && config.keys.is_empty() {
-        (
+    let nobody_has = |method: &AuthMethod| match method {
+        AuthMethod::Sigv4 => config.keys.is_empty(),
+        AuthMethod::ApiKey => config.api_keys.is_empty(),
+        // that no tokens are believed is an error, not a warning
+        AuthMethod::Jwt | AuthMethod::Anonymous => false,
+    };
+    if !bucket.auth.iter().all(nobody_has) {
+        return;
+    }
+    let (why, hint) = match bucket.auth[..] {
+        [] => {
+            let hint = format!(
+                "buckets.{name}.auth = [\"sigv4\"] opens it to client keys, [\"anonymous\"] to everybody"
+            );
+            ("is empty", hint)
+        }
+        [AuthMethod::Sigv4] => (
             "lists sigv4 alone, and there are no keys",
             "keys.ID.secret and keys.ID.policy define one".to_owned(),
-        )
-    } else if only(AuthMethod::ApiKey) && config.api_keys.is_empty() {
-        let hint = "api_keys.NAME.secret and api_keys.NAME.policy define one".to_owned();
-        ("lists api_key alone, and there are no API keys", hint)
-    } else {
-        return;
+        ),
+        [AuthMethod::ApiKey] => {
+            let hint = "api_keys.NAME.secret and api_keys.NAME.policy define one".to_owned();
+            ("lists api_key alone, and there are no API keys", hint)
+        }
+        _ => (
+            "lists sigv4 and api_key, and there are no keys",
+            "keys.ID and api_keys.NAME define them".to_owned(),
+        ),
     };
     let message = format!("{why}: the bucket is closed to everybody");
     root.within(&["buckets", name]).warn("auth", message, hint);

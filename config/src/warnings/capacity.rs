@@ -10,6 +10,7 @@ pub(super) fn find(root: &mut Section<'_>, config: &Config) {
     server(root, config);
     for (name, bucket) in &config.buckets {
         pool(root, name, bucket);
+        queue(root, config, name, bucket);
         upstream_timeouts(root, name, bucket);
     }
     gates(root, config);
@@ -58,6 +59,21 @@ fn pool(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {
         let message = format!("{size} is below {other} ({gate}): only {size} requests run at a time");
         let hint = format!("raise it to {gate}, or leave it out: the default follows max_concurrent");
         section.child("connection_pool").warn("size", message, hint);
+    }
+}
+
+/// A queue that is never full, because those who wait count as requests in flight too.
+fn queue(root: &mut Section<'_>, config: &Config, name: &str, bucket: &BucketConfig) {
+    let mut section = root.within(&["buckets", name, bucket.kind.as_str(), "concurrency"]);
+    let (gate, queued) =
+        (bucket.upstream.concurrency.max_concurrent.get(), bucket.upstream.concurrency.max_queued);
+    let cap = config.server.max_concurrent_requests.get();
+    if section.is_set("max_queued") && gate <= cap && gate.saturating_add(queued) > cap {
+        let message = format!(
+            "{queued} and max_concurrent ({gate}) are together above server.max_concurrent_requests ({cap}): requests \
+             are refused before the queue is full"
+        );
+        section.warn("max_queued", message, "lower it, or raise server.max_concurrent_requests".to_owned());
     }
 }
 
