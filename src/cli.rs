@@ -13,11 +13,16 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use slog::{Logger, info, warn};
 use thiserror::Error;
-use tidegate::telemetry::log::LogError;
+use tidegate::telemetry::log::{LogError, write_stderr};
 use tidegate::{Gateway, StartError, preflight};
 use tidegate_config::{Config, Problem, Problems, Warnings};
 
 use crate::relaunch::RelaunchError;
+
+/// Longest wait for a message on stderr.
+const STDERR_MAX: Duration = Duration::from_secs(1);
+/// The same after a second signal.
+const STDERR_SHORT_MAX: Duration = Duration::from_millis(100);
 
 /// A gateway for S3 buckets and HTTP APIs that stays standing.
 #[derive(Parser)]
@@ -69,6 +74,8 @@ pub(crate) enum Exit {
     Io(#[from] io::Error),
     #[error("no answer from {address}: {why}")]
     Unhealthy { address: SocketAddr, why: String },
+    #[error("{0} ended by a defect of tidegate; the log holds its panic")]
+    ThreadEnded(String),
     #[error("ended before every request was")]
     Impatient,
     #[error("server.drain_timeout was up with requests under way: {0} cut off")]
@@ -86,13 +93,16 @@ impl Exit {
             Self::Log(_) => 73,
             #[cfg(feature = "origin")]
             Self::Origin(_) => 73,
+            Self::ThreadEnded(_) => 70,
             Self::Start(_) | Self::Relaunch(_) | Self::Io(_) => 71,
             Self::Unhealthy { .. } | Self::Impatient | Self::CutOff(_) => 1,
         })
     }
 
     pub(crate) fn tell(&self) {
-        say(&mut io::stderr(), &format!("tidegate: {self}\n"));
+        // A blocked stderr must not hold up the exit.
+        let patience = if matches!(self, Self::Impatient) { STDERR_SHORT_MAX } else { STDERR_MAX };
+        write_stderr(format!("tidegate: {self}\n"), patience);
     }
 }
 
@@ -107,11 +117,11 @@ pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Re
     }
     let warned = warnings.iter().count();
     if strict {
-        say(&mut io::stderr(), &text);
+        write_stderr(text, STDERR_MAX);
         warnings.refuse().map_err(Exit::Warned)?;
     } else {
         warnings.iter().for_each(|warning| text.push_str(&format!("warning: {warning}\n")));
-        say(&mut io::stderr(), &text);
+        write_stderr(text, STDERR_MAX);
     }
     let counted = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     let buckets = counted(config.buckets.len(), "bucket");
@@ -173,7 +183,7 @@ pub(crate) fn welcome(scheme: &str, address: SocketAddr, admin: SocketAddr) {
          aws --no-sign-request --endpoint-url {scheme}://{address} s3 cp Cargo.toml s3://demo/hello.toml\n  \
          aws --no-sign-request --endpoint-url {scheme}://{address} s3 ls s3://demo/\n\n"
     );
-    say(&mut io::stderr(), &text);
+    write_stderr(text, STDERR_MAX);
 }
 
 /// A closed pipe is no reason to fail.

@@ -14,11 +14,12 @@ pub mod origin;
 pub mod preflight;
 mod router;
 mod s3;
+mod server;
 mod status;
 pub mod telemetry;
 mod upstream;
 mod worker;
 
-pub use gateway::{Gateway, Running, StartError};
+pub use gateway::{Gateway, Reload, Running, StartError};
 #[cfg(feature = "bench")]
 pub use s3::{sigv4::bench as signature_bench, upload::bench as upload_bench};

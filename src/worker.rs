@@ -12,10 +12,12 @@ use tokio::sync::watch;
 use crate::auth::jwt::Tokens;
 use crate::auth::{Bearers, Keyring, SigningKeys};
 use crate::chaos::Chaos;
+use crate::gateway::DrainPhase;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::send_progress::SendWatch;
 use crate::http::tls::Tls;
 use crate::router::{Bucket, Router};
+use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::client::{Client, ConnectionCounts};
@@ -32,15 +34,23 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) connections: Vec<ConnectionCounts>,
     pub(crate) log: Logger,
+    pub(crate) log_stats: Arc<LogStats>,
     /// What the log hides.
     pub(crate) redaction: Redaction,
-    /// True from the signal to stop on.
-    pub(crate) draining: watch::Sender<bool>,
+    /// How far the gateway has got with stopping.
+    pub(crate) drain: watch::Sender<DrainPhase>,
     /// What connections are secured with; none where clients speak cleartext.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) chaos: Chaos,
     /// Of finished answers that wait for their clients.
     pub(crate) send_buffer: ReservedBytes,
+}
+
+impl Shared {
+    /// Whether the gateway is about to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.drain.borrow() != DrainPhase::Serving
+    }
 }
 
 /// One worker thread's.

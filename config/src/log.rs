@@ -38,7 +38,7 @@ pub enum LogLevel {
 pub enum LogOutput {
     /// the standard output
     Stdout,
-    /// the standard error
+    /// the standard error output
     Stderr,
     /// a file, appended to
     File(PathBuf),

@@ -2,7 +2,8 @@
 //!
 //! Where `server.proxy_protocol` is on, a trusted proxy says first, for whom it connects (L3): its header is read here, and
 //! exactly its header, so that the request behind it stays in the socket. It has as much time as a request's head. Who is no
-//! trusted proxy has no say: its connection begins with HTTP, where a PROXY line is malformed. A connection that ends
+//! trusted proxy has no say: its connection begins with HTTP, where a PROXY line is malformed. A connection of a trusted proxy that
+//! begins without a header may only probe (`probes.rs`); any other request on it is refused. A connection that ends
 //! before its first byte is a proxy's look at whether the port is open, and no fault.
 //!
 //! Then comes the handshake where the listener speaks TLS (A7), within as much time again.
@@ -60,8 +61,9 @@ impl Connection<TcpStream> {
             return Some((Self::new(stream, Source::Peer), peer));
         }
         match proxied(&mut stream, server).await {
-            Ok(Some(client)) => Some((Self::new(stream, Source::Proxy), Some(client))),
-            Ok(None) => Some((Self::new(stream, Source::Peer), peer)),
+            Ok(Begin::Proxied(client)) => Some((Self::new(stream, Source::Proxy), Some(client))),
+            Ok(Begin::Own) => Some((Self::new(stream, Source::Peer), peer)),
+            Ok(Begin::Headerless) => Some((Self::new(stream, Source::Unproxied), peer)),
             Err(fault) => {
                 match fault {
                     Unproxied::Silent => {}
@@ -73,6 +75,13 @@ impl Connection<TcpStream> {
                 None
             }
         }
+    }
+
+    /// A connection of a listener that takes no PROXY header, and the address of its peer. None where the socket is broken already.
+    pub(crate) fn without_proxy(stream: TcpStream) -> Option<(Self, Option<SocketAddr>)> {
+        stream.set_nodelay(true).ok()?;
+        let peer = stream.peer_addr().ok();
+        Some((Self::new(stream, Source::Peer), peer))
     }
 
     /// The same connection behind its handshake, and the protocol that was agreed on.
@@ -104,18 +113,32 @@ impl Connection<TcpStream> {
     }
 }
 
-/// For whom the proxy at the other end connects; none where it does so for itself.
-async fn proxied(stream: &mut TcpStream, server: &ServerConfig) -> Result<Option<SocketAddr>, Unproxied> {
-    let read = tokio::time::timeout(server.header_timeout, header(stream)).await;
-    read.unwrap_or(Err(Unproxied::Late))
+/// The beginning of a trusted proxy's connection.
+enum Begin {
+    /// A PROXY header that names a client.
+    Proxied(SocketAddr),
+    /// A PROXY header of a connection that the proxy makes for itself.
+    Own,
+    /// No PROXY header, but what may be a probe: health checks of proxies often send no header. No byte of it was consumed.
+    Headerless,
 }
 
-async fn header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unproxied> {
+async fn proxied(stream: &mut TcpStream, server: &ServerConfig) -> Result<Begin, Unproxied> {
+    let read = tokio::time::timeout(server.header_timeout, header(stream, server));
+    read.await.unwrap_or(Err(Unproxied::Late))
+}
+
+async fn header(stream: &mut TcpStream, server: &ServerConfig) -> Result<Begin, Unproxied> {
     let mut bytes = [0; HEADER_BYTES_MAX];
+    // An error shows again in the read that follows.
+    let first = stream.peek(&mut bytes[..1]).await.is_ok_and(|count| count > 0).then_some(bytes[0]);
+    if first.is_some_and(|first| begins_probe(first, server.tls.files().is_some())) {
+        return Ok(Begin::Headerless);
+    }
     let mut length = 0;
     loop {
         let more = match proxy_protocol::parse(&bytes[..length]) {
-            Parsed::Done { address, .. } => return Ok(address),
+            Parsed::Done { address, .. } => return Ok(address.map_or(Begin::Own, Begin::Proxied)),
             Parsed::Malformed(why) => return Err(Unproxied::Malformed(why)),
             Parsed::NeedMore(more) => more,
         };
@@ -125,6 +148,11 @@ async fn header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unproxied>
             _ => return Err(Unproxied::Malformed("the connection ended within the PROXY header")),
         }
     }
+}
+
+/// The first byte of GET, HEAD or OPTIONS, or of a TLS handshake record (RFC 8446, 5.1). A PROXY header begins with none of them.
+fn begins_probe(first: u8, is_tls: bool) -> bool {
+    if is_tls { first == 0x16 } else { matches!(first, b'G' | b'H' | b'O') }
 }
 
 /// Tells of a connection that ended in something else than a request.

@@ -27,6 +27,7 @@ mod hold;
 mod identity;
 mod incoming;
 mod intake;
+pub(crate) mod late;
 mod names;
 mod outbound;
 mod own_call;

@@ -106,7 +106,7 @@ class Process:
 class Gateway(Process):
     """The real binary. Without a configuration it serves bucket `demo` from its embedded origin."""
 
-    def __init__(self, directory, configuration=None):
+    def __init__(self, directory, configuration=None, **variables):
         binary = pathlib.Path(os.environ.get("TIDEGATE_BINARY", ROOT / "target/debug/tidegate"))
         if not binary.is_file():
             raise StartError(f"no gateway at {binary}: build it, or name it in TIDEGATE_BINARY")
@@ -124,7 +124,7 @@ class Gateway(Process):
             [binary.resolve()],
             directory,
             lambda line: line.get("msg") == "listening" and "address" in line and "admin" in line,
-            clean_environment(**settings),
+            clean_environment(**(settings | variables)),
         )
         self.endpoint = f"http://{self.ready['address']}"
         self.admin = f"http://{self.ready['admin']}"
@@ -301,3 +301,55 @@ class HaproxyBlock(Haproxy):
 
     greedy = "127.0.4.1"
     values = {"FORWARD": "", "SEND": "send-proxy-v2"}
+
+
+class Pair(FrontProxy):
+    """A proxy before two gateways."""
+
+    def __init__(self, directory, first, second):
+        self.values = {"SECOND": second.removeprefix("http://")}
+        super().__init__(directory, first)
+
+
+class NginxBeforePair(Pair):
+    """Checks nothing by itself: a gateway that refuses connections is left out for a second."""
+
+    template = Nginx.template.replace(
+        "  server {\n",
+        """  upstream gateways {
+    server @GATEWAY@ max_fails=1 fail_timeout=1s;
+    server @SECOND@ max_fails=1 fail_timeout=1s;
+    keepalive 8;
+  }
+  server {
+""",
+        1,
+    ).replace("proxy_pass http://@GATEWAY@;", 'proxy_pass http://gateways;\n      proxy_set_header Connection "";')
+
+    command = Nginx.command
+
+
+class HaproxyBeforePair(Pair):
+    """Asks `/-/readyz` ten times a second and sends no more requests after the first 503."""
+
+    template = """
+global
+  maxconn 100
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+  option redispatch
+frontend clients
+  bind 127.0.0.1:@PORT@
+  default_backend gateways
+backend gateways
+  option httpchk GET /-/readyz
+  http-check expect status 200
+  default-server check inter 100ms fall 1 rise 1
+  server first @GATEWAY@
+  server second @SECOND@
+"""
+
+    command = Haproxy.command

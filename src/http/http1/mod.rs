@@ -137,7 +137,7 @@ where
             && facts.keeps_alive
             && head.keep_alive()
             && transfer != Transfer::UntilClose
-            && !connection.is_stopping();
+            && !connection.is_draining();
         self.date.with(clock::now(), |date| {
             connection.outbox.write(|buffer| {
                 encode::write_head(buffer, head, (facts, size, transfer), keeps_alive, date);

@@ -67,12 +67,12 @@ fn connection(cuts: u8, bytes: &[u8]) {
         let application = App::new().default_service(web::to(echo));
         let application = Rc::new(actix_web::test::init_service(application).await);
         let (ours, mut theirs) = duplex(16 << 10);
-        let (_draining, subscribed) = watch::channel(false);
+        let (_drain, subscribed) = watch::channel(DrainPhase::Serving);
         let settings = Settings {
             header_timeout: WAIT * 4,
             keep_alive: WAIT * 4,
             header_bytes: 8192,
-            draining: subscribed,
+            drain: subscribed,
             watch: None,
             buffer: None,
         };

@@ -33,7 +33,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_http::{BoxedPayloadStream, HttpMessage, Payload, Request};
 use actix_service::Service;
@@ -47,8 +47,9 @@ use h2::{Reason, RecvStream};
 use tidegate_actors::clock;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
+use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
 use crate::http::client_address::Source;
 use crate::http::connection::{Connection, tell};
 use crate::http::send_buffer::ConnectionBuffer;
@@ -123,7 +124,7 @@ pub(crate) async fn serve<S, A>(
         header_timeout: server.header_timeout,
         keep_alive: server.keep_alive,
         header_bytes: server.limits.max_header_size,
-        draining: worker.shared.draining.subscribe(),
+        drain: worker.shared.drain.subscribe(),
         watch: Some(Rc::clone(&worker.send_watch)),
         buffer: Some(ConnectionBuffer::new(worker)),
     };
@@ -141,7 +142,7 @@ pub(crate) struct Settings {
     pub(crate) keep_alive: Duration,
     /// `server.limits.max_header_size`, in bytes.
     pub(crate) header_bytes: u64,
-    pub(crate) draining: watch::Receiver<bool>,
+    pub(crate) drain: watch::Receiver<DrainPhase>,
     /// Watches how clients take their answers; none where the loop is driven in memory.
     pub(crate) watch: Option<Rc<SendWatch>>,
     /// Memory for answers that wait for the client; none where the loop is driven in memory.
@@ -167,7 +168,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    let Settings { header_timeout, keep_alive, header_bytes, mut draining, watch, buffer } = settings;
+    let Settings { header_timeout, keep_alive, header_bytes, mut drain, watch, buffer } = settings;
     let state = Rc::<ConnectionState>::default();
     let wire = Wire::new(socket, Rc::clone(&state));
     let handshake = timeout(header_timeout, limits::builder(header_bytes).handshake(wire)).await;
@@ -177,7 +178,8 @@ where
         Err(_) => return Err(Ended::Late),
     };
     let streams = Rc::<Streams>::default();
-    let mut is_leaving = false;
+    let (mut is_leaving, mut has_begun) = (false, false);
+    let first_request_due = clock::now() + FIRST_REQUEST_TIME;
     // Runs until the first request, and again when no request is open.
     let mut idle = pin!(sleep(header_timeout));
     loop {
@@ -186,6 +188,7 @@ where
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    has_begun = true;
                     let progress = watch.as_ref().map(SendWatch::progress);
                     let outgoing = Outgoing::new(progress, buffer.clone());
                     match exchange_of(request, respond, peer, outgoing, &state) {
@@ -209,7 +212,7 @@ where
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
-            _ = draining.wait_for(|is_draining| *is_draining), if !is_leaving => {
+            () = must_leave(&mut drain, has_begun, first_request_due), if !is_leaving => {
                 is_leaving = true;
                 connection.graceful_shutdown();
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
@@ -230,6 +233,20 @@ where
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
         }
+    }
+}
+
+/// Returns when a stopping gateway ends the connection. A connection without a request may have waited in the backlog: a GOAWAY before
+/// its first request would make the client repeat that elsewhere, so it gets some time.
+async fn must_leave(drain: &mut watch::Receiver<DrainPhase>, has_begun: bool, first_request_due: Instant) {
+    let leaves = |phase: &DrainPhase| match phase {
+        DrainPhase::Serving => false,
+        DrainPhase::Draining => has_begun,
+        DrainPhase::Closing => true,
+    };
+    let _ = drain.wait_for(leaves).await;
+    if !has_begun {
+        sleep_until(first_request_due.into()).await;
     }
 }
 
