@@ -110,6 +110,7 @@ impl Exit {
 pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Result<(), Exit> {
     Gateway::check(config)?;
     preflight::warn(config, &mut warnings);
+    preflight::warn_of_descriptors(config, &mut warnings);
     preflight::warn_of_names(config, &mut warnings);
     let mut text = String::new();
     for note in warnings.notes() {
@@ -131,9 +132,14 @@ pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Re
 }
 
 /// Adds what this machine does not give; then none may be left if `strict`.
-pub(crate) fn settle(config: &Config, mut warnings: Warnings, strict: bool) -> Result<Warnings, Exit> {
+pub(crate) fn complete_warnings(
+    config: &Config,
+    mut warnings: Warnings,
+    strict: bool,
+) -> Result<Warnings, Exit> {
     preflight::warn(config, &mut warnings);
     if strict {
+        preflight::warn_of_descriptors(config, &mut warnings);
         warnings.clone().refuse().map_err(Exit::Warned)?;
     }
     Ok(warnings)

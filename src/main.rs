@@ -53,7 +53,7 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
         Some(Verb::Health) => return cli::health(&config),
         None => {}
     }
-    let warnings = cli::settle(&config, warnings, arguments.strict)?;
+    let warnings = cli::complete_warnings(&config, warnings, arguments.strict)?;
     let (log, control) = telemetry::log::build(&config.log)?;
     cli::log(&warnings, &log);
     let served = {

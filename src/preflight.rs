@@ -1,8 +1,8 @@
 //! What a configuration needs of this machine, looked at before anything starts (G12).
 //!
-//! `refuse` opens the files that a start would open and fails as the start would. `warn` adds what would not stop a start and hurts later:
-//! descriptors, the log file, ended keys. `warn_of_names` asks the resolver, which can take seconds, so only `tidegate check` does it: a
-//! resolver that is down must not stop a start.
+//! `refuse` opens the files that a start would open and fails as the start would. `warn` and `warn_of_descriptors` add what would not stop
+//! a start and hurts later. `warn_of_names` asks the resolver, which can take seconds, so only `tidegate check` does it: a resolver that
+//! is down must not stop a start.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -16,7 +16,9 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use tidegate_actors::clock;
-use tidegate_config::{Config, Endpoint, Identity, JwksSource, LogOutput, Warnings};
+use tidegate_config::{
+    BucketConfig, Config, Endpoint, Identity, JwksSource, LogOutput, UpstreamConfig, Warnings,
+};
 
 use crate::auth::jwt::Tokens;
 use crate::gateway::StartError;
@@ -43,7 +45,7 @@ pub(crate) fn refuse(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Adds what this machine does not give, and what time has ended.
+/// Adds a log file that cannot be written, and keys that have expired.
 pub fn warn(config: &Config, warnings: &mut Warnings) {
     if let LogOutput::File(path) = &config.log.output
         && let Err(error) = writable(path)
@@ -51,7 +53,6 @@ pub fn warn(config: &Config, warnings: &mut Warnings) {
         let message = format!("{} cannot be written: {error}", path.display());
         warnings.add("log.output", message, Some("the gateway does not start without its log".to_owned()));
     }
-    warn_of_descriptors(config, warnings);
     let now = clock::wall();
     for (name, _) in config.keys.iter().filter(|(_, key)| key.expires.is_some_and(|end| end <= now)) {
         let message = "has passed: the key is refused";
@@ -75,22 +76,27 @@ fn writable(path: &Path) -> io::Result<()> {
     }
 }
 
-fn warn_of_descriptors(config: &Config, warnings: &mut Warnings) {
+/// Adds a warning where connections can need more descriptors than `monitor.exhausted` leaves of the limit.
+pub fn warn_of_descriptors(config: &Config, warnings: &mut Warnings) {
     // The soft limit is raised to the hard one at the start.
     let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let limit = config.monitor.descriptor_limit.unwrap_or(hard).min(hard);
     let clients = config.server.max_concurrent_requests.get();
-    let pools = config.buckets.values().map(|bucket| bucket.upstream.connection_pool.size.get());
-    let upstreams = pools.fold(0, usize::saturating_add);
-    let needed =
+    let connections = |bucket: &BucketConfig| {
+        let BucketConfig { upstream: UpstreamConfig { connection_pool: pool, concurrency, .. }, .. } = bucket;
+        pool.size.min(concurrency.max_concurrent).get().saturating_add(pool.max_idle)
+    };
+    let upstreams = config.buckets.values().map(connections).fold(0, usize::saturating_add);
+    let open =
         u64::try_from(clients.saturating_add(upstreams)).unwrap_or(u64::MAX).saturating_add(OWN_DESCRIPTORS);
+    let needed = open.saturating_mul(100).div_ceil(u64::from(config.monitor.exhausted).max(1));
     if limit < needed {
         let message = format!(
             "{limit} descriptors are fewer than the {needed} that connections can need (clients {clients}, upstreams \
-             {upstreams}, own {OWN_DESCRIPTORS})"
+             {upstreams}, own {OWN_DESCRIPTORS}, and what monitor.exhausted keeps free)"
         );
-        let hint =
-            "raise the hard limit (LimitNOFILE, --ulimit nofile), or lower server.max_concurrent_requests";
+        let hint = "raise it and the hard limit of the process (LimitNOFILE in systemd, --ulimit nofile in Docker), \
+                    or lower server.max_concurrent_requests";
         warnings.add("monitor.descriptor_limit", message, Some(hint.to_owned()));
     }
 }

@@ -112,7 +112,7 @@ pub(crate) fn read(
         if let Some((other, twin)) = ids.iter().find(|(other, _)| other.eq_ignore_ascii_case(&id)) {
             let but = if *other == id { "" } else { " in another case" };
             let message = format!("has the access key ID of {}{but}", section.spell(twin));
-            section.refuse(&name, message, Some(TWINS.to_owned()));
+            section.refuse(&name, message, Some(DUPLICATE_HINT.to_owned()));
         }
         ids.push((id.clone(), name.clone()));
         let Keys {
@@ -152,7 +152,7 @@ fn in_capitals(section: &mut Section<'_>, written: &Keys, id: &str) -> Option<St
     Some(capitals)
 }
 
-const TWINS: &str = "give one of them another; the name of a variable gives a key in lower case";
+const DUPLICATE_HINT: &str = "give one of them another; the name of a variable gives a key in lower case";
 const TOKEN_ENDS_HERE: &str = "a client's session token never travels on: sign as the bucket does";
 
 /// Refuses a secret that is missing, stands in two places, or could be guessed.

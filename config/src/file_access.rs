@@ -84,7 +84,7 @@ struct Mount {
     is_memory: bool,
 }
 
-/// A directory on the way to a file, and the owner of the entry that the way takes in it.
+/// A directory on the way to a file, and the owner of the entry in it that leads on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Step {
     directory: PathBuf,
@@ -107,12 +107,12 @@ struct Facts {
     mount: Option<Mount>,
     /// mode of the mount's root directory
     root_mode: u32,
-    way: Vec<Step>,
+    steps: Vec<Step>,
     own_user: u32,
 }
 
-fn judge(facts: &Facts) -> Option<Exposure> {
-    let Facts { mode, mount, root_mode, way, own_user } = facts;
+fn classify(facts: &Facts) -> Option<Exposure> {
+    let Facts { mode, mount, root_mode, steps, own_user } = facts;
     let mode = mode & 0o7777;
     if mode & WRITE_BY_OTHERS != 0 {
         return Some(Exposure::Writable { mode });
@@ -124,7 +124,7 @@ fn judge(facts: &Facts) -> Option<Exposure> {
     if !mount.as_ref().is_some_and(|mount| mount.is_read_only || is_closed_memory(mount)) {
         return Some(Exposure::Readable { mode });
     }
-    let open = way.iter().find(|step| step.is_replaceable(*own_user))?;
+    let open = steps.iter().find(|step| step.is_replaceable(*own_user))?;
     Some(Exposure::Replaceable { directory: open.directory.clone() })
 }
 
@@ -132,15 +132,15 @@ fn judge(facts: &Facts) -> Option<Exposure> {
 pub(crate) fn exposure(file: &File, path: &Path) -> io::Result<Option<Exposure>> {
     let mode = file.metadata()?.mode();
     let own_user = geteuid().as_raw();
-    let mut facts = Facts { mode, mount: None, root_mode: 0, way: Vec::new(), own_user };
+    let mut facts = Facts { mode, mount: None, root_mode: 0, steps: Vec::new(), own_user };
     if mode & READ_BY_OTHERS != 0
         && let Some(mount) = mount_of(file)
         && let Ok(root) = fs::metadata(&mount.point)
-        && let Ok(way) = way_to(path)
+        && let Ok(steps) = path_steps(path)
     {
-        facts = Facts { mount: Some(mount), root_mode: root.mode(), way, ..facts };
+        facts = Facts { mount: Some(mount), root_mode: root.mode(), steps, ..facts };
     }
-    Ok(judge(&facts))
+    Ok(classify(&facts))
 }
 
 fn mount_of(file: &File) -> Option<Mount> {
@@ -187,11 +187,11 @@ fn unescaped(text: &[u8]) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// Every directory that the way to a file passes, symbolic links followed one by one.
-fn way_to(path: &Path) -> io::Result<Vec<Step>> {
+/// Every directory on the path to a file; symbolic links are followed one by one.
+fn path_steps(path: &Path) -> io::Result<Vec<Step>> {
     let mut at = std::env::current_dir()?;
     let mut pending: VecDeque<OsString> = parts(path);
-    let mut way = Vec::new();
+    let mut steps = Vec::new();
     let mut links = 0;
     while let Some(name) = pending.pop_front() {
         match name.as_bytes() {
@@ -200,7 +200,7 @@ fn way_to(path: &Path) -> io::Result<Vec<Step>> {
             _ => {
                 let entry = at.join(&name);
                 let metadata = fs::symlink_metadata(&entry)?;
-                way.push(step(&at, metadata.uid())?);
+                steps.push(step(&at, metadata.uid())?);
                 if metadata.is_symlink() {
                     links += 1;
                     if links > LINKS_MAX {
@@ -215,7 +215,7 @@ fn way_to(path: &Path) -> io::Result<Vec<Step>> {
             }
         }
     }
-    Ok(way)
+    Ok(steps)
 }
 
 fn step(directory: &Path, entry_owner: u32) -> io::Result<Step> {
@@ -249,15 +249,15 @@ mod tests {
     }
 
     fn facts(mode: u32, mount: Option<Mount>, root_mode: u32) -> Facts {
-        let way = vec![passed("/", 0o755, false, 0), passed("/run/secrets", root_mode, false, 0)];
-        Facts { mode, mount, root_mode, way, own_user: OWN }
+        let steps = vec![passed("/", 0o755, false, 0), passed("/run/secrets", root_mode, false, 0)];
+        Facts { mode, mount, root_mode, steps, own_user: OWN }
     }
 
     /// C5
     #[test]
     fn what_only_owner_and_group_can_reach_passes_anywhere() {
         for mode in [0o400, 0o600, 0o640, 0o440, 0o660] {
-            assert_eq!(judge(&facts(mode, None, 0o1777)), None, "{mode:o}");
+            assert_eq!(classify(&facts(mode, None, 0o1777)), None, "{mode:o}");
         }
     }
 
@@ -266,7 +266,11 @@ mod tests {
     fn what_others_can_write_passes_nowhere() {
         for mode in [0o602, 0o666, 0o777, 0o646] {
             for mount in [None, mount(true, false), mount(false, true), mount(true, true)] {
-                assert_eq!(judge(&facts(mode, mount, 0o755)), Some(Exposure::Writable { mode }), "{mode:o}");
+                assert_eq!(
+                    classify(&facts(mode, mount, 0o755)),
+                    Some(Exposure::Writable { mode }),
+                    "{mode:o}"
+                );
             }
         }
     }
@@ -276,17 +280,17 @@ mod tests {
     fn what_others_can_read_needs_a_mount_that_keeps_them_out() {
         for mode in [0o644, 0o444, 0o604, 0o755, 0o601] {
             let refused = Some(Exposure::Readable { mode });
-            assert_eq!(judge(&facts(mode, None, 0)), refused, "no mount is known, {mode:o}");
+            assert_eq!(classify(&facts(mode, None, 0)), refused, "no mount is known, {mode:o}");
             assert_eq!(
-                judge(&facts(mode, mount(false, false), 0o755)),
+                classify(&facts(mode, mount(false, false), 0o755)),
                 refused,
                 "an ordinary disk, {mode:o}"
             );
-            assert_eq!(judge(&facts(mode, mount(false, true), 0o1777)), refused, "/dev/shm, {mode:o}");
-            assert_eq!(judge(&facts(mode, mount(false, true), 0o755)), None, "tmpfs, {mode:o}");
+            assert_eq!(classify(&facts(mode, mount(false, true), 0o1777)), refused, "/dev/shm, {mode:o}");
+            assert_eq!(classify(&facts(mode, mount(false, true), 0o755)), None, "tmpfs, {mode:o}");
             let mut kubernetes = facts(mode, mount(true, true), 0o1777);
-            kubernetes.way = vec![passed("/", 0o755, false, 0), passed("/etc/secret", 0o1777, true, 0)];
-            assert_eq!(judge(&kubernetes), None, "read-only, {mode:o}");
+            kubernetes.steps = vec![passed("/", 0o755, false, 0), passed("/etc/secret", 0o1777, true, 0)];
+            assert_eq!(classify(&kubernetes), None, "read-only, {mode:o}");
         }
     }
 
@@ -295,8 +299,8 @@ mod tests {
     fn a_way_that_others_can_change_is_refused() {
         let judged = |step: Step| {
             let mut facts = facts(0o444, mount(true, false), 0o755);
-            facts.way.push(step);
-            judge(&facts)
+            facts.steps.push(step);
+            classify(&facts)
         };
         let refused = Some(Exposure::Replaceable { directory: "/srv/open".into() });
         assert_eq!(judged(passed("/srv/open", 0o777, false, 0)), refused);
@@ -333,13 +337,13 @@ mod tests {
         std::os::unix::fs::symlink("..2026_01", base.join("..data")).unwrap();
         std::os::unix::fs::symlink("..data/deep/token", base.join("token")).unwrap();
         std::os::unix::fs::symlink("loop", base.join("loop")).unwrap();
-        let way: Vec<PathBuf> =
-            way_to(&base.join("token")).unwrap().into_iter().map(|step| step.directory).collect();
-        let endless = way_to(&base.join("loop"));
+        let steps: Vec<PathBuf> =
+            path_steps(&base.join("token")).unwrap().into_iter().map(|step| step.directory).collect();
+        let endless = path_steps(&base.join("loop"));
         fs::remove_dir_all(&base).unwrap();
         let real = fs::canonicalize(std::env::temp_dir()).unwrap().join(base.file_name().unwrap());
         let expected = [real.clone(), real.clone(), real.join("..2026_01"), real.join("..2026_01/deep")];
-        assert!(way.ends_with(&expected), "{way:?}");
+        assert!(steps.ends_with(&expected), "{steps:?}");
         assert!(endless.is_err());
     }
 }

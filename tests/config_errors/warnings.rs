@@ -92,8 +92,10 @@ fn a_total_below_a_timeout_warns() {
 fn fewer_descriptors_than_connections_warn() {
     warns(
         || bucket().set("monitor.descriptor_limit", "900"),
-        &["monitor.descriptor_limit: 900 descriptors are fewer than the 1114", "LimitNOFILE"],
+        &["monitor.descriptor_limit: 900 descriptors are fewer than the 1184", "LimitNOFILE"],
     );
+    let start = bucket().set("monitor.descriptor_limit", "900").argument("--strict").run();
+    assert_eq!((start.code, start.stdout.as_str()), (Some(78), ""), "{}", start.stderr);
 }
 
 /// G12, A4

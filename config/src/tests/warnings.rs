@@ -155,7 +155,7 @@ fn each_setting_that_defeats_another_gives_one_line() {
 
 /// G12: no false alarm
 #[test]
-fn what_is_meant_gives_no_warning() {
+fn sound_configurations_give_no_warning() {
     assert_eq!(warned("", &[]), [""; 0]);
     for head in [
         "",
@@ -169,7 +169,7 @@ fn what_is_meant_gives_no_warning() {
         "rate_limit.global = { requests_per_second = 100, burst = 500 }\n\
          rate_limit.per_ip = { requests_per_second = 100, burst = 100 }",
         "rate_limit.per_ip.requests_per_second = 200",
-        // a name within a glob, and what is left over
+        // an exact name within a glob, and a catch-all
         "buckets.x = { pattern = \"b*\", auth = [\"anonymous\"], s3.endpoints = [\"http://store\"] }\n\
          buckets.y = { pattern = \"*\", auth = [\"anonymous\"], s3.endpoints = [\"http://store\"] }\n\
          buckets.z = { pattern = \"c*\", auth = [\"anonymous\"], s3.endpoints = [\"http://store\"] }",
@@ -326,5 +326,5 @@ fn the_examples_of_the_documents_give_no_warning() {
         ("TIDEGATE_BUCKETS__PHOTOS__S3__ENDPOINTS", "http://10.0.0.11:9000,http://10.0.0.12:9000"),
     ];
     assert_eq!(warned("", &variables), [""; 0]);
-    assert_eq!(warned(DEMO, &[]).len(), 1, "and what should warn does");
+    assert_eq!(warned(DEMO, &[]).len(), 1, "a bucket without auth warns");
 }

@@ -1,7 +1,7 @@
 //! Warnings about patterns of two buckets that match the same name.
 //!
-//! A name that stands for itself always wins over a glob, and `*` is what is left over: both are meant. Between two other
-//! globs the one with more literal characters wins, and of equals the first by the bucket's name (`router.rs`), which few expect.
+//! An exact name wins over every glob, and `*` is a catch-all: neither is a mistake. Of two other globs the one with more literal
+//! characters wins, and of equals the first by the bucket's name (`router.rs`), which few users expect.
 
 use crate::Config;
 use crate::bucket::Pattern;
