@@ -37,6 +37,7 @@ mod https;
 mod injection;
 mod integrity;
 mod jwt;
+mod levels;
 mod lifecycle;
 mod limits;
 mod local_answers;

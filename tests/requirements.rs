@@ -88,7 +88,7 @@ const LEDGER: [(&str, &str, Standing); 132] = [
     (
         "X8",
         "back to normal by itself; nothing is refused for a reason that refusing cannot end",
-        Later("not begun"),
+        Later("a limit of descriptors below what an idle process has open"),
     ),
     ("X9", "own shortages are never an upstream's fault; reserved descriptors", Met),
     ("X10", "one verdict and its causes", Later("not begun")),

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tidegate_actors::{
-    BreakerView, CredentialStanding, CredentialView, EndpointView, LimitCause, LimitView, MemoryUse, Reading,
-    Standing, Status, Strike, Vitals, clock,
+    BreakerView, CredentialStanding, CredentialView, EndpointView, LimitCause, LimitView, MemoryUse,
+    MonitorView, Reading, Standing, Status, Strike, Vitals, clock,
 };
 
 use crate::router::Bucket;
@@ -93,13 +93,13 @@ fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
     document.insert("stale".to_owned(), view.is_stale(now).into());
     document.insert("switched_off".to_owned(), json!(view.switched_off()));
     document.insert("resources".to_owned(), resources.into());
-    document.insert("memory".to_owned(), view.memory().map_or(Value::Null, memory));
+    document.insert("memory".to_owned(), view.memory().map_or(Value::Null, |of| memory(of, &view)));
     document.insert("transitions".to_owned(), transitions.into());
     document
 }
 
 /// As the kernel counts it before it kills, with the resident set beside it.
-fn memory(memory: &MemoryUse) -> Value {
+fn memory(memory: &MemoryUse, view: &MonitorView) -> Value {
     let MemoryUse { used_bytes, limit_bytes, own_bytes, own_limit_bytes, sockets_bytes, rss_bytes, source } =
         memory;
     json!({
@@ -110,6 +110,7 @@ fn memory(memory: &MemoryUse) -> Value {
         "own_limit_bytes": own_limit_bytes,
         "sockets_bytes": sockets_bytes,
         "rss_bytes": rss_bytes,
+        "max_requests_in_flight": view.in_flight_max,
     })
 }
 

@@ -38,7 +38,7 @@ pub enum MonitorRejection {
         /// When to try again.
         retry_after: Duration,
     },
-    /// All slots are taken (P2).
+    /// All slots are taken, or as many as the memory is enough for (P2, X6).
     #[error("{in_flight} requests are in flight, the limit is {limit}")]
     Full {
         /// Requests in flight.
@@ -119,9 +119,10 @@ impl MonitorHandle {
     /// Resources are exhausted, or all slots are taken.
     pub fn enter(&self) -> Result<Slot, MonitorRejection> {
         self.check_level()?;
-        if !self.slots.take() {
+        let limit = self.board.in_flight_max();
+        if !self.slots.take_below(limit) {
             self.metrics.full.inc();
-            let (in_flight, limit) = (self.slots.taken(), self.slots.capacity());
+            let (in_flight, limit) = (self.slots.taken(), self.slots.capacity().min(limit));
             return Err(MonitorRejection::Full { in_flight, limit });
         }
         Ok(Slot { slots: Arc::clone(&self.slots) })

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::MonitorConfig;
 
+use crate::monitor::headroom::Headroom;
 use crate::monitor::level::{Level, Thresholds};
 use crate::monitor::reading::{Readings, SENSORS, Sensor};
 use crate::monitor::reason::{Comparison, Reason};
@@ -57,6 +58,7 @@ pub(crate) struct Judgement {
     last: [Option<LastReading>; SENSORS],
     needs: [Option<Need>; RAISED.len()],
     transition: Option<Transition>,
+    headroom: Headroom,
 }
 
 /// The level and its history.
@@ -72,6 +74,7 @@ pub(crate) struct MonitorState {
     /// One for each level of `RAISED`.
     needs: [Option<Need>; RAISED.len()],
     transitions: VecDeque<Transition>,
+    headroom: Headroom,
 }
 
 impl MonitorState {
@@ -86,6 +89,7 @@ impl MonitorState {
             last: [None; SENSORS],
             needs: [None; RAISED.len()],
             transitions: VecDeque::new(),
+            headroom: Headroom::default(),
         }
     }
 
@@ -101,12 +105,14 @@ impl MonitorState {
             at: now,
             reason: if next > self.level { self.rise(next, &last) } else { self.fall(next, &last) },
         });
-        Judgement { last, needs, transition }
+        let headroom = self.headroom.sampled(readings, self.thresholds.of(Level::Exhausted), now);
+        Judgement { last, needs, transition, headroom }
     }
 
     /// Applies a judgement.
     pub(crate) fn apply(&mut self, judgement: Judgement) -> Option<Transition> {
-        let Judgement { last, needs, transition } = judgement;
+        let Judgement { last, needs, transition, headroom } = judgement;
+        self.headroom = headroom;
         self.last = last;
         self.needs = needs;
         let transition = transition?;
@@ -128,6 +134,12 @@ impl MonitorState {
         self.last = [None; SENSORS];
         self.needs = [None; RAISED.len()];
         self.transitions = transitions.iter().copied().collect();
+        self.headroom = Headroom::default();
+    }
+
+    /// The most requests in flight for which the memory is enough; none if it is unknown.
+    pub(crate) fn in_flight_max(&self) -> Option<usize> {
+        self.headroom.in_flight_max()
     }
 
     pub(crate) fn level(&self) -> Level {

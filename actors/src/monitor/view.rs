@@ -1,7 +1,7 @@
 //! What the monitor publishes: the level as an atomic for every request, all else as a snapshot for who asks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ pub struct MonitorView {
     pub sampled: Option<Instant>,
     /// The last transitions, the newest last.
     pub transitions: Vec<Transition>,
+    /// The most requests in flight until the next sample, for which the memory is enough; none if it is unknown.
+    pub in_flight_max: Option<usize>,
     readings: Readings,
     stale_after: Duration,
 }
@@ -36,6 +38,7 @@ impl MonitorView {
             reason: state.reason(),
             sampled: sampled.map(|(_, at)| at),
             transitions: state.transitions(),
+            in_flight_max: state.in_flight_max(),
             readings: sampled.map_or(Readings::NONE, |(readings, _)| readings),
             stale_after: state.stale_after(),
         }
@@ -80,20 +83,31 @@ impl MonitorView {
 #[derive(Debug)]
 pub(crate) struct Board {
     level: AtomicU8,
+    in_flight_max: AtomicUsize,
     view: watch::Sender<Arc<MonitorView>>,
 }
 
 impl Board {
     pub(super) fn new(state: &MonitorState) -> Self {
         let view = MonitorView::of(state, None);
-        Self { level: AtomicU8::new(view.level.number()), view: watch::Sender::new(Arc::new(view)) }
+        Self {
+            level: AtomicU8::new(view.level.number()),
+            in_flight_max: AtomicUsize::new(usize::MAX),
+            view: watch::Sender::new(Arc::new(view)),
+        }
     }
 
     pub(super) fn publish(&self, view: MonitorView) {
-        let level = view.level.number();
+        let (level, in_flight_max) = (view.level.number(), view.in_flight_max.unwrap_or(usize::MAX));
         // The view first: who is shed by the level finds the reason there.
         self.view.send_replace(Arc::new(view));
         self.level.store(level, Ordering::Release);
+        self.in_flight_max.store(in_flight_max, Ordering::Relaxed);
+    }
+
+    /// The most requests in flight for which the memory is enough.
+    pub(super) fn in_flight_max(&self) -> usize {
+        self.in_flight_max.load(Ordering::Relaxed)
     }
 
     pub(super) fn level(&self) -> Level {
