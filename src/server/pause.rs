@@ -43,9 +43,7 @@ impl Cause {
     pub(super) fn hint(self) -> &'static str {
         match self {
             Self::OutOfDescriptors => "raise the limit of open files (ulimit -n, LimitNOFILE, fs.file-max)",
-            Self::OutOfMemory => {
-                "give the machine or the cgroup more memory, or lower net.ipv4.tcp_mem users"
-            }
+            Self::OutOfMemory => "give the machine or the cgroup more memory, or raise net.ipv4.tcp_mem",
             Self::TooManyConnections => {
                 "close idle connections sooner with server.keep_alive, or add a gateway"
             }

@@ -1,3 +1,5 @@
+//! Each cause by itself, in a gateway that is sound otherwise.
+
 use tidegate_actors::{CredentialView, clock};
 
 use super::*;

@@ -14,12 +14,12 @@ use super::{Answer, PATIENCE, Scratch, Upstream, eventually, get, request};
 
 /// A running gateway.
 pub(crate) struct Gateway {
-    child: Child,
-    data: SocketAddr,
-    admin: SocketAddr,
-    lines: Arc<Mutex<Vec<String>>>,
-    errors: Arc<Mutex<String>>,
-    directory: Scratch,
+    pub(super) child: Child,
+    pub(super) data: SocketAddr,
+    pub(super) admin: SocketAddr,
+    pub(super) lines: Arc<Mutex<Vec<String>>>,
+    pub(super) errors: Arc<Mutex<String>>,
+    pub(super) directory: Scratch,
 }
 
 /// What a gateway is started with.
@@ -29,7 +29,7 @@ pub(crate) struct Builder {
     file: Option<String>,
     /// A command of the shell that changes the process's limits before it starts.
     limits: Option<String>,
-    directory: Scratch,
+    pub(super) directory: Scratch,
 }
 
 /// How a process ended that was not meant to stay.
@@ -97,7 +97,7 @@ impl Builder {
         self.directory.path()
     }
 
-    fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_tidegate");
         let mut command = match &self.limits {
             None => Command::new(program),
@@ -130,22 +130,14 @@ impl Builder {
     /// The same with the log in the format for people, in the file `log` of its directory.
     pub(crate) async fn start_for_people(self) -> Gateway {
         let file = self.directory.path().join("log");
-        let mut gateway =
-            self.set("log.format", "terminal").set("log.output", file.to_str().unwrap()).spawn();
-        let text = eventually("it listens", || async {
-            let text = std::fs::read_to_string(&file).unwrap_or_default();
-            text.contains("address: ").then_some(text)
-        })
-        .await;
-        let address = |field: &str| {
-            let rest = text.split_once(&format!("{field}: ")).unwrap().1;
-            rest.split([',', '\n']).next().unwrap().parse().unwrap()
-        };
-        (gateway.data, gateway.admin) = (address("address"), address("admin"));
-        gateway
+        self.set("log.format", "terminal")
+            .set("log.output", file.to_str().unwrap())
+            .start_from_file(&file)
+            .await
     }
 
-    fn spawn(self) -> Gateway {
+    /// Starts it and waits for nothing.
+    pub(crate) fn spawn(self) -> Gateway {
         let mut child = self.command().spawn().unwrap();
         let lines = Arc::<Mutex<Vec<String>>>::default();
         let errors = Arc::<Mutex<String>>::default();

@@ -1,4 +1,4 @@
-//! HTTP/1.1 on the data listener: one task per connection, one request after the other.
+//! HTTP/1.1 on both listeners: one task per connection, one request after the other.
 //!
 //! actix-http has such a loop, and its parser takes bare LF and `#`, forgets the answer to a valid request when garbage
 //! follows it, and copies long bodies; `docs/design/http1-loop.md` has the reasons for one of our own. This one reads a head

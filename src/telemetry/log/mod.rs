@@ -21,7 +21,7 @@ use thiserror::Error;
 use tidegate_config::{LogConfig, LogFormat, LogLevel, LogOutput};
 
 use crate::telemetry::json::JsonDrain;
-use crate::telemetry::log::output::Output;
+use crate::telemetry::log::output::{Output, Target as _};
 use crate::telemetry::log::sink::Buffer;
 use crate::telemetry::terminal::{Style, TerminalDrain};
 
@@ -85,7 +85,7 @@ pub fn build(config: &LogConfig) -> Result<(Logger, LogControl), LogError> {
     let stats = Arc::new(LogStats::new()?);
     let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&stats));
     let (log, unfiltered) = loggers(config, &sink);
-    watch::start(Arc::clone(&stats), config.output != LogOutput::Stderr).map_err(LogError::Thread)?;
+    watch::start(Arc::clone(&stats), !output.is_stderr()).map_err(LogError::Thread)?;
     writer::start(Arc::clone(&buffer), Arc::clone(&stats), Box::new(output), unfiltered)
         .map_err(LogError::Thread)?;
     Ok((log, LogControl { buffer, stats }))

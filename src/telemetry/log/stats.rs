@@ -33,12 +33,19 @@ pub struct CurrentFault {
 pub struct LogStats {
     lost: Family,
     failures: Family,
-    current: Mutex<Option<CurrentFault>>,
+    faults: Mutex<Faults>,
     began: Instant,
     /// Start of the write under way, in ms since `began`.
     write_began_ms: AtomicU64,
     /// Start of the last write that was counted as blocked, likewise.
     counted_ms: AtomicU64,
+}
+
+#[derive(Default)]
+struct Faults {
+    current: Option<CurrentFault>,
+    /// The last failure that was not yet taken by the watch.
+    unreported: Option<CurrentFault>,
 }
 
 // A panic leaves counters whole.
@@ -81,7 +88,7 @@ impl LogStats {
                 "log_write_failures_total",
                 "writes of the log that failed or did not return within a second, by cause",
             )?,
-            current: Mutex::new(None),
+            faults: Mutex::default(),
             began: clock::now(),
             write_began_ms: AtomicU64::new(IDLE),
             counted_ms: AtomicU64::new(IDLE),
@@ -104,11 +111,11 @@ impl LogStats {
     #[must_use]
     pub fn current(&self) -> Option<CurrentFault> {
         self.observe();
-        self.lock().clone()
+        self.lock().current.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<CurrentFault>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -138,7 +145,7 @@ impl LogStats {
         let is_blocked = self.writing_for().is_some_and(|(_, taken)| taken >= BLOCKED_AFTER);
         let cause = if is_blocked { LogFault::Blocked } else { LogFault::TooSlow };
         self.lost.add(cause, 1);
-        if cause == LogFault::TooSlow && self.lock().is_none() {
+        if cause == LogFault::TooSlow && self.lock().current.is_none() {
             self.fail(cause, clock::now(), "the buffer of 8 MiB is full".to_owned());
         }
     }
@@ -160,14 +167,22 @@ impl LogStats {
 
     fn fail(&self, cause: LogFault, now: Instant, detail: String) {
         self.failures.add(cause, 1);
-        let mut current = self.lock();
+        let mut faults = self.lock();
         // A failure of another cause replaces the current one, and lasts since the first.
-        let since = current.as_ref().map_or(now, |current| current.since);
-        *current = Some(CurrentFault { cause, since, detail });
+        let since = faults.current.as_ref().map_or(now, |current| current.since.min(now));
+        let fault = CurrentFault { cause, since, detail };
+        faults.unreported = Some(fault.clone());
+        faults.current = Some(fault);
     }
 
     /// Everything that waited was written. Returns the failure that ended with it.
     pub(super) fn recovered(&self) -> Option<CurrentFault> {
-        self.lock().take()
+        self.lock().current.take()
+    }
+
+    /// The last failure, once. Counts a write that has become a blocked one.
+    pub(super) fn take_unreported(&self) -> Option<CurrentFault> {
+        self.observe();
+        self.lock().unreported.take()
     }
 }

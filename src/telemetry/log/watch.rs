@@ -27,7 +27,7 @@ fn watch(stats: &LogStats, mut stderr: File, reports: bool) {
     let mut said: Option<(LogFault, Instant)> = None;
     loop {
         std::thread::sleep(OBSERVE_EVERY);
-        let Some(current) = stats.current().filter(|_| reports) else { continue };
+        let Some(current) = stats.take_unreported().filter(|_| reports) else { continue };
         let now = clock::now();
         let is_new = said.is_none_or(|(cause, at)| {
             cause != current.cause || now.saturating_duration_since(at) >= SAID_AGAIN_AFTER
@@ -36,13 +36,13 @@ fn watch(stats: &LogStats, mut stderr: File, reports: bool) {
             // A failure of stderr cannot be reported anywhere else.
             let _ = stderr.write_all(line(current.cause, &current.detail).as_bytes());
         }
-        // While the failure lasts the time of its report is renewed.
+        // A failure that lasts renews the time of its report.
         said = Some((current.cause, now));
     }
 }
 
 fn line(cause: LogFault, detail: &str) -> String {
-    format!("tidegate: log lines are lost ({}): {detail}; {}\n", cause.as_str(), cause.remedy())
+    format!("tidegate: the log cannot be written ({}): {detail}; {}\n", cause.as_str(), cause.remedy())
 }
 
 /// Writes a message to stderr; waits at most `patience` if stderr blocks.

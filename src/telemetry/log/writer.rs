@@ -49,7 +49,17 @@ struct Writer {
 impl Writer {
     fn run(mut self, buffer: &Buffer) {
         let mut lines = Vec::new();
-        while let Work::Write { reopen } = buffer.take(&mut lines) {
+        loop {
+            let reopen = match buffer.take(&mut lines) {
+                Work::Write { reopen } => reopen,
+                // The last notice does not wait until it is due.
+                Work::Stop if self.ended.is_some() => {
+                    self.noticed = None;
+                    self.report();
+                    continue;
+                }
+                Work::Stop => break,
+            };
             if !lines.is_empty() {
                 self.write_batch(&lines);
                 lines.clear();
@@ -150,3 +160,7 @@ fn write_all(target: &mut dyn Target, bytes: &[u8], stats: &LogStats) -> (usize,
 fn count_lines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;
