@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::Parser;
 use slog::{Logger, error, info, warn};
 use tidegate::telemetry::{self, log::LogControl};
-use tidegate::{Gateway, Reload};
+use tidegate::{Gateway, Reload, raise_descriptor_limit};
 use tidegate_config::{Config, Sources};
 
 use crate::cli::{Arguments, Exit, Verb};
@@ -67,6 +67,7 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
 
 async fn serve(config: Config, log: Logger, control: LogControl, demo: bool) -> Result<(), Exit> {
     let mut signals = Signals::new()?;
+    raise_descriptor_limit(&log);
     let scheme = if config.server.tls.files().is_some() { "https" } else { "http" };
     let mut running = Gateway::start(config, log.clone(), control.stats())?;
     if demo {

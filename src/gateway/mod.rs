@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use prometheus::Registry;
 use slog::{Logger, info};
-use tidegate_actors::{Launch, Launches, Prepared};
+use tidegate_actors::{Launch, Launches, Prepared, clock};
 use tidegate_config::Config;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -26,11 +26,17 @@ use tokio::task::JoinHandle;
 use crate::auth::Keyring;
 use crate::auth::jwt::Tokens;
 use crate::chaos::Chaos;
+use crate::descriptors::DescriptorBudget;
+use crate::descriptors::admission::DescriptorAdmission;
+use crate::descriptors::idle::IdleRelief;
+use crate::http::idle_connections::IdleConnections;
 use crate::http::listener;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::tls::{Renewal, Tls};
+use crate::pressure;
 use crate::router::Router;
 use crate::server::{AcceptMetrics, ConnectionLimit, Listener, Serve, Server, WorkerThread, WorkerThreads};
+use crate::shortage::{ShortageMetrics, log_episodes};
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
@@ -122,7 +128,6 @@ impl Gateway {
             tokens,
             actors,
             metrics,
-            registry,
             log: log.clone(),
             log_stats,
             redaction: Redaction::of(&config),
@@ -130,9 +135,15 @@ impl Gateway {
             tls,
             chaos: Chaos::default(),
             send_buffer: ReservedBytes::default(),
+            clients: IdleConnections::new(clock::now()),
+            idle_relief: IdleRelief::register(&registry)?,
+            shortages: ShortageMetrics::register(&registry)?,
+            registry,
             config,
         });
         let (server, open) = serve(&shared, launches, (data_socket, admin_socket), accept_metrics)?;
+        background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
+        background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
         background_tasks.extend(health::begin(&shared));
         background_tasks.extend(reachability::begin(&shared));
         background_tasks.extend(credential_check::begin(&shared));
@@ -169,14 +180,23 @@ fn serve(
         senders.push(thread.sender());
         open.push(thread.open());
     }
-    let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
-    let data = Listener::new(DATA, data, senders, Box::new(limit));
-
-    let for_admin = Arc::clone(shared);
-    let build = move || listener::administered(Worker::new(for_admin));
+    let admins = IdleConnections::new(clock::now());
+    let (for_admin, connections) = (Arc::clone(shared), Arc::clone(&admins));
+    let build = move || {
+        let worker = Worker::new(for_admin, connections);
+        pressure::start(&worker);
+        listener::administered(worker)
+    };
     let thread = threads.start("admin".to_owned(), ADMIN_BLOCKING_THREADS, build)?;
+
+    let budget = Arc::new(DescriptorBudget::new(&shared.config));
+    budget.log(&shared.log);
     let limit = ConnectionLimit { open: vec![thread.open()], max: ADMIN_CONNECTIONS };
-    let admin = Listener::new(ADMIN, admin, vec![thread.sender()], Box::new(limit));
+    let admission = DescriptorAdmission::admin(limit, Arc::clone(&budget), admins);
+    let admin = Listener::new(ADMIN, admin, vec![thread.sender()], Box::new(admission));
+    let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
+    let admission = DescriptorAdmission::data(limit, budget, shared);
+    let data = Listener::new(DATA, data, senders, Box::new(admission));
 
     let server = Server::start(vec![admin, data], threads, metrics, &shared.log)?;
     Ok((server, open))
@@ -199,7 +219,10 @@ impl DataThread {
         let Self { index, launches, shared } = self;
         threads.start(format!("data worker {index}"), DATA_BLOCKING_THREADS, move || {
             launches.into_iter().for_each(Launch::start);
-            service(Worker::new(shared))
+            let connections = Arc::clone(&shared.clients);
+            let worker = Worker::new(shared, connections);
+            pressure::start(&worker);
+            service(worker)
         })
     }
 }

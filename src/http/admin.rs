@@ -50,6 +50,7 @@ async fn status_page(worker: Data<Rc<Worker>>) -> impl Responder {
 async fn metrics(worker: Data<Rc<Worker>>) -> HttpResponse {
     let shared = &worker.shared;
     shared.actors.observe(clock::now());
+    shared.shortages.observe();
     shared.metrics.observe_send_buffer(shared.send_buffer.get());
     for (bucket, connections) in shared.router.buckets().iter().zip(&shared.connections) {
         let size = bucket.config.upstream.connection_pool.size.get();

@@ -12,22 +12,22 @@
 //! the request's extensions.
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::Protocol;
 use futures_util::FutureExt;
 use slog::info;
+use tidegate_actors::clock;
 use tidegate_config::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::http::client_address::{Source, is_trusted};
 use crate::http::http1::Socket;
+use crate::http::idle_connections::IdleSlot;
 use crate::http::proxy_protocol::{self, HEADER_BYTES_MAX, Parsed};
 use crate::http::tls::{H2, Tls};
 use crate::worker::Worker;
@@ -35,6 +35,8 @@ use crate::worker::Worker;
 /// A connection's bytes, and from whom its client's address was learnt.
 pub(crate) struct Connection<S> {
     stream: S,
+    /// Its place among those that may be idle, from its first moment on.
+    slot: IdleSlot,
     pub(crate) source: Source,
 }
 
@@ -54,16 +56,22 @@ impl Connection<TcpStream> {
     /// refused.
     pub(crate) async fn accept(mut stream: TcpStream, worker: &Worker) -> Option<(Self, Option<SocketAddr>)> {
         stream.set_nodelay(true).ok()?;
+        let mut slot = worker.connections.register(clock::now());
         let peer = stream.peer_addr().ok();
         let server = &worker.shared.config.server;
         if !server.proxy_protocol || !peer.is_some_and(|peer| is_trusted(peer.ip(), &server.trusted_proxies))
         {
-            return Some((Self::new(stream, Source::Peer), peer));
+            return Some((Self { stream, slot, source: Source::Peer }, peer));
         }
-        match proxied(&mut stream, server).await {
-            Ok(Begin::Proxied(client)) => Some((Self::new(stream, Source::Proxy), Some(client))),
-            Ok(Begin::Own) => Some((Self::new(stream, Source::Peer), peer)),
-            Ok(Begin::Headerless) => Some((Self::new(stream, Source::Unproxied), peer)),
+        let begin = tokio::select! {
+            biased;
+            begin = proxied(&mut stream, server) => begin,
+            () = slot.closing() => return None,
+        };
+        match begin {
+            Ok(Begin::Proxied(client)) => Some((Self { stream, slot, source: Source::Proxy }, Some(client))),
+            Ok(Begin::Own) => Some((Self { stream, slot, source: Source::Peer }, peer)),
+            Ok(Begin::Headerless) => Some((Self { stream, slot, source: Source::Unproxied }, peer)),
             Err(fault) => {
                 match fault {
                     Unproxied::Silent => {}
@@ -78,10 +86,11 @@ impl Connection<TcpStream> {
     }
 
     /// A connection of a listener that takes no PROXY header, and the address of its peer. None where the socket is broken already.
-    pub(crate) fn without_proxy(stream: TcpStream) -> Option<(Self, Option<SocketAddr>)> {
+    pub(crate) fn without_proxy(stream: TcpStream, worker: &Worker) -> Option<(Self, Option<SocketAddr>)> {
         stream.set_nodelay(true).ok()?;
+        let slot = worker.connections.register(clock::now());
         let peer = stream.peer_addr().ok();
-        Some((Self::new(stream, Source::Peer), peer))
+        Some((Self { stream, slot, source: Source::Peer }, peer))
     }
 
     /// The same connection behind its handshake, and the protocol that was agreed on.
@@ -91,12 +100,19 @@ impl Connection<TcpStream> {
         tls: &Tls,
         worker: &Worker,
     ) -> Option<(Connection<TlsStream<TcpStream>>, Protocol)> {
-        let handshake = tls.acceptor().accept(self.stream);
-        match tokio::time::timeout(worker.shared.config.server.header_timeout, handshake).await {
+        let Self { stream, mut slot, source } = self;
+        let handshake = tls.acceptor().accept(stream);
+        let handshake = tokio::time::timeout(worker.shared.config.server.header_timeout, handshake);
+        let secured = tokio::select! {
+            biased;
+            secured = handshake => secured,
+            () = slot.closing() => return None,
+        };
+        match secured {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
                 let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-                Some((Connection::new(stream, self.source), protocol))
+                Some((Connection { stream, slot, source }, protocol))
             }
             Ok(Err(error)) => {
                 // Who merely looks whether the port is open ends like that too.
@@ -165,44 +181,8 @@ pub(crate) fn tell(worker: &Worker, client: Option<SocketAddr>, reason: &str, er
 }
 
 impl<S> Connection<S> {
-    pub(crate) fn new(stream: S, source: Source) -> Self {
-        Self { stream, source }
-    }
-
-    pub(crate) fn into_stream(self) -> S {
-        self.stream
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    pub(crate) fn into_parts(self) -> (S, IdleSlot) {
+        (self.stream, self.slot)
     }
 }
 

@@ -15,6 +15,7 @@ use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data};
 use actix_web::{App, Error};
+use tidegate_actors::descriptors;
 use tokio::net::TcpStream;
 
 use crate::http::connection::Connection;
@@ -98,8 +99,10 @@ where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
     async fn serve(self: Rc<Self>, stream: TcpStream) {
-        if let Some((connection, client)) = Connection::without_proxy(stream) {
+        if let Some((connection, client)) = Connection::without_proxy(stream, self.http1.worker()) {
             self.http1.serve(connection, client).await;
+            // Its descriptor may be one of the reserve.
+            descriptors::fill_reserve();
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use slog::{Logger, error, info, warn};
-use tidegate_actors::clock;
+use tidegate_actors::{clock, descriptors};
 use tokio::sync::oneshot;
 
 use super::admission::{Admission, Admit};
@@ -246,7 +246,7 @@ impl Listener {
                 self.pause(cause, None, metrics, log);
                 return Backlog::Unknown;
             }
-            match accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            match self.accept_one() {
                 Ok(descriptor) => self.hand_over(TcpStream::from(descriptor), log),
                 Err(error) => match Failure::of(error) {
                     Failure::Empty => return Backlog::Empty,
@@ -259,6 +259,15 @@ impl Listener {
             }
         }
         Backlog::Unknown
+    }
+
+    fn accept_one(&self) -> Result<OwnedFd, Errno> {
+        let accept = || accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+        if !self.admission.uses_reserve() {
+            return accept();
+        }
+        let accepted = descriptors::with_reserve(|| accept().map_err(io::Error::from));
+        accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 
     /// Gives the socket to the worker with the fewest open connections.

@@ -17,6 +17,11 @@ pub(crate) enum Admit {
 /// Asked before each accept, on the acceptor's thread.
 pub(crate) trait Admission: Send {
     fn admit(&self) -> Admit;
+
+    /// Whether a connection may take a descriptor of the reserve where no other is left.
+    fn uses_reserve(&self) -> bool {
+        false
+    }
 }
 
 /// At most `max` open connections on a listener.
@@ -27,9 +32,9 @@ pub(crate) struct ConnectionLimit {
     pub(crate) max: usize,
 }
 
-impl Admission for ConnectionLimit {
-    fn admit(&self) -> Admit {
-        let open: usize = self.open.iter().map(|open| open.load(Ordering::Relaxed)).sum();
-        if open < self.max { Admit::Accept } else { Admit::Pause(Cause::TooManyConnections) }
+impl ConnectionLimit {
+    /// Open connections on all worker threads together.
+    pub(crate) fn open(&self) -> usize {
+        self.open.iter().map(|open| open.load(Ordering::Relaxed)).sum()
     }
 }

@@ -29,9 +29,10 @@ use slog::Logger;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 pub(crate) use acceptor::{Acceptor, Listener};
-pub(crate) use admission::ConnectionLimit;
+pub(crate) use admission::{Admission, Admit, ConnectionLimit};
 pub(crate) use listen::listen;
 pub(crate) use metrics::AcceptMetrics;
+pub(crate) use pause::Cause;
 pub(crate) use worker::{Serve, WorkerThread, WorkerThreads, open_connections};
 
 use acceptor::AcceptorHandle;

@@ -12,6 +12,7 @@ use tidegate_actors::{
 };
 use tidegate_config::BreakerMode;
 
+use crate::shortage::Shortage;
 use crate::telemetry::log::CurrentFault;
 use crate::upstream::late::LateView;
 
@@ -42,6 +43,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) limiter_refuses: bool,
     /// The limiter has failed, and every request is refused for it.
     pub(crate) limiter_refuses_all: bool,
+    /// The gateway's own shortages that last, and since when.
+    pub(crate) shortages: Vec<(Shortage, Instant)>,
     pub(crate) buckets: Vec<BucketFacts<'a>>,
     pub(crate) log: Option<CurrentFault>,
     pub(crate) log_lines_lost: u64,
@@ -86,12 +89,23 @@ pub(crate) fn causes(facts: &Facts<'_>) -> Vec<Cause> {
     causes.extend(facts.draining.then(draining));
     causes.extend(facts.actors.iter().filter_map(|actor| of_actor(*actor, facts.limiter_refuses)));
     causes.extend(of_level(&facts.level, facts.now));
+    causes.extend(facts.shortages.iter().map(|shortage| of_shortage(*shortage, facts.now)));
     for bucket in &facts.buckets {
         causes.extend(bucket.causes(facts.now));
     }
     causes.extend(facts.log.as_ref().map(|fault| of_log(fault, facts.log_lines_lost, facts.now)));
     causes.extend(facts.chaos.then(chaos));
     causes
+}
+
+fn of_shortage((shortage, began): (Shortage, Instant), now: Instant) -> Cause {
+    Cause {
+        id: shortage.as_str(),
+        subject: None,
+        since_ms: Some(since(began, now)),
+        effect: "requests that need a new upstream connection are answered 503",
+        detail: shortage.to_string(),
+    }
 }
 
 fn draining() -> Cause {

@@ -59,6 +59,7 @@ fn sound(now: Instant) -> Facts<'static> {
         actors: vec![("limiter", Status::Running), ("monitor", Status::Running)],
         limiter_refuses: true,
         limiter_refuses_all: false,
+        shortages: Vec::new(),
         buckets: vec![BucketFacts {
             name: "photos",
             mode: BreakerMode::On,
@@ -111,6 +112,14 @@ fn a_failed_limiter_refuses_or_bypasses_as_configured() {
         facts.limiter_refuses = false;
     });
     assert_eq!((headline, cause.id), ("degraded", "limiter_bypassed"));
+}
+
+/// X9, X10
+#[test]
+fn a_shortage_of_the_gateways_own_is_a_cause() {
+    let (headline, cause) =
+        only(|facts, now| facts.shortages.push((Shortage::Ports, now - Duration::from_secs(4))));
+    assert_eq!((headline, cause.id, cause.since_ms), ("degraded", "out_of_ports", Some(4000)));
 }
 
 /// X10

@@ -5,6 +5,7 @@ use std::time::Instant;
 use tidegate_config::OnFailure;
 
 use crate::router::Bucket;
+use crate::shortage::Shortage;
 use crate::status::causes::{BucketFacts, Facts, LevelFacts};
 use crate::worker::Shared;
 
@@ -25,6 +26,7 @@ pub(super) fn facts(shared: &Shared, now: Instant) -> Facts<'_> {
         actors: shared.actors.vitals().map(|vitals| (vitals.name(), vitals.status(now))).collect(),
         limiter_refuses_all: shared.actors.limiter.refuses_all(now),
         limiter_refuses: shared.config.rate_limit.on_failure == OnFailure::Refuse,
+        shortages: Shortage::present().collect(),
         buckets: shared.router.buckets().iter().map(|each| bucket(each, now)).collect(),
         log: shared.log_stats.current(),
         log_lines_lost: shared.log_stats.lost(),

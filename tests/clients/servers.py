@@ -106,7 +106,8 @@ class Process:
 class Gateway(Process):
     """The real binary. Without a configuration it serves bucket `demo` from its embedded origin."""
 
-    def __init__(self, directory, configuration=None, **variables):
+    def __init__(self, directory, configuration=None, launcher=(), **variables):
+        """`launcher` is a command that starts the binary; `variables` are added to its environment."""
         binary = pathlib.Path(os.environ.get("TIDEGATE_BINARY", ROOT / "target/debug/tidegate"))
         if not binary.is_file():
             raise StartError(f"no gateway at {binary}: build it, or name it in TIDEGATE_BINARY")
@@ -121,10 +122,10 @@ class Gateway(Process):
             path.write_text(configuration)
             settings["TIDEGATE_CONFIG"] = str(path)
         super().__init__(
-            [binary.resolve()],
+            [*launcher, binary.resolve()],
             directory,
             lambda line: line.get("msg") == "listening" and "address" in line and "admin" in line,
-            clean_environment(**(settings | variables)),
+            clean_environment(**settings | variables),
         )
         self.endpoint = f"http://{self.ready['address']}"
         self.admin = f"http://{self.ready['admin']}"

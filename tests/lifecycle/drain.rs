@@ -1,6 +1,7 @@
 //! The drain seen from clients: during the delay, when the listener closes, and after it.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -125,7 +126,10 @@ async fn the_admin_listener_answers_until_the_end() {
 #[tokio::test]
 async fn a_backlog_is_served() {
     let upstream = Upstream::ok("x");
-    let mut gateway = Gateway::in_front_of(&upstream).await;
+    // All of them ask at once, and none is to be refused by the bucket's gate.
+    let builder = Gateway::builder().bucket("b", &upstream);
+    let builder = builder.set("buckets.b.s3.concurrency.max_queued", "1000");
+    let mut gateway = builder.set("buckets.b.s3.concurrency.queue_timeout_ms", "20000").start().await;
     gateway.signal(Signal::STOP);
     let mut clients = Vec::new();
     for index in 0..CROWD {
@@ -142,9 +146,13 @@ async fn a_backlog_is_served() {
     for client in clients.iter_mut().skip(1).step_by(2) {
         client.send(message("GET", "/b/k", &[], None)).await;
     }
-    for client in &mut clients {
+    for (index, client) in clients.iter_mut().enumerate() {
         let answer = client.try_answer("GET").await.expect("an answer instead of the end of the connection");
-        assert_eq!((answer.whole(), answer.header("connection")), (200, Some("close")));
+        assert_eq!(answer.whole(), 200);
+        // The others may have been answered just before the signal was handled.
+        if !index.is_multiple_of(2) {
+            assert_eq!(answer.header("connection"), Some("close"));
+        }
     }
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
@@ -161,17 +169,8 @@ async fn a_backlog_of_tls_clients_is_served() {
     }
     gateway.terminate();
     gateway.signal(Signal::CONT);
-    let serve = async |index: usize, stream| {
-        if index.is_multiple_of(2) {
-            let mut client = Client::over(identity.secure(stream, &["http/1.1"]).await);
-            client.send(message("GET", "/b/k", &[], None)).await;
-            client.answer("GET").await.whole()
-        } else {
-            let stream = identity.secure(stream, &["h2"]).await;
-            Http2::over(stream, &h2::client::Builder::new()).await.get("/b/k").await.whole()
-        }
-    };
-    let served = waiting.into_iter().enumerate().map(|(index, stream)| serve(index, stream));
+    let ask = |(index, stream): (usize, _)| ask_over_tls(&identity, stream, index.is_multiple_of(2));
+    let served = waiting.into_iter().enumerate().map(ask);
     assert_eq!(futures_util::future::join_all(served).await, [200; 10]);
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
@@ -213,6 +212,50 @@ async fn a_crowd_sees_answers_and_refusals_only() {
             assert!(answers > 0, "{address}, delay {delay}");
         }
         assert_eq!(gateway.wait_exit().await.code(), Some(0), "{address}, delay {delay}");
+    }
+}
+
+/// One request on a connection that has its handshake still before it; `is_http2` chooses the protocol. Returns the status.
+async fn ask_over_tls(identity: &Identity, stream: TcpStream, is_http2: bool) -> u16 {
+    if is_http2 {
+        let stream = identity.secure(stream, &["h2"]).await;
+        return Http2::over(stream, &h2::client::Builder::new()).await.get("/b/k").await.whole();
+    }
+    let mut client = Client::over(identity.secure(stream, &["http/1.1"]).await);
+    client.send(message("GET", "/b/k", &[], None)).await;
+    client.answer("GET").await.whole()
+}
+
+/// G4, A7: nor does a crowd over TLS, with HTTP/1.1 and HTTP/2: who has connected is served, through the delay and after it
+#[tokio::test]
+async fn a_crowd_over_tls_sees_answers_and_refusals_only() {
+    for delay in ["0", "0.5"] {
+        let (identity, upstream) = (Arc::new(Identity::new()), Upstream::ok("x"));
+        let mut gateway = identity.before(&upstream).set("server.drain_delay", delay).start().await;
+        let address = gateway.address();
+        let ask_until_refused = async |identity: Arc<Identity>, is_http2| {
+            let mut answers = 0;
+            loop {
+                match TcpStream::connect(address).await {
+                    Ok(stream) => assert_eq!(ask_over_tls(&identity, stream, is_http2).await, 200),
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "after {answers} answers");
+                        return answers;
+                    }
+                }
+                answers += 1;
+            }
+        };
+        let crowd =
+            (0..12).map(|index: u32| ask_until_refused(Arc::clone(&identity), index.is_multiple_of(2)));
+        let crowd = futures_util::future::join_all(crowd);
+        let stop = async {
+            sleep(Duration::from_millis(700)).await;
+            gateway.terminate();
+        };
+        let (answers, ()) = tokio::join!(crowd, stop);
+        assert!(answers.iter().all(|answers| *answers > 0), "delay {delay}: {answers:?}");
+        assert_eq!(gateway.wait_exit().await.code(), Some(0), "delay {delay}");
     }
 }
 

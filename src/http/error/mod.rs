@@ -219,9 +219,11 @@ fn monitor(rejection: &MonitorRejection) -> Answer {
         }
         MonitorRejection::Unavailable(error) => unavailable("monitor_unavailable", *error),
         MonitorRejection::Exhausted { reason, retry_after } => {
+            // A kept connection would hold a descriptor until the client comes back.
             slow_down("exhausted", "the gateway is out of resources and refuses new requests")
                 .retry(*retry_after)
                 .logged(reason.as_ref().map_or_else(String::new, ToString::to_string))
+                .closing()
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
 use crate::http::http1::head::{HeadError, Scan};
 use crate::http::http1::outbox::Outbox;
 use crate::http::http1::payload::Inbound;
+use crate::http::idle_connections::IdleSlot;
 use crate::worker::Worker;
 
 /// What is read ahead while a request is served: more stays in the socket.
@@ -82,6 +83,7 @@ pub(super) struct Http1Connection<S> {
     pub(super) outbox: Outbox,
     timer: Timer,
     drain: Drain,
+    pub(super) idle: IdleSlot,
     header_timeout: Duration,
     keep_alive: Duration,
     has_begun: bool,
@@ -90,13 +92,14 @@ pub(super) struct Http1Connection<S> {
 }
 
 impl<S: Socket> Http1Connection<S> {
-    pub(super) fn new(stream: S, worker: &Worker) -> Self {
+    pub(super) fn new(stream: S, idle: IdleSlot, worker: &Worker) -> Self {
         let server = &worker.shared.config.server;
         Self {
             stream,
             inbound: Inbound::new(),
             outbox: Outbox::default(),
             timer: Timer::new(clock::now() + server.header_timeout),
+            idle,
             drain: Drain::new(worker.shared.drain.subscribe()),
             header_timeout: server.header_timeout,
             keep_alive: server.keep_alive,
@@ -138,6 +141,7 @@ impl<S: Socket> Http1Connection<S> {
                 }
                 match self.poll_read(cx) {
                     Poll::Ready(Ok(1..)) => {
+                        self.idle.set_busy();
                         if wait == Wait::Idle {
                             (wait, due) = (Wait::Head, None);
                         }
@@ -146,11 +150,20 @@ impl<S: Socket> Http1Connection<S> {
                     Poll::Ready(_) => return Poll::Ready(Next::Nothing),
                     Poll::Pending => {}
                 }
+                if is_empty && self.idle.poll_closing(cx) {
+                    return Poll::Ready(Next::Nothing);
+                }
                 let (limit, late) = match wait {
                     Wait::Head => (self.header_timeout, Next::Late),
                     Wait::Idle => (self.keep_alive, Next::Nothing),
                 };
-                let due = *due.get_or_insert_with(|| clock::now() + limit);
+                let due = *due.get_or_insert_with(|| {
+                    let now = clock::now();
+                    if is_empty {
+                        self.idle.set_idle(now);
+                    }
+                    now + limit
+                });
                 if let Some(first_due) = first_due.filter(|first_due| is_closing && *first_due < due) {
                     return self.timer.poll(first_due, cx).map(|()| Next::Nothing);
                 }

@@ -10,6 +10,7 @@ use super::frames::{Frame, Scanner, Sink};
 use super::header_block::{BlockScanner, Seen};
 use super::*;
 use crate::fuzzing::{Input, pieces};
+use crate::http::idle_connections::IdleConnections;
 
 /// What the loop may answer to the few frames of an input, in bytes: each is answered, and bodies are echoed.
 const ANSWER_BYTES_SPARE: usize = 64 << 10;
@@ -75,6 +76,7 @@ fn connection(cuts: u8, bytes: &[u8]) {
             drain: subscribed,
             watch: None,
             buffer: None,
+            idle: IdleConnections::new(clock::now()).register(clock::now()),
         };
         let peer = Peer { client: None, source: Source::Peer };
         let client = async {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncWriteExt, duplex};
 
 use super::*;
+use crate::http::idle_connections::IdleConnections;
 
 async fn echo(request: HttpRequest, body: Body) -> HttpResponse {
     let method = request.method().as_str().to_owned();
@@ -26,6 +27,7 @@ fn settings() -> (Settings, watch::Sender<DrainPhase>) {
         drain: subscribed,
         watch: None,
         buffer: None,
+        idle: IdleConnections::new(clock::now()).register(clock::now()),
     };
     (settings, drain)
 }

@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use tidegate_actors::descriptors;
 use tidegate_config::LogOutput;
 
 use crate::telemetry::log::LogError;
@@ -80,7 +81,7 @@ impl Target for Output {
 
     fn reopen(&mut self) -> io::Result<Reopened> {
         let Some(path) = &self.path else { return Ok(Reopened::Same) };
-        let file = open_file(path)?;
+        let file = descriptors::with_reserve(|| open_file(path))?;
         let is_same = identity(&file)? == identity(&self.file)?;
         self.file = file;
         Ok(if is_same { Reopened::Same } else { Reopened::Other })
