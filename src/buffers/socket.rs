@@ -173,8 +173,15 @@ impl SocketBuffers {
             (_, Size::Small) | (Keeps::Configured, _) => {}
             (Keeps::Nothing, _) => self.shrink(Direction::Receive),
             (Keeps::Learnt, Size::Medium) => {}
-            (Keeps::Learnt, Size::Large | Size::Unlimited) => self.rest_medium(),
+            (Keeps::Learnt, Size::Large) => self.rest_medium(),
+            // Its window cannot be taken back, so the connection closes with the body.
+            (Keeps::Learnt, Size::Unlimited) => {}
         }
+    }
+
+    /// Whether more was promised to the peer than a kept connection may hold.
+    pub(crate) fn has_open_window(&self) -> bool {
+        self.receive_limit.get() == u32::MAX
     }
 
     fn rest_medium(&self) {

@@ -278,7 +278,8 @@ impl AnswerBody {
     }
 
     /// awc gives a connection back as it reads the end of a body. So a body whose last byte is here is not read to its
-    /// end if its connection would be one idle too many: dropped with it, the connection closes.
+    /// end if its connection would be one idle too many, or has promised to receive more than an idle one may: dropped with it, the
+    /// connection closes.
     fn close_surplus(&mut self) {
         let Some(id) = self.held.as_ref().and_then(|held| held.record.bucket) else { return };
         if self.ending != Ending::Length(self.received) || !matches!(self.source, Source::Stream(_)) {
@@ -289,7 +290,8 @@ impl AnswerBody {
         let idle_max = bucket.config.upstream.connection_pool.max_idle;
         let open = shared.connections[id.index()].open();
         // This request's own permit is still out, so its connection is not among the idle.
-        if open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max {
+        let is_surplus = open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max;
+        if is_surplus || self.transfer.as_ref().is_some_and(|transfer| transfer.has_open_window()) {
             self.source = Source::Ended;
             self.whole();
         }
