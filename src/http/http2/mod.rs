@@ -5,6 +5,7 @@
 //! convert, and no code outside this folder uses the newer types.
 //!
 //! - `limits.rs`: the limits that `h2` enforces; `wire.rs` and `budget.rs`: the limits that it lacks.
+//! - `windows.rs`: the windows of uploads, which follow the budget of socket buffers.
 //! - `exchange.rs`: one stream, in one task; `inbound.rs` its request's body, `outgoing.rs` its answer's.
 //!
 //! `:authority` stays in the request's target and replaces Host. A failed transfer resets its own stream only.
@@ -26,6 +27,7 @@ mod request;
 mod response;
 #[cfg(test)]
 mod tests;
+mod windows;
 mod wire;
 
 use std::cell::Cell;
@@ -33,6 +35,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::{BoxedPayloadStream, HttpMessage, Payload, Request};
@@ -49,7 +52,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::buffers::{Keeps, OpenSocket, SocketBuffers};
+use crate::buffers::{Keeps, OpenSocket};
 use crate::http::client_address::Source;
 use crate::http::connection::{Connection, tell};
 use crate::http::http1::Socket;
@@ -61,6 +64,7 @@ use exchange::Exchange;
 use inbound::Inbound;
 use outgoing::Outgoing;
 use request::Malformed;
+use windows::{ClientSocket, Windows};
 use wire::Wire;
 
 /// How long a connection may live on after GOAWAY without requests.
@@ -129,7 +133,10 @@ pub(crate) async fn serve<S, A>(
         draining: worker.shared.draining.subscribe(),
         watch: Some(Rc::clone(&worker.send_watch)),
         buffer: Some(ConnectionBuffer::new(worker)),
-        client_socket: Some(Rc::clone(socket.buffers())),
+        client_socket: Some(ClientSocket {
+            buffers: Rc::clone(socket.buffers()),
+            budget: Arc::clone(&worker.shared.buffer_budget),
+        }),
     };
     let refused = |why: Malformed| tell(worker, client, "malformed", &why);
     if let Err(ended) = drive(connection, peer, application, settings, refused).await {
@@ -151,7 +158,7 @@ pub(crate) struct Settings {
     /// Memory for answers that wait for the client; none where the loop is driven in memory.
     pub(crate) buffer: Option<Rc<ConnectionBuffer>>,
     /// The client's socket; none where the loop is driven in memory.
-    pub(crate) client_socket: Option<Rc<SocketBuffers>>,
+    pub(crate) client_socket: Option<ClientSocket>,
 }
 
 /// The other end of the connection.
@@ -184,6 +191,7 @@ where
         Err(_) => return Err(Ended::Late),
     };
     let streams = Rc::<Streams>::default();
+    let mut windows = Windows::new(client_socket);
     let mut is_leaving = false;
     // Runs until the first request, and again when no request is open.
     let mut idle = pin!(sleep(header_timeout));
@@ -193,7 +201,7 @@ where
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    let progress = watch.as_ref().map(|watch| watch.progress(client_socket.as_ref()));
+                    let progress = watch.as_ref().map(|watch| watch.progress(windows.buffers()));
                     let outgoing = Outgoing::new(progress, buffer.clone());
                     match exchange_of(request, respond, peer, outgoing, &state) {
                         Err(why) => refused(why),
@@ -211,6 +219,7 @@ where
                 None if state.is_flooded() => return Err(Ended::Flooded),
                 None => return Ok(()),
             },
+            () = windows.resized() => windows.follow(&mut connection),
             () = state.flooded.notified() => {
                 is_leaving = true;
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -222,6 +231,7 @@ where
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
             () = streams.quiet.notified() => {
+                windows.shrink(&mut connection);
                 let patience = if is_leaving { GOAWAY_LINGER } else { keep_alive };
                 idle.as_mut().reset((clock::now() + patience).into());
             }
