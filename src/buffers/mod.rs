@@ -18,7 +18,7 @@ mod sockopt;
 mod transfer;
 mod transfers;
 
-pub(crate) use budget::BufferBudget;
+pub(crate) use budget::{BufferBudget, Reservation};
 pub(crate) use metrics::BufferMetrics;
 pub(crate) use sample::MemorySample;
 pub(crate) use socket::{Keeps, OpenSocket, SocketBuffers};

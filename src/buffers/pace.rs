@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 /// Bytes at the beginning that say nothing of the client: buffers on the way take them at once. The client's own kernel buffer takes 64 KiB,
 /// the gateway's send buffer and what it reads ahead about 160 KiB.
 const SWALLOWED_BYTES: u64 = 256 << 10;
+/// A body with fewer bytes to come gets no unlimited window.
+const UNLIMITED_LEFT_MIN: u64 = 8 << 20;
 /// Over which time a grown transfer must have moved enough to stay as large.
 const STEADY_TIME: Duration = Duration::from_secs(1);
 
@@ -35,10 +37,10 @@ impl Size {
         }
     }
 
-    /// Whether a body with so many bytes to come has a use for this size; none is an unknown number. A window without a limit that was opened
-    /// for a short rest would stay open behind it.
+    /// Whether a body with so many bytes to come has a use for this size; none is an unknown number. The connection of an unlimited window is
+    /// not used again, so the body must be worth a connection, and its end known.
     pub(super) fn suits(self, left: Option<u64>) -> bool {
-        self != Self::Unlimited || left.is_none_or(|left| left > 8 << 20)
+        self != Self::Unlimited || left.is_some_and(|left| left >= UNLIMITED_LEFT_MIN)
     }
 
     fn next(self) -> Option<Self> {

@@ -15,6 +15,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::Notify;
+
 use crate::buffers::budget::{BufferBudget, Reservation};
 use crate::buffers::pace::{Pace, Size};
 use crate::buffers::sockopt;
@@ -45,6 +47,7 @@ pub(crate) struct SocketBuffers {
     send: Side,
     /// Of bodies that are no transfers.
     small_bodies: Cell<Option<Pace>>,
+    receive_resized: Notify,
 }
 
 /// One direction.
@@ -83,6 +86,7 @@ impl OpenSocket {
             receive: Side::default(),
             send: Side::default(),
             small_bodies: Cell::new(None),
+            receive_resized: Notify::new(),
         };
         match keeps {
             Keeps::Nothing => {}
@@ -138,6 +142,16 @@ impl SocketBuffers {
         self.side(direction).size.get()
     }
 
+    /// Waits until the receive buffer has another size.
+    pub(crate) async fn receive_resized(&self) {
+        self.receive_resized.notified().await;
+    }
+
+    /// Whether the receive buffer is larger than at first.
+    pub(crate) fn has_grown_receive(&self) -> bool {
+        self.receive.size.get() > Size::Small
+    }
+
     /// A large transfer begins to use this direction. The first one makes it small.
     pub(crate) fn begin(&self, direction: Direction) {
         let users = self.users(direction);
@@ -173,8 +187,15 @@ impl SocketBuffers {
             (_, Size::Small) | (Keeps::Configured, _) => {}
             (Keeps::Nothing, _) => self.shrink(Direction::Receive),
             (Keeps::Learnt, Size::Medium) => {}
-            (Keeps::Learnt, Size::Large | Size::Unlimited) => self.rest_medium(),
+            (Keeps::Learnt, Size::Large) => self.rest_medium(),
+            // Its window cannot be taken back, so the connection closes with the body.
+            (Keeps::Learnt, Size::Unlimited) => {}
         }
+    }
+
+    /// Whether more was promised to the peer than a kept connection may hold.
+    pub(crate) fn has_open_window(&self) -> bool {
+        self.receive_limit.get() == u32::MAX
     }
 
     fn rest_medium(&self) {
@@ -230,6 +251,9 @@ impl SocketBuffers {
         }
         side.size.set(size);
         *side.reservation.borrow_mut() = reservation;
+        if direction == Direction::Receive {
+            self.receive_resized.notify_one();
+        }
         match (direction, size.bytes()) {
             (Direction::Send, bytes) => self.limit_unsent(bytes.map_or(0, |bytes| bytes / 2)),
             (Direction::Receive, None) => {
@@ -250,7 +274,9 @@ impl SocketBuffers {
     /// Makes this direction small. A receive window closes as the peer uses it; bytes that wait to be sent are sent.
     pub(crate) fn shrink(&self, direction: Direction) {
         let side = self.side(direction);
-        side.size.set(Size::Small);
+        if side.size.replace(Size::Small) > Size::Small && direction == Direction::Receive {
+            self.receive_resized.notify_one();
+        }
         side.reservation.take();
         match direction {
             Direction::Send => self.limit_unsent(UNSENT_BYTES_MIN),

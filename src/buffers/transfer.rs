@@ -224,6 +224,11 @@ impl Transfer {
         Poll::Pending
     }
 
+    /// Whether the connection that the bytes come from must not be used again.
+    pub(crate) fn has_open_window(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.has_open_window())
+    }
+
     /// Whether it is paused, or its pause is not followed by a decision yet.
     pub(super) fn was_paused(&self) -> bool {
         matches!(self.flow.get(), Flow::Paused(_) | Flow::Resumed)

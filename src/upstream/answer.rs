@@ -25,11 +25,12 @@ use tidegate_actors::{BreakerTicket, BucketId, Cause, Outcome, Permit, Slot, clo
 use tidegate_config::Kind;
 use tokio::time::Sleep;
 
-use crate::buffers::{Gate, LARGE_BODY_BYTES, SMALL_BODY_BYTES, SocketBuffers, Transfer};
+use crate::buffers::{Gate, LARGE_BODY_BYTES};
 use crate::http::answer::REQUEST_ID;
 use crate::s3::checksum::down::Answered;
 use crate::s3::late_error::LateError;
 use crate::telemetry::record::Record;
+use crate::upstream::answer_transfer::{AnswerTransfer, Moved};
 use crate::upstream::blame;
 use crate::upstream::call::Called;
 use crate::upstream::headers::{Nominated, travels_down};
@@ -104,10 +105,7 @@ pub(crate) struct AnswerBody {
     timer: Option<Pin<Box<Sleep>>>,
     late_error: Option<LateError>,
     checksum: Option<Answered>,
-    /// Where the body is large.
-    transfer: Option<Rc<Transfer>>,
-    /// Of the upstream's connection.
-    socket: Option<Rc<SocketBuffers>>,
+    transfer: AnswerTransfer,
     held: Option<Held>,
     worker: Rc<Worker>,
 }
@@ -154,8 +152,7 @@ pub(crate) fn pass_on(
     let is_object = status.as_u16() == 200 && record.request.method == Method::GET;
     let checksum = if is_object && bucket.config.kind == Kind::S3 { Answered::of(headers) } else { None };
     let mut body = AnswerBody {
-        transfer: None,
-        socket,
+        transfer: AnswerTransfer::new(socket),
         size: size(ending, headers, &record.request.method),
         source: document.map_or(Source::Stream(upstream), Source::Document),
         ending,
@@ -169,7 +166,8 @@ pub(crate) fn pass_on(
         worker: Rc::clone(worker),
     };
     if matches!(ending, Ending::Length(bytes) if bytes > LARGE_BODY_BYTES) {
-        body.begin_transfer(clock::now());
+        let progress = body.held.as_ref().and_then(|held| held.record.progress.as_ref());
+        body.transfer.begin(worker, progress, clock::now());
     }
     let body = Box::new(body);
     let body = match renaming.and_then(|renaming| renaming.apply(status, response.headers_mut())) {
@@ -204,27 +202,15 @@ fn size(ending: Ending, headers: &HeaderMap, method: &Method) -> BodySize {
 }
 
 impl AnswerBody {
-    fn begin_transfer(&mut self, now: Instant) {
-        let progress = self.held.as_ref().and_then(|held| held.record.progress.clone());
-        let client = progress.as_ref().and_then(|progress| progress.socket().cloned());
-        self.transfer =
-            Some(Transfer::begin(&self.worker.transfers, (self.socket.take(), client), progress, now));
-    }
-
-    /// A piece of a body came that is not small.
+    /// A piece of the body came.
     fn moved(&mut self, bytes: usize) {
-        if self.transfer.is_none() && self.received > LARGE_BODY_BYTES {
-            self.begin_transfer(self.moved);
-        } else if let (None, Some(socket)) = (&self.transfer, &self.socket) {
-            socket.carried(bytes, &self.worker.shared.buffer_budget, self.moved);
-        }
         let left = match self.ending {
             Ending::Length(length) => Some(length.saturating_sub(self.received)),
             Ending::Chunked | Ending::Close | Ending::Nothing => None,
         };
-        if let Some(transfer) = &self.transfer {
-            transfer.moved(bytes, left, self.moved);
-        }
+        let progress = self.held.as_ref().and_then(|held| held.record.progress.as_ref());
+        let moved = Moved { bytes, received: self.received, left, now: self.moved };
+        self.transfer.moved(&self.worker, progress, &moved);
     }
 
     fn whole(&mut self) {
@@ -264,7 +250,7 @@ impl AnswerBody {
             let bucket = held.record.bucket.map(|id| self.worker.shared.router.bucket(id));
             let began = held.record.phases.first_byte.unwrap_or(held.record.started);
             // An upstream may give up on a gateway that stopped reading.
-            let has_paused = self.transfer.as_ref().is_some_and(|transfer| transfer.has_paused());
+            let has_paused = self.transfer.has_paused();
             let outcome = match bucket {
                 _ if has_paused => Outcome::Neutral,
                 Some(bucket) => blame::lay(bucket, held.permit.endpoint(), failed(cause), began),
@@ -278,7 +264,8 @@ impl AnswerBody {
     }
 
     /// awc gives a connection back as it reads the end of a body. So a body whose last byte is here is not read to its
-    /// end if its connection would be one idle too many: dropped with it, the connection closes.
+    /// end if its connection would be one idle too many, or has promised to receive more than an idle one may: dropped with it, the
+    /// connection closes.
     fn close_surplus(&mut self) {
         let Some(id) = self.held.as_ref().and_then(|held| held.record.bucket) else { return };
         if self.ending != Ending::Length(self.received) || !matches!(self.source, Source::Stream(_)) {
@@ -289,7 +276,8 @@ impl AnswerBody {
         let idle_max = bucket.config.upstream.connection_pool.max_idle;
         let open = shared.connections[id.index()].open();
         // This request's own permit is still out, so its connection is not among the idle.
-        if open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max {
+        let is_surplus = open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max;
+        if is_surplus || self.transfer.has_open_window() {
             self.source = Source::Ended;
             self.whole();
         }
@@ -320,11 +308,7 @@ impl AnswerBody {
     }
 
     fn idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
-        let moved = match &self.transfer {
-            Some(transfer) => transfer.after_pause(self.moved, clock::now()),
-            None => self.moved,
-        };
-        let due = moved + self.idle;
+        let due = self.transfer.after_pause(self.moved) + self.idle;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
         while timer.as_mut().poll(cx).is_ready() {
             if due <= clock::now() {
@@ -362,12 +346,9 @@ impl MessageBody for AnswerBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
         let this = self.get_mut();
-        if let Some(transfer) = &this.transfer {
-            match ready!(transfer.poll_gate(cx)) {
-                Gate::Open => {}
-                // The connection ends the answer, and the record says why.
-                Gate::Cut => return Poll::Ready(Some(Err(TransferError::Memory))),
-            }
+        if ready!(this.transfer.poll_gate(cx)) == Gate::Cut {
+            // The connection ends the answer, and the record says why.
+            return Poll::Ready(Some(Err(TransferError::Memory)));
         }
         let polled = match &mut this.source {
             Source::Stream(response) => Pin::new(response).poll_next(cx),
@@ -379,9 +360,7 @@ impl MessageBody for AnswerBody {
             Poll::Ready(Some(Ok(chunk))) => {
                 this.moved = clock::now();
                 this.received += chunk.len() as u64;
-                if this.received > SMALL_BODY_BYTES {
-                    this.moved(chunk.len());
-                }
+                this.moved(chunk.len());
                 if let Some(checksum) = &mut this.checksum {
                     checksum.update(&chunk);
                 }

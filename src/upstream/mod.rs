@@ -4,6 +4,7 @@
 //! given back by `Drop` on every path.
 
 pub(crate) mod answer;
+mod answer_transfer;
 mod blame;
 pub(crate) mod body;
 mod call;

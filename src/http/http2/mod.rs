@@ -5,6 +5,7 @@
 //! convert, and no code outside this folder uses the newer types.
 //!
 //! - `limits.rs`: the limits that `h2` enforces; `wire.rs` and `budget.rs`: the limits that it lacks.
+//! - `windows.rs`: the windows of uploads, which follow the budget of socket buffers.
 //! - `exchange.rs`: one stream, in one task; `inbound.rs` its request's body, `outgoing.rs` its answer's.
 //!
 //! `:authority` stays in the request's target and replaces Host. A failed transfer resets its own stream only.
@@ -26,6 +27,7 @@ mod request;
 mod response;
 #[cfg(test)]
 mod tests;
+mod windows;
 mod wire;
 
 use std::cell::Cell;
@@ -33,6 +35,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_http::{BoxedPayloadStream, HttpMessage, Payload, Request};
@@ -49,7 +52,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::buffers::{Keeps, OpenSocket, SocketBuffers};
+use crate::buffers::{Keeps, OpenSocket};
 use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
 use crate::http::client_address::Source;
 use crate::http::connection::{Connection, tell};
@@ -63,6 +66,7 @@ use exchange::Exchange;
 use inbound::Inbound;
 use outgoing::Outgoing;
 use request::Malformed;
+use windows::{ClientSocket, Windows};
 use wire::Wire;
 
 /// How long a connection may live on after GOAWAY without requests.
@@ -132,8 +136,11 @@ pub(crate) async fn serve<S, A>(
         drain: worker.shared.drain.subscribe(),
         watch: Some(Rc::clone(&worker.send_watch)),
         buffer: Some(ConnectionBuffer::new(worker)),
-        idle,
-        client_socket: Some(Rc::clone(socket.buffers())),
+            idle,
+        client_socket: Some(ClientSocket {
+            buffers: Rc::clone(socket.buffers()),
+            budget: Arc::clone(&worker.shared.buffer_budget),
+        }),
     };
     let refused = |why: Malformed| tell(worker, client, "malformed", &why);
     if let Err(ended) = drive(stream, peer, application, settings, refused).await {
@@ -157,7 +164,7 @@ pub(crate) struct Settings {
     /// The connection's place among those that may be idle.
     pub(crate) idle: IdleSlot,
     /// The client's socket; none where the loop is driven in memory.
-    pub(crate) client_socket: Option<Rc<SocketBuffers>>,
+    pub(crate) client_socket: Option<ClientSocket>,
 }
 
 /// The other end of the connection.
@@ -198,6 +205,7 @@ where
         Err(_) => return Err(Ended::Late),
     };
     let streams = Rc::<Streams>::default();
+    let mut windows = Windows::new(client_socket);
     let (mut is_leaving, mut has_begun) = (false, false);
     let first_request_due = clock::now() + FIRST_REQUEST_TIME;
     // Runs until the first request, and again when no request is open.
@@ -210,7 +218,7 @@ where
                 Some(Ok((request, respond))) => {
                     has_begun = true;
                     idle_slot.set_busy();
-                    let progress = watch.as_ref().map(|watch| watch.progress(client_socket.as_ref()));
+                    let progress = watch.as_ref().map(|watch| watch.progress(windows.buffers()));
                     let outgoing = Outgoing::new(progress, buffer.clone());
                     match exchange_of(request, respond, peer, outgoing, &state) {
                         Err(why) => refused(why),
@@ -228,6 +236,7 @@ where
                 None if state.is_flooded() => return Err(Ended::Flooded),
                 None => return Ok(()),
             },
+            () = windows.resized() => windows.follow(&mut connection),
             () = state.flooded.notified() => {
                 is_leaving = true;
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -240,6 +249,7 @@ where
             }
             () = streams.quiet.notified() => {
                 streams.note_idle(&idle_slot);
+                windows.shrink(&mut connection);
                 let patience = if is_leaving { GOAWAY_LINGER } else { keep_alive };
                 idle.as_mut().reset((clock::now() + patience).into());
             }
