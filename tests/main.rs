@@ -26,6 +26,7 @@ mod cors;
 mod credentials;
 mod crumbs;
 mod deadline;
+mod descriptors;
 mod edge;
 mod endpoints;
 mod expect;

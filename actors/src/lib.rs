@@ -10,6 +10,7 @@ mod client_counts;
 mod client_waits;
 pub mod clock;
 mod count;
+pub mod descriptors;
 mod host;
 mod intensity;
 mod launches;

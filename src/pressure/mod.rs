@@ -12,6 +12,7 @@ use tidegate_actors::{MonitorHandle, clock};
 use tokio::task::JoinHandle;
 
 use crate::buffers::{self, MemorySample};
+use crate::descriptors::idle;
 use crate::pressure::collect::CollectPlan;
 use crate::worker::Worker;
 
@@ -26,6 +27,7 @@ pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
             let budget = &worker.shared.buffer_budget;
             let memory = MemorySample::of(&view, &worker.shared.config.monitor, budget.is_short());
             buffers::step(&worker.transfers, memory, clock::now());
+            idle::close_idle(&worker, &view);
             // Last, so that what the other steps have freed is given back.
             collect::step(&mut plan, &view);
         }

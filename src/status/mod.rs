@@ -3,6 +3,9 @@
 //! Made from published snapshots and vital signs, so it answers at every level and while actors are down; only the
 //! limiter's and the session cache's sizes are asked for, and left out if no answer comes.
 
+mod causes;
+mod facts;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -20,8 +23,15 @@ pub(crate) async fn document(shared: &Shared) -> Value {
     let actors = &shared.actors;
     let limiter = actors.limiter.inspect().await.ok();
     let sessions = actors.sessions.inspect().await.ok();
-    let mut document = monitor(shared, now);
+    let facts = facts::facts(shared, now);
+    let causes = causes::causes(&facts);
+    let mut document = Map::new();
+    document.insert("status".to_owned(), causes::headline(&facts, &causes).into());
+    document.insert("causes".to_owned(), json!(causes));
+    document.extend(monitor(shared, now));
     document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
+    let clients = shared.clients.count();
+    document.insert("clients".to_owned(), json!({ "open": clients.open, "idle": clients.idle }));
     document.insert(
         "buckets".to_owned(),
         shared

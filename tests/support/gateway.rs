@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 
 use super::{Answer, PATIENCE, Scratch, Upstream, eventually, get, request};
@@ -27,6 +27,8 @@ pub(crate) struct Builder {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     file: Option<String>,
+    /// A command of the shell that changes the process's limits before it starts.
+    limits: Option<String>,
     directory: Scratch,
 }
 
@@ -75,6 +77,11 @@ impl Builder {
         Self { file: Some(toml.to_owned()), ..self }
     }
 
+    /// Starts it with these limits, in the words of the shell's `ulimit`.
+    pub(crate) fn ulimit(self, options: &str) -> Self {
+        Self { limits: Some(format!("ulimit {options}")), ..self }
+    }
+
     /// Chaos allowed, and as many restarts as a storm needs.
     pub(crate) fn chaos(self) -> Self {
         self.set("admin.chaos", "true").set("supervision.max_restarts", "100000")
@@ -91,7 +98,15 @@ impl Builder {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let program = env!("CARGO_BIN_EXE_tidegate");
+        let mut command = match &self.limits {
+            None => Command::new(program),
+            Some(limits) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg("-c").arg(format!("{limits} && exec \"$0\" \"$@\"")).arg(program);
+                shell
+            }
+        };
         command.env_clear().envs(self.environment.iter().cloned()).current_dir(self.directory.path());
         if let Some(file) = &self.file {
             let path = self.directory.path().join("tidegate.toml");
@@ -187,8 +202,13 @@ impl Builder {
 impl Gateway {
     /// A gateway on free ports.
     pub(crate) fn builder() -> Builder {
-        let builder =
-            Builder { environment: Vec::new(), arguments: Vec::new(), file: None, directory: Scratch::new() };
+        let builder = Builder {
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            file: None,
+            limits: None,
+            directory: Scratch::new(),
+        };
         builder
             .set("server.port", "0")
             .set("admin.port", "0")
@@ -344,7 +364,26 @@ impl Gateway {
         self.child.id()
     }
 
-    /// Asks it to end.
+    /// Changes the soft limit of its descriptors from outside, as `prlimit` does.
+    pub(crate) fn limit_descriptors(&self, soft: u64) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let limit = Rlimit { current: Some(soft), maximum: self.descriptor_limits().1 };
+        prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+    }
+
+    /// The soft and the hard limit of its descriptors.
+    pub(crate) fn descriptor_limits(&self) -> (Option<u64>, Option<u64>) {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.pid())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let mut words = line.split_whitespace().map(|word| word.parse().ok());
+        (words.next().unwrap(), words.next().unwrap())
+    }
+
+    /// The descriptors that it has open.
+    pub(crate) fn open_descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
     /// The memory that the process has resident.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
@@ -352,6 +391,7 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// Asks it to end.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
@@ -361,7 +401,7 @@ impl Gateway {
         self.signal(Signal::HUP);
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     }

@@ -256,7 +256,7 @@ proptest! {
         let mut changes = 0;
         for n in 0..120 {
             let at = Duration::from_millis(offset_ms + n * 250);
-            let used = if at.as_secs() % 2 == 0 { high } else { low };
+            let used = if at.as_secs().is_multiple_of(2) { high } else { low };
             let changed = sample(&mut state, memory(used), t0 + at).is_some();
             prop_assert!(n > 0 || changed, "a rise is immediate");
             changes += u32::from(changed);

@@ -1,14 +1,11 @@
 //! Open descriptors of this process and its limit.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 
-use sysinfo::System;
-
+use crate::descriptors;
 use crate::monitor::reading::Reading;
 
-/// "Too many open files": the number is the same on every Unix.
-const EMFILE: i32 = 24;
 const DIRECTORY: &str = "/proc/self/fd";
 
 /// The sensor.
@@ -24,15 +21,16 @@ impl DescriptorSensor {
         Self { configured_limit, directory: File::open(DIRECTORY).ok() }
     }
 
-    /// Takes a reading. The limit is read each time: `prlimit` changes it at run time.
+    /// Takes a reading, and fills the reserve of descriptors again. The limit is read each time: `prlimit` changes it at run time.
     pub(crate) fn read(&mut self) -> Reading {
-        let limit = self.configured_limit.or_else(soft_limit);
+        let limit = [self.configured_limit, descriptors::limit()].into_iter().flatten().min();
         let used = match self.count() {
             Ok(used) => Some(used),
             // The count failed because every descriptor is in use.
-            Err(error) if error.raw_os_error() == Some(EMFILE) => limit,
+            Err(error) if descriptors::is_shortage(&error) => limit,
             Err(_) => None,
         };
+        descriptors::fill_reserve();
         match (used, limit) {
             (Some(used), Some(limit)) => Reading::Known { used, limit },
             _ => Reading::Unknown,
@@ -46,12 +44,6 @@ impl DescriptorSensor {
         if size > 0 {
             return Ok(size);
         }
-        // The descriptor that reads the names is among them.
-        let listed = fs::read_dir(DIRECTORY)?.count();
-        Ok(u64::try_from(listed).unwrap_or(u64::MAX).saturating_sub(1))
+        descriptors::open_count()
     }
-}
-
-fn soft_limit() -> Option<u64> {
-    System::open_files_limit().ok().and_then(|limit| u64::try_from(limit).ok())
 }

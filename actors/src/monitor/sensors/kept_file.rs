@@ -7,10 +7,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use crate::descriptors;
+
 /// Bytes read at once. `memory.stat` and `/proc/self/status` are below 8 KiB.
 const CHUNK_BYTES: usize = 8 << 10;
-/// Bytes that are read at most.
-const FILE_BYTES_MAX: usize = 256 << 10;
+/// Bytes that are read at most. `/proc/self/mountinfo` of a host with many containers has some 100 KiB.
+const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// A file that is opened once. It is opened again after an error.
 #[derive(Debug)]
@@ -28,18 +30,19 @@ impl KeptFile {
     pub(crate) fn read(&mut self) -> io::Result<String> {
         let file = match self.file.take() {
             Some(file) => file,
-            None => File::open(&self.path)?,
+            None => descriptors::with_reserve(|| File::open(&self.path))?,
         };
         let text = read_from_start(&file)?;
         self.file = Some(file);
         Ok(text)
     }
 
-    /// The present content, or none if there is no such file.
+    /// The present content, or none if there is no such file or it is not for this process to read.
     pub(crate) fn read_if_present(&mut self) -> io::Result<Option<String>> {
+        use io::ErrorKind::{NotFound, PermissionDenied};
         match self.read() {
             Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => Ok(None),
             Err(error) => Err(error),
         }
     }
