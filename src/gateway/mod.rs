@@ -106,6 +106,7 @@ impl Gateway {
         let Prepared { actors, pools, breakers, launches } =
             tidegate_actors::prepare(&config, &registry, &log)?;
         let metrics = RequestMetrics::register(&registry)?;
+        let buffer_metrics = BufferMetrics::register(&registry)?;
         log_stats.register(&registry)?;
         let accept_metrics = AcceptMetrics::register(&registry)?;
         let mut background_tasks = Vec::new();
@@ -136,7 +137,7 @@ impl Gateway {
             chaos: Chaos::default(),
             send_buffer: ReservedBytes::default(),
             buffer_budget: BufferBudget::new(config.server.buffer_budget),
-            buffer_metrics: BufferMetrics::register(&registry)?,
+            buffer_metrics,
             clients: IdleConnections::new(clock::now()),
             idle_relief: IdleRelief::register(&registry)?,
             shortages: ShortageMetrics::register(&registry)?,

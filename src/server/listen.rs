@@ -17,12 +17,13 @@ use crate::buffers;
 const BACKLOG: i32 = 4096;
 
 /// A listening socket. Accepted connections inherit `stall` as `TCP_USER_TIMEOUT` (T4): the kernel closes the connection of a client that
-/// takes no byte for so long, because only the kernel sees the bytes in its send buffer.
+/// takes no byte for so long, because only the kernel sees the bytes in its send buffer. They also inherit a small receive buffer.
 pub(crate) fn listen(address: SocketAddr, stall: Duration) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(stall))?;
+    buffers::start_small(socket.as_raw_fd());
     socket.set_nonblocking(true)?;
     buffers::start_small(socket.as_raw_fd());
     socket.bind(&address.into())?;

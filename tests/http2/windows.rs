@@ -27,6 +27,8 @@ async fn windows_grow_with_a_fast_upload_within_the_budget() {
             .start()
             .await;
         let client = identity.http2(&gateway).await;
+        // The gateway's settings have come with the first answer.
+        assert_eq!(client.put("/b/first", b"x").await.whole(), 200);
         let (_waiting, mut unsent) =
             client.begin("PUT", "/hung/first", &[("content-length", "1000000")], false).await;
         assert_eq!(window(&mut unsent).await, 64 << 10, "budget {budget}");

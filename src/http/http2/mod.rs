@@ -56,8 +56,8 @@ use crate::buffers::{Keeps, OpenSocket};
 use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
 use crate::http::client_address::Source;
 use crate::http::connection::{Connection, tell};
-use crate::http::idle_connections::IdleSlot;
 use crate::http::http1::Socket;
+use crate::http::idle_connections::IdleSlot;
 use crate::http::send_buffer::ConnectionBuffer;
 use crate::http::send_progress::SendWatch;
 use crate::worker::Worker;
@@ -136,7 +136,7 @@ pub(crate) async fn serve<S, A>(
         drain: worker.shared.drain.subscribe(),
         watch: Some(Rc::clone(&worker.send_watch)),
         buffer: Some(ConnectionBuffer::new(worker)),
-            idle,
+        idle,
         client_socket: Some(ClientSocket {
             buffers: Rc::clone(socket.buffers()),
             budget: Arc::clone(&worker.shared.buffer_budget),
