@@ -29,9 +29,11 @@ COPY --from=builder /out/tidegate /usr/local/bin/tidegate
 # A number, so that Kubernetes can see that it is not root (runAsNonRoot).
 USER 10001:10001
 WORKDIR /
-ENV TIDEGATE_SERVER__ADDRESS=0.0.0.0
+# The delay gives load balancers time to notice that /readyz answers 503.
+ENV TIDEGATE_SERVER__ADDRESS=0.0.0.0 \
+    TIDEGATE_SERVER__DRAIN_DELAY=5
 EXPOSE 8080 8090
-# SIGTERM drains (30 s by default): give `docker stop` a longer --time than that.
+# SIGTERM drains (5 s delay and at most 30 s by default): give `docker stop` a longer --time than that.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/usr/local/bin/tidegate", "health"]
 ENTRYPOINT ["/usr/local/bin/tidegate"]

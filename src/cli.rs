@@ -12,11 +12,16 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use thiserror::Error;
-use tidegate::telemetry::log::LogError;
+use tidegate::telemetry::log::{LogError, write_stderr};
 use tidegate::{Gateway, StartError};
 use tidegate_config::{Config, Problems};
 
 use crate::relaunch::RelaunchError;
+
+/// Longest wait for a message on stderr.
+const STDERR_MAX: Duration = Duration::from_secs(1);
+/// The same after a second signal.
+const STDERR_SHORT_MAX: Duration = Duration::from_millis(100);
 
 /// A gateway for S3 buckets and HTTP APIs that stays standing.
 #[derive(Parser)]
@@ -63,6 +68,8 @@ pub(crate) enum Exit {
     Io(#[from] io::Error),
     #[error("no answer from {address}: {why}")]
     Unhealthy { address: SocketAddr, why: String },
+    #[error("{0} ended by a defect of tidegate; the log holds its panic")]
+    ThreadEnded(String),
     #[error("ended before every request was")]
     Impatient,
     #[error("server.drain_timeout was up with requests under way: {0} cut off")]
@@ -79,13 +86,16 @@ impl Exit {
             Self::Log(_) => 73,
             #[cfg(feature = "origin")]
             Self::Origin(_) => 73,
+            Self::ThreadEnded(_) => 70,
             Self::Start(_) | Self::Relaunch(_) | Self::Io(_) => 71,
             Self::Unhealthy { .. } | Self::Impatient | Self::CutOff(_) => 1,
         })
     }
 
     pub(crate) fn tell(&self) {
-        say(&mut io::stderr(), &format!("tidegate: {self}\n"));
+        // A blocked stderr must not hold up the exit.
+        let patience = if matches!(self, Self::Impatient) { STDERR_SHORT_MAX } else { STDERR_MAX };
+        write_stderr(format!("tidegate: {self}\n"), patience);
     }
 }
 
@@ -132,7 +142,7 @@ pub(crate) fn welcome(scheme: &str, address: SocketAddr, admin: SocketAddr) {
          aws --no-sign-request --endpoint-url {scheme}://{address} s3 cp Cargo.toml s3://demo/hello.toml\n  \
          aws --no-sign-request --endpoint-url {scheme}://{address} s3 ls s3://demo/\n\n"
     );
-    say(&mut io::stderr(), &text);
+    write_stderr(text, STDERR_MAX);
 }
 
 /// A closed pipe is no reason to fail.

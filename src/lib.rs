@@ -5,19 +5,24 @@
 
 mod auth;
 mod chaos;
+mod descriptors;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gateway;
 mod http;
 #[cfg(feature = "origin")]
 pub mod origin;
+mod pressure;
 mod router;
 mod s3;
+mod server;
+mod shortage;
 mod status;
 pub mod telemetry;
 mod upstream;
 mod worker;
 
-pub use gateway::{Gateway, Running, StartError};
+pub use descriptors::raise_limit as raise_descriptor_limit;
+pub use gateway::{Gateway, Reload, Running, StartError};
 #[cfg(feature = "bench")]
 pub use s3::{sigv4::bench as signature_bench, upload::bench as upload_bench};

@@ -3,20 +3,29 @@
 mod cli;
 mod memcpy;
 mod relaunch;
+mod signals;
 
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use slog::{Logger, warn};
-use tidegate::{Gateway, telemetry};
+use slog::{Logger, error, info, warn};
+use tidegate::telemetry::{self, log::LogControl};
+use tidegate::{Gateway, Reload, raise_descriptor_limit};
 use tidegate_config::{Config, Sources};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Arguments, Exit, Verb};
+use crate::signals::{Request, Signals};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Longest wait for the last log lines at the end.
+const LOG_END_MAX: Duration = Duration::from_secs(1);
+/// The same after a second signal.
+const LOG_SHORT_END_MAX: Duration = Duration::from_millis(250);
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -43,35 +52,65 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
         Some(Verb::Health) => return cli::health(&config),
         None => {}
     }
-    let (log, _flushed_at_the_end) = telemetry::log::build(&config.log)?;
-    let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
-    let origin = embedded_origin(&mut config)?;
-    let demo = origin.is_some();
-    actix_rt::System::new().block_on(serve(config, log, demo))
+    let (log, control) = telemetry::log::build(&config.log)?;
+    let served = {
+        let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
+        let origin = embedded_origin(&mut config)?;
+        let demo = origin.is_some();
+        // Never dropped: that would wait for blocking calls, such as a name look-up that hangs.
+        let system = ManuallyDrop::new(actix_rt::System::new());
+        system.block_on(serve(config, log, control.clone(), demo))
+    };
+    control.end(if matches!(served, Err(Exit::Impatient)) { LOG_SHORT_END_MAX } else { LOG_END_MAX });
+    served
 }
 
-async fn serve(config: Config, log: Logger, demo: bool) -> Result<(), Exit> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn serve(config: Config, log: Logger, control: LogControl, demo: bool) -> Result<(), Exit> {
+    let mut signals = Signals::new()?;
+    raise_descriptor_limit(&log);
     let scheme = if config.server.tls.files().is_some() { "https" } else { "http" };
-    let running = Gateway::start(config, log.clone())?;
+    let mut running = Gateway::start(config, log.clone(), control.stats())?;
     if demo {
         cli::welcome(scheme, running.address, running.admin);
     }
-    either(&mut terminate, &mut interrupt).await;
+    let handles = Handles { reload: running.reload(), control, log: log.clone() };
+    let failed = tokio::select! {
+        () = stop_requested(&mut signals, &handles) => None,
+        thread = running.failed() => Some(thread),
+    };
+    if let Some(thread) = &failed {
+        error!(log, "a worker thread has ended, the process drains and exits"; "thread" => thread,
+            "hint" => "this is a defect: report the panic in the log before this line, and have a supervisor restart the process");
+    }
     tokio::select! {
-        cut_off = running.stop() => if cut_off == 0 { Ok(()) } else { Err(Exit::CutOff(cut_off)) },
-        () = either(&mut terminate, &mut interrupt) => {
+        cut_off = running.stop() => match (failed, cut_off) {
+            (Some(thread), _) => Err(Exit::ThreadEnded(thread)),
+            (None, 0) => Ok(()),
+            (None, cut_off) => Err(Exit::CutOff(cut_off)),
+        },
+        () = stop_requested(&mut signals, &handles) => {
             warn!(log, "second signal: ending at once");
             Err(Exit::Impatient)
         }
     }
 }
 
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What signals act on.
+struct Handles {
+    reload: Reload,
+    control: LogControl,
+    log: Logger,
+}
+
+/// Handles signals until one asks for the end.
+async fn stop_requested(signals: &mut Signals, handles: &Handles) {
+    loop {
+        match signals.next().await {
+            (_, Request::Stop) => return,
+            (_, Request::Reload) => handles.reload.request(),
+            (_, Request::ReopenLog) => handles.control.reopen(),
+            (name, Request::Nothing) => info!(handles.log, "signal ignored"; "signal" => name),
+        }
     }
 }
 

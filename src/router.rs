@@ -17,6 +17,7 @@ use crate::upstream::credentials::Source;
 use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
 use crate::upstream::headers::ClientHeaders;
+use crate::upstream::late::LateCalls;
 
 /// Why no bucket takes a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub(crate) struct Bucket {
     pub(crate) pool: PoolHandle,
     pub(crate) breaker: BreakerHandle,
     pub(crate) metrics: BucketMetrics,
+    pub(crate) late: LateCalls,
 }
 
 impl Bucket {

@@ -12,10 +12,15 @@ use tokio::sync::watch;
 use crate::auth::jwt::Tokens;
 use crate::auth::{Bearers, Keyring, SigningKeys};
 use crate::chaos::Chaos;
+use crate::descriptors::idle::IdleRelief;
+use crate::gateway::DrainPhase;
+use crate::http::idle_connections::IdleConnections;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::send_progress::SendWatch;
 use crate::http::tls::Tls;
 use crate::router::{Bucket, Router};
+use crate::shortage::ShortageMetrics;
+use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::client::{Client, ConnectionCounts};
@@ -32,21 +37,35 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) connections: Vec<ConnectionCounts>,
     pub(crate) log: Logger,
+    pub(crate) log_stats: Arc<LogStats>,
     /// What the log hides.
     pub(crate) redaction: Redaction,
-    /// True from the signal to stop on.
-    pub(crate) draining: watch::Sender<bool>,
+    /// How far the gateway has got with stopping.
+    pub(crate) drain: watch::Sender<DrainPhase>,
     /// What connections are secured with; none where clients speak cleartext.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) chaos: Chaos,
     /// Of finished answers that wait for their clients.
     pub(crate) send_buffer: ReservedBytes,
+    /// The data listener's connections.
+    pub(crate) clients: Arc<IdleConnections>,
+    pub(crate) idle_relief: IdleRelief,
+    pub(crate) shortages: ShortageMetrics,
+}
+
+impl Shared {
+    /// Whether the gateway is about to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.drain.borrow() != DrainPhase::Serving
+    }
 }
 
 /// One worker thread's.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     clients: Vec<Client>,
+    /// The connections of the listener that this thread serves.
+    pub(crate) connections: Arc<IdleConnections>,
     pub(crate) signing_keys: SigningKeys,
     pub(crate) bearers: Bearers,
     /// The answers of this thread that wait for their clients.
@@ -54,7 +73,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, connections: Arc<IdleConnections>) -> Rc<Self> {
         let clients = shared
             .router
             .buckets()
@@ -64,7 +83,14 @@ impl Worker {
             .collect();
         let send_watch = SendWatch::new(&shared);
         let (signing_keys, bearers) = (SigningKeys::default(), Bearers::default());
-        Rc::new(Self { shared, clients, signing_keys, bearers, send_watch })
+        Rc::new(Self { shared, clients, connections, signing_keys, bearers, send_watch })
+    }
+
+    /// Closes this thread's idle connections to upstreams; returns how many that were.
+    pub(crate) fn close_idle_upstreams(&self) -> usize {
+        let buckets = self.shared.router.buckets().iter().zip(&self.shared.connections).zip(&self.clients);
+        let with_idle = buckets.filter(|((bucket, counts), _)| counts.open() > bucket.pool.in_flight());
+        with_idle.map(|(_, client)| client.close_idle()).sum()
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &Client {

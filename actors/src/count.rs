@@ -23,8 +23,13 @@ impl Bounded {
 
     /// Takes one, or says no at once.
     pub(crate) fn take(&self) -> bool {
+        self.take_below(self.capacity)
+    }
+
+    /// Takes one if fewer than `limit` are taken. The capacity holds besides.
+    pub(crate) fn take_below(&self, limit: usize) -> bool {
         let taken = self.taken.fetch_add(1, Ordering::AcqRel);
-        if taken < self.capacity {
+        if taken < self.capacity.min(limit) {
             return true;
         }
         self.taken.fetch_sub(1, Ordering::AcqRel);

@@ -1,6 +1,6 @@
 //! The actors that `system.rs` made and that do not run yet, and on which threads they are started.
 //!
-//! The monitor has a thread of its own; all others are dealt out to the workers' arbiters in turn, so that each worker carries about
+//! The monitor has a thread of its own; all others are distributed over the workers' arbiters in turn, so that each worker carries about
 //! the same number. Deliberately absent: moving an actor to another thread once it runs.
 
 use std::io;
@@ -51,13 +51,13 @@ impl Launches {
         self.own_thread.into_iter().chain(self.on_workers).map(|launch| launch.0.stage()).collect()
     }
 
-    /// Deals the others out to so many workers.
-    pub fn deal(self, workers: usize) -> Vec<Vec<Launch>> {
-        let mut hands: Vec<Vec<Launch>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
-        let count = hands.len();
+    /// Distributes the others over so many workers.
+    pub fn distribute(self, workers: usize) -> Vec<Vec<Launch>> {
+        let mut shares: Vec<Vec<Launch>> = (0..workers.max(1)).map(|_| Vec::new()).collect();
+        let count = shares.len();
         for (i, launch) in self.on_workers.into_iter().enumerate() {
-            hands[i % count].push(launch);
+            shares[i % count].push(launch);
         }
-        hands
+        shares
     }
 }

@@ -10,6 +10,7 @@ mod client_counts;
 mod client_waits;
 pub mod clock;
 mod count;
+pub mod descriptors;
 mod host;
 mod intensity;
 mod launches;
@@ -39,7 +40,8 @@ pub use launches::{Launch, Launches};
 pub use limiter::{Allowance, Allowed, LimiterHandle, LimiterRejection, LimiterReport, Scope, Scopes};
 pub use mailbox::AskError;
 pub use monitor::{
-    Level, MonitorHandle, MonitorRejection, MonitorView, Reading, Reason, Sensor, Slot, Transition,
+    Comparison, Level, MemorySource, MemoryUse, MonitorHandle, MonitorRejection, MonitorView, Reading,
+    Reason, Sensor, Slot, Transition,
 };
 pub use pool::{
     CredentialCheck, CredentialId, CredentialStanding, CredentialTicket, CredentialView, EndpointId,

@@ -38,6 +38,8 @@ pub enum LogLevel {
 pub enum LogOutput {
     /// the standard output
     Stdout,
+    /// the standard error output
+    Stderr,
     /// a file, appended to
     File(PathBuf),
 }
@@ -51,17 +53,19 @@ impl Form for Output {
         match raw.text()? {
             "" => Err(Fault::new("is empty").into()),
             "stdout" => Ok(LogOutput::Stdout),
+            "stderr" => Ok(LogOutput::Stderr),
             path => Ok(LogOutput::File(PathBuf::from(path))),
         }
     }
 
     fn accepts(&self) -> String {
-        "stdout, or the path of a file".to_owned()
+        "stdout, stderr, or the path of a file".to_owned()
     }
 
     fn show(&self, value: &LogOutput) -> String {
         match value {
             LogOutput::Stdout => "\"stdout\"".to_owned(),
+            LogOutput::Stderr => "\"stderr\"".to_owned(),
             LogOutput::File(path) => shown(&path.to_string_lossy()),
         }
     }

@@ -19,19 +19,19 @@ section! {
         ///
         /// Lower it if the log shows the level going up and down.
         pub recover: u8 = key("recover", whole(1..=100), 80).yielding("80, or `warning` if that is lower");
-        /// memory the process may use
+        /// memory the process may use: its resident set and its socket buffers; takes the place of the cgroup's limit
         ///
-        /// Set it where neither a cgroup nor the host tells; watch `memory_allocated_bytes`.
+        /// Set it where neither a cgroup nor the host has the limit; watch `memory_own_bytes`. A kernel limit below it still kills.
         pub memory_limit_bytes: Option<u64> =
             unset("memory_limit_bytes", bytes(1..=1 << 50), "the cgroup's limit, else the host's memory");
-        /// descriptors the process may open
+        /// most descriptors the process may have open; a lower limit of the system holds in its place
         ///
         /// Watch `file_descriptors_used`.
         pub descriptor_limit: Option<u64> =
-            unset("descriptor_limit", whole(1..=1 << 30), "the process's soft limit");
+            unset("descriptor_limit", whole(1..=1 << 30), "the limit of the system");
         /// time between two samples
         pub interval: Duration = key("interval_ms", millis(10..=60_000), Duration::from_millis(250));
-        /// how long a lower level must hold before it is believed
+        /// the level falls when no sample of this time needed it
         pub dwell: Duration = key("dwell_ms", millis(0..=600_000), Duration::from_secs(2));
     }
 }

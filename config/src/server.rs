@@ -53,10 +53,18 @@ section! {
         pub request_timeout: Duration =
             key("request_timeout", seconds(0.001..=86_400.0), Duration::from_secs(30))
                 .yielding("30, and 60 for http buckets");
-        /// how long requests in flight may go on after the signal to stop
+        /// how long the listeners still accept connections after the signal to stop, while `/readyz` answers 503
         ///
-        /// Keep it below the time your supervisor waits before it kills.
+        /// Set it to the time in which your load balancer takes an address out: 5 s suits Kubernetes. `drain_timeout` begins after it.
+        pub drain_delay: Duration = key("drain_delay", seconds(0.0..=3_600.0), Duration::ZERO);
+        /// how long requests in flight may go on after the listeners have closed
+        ///
+        /// Keep `drain_delay` and it together below the time your supervisor waits before it kills.
         pub drain_timeout: Duration = key("drain_timeout", seconds(0.0..=3_600.0), Duration::from_secs(30));
+        /// whether `/readyz` answers 200 while resources are exhausted and new requests are refused
+        ///
+        /// Turn it off only where other replicas can take the load: a load balancer that takes one replica out moves its load to the rest.
+        pub ready_when_exhausted: bool = key("ready_when_exhausted", Flag, true);
         /// requests in flight in the whole process; one more is answered 503 at once
         ///
         /// A slot is held to the last body byte. Watch `concurrency_limit_rejections_total`.

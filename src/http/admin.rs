@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix_web::Route;
+use actix_web::guard::{self, GuardContext};
 use actix_web::web::{self, Data, Path, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use prometheus::{Encoder, TextEncoder};
@@ -18,14 +20,27 @@ use crate::worker::Worker;
 /// Every route of the admin listener.
 pub(crate) fn routes(config: &mut ServiceConfig) {
     config
-        .route("/status", web::get().to(status_page))
-        .route("/metrics", web::get().to(metrics))
-        .route("/livez", web::get().to(probes::live))
-        .route("/readyz", web::get().to(probes::ready))
+        .route("/status", read().to(status_page))
+        .route("/metrics", read().to(metrics))
+        .route("/livez", read().to(probes::live))
+        .route("/readyz", read().to(probes::ready))
+        .route(probes::LIVE, read().to(probes::live))
+        .route(probes::READY, read().to(probes::ready))
+        .route("/", web::route().guard(guard::fn_guard(is_plain_check)).to(probes::ready))
         .route("/actors/{name}/crash", web::post().to(crash))
         .route("/actors/{name}/stall", web::post().to(stall))
         .route("/requests/crash", web::post().to(crash_request))
         .default_service(web::to(not_found));
+}
+
+/// A route of GET and HEAD.
+fn read() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+fn is_plain_check(context: &GuardContext<'_>) -> bool {
+    let head = context.head();
+    probes::is_plain_check(&head.method, head.uri.path(), &head.headers)
 }
 
 async fn status_page(worker: Data<Rc<Worker>>) -> impl Responder {
@@ -35,6 +50,7 @@ async fn status_page(worker: Data<Rc<Worker>>) -> impl Responder {
 async fn metrics(worker: Data<Rc<Worker>>) -> HttpResponse {
     let shared = &worker.shared;
     shared.actors.observe(clock::now());
+    shared.shortages.observe();
     shared.metrics.observe_send_buffer(shared.send_buffer.get());
     for (bucket, connections) in shared.router.buckets().iter().zip(&shared.connections) {
         let size = bucket.config.upstream.connection_pool.size.get();

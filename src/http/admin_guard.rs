@@ -17,11 +17,12 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 
 use crate::http::error::{AdminStatus, admin_error};
+use crate::http::probes::{LIVE, READY, is_plain_check};
 use crate::http::request_id;
 use crate::worker::Worker;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const PROBES: [&str; 2] = ["/livez", "/readyz"];
+const PROBES: [&str; 4] = ["/livez", "/readyz", LIVE, READY];
 
 /// Why a request was refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,7 +58,8 @@ pub(crate) async fn guard(
 fn check(head: &RequestHead, hosts: &[String]) -> Result<(), Refusal> {
     let mut given = head.headers.get_all(HOST);
     let host = given.next().and_then(|host| host.to_str().ok()).filter(|_| given.next().is_none());
-    let is_probe = PROBES.contains(&head.uri.path());
+    let path = head.uri.path();
+    let is_probe = PROBES.contains(&path) || is_plain_check(&head.method, path, &head.headers);
     let is_own = |host: &str| is_own(host, hosts);
     let target = head.uri.authority().map(|authority| authority.as_str());
     let names_listener = host.is_some_and(is_own) && target.is_none_or(is_own);
@@ -153,7 +155,11 @@ mod tests {
         assert_eq!(absolute, Err(Refusal::Host));
         for probe in PROBES {
             assert_eq!(checked(Method::GET, probe, &[("host", "evil.test")]), Ok(()));
+            assert_eq!(checked(Method::HEAD, probe, &[]), Ok(()));
         }
+        assert_eq!(checked(Method::OPTIONS, "/", &[]), Ok(()), "HAProxy's plain check");
+        let preflight = [("host", "evil.test"), ("origin", "https://evil.test")];
+        assert_eq!(checked(Method::OPTIONS, "/", &preflight), Err(Refusal::Host));
     }
 
     /// O5

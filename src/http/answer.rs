@@ -36,6 +36,8 @@ pub(crate) struct Answer {
     pub(crate) challenge: Option<&'static str>,
     /// The limit that is used up.
     pub(crate) limit: Option<Allowance>,
+    /// Figures of the gateway for its operator: in the access log, never in the answer.
+    pub(crate) log_detail: Option<String>,
 }
 
 impl Answer {
@@ -55,6 +57,7 @@ impl Answer {
             details: Vec::new(),
             challenge: None,
             limit: None,
+            log_detail: None,
         }
     }
 
@@ -80,6 +83,11 @@ impl Answer {
     /// Says when such a request fits, and what is left of the limit until then.
     pub(crate) fn limited(self, limit: &Allowance) -> Self {
         Self { limit: Some(*limit), ..self.retry(limit.retry_after) }
+    }
+
+    /// Adds figures for the operator, which only the access log shows.
+    pub(crate) fn logged(self, detail: String) -> Self {
+        Self { log_detail: Some(detail), ..self }
     }
 
     pub(crate) fn closing(self) -> Self {

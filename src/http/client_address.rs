@@ -25,6 +25,8 @@ pub(crate) enum Source {
     Peer,
     /// From the PROXY header of a trusted peer.
     Proxy,
+    /// From the connection of a trusted peer that sent no PROXY header although one is required: it may only probe.
+    Unproxied,
     /// From the header of a trusted proxy.
     Forwarded,
 }
@@ -33,7 +35,7 @@ impl Source {
     /// As the log says it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::Peer => "peer",
+            Self::Peer | Self::Unproxied => "peer",
             Self::Proxy => "proxy",
             Self::Forwarded => "forwarded",
         }

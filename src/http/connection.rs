@@ -2,7 +2,8 @@
 //!
 //! Where `server.proxy_protocol` is on, a trusted proxy says first, for whom it connects (L3): its header is read here, and
 //! exactly its header, so that the request behind it stays in the socket. It has as much time as a request's head. Who is no
-//! trusted proxy has no say: its connection begins with HTTP, where a PROXY line is malformed. A connection that ends
+//! trusted proxy has no say: its connection begins with HTTP, where a PROXY line is malformed. A connection of a trusted proxy that
+//! begins without a header may only probe (`probes.rs`); any other request on it is refused. A connection that ends
 //! before its first byte is a proxy's look at whether the port is open, and no fault.
 //!
 //! Then comes the handshake where the listener speaks TLS (A7), within as much time again.
@@ -11,22 +12,22 @@
 //! the request's extensions.
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::Protocol;
 use futures_util::FutureExt;
 use slog::info;
+use tidegate_actors::clock;
 use tidegate_config::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::http::client_address::{Source, is_trusted};
 use crate::http::http1::Socket;
+use crate::http::idle_connections::IdleSlot;
 use crate::http::proxy_protocol::{self, HEADER_BYTES_MAX, Parsed};
 use crate::http::tls::{H2, Tls};
 use crate::worker::Worker;
@@ -34,6 +35,8 @@ use crate::worker::Worker;
 /// A connection's bytes, and from whom its client's address was learnt.
 pub(crate) struct Connection<S> {
     stream: S,
+    /// Its place among those that may be idle, from its first moment on.
+    slot: IdleSlot,
     pub(crate) source: Source,
 }
 
@@ -53,15 +56,22 @@ impl Connection<TcpStream> {
     /// refused.
     pub(crate) async fn accept(mut stream: TcpStream, worker: &Worker) -> Option<(Self, Option<SocketAddr>)> {
         stream.set_nodelay(true).ok()?;
+        let mut slot = worker.connections.register(clock::now());
         let peer = stream.peer_addr().ok();
         let server = &worker.shared.config.server;
         if !server.proxy_protocol || !peer.is_some_and(|peer| is_trusted(peer.ip(), &server.trusted_proxies))
         {
-            return Some((Self::new(stream, Source::Peer), peer));
+            return Some((Self { stream, slot, source: Source::Peer }, peer));
         }
-        match proxied(&mut stream, server).await {
-            Ok(Some(client)) => Some((Self::new(stream, Source::Proxy), Some(client))),
-            Ok(None) => Some((Self::new(stream, Source::Peer), peer)),
+        let begin = tokio::select! {
+            biased;
+            begin = proxied(&mut stream, server) => begin,
+            () = slot.closing() => return None,
+        };
+        match begin {
+            Ok(Begin::Proxied(client)) => Some((Self { stream, slot, source: Source::Proxy }, Some(client))),
+            Ok(Begin::Own) => Some((Self { stream, slot, source: Source::Peer }, peer)),
+            Ok(Begin::Headerless) => Some((Self { stream, slot, source: Source::Unproxied }, peer)),
             Err(fault) => {
                 match fault {
                     Unproxied::Silent => {}
@@ -75,6 +85,14 @@ impl Connection<TcpStream> {
         }
     }
 
+    /// A connection of a listener that takes no PROXY header, and the address of its peer. None where the socket is broken already.
+    pub(crate) fn without_proxy(stream: TcpStream, worker: &Worker) -> Option<(Self, Option<SocketAddr>)> {
+        stream.set_nodelay(true).ok()?;
+        let slot = worker.connections.register(clock::now());
+        let peer = stream.peer_addr().ok();
+        Some((Self { stream, slot, source: Source::Peer }, peer))
+    }
+
     /// The same connection behind its handshake, and the protocol that was agreed on.
     pub(crate) async fn secure(
         self,
@@ -82,12 +100,19 @@ impl Connection<TcpStream> {
         tls: &Tls,
         worker: &Worker,
     ) -> Option<(Connection<TlsStream<TcpStream>>, Protocol)> {
-        let handshake = tls.acceptor().accept(self.stream);
-        match tokio::time::timeout(worker.shared.config.server.header_timeout, handshake).await {
+        let Self { stream, mut slot, source } = self;
+        let handshake = tls.acceptor().accept(stream);
+        let handshake = tokio::time::timeout(worker.shared.config.server.header_timeout, handshake);
+        let secured = tokio::select! {
+            biased;
+            secured = handshake => secured,
+            () = slot.closing() => return None,
+        };
+        match secured {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
                 let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-                Some((Connection::new(stream, self.source), protocol))
+                Some((Connection { stream, slot, source }, protocol))
             }
             Ok(Err(error)) => {
                 // Who merely looks whether the port is open ends like that too.
@@ -104,18 +129,32 @@ impl Connection<TcpStream> {
     }
 }
 
-/// For whom the proxy at the other end connects; none where it does so for itself.
-async fn proxied(stream: &mut TcpStream, server: &ServerConfig) -> Result<Option<SocketAddr>, Unproxied> {
-    let read = tokio::time::timeout(server.header_timeout, header(stream)).await;
-    read.unwrap_or(Err(Unproxied::Late))
+/// The beginning of a trusted proxy's connection.
+enum Begin {
+    /// A PROXY header that names a client.
+    Proxied(SocketAddr),
+    /// A PROXY header of a connection that the proxy makes for itself.
+    Own,
+    /// No PROXY header, but what may be a probe: health checks of proxies often send no header. No byte of it was consumed.
+    Headerless,
 }
 
-async fn header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unproxied> {
+async fn proxied(stream: &mut TcpStream, server: &ServerConfig) -> Result<Begin, Unproxied> {
+    let read = tokio::time::timeout(server.header_timeout, header(stream, server));
+    read.await.unwrap_or(Err(Unproxied::Late))
+}
+
+async fn header(stream: &mut TcpStream, server: &ServerConfig) -> Result<Begin, Unproxied> {
     let mut bytes = [0; HEADER_BYTES_MAX];
+    // An error shows again in the read that follows.
+    let first = stream.peek(&mut bytes[..1]).await.is_ok_and(|count| count > 0).then_some(bytes[0]);
+    if first.is_some_and(|first| begins_probe(first, server.tls.files().is_some())) {
+        return Ok(Begin::Headerless);
+    }
     let mut length = 0;
     loop {
         let more = match proxy_protocol::parse(&bytes[..length]) {
-            Parsed::Done { address, .. } => return Ok(address),
+            Parsed::Done { address, .. } => return Ok(address.map_or(Begin::Own, Begin::Proxied)),
             Parsed::Malformed(why) => return Err(Unproxied::Malformed(why)),
             Parsed::NeedMore(more) => more,
         };
@@ -125,6 +164,11 @@ async fn header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unproxied>
             _ => return Err(Unproxied::Malformed("the connection ended within the PROXY header")),
         }
     }
+}
+
+/// The first byte of GET, HEAD or OPTIONS, or of a TLS handshake record (RFC 8446, 5.1). A PROXY header begins with none of them.
+fn begins_probe(first: u8, is_tls: bool) -> bool {
+    if is_tls { first == 0x16 } else { matches!(first, b'G' | b'H' | b'O') }
 }
 
 /// Tells of a connection that ended in something else than a request.
@@ -137,44 +181,8 @@ pub(crate) fn tell(worker: &Worker, client: Option<SocketAddr>, reason: &str, er
 }
 
 impl<S> Connection<S> {
-    pub(crate) fn new(stream: S, source: Source) -> Self {
-        Self { stream, source }
-    }
-
-    pub(crate) fn into_stream(self) -> S {
-        self.stream
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    pub(crate) fn into_parts(self) -> (S, IdleSlot) {
+        (self.stream, self.slot)
     }
 }
 

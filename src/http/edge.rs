@@ -68,6 +68,8 @@ pub(crate) enum EdgeRejection {
     Method,
     /// The client's time is no length of time.
     Deadline,
+    /// A trusted proxy sent no PROXY header, and the request is no probe.
+    ProxyHeader,
 }
 
 /// What the body is said to be.

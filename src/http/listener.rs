@@ -1,86 +1,87 @@
-//! The data listener's services: from an accepted socket to the loop of its protocol.
+//! Serves the connections of a listener: from an accepted socket to the loop of its protocol.
 //!
-//! A listener speaks cleartext or TLS, and the two are services of their own, so that cleartext pays nothing for the other.
-//! HTTP/1.1 is `http1`'s and HTTP/2 is `http2`'s; both hand their requests to the same application. The admin listener is
-//! actix-web's own server.
+//! The acceptor and the worker threads are in `server/`. A data listener speaks cleartext or TLS, and the two are types of their own,
+//! so that cleartext pays nothing for TLS. HTTP/1.1 is `http1`'s and HTTP/2 is `http2`'s; both hand their requests to the same application.
+//! The admin listener speaks cleartext HTTP/1.1 and has an application of its own.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_http::{Protocol, Request};
-use actix_service::{IntoServiceFactory, Service, ServiceFactory, fn_factory, fn_service, map_config};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data};
 use actix_web::{App, Error};
+use tidegate_actors::descriptors;
 use tokio::net::TcpStream;
 
 use crate::http::connection::Connection;
 use crate::http::http1::Http1;
 use crate::http::tls::Tls;
-use crate::http::{http2, proxy};
+use crate::http::{admin, admin_guard, http2, proxy};
+use crate::server::Serve;
 use crate::worker::Worker;
 
-/// What serves the cleartext connections of one worker thread.
-pub(crate) fn plain(
-    worker: &Rc<Worker>,
-) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> + use<> {
-    let (application, worker) = (Rc::new(application(worker)), Rc::clone(worker));
-    fn_factory(move || {
-        let (application, worker) = (Rc::clone(&application), Rc::clone(&worker));
-        async move {
-            let application = Rc::new(application.new_service(()).await?);
-            let http1 = Rc::new(Http1::new(application, Rc::clone(&worker)));
-            Ok(fn_service(move |stream: TcpStream| {
-                let (http1, worker) = (Rc::clone(&http1), Rc::clone(&worker));
-                async move {
-                    if let Some((connection, client)) = Connection::accept(stream, &worker).await {
-                        http1.serve(connection, client).await;
-                    }
-                    Ok(())
-                }
-            }))
-        }
-    })
+/// Serves the cleartext connections of one worker thread.
+pub(crate) struct Cleartext<A> {
+    http1: Http1<A>,
+    worker: Rc<Worker>,
 }
 
-/// What serves the secured connections of one worker thread.
-pub(crate) fn secured(
-    worker: &Rc<Worker>,
-    tls: &Arc<Tls>,
-) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> + use<> {
-    let (application, worker, tls) = (Rc::new(application(worker)), Rc::clone(worker), Arc::clone(tls));
-    fn_factory(move || {
-        let (application, worker, tls) = (Rc::clone(&application), Rc::clone(&worker), Arc::clone(&tls));
-        async move {
-            let application = Rc::new(application.new_service(()).await?);
-            let http1 = Rc::new(Http1::new(Rc::clone(&application), Rc::clone(&worker)));
-            let secured = Rc::new(Secured { application, http1, worker, tls });
-            Ok(fn_service(move |stream: TcpStream| {
-                let secured = Rc::clone(&secured);
-                async move {
-                    secured.serve(stream).await;
-                    Ok(())
-                }
-            }))
-        }
-    })
-}
-
-/// What secured connections need.
-struct Secured<A> {
+/// Serves the TLS connections of one worker thread.
+pub(crate) struct Secured<A> {
     application: Rc<A>,
-    http1: Rc<Http1<A>>,
+    http1: Http1<A>,
     worker: Rc<Worker>,
     tls: Arc<Tls>,
 }
 
-impl<A> Secured<A>
+/// Serves the connections of the admin listener.
+pub(crate) struct Admin<A> {
+    http1: Http1<A>,
+}
+
+/// The data listener without TLS.
+pub(crate) async fn cleartext(worker: Rc<Worker>) -> io::Result<impl Serve> {
+    let application = Rc::new(data_application(&worker).await?);
+    Ok(Cleartext { http1: Http1::new(application, Rc::clone(&worker)), worker })
+}
+
+/// The data listener with TLS.
+pub(crate) async fn secured(worker: Rc<Worker>, tls: Arc<Tls>) -> io::Result<impl Serve> {
+    let application = Rc::new(data_application(&worker).await?);
+    let http1 = Http1::new(Rc::clone(&application), Rc::clone(&worker));
+    Ok(Secured { application, http1, worker, tls })
+}
+
+/// The admin listener.
+pub(crate) async fn administered(worker: Rc<Worker>) -> io::Result<impl Serve> {
+    let data = Data::new(Rc::clone(&worker));
+    let application = App::new().wrap(from_fn(admin_guard::guard)).app_data(data).configure(admin::routes);
+    let application = built(map_config(application.into_factory(), |()| AppConfig::default())).await?;
+    Ok(Admin { http1: Http1::new(Rc::new(application), worker) })
+}
+
+impl<A> Serve for Cleartext<A>
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    /// HTTP/1.1 or HTTP/2, as was agreed on.
-    async fn serve(&self, stream: TcpStream) {
+    async fn serve(self: Rc<Self>, stream: TcpStream) {
+        if let Some((connection, client)) = Connection::accept(stream, &self.worker).await {
+            self.http1.serve(connection, client).await;
+        }
+    }
+}
+
+impl<A> Serve for Secured<A>
+where
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
+{
+    /// HTTP/1.1 or HTTP/2, as the TLS handshake negotiates.
+    async fn serve(self: Rc<Self>, stream: TcpStream) {
         let worker = &self.worker;
         let Some((connection, client)) = Connection::accept(stream, worker).await else { return };
         match connection.secure(client, &self.tls, worker).await {
@@ -93,19 +94,31 @@ where
     }
 }
 
-/// What answers requests, whatever they came by.
-fn application(
+impl<A> Serve for Admin<A>
+where
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
+{
+    async fn serve(self: Rc<Self>, stream: TcpStream) {
+        if let Some((connection, client)) = Connection::without_proxy(stream, self.http1.worker()) {
+            self.http1.serve(connection, client).await;
+            // Its descriptor may be one of the reserve.
+            descriptors::fill_reserve();
+        }
+    }
+}
+
+/// The application that answers the data listener's requests, of either protocol.
+async fn data_application(
     worker: &Rc<Worker>,
-) -> impl ServiceFactory<
-    Request,
-    Config = (),
-    Response = ServiceResponse<BoxBody>,
-    Error = Error,
-    InitError = (),
-    Service: 'static,
-    Future: 'static,
-> + use<> {
+) -> io::Result<impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static + use<>> {
     let application =
         App::new().app_data(Data::new(Rc::clone(worker))).default_service(web::to(proxy::proxy));
-    map_config(application.into_factory(), |()| AppConfig::default())
+    built(map_config(application.into_factory(), |()| AppConfig::default())).await
+}
+
+async fn built<F>(factory: F) -> io::Result<F::Service>
+where
+    F: ServiceFactory<Request, Config = (), InitError = ()>,
+{
+    factory.new_service(()).await.map_err(|()| io::Error::other("the HTTP application cannot be built"))
 }

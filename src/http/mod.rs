@@ -13,6 +13,7 @@ pub(crate) mod error;
 mod form;
 pub(crate) mod http1;
 pub(crate) mod http2;
+pub(crate) mod idle_connections;
 mod injection;
 mod introduce;
 mod limits;

@@ -22,8 +22,9 @@ pub(super) fn refuse(
     error: &GatewayError,
     mut record: Box<Record>,
 ) -> HttpResponse<ProxyBody> {
-    let answer = error.answer();
+    let mut answer = error.answer();
     record.status = answer.status.as_u16();
+    record.detail = answer.log_detail.take();
     record.reason = Some(answer.reason);
     let kind = record.bucket.map_or(Kind::S3, |id| worker.shared.router.bucket(id).config.kind);
     let to = Addressee { kind, resource: record.request.uri.path(), request_id: &record.id };

@@ -1,54 +1,84 @@
-//! Live and ready (O5): the same answers on both listeners.
+//! Probes (O5): the same answers on both listeners, to whatever health checks send.
 //!
-//! On the data listener they stand at `/-/livez` and `/-/readyz`, below any `Host` that names no bucket: no bucket's name begins
-//! with `-`, but the key of a virtual host's bucket may. They pass no limit and leave no record.
+//! `/-/livez` and `/-/readyz` take GET and HEAD, any HTTP version, and any `Host` or none: no bucket's name begins with `-`. Only below a
+//! `Host` that names a bucket are they keys. `OPTIONS /` without `Origin` is HAProxy's plain `option httpchk` (HAProxy configuration
+//! manual, 5.2 and 4.2 "option httpchk") and is answered as `/-/readyz`. Probes pass no limit, take no slot and leave no record.
+//!
+//! Ready means that this process can serve. Open circuits and frozen stores leave it ready: a shared store must not take every replica
+//! out.
 
 use std::rc::Rc;
 
 use actix_web::HttpResponse;
 use actix_web::http::Method;
+use actix_web::http::header::{HeaderMap, ORIGIN};
 use actix_web::web::Data;
 use serde_json::json;
+use tidegate_actors::{Level, clock};
 use tidegate_config::Addressing;
 
 use crate::http::edge::Head;
 use crate::http::error::{AdminStatus, json_answer};
 use crate::s3::naming;
-use crate::worker::Worker;
+use crate::worker::{Shared, Worker};
+
+/// The paths of probes on both listeners.
+pub(super) const LIVE: &str = "/-/livez";
+pub(super) const READY: &str = "/-/readyz";
 
 /// The process answers.
 pub(crate) async fn live() -> HttpResponse {
     alive()
 }
 
-/// New requests are welcome.
+/// This process can serve new requests.
 pub(crate) async fn ready(worker: Data<Rc<Worker>>) -> HttpResponse {
-    readiness(&worker)
+    readiness(&worker.shared)
 }
 
 /// The answer to a probe of the data listener; none where the request is none.
 pub(super) fn answer(worker: &Worker, head: Head<'_>) -> Option<HttpResponse> {
     let path = head.uri.path();
-    if !path.starts_with("/-/") || !matches!(*head.method, Method::GET | Method::HEAD) {
+    let is_named = path.starts_with("/-/") && matches!(*head.method, Method::GET | Method::HEAD);
+    if !is_named && !is_plain_check(head.method, path, head.headers) {
         return None;
     }
     let named = naming::of(head.uri, head.headers, &worker.shared.config.server.base_domains);
     let is_key = named.addressing == Addressing::Virtual && worker.shared.router.route(named.bucket).is_ok();
     match path {
         _ if is_key => None,
-        "/-/livez" => Some(alive()),
-        "/-/readyz" => Some(readiness(worker)),
+        LIVE => Some(alive()),
+        READY | "/" => Some(readiness(&worker.shared)),
         _ => None,
     }
+}
+
+/// HAProxy's plain `option httpchk`. A preflight has an `Origin`.
+pub(super) fn is_plain_check(method: &Method, path: &str, headers: &HeaderMap) -> bool {
+    path == "/" && *method == Method::OPTIONS && !headers.contains_key(ORIGIN)
 }
 
 fn alive() -> HttpResponse {
     json_answer(AdminStatus::Ok, &json!({ "live": true }))
 }
 
-fn readiness(worker: &Worker) -> HttpResponse {
-    if *worker.shared.draining.borrow() {
-        return json_answer(AdminStatus::NotReady, &json!({ "ready": false, "reason": "draining" }));
+fn readiness(shared: &Shared) -> HttpResponse {
+    match unready(shared) {
+        Some(reason) => json_answer(AdminStatus::NotReady, &json!({ "ready": false, "reason": reason })),
+        None => json_answer(AdminStatus::Ok, &json!({ "ready": true })),
     }
-    json_answer(AdminStatus::Ok, &json!({ "ready": true }))
+}
+
+/// Why this process cannot serve new requests.
+fn unready(shared: &Shared) -> Option<&'static str> {
+    if shared.is_draining() {
+        Some("draining")
+    } else if shared.actors.limiter.refuses_all(clock::now()) {
+        Some("limiter_failed")
+    } else if !shared.config.server.ready_when_exhausted && shared.actors.monitor.level() >= Level::Exhausted
+    {
+        Some("exhausted")
+    } else {
+        None
+    }
 }

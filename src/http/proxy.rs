@@ -72,6 +72,9 @@ pub(crate) async fn proxy(
         return answer.map_body(|_, body| ProxyBody::Own(body, None));
     }
     let mut record = begin(&worker, &request);
+    if record.request.peer.is_some_and(|peer| peer.source == Source::Unproxied) {
+        return refuse(&worker, &EdgeRejection::ProxyHeader.into(), record);
+    }
     let mut payload = payload.into_inner();
     let handling = handle(&worker, request, &mut payload, &mut record);
     let handled = AssertUnwindSafe(handling).catch_unwind().await;

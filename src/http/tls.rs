@@ -5,12 +5,11 @@
 //! half a change. New files serve new handshakes; open connections live on. A swap also forgets the sessions that could
 //! have been resumed: nothing of the old certificate is left to come back to.
 //!
-//! The files are looked at by size, time and number (`reload_interval`) and read at SIGHUP. A pair that does not fit, as in the moment
+//! The files are looked at by size, time and number (`reload_interval`), and read on request (SIGHUP). A pair that does not fit, as in the moment
 //! between two copies, is refused and told, and the old one goes on.
 //! Deliberately absent: certificates by name, and stapled answers of the authority.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use slog::{Logger, error, info};
 use thiserror::Error;
 use tidegate_config::{Pem, PemError, SecretFile, SecretFileError, ServerTlsConfig};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 
@@ -72,9 +71,6 @@ pub enum PairError {
     /// rustls cannot be had in this shape.
     #[error("server.tls: {0}")]
     Protocol(rustls::Error),
-    /// Signals cannot be heard.
-    #[error("server.tls: SIGHUP cannot be heard: {0}")]
-    Signal(io::Error),
 }
 
 /// What handshakes are made with.
@@ -154,7 +150,8 @@ impl Stamp {
 pub(crate) struct Renewal {
     tls: Arc<Tls>,
     seen: [Option<Stamp>; 2],
-    hangup: Signal,
+    /// Notified to have the pair loaded although its files look the same.
+    requests: Arc<Notify>,
     every: Duration,
     log: Logger,
     metrics: TlsMetrics,
@@ -164,11 +161,11 @@ impl Renewal {
     pub(crate) fn new(
         tls: &Arc<Tls>,
         every: Duration,
+        requests: Arc<Notify>,
         log: Logger,
         metrics: TlsMetrics,
-    ) -> Result<Self, PairError> {
-        let hangup = signal(SignalKind::hangup()).map_err(PairError::Signal)?;
-        Ok(Self { seen: tls.stamps(), tls: Arc::clone(tls), hangup, every, log, metrics })
+    ) -> Self {
+        Self { seen: tls.stamps(), tls: Arc::clone(tls), requests, every, log, metrics }
     }
 
     /// Runs until it is dropped.
@@ -177,7 +174,7 @@ impl Renewal {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_asked = tokio::select! {
-                _ = self.hangup.recv() => true,
+                () = self.requests.notified() => true,
                 _ = ticks.tick() => false,
             };
             // Looked at before it is read: what changes in between is found the next time.

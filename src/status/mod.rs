@@ -3,12 +3,15 @@
 //! Made from published snapshots and vital signs, so it answers at every level and while actors are down; only the
 //! limiter's and the session cache's sizes are asked for, and left out if no answer comes.
 
+mod causes;
+mod facts;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tidegate_actors::{
-    BreakerView, CredentialStanding, CredentialView, EndpointView, LimitCause, LimitView, Reading, Standing,
-    Status, Strike, Vitals, clock,
+    BreakerView, CredentialStanding, CredentialView, EndpointView, LimitCause, LimitView, MemoryUse,
+    MonitorView, Reading, Standing, Status, Strike, Vitals, clock,
 };
 
 use crate::router::Bucket;
@@ -16,12 +19,19 @@ use crate::worker::Shared;
 
 /// The whole document.
 pub(crate) async fn document(shared: &Shared) -> Value {
-    let now = clock::now();
     let actors = &shared.actors;
     let limiter = actors.limiter.inspect().await.ok();
     let sessions = actors.sessions.inspect().await.ok();
-    let mut document = monitor(shared, now);
+    let now = clock::now();
+    let facts = facts::facts(shared, now);
+    let causes = causes::causes(&facts);
+    let mut document = Map::new();
+    document.insert("status".to_owned(), causes::headline(&facts, &causes).into());
+    document.insert("causes".to_owned(), json!(causes));
+    document.extend(monitor(shared, now));
     document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
+    let clients = shared.clients.count();
+    document.insert("clients".to_owned(), json!({ "open": clients.open, "idle": clients.idle }));
     document.insert(
         "buckets".to_owned(),
         shared
@@ -63,7 +73,7 @@ fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
     };
     let mut resources = Map::new();
     for (name, value) in view.readings() {
-        let mut value = reading(value);
+        let mut value = reading(&value);
         value["age_ms"] =
             view.sampled.map_or(Value::Null, |sampled| millis(now.saturating_duration_since(sampled)).into());
         resources.insert(name.to_owned(), value);
@@ -83,8 +93,25 @@ fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
     document.insert("stale".to_owned(), view.is_stale(now).into());
     document.insert("switched_off".to_owned(), json!(view.switched_off()));
     document.insert("resources".to_owned(), resources.into());
+    document.insert("memory".to_owned(), view.memory().map_or(Value::Null, |of| memory(of, &view)));
     document.insert("transitions".to_owned(), transitions.into());
     document
+}
+
+/// As the kernel counts it before it kills, with the resident set beside it.
+fn memory(memory: &MemoryUse, view: &MonitorView) -> Value {
+    let MemoryUse { used_bytes, limit_bytes, own_bytes, own_limit_bytes, sockets_bytes, rss_bytes, source } =
+        memory;
+    json!({
+        "source": source.as_str(),
+        "used_bytes": used_bytes,
+        "limit_bytes": limit_bytes,
+        "own_bytes": own_bytes,
+        "own_limit_bytes": own_limit_bytes,
+        "sockets_bytes": sockets_bytes,
+        "rss_bytes": rss_bytes,
+        "max_requests_in_flight": view.in_flight_max,
+    })
 }
 
 fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {

@@ -1,7 +1,7 @@
 //! slog records as lines of JSON, for the access log's rate.
 //!
 //! A line is serialized into a buffer that the thread keeps, with strings escaped (`escape`), so nothing a
-//! client sends can end a line or forge a field (O2). The date part of the time stamp is formatted once a second.
+//! client sends can end a line or forge a field (O2).
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
@@ -9,10 +9,10 @@ use std::time::SystemTime;
 
 use slog::{Drain, KV, Key, Level, Never, OwnedKVList, Record, Serializer};
 use tidegate_actors::clock;
-use time::OffsetDateTime;
 
 use crate::telemetry::escape;
-use crate::telemetry::sink::Sink;
+use crate::telemetry::log::Sink;
+use crate::telemetry::stamp::Stamp;
 
 /// Writes records to the sink.
 pub(crate) struct JsonDrain {
@@ -28,8 +28,7 @@ impl JsonDrain {
 #[derive(Default)]
 struct Scratch {
     line: Vec<u8>,
-    second: u64,
-    date: String,
+    stamp: Stamp,
     text: String,
 }
 
@@ -60,30 +59,9 @@ impl Drain for JsonDrain {
 
 impl Scratch {
     fn stamp(&mut self, now: SystemTime) {
-        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        if since.as_secs() != self.second {
-            self.second = since.as_secs();
-            self.date.clear();
-            let at = OffsetDateTime::from(now);
-            let _ = write!(
-                self.date,
-                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
-                at.year(),
-                u8::from(at.month()),
-                at.day(),
-                at.hour(),
-                at.minute(),
-                at.second()
-            );
-        }
-        // Digits by hand: the formatter takes longer for these than all fields of the line.
-        let millis = since.subsec_millis();
-        let digits = [millis / 100, millis / 10, millis].map(|digits| b'0' + (digits % 10) as u8);
         self.line.extend_from_slice(b"{\"ts\":\"");
-        self.line.extend_from_slice(self.date.as_bytes());
-        self.line.push(b'.');
-        self.line.extend_from_slice(&digits);
-        self.line.extend_from_slice(b"Z\"");
+        self.stamp.write(now, &mut self.line);
+        self.line.push(b'"');
     }
 
     fn open(&mut self, level: Level) {

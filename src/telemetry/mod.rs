@@ -11,5 +11,5 @@ pub(crate) mod metrics;
 pub mod panics;
 pub(crate) mod record;
 pub(crate) mod redact;
-mod sink;
+mod stamp;
 mod terminal;

@@ -13,16 +13,20 @@ use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use slog::{Logger, error};
 
 use crate::telemetry::log::LogError;
 
-/// Keeps the naming thread; its drop waits for the last panic to be logged.
+/// Longest wait for the last panic to be logged: reading symbols may hang on a slow disk.
+const LAST_PANIC_MAX: Duration = Duration::from_secs(1);
+
+/// Keeps the naming thread; its drop waits for the last panic to be logged, at most a second.
 pub struct PanicGuard {
     reports: SyncSender<Option<Report>>,
-    naming: Option<JoinHandle<()>>,
+    /// Disconnected when the thread ends.
+    ended: Receiver<()>,
 }
 
 struct Report {
@@ -56,11 +60,15 @@ fn start(log: Logger) -> Result<(Reporter, PanicGuard), LogError> {
     let (reports, inbox) = sync_channel(2);
     let busy = Arc::new(AtomicBool::new(false));
     let (for_naming, is_busy) = (log.clone(), Arc::clone(&busy));
-    let naming = std::thread::Builder::new()
+    let (ends, ended) = sync_channel(0);
+    std::thread::Builder::new()
         .name("panic-log".to_owned())
-        .spawn(move || name_frames(&inbox, &for_naming, &is_busy))
+        .spawn(move || {
+            let _ends: SyncSender<()> = ends;
+            name_frames(&inbox, &for_naming, &is_busy);
+        })
         .map_err(LogError::Thread)?;
-    let guard = PanicGuard { reports: reports.clone(), naming: Some(naming) };
+    let guard = PanicGuard { reports: reports.clone(), ended };
     Ok((Reporter { log, busy, reports }, guard))
 }
 
@@ -88,11 +96,9 @@ impl Reporter {
 
 impl Drop for PanicGuard {
     fn drop(&mut self) {
-        // An error means that the thread has ended already.
-        let _ = self.reports.send(None);
-        if let Some(naming) = self.naming.take() {
-            let _ = naming.join();
-        }
+        // An error means that the thread has ended already, or that two reports are ahead of this one.
+        let _ = self.reports.try_send(None);
+        let _ = self.ended.recv_timeout(LAST_PANIC_MAX);
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Record {
     pub(crate) status: u16,
     /// Why the gateway answered itself or broke the transfer; none where the upstream's answer passed whole.
     pub(crate) reason: Option<&'static str>,
+    /// Figures of the gateway that explain the reason to its operator.
+    pub(crate) detail: Option<String>,
     pub(crate) attempts: u32,
     /// Whether it was asked for a second time while the first was under way.
     pub(crate) hedged: Option<Hedged>,
@@ -109,6 +111,7 @@ impl Record {
             slot: None,
             status: 0,
             reason: None,
+            detail: None,
             attempts: 0,
             hedged: None,
             endpoint: None,
@@ -184,6 +187,7 @@ impl Record {
             "key" => key,
             "client_source" => self.request.client.map(|client| client.source.as_str()),
             "client" => self.request.client.map(|client| Address(client.address)),
+            "detail" => self.detail.as_deref(),
             "reason" => self.reason,
             "status" => self.status,
             "bucket" => bucket.map(|bucket| bucket.name.as_str()),

@@ -1,171 +1,212 @@
-//! The log format for people, with everything escaped that comes from elsewhere (O2).
+//! The log format for people: `2026-11-29T12:00:00.000Z INFO request, id: 7, status: 200`.
 //!
-//! slog-term writes messages and values as they are. Here they are collected and escaped before its decorator sees them; what the format
-//! itself writes between them (blanks, commas, the line's end) passes.
+//! A line is written into a buffer that the thread keeps, as in `json.rs`. Messages, keys and values are escaped (O2). A field without
+//! a value (none, or an empty text) is left out: most fields of an access line do not apply to most requests.
 
-use std::io::{self, Write};
+use std::cell::RefCell;
+use std::fmt::{self, Write as _};
 
-use slog::{OwnedKVList, Record};
-use slog_term::{Decorator, RecordDecorator};
+use slog::{Drain, KV, Key, Level, Never, OwnedKVList, Record, Serializer};
+use tidegate_actors::clock;
 
 use crate::telemetry::escape;
+use crate::telemetry::log::Sink;
+use crate::telemetry::stamp::Stamp;
 
-/// Escapes what it hands to another decorator.
-pub(crate) struct Escaping<D>(pub(crate) D);
+/// Whether a line has colours (ECMA-48, 8.3.117).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// For a terminal.
+    Colored,
+    /// For a file or a pipe.
+    Plain,
+}
 
-impl<D: Decorator> Decorator for Escaping<D> {
-    fn with_record<F>(&self, record: &Record<'_>, values: &OwnedKVList, write: F) -> io::Result<()>
-    where
-        F: FnOnce(&mut dyn RecordDecorator) -> io::Result<()>,
-    {
-        self.0.with_record(record, values, |inner| {
-            let mut escaping = EscapingRecord { inner, part: Part::Layout, text: Vec::new() };
-            write(&mut escaping)?;
-            escaping.end_part()
-        })
+/// Writes records to the sink.
+pub(crate) struct TerminalDrain {
+    sink: Sink,
+    style: Style,
+}
+
+impl TerminalDrain {
+    pub(crate) fn new(sink: Sink, style: Style) -> Self {
+        Self { sink, style }
     }
 }
 
-/// What is being written of a line.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    /// Written by the format itself.
-    Layout,
-    /// The message, a key or a value.
-    Text,
+#[derive(Default)]
+struct Scratch {
+    line: Vec<u8>,
+    stamp: Stamp,
+    text: String,
 }
 
-struct EscapingRecord<'a> {
-    inner: &'a mut dyn RecordDecorator,
-    part: Part,
-    text: Vec<u8>,
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-impl EscapingRecord<'_> {
-    fn end_part(&mut self) -> io::Result<()> {
-        if self.part == Part::Text {
-            self.inner.write_all(escape::value(&String::from_utf8_lossy(&self.text)).as_bytes())?;
-            self.text.clear();
+const RESET: &[u8] = b"\x1b[0m";
+
+/// Bold for the message, a colour for each level.
+fn color(level: Level) -> &'static [u8] {
+    match level {
+        Level::Critical | Level::Error => b"\x1b[31m",
+        Level::Warning => b"\x1b[33m",
+        Level::Info => b"\x1b[32m",
+        Level::Debug | Level::Trace => b"\x1b[36m",
+    }
+}
+
+impl Drain for TerminalDrain {
+    type Ok = ();
+    type Err = Never;
+
+    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
+        SCRATCH.with_borrow_mut(|Scratch { line, stamp, text }| {
+            line.clear();
+            stamp.write(clock::wall(), line);
+            line.push(b' ');
+            let colored = self.style == Style::Colored;
+            let styled = |line: &mut Vec<u8>, style: &[u8], text: &str| {
+                if colored {
+                    line.extend_from_slice(style);
+                }
+                line.extend_from_slice(text.as_bytes());
+                if colored {
+                    line.extend_from_slice(RESET);
+                }
+            };
+            styled(line, color(record.level()), record.level().as_short_str());
+            line.push(b' ');
+            text.clear();
+            // Only a value that refuses to be written is an error; the rest of the line stands.
+            let _ = text.write_fmt(*record.msg());
+            styled(line, b"\x1b[1m", &escape::value(text));
+            let mut fields = Fields { line, text };
+            let _ = record.kv().serialize(record, &mut fields);
+            let _ = values.serialize(record, &mut fields);
+            line.push(b'\n');
+            self.sink.push(line);
+        });
+        Ok(())
+    }
+}
+
+struct Fields<'a> {
+    line: &'a mut Vec<u8>,
+    text: &'a mut String,
+}
+
+impl Fields<'_> {
+    fn key(&mut self, key: Key) {
+        self.line.extend_from_slice(b", ");
+        self.line.extend_from_slice(escape::value(key).as_bytes());
+        self.line.extend_from_slice(b": ");
+    }
+
+    fn number(&mut self, key: Key, number: impl itoa::Integer) -> slog::Result {
+        self.key(key);
+        self.line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        Ok(())
+    }
+}
+
+impl Serializer for Fields<'_> {
+    fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
+        if let Some(text) = value.as_str() {
+            return self.emit_str(key, text);
         }
-        self.part = Part::Layout;
+        self.text.clear();
+        self.text.write_fmt(*value)?;
+        if !self.text.is_empty() {
+            self.key(key);
+            self.line.extend_from_slice(escape::value(self.text).as_bytes());
+        }
         Ok(())
     }
 
-    /// Begins a part in the inner decorator's style for it.
-    fn begin(
-        &mut self,
-        part: Part,
-        style: impl FnOnce(&mut dyn RecordDecorator) -> io::Result<()>,
-    ) -> io::Result<()> {
-        self.end_part()?;
-        self.part = part;
-        style(self.inner)
-    }
-}
-
-impl Write for EscapingRecord<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.part {
-            Part::Layout => self.inner.write(bytes),
-            Part::Text => self.text.write(bytes),
+    fn emit_str(&mut self, key: Key, value: &str) -> slog::Result {
+        if !value.is_empty() {
+            self.key(key);
+            self.line.extend_from_slice(escape::value(value).as_bytes());
         }
+        Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.end_part()?;
-        self.inner.flush()
-    }
-}
-
-impl RecordDecorator for EscapingRecord<'_> {
-    fn reset(&mut self) -> io::Result<()> {
-        self.begin(Part::Layout, |inner| inner.reset())
+    fn emit_u64(&mut self, key: Key, value: u64) -> slog::Result {
+        self.number(key, value)
     }
 
-    fn start_whitespace(&mut self) -> io::Result<()> {
-        self.begin(Part::Layout, |inner| inner.start_whitespace())
+    fn emit_u32(&mut self, key: Key, value: u32) -> slog::Result {
+        self.number(key, value)
     }
 
-    fn start_msg(&mut self) -> io::Result<()> {
-        self.begin(Part::Text, |inner| inner.start_msg())
+    fn emit_u16(&mut self, key: Key, value: u16) -> slog::Result {
+        self.number(key, value)
     }
 
-    fn start_timestamp(&mut self) -> io::Result<()> {
-        self.begin(Part::Layout, |inner| inner.start_timestamp())
+    fn emit_usize(&mut self, key: Key, value: usize) -> slog::Result {
+        self.number(key, value)
     }
 
-    fn start_level(&mut self) -> io::Result<()> {
-        self.begin(Part::Layout, |inner| inner.start_level())
+    fn emit_i64(&mut self, key: Key, value: i64) -> slog::Result {
+        self.number(key, value)
     }
 
-    fn start_comma(&mut self) -> io::Result<()> {
-        self.begin(Part::Layout, |inner| inner.start_comma())
+    fn emit_none(&mut self, _: Key) -> slog::Result {
+        Ok(())
     }
 
-    fn start_key(&mut self) -> io::Result<()> {
-        self.begin(Part::Text, |inner| inner.start_key())
-    }
-
-    fn start_value(&mut self) -> io::Result<()> {
-        self.begin(Part::Text, |inner| inner.start_value())
-    }
-
-    fn start_location(&mut self) -> io::Result<()> {
-        self.begin(Part::Layout, |inner| inner.start_location())
-    }
-
-    fn start_separator(&mut self) -> io::Result<()> {
-        self.begin(Part::Layout, |inner| inner.start_separator())
+    fn emit_unit(&mut self, _: Key) -> slog::Result {
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use proptest::prelude::*;
-    use slog::{Drain, Logger, info, o};
-    use slog_term::{FullFormat, PlainSyncDecorator};
+    use slog::{Logger, info, o};
 
     use super::*;
     use crate::telemetry::json::JsonDrain;
-    use crate::telemetry::sink;
-
-    #[derive(Clone, Default)]
-    struct Memory(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Memory {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Memory {
-        fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-        }
-    }
 
     fn log(log: &Logger, path: &str, subject: &str) {
         info!(log, "request"; "status" => 200, "subject" => subject, "path" => %path);
     }
 
     fn for_people(path: &str, subject: &str) -> String {
-        let memory = Memory::default();
-        let format = FullFormat::new(Escaping(PlainSyncDecorator::new(memory.clone()))).build();
-        log(&Logger::root(format.fuse(), o!()), path, subject);
-        memory.text()
+        let (sink, text) = Sink::in_memory();
+        log(&Logger::root(TerminalDrain::new(sink, Style::Plain).fuse(), o!()), path, subject);
+        text()
     }
 
     fn in_json(path: &str, subject: &str) -> String {
-        let memory = Memory::default();
-        let (sink, guard) = sink::start(Box::new(memory.clone())).unwrap();
+        let (sink, text) = Sink::in_memory();
         log(&Logger::root(JsonDrain::new(sink).fuse(), o!()), path, subject);
-        drop(guard);
-        memory.text()
+        text()
+    }
+
+    /// O2: a field without a value is left out, and zero is a value
+    #[test]
+    fn what_does_not_apply_is_left_out() {
+        let (sink, text) = Sink::in_memory();
+        let log = Logger::root(TerminalDrain::new(sink, Style::Plain).fuse(), o!());
+        let none: Option<&str> = None;
+        info!(log, "request"; "bytes" => 0, "none" => none, "empty" => "", "shown" => %String::new(), "unit" => (), "id" => 7);
+        assert!(text().ends_with("Z INFO request, id: 7, bytes: 0\n"), "{}", text());
+    }
+
+    /// O2: on a terminal level and message have colours, values have none
+    #[test]
+    fn a_terminal_gets_colours() {
+        let (sink, text) = Sink::in_memory();
+        let log = Logger::root(TerminalDrain::new(sink, Style::Colored).fuse(), o!());
+        info!(log, "request"; "id" => 7);
+        assert!(
+            text().ends_with("Z \u{1b}[32mINFO\u{1b}[0m \u{1b}[1mrequest\u{1b}[0m, id: 7\n"),
+            "{:?}",
+            text()
+        );
     }
 
     /// The values of a line for people, by a reader that knows nothing but the format.
@@ -233,7 +274,9 @@ mod tests {
                 let line = line.strip_suffix('\n').unwrap();
                 prop_assert!(!line.contains(escape::is_escaped), "{:?}", line);
             }
-            prop_assert_eq!(read(&people), [path.clone(), subject.clone(), "200".to_owned()]);
+            let shown = [path.clone(), subject.clone(), "200".to_owned()].into_iter();
+            let shown: Vec<String> = shown.filter(|value| !value.is_empty()).collect();
+            prop_assert_eq!(read(&people), shown);
             let document: serde_json::Value = serde_json::from_str(&json).unwrap();
             prop_assert_eq!((document["path"].as_str(), document["subject"].as_str()), (Some(&*path), Some(&*subject)));
             prop_assert_eq!(document.as_object().unwrap().len(), 6);

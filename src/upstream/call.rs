@@ -268,7 +268,7 @@ async fn attempt(
     record: &Record,
 ) -> Result<Answered, UpstreamRejection> {
     let (call, ongoing) = send(worker, bucket, outbound, permit, limits, &record.flow)?;
-    let response = match heard(watch(call, limits, &ongoing).await, &ongoing.flow) {
+    let response = match heard(watch(call, limits, &ongoing, &bucket.late).await, &ongoing.flow) {
         Ok(response) => response,
         Err(rejection) => {
             if let Some(untouched) = ongoing.reclaim() {

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use actix_service::fn_service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection as Connected};
-use actix_web::http::Uri;
 use actix_web::http::header::HOST;
+use actix_web::http::{Method, Uri};
 use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Credentials, Endpoint, Kind};
 
@@ -49,7 +49,8 @@ type Made = Option<(Arc<Credentials>, Rc<Signer>)>;
 
 /// What a worker calls a bucket's upstream with.
 pub(crate) struct Client {
-    pub(crate) http: awc::Client,
+    http: RefCell<awc::Client>,
+    connect: Connect,
     region: String,
     /// The signer made last for each of the bucket's credentials, and for what they were.
     signers: RefCell<Vec<Made>>,
@@ -61,7 +62,12 @@ impl Client {
     pub(crate) fn new(bucket: &Bucket, keyring: &Keyring, counts: &ConnectionCounts) -> Self {
         let upstream = &bucket.config.upstream;
         let limit = upstream.connection_pool.size.get().max(upstream.concurrency.max_concurrent.get());
-        let http = http(&bucket.dialer, &counts.open, upstream.connect_timeout, limit);
+        let connect = Connect {
+            dialer: Arc::clone(&bucket.dialer),
+            counts: counts.clone(),
+            timeout: upstream.connect_timeout,
+            limit,
+        };
         let region = upstream.region.clone();
         let own = |(id, pair)| (id, Rc::new(Signer::new(pair, region.clone())));
         let own = if bucket.config.kind == Kind::S3 {
@@ -70,11 +76,25 @@ impl Client {
             HashMap::new()
         };
         Self {
-            http,
+            http: RefCell::new(connect.client()),
+            connect,
             region,
             signers: RefCell::new(vec![None; upstream.credentials_by_name.len().max(1)]),
             own,
         }
+    }
+
+    /// A request that goes over one of its connections.
+    pub(crate) fn request(&self, method: Method, uri: Uri) -> awc::ClientRequest {
+        self.http.borrow().request(method, uri)
+    }
+
+    /// Closes the connections that are idle on this thread; returns how many that were. awc has no call for that, but drops them with
+    /// its client. Those in use go on, and close with their answers.
+    pub(crate) fn close_idle(&self) -> usize {
+        let open = self.connect.counts.open();
+        self.http.replace(self.connect.client());
+        open.saturating_sub(self.connect.counts.open())
     }
 
     /// Whether this client key signs as itself.
@@ -111,8 +131,8 @@ impl Client {
 }
 
 /// A client of the gateway's own, for a single caller.
-pub(crate) fn bare(dialer: impl Into<Arc<Dialer>>, connect_timeout: Duration) -> awc::Client {
-    http(&dialer.into(), &Arc::default(), connect_timeout, 1)
+pub(crate) fn bare(dialer: impl Into<Arc<Dialer>>, timeout: Duration) -> awc::Client {
+    Connect { dialer: dialer.into(), counts: ConnectionCounts::default(), timeout, limit: 1 }.client()
 }
 
 /// A question to the one endpoint of such a client, with its path.
@@ -123,32 +143,38 @@ pub(crate) fn get(http: &awc::Client, endpoint: &Endpoint) -> awc::ClientRequest
     http.get(format!("http://{host}:{port}{path_prefix}")).insert_header((HOST, authority.as_str()))
 }
 
-fn http(
-    dialer: &Arc<Dialer>,
-    open: &Arc<AtomicUsize>,
-    connect_timeout: Duration,
+/// How an awc client connects.
+struct Connect {
+    dialer: Arc<Dialer>,
+    counts: ConnectionCounts,
+    timeout: Duration,
+    /// Connections in use at a time.
     limit: usize,
-) -> awc::Client {
-    let lifetime = if dialer.has_names() { NAMED_LIFETIME } else { Duration::MAX / 4 };
-    let (dialer, open) = (Arc::clone(dialer), Arc::clone(open));
-    let connect = fn_service(move |info: ConnectInfo<Uri>| {
-        let (dialer, open) = (Arc::clone(&dialer), Arc::clone(&open));
-        async move {
-            let stream = dialer.dial(info.hostname(), info.port()).await.map_err(ConnectError::Io)?;
-            Ok(Connected::new(info.request().clone(), Connection::new(stream, open)))
-        }
-    });
-    let connector = awc::Connector::new()
-        .connector(connect)
-        .timeout(connect_timeout)
-        .limit(limit)
-        .conn_keep_alive(KEEP_ALIVE)
-        .conn_lifetime(lifetime)
-        .disconnect_timeout(Duration::ZERO);
-    awc::ClientBuilder::new()
-        .connector(connector)
-        .disable_timeout()
-        .disable_redirects()
-        .no_default_headers()
-        .finish()
+}
+
+impl Connect {
+    fn client(&self) -> awc::Client {
+        let lifetime = if self.dialer.has_names() { NAMED_LIFETIME } else { Duration::MAX / 4 };
+        let (dialer, open) = (Arc::clone(&self.dialer), Arc::clone(&self.counts.open));
+        let connect = fn_service(move |info: ConnectInfo<Uri>| {
+            let (dialer, open) = (Arc::clone(&dialer), Arc::clone(&open));
+            async move {
+                let stream = dialer.dial(info.hostname(), info.port()).await.map_err(ConnectError::Io)?;
+                Ok(Connected::new(info.request().clone(), Connection::new(stream, open)))
+            }
+        });
+        let connector = awc::Connector::new()
+            .connector(connect)
+            .timeout(self.timeout)
+            .limit(self.limit)
+            .conn_keep_alive(KEEP_ALIVE)
+            .conn_lifetime(lifetime)
+            .disconnect_timeout(Duration::ZERO);
+        awc::ClientBuilder::new()
+            .connector(connector)
+            .disable_timeout()
+            .disable_redirects()
+            .no_default_headers()
+            .finish()
+    }
 }

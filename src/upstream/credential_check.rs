@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::router::Bucket;
+use crate::shortage::Shortage;
 use crate::upstream::client;
 use crate::upstream::identity::names_credential;
 use crate::upstream::own_call::{AsWhom, OwnCall, get};
@@ -60,23 +61,13 @@ async fn check_for_ever(shared: Arc<Shared>, bucket: BucketId) {
 
 /// Checks one credential and reports the result to the pool.
 async fn check(http: &awc::Client, bucket: &Bucket, credential: CredentialId, log: &Logger) {
-    let mut found = CredentialCheck::Inconclusive;
-    for endpoint in (0..bucket.destinations.len()).map(EndpointId) {
-        let asking = async {
-            match bucket.config.kind {
-                Kind::S3 => ask_store(http, bucket, endpoint, credential).await,
-                Kind::Http => ask_api(http, bucket, endpoint, credential).await,
-            }
-        };
-        let answer = timeout(CHECK_TIMEOUT, asking).await.unwrap_or(CredentialCheck::Inconclusive);
-        // One endpoint with an old secret must not decide for those that accept the credential.
-        if answer != CredentialCheck::Inconclusive {
-            found = answer;
+    let found = loop {
+        match ask_all(http, bucket, credential).await {
+            Ok(found) => break found,
+            // Nobody was asked, and the doubt stands.
+            Err(_) => sleep(CHECK_EVERY).await,
         }
-        if found == CredentialCheck::Accepted {
-            break;
-        }
-    }
+    };
     let name = bucket.credential(credential).unwrap_or_default();
     let result = match found {
         CredentialCheck::Accepted => ACCEPTED,
@@ -93,18 +84,51 @@ async fn check(http: &awc::Client, bucket: &Bucket, credential: CredentialId, lo
     bucket.pool.credential_checked(credential, found, clock::now());
 }
 
+/// Asks one endpoint after the other. An error if none decided and one could not be asked for a shortage of the gateway's own.
+async fn ask_all(
+    http: &awc::Client,
+    bucket: &Bucket,
+    credential: CredentialId,
+) -> Result<CredentialCheck, Shortage> {
+    let (mut found, mut shortage) = (CredentialCheck::Inconclusive, None);
+    for endpoint in (0..bucket.destinations.len()).map(EndpointId) {
+        let asking = async {
+            match bucket.config.kind {
+                Kind::S3 => ask_store(http, bucket, endpoint, credential).await,
+                Kind::Http => ask_api(http, bucket, endpoint, credential).await,
+            }
+        };
+        match timeout(CHECK_TIMEOUT, asking).await {
+            // One endpoint with an old secret must not decide for those that accept the credential.
+            Ok(Ok(answer)) if answer != CredentialCheck::Inconclusive => found = answer,
+            Ok(Ok(_)) | Err(_) => {}
+            Ok(Err(own)) => shortage = Some(own),
+        }
+        if found == CredentialCheck::Accepted {
+            break;
+        }
+    }
+    match shortage {
+        Some(shortage) if found == CredentialCheck::Inconclusive => Err(shortage),
+        _ => Ok(found),
+    }
+}
+
 async fn ask_store(
     http: &awc::Client,
     bucket: &Bucket,
     endpoint: EndpointId,
     credential: CredentialId,
-) -> CredentialCheck {
+) -> Result<CredentialCheck, Shortage> {
     let (target, host_bucket) = listing(bucket);
     let call = OwnCall { bucket, endpoint, target: &target, host_bucket, as_whom: AsWhom::One(credential) };
-    let Ok(mut response) = get(http, call).await else { return CredentialCheck::Inconclusive };
+    let mut response = match get(http, call).await {
+        Ok(response) => response,
+        Err(error) => return error.shortage().map_or(Ok(CredentialCheck::Inconclusive), Err),
+    };
     let status = response.status().as_u16();
     let document = response.body().limit(DOCUMENT_BYTES_MAX).await.unwrap_or_default();
-    of_store(status, error_code(&document).as_deref())
+    Ok(of_store(status, error_code(&document).as_deref()))
 }
 
 /// What a store is asked for: the bucket where it has one name, else the list of buckets.
@@ -136,16 +160,18 @@ async fn ask_api(
     bucket: &Bucket,
     endpoint: EndpointId,
     credential: CredentialId,
-) -> CredentialCheck {
+) -> Result<CredentialCheck, Shortage> {
     let Some(target) = &bucket.config.upstream.credential_check_path else {
-        return CredentialCheck::Inconclusive;
+        return Ok(CredentialCheck::Inconclusive);
     };
     let status = async |as_whom| {
         let call = OwnCall { bucket, endpoint, target, host_bucket: None, as_whom };
-        get(http, call).await.ok().map(|response| response.status().as_u16())
+        match get(http, call).await {
+            Ok(response) => Ok(Some(response.status().as_u16())),
+            Err(error) => error.shortage().map_or(Ok(None), Err),
+        }
     };
-    let (with, without) = (status(AsWhom::One(credential)).await, status(AsWhom::Nobody).await);
-    of_api(with, without)
+    Ok(of_api(status(AsWhom::One(credential)).await?, status(AsWhom::Nobody).await?))
 }
 
 /// By the statuses with the credential and without one.

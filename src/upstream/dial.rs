@@ -13,7 +13,9 @@ use tidegate_config::{DnsConfig, Endpoint, UpstreamConfig};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::upstream::names::{self, Name};
+use crate::shortage::{Shortage, noted};
+use crate::upstream::names::Name;
+use crate::upstream::resolver;
 use crate::upstream::stream::Stream;
 use crate::upstream::tls::{Securer, TlsError, client_config};
 
@@ -51,7 +53,7 @@ impl Dialer {
             } else {
                 None
             };
-            let name = Name::new(&endpoint.host, dns, names::system());
+            let name = Name::new(&endpoint.host, dns, resolver::system());
             places.insert((endpoint.host.clone(), endpoint.port), Place { name, securer });
         }
         let UpstreamConfig { connect_timeout, connection_pool, .. } = upstream;
@@ -74,7 +76,7 @@ impl Dialer {
         let Some(Place { name, securer }) = self.places.get(&(host.to_owned(), port)) else {
             return Err(unknown(host, port));
         };
-        let stream = self.reach(&name.addresses(port).await?).await?;
+        let stream = noted(self.reach(name, port).await)?;
         Ok(match securer {
             None => Stream::Plain(stream),
             Some(securer) => Stream::Tls(Box::new(securer.secure(stream).await?)),
@@ -86,12 +88,15 @@ impl Dialer {
         let Some(place) = self.places.get(&(host.to_owned(), port)) else {
             return Err(unknown(host, port));
         };
-        self.reach(&place.name.addresses(port).await?).await.map(drop)
+        noted(self.reach(&place.name, port).await).map(drop)
     }
 
-    /// The first address that answers; the last has all the time that the caller gives.
-    async fn reach(&self, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    /// The first address that answers; the last has all the time that the caller gives. If none does and an address could not be tried
+    /// for want of a descriptor, a port or memory, that is the error: the upstream may be well.
+    async fn reach(&self, name: &Arc<Name>, port: u16) -> io::Result<TcpStream> {
+        let addresses = name.addresses(port).await?;
         let share = self.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+        let mut shortage = None;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for (at, address) in addresses.iter().enumerate() {
             let connecting = self.connect(*address);
@@ -102,10 +107,13 @@ impl Dialer {
             };
             match connected {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
+                Err(error) => {
+                    shortage = shortage.or(Shortage::of_connect(&error, *address));
+                    last = error;
+                }
             }
         }
-        Err(last)
+        Err(shortage.map_or(last, io::Error::from))
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {

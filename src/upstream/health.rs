@@ -62,6 +62,13 @@ async fn check_for_ever(shared: Arc<Shared>, bucket: BucketId, endpoint: Endpoin
         let began = clock::now();
         let asked = timeout(*patience, ask(&http, bucket, endpoint, &path)).await;
         let answer = asked.unwrap_or(Err(Unwell::Slow(*patience)));
+        pause = interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>());
+        if let Err(Unwell::Call(error)) = &answer
+            && error.shortage().is_some()
+        {
+            // The endpoint was not asked, so nothing is known of it.
+            continue;
+        }
         match &answer {
             Err(why) if was_well => {
                 warn!(shared.log, "health check failed"; "bucket" => &bucket.name, "endpoint" => authority,
@@ -74,7 +81,6 @@ async fn check_for_ever(shared: Arc<Shared>, bucket: BucketId, endpoint: Endpoin
         }
         was_well = answer.is_ok();
         bucket.pool.checked(endpoint, was_well, began);
-        pause = interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>());
     }
 }
 

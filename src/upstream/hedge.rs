@@ -30,7 +30,6 @@ use tidegate_actors::{
     BreakerTicket, CircuitId, Clearance, EndpointId, Evidence, HedgeRefusal, Level, OperationClass, Permit,
     ReadKind, clock,
 };
-use tidegate_config::Kind;
 
 use crate::router::Bucket;
 use crate::telemetry::record::{Hedged, Record};
@@ -143,7 +142,7 @@ pub(super) async fn race(
     };
     ongoing.ring_at(moment);
     let method = outbound.request.head().method.clone();
-    let how = (bucket.config.kind, held.permit.credential().is_some(), &method);
+    let how = (bucket, held.permit.credential().is_some(), &method);
     let mut first = pin!(run(call, Rc::clone(&ongoing), limits, how).fuse());
 
     if let Either::Left((result, _)) = select(first.as_mut(), pin!(ongoing.rung())).await {
@@ -240,8 +239,8 @@ async fn run(
     call: SendClientRequest,
     ongoing: Rc<Ongoing>,
     limits: Limits,
-    (kind, is_pooled, method): (Kind, bool, &Method),
+    (bucket, is_pooled, method): (&Bucket, bool, &Method),
 ) -> Result<Answered, UpstreamRejection> {
-    let response = heard(watch(call, limits, &ongoing).await, &ongoing.flow)?;
-    head(response, (kind, is_pooled), method).await
+    let response = heard(watch(call, limits, &ongoing, &bucket.late).await, &ongoing.flow)?;
+    head(response, (bucket.config.kind, is_pooled), method).await
 }

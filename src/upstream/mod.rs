@@ -27,6 +27,7 @@ mod hold;
 mod identity;
 mod incoming;
 mod intake;
+pub(crate) mod late;
 mod names;
 mod outbound;
 mod own_call;
@@ -37,6 +38,7 @@ pub(crate) mod raw;
 pub(crate) mod reachability;
 mod renamed;
 mod reply;
+mod resolver;
 mod retry;
 mod stream;
 pub(crate) mod tls;
@@ -44,6 +46,7 @@ mod verdict;
 mod watch;
 
 use crate::s3::upload::UploadFault;
+use crate::shortage::Shortage;
 use actix_web::http::StatusCode;
 
 pub(crate) use answer::{Passing, pass_on};
@@ -56,12 +59,15 @@ pub(crate) use intake::{Taking, declare};
 pub(crate) use outbound::prepare;
 pub(crate) use proxy_body::ProxyBody;
 pub(crate) use renamed::{names_of, scheme};
+pub(crate) use reply::shortage_of;
 pub(crate) use retry::Oddity;
 pub(crate) use watch::Phase;
 
 /// Why there is no answer to pass on.
 #[derive(Debug, Clone)]
 pub(crate) enum UpstreamRejection {
+    /// The gateway had too little of something to connect with.
+    Shortage(Shortage),
     /// No connection.
     Connect(String),
     /// The endpoint is not trusted, or speaks no TLS that the gateway does.

@@ -19,6 +19,8 @@ use tidegate_config::DnsConfig;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::shortage::Shortage;
+
 /// How long somebody waits for a new answer who has an old one.
 const STALE_PATIENCE: Duration = Duration::from_millis(250);
 /// How long a resolver that failed is left alone while an old answer is there.
@@ -26,16 +28,6 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(2);
 
 /// Finds the addresses of a host.
 pub(crate) type LookUp = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
-
-/// The system's resolver.
-pub(crate) fn system() -> LookUp {
-    Arc::new(|host| {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
-            Ok(found.map(|address| address.ip()).collect())
-        })
-    })
-}
 
 /// What is known of a name.
 #[derive(Debug, Default)]
@@ -90,6 +82,20 @@ impl Cached {
     }
 }
 
+/// Why a look-up found nothing.
+#[derive(Debug, Clone)]
+enum LookUpError {
+    /// The gateway had too little of something to look it up with.
+    Shortage(Shortage),
+    Other(String),
+}
+
+impl From<io::Error> for LookUpError {
+    fn from(error: io::Error) -> Self {
+        Shortage::of(&error).map_or_else(|| Self::Other(error.to_string()), Self::Shortage)
+    }
+}
+
 /// A host, by name or by address.
 pub(crate) struct Name {
     host: String,
@@ -98,7 +104,7 @@ pub(crate) struct Name {
     look_up: LookUp,
     cached: Mutex<Cached>,
     /// How the last look-up went; changes with each.
-    news: watch::Sender<Result<(), String>>,
+    news: watch::Sender<Result<(), LookUpError>>,
 }
 
 impl Name {
@@ -139,7 +145,8 @@ impl Name {
 
     fn failure(&self, heard: bool) -> io::Error {
         let why = match (&*self.news.borrow(), heard) {
-            (Err(why), true) => why.clone(),
+            (Err(LookUpError::Shortage(shortage)), true) => return (*shortage).into(),
+            (Err(LookUpError::Other(why)), true) => why.clone(),
             _ => format!("no answer within {:?}", self.timeout),
         };
         io::Error::new(io::ErrorKind::NotFound, format!("no address for `{}`: {why}", self.host))
@@ -148,10 +155,10 @@ impl Name {
     async fn look(self: Arc<Self>) {
         let found = timeout(self.timeout, (self.look_up)(self.host.clone())).await;
         let result = match found {
-            Ok(Ok(addresses)) if addresses.is_empty() => Err("it has none".to_owned()),
+            Ok(Ok(addresses)) if addresses.is_empty() => Err(LookUpError::Other("it has none".to_owned())),
             Ok(Ok(addresses)) => Ok(addresses),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {:?}", self.timeout)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(LookUpError::Other(format!("no answer within {:?}", self.timeout))),
         };
         let now = clock::now();
         let news = result.map(|addresses| self.cached(|cached| cached.found(addresses, self.ttl, now)));

@@ -155,7 +155,7 @@ impl Outbound {
         parts.path_and_query = Some(prefixed?);
         let uri = Uri::from_parts(parts).ok()?;
         let Head { method, headers: of_client, .. } = self.request.head();
-        let mut request = client.http.request(method.clone(), uri).no_decompress();
+        let mut request = client.request(method.clone(), uri).no_decompress();
         let headers = request.headers_mut();
         for (name, value) in of_client {
             if self.client_headers.travel(name, &self.nominated)

@@ -14,7 +14,9 @@ use tidegate_config::{Addressing, Kind};
 
 use crate::router::Bucket;
 use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, Signer};
+use crate::shortage::Shortage;
 use crate::upstream::UpstreamRejection;
+use crate::upstream::reply::shortage_of;
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -25,6 +27,16 @@ pub(super) enum OwnCallError {
     Unsigned(&'static str),
     #[error("the path cannot be asked for")]
     Path,
+}
+
+impl OwnCallError {
+    /// The gateway's own shortage that kept it from asking.
+    pub(super) fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::Call(error) => shortage_of(error),
+            _ => None,
+        }
+    }
 }
 
 /// What is asked.

@@ -48,7 +48,7 @@ async fn call(
     parts.authority = Some(destination.connection.clone());
     parts.path_and_query = request.uri().path_and_query().cloned();
     let uri = Uri::from_parts(parts).map_err(|_| UpstreamRejection::Target)?;
-    let mut outbound = worker.client(bucket).http.request(request.method().clone(), uri).no_decompress();
+    let mut outbound = worker.client(bucket).request(request.method().clone(), uri).no_decompress();
     let nominated = Nominated::of(request.headers());
     for (name, value) in request.headers() {
         if bucket.client_headers.travel(name, &nominated) {

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::router::Bucket;
+use crate::shortage::Shortage;
 use crate::worker::Shared;
 
 /// Begins to wait for upstreams that cannot be connected to.
@@ -49,7 +50,7 @@ async fn probe(shared: &Shared, bucket: &Bucket, endpoint: EndpointId) -> bool {
     if unreached.is_empty() {
         return false;
     }
-    let is_reached = touch(bucket, endpoint).await;
+    let Some(is_reached) = touch(bucket, endpoint).await else { return true };
     bucket.metrics.probed(is_reached);
     if is_reached {
         let authority = &bucket.config.upstream.endpoints[endpoint.0].authority;
@@ -64,11 +65,15 @@ async fn probe(shared: &Shared, bucket: &Bucket, endpoint: EndpointId) -> bool {
     true
 }
 
-/// One that does not answer leaves time for the others.
-async fn touch(bucket: &Bucket, endpoint: EndpointId) -> bool {
+/// Whether the endpoint can be connected to; none if the gateway itself had too little to try. One that does not answer leaves time
+/// for the others.
+async fn touch(bucket: &Bucket, endpoint: EndpointId) -> Option<bool> {
     let upstream = &bucket.config.upstream;
     let endpoints = u32::try_from(upstream.endpoints.len()).unwrap_or(u32::MAX).max(1);
     let to = &upstream.endpoints[endpoint.0];
     let touching = bucket.dialer.touch(&to.host, to.port);
-    matches!(timeout(upstream.connect_timeout / endpoints, touching).await, Ok(Ok(())))
+    match timeout(upstream.connect_timeout / endpoints, touching).await {
+        Ok(Err(error)) if Shortage::of(&error).is_some() => None,
+        reached => Some(matches!(reached, Ok(Ok(())))),
+    }
 }

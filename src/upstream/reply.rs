@@ -14,6 +14,7 @@ use futures_util::StreamExt;
 use tidegate_actors::clock;
 use tidegate_config::Kind;
 
+use crate::shortage::{Shortage, note};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::flow::Flow;
 use crate::upstream::identity;
@@ -105,7 +106,21 @@ async fn read_document(body: &mut ClientResponse) -> Result<Bytes, UpstreamRejec
         .map_err(|_| UpstreamRejection::Timeout(Phase::Idle))?
 }
 
+/// The gateway's own shortage that kept a request from being sent.
+pub(crate) fn shortage_of(error: &SendRequestError) -> Option<Shortage> {
+    match error {
+        SendRequestError::Connect(ConnectError::Io(error)) => Shortage::of(error),
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
+            Shortage::of_system(error).inspect(|shortage| note(*shortage))
+        }
+        _ => None,
+    }
+}
+
 fn fault(error: &SendRequestError) -> UpstreamRejection {
+    if let Some(shortage) = shortage_of(error) {
+        return UpstreamRejection::Shortage(shortage);
+    }
     match error {
         SendRequestError::Connect(ConnectError::Timeout) => UpstreamRejection::Timeout(Phase::Connect),
         SendRequestError::Connect(ConnectError::Disconnected) => {

@@ -52,8 +52,10 @@ pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
         UpstreamRejection::Reset(_) => failed(Cause::Reset),
         UpstreamRejection::Decode(_) => Verdict { outcome: failure(Cause::Decode, None), transient: false },
         UpstreamRejection::Timeout(phase) if phase.is_upstreams() => failed(Cause::Timeout),
-        // The upstream lives, and the rest is the client's doing, or the gateway's own.
+        // The upstream lives, and the rest is the client's doing, or the gateway's own. A shortage is not retried: the next attempt
+        // would need what is missing.
         UpstreamRejection::Redirect(_)
+        | UpstreamRejection::Shortage(_)
         | UpstreamRejection::Timeout(_)
         | UpstreamRejection::BodyTooLarge { .. }
         | UpstreamRejection::ClientGone
@@ -79,6 +81,7 @@ pub(crate) fn error_code(body: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shortage::Shortage;
 
     /// R1
     #[test]
@@ -93,7 +96,7 @@ mod tests {
         assert!(of_status(503, Some("SlowDown"), None).transient);
     }
 
-    /// B3
+    /// B3, X9: an own shortage neither counts nor is retried
     #[test]
     fn what_counts_against_the_upstream() {
         let counts = |status, code| matches!(of_status(status, code, None).outcome, Outcome::Failure { .. });
@@ -102,6 +105,10 @@ mod tests {
             !counts(503, Some("SlowDown")) && !counts(429, None) && !counts(404, None) && !counts(501, None)
         );
         assert_eq!(of_failure(&UpstreamRejection::ClientGone).outcome, Outcome::Neutral);
+        for shortage in Shortage::ALL {
+            let verdict = of_failure(&UpstreamRejection::Shortage(shortage));
+            assert_eq!(verdict, Verdict { outcome: Outcome::Neutral, transient: false }, "{shortage}");
+        }
         assert!(matches!(
             of_failure(&UpstreamRejection::Connect(String::new())).outcome,
             Outcome::Failure { .. }

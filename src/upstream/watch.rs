@@ -15,9 +15,12 @@ use tidegate_actors::clock;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::early::{Current, Ongoing};
 use crate::upstream::flow::Flow;
+use crate::upstream::late::LateCalls;
 
 /// How often to look whether a client that has used up its time is waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// A wait for an answer's head is late after this fraction of its timeout.
+const LATE_FRACTION: u32 = 4;
 
 /// Which timeout struck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +102,16 @@ impl Limits {
         if due <= self.began { Err(phase) } else { Ok(()) }
     }
 
+    /// Start of the wait for the answer's head and the moment from which that wait is a late one: a quarter of the time that the
+    /// upstream has for it. None while the request's body flows.
+    fn late(&self, flow: &Flow) -> Option<(Instant, Instant)> {
+        if flow.uploading_since().is_some() {
+            return None;
+        }
+        let began = flow.uploaded().map_or(self.began, |(ended, _)| ended.max(self.began));
+        Some((began, began + self.deadline.first_byte / LATE_FRACTION))
+    }
+
     fn due(&self, flow: &Flow, now: Instant) -> (Instant, Phase) {
         if let Some(moved) = flow.uploading_since() {
             let idle = (moved + self.idle, Phase::Upload);
@@ -123,10 +136,14 @@ pub(crate) async fn watch<F: Future>(
     call: F,
     limits: Limits,
     ongoing: &Rc<Ongoing>,
+    late_calls: &LateCalls,
 ) -> Result<F::Output, Phase> {
     let flow = &ongoing.flow;
     let mut call = pin!(call);
-    let first = ongoing.look(limits.due(flow, limits.began).0, limits.began);
+    let mut late = None;
+    let due = limits.due(flow, limits.began).0;
+    let first = limits.late(flow).map_or(due, |(_, late)| late.min(due));
+    let first = ongoing.look(first, limits.began);
     let mut timer = pin!(tokio::time::sleep_until(first.into()));
     poll_fn(|cx| {
         let _current = Current::enter(ongoing);
@@ -139,7 +156,15 @@ pub(crate) async fn watch<F: Future>(
             if due <= now {
                 return Poll::Ready(Err(phase));
             }
-            timer.as_mut().reset(ongoing.look(due, now).into());
+            let mut next = due;
+            if let Some((began, is_late)) = limits.late(flow).filter(|_| late.is_none()) {
+                if is_late <= now {
+                    late = Some(late_calls.enter(began));
+                } else {
+                    next = next.min(is_late);
+                }
+            }
+            timer.as_mut().reset(ongoing.look(next, now).into());
         }
         Poll::Pending
     })

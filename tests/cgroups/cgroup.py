@@ -112,6 +112,15 @@ class MemoryCgroup:
     def write(self, name, value):
         (self.path / name).write_text(str(value))
 
+    def inner(self, name, limit_bytes):
+        """A group below this one. In version 2 this one can then have no processes of its own."""
+        if self.version == 2:
+            self.write("cgroup.subtree_control", "+memory")
+        group = type(self)(self.path / name)
+        group.path.mkdir()
+        group.set_limit(limit_bytes)
+        return group
+
     def usage_bytes(self):
         raise NotImplementedError
 

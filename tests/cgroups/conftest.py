@@ -59,8 +59,9 @@ def make_cgroup(hierarchy):
     """Makes memory cgroups that are removed, with their processes gone, when the test ends."""
     made = []
 
-    def make_cgroup(limit_bytes):
-        group = hierarchy.create(f"tidegate-test-{os.getpid()}-{len(made)}", limit_bytes)
+    def make_cgroup(limit_bytes, outer=None):
+        name = f"tidegate-test-{os.getpid()}-{len(made)}"
+        group = outer.inner(name, limit_bytes) if outer else hierarchy.create(name, limit_bytes)
         made.append(group)
         return group
 

@@ -302,3 +302,55 @@ class HaproxyBlock(Haproxy):
 
     greedy = "127.0.4.1"
     values = {"FORWARD": "", "SEND": "send-proxy-v2"}
+
+
+class Pair(FrontProxy):
+    """A proxy before two gateways."""
+
+    def __init__(self, directory, first, second):
+        self.values = {"SECOND": second.removeprefix("http://")}
+        super().__init__(directory, first)
+
+
+class NginxBeforePair(Pair):
+    """Checks nothing by itself: a gateway that refuses connections is left out for a second."""
+
+    template = Nginx.template.replace(
+        "  server {\n",
+        """  upstream gateways {
+    server @GATEWAY@ max_fails=1 fail_timeout=1s;
+    server @SECOND@ max_fails=1 fail_timeout=1s;
+    keepalive 8;
+  }
+  server {
+""",
+        1,
+    ).replace("proxy_pass http://@GATEWAY@;", 'proxy_pass http://gateways;\n      proxy_set_header Connection "";')
+
+    command = Nginx.command
+
+
+class HaproxyBeforePair(Pair):
+    """Asks `/-/readyz` ten times a second and sends no more requests after the first 503."""
+
+    template = """
+global
+  maxconn 100
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+  option redispatch
+frontend clients
+  bind 127.0.0.1:@PORT@
+  default_backend gateways
+backend gateways
+  option httpchk GET /-/readyz
+  http-check expect status 200
+  default-server check inter 100ms fall 1 rise 1
+  server first @GATEWAY@
+  server second @SECOND@
+"""
+
+    command = Haproxy.command

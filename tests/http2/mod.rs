@@ -3,6 +3,7 @@
 //! The attacker writes raw frames. Other clients use connections of their own, and all their requests must succeed.
 
 mod crowding;
+mod draining;
 mod floods;
 mod malformed;
 mod raw;

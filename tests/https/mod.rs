@@ -101,7 +101,7 @@ impl Identity {
         TlsConnector::from(Arc::new(config))
     }
 
-    async fn secure(&self, stream: TcpStream, protocols: &[&str]) -> TlsStream<TcpStream> {
+    pub(crate) async fn secure(&self, stream: TcpStream, protocols: &[&str]) -> TlsStream<TcpStream> {
         stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from(NAME).unwrap();
         let handshake = self.connector(protocols).connect(name, stream);
@@ -134,7 +134,7 @@ pub(crate) struct Http2 {
 }
 
 impl Http2 {
-    async fn over(stream: TlsStream<TcpStream>, builder: &h2::client::Builder) -> Self {
+    pub(crate) async fn over(stream: TlsStream<TcpStream>, builder: &h2::client::Builder) -> Self {
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         let (requests, connection) = builder.handshake(stream).await.unwrap();
         Self { requests, ended: tokio::spawn(connection) }
@@ -184,7 +184,7 @@ impl Http2 {
     }
 
     /// Waits until the gateway has closed the connection, in friendship: that it is too late for a farewell is no matter.
-    async fn closed(self) {
+    pub(crate) async fn closed(self) {
         let ended = timeout(PATIENCE, self.ended).await.expect("the connection ends in time").unwrap();
         assert!(ended.as_ref().err().is_none_or(h2::Error::is_io), "{ended:?}");
     }

@@ -17,7 +17,7 @@ use crate::support::{Act, Answer, Gateway, Latch, Upstream, eventually, get};
 const PATIENT: Duration = Duration::from_secs(30);
 
 /// An upstream that answers when the latch opens.
-fn held() -> (Upstream, Latch) {
+pub(crate) fn held() -> (Upstream, Latch) {
     let latch = Latch::new();
     let of_upstream = latch.clone();
     (Upstream::start(move |_| Act::ok("x").held(&of_upstream)), latch)
@@ -31,7 +31,7 @@ fn gated(upstream: &Upstream, concurrent: usize, queued: usize, timeout: Duratio
         .set("buckets.b.s3.concurrency.queue_timeout_ms", &timeout.as_millis().to_string())
 }
 
-fn ask(gateway: &Gateway, target: impl Into<String>) -> JoinHandle<Answer> {
+pub(crate) fn ask(gateway: &Gateway, target: impl Into<String>) -> JoinHandle<Answer> {
     let (address, target) = (gateway.address(), target.into());
     tokio::spawn(async move { get(address, &target).await })
 }

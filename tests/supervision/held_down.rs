@@ -8,7 +8,7 @@ use crate::support::{Act, Gateway, Upstream, eventually, request};
 const CRASHES: usize = 11;
 
 /// Crashes an actor until it is held down for seconds, which leaves the test time to look.
-pub(super) async fn hold_down(gateway: &Gateway, actor: &str) {
+pub(crate) async fn hold_down(gateway: &Gateway, actor: &str) {
     crash_often(gateway, actor).await;
     is_held_down(gateway, actor).await;
 }

@@ -2,7 +2,7 @@
 
 mod breakers;
 mod crash;
-mod held_down;
+pub(crate) mod held_down;
 mod mailbox;
 mod request_panic;
 mod stall;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 
 use crate::tidy::words;
@@ -16,12 +16,12 @@ use super::{Answer, PATIENCE, Scratch, Upstream, eventually, get, request};
 
 /// A running gateway.
 pub(crate) struct Gateway {
-    child: Child,
-    data: SocketAddr,
-    admin: SocketAddr,
-    lines: Arc<Mutex<Vec<String>>>,
-    errors: Arc<Mutex<String>>,
-    directory: Scratch,
+    pub(super) child: Child,
+    pub(super) data: SocketAddr,
+    pub(super) admin: SocketAddr,
+    pub(super) lines: Arc<Mutex<Vec<String>>>,
+    pub(super) errors: Arc<Mutex<String>>,
+    pub(super) directory: Scratch,
 }
 
 /// What a gateway is started with.
@@ -29,7 +29,9 @@ pub(crate) struct Builder {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     file: Option<String>,
-    directory: Scratch,
+    /// A command of the shell that changes the process's limits before it starts.
+    limits: Option<String>,
+    pub(super) directory: Scratch,
 }
 
 /// How a process ended that was not meant to stay.
@@ -77,6 +79,11 @@ impl Builder {
         Self { file: Some(toml.to_owned()), ..self }
     }
 
+    /// Starts it with these limits, in the words of the shell's `ulimit`.
+    pub(crate) fn ulimit(self, options: &str) -> Self {
+        Self { limits: Some(format!("ulimit {options}")), ..self }
+    }
+
     /// Chaos allowed, and as many restarts as a storm needs.
     pub(crate) fn chaos(self) -> Self {
         self.set("admin.chaos", "true").set("supervision.max_restarts", "100000")
@@ -92,8 +99,16 @@ impl Builder {
         self.directory.path()
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    pub(super) fn command(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_tidegate");
+        let mut command = match &self.limits {
+            None => Command::new(program),
+            Some(limits) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg("-c").arg(format!("{limits} && exec \"$0\" \"$@\"")).arg(program);
+                shell
+            }
+        };
         command.env_clear().envs(self.environment.iter().cloned()).current_dir(self.directory.path());
         if let Some(file) = &self.file {
             let path = self.directory.path().join("tidegate.toml");
@@ -117,22 +132,14 @@ impl Builder {
     /// The same with the log in the format for people, in the file `log` of its directory.
     pub(crate) async fn start_for_people(self) -> Gateway {
         let file = self.directory.path().join("log");
-        let mut gateway =
-            self.set("log.format", "terminal").set("log.output", file.to_str().unwrap()).spawn();
-        let text = eventually("it listens", || async {
-            let text = std::fs::read_to_string(&file).unwrap_or_default();
-            text.contains("address: ").then_some(text)
-        })
-        .await;
-        let address = |field: &str| {
-            let rest = text.split_once(&format!("{field}: ")).unwrap().1;
-            rest.split([',', '\n']).next().unwrap().parse().unwrap()
-        };
-        (gateway.data, gateway.admin) = (address("address"), address("admin"));
-        gateway
+        self.set("log.format", "terminal")
+            .set("log.output", file.to_str().unwrap())
+            .start_from_file(&file)
+            .await
     }
 
-    fn spawn(self) -> Gateway {
+    /// Starts it and waits for nothing.
+    pub(crate) fn spawn(self) -> Gateway {
         let mut child = self.command().spawn().unwrap();
         let lines = Arc::<Mutex<Vec<String>>>::default();
         let errors = Arc::<Mutex<String>>::default();
@@ -189,8 +196,13 @@ impl Builder {
 impl Gateway {
     /// A gateway on free ports.
     pub(crate) fn builder() -> Builder {
-        let builder =
-            Builder { environment: Vec::new(), arguments: Vec::new(), file: None, directory: Scratch::new() };
+        let builder = Builder {
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            file: None,
+            limits: None,
+            directory: Scratch::new(),
+        };
         builder
             .set("server.port", "0")
             .set("admin.port", "0")
@@ -346,7 +358,26 @@ impl Gateway {
         self.child.id()
     }
 
-    /// Asks it to end.
+    /// Changes the soft limit of its descriptors from outside, as `prlimit` does.
+    pub(crate) fn limit_descriptors(&self, soft: u64) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let limit = Rlimit { current: Some(soft), maximum: self.descriptor_limits().1 };
+        prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+    }
+
+    /// The soft and the hard limit of its descriptors.
+    pub(crate) fn descriptor_limits(&self) -> (Option<u64>, Option<u64>) {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.pid())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let mut words = line.split_whitespace().map(|word| word.parse().ok());
+        (words.next().unwrap(), words.next().unwrap())
+    }
+
+    /// The descriptors that it has open.
+    pub(crate) fn open_descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
     /// The memory that the process has resident.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
@@ -354,6 +385,7 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// Asks it to end.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
@@ -363,7 +395,7 @@ impl Gateway {
         self.signal(Signal::HUP);
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     }

@@ -5,6 +5,7 @@
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod link;
+mod log_pipe;
 pub(crate) mod scratch;
 pub(crate) mod unreachable;
 pub(crate) mod upstream;

@@ -23,7 +23,7 @@ struct Rule {
     example: (&'static str, &'static str),
 }
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     Rule {
         says: "only src/http/error/ names status codes",
         instead: "give the cause a variant in its own error enum and its status in src/http/error/",
@@ -69,6 +69,20 @@ const RULES: [Rule; 11] = [
             code(source, &["src/memcpy.rs"], |line| calls(line, &readers))
         },
         example: ("src/main.rs", "let x = env::var(\"X\");"),
+    },
+    Rule {
+        says: "only src/telemetry/log/ and src/cli.rs write to stdout and stderr",
+        instead: "log it, or call write_stderr: a blocked terminal or pipe must hold up no worker and no exit",
+        finds: |source| {
+            let ships =
+                ["src/", "actors/src/", "config/src/"].iter().any(|folder| source.path.starts_with(folder));
+            if !ships || source.path.starts_with("src/telemetry/log/") {
+                return Lines::new();
+            }
+            let writers = ["io::stdout", "io::stderr", "print!", "println!", "eprint!", "eprintln!"];
+            code(source, &["src/cli.rs"], |line| writers.iter().any(|writer| line.contains(writer)))
+        },
+        example: ("src/worker.rs", "eprintln!(\"lost\");"),
     },
     Rule {
         says: "a state machine knows no runtime",

@@ -92,6 +92,15 @@ impl LimiterHandle {
         Self::new(self.mailbox.clone(), Arc::clone(&self.limits))
     }
 
+    /// Whether every request is refused now: the actor has failed, `rate_limit.on_failure` is `refuse`, and a limit applies to
+    /// every bucket.
+    pub fn refuses_all(&self, now: Instant) -> bool {
+        let limits = &self.limits;
+        limits.on_failure == OnFailure::Refuse
+            && limits.buckets.iter().all(|bucket| bucket.is_limited)
+            && self.mailbox.vitals().failed_for(now).is_some()
+    }
+
     /// Charges one request to every limit that applies, or to none.
     ///
     /// # Errors

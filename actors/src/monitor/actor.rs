@@ -1,6 +1,6 @@
 //! The monitor's one message, its timer and its shell.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::{AsyncContext, Context};
@@ -12,9 +12,10 @@ use crate::host::{Component, Host, Serve};
 use crate::mailbox::Request;
 use crate::monitor::clients::Clients;
 use crate::monitor::metrics::MonitorMetrics;
+use crate::monitor::reading::Readings;
 use crate::monitor::sensors::Sensors;
 use crate::monitor::stall::StallWatch;
-use crate::monitor::state::{Judgement, MonitorState, Readings, Transition};
+use crate::monitor::state::{Judgement, MonitorState, Transition};
 use crate::monitor::view::{Board, MonitorView};
 use crate::vitals::Vitals;
 
@@ -40,7 +41,8 @@ struct Watched {
 pub(crate) struct Monitor {
     config: MonitorConfig,
     state: MonitorState,
-    slots: Arc<Bounded>,
+    /// Opened at the start and kept over restarts: they hold descriptors that may not be had again.
+    sensors: Arc<Mutex<Sensors>>,
     pub(super) clients: Clients,
     watched: Vec<Watched>,
     board: Arc<Board>,
@@ -61,7 +63,8 @@ impl Monitor {
         let board = Arc::new(Board::new(&state));
         let watched =
             watched.into_iter().map(|vitals| Watched { vitals, watch: StallWatch::new() }).collect();
-        Self { config, state, slots, clients, watched, board, metrics, log }
+        let sensors = Arc::new(Mutex::new(Sensors::open(&config, slots)));
+        Self { config, state, sensors, clients, watched, board, metrics, log }
     }
 
     pub(super) fn board(&self) -> &Arc<Board> {
@@ -102,12 +105,13 @@ impl Component for Monitor {
     }
 
     fn started(&mut self, ctx: &mut Context<Host<Self>>) {
-        // The sensors live in the timer, so that reading them touches no state and a crash there leaves it clean.
-        let mut sensors = Sensors::open(&self.config, Arc::clone(&self.slots));
+        // Read in the timer: reading touches no state, and a crash there leaves it clean.
+        let sensors = Arc::clone(&self.sensors);
+        let read = move || sensors.lock().unwrap_or_else(PoisonError::into_inner).read();
         let interval = self.config.interval;
         ctx.run_later(Duration::ZERO, move |host, ctx| {
-            host.tick(Sample(sensors.read()));
-            ctx.run_interval(interval, move |host, _| host.tick(Sample(sensors.read())));
+            host.tick(Sample(read()));
+            ctx.run_interval(interval, move |host, _| host.tick(Sample(read())));
         });
     }
 }

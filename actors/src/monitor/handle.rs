@@ -7,6 +7,7 @@ use prometheus::Registry;
 use slog::Logger;
 use thiserror::Error;
 use tidegate_config::{ClientConcurrencyConfig, MonitorConfig};
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::count::Bounded;
@@ -17,9 +18,9 @@ use crate::monitor::actor::Sample;
 use crate::monitor::clients::Clients;
 use crate::monitor::level::Level;
 use crate::monitor::metrics::MonitorMetrics;
-use crate::monitor::state::Reason;
 #[cfg(any(test, feature = "simulation"))]
-use crate::monitor::state::{Reading, Readings};
+use crate::monitor::reading::{MemorySource, MemoryUse, Readings};
+use crate::monitor::reason::Reason;
 use crate::monitor::view::{Board, MonitorView};
 use crate::vitals::Vitals;
 
@@ -37,7 +38,7 @@ pub enum MonitorRejection {
         /// When to try again.
         retry_after: Duration,
     },
-    /// All slots are taken (P2).
+    /// All slots are taken, or as many as the memory is enough for (P2, X6).
     #[error("{in_flight} requests are in flight, the limit is {limit}")]
     Full {
         /// Requests in flight.
@@ -118,9 +119,10 @@ impl MonitorHandle {
     /// Resources are exhausted, or all slots are taken.
     pub fn enter(&self) -> Result<Slot, MonitorRejection> {
         self.check_level()?;
-        if !self.slots.take() {
+        let limit = self.board.in_flight_max();
+        if !self.slots.take_below(limit) {
             self.metrics.full.inc();
-            let (in_flight, limit) = (self.slots.taken(), self.slots.capacity());
+            let (in_flight, limit) = (self.slots.taken(), self.slots.capacity().min(limit));
             return Err(MonitorRejection::Full { in_flight, limit });
         }
         Ok(Slot { slots: Arc::clone(&self.slots) })
@@ -149,6 +151,11 @@ impl MonitorHandle {
         self.board.view()
     }
 
+    /// Receives a new view with every sample (`monitor.interval_ms`).
+    pub fn subscribe(&self) -> watch::Receiver<Arc<MonitorView>> {
+        self.board.subscribe()
+    }
+
     /// Requests that hold a slot.
     pub fn in_flight(&self) -> usize {
         self.slots.taken()
@@ -159,11 +166,19 @@ impl MonitorHandle {
         self.metrics.in_flight(self.in_flight());
     }
 
-    /// Has the sensors say that so many percent of the memory are used.
+    /// Injects a sample in which this process uses so many percent of the memory.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn sense(&self, percent: u64) {
-        let memory = Reading::Known { used: percent, limit: 100 };
-        self.mailbox.tell(Sample(Readings { memory, ..Readings::NONE }));
+        let memory = MemoryUse {
+            used_bytes: percent,
+            limit_bytes: 100,
+            own_bytes: percent,
+            own_limit_bytes: 100,
+            sockets_bytes: 0,
+            rss_bytes: percent,
+            source: MemorySource::Configured,
+        };
+        self.mailbox.tell(Sample(Readings { memory: Some(memory), ..Readings::NONE }));
     }
 
     /// The actor's vital signs.

@@ -9,7 +9,7 @@ use crate::chaos::{Crash, CrashPlace};
 use crate::host::Host;
 use crate::intensity::Intensity;
 use crate::metrics::ActorFamilies;
-use crate::monitor::Reading;
+use crate::monitor::{Reading, Sensor};
 use crate::supervisor::supervise;
 use crate::types::{ClientId, KeyId};
 use crate::vitals::Status;
@@ -20,8 +20,8 @@ const SOON: Duration = Duration::from_millis(2);
 fn start(exhausted: bool, restarts_max: usize) -> (MonitorHandle, Arc<Vitals>) {
     tokio::time::pause();
     let config = MonitorConfig {
-        memory_limit_bytes: Some(if exhausted { 1 } else { 1 << 40 }),
-        descriptor_limit: Some(1 << 30),
+        memory_limit_bytes: Some(1 << 40),
+        descriptor_limit: Some(if exhausted { 1 } else { 1 << 30 }),
         ..MonitorConfig::default()
     };
     let (log, registry) = (Logger::root(slog::Discard, slog::o!()), Registry::new());
@@ -73,18 +73,34 @@ async fn the_first_sample_comes_at_once_and_exhaustion_sheds_with_its_reason() {
     assert!(!view.is_stale(now()));
     assert_eq!(view.switched_off().first(), Some(&"retries"));
     assert!(
-        view.readings()
-            .into_iter()
-            .any(|(name, reading)| name == "memory" && matches!(reading, Reading::Known { limit: 1, .. }))
+        view.readings().into_iter().any(
+            |(name, reading)| name == "descriptors" && matches!(reading, Reading::Known { limit: 1, .. })
+        )
     );
     match handle.enter().unwrap_err() {
         MonitorRejection::Exhausted { reason: Some(reason), retry_after } => {
-            assert_eq!((reason.sensor.as_str(), reason.threshold), ("memory", 95));
+            assert_eq!((reason.sensor.as_str(), reason.threshold), ("descriptors", 95));
             assert_eq!(retry_after, Duration::from_secs(1));
         }
         other => panic!("{other:?}"),
     }
     assert_eq!((handle.metrics.shed.get(), handle.in_flight()), (1, 0));
+}
+
+/// X1: a subscriber sees each sample, with the memory as the kernel counts it
+#[actix_rt::test]
+async fn subscribers_receive_every_sample() {
+    let (handle, _) = start(false, 5);
+    let mut views = handle.subscribe();
+    for _ in 0..3 {
+        views.changed().await.unwrap();
+        let view = Arc::clone(&views.borrow_and_update());
+        let memory = *view.memory().expect("the sensor works");
+        assert_eq!((memory.limit_bytes, memory.source.as_str()), (1 << 40, "configured"));
+        let percent = view.pressure_percent(Sensor::Memory).expect("the sensor works");
+        assert!(0.0 < percent && percent < 80.0, "{percent}");
+        assert_eq!(view.in_flight(), Some(0));
+    }
 }
 
 /// S4: while failed, the last level holds and is marked stale

@@ -82,13 +82,22 @@ impl Thresholds {
         Self::highest(percent, [self.recover, self.warning, self.critical])
     }
 
-    /// Where a level begins, or, for normal, where the one above it ends.
+    /// The percentage at which a level begins; for normal, below which `warning` ends.
     pub(super) fn of(&self, level: Level) -> u8 {
         match level {
             Level::Normal => self.recover,
             Level::Warning => self.warning,
             Level::Critical => self.critical,
             Level::Exhausted => self.exhausted,
+        }
+    }
+
+    /// The percentage below which a level ends.
+    pub(super) fn end_of(&self, level: Level) -> u8 {
+        match level {
+            Level::Normal | Level::Warning => self.recover,
+            Level::Critical => self.warning,
+            Level::Exhausted => self.critical,
         }
     }
 

@@ -3,13 +3,17 @@
 use prometheus::{IntCounter, IntGauge, Registry};
 
 use crate::monitor::level::Level;
-use crate::monitor::state::{Reading, Readings};
+use crate::monitor::reading::{Reading, Readings};
 
 /// Set at each sample, but for the requests in flight, which are counted when somebody scrapes.
 #[derive(Debug, Clone)]
 pub(crate) struct MonitorMetrics {
     descriptors: IntGauge,
+    rss: IntGauge,
     memory: IntGauge,
+    memory_limit: IntGauge,
+    own_memory: IntGauge,
+    sockets: IntGauge,
     in_flight: IntGauge,
     level: IntGauge,
     pub(super) full: IntCounter,
@@ -22,7 +26,20 @@ impl MonitorMetrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let this = Self {
             descriptors: IntGauge::new("file_descriptors_used", "descriptors the process has open")?,
-            memory: IntGauge::new("memory_allocated_bytes", "resident memory of the process")?,
+            rss: IntGauge::new("memory_allocated_bytes", "resident memory of the process (RSS)")?,
+            memory: IntGauge::new(
+                "memory_used_bytes",
+                "memory in use under the tightest limit, less what the kernel can reclaim",
+            )?,
+            memory_limit: IntGauge::new("memory_limit_bytes", "the tightest memory limit")?,
+            own_memory: IntGauge::new(
+                "memory_own_bytes",
+                "memory of the process alone: anonymous, shared, kernel and socket memory",
+            )?,
+            sockets: IntGauge::new(
+                "socket_buffers_bytes",
+                "memory of the process's socket buffers in the kernel",
+            )?,
             in_flight: IntGauge::new("requests_in_flight", "requests that hold a slot")?,
             level: IntGauge::new("degradation_level", "0 normal, 1 warning, 2 critical, 3 exhausted")?,
             full: IntCounter::new(
@@ -39,7 +56,8 @@ impl MonitorMetrics {
                 "POST forms refused because as many were being read as may be",
             )?,
         };
-        for gauge in [&this.descriptors, &this.memory, &this.in_flight, &this.level] {
+        let memory = [&this.rss, &this.memory, &this.memory_limit, &this.own_memory, &this.sockets];
+        for gauge in memory.into_iter().chain([&this.descriptors, &this.in_flight, &this.level]) {
             registry.register(Box::new(gauge.clone()))?;
         }
         for counter in [&this.full, &this.shed, &this.client_full, &this.forms_full] {
@@ -49,10 +67,15 @@ impl MonitorMetrics {
     }
 
     pub(super) fn sampled(&self, readings: &Readings, level: Level) {
-        for (gauge, reading) in [(&self.memory, readings.memory), (&self.descriptors, readings.descriptors)] {
-            if let Reading::Known { used, .. } = reading {
-                gauge.set(i64::try_from(used).unwrap_or(i64::MAX));
-            }
+        if let Some(memory) = &readings.memory {
+            set(&self.rss, memory.rss_bytes);
+            set(&self.memory, memory.used_bytes);
+            set(&self.memory_limit, memory.limit_bytes);
+            set(&self.own_memory, memory.own_bytes);
+            set(&self.sockets, memory.sockets_bytes);
+        }
+        if let Reading::Known { used, .. } = readings.descriptors {
+            set(&self.descriptors, used);
         }
         self.level.set(i64::from(level.number()));
     }
@@ -60,4 +83,8 @@ impl MonitorMetrics {
     pub(super) fn in_flight(&self, requests: usize) {
         self.in_flight.set(i64::try_from(requests).unwrap_or(i64::MAX));
     }
+}
+
+fn set(gauge: &IntGauge, value: u64) {
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
 }

@@ -1,135 +1,64 @@
-//! From readings to a level.
+//! The level machine: from readings to a level, its cause and its history.
+//!
+//! A level rises with the first sample that needs it. It falls when no sample of the last `dwell` has needed it, so that a load that
+//! comes and goes faster than `dwell` raises the level once and does not make it flap. Memory raises to `exhausted` only while
+//! requests in flight can hold enough of it: refusing ends nothing else (X8).
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use tidegate_config::MonitorConfig;
 
+use crate::monitor::headroom::Headroom;
 use crate::monitor::level::{Level, Thresholds};
+use crate::monitor::reading::{Readings, SENSORS, Sensor};
+use crate::monitor::reason::{Comparison, Reason};
 
-/// Transitions that are remembered.
+/// Length of the history.
 const TRANSITIONS_MAX: usize = 64;
-/// Intervals for which a sensor's last reading stands in for one that failed.
+/// Number of intervals in which the last reading of a failed sensor still counts.
 const STALE_INTERVALS: u32 = 4;
 
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sensor {
-    /// The process's resident memory.
-    Memory,
-    /// Its open descriptors.
-    Descriptors,
-    /// Requests in flight.
-    InFlight,
-}
-
-impl Sensor {
-    /// The word in the status document and in reasons.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Descriptors => "descriptors",
-            Self::InFlight => "in_flight",
-        }
-    }
-
-    /// The highest level it may raise to: slots have a hard cap of their own.
-    fn level_max(self) -> Level {
-        match self {
-            Self::Memory | Self::Descriptors => Level::Exhausted,
-            Self::InFlight => Level::Critical,
-        }
-    }
-}
-
-/// What a sensor says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
-    /// So much of so much.
-    Known {
-        /// In the sensor's unit.
-        used: u64,
-        /// In the sensor's unit.
-        limit: u64,
-    },
-    /// It failed, or knows no limit.
-    Unknown,
-}
-
-impl Reading {
-    #[expect(clippy::cast_precision_loss, reason = "a share")]
-    fn percent(self) -> Option<f64> {
-        match self {
-            Self::Known { used, limit } if limit > 0 => Some(used as f64 * 100.0 / limit as f64),
-            Self::Known { .. } | Self::Unknown => None,
-        }
-    }
-}
-
-/// One sample: what every sensor says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Readings {
-    pub(crate) memory: Reading,
-    pub(crate) descriptors: Reading,
-    pub(crate) in_flight: Reading,
-}
-
-impl Readings {
-    /// Before the first sample.
-    pub(crate) const NONE: Self =
-        Self { memory: Reading::Unknown, descriptors: Reading::Unknown, in_flight: Reading::Unknown };
-
-    pub(super) fn by_sensor(&self) -> [(Sensor, Reading); 3] {
-        let Self { memory, descriptors, in_flight } = *self;
-        [(Sensor::Memory, memory), (Sensor::Descriptors, descriptors), (Sensor::InFlight, in_flight)]
-    }
-}
-
-/// Why a level is what it is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Reason {
-    /// The sensor that decides.
-    pub sensor: Sensor,
-    /// What it measured, in percent of its limit.
-    pub percent: f64,
-    /// What that was compared with, in percent.
-    pub threshold: u8,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sensor, percent, threshold } = self;
-        write!(f, "{} at {percent:.1} %, threshold {threshold} %", sensor.as_str())
-    }
-}
-
-/// The level changed.
+/// One change of the level.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Transition {
-    /// From this level.
+    /// Before.
     pub from: Level,
-    /// To this.
+    /// After.
     pub to: Level,
     /// When.
     pub at: Instant,
-    /// Why; going down, the highest pressure left. None if no sensor knew anything.
+    /// The cause of this change; none where no sensor had answered.
     pub reason: Option<Reason>,
 }
 
-/// A sensor's last known pressure.
+/// The last known pressure of a sensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Held {
+pub(crate) struct LastReading {
     sensor: Sensor,
     percent: f64,
+    /// The highest level that this reading may cause.
+    level_max: Level,
     at: Instant,
 }
 
-/// What a sample changes.
+/// The last sample that needed a level, and the sensor that needed it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Need {
+    sensor: Sensor,
+    at: Instant,
+}
+
+/// Levels above normal.
+const RAISED: [Level; 3] = [Level::Warning, Level::Critical, Level::Exhausted];
+
+/// The changes that a sample makes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Judgement {
-    held: [Option<Held>; 3],
+    last: [Option<LastReading>; SENSORS],
+    needs: [Option<Need>; RAISED.len()],
     transition: Option<Transition>,
+    headroom: Headroom,
 }
 
 /// The level and its history.
@@ -141,8 +70,11 @@ pub(crate) struct MonitorState {
     level: Level,
     since: Instant,
     reason: Option<Reason>,
-    held: [Option<Held>; 3],
+    last: [Option<LastReading>; SENSORS],
+    /// One for each level of `RAISED`.
+    needs: [Option<Need>; RAISED.len()],
     transitions: VecDeque<Transition>,
+    headroom: Headroom,
 }
 
 impl MonitorState {
@@ -154,42 +86,35 @@ impl MonitorState {
             level: Level::Normal,
             since: now,
             reason: None,
-            held: [None; 3],
+            last: [None; SENSORS],
+            needs: [None; RAISED.len()],
             transitions: VecDeque::new(),
+            headroom: Headroom::default(),
         }
     }
 
-    /// What a sample means.
+    /// The changes that a sample makes.
     pub(crate) fn judge(&self, readings: &Readings, now: Instant) -> Judgement {
-        let mut held = self.held;
-        for (held, (sensor, reading)) in held.iter_mut().zip(readings.by_sensor()) {
-            *held = match reading.percent() {
-                Some(percent) => Some(Held { sensor, percent, at: now }),
-                None => held.filter(|held| now.saturating_duration_since(held.at) < self.stale_after),
-            };
-        }
-        let level_by = |rate: &dyn Fn(f64) -> Level| {
-            let levels = held.iter().flatten().map(|held| rate(held.percent).min(held.sensor.level_max()));
-            levels.max().unwrap_or(Level::Normal)
-        };
-        let entered = level_by(&|percent| self.thresholds.entered(percent));
-        let kept = level_by(&|percent| self.thresholds.kept(percent)).min(self.level);
-        let next = entered.max(kept);
-        let dwelt = now.saturating_duration_since(self.since) >= self.dwell;
-        let changes = next > self.level || (next < self.level && dwelt);
-        let transition = changes.then(|| Transition {
+        let last = self.last_readings(readings, now);
+        let needs = self.needs(&last, now);
+        let entered = level_of(&last, |percent| self.thresholds.entered(percent));
+        let next = if entered > self.level { entered } else { self.held_level(&needs, now) };
+        let transition = (next != self.level).then(|| Transition {
             from: self.level,
             to: next,
             at: now,
-            reason: self.reason_for(next, &held),
+            reason: if next > self.level { self.rise(next, &last) } else { self.fall(next, &last) },
         });
-        Judgement { held, transition }
+        let headroom = self.headroom.sampled(readings, self.thresholds.of(Level::Exhausted), now);
+        Judgement { last, needs, transition, headroom }
     }
 
-    /// Takes a judgement over.
+    /// Applies a judgement.
     pub(crate) fn apply(&mut self, judgement: Judgement) -> Option<Transition> {
-        let Judgement { held, transition } = judgement;
-        self.held = held;
+        let Judgement { last, needs, transition, headroom } = judgement;
+        self.headroom = headroom;
+        self.last = last;
+        self.needs = needs;
         let transition = transition?;
         self.level = transition.to;
         self.since = transition.at;
@@ -201,13 +126,20 @@ impl MonitorState {
         Some(transition)
     }
 
-    /// Starts over from what was published. What the sensors said last is not trusted.
+    /// Starts over from the last published level. Earlier readings are not trusted; the level is held for `dwell` at most.
     pub(crate) fn rebuild(&mut self, level: Level, since: Instant, transitions: &[Transition]) {
         self.level = level;
         self.since = since;
         self.reason = transitions.last().and_then(|last| last.reason);
-        self.held = [None; 3];
+        self.last = [None; SENSORS];
+        self.needs = [None; RAISED.len()];
         self.transitions = transitions.iter().copied().collect();
+        self.headroom = Headroom::default();
+    }
+
+    /// The most requests in flight for which the memory is enough; none if it is unknown.
+    pub(crate) fn in_flight_max(&self) -> Option<usize> {
+        self.headroom.in_flight_max()
     }
 
     pub(crate) fn level(&self) -> Level {
@@ -230,13 +162,91 @@ impl MonitorState {
         self.stale_after
     }
 
-    /// The sensor with the highest pressure among those that may raise to this level.
-    fn reason_for(&self, level: Level, held: &[Option<Held>; 3]) -> Option<Reason> {
-        let able = held.iter().flatten().filter(|held| held.sensor.level_max() >= level);
-        let worst = able.max_by(|a, b| a.percent.total_cmp(&b.percent))?;
-        let threshold = self.thresholds.of(level);
-        Some(Reason { sensor: worst.sensor, percent: worst.percent, threshold })
+    fn last_readings(&self, readings: &Readings, now: Instant) -> [Option<LastReading>; SENSORS] {
+        let mut last = self.last;
+        let left = readings.memory_left_by_refusing();
+        let refusing_helps = left.is_none_or(|percent| self.thresholds.kept(percent) < Level::Exhausted);
+        for (last, (sensor, reading)) in last.iter_mut().zip(readings.by_sensor()) {
+            let level_max = match sensor {
+                Sensor::Memory if !refusing_helps => Level::Critical,
+                _ => sensor.level_max(),
+            };
+            *last = match reading.percent() {
+                Some(percent) => Some(LastReading { sensor, percent, level_max, at: now }),
+                None => last.filter(|last| now.saturating_duration_since(last.at) < self.stale_after),
+            };
+        }
+        last
     }
+
+    /// Notes for each level whether this sample needs it. A level is needed until the reading is below the threshold under it
+    /// (hysteresis), but no level above the present one is.
+    fn needs(&self, last: &[Option<LastReading>; SENSORS], now: Instant) -> [Option<Need>; RAISED.len()] {
+        let mut needs = self.needs;
+        for (need, level) in needs.iter_mut().zip(RAISED) {
+            let needing = last.iter().flatten().filter(|last| {
+                let entered = self.thresholds.entered(last.percent);
+                let kept = self.thresholds.kept(last.percent).min(self.level);
+                entered.max(kept).min(last.level_max) >= level
+            });
+            if let Some(LastReading { sensor, .. }) = main_cause(needing) {
+                *need = Some(Need { sensor: *sensor, at: now });
+            }
+        }
+        needs
+    }
+
+    /// The highest level, up to the present one, that a sample of the last `dwell` needed.
+    fn held_level(&self, needs: &[Option<Need>; RAISED.len()], now: Instant) -> Level {
+        let since_start = now.saturating_duration_since(self.since);
+        let is_held = |level: Level, need: &Option<Need>| match need {
+            Some(need) => need.at == now || now.saturating_duration_since(need.at) < self.dwell,
+            // Nothing is known after a rebuild: the level counts as needed when it began.
+            None => level <= self.level && since_start < self.dwell,
+        };
+        let held = RAISED.into_iter().zip(needs).filter(|(level, need)| is_held(*level, need));
+        held.map(|(level, _)| level).max().unwrap_or(Level::Normal).min(self.level)
+    }
+
+    /// The cause of a rise: the sensor with the highest pressure among those that reach the level.
+    fn rise(&self, level: Level, last: &[Option<LastReading>; SENSORS]) -> Option<Reason> {
+        let reaching = last
+            .iter()
+            .flatten()
+            .filter(|last| last.level_max >= level && self.thresholds.entered(last.percent) >= level);
+        let highest = main_cause(reaching)?;
+        let (threshold, comparison) = (self.thresholds.of(level), Comparison::Reached);
+        Some(Reason { sensor: highest.sensor, percent: Some(highest.percent), threshold, comparison })
+    }
+
+    /// The cause of a fall: the sensor that was the last to need a higher level, and the threshold under which it fell.
+    fn fall(&self, level: Level, last: &[Option<LastReading>; SENSORS]) -> Option<Reason> {
+        let lost = RAISED.into_iter().position(|raised| raised > level)?;
+        let sensor = self.needs[lost]
+            .map_or_else(|| self.reason.map(|reason| reason.sensor), |need| Some(need.sensor))?;
+        let threshold = self.thresholds.end_of(RAISED[lost]);
+        let reading = last.iter().flatten().find(|last| last.sensor == sensor);
+        let percent = reading.map(|reading| reading.percent);
+        let comparison = match percent {
+            None => Comparison::Unknown,
+            Some(percent) if percent < f64::from(threshold) => Comparison::Below,
+            Some(_) => Comparison::NotByRequests,
+        };
+        Some(Reason { sensor, percent, threshold, comparison })
+    }
+}
+
+/// The reading to name as the cause: the highest, but own memory before the memory of all, of which it is a part.
+fn main_cause<'a>(readings: impl Iterator<Item = &'a LastReading>) -> Option<&'a LastReading> {
+    readings.max_by(|a, b| {
+        let is_own = |reading: &LastReading| reading.sensor != Sensor::MemoryTotal;
+        is_own(a).cmp(&is_own(b)).then(a.percent.total_cmp(&b.percent))
+    })
+}
+
+fn level_of(last: &[Option<LastReading>; SENSORS], rate: impl Fn(f64) -> Level) -> Level {
+    let levels = last.iter().flatten().map(|last| rate(last.percent).min(last.level_max));
+    levels.max().unwrap_or(Level::Normal)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock;
+use crate::monitor::reading::{MemorySource, MemoryUse, Reading};
 
 const DWELL: Duration = Duration::from_secs(2);
 
@@ -23,8 +24,26 @@ fn known(used: u64) -> Reading {
     Reading::Known { used, limit: 100 }
 }
 
+const MIB: u64 = 1 << 20;
+
+/// Own memory in percent of a limit of 1,000 MiB, and so much more that is others'.
+fn shared_memory(own: u64, others: u64) -> Option<MemoryUse> {
+    let limit_bytes = 1000 * MIB;
+    Some(MemoryUse {
+        used_bytes: (own + others) * 10 * MIB,
+        limit_bytes,
+        own_bytes: own * 10 * MIB,
+        own_limit_bytes: limit_bytes,
+        sockets_bytes: 0,
+        rss_bytes: own * 10 * MIB,
+        source: MemorySource::CgroupV2,
+    })
+}
+
+/// Own memory in percent, held by many requests.
 fn memory(used: u64) -> Readings {
-    Readings { memory: known(used), descriptors: known(1), in_flight: known(0) }
+    let in_flight = Reading::Known { used: 1000, limit: 10_000 };
+    Readings { memory: shared_memory(used, 0), descriptors: known(1), in_flight }
 }
 
 fn sample(state: &mut MonitorState, readings: Readings, now: Instant) -> Option<Transition> {
@@ -95,7 +114,8 @@ fn requests_in_flight_never_exhaust() {
     let mut state = MonitorState::new(&config(), t0);
     let transition = sample(&mut state, full, t0).unwrap();
     assert_eq!(transition.to, Level::Critical);
-    let expected = Reason { sensor: Sensor::InFlight, percent: 100.0, threshold: 90 };
+    let comparison = Comparison::Reached;
+    let expected = Reason { sensor: Sensor::InFlight, percent: Some(100.0), threshold: 90, comparison };
     assert_eq!(transition.reason, Some(expected));
 
     let transition = sample(&mut state, Readings { descriptors: known(96), ..full }, t0).unwrap();
@@ -116,7 +136,7 @@ fn an_unknown_reading_stands_for_four_intervals_and_then_counts_for_nothing() {
     let mut state = MonitorState::new(&MonitorConfig { dwell: Duration::ZERO, ..config() }, t0);
     assert_eq!(sample(&mut state, Readings::NONE, t0), None, "unknown raises nothing");
     sample(&mut state, memory(99), t0);
-    let gone = Readings { memory: Reading::Unknown, ..memory(0) };
+    let gone = Readings { memory: None, ..memory(0) };
     assert_eq!(sample(&mut state, gone, t0 + Duration::from_millis(999)), None);
     let transition = sample(&mut state, gone, t0 + Duration::from_secs(1)).unwrap();
     assert_eq!((transition.from, transition.to), (Level::Exhausted, Level::Normal));
@@ -127,7 +147,7 @@ fn an_unknown_reading_stands_for_four_intervals_and_then_counts_for_nothing() {
 fn a_limit_of_nothing_is_unknown() {
     let t0 = clock::now();
     let mut state = MonitorState::new(&config(), t0);
-    let unlimited = Readings { memory: Reading::Known { used: 7, limit: 0 }, ..Readings::NONE };
+    let unlimited = Readings { descriptors: Reading::Known { used: 7, limit: 0 }, ..Readings::NONE };
     assert_eq!(sample(&mut state, unlimited, t0), None);
 }
 
@@ -157,42 +177,144 @@ fn a_rebuild_keeps_the_level_until_a_sample_says_otherwise() {
     state.rebuild(level, since, &transitions);
     assert_eq!((state.level(), state.since(), state.reason()), (Level::Exhausted, t0, reason));
     assert_eq!(sample(&mut state, memory(91), t0 + DWELL), None, "still not below critical");
-    assert_eq!(sample(&mut state, memory(10), t0 + DWELL).unwrap().to, Level::Normal);
+    let fallen = sample(&mut state, memory(10), t0 + 2 * DWELL).unwrap();
+    assert_eq!(fallen.to, Level::Normal);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-    /// X2, X4: no level without a pressure that means it, no fall before the dwell, nothing stuck
+    /// X2, X4, X8: no level without a pressure that needs it, no fall while a sample of the last `dwell` needs the level, nothing stuck
     #[test]
     fn the_level_follows_the_pressure_without_flapping(
         steps in prop::collection::vec((0u64..3000, prop::option::of(0u64..120), 0u64..120), 1..200),
     ) {
         let mut now = clock::now();
         let mut state = MonitorState::new(&config(), now);
-        let mut fell: Option<Instant> = None;
+        let mut samples: Vec<(Instant, Level)> = Vec::new();
         for (ms, used, in_flight) in steps {
             now += Duration::from_millis(ms);
             let readings = Readings {
-                memory: used.map_or(Reading::Unknown, known),
+                memory: used.and_then(|used| shared_memory(used, 0)),
                 descriptors: Reading::Unknown,
-                in_flight: known(in_flight),
+                in_flight: Reading::Known { used: in_flight * 100, limit: 10_000 },
             };
-            let since = state.since();
+            let left_by_refusing = used.unwrap_or(0).saturating_sub(in_flight * 10);
+            let cap = if left_by_refusing >= 90 { Level::Critical } else { Level::Exhausted };
             if let Some(transition) = sample(&mut state, readings, now) {
                 prop_assert_ne!(transition.from, transition.to);
                 if transition.to < transition.from {
-                    prop_assert!(now.duration_since(since) >= DWELL);
-                    prop_assert!(fell.is_none_or(|fell| now.duration_since(fell) >= DWELL));
-                    fell = Some(now);
+                    let needed = samples.iter().filter(|(at, _)| now.duration_since(*at) < DWELL);
+                    prop_assert!(needed.map(|(_, level)| *level).max().unwrap_or(Level::Normal) <= transition.to);
                 } else if transition.to == Level::Exhausted {
-                    prop_assert!(used.is_some_and(|used| used >= 95) || state.held[0].is_some_and(|h| h.percent >= 95.0));
+                    let last = state.last[0].expect("memory is the only sensor that exhausts here");
+                    prop_assert!(last.percent >= 95.0 && last.level_max == Level::Exhausted);
                 }
             }
-            if used.is_some_and(|used| used >= 95) {
-                prop_assert_eq!(state.level(), Level::Exhausted);
-            }
+            let thresholds = Thresholds::from(&config());
+            let needed = used.map_or(Level::Normal, |used| thresholds.entered(used as f64).min(cap));
+            prop_assert!(state.level() >= needed, "a rise is immediate");
+            samples.push((now, needed));
         }
         sample(&mut state, memory(0), now + DWELL);
         prop_assert_eq!(state.level(), Level::Normal);
     }
+
+    /// X8: whatever happened before, an idle process refuses nothing after `dwell`, and is normal once its memory is given back
+    #[test]
+    fn an_idle_process_leaves_exhausted_within_the_dwell(
+        before in prop::collection::vec((1u64..3000, 0u64..200, 0u64..10_000), 0..50),
+        stuck in 0u64..200,
+    ) {
+        let mut now = clock::now();
+        let mut state = MonitorState::new(&config(), now);
+        let with = |used: u64, requests: u64| Readings {
+            memory: shared_memory(used, 0),
+            descriptors: Reading::Unknown,
+            in_flight: Reading::Known { used: requests, limit: 10_000 },
+        };
+        for (ms, used, requests) in before {
+            now += Duration::from_millis(ms);
+            sample(&mut state, with(used, requests), now);
+        }
+        let ended = now;
+        while now < ended + DWELL {
+            now += Duration::from_millis(250);
+            sample(&mut state, with(stuck, 0), now);
+        }
+        prop_assert!(state.level() < Level::Exhausted);
+        now += DWELL;
+        sample(&mut state, with(50, 0), now);
+        prop_assert_eq!(state.level(), Level::Normal);
+    }
+
+    /// X2: a load of 1 s on and 1 s off changes the level at most twice in 30 s, whatever its height, and the first rise is immediate
+    #[test]
+    fn a_square_wave_does_not_flap(high in 80u64..120, low in 0u64..80, offset_ms in 0u64..250) {
+        let t0 = clock::now();
+        let mut state = MonitorState::new(&config(), t0);
+        sample(&mut state, memory(low), t0);
+        let mut changes = 0;
+        for n in 0..120 {
+            let at = Duration::from_millis(offset_ms + n * 250);
+            let used = if at.as_secs().is_multiple_of(2) { high } else { low };
+            let changed = sample(&mut state, memory(used), t0 + at).is_some();
+            prop_assert!(n > 0 || changed, "a rise is immediate");
+            changes += u32::from(changed);
+        }
+        prop_assert!(changes <= 2, "{} changes", changes);
+    }
+}
+
+/// X2: memory of other processes only warns, and the reason names it
+#[test]
+fn memory_of_others_only_warns() {
+    let t0 = clock::now();
+    let mut state = MonitorState::new(&config(), t0);
+    let transition = sample(&mut state, Readings { memory: shared_memory(20, 79), ..memory(0) }, t0).unwrap();
+    assert_eq!(transition.to, Level::Warning);
+    assert_eq!(transition.reason.unwrap().to_string(), "memory_total at 99.0 %, threshold 80 %");
+    let transition = sample(&mut state, Readings { memory: shared_memory(96, 3), ..memory(0) }, t0).unwrap();
+    assert_eq!(transition.to, Level::Exhausted);
+}
+
+/// X8: memory that no request in flight holds is never a reason to refuse; the reason says so
+#[test]
+fn refusing_must_be_able_to_end_exhausted() {
+    let t0 = clock::now();
+    let mut state = MonitorState::new(&config(), t0);
+    let held_by = |requests: u64| Readings {
+        in_flight: Reading::Known { used: requests, limit: 10_000 },
+        ..memory(101)
+    };
+    assert_eq!(sample(&mut state, held_by(0), t0).unwrap().to, Level::Critical);
+    // 110 MiB of 1,010 must be free for less than 90 %: 110 requests may hold 1 MiB each.
+    assert_eq!(sample(&mut state, held_by(110), t0), None);
+    assert_eq!(sample(&mut state, held_by(111), t0).unwrap().to, Level::Exhausted);
+    assert_eq!(sample(&mut state, held_by(0), t0 + DWELL / 2), None);
+    let transition = sample(&mut state, held_by(0), t0 + DWELL).unwrap();
+    assert_eq!(transition.to, Level::Critical);
+    let reason = transition.reason.unwrap().to_string();
+    assert_eq!(reason, "memory at 101.0 %, not held by requests in flight");
+}
+
+/// X2: after a fall the reason is the cause of that fall
+#[test]
+fn the_reason_of_a_fall_is_its_cause() {
+    let t0 = clock::now();
+    let mut state = MonitorState::new(&config(), t0);
+    let both = Readings { descriptors: known(85), ..memory(97) };
+    sample(&mut state, both, t0);
+    let fallen = sample(&mut state, Readings { descriptors: known(85), ..memory(30) }, t0 + DWELL).unwrap();
+    assert_eq!((fallen.from, fallen.to), (Level::Exhausted, Level::Critical));
+    assert_eq!(fallen.reason.unwrap().to_string(), "memory at 30.0 %, below 90 %");
+    assert_eq!(state.reason(), fallen.reason);
+    let fallen =
+        sample(&mut state, Readings { descriptors: known(20), ..memory(30) }, t0 + 2 * DWELL).unwrap();
+    assert_eq!(fallen.to, Level::Normal);
+    assert_eq!(fallen.reason.unwrap().to_string(), "descriptors at 20.0 %, below 75 %");
+
+    let mut state = MonitorState::new(&config(), t0);
+    sample(&mut state, memory(97), t0);
+    let fallen = sample(&mut state, Readings { memory: None, ..memory(0) }, t0 + DWELL).unwrap();
+    assert_eq!(fallen.reason.unwrap().to_string(), "memory is unknown");
 }

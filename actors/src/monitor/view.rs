@@ -1,13 +1,15 @@
 //! What the monitor publishes: the level as an atomic for every request, all else as a snapshot for who asks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::monitor::level::Level;
-use crate::monitor::state::{MonitorState, Reading, Readings, Reason, Sensor, Transition};
+use crate::monitor::reading::{MemoryUse, Reading, Readings, SENSORS, Sensor};
+use crate::monitor::reason::Reason;
+use crate::monitor::state::{MonitorState, Transition};
 
 /// The monitor's last word.
 #[derive(Debug, Clone)]
@@ -22,6 +24,8 @@ pub struct MonitorView {
     pub sampled: Option<Instant>,
     /// The last transitions, the newest last.
     pub transitions: Vec<Transition>,
+    /// The most requests in flight until the next sample, for which the memory is enough; none if it is unknown.
+    pub in_flight_max: Option<usize>,
     readings: Readings,
     stale_after: Duration,
 }
@@ -34,19 +38,34 @@ impl MonitorView {
             reason: state.reason(),
             sampled: sampled.map(|(_, at)| at),
             transitions: state.transitions(),
+            in_flight_max: state.in_flight_max(),
             readings: sampled.map_or(Readings::NONE, |(readings, _)| readings),
             stale_after: state.stale_after(),
         }
     }
 
-    /// What each sensor said when they were read, by its name.
-    pub fn readings(&self) -> [(&'static str, &Reading); 3] {
-        let Readings { memory, descriptors, in_flight } = &self.readings;
-        [
-            (Sensor::Memory.as_str(), memory),
-            (Sensor::Descriptors.as_str(), descriptors),
-            (Sensor::InFlight.as_str(), in_flight),
-        ]
+    /// The readings of the last sample, by the name of the sensor.
+    pub fn readings(&self) -> [(&'static str, Reading); SENSORS] {
+        self.readings.by_sensor().map(|(sensor, reading)| (sensor.as_str(), reading))
+    }
+
+    /// The pressure on a resource in the last sample, in percent of its limit; none if it is unknown.
+    pub fn pressure_percent(&self, sensor: Sensor) -> Option<f64> {
+        let mut readings = self.readings.by_sensor().into_iter();
+        readings.find(|(each, _)| *each == sensor).and_then(|(_, reading)| reading.percent())
+    }
+
+    /// Requests in flight in the last sample; none if they are unknown.
+    pub fn in_flight(&self) -> Option<u64> {
+        match self.readings.in_flight {
+            Reading::Known { used, .. } => Some(used),
+            Reading::Unknown => None,
+        }
+    }
+
+    /// Memory as the kernel counts it before it kills; none if it is unknown.
+    pub fn memory(&self) -> Option<&MemoryUse> {
+        self.readings.memory.as_ref()
     }
 
     /// What the gateway does without.
@@ -64,20 +83,31 @@ impl MonitorView {
 #[derive(Debug)]
 pub(crate) struct Board {
     level: AtomicU8,
+    in_flight_max: AtomicUsize,
     view: watch::Sender<Arc<MonitorView>>,
 }
 
 impl Board {
     pub(super) fn new(state: &MonitorState) -> Self {
         let view = MonitorView::of(state, None);
-        Self { level: AtomicU8::new(view.level.number()), view: watch::Sender::new(Arc::new(view)) }
+        Self {
+            level: AtomicU8::new(view.level.number()),
+            in_flight_max: AtomicUsize::new(usize::MAX),
+            view: watch::Sender::new(Arc::new(view)),
+        }
     }
 
     pub(super) fn publish(&self, view: MonitorView) {
-        let level = view.level.number();
+        let (level, in_flight_max) = (view.level.number(), view.in_flight_max.unwrap_or(usize::MAX));
         // The view first: who is shed by the level finds the reason there.
         self.view.send_replace(Arc::new(view));
         self.level.store(level, Ordering::Release);
+        self.in_flight_max.store(in_flight_max, Ordering::Relaxed);
+    }
+
+    /// The most requests in flight for which the memory is enough.
+    pub(super) fn in_flight_max(&self) -> usize {
+        self.in_flight_max.load(Ordering::Relaxed)
     }
 
     pub(super) fn level(&self) -> Level {
@@ -86,5 +116,9 @@ impl Board {
 
     pub(super) fn view(&self) -> Arc<MonitorView> {
         Arc::clone(&self.view.borrow())
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<MonitorView>> {
+        self.view.subscribe()
     }
 }

@@ -69,7 +69,7 @@ pub(super) struct Episode {
     pub(super) digest: u64,
     pub(super) arrivals: usize,
     pub(super) crashes: u64,
-    pub(super) level_since: Instant,
+    pub(super) level_rose: Instant,
     pub(super) clients: Vec<Option<Running>>,
     threads: Threads,
     /// The scheduler's own, so that what a client draws does not change who comes next.
@@ -109,7 +109,7 @@ impl Episode {
             digest: 0xcbf2_9ce4_8422_2325,
             arrivals: 0,
             crashes: 0,
-            level_since: now,
+            level_rose: now,
             dice,
             seed,
             pulse,

@@ -22,15 +22,17 @@ impl Episode {
         }
     }
 
-    /// A level is kept for its dwell before it falls, crash or not.
+    /// A level that rose is kept for its dwell before it falls, crash or not.
     pub(super) fn look_at_level(&mut self, before: Level) {
         let level = self.world.actors.monitor.level();
         if level == before {
             return;
         }
-        let kept = self.now.saturating_duration_since(self.level_since);
+        let kept = self.now.saturating_duration_since(self.level_rose);
         let dwell = self.plan.config.monitor.dwell;
-        self.level_since = self.now;
+        if level > before {
+            self.level_rose = self.now;
+        }
         self.world.ledger.borrow_mut().check(Invariant::Level, level > before || kept >= dwell, || {
             format!("{} fell to {} after {kept:?} of {dwell:?}", before.as_str(), level.as_str())
         });

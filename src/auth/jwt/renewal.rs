@@ -18,8 +18,10 @@ use tokio::time::{sleep, timeout};
 use super::key::KeySet;
 use super::keys::Keys;
 use super::{TokenKeysError, jwks};
+use crate::shortage::{Shortage, note};
 use crate::upstream::client;
 use crate::upstream::dial::Dialer;
+use crate::upstream::shortage_of;
 
 /// How long one answer may take.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
@@ -48,6 +50,17 @@ enum FetchError {
     Document(&'static str),
     #[error("it has more than {DOCUMENT_BYTES_MAX} bytes")]
     Long,
+}
+
+impl FetchError {
+    /// The gateway's own shortage that kept it from fetching.
+    fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::Call(error) => shortage_of(error),
+            Self::Read(error) => Shortage::of_system(error).inspect(|shortage| note(*shortage)),
+            _ => None,
+        }
+    }
 }
 
 enum Source {
@@ -131,6 +144,11 @@ async fn repeat(keys: &Keys, from: &str, log: &Logger, fetch: impl AsyncFn() -> 
                     "next_in_s" => age.as_secs());
                 keys.end_round(Some(set));
                 age
+            }
+            // Its episode is logged, and the source was not asked.
+            Err(error) if error.shortage().is_some() => {
+                keys.end_round(None);
+                PAUSE_MIN
             }
             Err(error) => {
                 failures += 1;

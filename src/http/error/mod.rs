@@ -166,6 +166,9 @@ fn edge(rejection: &EdgeRejection) -> Answer {
             "deadline",
             "x-request-timeout is no length of time: send it once, in seconds as 2.5, or with ms, s, m or h as 250ms",
         ),
+        EdgeRejection::ProxyHeader => {
+            bad("proxy_header", "the connection must begin with a PROXY header".to_owned()).closing()
+        }
         EdgeRejection::Method => Answer::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "MethodNotAllowed",
@@ -194,10 +197,10 @@ fn cors(rejection: &CorsRejection) -> Answer {
 
 fn monitor(rejection: &MonitorRejection) -> Answer {
     match rejection {
-        MonitorRejection::Full { in_flight, limit } => slow_down(
-            "too_many_requests_in_flight",
-            format!("{in_flight} requests are in flight, the limit is {limit}"),
-        ),
+        MonitorRejection::Full { .. } => {
+            slow_down("too_many_requests_in_flight", "the gateway serves as many requests as it may")
+                .logged(rejection.to_string())
+        }
         MonitorRejection::ClientFull { in_flight, limit } => Answer::new(
             StatusCode::TOO_MANY_REQUESTS,
             "SlowDown",
@@ -206,18 +209,21 @@ fn monitor(rejection: &MonitorRejection) -> Answer {
         )
         .retry(Duration::from_secs(1)),
         MonitorRejection::FormsFull { pending, limit, is_clients } => {
-            let whose = if *is_clients { "of this client " } else { "" };
-            slow_down(
-                "too_many_pending_forms",
-                format!("the fields of {pending} forms {whose}are being read, the limit is {limit}"),
-            )
-            .closing()
+            let message = match is_clients {
+                true => format!(
+                    "the fields of {pending} forms of this client are being read, the limit is {limit}"
+                ),
+                false => "the gateway reads the fields of as many forms as it may".to_owned(),
+            };
+            slow_down("too_many_pending_forms", message).closing().logged(rejection.to_string())
         }
         MonitorRejection::Unavailable(error) => unavailable("monitor_unavailable", *error),
         MonitorRejection::Exhausted { reason, retry_after } => {
-            let why = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-            slow_down("exhausted", format!("the gateway is out of resources and sheds load{why}"))
+            // A kept connection would hold a descriptor until the client comes back.
+            slow_down("exhausted", "the gateway is out of resources and refuses new requests")
                 .retry(*retry_after)
+                .logged(reason.as_ref().map_or_else(String::new, ToString::to_string))
+                .closing()
         }
     }
 }

@@ -17,11 +17,10 @@ pub(super) fn answer(rejection: &PoolRejection) -> Answer {
         slow_down(reason, message).retry(after.min(RETRY_AFTER_MAX))
     };
     match rejection {
-        PoolRejection::QueueFull { queued, in_flight, retry_after } => refused(
-            "queue_full",
-            format!("{in_flight} requests of this bucket are in flight and {queued} wait"),
-            *retry_after,
-        ),
+        PoolRejection::QueueFull { queued, in_flight, retry_after } => {
+            refused("queue_full", "the queue of this bucket is full".to_owned(), *retry_after)
+                .logged(format!("{in_flight} requests of this bucket are in flight and {queued} wait"))
+        }
         PoolRejection::QueueTooLong { expected, left } => refused(
             "queue_too_long",
             format!(

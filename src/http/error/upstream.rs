@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 
 use crate::http::answer::Answer;
 use crate::http::edge::EdgeRejection;
-use crate::http::error::edge;
+use crate::http::error::{edge, slow_down};
 use crate::s3::upload::{Refusal, UploadFault};
 use crate::upstream::{Phase, UpstreamRejection};
 
@@ -14,6 +14,11 @@ use crate::upstream::{Phase, UpstreamRejection};
 pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
     let bad = |reason, message: String| Answer::new(StatusCode::BAD_GATEWAY, "BadGateway", reason, message);
     match rejection {
+        // Without the figures, which are the operator's.
+        UpstreamRejection::Shortage(shortage) => slow_down(
+            shortage.as_str(),
+            "the gateway cannot call the upstream now: it has too little of a resource of its own",
+        ),
         UpstreamRejection::Connect(why) => {
             bad("upstream_connect", format!("cannot connect to the upstream: {why}"))
         }

@@ -18,9 +18,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until};
 
+use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
 use crate::http::http1::head::{HeadError, Scan};
 use crate::http::http1::outbox::Outbox;
 use crate::http::http1::payload::Inbound;
+use crate::http::idle_connections::IdleSlot;
 use crate::worker::Worker;
 
 /// What is read ahead while a request is served: more stays in the socket.
@@ -80,7 +82,8 @@ pub(super) struct Http1Connection<S> {
     pub(super) inbound: Rc<RefCell<Inbound>>,
     pub(super) outbox: Outbox,
     timer: Timer,
-    stopping: Stopping,
+    drain: Drain,
+    pub(super) idle: IdleSlot,
     header_timeout: Duration,
     keep_alive: Duration,
     has_begun: bool,
@@ -89,14 +92,15 @@ pub(super) struct Http1Connection<S> {
 }
 
 impl<S: Socket> Http1Connection<S> {
-    pub(super) fn new(stream: S, worker: &Worker) -> Self {
+    pub(super) fn new(stream: S, idle: IdleSlot, worker: &Worker) -> Self {
         let server = &worker.shared.config.server;
         Self {
             stream,
             inbound: Inbound::new(),
             outbox: Outbox::default(),
             timer: Timer::new(clock::now() + server.header_timeout),
-            stopping: Stopping::new(worker.shared.draining.subscribe()),
+            idle,
+            drain: Drain::new(worker.shared.drain.subscribe()),
             header_timeout: server.header_timeout,
             keep_alive: server.keep_alive,
             has_begun: false,
@@ -109,16 +113,22 @@ impl<S: Socket> Http1Connection<S> {
         let mut scan = Scan::default();
         let mut wait = if self.inbound.borrow().buffer.is_empty() { Wait::Idle } else { Wait::Head };
         let mut due = None;
-        if !std::mem::replace(&mut self.has_begun, true) {
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
+        // A connection that waited in the backlog when the gateway began to stop has its first request still to send.
+        let mut first_due = None;
+        if is_first {
             // The first head is due from the connection's beginning.
             (wait, due) = (Wait::Head, Some(self.timer.armed));
+            let began = self.timer.armed.checked_sub(self.header_timeout);
+            first_due = began.map(|began| began + FIRST_REQUEST_TIME);
         }
         self.inbound.borrow_mut().rest();
         self.outbox.rest();
         poll_fn(move |cx| {
             loop {
                 let is_empty = self.inbound.borrow().buffer.is_empty();
-                if is_empty && self.stopping.poll(cx) {
+                let is_closing = is_empty && self.drain.poll_closing(cx);
+                if is_closing && first_due.is_none_or(|due| due <= clock::now()) {
                     return Poll::Ready(Next::Nothing);
                 }
                 if !is_empty {
@@ -131,6 +141,7 @@ impl<S: Socket> Http1Connection<S> {
                 }
                 match self.poll_read(cx) {
                     Poll::Ready(Ok(1..)) => {
+                        self.idle.set_busy();
                         if wait == Wait::Idle {
                             (wait, due) = (Wait::Head, None);
                         }
@@ -139,11 +150,23 @@ impl<S: Socket> Http1Connection<S> {
                     Poll::Ready(_) => return Poll::Ready(Next::Nothing),
                     Poll::Pending => {}
                 }
+                if is_empty && self.idle.poll_closing(cx) {
+                    return Poll::Ready(Next::Nothing);
+                }
                 let (limit, late) = match wait {
                     Wait::Head => (self.header_timeout, Next::Late),
                     Wait::Idle => (self.keep_alive, Next::Nothing),
                 };
-                let due = *due.get_or_insert_with(|| clock::now() + limit);
+                let due = *due.get_or_insert_with(|| {
+                    let now = clock::now();
+                    if is_empty {
+                        self.idle.set_idle(now);
+                    }
+                    now + limit
+                });
+                if let Some(first_due) = first_due.filter(|first_due| is_closing && *first_due < due) {
+                    return self.timer.poll(first_due, cx).map(|()| Next::Nothing);
+                }
                 return self.timer.poll(due, cx).map(|()| late);
             }
         })
@@ -287,9 +310,9 @@ impl<S: Socket> Http1Connection<S> {
         self.stream.abort();
     }
 
-    /// Whether the gateway stops.
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.is_so()
+    /// Whether the gateway is about to stop, so that this answer is the connection's last.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.has_begun()
     }
 }
 
@@ -324,36 +347,36 @@ impl Timer {
     }
 }
 
-/// Whether the gateway stops. It registers with the channel once in a connection's life.
-struct Stopping {
-    /// Never marks what it sees, so a change stays one. That is an atomic load, where the value lies behind a lock of the process.
-    seen: watch::Receiver<bool>,
-    was_so: bool,
-    waiting: Pin<Box<dyn Future<Output = ()>>>,
+/// How far the gateway has got with stopping. It registers with the channel once in a connection's life.
+struct Drain {
+    /// Never marks a value as seen, so `has_changed` stays true after a change. That is an atomic load; the value is behind a lock.
+    seen: watch::Receiver<DrainPhase>,
+    had_begun: bool,
+    closing: Pin<Box<dyn Future<Output = ()>>>,
     is_registered: bool,
+    is_closing: bool,
 }
 
-impl Stopping {
-    fn new(mut receiver: watch::Receiver<bool>) -> Self {
-        let (seen, was_so) = (receiver.clone(), *receiver.borrow());
-        let waiting = Box::pin(async move {
-            let _ = receiver.changed().await;
+impl Drain {
+    fn new(mut receiver: watch::Receiver<DrainPhase>) -> Self {
+        let (seen, had_begun) = (receiver.clone(), *receiver.borrow() != DrainPhase::Serving);
+        let closing = Box::pin(async move {
+            let _ = receiver.wait_for(|phase| *phase == DrainPhase::Closing).await;
         });
-        Self { seen, was_so, waiting, is_registered: false }
+        Self { seen, had_begun, closing, is_registered: false, is_closing: false }
     }
 
-    fn is_so(&self) -> bool {
-        self.was_so || self.seen.has_changed().unwrap_or(true)
+    fn has_begun(&self) -> bool {
+        self.had_begun || self.seen.has_changed().unwrap_or(true)
     }
 
-    /// Wakes the caller's task once when the gateway stops. The task of a connection stays the same.
-    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.is_registered {
-            self.is_registered = true;
-            if self.waiting.as_mut().poll(cx).is_ready() {
-                return true;
-            }
+    /// Whether idle connections close. Wakes the caller's task when that changes. The task of a connection stays the same.
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.is_registered && !self.has_begun() {
+            return false;
         }
-        self.is_so()
+        self.is_registered = true;
+        self.is_closing = self.is_closing || self.closing.as_mut().poll(cx).is_ready();
+        self.is_closing
     }
 }

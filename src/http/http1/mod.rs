@@ -1,4 +1,4 @@
-//! HTTP/1.1 on the data listener: one task per connection, one request after the other.
+//! HTTP/1.1 on both listeners: one task per connection, one request after the other.
 //!
 //! actix-http has such a loop, and its parser takes bare LF and `#`, forgets the answer to a valid request when garbage
 //! follows it, and copies long bodies; `docs/design/http1-loop.md` has the reasons for one of our own. This one reads a head
@@ -80,10 +80,16 @@ where
         Self { application, worker, date: Date::default() }
     }
 
+    /// The worker of its thread.
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
     /// Serves a connection to its end.
     pub(crate) async fn serve<S: Socket>(&self, accepted: Connection<S>, client: Option<SocketAddr>) {
         let source = accepted.source;
-        let mut connection = Http1Connection::new(accepted.into_stream(), &self.worker);
+        let (stream, slot) = accepted.into_parts();
+        let mut connection = Http1Connection::new(stream, slot, &self.worker);
         let buffer = ConnectionBuffer::new(&self.worker);
         for turn in (1..=TURNS).cycle() {
             let bytes = match connection.next().await {
@@ -137,7 +143,8 @@ where
             && facts.keeps_alive
             && head.keep_alive()
             && transfer != Transfer::UntilClose
-            && !connection.is_stopping();
+            && !connection.is_draining()
+            && !connection.idle.is_closing();
         self.date.with(clock::now(), |date| {
             connection.outbox.write(|buffer| {
                 encode::write_head(buffer, head, (facts, size, transfer), keeps_alive, date);

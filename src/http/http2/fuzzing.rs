@@ -10,6 +10,7 @@ use super::frames::{Frame, Scanner, Sink};
 use super::header_block::{BlockScanner, Seen};
 use super::*;
 use crate::fuzzing::{Input, pieces};
+use crate::http::idle_connections::IdleConnections;
 
 /// What the loop may answer to the few frames of an input, in bytes: each is answered, and bodies are echoed.
 const ANSWER_BYTES_SPARE: usize = 64 << 10;
@@ -67,14 +68,15 @@ fn connection(cuts: u8, bytes: &[u8]) {
         let application = App::new().default_service(web::to(echo));
         let application = Rc::new(actix_web::test::init_service(application).await);
         let (ours, mut theirs) = duplex(16 << 10);
-        let (_draining, subscribed) = watch::channel(false);
+        let (_drain, subscribed) = watch::channel(DrainPhase::Serving);
         let settings = Settings {
             header_timeout: WAIT * 4,
             keep_alive: WAIT * 4,
             header_bytes: 8192,
-            draining: subscribed,
+            drain: subscribed,
             watch: None,
             buffer: None,
+            idle: IdleConnections::new(clock::now()).register(clock::now()),
         };
         let peer = Peer { client: None, source: Source::Peer };
         let client = async {

@@ -33,7 +33,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_http::{BoxedPayloadStream, HttpMessage, Payload, Request};
 use actix_service::Service;
@@ -47,10 +47,12 @@ use h2::{Reason, RecvStream};
 use tidegate_actors::clock;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
+use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
 use crate::http::client_address::Source;
 use crate::http::connection::{Connection, tell};
+use crate::http::idle_connections::IdleSlot;
 use crate::http::send_buffer::ConnectionBuffer;
 use crate::http::send_progress::SendWatch;
 use crate::worker::Worker;
@@ -119,16 +121,18 @@ pub(crate) async fn serve<S, A>(
 {
     let server = &worker.shared.config.server;
     let peer = Peer { client, source: connection.source };
+    let (stream, idle) = connection.into_parts();
     let settings = Settings {
         header_timeout: server.header_timeout,
         keep_alive: server.keep_alive,
         header_bytes: server.limits.max_header_size,
-        draining: worker.shared.draining.subscribe(),
+        drain: worker.shared.drain.subscribe(),
         watch: Some(Rc::clone(&worker.send_watch)),
         buffer: Some(ConnectionBuffer::new(worker)),
+        idle,
     };
     let refused = |why: Malformed| tell(worker, client, "malformed", &why);
-    if let Err(ended) = drive(connection, peer, application, settings, refused).await {
+    if let Err(ended) = drive(stream, peer, application, settings, refused).await {
         tell(worker, client, ended.reason(), &ended);
     }
 }
@@ -141,11 +145,13 @@ pub(crate) struct Settings {
     pub(crate) keep_alive: Duration,
     /// `server.limits.max_header_size`, in bytes.
     pub(crate) header_bytes: u64,
-    pub(crate) draining: watch::Receiver<bool>,
+    pub(crate) drain: watch::Receiver<DrainPhase>,
     /// Watches how clients take their answers; none where the loop is driven in memory.
     pub(crate) watch: Option<Rc<SendWatch>>,
     /// Memory for answers that wait for the client; none where the loop is driven in memory.
     pub(crate) buffer: Option<Rc<ConnectionBuffer>>,
+    /// The connection's place among those that may be idle.
+    pub(crate) idle: IdleSlot,
 }
 
 /// The other end of the connection.
@@ -167,7 +173,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    let Settings { header_timeout, keep_alive, header_bytes, mut draining, watch, buffer } = settings;
+    let Settings { header_timeout, keep_alive, header_bytes, mut drain, watch, buffer, idle: mut idle_slot } =
+        settings;
     let state = Rc::<ConnectionState>::default();
     let wire = Wire::new(socket, Rc::clone(&state));
     let handshake = timeout(header_timeout, limits::builder(header_bytes).handshake(wire)).await;
@@ -177,7 +184,8 @@ where
         Err(_) => return Err(Ended::Late),
     };
     let streams = Rc::<Streams>::default();
-    let mut is_leaving = false;
+    let (mut is_leaving, mut has_begun) = (false, false);
+    let first_request_due = clock::now() + FIRST_REQUEST_TIME;
     // Runs until the first request, and again when no request is open.
     let mut idle = pin!(sleep(header_timeout));
     loop {
@@ -186,6 +194,8 @@ where
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    has_begun = true;
+                    idle_slot.set_busy();
                     let progress = watch.as_ref().map(SendWatch::progress);
                     let outgoing = Outgoing::new(progress, buffer.clone());
                     match exchange_of(request, respond, peer, outgoing, &state) {
@@ -209,12 +219,13 @@ where
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
-            _ = draining.wait_for(|is_draining| *is_draining), if !is_leaving => {
+            () = must_leave(&mut drain, has_begun, first_request_due, &mut idle_slot), if !is_leaving => {
                 is_leaving = true;
                 connection.graceful_shutdown();
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
             () = streams.quiet.notified() => {
+                streams.note_idle(&idle_slot);
                 let patience = if is_leaving { GOAWAY_LINGER } else { keep_alive };
                 idle.as_mut().reset((clock::now() + patience).into());
             }
@@ -230,6 +241,33 @@ where
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
         }
+    }
+}
+
+/// Returns when the gateway ends the connection: because it stops, or because it needs the descriptor of an idle connection.
+async fn must_leave(
+    drain: &mut watch::Receiver<DrainPhase>,
+    has_begun: bool,
+    first_request_due: Instant,
+    idle_slot: &mut IdleSlot,
+) {
+    tokio::select! {
+        () = drain_ends(drain, has_begun, first_request_due) => {}
+        () = idle_slot.closing() => {}
+    }
+}
+
+/// Returns when a stopping gateway ends the connection. A connection without a request may have waited in the backlog: a GOAWAY before
+/// its first request would make the client repeat that elsewhere, so it gets some time.
+async fn drain_ends(drain: &mut watch::Receiver<DrainPhase>, has_begun: bool, first_request_due: Instant) {
+    let leaves = |phase: &DrainPhase| match phase {
+        DrainPhase::Serving => false,
+        DrainPhase::Draining => has_begun,
+        DrainPhase::Closing => true,
+    };
+    let _ = drain.wait_for(leaves).await;
+    if !has_begun {
+        sleep_until(first_request_due.into()).await;
     }
 }
 
@@ -276,6 +314,13 @@ struct Streams {
 }
 
 impl Streams {
+    /// Tells the registry where no request is open.
+    fn note_idle(&self, slot: &IdleSlot) {
+        if self.open.get() == 0 {
+            slot.set_idle(clock::now());
+        }
+    }
+
     fn open(self: &Rc<Self>) -> Open {
         self.open.set(self.open.get() + 1);
         Open(Rc::clone(self))

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncWriteExt, duplex};
 
 use super::*;
+use crate::http::idle_connections::IdleConnections;
 
 async fn echo(request: HttpRequest, body: Body) -> HttpResponse {
     let method = request.method().as_str().to_owned();
@@ -17,17 +18,18 @@ async fn echo(request: HttpRequest, body: Body) -> HttpResponse {
     })
 }
 
-fn settings() -> (Settings, watch::Sender<bool>) {
-    let (draining, subscribed) = watch::channel(false);
+fn settings() -> (Settings, watch::Sender<DrainPhase>) {
+    let (drain, subscribed) = watch::channel(DrainPhase::Serving);
     let settings = Settings {
         header_timeout: Duration::from_secs(30),
         keep_alive: Duration::from_secs(30),
         header_bytes: 8192,
-        draining: subscribed,
+        drain: subscribed,
         watch: None,
         buffer: None,
+        idle: IdleConnections::new(clock::now()).register(clock::now()),
     };
-    (settings, draining)
+    (settings, drain)
 }
 
 const PEER: Peer = Peer { client: None, source: Source::Peer };
@@ -38,7 +40,7 @@ fn run<T>(client: impl AsyncFnOnce(tokio::io::DuplexStream) -> T) -> (Result<(),
         let application =
             Rc::new(actix_web::test::init_service(App::new().default_service(web::to(echo))).await);
         let (ours, theirs) = duplex(16 << 10);
-        let (settings, _draining) = settings();
+        let (settings, _drain) = settings();
         let both = async { tokio::join!(drive(ours, PEER, &application, settings, |_| ()), client(theirs)) };
         timeout(Duration::from_secs(30), both).await.unwrap()
     })

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 pub(crate) use injected::Injected;
 use renewal::renew;
 
+use crate::shortage::Shortage;
 use crate::upstream::UpstreamRejection;
 
 /// How long a request waits for the very first credentials.
@@ -34,6 +35,8 @@ enum State {
     Asked,
     /// There are none.
     Missing,
+    /// There are none, because the gateway had too little of something to ask for them.
+    Short(Shortage),
     /// These, until then.
     Held { credentials: Arc<Credentials>, expires: Option<SystemTime> },
 }
@@ -68,11 +71,24 @@ impl Renewed {
 
     fn failed(&self) {
         self.0.send_if_modified(|state| {
-            let is_first = matches!(state, State::Asked);
+            let is_first = matches!(state, State::Asked | State::Short(_));
             if is_first {
                 *state = State::Missing;
             }
             is_first
+        });
+    }
+}
+
+impl Renewed {
+    /// The endpoint could not be asked for a shortage of the gateway's own.
+    fn short(&self, shortage: Shortage) {
+        self.0.send_if_modified(|state| {
+            let is_without = matches!(state, State::Asked | State::Missing);
+            if is_without {
+                *state = State::Short(shortage);
+            }
+            is_without
         });
     }
 }
@@ -125,6 +141,7 @@ impl Source {
                 Err(UpstreamRejection::Credentials("they expired and could not be renewed"))
             }
             State::Asked => Err(UpstreamRejection::Credentials("their endpoint has not answered yet")),
+            State::Short(shortage) => Err(UpstreamRejection::Shortage(*shortage)),
             State::Missing => Err(UpstreamRejection::Credentials("their endpoint gave none")),
         }
     }
@@ -154,8 +171,21 @@ mod tests {
         let id = |at| source.current(at).map(|found| found.map(|found| found.access_key_id.clone()));
         assert_eq!(id(now + Duration::from_secs(9)).unwrap().as_deref(), Some("A"));
         assert!(id(now + Duration::from_secs(10)).is_err());
+        renewed.short(Shortage::Descriptors);
         renewed.publish(credentials("B"), None);
         assert_eq!(id(now + Duration::from_secs(10)).unwrap().as_deref(), Some("B"));
+    }
+
+    /// X9: a shortage of the gateway's own is not the endpoint's failure, and not the last word
+    #[test]
+    fn a_shortage_is_told_as_such() {
+        let renewed = Renewed::new();
+        let source = Source::Renewed(renewed.clone());
+        renewed.short(Shortage::Descriptors);
+        let found = source.current(clock::wall());
+        assert!(matches!(found, Err(UpstreamRejection::Shortage(Shortage::Descriptors))));
+        renewed.failed();
+        assert!(matches!(source.current(clock::wall()), Err(UpstreamRejection::Credentials(_))));
     }
 
     /// A2: the first request waits for the first answer, and is told at once if that is a failure

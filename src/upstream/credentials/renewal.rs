@@ -17,8 +17,10 @@ use tokio::time::{sleep, timeout};
 
 use super::Renewed;
 use super::document::{self, Lease};
+use crate::shortage::{Shortage, note};
 use crate::upstream::client;
 use crate::upstream::dial::Dialer;
+use crate::upstream::reply::shortage_of;
 
 /// How long one answer may take.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
@@ -50,6 +52,19 @@ enum RenewalError {
     Document(&'static str),
 }
 
+impl RenewalError {
+    /// The gateway's own shortage that kept it from asking.
+    fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::Call(error) => shortage_of(error),
+            Self::Token(SecretFileError::Read { source, .. }) => {
+                Shortage::of_system(source).inspect(|shortage| note(*shortage))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Renews for ever.
 pub(crate) async fn renew(
     bucket: String,
@@ -73,6 +88,12 @@ pub(crate) async fn renew(
                 pause
             }
             Err(error) => {
+                if let Some(shortage) = error.shortage() {
+                    // Its episode is logged, and the endpoint was not asked.
+                    renewed.short(shortage);
+                    sleep(PAUSE_MIN).await;
+                    continue;
+                }
                 failures += 1;
                 warn!(log, "credentials cannot be renewed"; "bucket" => &bucket, "url" => &url,
                     "error" => error.to_string(), "failures" => failures);

@@ -1,9 +1,20 @@
 //! From start to end: ready, draining, exit codes, and starts that fail clearly.
 
+mod accepting;
+mod drain;
+mod signals;
+
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
 
 use crate::support::gateway::Ended;
 use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually, get, put};
+
+/// Two of the same signal within this time count as one.
+const REPEAT_WINDOW: Duration = Duration::from_millis(100);
 
 fn holding() -> (Upstream, Latch) {
     let latch = Latch::new();
@@ -34,13 +45,16 @@ async fn a_terminated_gateway_drains_and_exits_0() {
     .await;
     assert_eq!(gateway.admin("/livez").await.whole(), 200, "it lives while it drains");
     assert_eq!(gateway.status().await["requests_in_flight"], 1);
-    let mut late = Client::connect(gateway.address()).await;
-    late.send(client::message("GET", "/b/late", &[], None)).await;
+    eventually("new connections are refused", || async {
+        let late = TcpStream::connect(gateway.address()).await;
+        late.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused).then_some(())
+    })
+    .await;
     latch.open_for_all();
     client.body(&mut answer, "GET").await;
     assert_eq!((answer.whole(), answer.text().as_str()), (200, "beginend"));
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
-    assert_eq!(upstream.count(), 1, "a connection made while draining is not served");
+    assert_eq!(upstream.count(), 1, "a connection made after the listener closed is not served");
     gateway.log_line("draining", |line| line["in_flight"] == 1).await;
     let stopped = gateway.log_line("stopped", |_| true).await;
     assert!(stopped["took_ms"].is_u64());
@@ -85,6 +99,7 @@ async fn a_second_signal_ends_at_once() {
     let (_client, _) = download(&gateway).await;
     gateway.terminate();
     gateway.log_line("draining", |_| true).await;
+    tokio::time::sleep(REPEAT_WINDOW * 2).await;
     gateway.terminate();
     assert_eq!(gateway.wait_exit().await.code(), Some(1));
     gateway.log_line("second signal: ending at once", |_| true).await;

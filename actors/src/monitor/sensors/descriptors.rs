@@ -1,0 +1,64 @@
+//! Open descriptors of this process and its limit.
+
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+
+use rustix::fs::{RawDir, SeekFrom, seek};
+
+use crate::descriptors;
+use crate::monitor::reading::Reading;
+
+/// Bytes of names that are read at once.
+const NAMES_BYTES: usize = 16 << 10;
+const DIRECTORY: &str = "/proc/self/fd";
+
+/// The sensor.
+#[derive(Debug)]
+pub(crate) struct DescriptorSensor {
+    configured_limit: Option<u64>,
+    /// Kept open, so that the count needs no further descriptor.
+    directory: Option<File>,
+}
+
+impl DescriptorSensor {
+    pub(crate) fn open(configured_limit: Option<u64>) -> Self {
+        Self { configured_limit, directory: File::open(DIRECTORY).ok() }
+    }
+
+    /// Takes a reading, and fills the reserve of descriptors again. The limit is read each time: `prlimit` changes it at run time.
+    pub(crate) fn read(&mut self) -> Reading {
+        let limit = [self.configured_limit, descriptors::limit()].into_iter().flatten().min();
+        let used = match self.count() {
+            Ok(used) => Some(used),
+            // The count failed because every descriptor is in use.
+            Err(error) if descriptors::is_shortage(&error) => limit,
+            Err(_) => None,
+        };
+        descriptors::fill_reserve();
+        match (used, limit) {
+            (Some(used), Some(limit)) => Reading::Known { used, limit },
+            _ => Reading::Unknown,
+        }
+    }
+
+    /// Since Linux 6.2 the size of the directory is the number of open descriptors; before, it is 0 and the names are counted.
+    fn count(&self) -> io::Result<u64> {
+        let Some(directory) = &self.directory else { return descriptors::open_count() };
+        let size = directory.metadata()?.len();
+        if size > 0 { Ok(size) } else { count_names(directory) }
+    }
+}
+
+/// Counts the names in an open directory, without `.` and `..`.
+fn count_names(directory: &File) -> io::Result<u64> {
+    seek(directory, SeekFrom::Start(0))?;
+    let mut buffer = [MaybeUninit::uninit(); NAMES_BYTES];
+    let mut names = RawDir::new(directory, &mut buffer);
+    let mut count = 0_u64;
+    while let Some(name) = names.next() {
+        name?;
+        count += 1;
+    }
+    Ok(count.saturating_sub(2))
+}

@@ -1,0 +1,163 @@
+//! How the process's descriptors are shared out.
+//!
+//! What `monitor.exhausted` leaves of `RLIMIT_NOFILE`, or of `monitor.descriptor_limit` where that is lower, is divided into
+//! - what is open from the start: listeners, workers, the log, and the reserve of the admin listener, the log and the sensors
+//!   (`actors/src/descriptors.rs`);
+//! - upstream connections: as many as the buckets may have open, at most half of the rest;
+//! - client connections: what is left.
+//!
+//! Client connections beyond their share close the one that has been idle longest, or wait in the backlog. So clients cannot take
+//! the descriptors that their own requests need upstream. Idle connections also close under pressure, see `idle.rs`.
+
+pub(crate) mod admission;
+pub(crate) mod idle;
+
+use std::sync::OnceLock;
+
+use slog::{Logger, info, warn};
+use tidegate_actors::descriptors::{self, RaisedLimit};
+use tidegate_config::Config;
+
+/// Descriptors for calls of the gateway's own (health checks, key sets, credentials) and for look-ups.
+const OWN_CALLS: u64 = 8;
+/// Files that the monitor keeps open, and may not have opened when the start looks.
+const MONITOR_FILES: u64 = 8;
+/// One in so many descriptors may be an admin connection's.
+const ADMIN_SHARE: u64 = 16;
+
+/// Raises the soft limit of descriptors to the hard limit, and opens the reserve while low numbers are free. Called once, at the start
+/// of the process.
+pub fn raise_limit(log: &Logger) {
+    descriptors::fill_reserve();
+    match descriptors::raise_limit() {
+        Ok(RaisedLimit { before, now }) if before != now => {
+            info!(log, "soft limit of descriptors raised to the hard limit"; "before" => before, "now" => now);
+        }
+        Ok(_) => {}
+        Err(error) => {
+            warn!(log, "the soft limit of descriptors cannot be raised to the hard limit"; "error" => error.to_string(),
+                "limit" => descriptors::limit());
+        }
+    }
+}
+
+/// The shares.
+#[derive(Debug)]
+pub(crate) struct DescriptorBudget {
+    /// `monitor.descriptor_limit`
+    configured: Option<u64>,
+    /// `monitor.exhausted`: clients that fill their share must not raise the level so far that their requests are refused.
+    exhausted_percent: u8,
+    /// Open from the start; counted when the first client comes, because the monitor's thread opens its files by itself.
+    fixed: OnceLock<u64>,
+    /// Upstream connections that all buckets together may have open.
+    upstream: u64,
+    /// Client connections that `server.max_concurrent_requests` can need.
+    clients: u64,
+}
+
+impl DescriptorBudget {
+    pub(crate) fn new(config: &Config) -> Self {
+        let upstreams = config.buckets.values().map(|bucket| {
+            let pool = &bucket.upstream.connection_pool;
+            let in_use = pool.size.min(bucket.upstream.concurrency.max_concurrent).get();
+            whole(in_use + pool.max_idle)
+        });
+        Self {
+            configured: config.monitor.descriptor_limit,
+            exhausted_percent: config.monitor.exhausted,
+            fixed: OnceLock::new(),
+            upstream: upstreams.sum(),
+            clients: whole(config.server.max_concurrent_requests.get()),
+        }
+    }
+
+    /// The limit at this moment.
+    fn limit(&self) -> u64 {
+        [self.configured, descriptors::limit()].into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
+    /// Client connections that may be open at this moment.
+    pub(crate) fn clients_max(&self) -> usize {
+        self.clients_within(self.limit(), *self.fixed.get_or_init(count_fixed))
+    }
+
+    fn clients_within(&self, limit: u64, fixed: u64) -> usize {
+        let usable = limit.saturating_mul(u64::from(self.exhausted_percent)) / 100;
+        let free = usable.saturating_sub(fixed + OWN_CALLS);
+        let upstream = self.upstream.min(free.div_ceil(2));
+        usize::try_from(free - upstream).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Admin connections that may be open at this moment.
+    pub(crate) fn admin_max(&self) -> usize {
+        usize::try_from(self.limit() / ADMIN_SHARE).unwrap_or(usize::MAX).max(descriptors::ADMIN_CONNECTIONS)
+    }
+
+    /// Descriptors that the configured connections can need.
+    fn needed(&self, fixed: u64) -> u64 {
+        let all = fixed + OWN_CALLS + self.upstream + self.clients;
+        (all * 100).div_ceil(u64::from(self.exhausted_percent).max(1))
+    }
+
+    /// Logs the limit, and warns where it is too low for the configuration.
+    pub(crate) fn log(&self, log: &Logger) {
+        let (limit, fixed) = (self.limit(), count_fixed() + MONITOR_FILES);
+        let needed = self.needed(fixed);
+        if limit >= needed {
+            info!(log, "descriptor limit"; "limit" => limit, "needed" => needed);
+            return;
+        }
+        warn!(log, "the descriptor limit is lower than the configured connections need; clients wait when descriptors are short";
+            "limit" => limit, "needed" => needed, "clients" => self.clients, "upstream_connections" => self.upstream,
+            "open_at_start" => fixed, "clients_max" => self.clients_within(limit, fixed),
+            "hint" => format!("raise the limit of open files to {needed} (ulimit -n, LimitNOFILE=, monitor.descriptor_limit), or lower \
+                server.max_concurrent_requests, concurrency.max_concurrent and connection_pool.max_idle"));
+    }
+}
+
+/// Without /proc nothing is known; what a small gateway has open is a fair guess.
+fn count_fixed() -> u64 {
+    descriptors::open_count().unwrap_or(64)
+}
+
+fn whole(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIXED: u64 = 50;
+    static BUDGET: DescriptorBudget = DescriptorBudget {
+        configured: None,
+        exhausted_percent: 95,
+        fixed: OnceLock::new(),
+        upstream: 60,
+        clients: 1000,
+    };
+
+    /// X9: each client's request finds a descriptor for its upstream connection
+    #[test]
+    fn clients_leave_descriptors_for_the_upstream() {
+        for limit in [60, 128, 256, 1024, 1_048_576] {
+            let clients = whole(BUDGET.clients_within(limit, FIXED));
+            let left = (limit * 95 / 100).saturating_sub(FIXED + OWN_CALLS + clients);
+            assert!(
+                clients == 1 || left >= BUDGET.upstream.min(clients),
+                "limit {limit}: {clients} clients, {left} left"
+            );
+        }
+        assert_eq!(BUDGET.clients_within(1024, FIXED), 972 - 50 - 8 - 60);
+        assert_eq!(BUDGET.clients_within(128, FIXED), 31);
+        assert_eq!(BUDGET.clients_within(10, FIXED), 1, "one is served whatever the limit is");
+    }
+
+    /// X5
+    #[test]
+    fn the_need_counts_clients_and_upstreams() {
+        assert_eq!(BUDGET.needed(FIXED), 1177, "1118 are 95 %");
+        assert!(BUDGET.clients_within(BUDGET.needed(FIXED), FIXED) >= 1000);
+    }
+}

@@ -1,0 +1,105 @@
+//! Builds the configured buckets, and warns of those that nobody can use.
+
+use std::sync::Arc;
+
+use slog::{Logger, warn};
+use tidegate_actors::{BreakerHandle, BucketId, PoolHandle};
+use tidegate_config::{AuthMethod, BucketConfig, Config};
+use tokio::task::JoinHandle;
+
+use super::StartError;
+use crate::auth::Proofs;
+use crate::auth::jwt::Tokens;
+use crate::router::Bucket;
+use crate::telemetry::metrics::RequestMetrics;
+use crate::upstream::credentials::Source;
+use crate::upstream::credentials::sources::Sources;
+use crate::upstream::destination::Destination;
+use crate::upstream::dial::Dialer;
+use crate::upstream::headers::ClientHeaders;
+use crate::upstream::late::LateCalls;
+
+/// What buckets are built from.
+pub(super) struct BucketParts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) tokens: Option<&'a Tokens>,
+    pub(super) metrics: &'a RequestMetrics,
+    pub(super) log: &'a Logger,
+}
+
+impl BucketParts<'_> {
+    /// The configured buckets, each with the handles of its pool and breaker. The tasks that renew credentials are added to `background_tasks`.
+    pub(super) fn buckets(
+        &self,
+        handles: impl Iterator<Item = (PoolHandle, BreakerHandle)>,
+        background_tasks: &mut Vec<JoinHandle<()>>,
+    ) -> Result<Vec<Bucket>, StartError> {
+        let mut buckets = Vec::new();
+        for (index, ((name, bucket), (pool, breaker))) in self.config.buckets.iter().zip(handles).enumerate()
+        {
+            let id = BucketId::new(u16::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
+            let tls = |source| StartError::Tls { bucket: name.clone(), source };
+            let upstream = &bucket.upstream;
+            let dialer = Dialer::new(&upstream.endpoints, upstream, &self.config.dns);
+            let (config, kind, log) = (self.config, bucket.kind, self.log);
+            let mut sources = Sources { name, kind, upstream, config, log, chores: background_tasks };
+            let credentials =
+                sources.make().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
+            let proofs = Proofs::of(&bucket.auth, self.tokens.map(|tokens| &tokens.places));
+            buckets.push(Bucket {
+                id,
+                name: name.clone(),
+                config: bucket.clone(),
+                client_headers: client_headers(bucket, &proofs, &credentials),
+                proofs,
+                destinations: destinations(name, bucket)?,
+                dialer: Arc::new(dialer.map_err(tls)?),
+                credentials,
+                pool,
+                breaker,
+                metrics: self.metrics.bucket(name),
+                late: LateCalls::default(),
+            });
+        }
+        Ok(buckets)
+    }
+}
+
+fn client_headers(bucket: &BucketConfig, proofs: &Proofs, credentials: &Source) -> Arc<ClientHeaders> {
+    let of_proofs = proofs.headers();
+    let injected = credentials.injected().into_iter().flat_map(|injected| injected.names());
+    Arc::new(ClientHeaders::of(bucket, of_proofs.iter().chain(injected)))
+}
+
+fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, StartError> {
+    let parse = |endpoint: &tidegate_config::Endpoint| {
+        Destination::of(endpoint).map_err(|source| StartError::Endpoint {
+            bucket: name.to_owned(),
+            endpoint: endpoint.url(),
+            source,
+        })
+    };
+    bucket.upstream.endpoints.iter().map(parse).collect()
+}
+
+/// Nothing configured means closed, and the gateway says so at the start (A4).
+pub(super) fn warn_of_closed(config: &Config, log: &Logger) {
+    let only_signed = |bucket: &BucketConfig| bucket.auth == [AuthMethod::Sigv4];
+    if config.keys.is_empty() {
+        for (name, _) in config.buckets.iter().filter(|(_, bucket)| only_signed(bucket)) {
+            warn!(log, "bucket is closed: it takes signatures, and there are no keys"; "bucket" => name,
+                "hint" => "keys.ID.secret and keys.ID.policy define one");
+        }
+    }
+    let only_api_keys = |bucket: &BucketConfig| bucket.auth == [AuthMethod::ApiKey];
+    if config.api_keys.is_empty() {
+        for (name, _) in config.buckets.iter().filter(|(_, bucket)| only_api_keys(bucket)) {
+            warn!(log, "bucket is closed: it takes API keys, and there are none"; "bucket" => name,
+                "hint" => "api_keys.NAME.secret and api_keys.NAME.policy define one");
+        }
+    }
+    for (name, _) in config.buckets.iter().filter(|(_, bucket)| bucket.auth.is_empty()) {
+        warn!(log, "bucket is closed: it has no `auth` entry"; "bucket" => name,
+            "hint" => format!("buckets.{name}.auth = [\"sigv4\"] opens it to client keys, [\"anonymous\"] to everybody"));
+    }
+}

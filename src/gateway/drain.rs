@@ -1,0 +1,133 @@
+//! Stops a running gateway (G4, O5).
+//!
+//! | phase | listeners | answers | idle connections |
+//! |---|---|---|---|
+//! | `Serving` | accept | keep the connection | stay for `keep_alive` |
+//! | `Draining`, for `drain_delay` | accept; `/readyz` answers 503 | `connection: close`, GOAWAY | stay: their next answer closes them |
+//! | `Closing`, for at most `drain_timeout` | the data listener is closed | the same | close |
+//!
+//! A connection that has sent no request yet is not idle: it may have waited in the backlog, and gets
+//! [`FIRST_REQUEST_TIME`]. The admin listener accepts until the worker threads stop.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use slog::{Logger, info, warn};
+use tidegate_actors::clock;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::{DATA, Running};
+use crate::server::open_connections;
+use crate::worker::Shared;
+
+/// How long a connection without a request stays open while the gateway closes.
+pub(crate) const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+/// How long the worker threads may take to stop. They have no work left.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How far the gateway has got with stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DrainPhase {
+    /// It does not stop.
+    Serving,
+    /// Clients are to leave: each answer is the last of its connection.
+    Draining,
+    /// The data listener is closed, and idle connections close.
+    Closing,
+}
+
+/// Has a running gateway load again what it can load without a restart.
+#[derive(Clone)]
+pub struct Reload {
+    certificates: Option<Arc<Notify>>,
+    log: Logger,
+}
+
+impl Reload {
+    /// Requests it; the outcome is logged.
+    pub fn request(&self) {
+        match &self.certificates {
+            Some(certificates) => certificates.notify_one(),
+            None => {
+                info!(self.log, "reload requested, and nothing can be reloaded: the data listener has no certificate";
+                "hint" => "restart the process to apply a changed configuration")
+            }
+        }
+    }
+}
+
+/// What a drain left unfinished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unfinished {
+    requests: usize,
+    connections: usize,
+    /// Bytes of finished answers that their clients have not taken. Such an answer holds no slot, so it is no request.
+    unsent_bytes: u64,
+}
+
+impl Unfinished {
+    /// Requests and answers that are cut off.
+    fn cut_off(&self) -> usize {
+        self.requests.max(usize::from(self.unsent_bytes > 0))
+    }
+}
+
+impl Running {
+    /// Reloads on request, also while the gateway drains.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        Reload { certificates: self.reload.clone(), log: self.shared.log.clone() }
+    }
+
+    /// Waits until a worker thread has ended by itself, which only a defect causes; returns the thread's name. Its actors are lost, so
+    /// the process must be started again.
+    pub async fn failed(&mut self) -> String {
+        self.server.failed().await
+    }
+
+    /// Drains and stops; returns how many requests and answers were cut off.
+    pub async fn stop(self) -> usize {
+        let Self { shared, server, open, background_tasks, .. } = self;
+        let began = clock::now();
+        let delay = shared.config.server.drain_delay;
+        shared.drain.send_replace(DrainPhase::Draining);
+        info!(shared.log, "draining"; "in_flight" => shared.actors.monitor.in_flight(),
+            "connections" => open_connections(&open), "delay_ms" => millis(delay));
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        server.close(DATA).await;
+        shared.drain.send_replace(DrainPhase::Closing);
+        let deadline = clock::now() + shared.config.server.drain_timeout;
+        let unfinished = finish(&shared, || open_connections(&open), deadline).await;
+        if unfinished.requests > 0 || unfinished.connections > 0 {
+            warn!(shared.log, "drain time is up"; "cut_off" => unfinished.cut_off(),
+                "connections" => unfinished.connections, "unsent_bytes" => unfinished.unsent_bytes,
+                "hint" => "raise server.drain_timeout if requests take longer than that");
+        }
+        background_tasks.iter().for_each(JoinHandle::abort);
+        server.stop(STOP_TIMEOUT).await;
+        let took = clock::now().saturating_duration_since(began);
+        info!(shared.log, "stopped"; "took_ms" => millis(took));
+        unfinished.cut_off()
+    }
+}
+
+/// Waits until no request and no connection is left, or the deadline.
+async fn finish(shared: &Shared, connections: impl Fn() -> usize, deadline: Instant) -> Unfinished {
+    loop {
+        let requests = shared.actors.monitor.in_flight();
+        let left =
+            Unfinished { requests, connections: connections(), unsent_bytes: shared.send_buffer.get() };
+        if (left.requests == 0 && left.connections == 0) || clock::now() >= deadline {
+            return left;
+        }
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

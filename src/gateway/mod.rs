@@ -1,0 +1,228 @@
+//! Start, run, drain, stop (G4).
+//!
+//! Actors are prepared first and start on the worker threads as these come up: the request-path actors live on the workers'
+//! own arbiters, because a message to another thread costs more than what the actor decides. `buckets.rs` builds the buckets,
+//! `drain.rs` stops the gateway; the worker threads stop last, because the actors stop with them.
+
+mod buckets;
+mod drain;
+mod start_error;
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use prometheus::Registry;
+use slog::{Logger, info};
+use tidegate_actors::{Launch, Launches, Prepared, clock};
+use tidegate_config::Config;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::auth::Keyring;
+use crate::auth::jwt::Tokens;
+use crate::chaos::Chaos;
+use crate::descriptors::DescriptorBudget;
+use crate::descriptors::admission::DescriptorAdmission;
+use crate::descriptors::idle::IdleRelief;
+use crate::http::idle_connections::IdleConnections;
+use crate::http::listener;
+use crate::http::send_buffer::ReservedBytes;
+use crate::http::tls::{Renewal, Tls};
+use crate::pressure;
+use crate::router::Router;
+use crate::server::{AcceptMetrics, ConnectionLimit, Listener, Serve, Server, WorkerThread, WorkerThreads};
+use crate::shortage::{ShortageMetrics, log_episodes};
+use crate::telemetry::log::LogStats;
+use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
+use crate::telemetry::redact::Redaction;
+use crate::upstream::{credential_check, health, reachability};
+use crate::worker::{Shared, Worker};
+use buckets::{BucketParts, warn_of_closed};
+
+pub use drain::Reload;
+pub(crate) use drain::{DrainPhase, FIRST_REQUEST_TIME};
+pub use start_error::StartError;
+
+/// Connections per data worker. More than a worker can serve: the in-flight limit and the descriptor limit are reached first.
+const CONNECTIONS_PER_WORKER: usize = 25_000;
+/// Connections of the admin listener. A scraper and a load balancer keep one each; event streams one per reader.
+const ADMIN_CONNECTIONS: usize = 256;
+/// Threads per data worker for blocking calls: file reads, name look-ups.
+const DATA_BLOCKING_THREADS: usize = 4;
+const ADMIN_BLOCKING_THREADS: usize = 1;
+/// The names of the listeners in the log.
+const DATA: &str = "data";
+const ADMIN: &str = "admin";
+
+/// Starts gateways.
+pub struct Gateway;
+
+/// A running gateway.
+pub struct Running {
+    /// Where the data listener is.
+    pub address: SocketAddr,
+    /// Where the admin listener is.
+    pub admin: SocketAddr,
+    shared: Arc<Shared>,
+    server: Server,
+    /// Open connections of the data listener, by worker.
+    open: Vec<Arc<AtomicUsize>>,
+    /// Certificates are loaded again when it is notified; none without TLS.
+    reload: Option<Arc<Notify>>,
+    background_tasks: Vec<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// What a start would refuse of the files that the configuration names, beyond what reading it has found.
+    ///
+    /// # Errors
+    /// The certificate for clients and its key are no pair.
+    pub fn check(config: &Config) -> Result<(), StartError> {
+        Tls::load(&config.server.tls)?;
+        Ok(())
+    }
+
+    /// Binds both listeners, starts the actors and the workers. Must run inside an actix system.
+    ///
+    /// # Errors
+    /// An address is taken, or something the configuration names cannot be had.
+    pub fn start(config: Config, log: Logger, log_stats: Arc<LogStats>) -> Result<Running, StartError> {
+        let data_address = SocketAddr::new(config.server.address, config.server.port);
+        let admin_address = SocketAddr::new(config.admin.address, config.admin.port);
+        let stall = config.server.write_stall_timeout;
+        let data_socket = listen("server.port", data_address, stall)?;
+        let admin_socket = listen("admin.port", admin_address, stall)?;
+        let address = data_socket.local_addr()?;
+        let admin = admin_socket.local_addr()?;
+
+        let tls = Tls::load(&config.server.tls)?;
+        let registry = Registry::new();
+        let Prepared { actors, pools, breakers, launches } =
+            tidegate_actors::prepare(&config, &registry, &log)?;
+        let metrics = RequestMetrics::register(&registry)?;
+        log_stats.register(&registry)?;
+        let accept_metrics = AcceptMetrics::register(&registry)?;
+        let mut background_tasks = Vec::new();
+        let tls_metrics = TlsMetrics::register(&registry)?;
+        let reload = tls.as_ref().map(|tls| {
+            let requested = Arc::<Notify>::default();
+            let (every, requests) = (config.server.tls.reload_interval, Arc::clone(&requested));
+            let renewal = Renewal::new(tls, every, requests, log.clone(), tls_metrics);
+            background_tasks.push(actix_rt::spawn(renewal.run()));
+            requested
+        });
+        let (tokens, renewal) = Tokens::new(&config)?.unzip();
+        background_tasks.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
+        let parts = BucketParts { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
+        let buckets = parts.buckets(pools.into_iter().zip(breakers), &mut background_tasks)?;
+        warn_of_closed(&config, &log);
+        let shared = Arc::new(Shared {
+            connections: buckets.iter().map(|_| Default::default()).collect(),
+            router: Router::new(buckets),
+            keyring: Keyring::new(&config),
+            tokens,
+            actors,
+            metrics,
+            log: log.clone(),
+            log_stats,
+            redaction: Redaction::of(&config),
+            drain: watch::Sender::new(DrainPhase::Serving),
+            tls,
+            chaos: Chaos::default(),
+            send_buffer: ReservedBytes::default(),
+            clients: IdleConnections::new(clock::now()),
+            idle_relief: IdleRelief::register(&registry)?,
+            shortages: ShortageMetrics::register(&registry)?,
+            registry,
+            config,
+        });
+        let (server, open) = serve(&shared, launches, (data_socket, admin_socket), accept_metrics)?;
+        background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
+        background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
+        background_tasks.extend(health::begin(&shared));
+        background_tasks.extend(reachability::begin(&shared));
+        background_tasks.extend(credential_check::begin(&shared));
+        info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
+            "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
+        Ok(Running { address, admin, shared, server, open, reload, background_tasks })
+    }
+}
+
+fn listen(key: &'static str, address: SocketAddr, stall: Duration) -> Result<TcpListener, StartError> {
+    crate::server::listen(address, stall).map_err(|source| StartError::Listen { key, address, source })
+}
+
+/// Starts the worker threads with the actors, and the acceptor. Returns the counts of open data connections, too.
+fn serve(
+    shared: &Arc<Shared>,
+    mut launches: Launches,
+    (data, admin): (TcpListener, TcpListener),
+    metrics: AcceptMetrics,
+) -> Result<(Server, Vec<Arc<AtomicUsize>>), StartError> {
+    let count = match shared.config.server.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    launches.start_own_threads()?;
+    let mut threads = WorkerThreads::new();
+    let (mut senders, mut open) = (Vec::new(), Vec::new());
+    for (index, launches) in launches.distribute(count).into_iter().enumerate() {
+        let place = DataThread { index, launches, shared: Arc::clone(shared) };
+        let thread = match shared.tls.clone() {
+            None => place.start(&mut threads, listener::cleartext),
+            Some(tls) => place.start(&mut threads, |worker| listener::secured(worker, tls)),
+        }?;
+        senders.push(thread.sender());
+        open.push(thread.open());
+    }
+    let admins = IdleConnections::new(clock::now());
+    let (for_admin, connections) = (Arc::clone(shared), Arc::clone(&admins));
+    let build = move || {
+        let worker = Worker::new(for_admin, connections);
+        pressure::start(&worker);
+        listener::administered(worker)
+    };
+    let thread = threads.start("admin".to_owned(), ADMIN_BLOCKING_THREADS, build)?;
+
+    let budget = Arc::new(DescriptorBudget::new(&shared.config));
+    budget.log(&shared.log);
+    let limit = ConnectionLimit { open: vec![thread.open()], max: ADMIN_CONNECTIONS };
+    let admission = DescriptorAdmission::admin(limit, Arc::clone(&budget), admins);
+    let admin = Listener::new(ADMIN, admin, vec![thread.sender()], Box::new(admission));
+    let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
+    let admission = DescriptorAdmission::data(limit, budget, shared);
+    let data = Listener::new(DATA, data, senders, Box::new(admission));
+
+    let server = Server::start(vec![admin, data], threads, metrics, &shared.log)?;
+    Ok((server, open))
+}
+
+/// A worker thread of the data listener before its start.
+struct DataThread {
+    index: usize,
+    /// Its share of the actors.
+    launches: Vec<Launch>,
+    shared: Arc<Shared>,
+}
+
+impl DataThread {
+    fn start<S: Serve, F: Future<Output = io::Result<S>> + 'static>(
+        self,
+        threads: &mut WorkerThreads,
+        service: impl FnOnce(Rc<Worker>) -> F + Send + 'static,
+    ) -> io::Result<&WorkerThread> {
+        let Self { index, launches, shared } = self;
+        threads.start(format!("data worker {index}"), DATA_BLOCKING_THREADS, move || {
+            launches.into_iter().for_each(Launch::start);
+            let connections = Arc::clone(&shared.clients);
+            let worker = Worker::new(shared, connections);
+            pressure::start(&worker);
+            service(worker)
+        })
+    }
+}

@@ -1,0 +1,260 @@
+//! Client connections without a request, oldest first.
+//!
+//! A kept connection holds a descriptor and buffers and does nothing. When descriptors or memory run short, those that have been idle
+//! longest close, so that requests need not be refused (`pressure/idle.rs`, and the acceptor before it accepts one connection too
+//! many). HTTP/1.1 connections close; HTTP/2 connections get GOAWAY.
+//!
+//! A connection registers once, when it begins. Between requests it stores the time in its slot, which is one atomic store. A
+//! connection that is to close and has received a request by then serves it and closes after the answer.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
+
+/// How long a new connection counts as in use. A client that has connected is about to send its first request, and takes a connection
+/// that closes before the answer for a failure, where it repeats a request that met the end of a kept connection.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// Says in a slot that a request is under way.
+const BUSY: u64 = u64::MAX;
+
+/// The open connections of one listener, on all worker threads.
+#[derive(Debug)]
+pub(crate) struct IdleConnections {
+    /// Times in the slots count from here.
+    epoch: Instant,
+    slots: Mutex<Vec<Arc<Slot>>>,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Slot {
+    /// When it became idle, in microseconds since the epoch; may lie in the future.
+    idle_since: AtomicU64,
+    /// Where it is among the slots.
+    index: AtomicUsize,
+    is_closing: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// Counts of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConnectionCount {
+    pub(crate) open: usize,
+    /// Those without a request.
+    pub(crate) idle: usize,
+}
+
+/// Idle connections that close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Closing {
+    /// Those that were told to just now.
+    pub(crate) told: usize,
+    /// With those that were told to before and are still open.
+    pub(crate) all: usize,
+}
+
+impl IdleConnections {
+    pub(crate) fn new(now: Instant) -> Arc<Self> {
+        Arc::new(Self { epoch: now, slots: Mutex::default() })
+    }
+
+    /// Registers a connection that has just begun. It is idle from `FIRST_REQUEST_GRACE` on until its first byte.
+    pub(crate) fn register(self: &Arc<Self>, now: Instant) -> IdleSlot {
+        let mut slots = self.slots();
+        let slot = Arc::new(Slot {
+            idle_since: AtomicU64::new(self.micros(now + FIRST_REQUEST_GRACE)),
+            index: AtomicUsize::new(slots.len()),
+            is_closing: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        });
+        slots.push(Arc::clone(&slot));
+        drop(slots);
+        IdleSlot { connections: Arc::clone(self), slot, is_waker_set: false }
+    }
+
+    /// Has `count` idle connections close, those that have been idle longest first; those that close already count. Connections that
+    /// have been idle for less than `idle_min` stay.
+    pub(crate) fn close_oldest(&self, count: usize, idle_min: Duration, now: Instant) -> Closing {
+        let latest = self.micros(now).saturating_sub(micros(idle_min));
+        let slots = self.slots();
+        let closing = slots.iter().filter(|slot| slot.is_closing() && slot.is_idle()).count();
+        let wanted = count.saturating_sub(closing);
+        let mut idle: Vec<(u64, &Arc<Slot>)> = slots
+            .iter()
+            .filter(|slot| !slot.is_closing())
+            .map(|slot| (slot.idle_since.load(Ordering::Relaxed), slot))
+            .filter(|(since, _)| *since <= latest)
+            .collect();
+        if (1..idle.len()).contains(&wanted) {
+            idle.select_nth_unstable_by_key(wanted, |(since, _)| *since);
+        }
+        idle.truncate(wanted);
+        idle.iter().for_each(|(_, slot)| slot.close());
+        Closing { told: idle.len(), all: closing + idle.len() }
+    }
+
+    /// Connections that are open, and how many of them are idle.
+    pub(crate) fn count(&self) -> ConnectionCount {
+        let slots = self.slots();
+        let idle = slots.iter().filter(|slot| slot.is_idle()).count();
+        ConnectionCount { open: slots.len(), idle }
+    }
+
+    fn remove(&self, slot: &Slot) {
+        let mut slots = self.slots();
+        let index = slot.index.load(Ordering::Relaxed);
+        slots.swap_remove(index);
+        if let Some(moved) = slots.get(index) {
+            moved.index.store(index, Ordering::Relaxed);
+        }
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        micros(at.saturating_duration_since(self.epoch))
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(BUSY - 1)
+}
+
+impl Slot {
+    fn is_idle(&self) -> bool {
+        self.idle_since.load(Ordering::Relaxed) != BUSY
+    }
+
+    fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
+    fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+/// A connection's place in the registry. Dropping it removes the connection.
+#[derive(Debug)]
+pub(crate) struct IdleSlot {
+    connections: Arc<IdleConnections>,
+    slot: Arc<Slot>,
+    is_waker_set: bool,
+}
+
+impl IdleSlot {
+    /// A request has begun.
+    pub(crate) fn set_busy(&self) {
+        self.slot.idle_since.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// The last request has ended.
+    pub(crate) fn set_idle(&self, now: Instant) {
+        self.slot.idle_since.store(self.connections.micros(now), Ordering::Relaxed);
+    }
+
+    /// Whether the connection is to close as soon as it has no request.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.slot.is_closing()
+    }
+
+    /// The same, and wakes the caller's task when it changes. The task of a connection stays the same.
+    pub(crate) fn poll_closing(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.is_waker_set {
+            self.is_waker_set = true;
+            self.slot.waker.register(cx.waker());
+        }
+        self.is_closing()
+    }
+
+    /// Returns when the connection is to close.
+    pub(crate) async fn closing(&mut self) {
+        poll_fn(|cx| if self.poll_closing(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+}
+
+impl Drop for IdleSlot {
+    fn drop(&mut self) {
+        self.connections.remove(&self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_actors::clock;
+
+    use super::*;
+
+    fn closing(slots: &[IdleSlot]) -> Vec<usize> {
+        slots.iter().enumerate().filter(|(_, slot)| slot.is_closing()).map(|(at, _)| at).collect()
+    }
+
+    /// X8: those that have been idle longest close first, whenever they were opened, and one with a request never does
+    #[test]
+    fn the_longest_idle_close_first() {
+        let start = clock::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let connections = IdleConnections::new(start);
+        let slots: Vec<IdleSlot> = (0..6).map(|second| connections.register(at(second))).collect();
+        slots.iter().zip(0..).for_each(|(slot, second)| slot.set_idle(at(second)));
+        slots[0].set_busy();
+        slots[1].set_busy();
+        slots[1].set_idle(at(9));
+        assert_eq!(connections.count(), ConnectionCount { open: 6, idle: 5 });
+        let close =
+            |count, idle_min, now| connections.close_oldest(count, Duration::from_secs(idle_min), now);
+        assert_eq!(close(2, 0, at(10)), Closing { told: 2, all: 2 });
+        assert_eq!(closing(&slots), [2, 3]);
+        assert_eq!(close(3, 0, at(10)), Closing { told: 1, all: 3 }, "those that close already count");
+        assert_eq!(closing(&slots), [2, 3, 4]);
+        assert_eq!(close(99, 5, at(10)).told, 1);
+        assert_eq!(closing(&slots), [2, 3, 4, 5], "the second has been idle for a second only");
+        assert_eq!(close(99, 0, at(10)).told, 1);
+        assert_eq!(closing(&slots), [1, 2, 3, 4, 5]);
+        assert_eq!(close(99, 0, at(10)), Closing { told: 0, all: 5 });
+        slots[1].set_busy();
+        assert_eq!(close(5, 0, at(10)), Closing { told: 0, all: 4 }, "one goes on to serve its request");
+    }
+
+    /// X8: whoever leaves, the others keep their places
+    #[test]
+    fn connections_leave_in_any_order() {
+        let start = clock::now();
+        let connections = IdleConnections::new(start);
+        let mut slots: Vec<IdleSlot> = (0..5).map(|_| connections.register(start)).collect();
+        assert_eq!(
+            connections.close_oldest(5, Duration::ZERO, start).told,
+            0,
+            "their first requests are due"
+        );
+        slots.iter().for_each(|slot| slot.set_idle(start));
+        drop(slots.remove(1));
+        drop(slots.remove(3));
+        slots[0].set_busy();
+        assert_eq!(connections.count(), ConnectionCount { open: 3, idle: 2 });
+        drop(slots.remove(0));
+        assert_eq!(connections.close_oldest(2, Duration::ZERO, start).told, 2);
+        assert_eq!(closing(&slots), [0, 1]);
+        drop(slots);
+        assert_eq!(connections.count(), ConnectionCount { open: 0, idle: 0 });
+    }
+
+    /// X8: the connection's task is woken
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_woken_to_close() {
+        let connections = IdleConnections::new(clock::now());
+        let mut slot = connections.register(clock::now());
+        slot.set_idle(clock::now());
+        let waiting = tokio::spawn(async move { slot.closing().await });
+        tokio::task::yield_now().await;
+        assert_eq!(connections.close_oldest(1, Duration::ZERO, clock::now()).told, 1);
+        tokio::time::timeout(Duration::from_secs(1), waiting).await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,42 @@
+//! Lowers the pressure on memory and descriptors before requests are refused (X8).
+//!
+//! One task on each worker thread wakes with every sample of the monitor and calls the thread's steps in order. A step is a function of
+//! its own module. It must return soon: it runs between the requests of its thread.
+
+mod collect;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_actors::MonitorHandle;
+use tokio::task::JoinHandle;
+
+use crate::descriptors::idle;
+use crate::pressure::collect::CollectPlan;
+use crate::worker::Worker;
+
+/// Starts the steps of a worker thread. Must be called on that thread.
+pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
+    let worker = Rc::clone(worker);
+    actix_rt::spawn(async move {
+        let mut views = worker.shared.actors.monitor.subscribe();
+        let mut plan = CollectPlan::default();
+        while views.changed().await.is_ok() {
+            let view = Arc::clone(&views.borrow_and_update());
+            collect::step(&mut plan, &view);
+            idle::close_idle(&worker, &view);
+        }
+    })
+}
+
+/// Starts the steps of a thread that serves no client: it only gives memory back.
+pub(crate) fn start_without_clients(monitor: &MonitorHandle) -> JoinHandle<()> {
+    let mut views = monitor.subscribe();
+    actix_rt::spawn(async move {
+        let mut plan = CollectPlan::default();
+        while views.changed().await.is_ok() {
+            let view = Arc::clone(&views.borrow_and_update());
+            collect::step(&mut plan, &view);
+        }
+    })
+}

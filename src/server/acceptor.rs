@@ -1,0 +1,328 @@
+//! The acceptor: one thread that accepts the connections of all listeners.
+//!
+//! It waits in poll(2) for its listening sockets and for commands. A listener in a pause is not waited for, so a shortage never spins
+//! (X5). The sockets are polled level-triggered: a connection that was left in the backlog is found by the next poll.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+use slog::{Logger, error, info, warn};
+use tidegate_actors::{clock, descriptors};
+use tokio::sync::oneshot;
+
+use super::admission::{Admission, Admit};
+use super::listen;
+use super::metrics::AcceptMetrics;
+use super::pause::{Cause, Failure, PAUSE, Pauses};
+use super::worker::WorkerSender;
+
+/// Connections that one listener accepts before the others have their turn.
+const BATCH: usize = 64;
+/// Time for handshakes that have begun when a listener is to close: the last ACK of one takes a round trip.
+const HANDSHAKE_TIME: Duration = Duration::from_millis(50);
+/// How much longer a listener stays open while a shortage keeps its backlog from being accepted.
+const SHORTAGE_TIME: Duration = Duration::from_secs(1);
+
+/// A listening socket and what its connections need.
+pub(crate) struct Listener {
+    name: &'static str,
+    socket: TcpListener,
+    workers: Vec<WorkerSender>,
+    admission: Box<dyn Admission>,
+    pauses: Pauses,
+    /// Where the search for the least loaded worker begins, so that equally loaded ones take turns.
+    next_worker: usize,
+    closing: Option<Closing>,
+}
+
+/// A listener that closes once its backlog is empty.
+struct Closing {
+    at: Instant,
+    closed: oneshot::Sender<()>,
+}
+
+/// What is left in a backlog.
+#[derive(PartialEq, Eq)]
+enum Backlog {
+    Empty,
+    /// More connections may wait.
+    Unknown,
+}
+
+enum Command {
+    Close { name: &'static str, closed: oneshot::Sender<()> },
+    Stop,
+}
+
+/// Sends commands to the acceptor.
+pub(super) struct AcceptorHandle {
+    commands: Sender<Command>,
+    wake: UnixStream,
+}
+
+impl AcceptorHandle {
+    /// Returns when the listener is closed.
+    pub(super) async fn close(&self, name: &'static str) {
+        let (closed, is_closed) = oneshot::channel();
+        self.send(Command::Close { name, closed });
+        // An acceptor that is gone has no listener open.
+        let _ = is_closed.await;
+    }
+
+    pub(super) fn stop(&self) {
+        self.send(Command::Stop);
+    }
+
+    fn send(&self, command: Command) {
+        let _ = self.commands.send(command);
+        // A full pipe wakes the acceptor as well.
+        let _ = (&self.wake).write(&[0]);
+    }
+}
+
+/// The acceptor thread's state.
+pub(crate) struct Acceptor {
+    listeners: Vec<Listener>,
+    commands: Receiver<Command>,
+    wake: UnixStream,
+    metrics: AcceptMetrics,
+    log: Logger,
+}
+
+impl Acceptor {
+    /// Starts the thread.
+    pub(super) fn start(
+        listeners: Vec<Listener>,
+        metrics: AcceptMetrics,
+        log: Logger,
+    ) -> io::Result<AcceptorHandle> {
+        let (wake, woken) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let (sender, commands) = channel();
+        let mut acceptor = Self { listeners, commands, wake: woken, metrics, log };
+        std::thread::Builder::new().name("acceptor".to_owned()).spawn(move || acceptor.run())?;
+        Ok(AcceptorHandle { commands: sender, wake })
+    }
+
+    /// Runs until it is stopped. A panic ends one turn, not the thread: nothing that a turn changes is left half done.
+    fn run(&mut self) {
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_panic) => {
+                    error!(self.log, "the acceptor panicked and starts again"; "pause_ms" => PAUSE.as_millis() as u64);
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Waits and accepts once. False when the acceptor is to stop.
+    fn turn(&mut self) -> bool {
+        let (is_woken, ready) = match self.wait() {
+            Ok(found) => found,
+            Err(error) => {
+                error!(self.log, "waiting for connections failed"; "error" => error.to_string());
+                std::thread::sleep(PAUSE);
+                return true;
+            }
+        };
+        if is_woken && !self.obey() {
+            return false;
+        }
+        for index in ready {
+            // A command may have closed one.
+            if let Some(listener) = self.listeners.get_mut(index) {
+                listener.accept(&self.metrics, &self.log);
+            }
+        }
+        let now = clock::now();
+        for listener in &mut self.listeners {
+            listener.end_episode(now, &self.log);
+        }
+        self.close_due(now);
+        true
+    }
+
+    /// Waits for a command or a connection; returns whether commands wait, and which listeners have connections.
+    fn wait(&self) -> io::Result<(bool, Vec<usize>)> {
+        let now = clock::now();
+        let mut places = Vec::with_capacity(self.listeners.len());
+        let mut polled = Vec::with_capacity(self.listeners.len() + 1);
+        polled.push(PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN));
+        for (index, listener) in self.listeners.iter().enumerate() {
+            if !listener.pauses.is_paused(now) {
+                places.push(index);
+                polled.push(PollFd::from_borrowed_fd(listener.socket.as_fd(), PollFlags::IN));
+            }
+        }
+        let next = self.listeners.iter().filter_map(|listener| listener.next_change(now)).min();
+        let timeout = next.map(|next| Timespec {
+            tv_sec: i64::try_from(next.saturating_duration_since(now).as_secs()).unwrap_or(i64::MAX),
+            // Rounded up, so that a wait never ends just before its time.
+            tv_nsec: i64::from(next.saturating_duration_since(now).subsec_nanos().min(998_999_999))
+                + 1_000_000,
+        });
+        match poll(&mut polled, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok((false, Vec::new())),
+            Err(error) => return Err(error.into()),
+        }
+        let mut is_ready = polled.iter().map(|polled| !polled.revents().is_empty());
+        let is_woken = is_ready.next().unwrap_or_default();
+        Ok((
+            is_woken,
+            places.into_iter().zip(is_ready).filter_map(|(place, is)| is.then_some(place)).collect(),
+        ))
+    }
+
+    /// Carries out the commands that wait. False when the acceptor is to stop.
+    fn obey(&mut self) -> bool {
+        let mut bytes = [0; 64];
+        while self.wake.read(&mut bytes).is_ok_and(|count| count > 0) {}
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Stop => return false,
+                Command::Close { name, closed } => {
+                    if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.name == name) {
+                        listener.begin_to_close(closed, &self.log);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Closes the listeners that have no connection left to accept.
+    fn close_due(&mut self, now: Instant) {
+        let (metrics, log) = (&self.metrics, &self.log);
+        for index in (0..self.listeners.len()).rev() {
+            if self.listeners[index].may_close(now, metrics, log) {
+                let Listener { socket, closing, .. } = self.listeners.swap_remove(index);
+                drop(socket);
+                // The caller may have been dropped by a second signal.
+                let _ = closing.map(|closing| closing.closed.send(()));
+            }
+        }
+    }
+}
+
+impl Listener {
+    pub(crate) fn new(
+        name: &'static str,
+        socket: TcpListener,
+        workers: Vec<WorkerSender>,
+        admission: Box<dyn Admission>,
+    ) -> Self {
+        Self { name, socket, workers, admission, pauses: Pauses::default(), next_worker: 0, closing: None }
+    }
+
+    fn begin_to_close(&mut self, closed: oneshot::Sender<()>, log: &Logger) {
+        if let Err(error) = listen::refuse_new(&self.socket) {
+            warn!(log, "connections that arrive at the moment in which the listener closes are reset";
+                "listener" => self.name, "error" => error.to_string(),
+                "hint" => "set server.drain_delay so that the load balancer stops sending connections before it");
+        }
+        self.closing = Some(Closing { at: clock::now() + HANDSHAKE_TIME, closed });
+    }
+
+    /// Accepts a batch of what waits.
+    fn accept(&mut self, metrics: &AcceptMetrics, log: &Logger) -> Backlog {
+        for _ in 0..BATCH {
+            // A listener that closes takes what waits, because closing resets what is left.
+            if self.closing.is_none()
+                && let Admit::Pause(cause) = self.admission.admit()
+            {
+                self.pause(cause, None, metrics, log);
+                return Backlog::Unknown;
+            }
+            match self.accept_one() {
+                Ok(descriptor) => self.hand_over(TcpStream::from(descriptor), log),
+                Err(error) => match Failure::of(error) {
+                    Failure::Empty => return Backlog::Empty,
+                    Failure::Connection => {}
+                    Failure::Shortage(cause) => {
+                        self.pause(cause, Some(error), metrics, log);
+                        return Backlog::Unknown;
+                    }
+                },
+            }
+        }
+        Backlog::Unknown
+    }
+
+    fn accept_one(&self) -> Result<OwnedFd, Errno> {
+        let accept = || accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+        if !self.admission.uses_reserve() {
+            return accept();
+        }
+        let accepted = descriptors::with_reserve(|| accept().map_err(io::Error::from));
+        accepted.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    /// Gives the socket to the worker with the fewest open connections.
+    fn hand_over(&mut self, mut stream: TcpStream, log: &Logger) {
+        while !self.workers.is_empty() {
+            let count = self.workers.len();
+            self.next_worker = (self.next_worker + 1) % count;
+            let turns = (0..count).map(|turn| (self.next_worker + turn) % count);
+            let Some(chosen) = turns.min_by_key(|index| self.workers[*index].open()) else { return };
+            match self.workers[chosen].send(stream) {
+                Ok(()) => return,
+                Err(refused) => {
+                    stream = refused;
+                    self.workers.swap_remove(chosen);
+                    error!(log, "a worker thread has ended, the others take its connections";
+                        "listener" => self.name, "workers_left" => self.workers.len());
+                }
+            }
+        }
+    }
+
+    fn pause(&mut self, cause: Cause, error: Option<Errno>, metrics: &AcceptMetrics, log: &Logger) {
+        metrics.failed(cause);
+        if self.pauses.begin(clock::now()) {
+            warn!(log, "accepting connections pauses"; "listener" => self.name, "cause" => cause.as_str(),
+                "error" => error.map(|error| io::Error::from(error).to_string()), "hint" => cause.hint());
+        }
+    }
+
+    fn end_episode(&mut self, now: Instant, log: &Logger) {
+        if let Some(episode) = self.pauses.take_ended(now) {
+            let lasted = episode.last.saturating_duration_since(episode.began) + PAUSE;
+            info!(log, "accepting connections goes on"; "listener" => self.name, "pauses" => episode.count,
+                "lasted_ms" => u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// When this listener has something to do by itself.
+    fn next_change(&self, now: Instant) -> Option<Instant> {
+        let pause = self.pauses.next_change(now);
+        // A listener in a pause cannot close: the end of the pause comes first.
+        let closing = self.closing.as_ref().filter(|_| !self.pauses.is_paused(now)).map(|closing| closing.at);
+        pause.into_iter().chain(closing).min()
+    }
+
+    /// Whether this listener is to close and its backlog is empty.
+    fn may_close(&mut self, now: Instant, metrics: &AcceptMetrics, log: &Logger) -> bool {
+        let Some(due) = self.closing.as_ref().map(|closing| closing.at).filter(|due| now >= *due) else {
+            return false;
+        };
+        if now >= due + SHORTAGE_TIME {
+            error!(log, "the listener closes while connections wait, they are reset"; "listener" => self.name,
+                "hint" => "accept_failures_total names the shortage");
+            return true;
+        }
+        !self.pauses.is_paused(now) && self.accept(metrics, log) == Backlog::Empty
+    }
+}

@@ -1,0 +1,54 @@
+//! Binds listening sockets, and closes them without losing the connections in the backlog.
+//!
+//! A listening socket that closes resets each connection in its backlog. So [`refuse_new`] first has the kernel drop new SYN segments:
+//! handshakes that have begun still complete, and nothing new joins the backlog. A client with a dropped SYN repeats it after
+//! 1 s (RFC 6298, 2.1) and is refused then, because the socket is closed.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that may wait for the acceptor; the kernel bounds it by `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A listening socket. Accepted connections inherit `stall` as `TCP_USER_TIMEOUT` (T4): the kernel closes the connection of a client that
+/// takes no byte for so long, because only the kernel sees the bytes in its send buffer.
+pub(crate) fn listen(address: SocketAddr, stall: Duration) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(stall))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Drops the SYN segments of new connections from now on, with a socket filter (classic BPF; socket(7), `SO_ATTACH_FILTER`). The filter
+/// sees a segment from its TCP header on: byte 13 holds the flags (RFC 9293, 3.1).
+#[cfg(target_os = "linux")]
+pub(super) fn refuse_new(listener: &TcpListener) -> io::Result<()> {
+    use socket2::SockFilter;
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const FLAGS_OFFSET: u32 = 13;
+    const SYN: u32 = 0x02;
+    const SYN_AND_ACK: u32 = 0x12;
+    socket2::SockRef::from(listener).attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
+        SockFilter::new(AND, 0, 0, SYN_AND_ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
+}
+
+/// Shortens the backlog to one connection: this system has no socket filters.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn refuse_new(listener: &TcpListener) -> io::Result<()> {
+    socket2::SockRef::from(listener).listen(0)
+}

@@ -1,0 +1,89 @@
+//! The server of both listeners: from a listening socket to a connection on a worker thread.
+//!
+//! The way of a connection:
+//! 1. `listen.rs` binds the listening sockets.
+//! 2. `acceptor.rs`, one thread, waits for connections, asks `admission.rs` before each accept, and hands the socket to the worker
+//!    thread with the fewest open connections. `pause.rs` decides how long accepting pauses after a shortage.
+//! 3. `worker.rs`: the worker thread spawns one task per connection. The task calls [`Serve::serve`].
+//! 4. `http/listener.rs` implements `Serve`: PROXY header, TLS handshake, then the loop of HTTP/1.1 or HTTP/2.
+//!
+//! actix-server is not used: it reports no failed accept, it cannot close its listening sockets while its connections go on, and it resets
+//! the connections that wait in the backlog (X5, G4).
+//!
+//! A panic in a connection's task ends that connection. A panic in the acceptor is logged, and the acceptor starts again. When a
+//! worker thread ends, its actors are lost: [`Server::failed`] reports it, and the process drains and exits.
+
+mod acceptor;
+mod admission;
+mod listen;
+mod metrics;
+mod pause;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::io;
+use std::time::Duration;
+
+use slog::Logger;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+pub(crate) use acceptor::{Acceptor, Listener};
+pub(crate) use admission::{Admission, Admit, ConnectionLimit};
+pub(crate) use listen::listen;
+pub(crate) use metrics::AcceptMetrics;
+pub(crate) use pause::Cause;
+pub(crate) use worker::{Serve, WorkerThread, WorkerThreads, open_connections};
+
+use acceptor::AcceptorHandle;
+
+/// The running acceptor and its worker threads.
+pub(crate) struct Server {
+    acceptor: AcceptorHandle,
+    threads: Vec<WorkerThread>,
+    ended: UnboundedReceiver<String>,
+}
+
+impl Server {
+    /// Starts the acceptor thread for these listeners.
+    ///
+    /// # Errors
+    /// The thread or its wake-up socket cannot be made.
+    pub(crate) fn start(
+        listeners: Vec<Listener>,
+        threads: WorkerThreads,
+        metrics: AcceptMetrics,
+        log: &Logger,
+    ) -> io::Result<Self> {
+        let acceptor = Acceptor::start(listeners, metrics, log.clone())?;
+        let (threads, ended) = threads.into_parts();
+        Ok(Self { acceptor, threads, ended })
+    }
+
+    /// Closes the listening socket with this name. Connections that wait in its backlog are accepted first. Returns when
+    /// the socket is closed.
+    pub(crate) async fn close(&self, listener: &'static str) {
+        self.acceptor.close(listener).await;
+    }
+
+    /// Waits until a worker thread has ended without being stopped; returns its name. Waits for ever while all of them run.
+    pub(crate) async fn failed(&mut self) -> String {
+        match self.ended.recv().await {
+            Some(name) => name,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops the acceptor and all worker threads. Connections that are still open are closed. Waits at most `limit` for
+    /// the threads to end.
+    pub(crate) async fn stop(mut self, limit: Duration) {
+        self.acceptor.stop();
+        self.threads.iter().for_each(WorkerThread::stop);
+        let all_ended = async {
+            for _ in &self.threads {
+                let _ = self.ended.recv().await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, all_ended).await;
+    }
+}

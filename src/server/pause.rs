@@ -1,0 +1,185 @@
+//! How long accepting pauses after a shortage, and when an episode of shortages begins and ends.
+//!
+//! Pure: time is an argument. A failed accept leaves the connection in the backlog and the listening socket readable, so trying again at
+//! once would spin (X5). An episode has one log line at its begin and one at its end, however often accepting fails in between.
+
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+/// How long accepting pauses after a shortage.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
+/// An episode ends when accepting has not paused for so long.
+const EPISODE_END: Duration = Duration::from_secs(1);
+
+/// Why accepting pauses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The process or the system has no file descriptor left: `EMFILE`, `ENFILE`.
+    OutOfDescriptors,
+    /// The kernel has no memory for the socket: `ENOBUFS`, `ENOMEM`.
+    OutOfMemory,
+    /// The listener has as many connections as it may have.
+    TooManyConnections,
+    /// Any other error of the listening socket.
+    Other,
+}
+
+impl Cause {
+    pub(super) const ALL: [Self; 4] =
+        [Self::OutOfDescriptors, Self::OutOfMemory, Self::TooManyConnections, Self::Other];
+
+    /// The value of the metric's label and of the log's field.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::OutOfDescriptors => "out_of_descriptors",
+            Self::OutOfMemory => "out_of_memory",
+            Self::TooManyConnections => "too_many_connections",
+            Self::Other => "other",
+        }
+    }
+
+    /// What the operator does.
+    pub(super) fn hint(self) -> &'static str {
+        match self {
+            Self::OutOfDescriptors => "raise the limit of open files (ulimit -n, LimitNOFILE, fs.file-max)",
+            Self::OutOfMemory => "give the machine or the cgroup more memory, or raise net.ipv4.tcp_mem",
+            Self::TooManyConnections => {
+                "close idle connections sooner with server.keep_alive, or add a gateway"
+            }
+            Self::Other => "the error field names the error of accept(2)",
+        }
+    }
+}
+
+/// What a failed accept means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No connection waits.
+    Empty,
+    /// The one connection failed before it was accepted; the next one may not.
+    Connection,
+    /// Accepting must pause.
+    Shortage(Cause),
+}
+
+impl Failure {
+    /// Classifies an error of accept(2). That page says which errors belong to the one connection.
+    pub(super) fn of(error: Errno) -> Self {
+        match error {
+            Errno::AGAIN => Self::Empty,
+            Errno::MFILE | Errno::NFILE => Self::Shortage(Cause::OutOfDescriptors),
+            Errno::NOBUFS | Errno::NOMEM => Self::Shortage(Cause::OutOfMemory),
+            Errno::CONNABORTED
+            | Errno::INTR
+            | Errno::PROTO
+            | Errno::PERM
+            | Errno::TIMEDOUT
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP => Self::Connection,
+            _ => Self::Shortage(Cause::Other),
+        }
+    }
+}
+
+/// The pauses of one listener.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    until: Option<Instant>,
+    episode: Option<Episode>,
+}
+
+/// Pauses that follow each other closely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Episode {
+    pub(super) began: Instant,
+    pub(super) last: Instant,
+    /// How often accepting paused.
+    pub(super) count: u64,
+}
+
+impl Pauses {
+    /// Accepting pauses from `now` on. Returns whether an episode begins.
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
+        self.until = Some(now + PAUSE);
+        match &mut self.episode {
+            Some(episode) => {
+                episode.last = now;
+                episode.count += 1;
+                false
+            }
+            none => {
+                *none = Some(Episode { began: now, last: now, count: 1 });
+                true
+            }
+        }
+    }
+
+    /// Whether accepting pauses at `now`.
+    pub(super) fn is_paused(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    /// The episode that has ended by `now`; each is returned once.
+    pub(super) fn take_ended(&mut self, now: Instant) -> Option<Episode> {
+        self.episode.take_if(|episode| now >= episode.last + EPISODE_END)
+    }
+
+    /// When to look again; none while nothing changes by itself.
+    pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
+        let pause_end = self.until.filter(|until| now < *until);
+        pause_end.or(self.episode.map(|episode| episode.last + EPISODE_END))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_actors::clock;
+
+    use super::*;
+
+    /// X5: a shortage pauses accepting for 100 ms; an episode is reported once at its begin and once at its end
+    #[test]
+    fn an_episode_has_one_begin_and_one_end() {
+        let start = clock::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut pauses = Pauses::default();
+        assert_eq!((pauses.is_paused(start), pauses.next_change(start)), (false, None));
+        assert!(pauses.begin(start));
+        assert!(pauses.is_paused(at(99)) && !pauses.is_paused(at(100)));
+        assert_eq!(pauses.next_change(start), Some(at(100)));
+        for pause in 1..50 {
+            assert_eq!(pauses.take_ended(at(pause * 100)), None);
+            assert!(!pauses.begin(at(pause * 100)), "the episode goes on");
+        }
+        assert_eq!(pauses.next_change(at(5_000)), Some(at(5_900)), "its end is looked for");
+        assert_eq!(pauses.take_ended(at(5_899)), None);
+        let ended = pauses.take_ended(at(5_900)).unwrap();
+        assert_eq!((ended.began, ended.last, ended.count), (start, at(4_900), 50));
+        assert_eq!((pauses.take_ended(at(9_000)), pauses.next_change(at(9_000))), (None, None));
+        assert!(pauses.begin(at(9_000)), "the next one is another");
+    }
+
+    /// X5: an error that belongs to the one connection does not pause accepting; an unknown one pauses, so that it cannot spin
+    #[test]
+    fn errors_are_classified() {
+        for (error, failure) in [
+            (Errno::AGAIN, Failure::Empty),
+            (Errno::CONNABORTED, Failure::Connection),
+            (Errno::INTR, Failure::Connection),
+            (Errno::PERM, Failure::Connection),
+            (Errno::MFILE, Failure::Shortage(Cause::OutOfDescriptors)),
+            (Errno::NFILE, Failure::Shortage(Cause::OutOfDescriptors)),
+            (Errno::NOBUFS, Failure::Shortage(Cause::OutOfMemory)),
+            (Errno::NOMEM, Failure::Shortage(Cause::OutOfMemory)),
+            (Errno::INVAL, Failure::Shortage(Cause::Other)),
+            (Errno::BADF, Failure::Shortage(Cause::Other)),
+        ] {
+            assert_eq!(Failure::of(error), failure, "{error}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The acceptor and its worker threads on real sockets.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream as Client};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use prometheus::Registry;
+use slog::{Discard, o};
+use tidegate_actors::clock;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::admission::{Admission, Admit};
+use super::pause::Cause;
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Answers each byte with its successor. The byte 0 stops the worker thread.
+struct Successor;
+
+impl Serve for Successor {
+    async fn serve(self: std::rc::Rc<Self>, mut stream: TcpStream) {
+        while let Ok(byte) = stream.read_u8().await {
+            if byte == 0 {
+                actix_rt::Arbiter::current().stop();
+            }
+            let _ = stream.write_u8(byte.wrapping_add(1)).await;
+        }
+    }
+}
+
+struct Always;
+
+impl Admission for Always {
+    fn admit(&self) -> Admit {
+        Admit::Accept
+    }
+}
+
+struct Never;
+
+impl Admission for Never {
+    fn admit(&self) -> Admit {
+        Admit::Pause(Cause::TooManyConnections)
+    }
+}
+
+/// Panics once.
+#[derive(Default)]
+struct Panics(AtomicBool);
+
+impl Admission for Panics {
+    fn admit(&self) -> Admit {
+        assert!(self.0.swap(true, Ordering::Relaxed), "the first accept panics");
+        Admit::Accept
+    }
+}
+
+fn server(workers: usize, admission: impl Admission + 'static) -> (Server, SocketAddr) {
+    let mut threads = WorkerThreads::new();
+    let senders = (0..workers)
+        .map(|index| {
+            threads.start(format!("worker {index}"), 1, || async { Ok(Successor) }).unwrap().sender()
+        })
+        .collect();
+    let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), Duration::from_secs(60)).unwrap();
+    let address = socket.local_addr().unwrap();
+    let listener = Listener::new("data", socket, senders, Box::new(admission));
+    let metrics = AcceptMetrics::register(&Registry::new()).unwrap();
+    let server = Server::start(vec![listener], threads, metrics, &Logger::root(Discard, o!())).unwrap();
+    (server, address)
+}
+
+fn connect(address: SocketAddr) -> Client {
+    let client = Client::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client
+}
+
+fn ask(mut client: &Client, byte: u8) -> u8 {
+    client.write_all(&[byte]).unwrap();
+    let mut answer = [0];
+    client.read_exact(&mut answer).unwrap();
+    answer[0]
+}
+
+fn counts(server: &Server) -> Vec<usize> {
+    server.threads.iter().map(|thread| thread.open().load(Ordering::Relaxed)).collect()
+}
+
+/// X5: each connection goes to the worker with the fewest, also after others have closed
+#[actix_rt::test]
+async fn connections_go_to_the_least_loaded_worker() {
+    let (server, address) = server(3, Always);
+    let mut clients: Vec<Client> = (0..9).map(|_| connect(address)).collect();
+    assert!(clients.iter().all(|client| ask(client, 1) == 2));
+    assert_eq!(counts(&server), [3, 3, 3]);
+    // Accepted in turns, so every third is of one worker.
+    for index in [6, 3, 0] {
+        clients.remove(index);
+    }
+    let began = clock::now();
+    while counts(&server).iter().sum::<usize>() > 6 {
+        assert!(began.elapsed() < PATIENCE, "{:?}", counts(&server));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(counts(&server).contains(&0), "{:?}", counts(&server));
+    clients.extend((0..3).map(|_| connect(address)));
+    assert!(clients.iter().all(|client| ask(client, 1) == 2));
+    assert_eq!(counts(&server), [3, 3, 3]);
+    server.stop(PATIENCE).await;
+}
+
+/// E3: a panic of the acceptor ends neither the acceptor nor the connection that waited
+#[actix_rt::test]
+async fn a_panic_of_the_acceptor_does_not_end_it() {
+    let (server, address) = server(1, Panics::default());
+    assert_eq!(ask(&connect(address), 1), 2);
+    assert_eq!(ask(&connect(address), 7), 8);
+    server.stop(PATIENCE).await;
+}
+
+/// S4: a worker thread that ends is reported with its name, and the others take its connections
+#[actix_rt::test]
+async fn an_ended_worker_thread_is_reported() {
+    let (mut server, address) = server(2, Always);
+    let fatal = connect(address);
+    (&fatal).write_all(&[0]).unwrap();
+    let name = tokio::time::timeout(PATIENCE, server.failed()).await.unwrap();
+    assert!(name.starts_with("worker "), "{name}");
+    for _ in 0..4 {
+        assert_eq!(ask(&connect(address), 1), 2);
+    }
+}
+
+/// G4: what waits in a backlog when a listener closes is accepted and served; later connections are refused
+#[actix_rt::test]
+async fn a_closing_listener_serves_its_backlog() {
+    let (server, address) = server(2, Never);
+    let clients: Vec<Client> = (0..100).map(|_| connect(address)).collect();
+    for mut client in &clients {
+        client.write_all(&[1]).unwrap();
+    }
+    assert_eq!(counts(&server), [0, 0], "all of them wait");
+    server.close("data").await;
+    for mut client in &clients {
+        let mut answer = [0];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, [2]);
+    }
+    assert_eq!(Client::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    server.stop(PATIENCE).await;
+}

@@ -1,0 +1,165 @@
+//! Worker threads: each is an actix arbiter, which carries its share of the actors and one task per connection.
+//!
+//! The acceptor sends sockets over a channel. The channel holds no more than the listener's connection limit, because a socket
+//! counts as open from the moment it is sent. The count is a ticket and falls when the connection's task ends, even by a panic.
+
+use std::future::Future;
+use std::io;
+use std::net::TcpStream as StdTcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc as std_mpsc;
+
+use actix_rt::{Arbiter, ArbiterHandle};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Serves the connections of one worker thread.
+pub(crate) trait Serve: 'static {
+    /// Serves one connection to its end.
+    fn serve(self: Rc<Self>, stream: TcpStream) -> impl Future<Output = ()> + 'static;
+}
+
+/// A connection's share of its worker's count.
+struct OpenTicket(Arc<AtomicUsize>);
+
+impl Drop for OpenTicket {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An accepted socket on its way to a worker thread.
+pub(super) struct Accepted {
+    stream: StdTcpStream,
+    open: OpenTicket,
+}
+
+/// How the acceptor reaches a worker thread.
+#[derive(Clone)]
+pub(crate) struct WorkerSender {
+    sockets: UnboundedSender<Accepted>,
+    open: Arc<AtomicUsize>,
+}
+
+impl WorkerSender {
+    /// Connections that this worker has open, those in its channel included.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Hands a socket over. Gives it back where the worker has ended.
+    pub(super) fn send(&self, stream: StdTcpStream) -> Result<(), StdTcpStream> {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let accepted = Accepted { stream, open: OpenTicket(Arc::clone(&self.open)) };
+        self.sockets.send(accepted).map_err(|refused| refused.0.stream)
+    }
+}
+
+/// One worker thread.
+pub(crate) struct WorkerThread {
+    arbiter: ArbiterHandle,
+    sender: WorkerSender,
+}
+
+impl WorkerThread {
+    pub(crate) fn sender(&self) -> WorkerSender {
+        self.sender.clone()
+    }
+
+    /// The count of its open connections.
+    pub(crate) fn open(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.sender.open)
+    }
+
+    pub(super) fn stop(&self) {
+        self.arbiter.stop();
+    }
+}
+
+/// Connections that are open on these workers.
+pub(crate) fn open_connections(counts: &[Arc<AtomicUsize>]) -> usize {
+    counts.iter().map(|open| open.load(Ordering::Relaxed)).sum()
+}
+
+/// Starts worker threads and is told of those that have ended.
+pub(crate) struct WorkerThreads {
+    threads: Vec<WorkerThread>,
+    ended: UnboundedSender<String>,
+    reports: UnboundedReceiver<String>,
+}
+
+/// Reports the end of a worker thread when the thread's tasks are dropped, whatever ended it.
+struct EndReport {
+    name: String,
+    ended: UnboundedSender<String>,
+}
+
+impl Drop for EndReport {
+    fn drop(&mut self) {
+        // Nobody waits for it any more where the server is gone.
+        let _ = self.ended.send(std::mem::take(&mut self.name));
+    }
+}
+
+impl WorkerThreads {
+    pub(crate) fn new() -> Self {
+        let (ended, reports) = unbounded_channel();
+        Self { threads: Vec::new(), ended, reports }
+    }
+
+    /// Starts a thread with at most so many blocking threads of its own. `build` runs on it and makes what serves its connections. Returns
+    /// when that is made. Must be called inside an actix system.
+    pub(crate) fn start<S: Serve, F: Future<Output = io::Result<S>> + 'static>(
+        &mut self,
+        name: String,
+        blocking_threads: usize,
+        build: impl FnOnce() -> F + Send + 'static,
+    ) -> io::Result<&WorkerThread> {
+        let runtime = move || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.enable_all().max_blocking_threads(blocking_threads).build()
+        };
+        let arbiter = Arbiter::try_with_tokio_rt(runtime)?.handle();
+        let (sockets, inbox) = unbounded_channel();
+        let (built, is_built) = std_mpsc::channel();
+        let report = EndReport { name, ended: self.ended.clone() };
+        arbiter.spawn_fn(move || {
+            let building = build();
+            actix_rt::spawn(async move {
+                let _report = report;
+                match building.await {
+                    Ok(service) => {
+                        let _ = built.send(Ok(()));
+                        receive(inbox, Rc::new(service)).await;
+                    }
+                    Err(error) => {
+                        let _ = built.send(Err(error));
+                    }
+                }
+            });
+        });
+        is_built.recv().map_err(|_| io::Error::other("a worker thread ended while it started"))??;
+        let sender = WorkerSender { sockets, open: Arc::default() };
+        self.threads.push(WorkerThread { arbiter, sender });
+        self.threads.last().ok_or_else(|| io::Error::other("no worker thread"))
+    }
+
+    pub(super) fn into_parts(self) -> (Vec<WorkerThread>, UnboundedReceiver<String>) {
+        (self.threads, self.reports)
+    }
+}
+
+/// One task per socket. Runs until its thread ends.
+async fn receive<S: Serve>(mut inbox: UnboundedReceiver<Accepted>, service: Rc<S>) {
+    while let Some(Accepted { stream, open }) = inbox.recv().await {
+        let service = Rc::clone(&service);
+        actix_rt::spawn(async move {
+            let _open = open;
+            // The kernel has no memory to watch the socket: the connection closes.
+            let Ok(stream) = TcpStream::from_std(stream) else { return };
+            service.serve(stream).await;
+        });
+    }
+}

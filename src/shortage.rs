@@ -1,0 +1,285 @@
+//! Shortages of the gateway itself (X9): it has no descriptor, no local port or no memory left to open something with.
+//!
+//! A shortage says nothing of the upstream that was to be called. The operation fails with a [`Shortage`] inside its `io::Error`, so the
+//! callers tell it from a failure of the upstream, and [`note`] counts it. Limits of descriptors, ports and memory belong to the process
+//! and the host, so the counts are global. One task logs the beginning and the end of each episode.
+//!
+//! Sources: `socket(2)`, `connect(2)`, `open(2)`, `ip(7)` (`ip_local_port_range`).
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use rustix::io::Errno;
+use slog::{Logger, info, warn};
+use thiserror::Error;
+use tidegate_actors::{clock, descriptors};
+use tokio::time::sleep;
+
+/// How often the counts are compared.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// An episode ends when nothing has failed for so long.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// What the gateway had too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum Shortage {
+    /// `EMFILE`, `ENFILE`
+    #[error("the gateway has no descriptor left")]
+    Descriptors,
+    /// `EADDRNOTAVAIL` from `connect(2)`
+    #[error("the gateway has no local port left for this destination")]
+    Ports,
+    /// `ENOMEM`, `ENOBUFS`
+    #[error("the kernel has no memory left for the gateway's socket")]
+    Memory,
+}
+
+impl Shortage {
+    pub(crate) const ALL: [Self; 3] = [Self::Descriptors, Self::Ports, Self::Memory];
+
+    /// The shortage that an error of a system call names.
+    pub(crate) fn of_system(error: &io::Error) -> Option<Self> {
+        match Errno::from_io_error(error)? {
+            Errno::MFILE | Errno::NFILE => Some(Self::Descriptors),
+            Errno::ADDRNOTAVAIL => Some(Self::Ports),
+            Errno::NOMEM | Errno::NOBUFS => Some(Self::Memory),
+            _ => None,
+        }
+    }
+
+    /// The shortage that kept a socket from connecting to `address`.
+    pub(crate) fn of_connect(error: &io::Error, address: SocketAddr) -> Option<Self> {
+        // The same error says that the host has no address of this family to connect from.
+        Self::of_system(error).filter(|shortage| *shortage != Self::Ports || has_local_address(address))
+    }
+
+    /// The shortage inside an error that this module's callers made.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+
+    /// The reason of a refusal, and the cause in log, metrics and status.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Descriptors => "out_of_descriptors",
+            Self::Ports => "out_of_ports",
+            Self::Memory => "out_of_memory",
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Descriptors => {
+                "raise the limit of open files (ulimit -n, LimitNOFILE=) or lower max_concurrent and max_idle"
+            }
+            Self::Ports => {
+                "widen net.ipv4.ip_local_port_range, add endpoints or raise connection_pool.max_idle"
+            }
+            Self::Memory => {
+                "raise the memory limit, or lower net.ipv4.tcp_rmem and tcp_wmem or server.max_concurrent_requests"
+            }
+        }
+    }
+
+    /// The shortages that last, and when each began.
+    pub(crate) fn present() -> impl Iterator<Item = (Self, Instant)> {
+        Self::ALL.into_iter().filter_map(|shortage| Some((shortage, shortage.counts().began()?)))
+    }
+
+    fn counts(self) -> &'static Counts {
+        &COUNTS[self as usize]
+    }
+}
+
+impl From<Shortage> for io::Error {
+    fn from(shortage: Shortage) -> Self {
+        Self::other(shortage)
+    }
+}
+
+/// Whether the host has an address to connect from. A UDP socket finds one without a packet and needs no TCP port.
+fn has_local_address(address: SocketAddr) -> bool {
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    UdpSocket::bind(any).and_then(|socket| socket.connect(address)).is_ok()
+}
+
+static COUNTS: [Counts; 3] = [const { Counts { failed: AtomicU64::new(0), began: Mutex::new(None) } }; 3];
+
+/// One shortage's.
+struct Counts {
+    /// Operations that failed for it since the start.
+    failed: AtomicU64,
+    /// When the present episode began.
+    began: Mutex<Option<Instant>>,
+}
+
+impl Counts {
+    fn began(&self) -> Option<Instant> {
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_began(&self, began: Option<Instant>) {
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    }
+}
+
+/// Counts an operation that failed for a shortage.
+pub(crate) fn note(shortage: Shortage) {
+    shortage.counts().failed.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts the operation where its error holds a shortage.
+pub(crate) fn noted<T>(result: io::Result<T>) -> io::Result<T> {
+    result.inspect_err(|error| Shortage::of(error).into_iter().for_each(note))
+}
+
+/// An episode as the log follows it.
+#[derive(Debug, Clone, Copy)]
+struct Episode {
+    began: Instant,
+    /// When the last failure was seen.
+    last: Instant,
+    /// The count before it began.
+    before: u64,
+}
+
+/// What the log says next of a shortage.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    Began,
+    Ended { failed: u64, lasted: Duration },
+}
+
+/// Follows one shortage.
+#[derive(Debug, Default)]
+struct Follower {
+    seen: u64,
+    episode: Option<Episode>,
+}
+
+impl Follower {
+    /// Takes in the count at this moment.
+    fn look(&mut self, failed: u64, now: Instant) -> Option<News> {
+        let before = std::mem::replace(&mut self.seen, failed);
+        match &mut self.episode {
+            None if failed > before => {
+                self.episode = Some(Episode { began: now, last: now, before });
+                Some(News::Began)
+            }
+            Some(episode) if failed > before => {
+                episode.last = now;
+                None
+            }
+            Some(Episode { began, last, before }) if now.saturating_duration_since(*last) >= QUIET => {
+                let lasted = last.saturating_duration_since(*began);
+                let ended = News::Ended { failed: failed - *before, lasted };
+                self.episode = None;
+                Some(ended)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Logs the beginning and the end of each episode, for ever.
+pub(crate) async fn log_episodes(log: Logger) {
+    let mut followers = Shortage::ALL.map(|shortage| {
+        let seen = shortage.counts().failed.load(Ordering::Relaxed);
+        (shortage, Follower { seen, episode: None })
+    });
+    loop {
+        let now = clock::now();
+        for (shortage, follower) in &mut followers {
+            let counts = shortage.counts();
+            let Some(news) = follower.look(counts.failed.load(Ordering::Relaxed), now) else { continue };
+            counts.set_began(follower.episode.map(|episode| episode.began));
+            match news {
+                News::Began => {
+                    warn!(log, "the gateway runs out of a resource of its own; calls that need it are refused with 503";
+                        "cause" => shortage.as_str(), "error" => shortage.to_string(),
+                        "descriptor_limit" => descriptors::limit(), "hint" => shortage.hint());
+                }
+                News::Ended { failed, lasted } => {
+                    info!(log, "the gateway has enough of the resource again"; "cause" => shortage.as_str(),
+                        "failed" => failed, "lasted_ms" => u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
+                }
+            }
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The metric.
+#[derive(Clone)]
+pub(crate) struct ShortageMetrics([IntCounter; 3]);
+
+impl ShortageMetrics {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let help = "operations that failed because the gateway had no descriptor, port or memory left";
+        let family = IntCounterVec::new(Opts::new("own_shortages_total", help), &["cause"])?;
+        registry.register(Box::new(family.clone()))?;
+        Ok(Self(Shortage::ALL.map(|shortage| family.with_label_values(&[shortage.as_str()]))))
+    }
+
+    /// Copies the counts; called before a scrape is answered.
+    pub(crate) fn observe(&self) {
+        for (shortage, counter) in Shortage::ALL.iter().zip(&self.0) {
+            let failed = shortage.counts().failed.load(Ordering::Relaxed);
+            counter.inc_by(failed.saturating_sub(counter.get()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// X9: each error of the kernel that names the gateway's own shortage, and none that names another cause
+    #[test]
+    fn shortages_are_told_from_the_upstreams_failures() {
+        let of = |errno: Errno| Shortage::of_system(&errno.into());
+        assert_eq!(
+            (of(Errno::MFILE), of(Errno::NFILE)),
+            (Some(Shortage::Descriptors), Some(Shortage::Descriptors))
+        );
+        assert_eq!((of(Errno::NOMEM), of(Errno::NOBUFS)), (Some(Shortage::Memory), Some(Shortage::Memory)));
+        assert_eq!(of(Errno::ADDRNOTAVAIL), Some(Shortage::Ports));
+        for errno in
+            [Errno::CONNREFUSED, Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::TIMEDOUT, Errno::ACCESS]
+        {
+            assert_eq!(of(errno), None, "{errno}");
+        }
+        assert_eq!(Shortage::of(&Shortage::Ports.into()), Some(Shortage::Ports));
+        assert_eq!(Shortage::of(&Errno::MFILE.into()), None, "an error that nobody classified");
+    }
+
+    /// X9: `EADDRNOTAVAIL` means ports only where the host has an address to connect from
+    #[test]
+    fn a_host_without_an_address_is_not_out_of_ports() {
+        let error = || io::Error::from(Errno::ADDRNOTAVAIL);
+        assert_eq!(Shortage::of_connect(&error(), "127.0.0.1:9".parse().unwrap()), Some(Shortage::Ports));
+        // No interface has the scope that this link-local address names.
+        let nowhere = "[fe80::1%4294967]:9".parse().unwrap();
+        assert_eq!(Shortage::of_connect(&error(), nowhere), None);
+    }
+
+    /// X9: one line at the beginning of an episode and one at its end, with the number of failures
+    #[test]
+    fn an_episode_has_a_beginning_and_an_end() {
+        let (start, mut follower) = (clock::now(), Follower::default());
+        let mut look = |failed, seconds| follower.look(failed, start + Duration::from_secs(seconds));
+        assert_eq!(look(0, 0), None);
+        assert_eq!(look(3, 1), Some(News::Began));
+        assert_eq!(look(3, 2), None);
+        assert_eq!(look(9, 5), None);
+        assert_eq!(look(9, 14), None, "quiet for 9 s");
+        assert_eq!(look(9, 15), Some(News::Ended { failed: 9, lasted: Duration::from_secs(4) }));
+        assert_eq!(look(9, 60), None);
+        assert_eq!(look(10, 61), Some(News::Began));
+        assert_eq!(look(10, 71), Some(News::Ended { failed: 1, lasted: Duration::ZERO }));
+    }
+}

@@ -1,0 +1,159 @@
+//! The signals that the process handles, each with one meaning.
+//!
+//! `timeout` and process groups send the same signal twice at once, to the process and to its group. So two of the same signal within
+//! [`REPEAT_WINDOW`] count as one. SIGTERM and SIGINT act at the first of them. SIGHUP and SIGUSR1 act when the window has passed, so that a file
+//! that was changed before the last of them is read. The Rust runtime ignores SIGPIPE already.
+
+use std::future::{pending, poll_fn};
+use std::io;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tidegate_actors::clock;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep_until;
+
+/// Two of the same signal within this time are one.
+const REPEAT_WINDOW: Duration = Duration::from_millis(100);
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Drain and exit: SIGTERM, SIGINT.
+    Stop,
+    /// Load again what can be reloaded: SIGHUP.
+    Reload,
+    /// Open the log file again: SIGUSR1.
+    ReopenLog,
+    /// Nothing: SIGUSR2, SIGALRM. Their default action would end the process.
+    Nothing,
+}
+
+/// Merges repeats of one signal.
+#[derive(Debug, Default)]
+struct Repeats {
+    window_end: Option<Instant>,
+    /// The request is made when the window ends.
+    is_due: bool,
+}
+
+impl Repeats {
+    /// A signal came. Returns whether its request is made at once.
+    fn receive(&mut self, request: Request, now: Instant) -> bool {
+        if self.window_end.is_some_and(|end| now < end) {
+            return false;
+        }
+        self.window_end = Some(now + REPEAT_WINDOW);
+        self.is_due = matches!(request, Request::Reload | Request::ReopenLog);
+        !self.is_due
+    }
+
+    /// When the request is made.
+    fn due(&self) -> Option<Instant> {
+        self.window_end.filter(|_| self.is_due)
+    }
+}
+
+/// One handled signal.
+struct Handled {
+    name: &'static str,
+    request: Request,
+    signal: Signal,
+    repeats: Repeats,
+}
+
+/// The handled signals.
+pub(crate) struct Signals {
+    handled: Vec<Handled>,
+}
+
+impl Signals {
+    /// Handles the signals from now on.
+    pub(crate) fn new() -> io::Result<Self> {
+        let requests = [
+            ("SIGTERM", SignalKind::terminate(), Request::Stop),
+            ("SIGINT", SignalKind::interrupt(), Request::Stop),
+            ("SIGHUP", SignalKind::hangup(), Request::Reload),
+            ("SIGUSR1", SignalKind::user_defined1(), Request::ReopenLog),
+            ("SIGUSR2", SignalKind::user_defined2(), Request::Nothing),
+            ("SIGALRM", SignalKind::alarm(), Request::Nothing),
+        ];
+        let handle = |(name, kind, request)| {
+            Ok(Handled { name, request, signal: signal(kind)?, repeats: Repeats::default() })
+        };
+        Ok(Self { handled: requests.into_iter().map(handle).collect::<io::Result<_>>()? })
+    }
+
+    /// Waits for the next request; returns it with the name of its signal. Repeats are merged.
+    pub(crate) async fn next(&mut self) -> (&'static str, Request) {
+        loop {
+            let next_due = self.handled.iter().filter_map(|handled| handled.repeats.due()).min();
+            tokio::select! {
+                received = self.received() => if let Some(request) = received { return request },
+                () = until(next_due) => {}
+            }
+            let now = clock::now();
+            for Handled { name, request, repeats, .. } in &mut self.handled {
+                if repeats.due().is_some_and(|due| due <= now) {
+                    repeats.is_due = false;
+                    return (*name, *request);
+                }
+            }
+        }
+    }
+
+    /// Waits for a signal. Returns its request where that is made at once.
+    async fn received(&mut self) -> Option<(&'static str, Request)> {
+        poll_fn(|cx| {
+            for Handled { name, request, signal, repeats } in &mut self.handled {
+                if let Poll::Ready(Some(())) = signal.poll_recv(cx) {
+                    let acts = repeats.receive(*request, clock::now());
+                    return Poll::Ready(acts.then_some((*name, *request)));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// G4: a stop acts at the first signal; those within 100 ms of it are the same one
+    #[test]
+    fn repeats_are_counted_from_the_signal_that_acted() {
+        let start = clock::now();
+        let mut repeats = Repeats::default();
+        let mut at = |millis| repeats.receive(Request::Stop, start + Duration::from_millis(millis));
+        assert!(at(0));
+        assert!(!at(0) && !at(60) && !at(99));
+        assert!(at(100), "60 and 99 did not move the window");
+        assert!(!at(199));
+        assert!(at(5_000));
+    }
+
+    /// G4: a reload acts once, after all signals of its window
+    #[test]
+    fn a_reload_waits_for_its_repeats() {
+        let start = clock::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut repeats = Repeats::default();
+        for millis in [0, 1, 99] {
+            assert!(!repeats.receive(Request::Reload, at(millis)));
+            assert_eq!(repeats.due(), Some(at(100)));
+        }
+        repeats.is_due = false;
+        assert_eq!(repeats.due(), None);
+        assert!(!repeats.receive(Request::Reload, at(100)));
+        assert_eq!(repeats.due(), Some(at(200)), "the next one is another");
+    }
+}

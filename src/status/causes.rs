@@ -1,0 +1,292 @@
+//! The causes of a degraded status (X10): one list of everything that is not as it should be.
+//!
+//! `causes` is a pure function from facts that the gateway publishes (`facts.rs`). A cause has an ID that never changes, the bucket, actor
+//! or sensor that it concerns, the time since which it lasts where that is known, its effect, and the measured detail.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tidegate_actors::{
+    BreakerView, CircuitState, CredentialStanding, CredentialView, EndpointView, Level, PoolView, Standing,
+    Status, Strike,
+};
+use tidegate_config::BreakerMode;
+
+use crate::shortage::Shortage;
+use crate::telemetry::log::CurrentFault;
+use crate::upstream::late::LateView;
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Cause {
+    /// Its word, as alerts match it.
+    pub(crate) id: &'static str,
+    /// The bucket, endpoint, actor or sensor.
+    pub(crate) subject: Option<String>,
+    /// Time since it began, in ms.
+    pub(crate) since_ms: Option<u64>,
+    /// What requests notice of it.
+    pub(crate) effect: &'static str,
+    /// What was measured.
+    pub(crate) detail: String,
+}
+
+/// What causes are collected from.
+pub(crate) struct Facts<'a> {
+    pub(crate) now: Instant,
+    pub(crate) draining: bool,
+    /// `admin.chaos`
+    pub(crate) chaos: bool,
+    pub(crate) level: LevelFacts,
+    pub(crate) actors: Vec<(&'a str, Status)>,
+    /// `rate_limit.on_failure` is `refuse`.
+    pub(crate) limiter_refuses: bool,
+    /// The limiter has failed, and every request is refused for it.
+    pub(crate) limiter_refuses_all: bool,
+    /// The gateway's own shortages that last, and since when.
+    pub(crate) shortages: Vec<(Shortage, Instant)>,
+    pub(crate) buckets: Vec<BucketFacts<'a>>,
+    pub(crate) log: Option<CurrentFault>,
+    pub(crate) log_lines_lost: u64,
+}
+
+/// The monitor's level.
+pub(crate) struct LevelFacts {
+    pub(crate) level: Level,
+    pub(crate) since: Instant,
+    pub(crate) reason: Option<String>,
+    /// The sensors were not read for a while.
+    pub(crate) is_stale: bool,
+}
+
+/// One bucket's upstream.
+pub(crate) struct BucketFacts<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) mode: BreakerMode,
+    pub(crate) circuits: Vec<BreakerView>,
+    pub(crate) pool: PoolView,
+    /// The authority of each endpoint, in the pool's order.
+    pub(crate) authorities: Vec<&'a str>,
+    pub(crate) late: Option<LateView>,
+}
+
+/// The headline of the status document.
+pub(crate) fn headline(facts: &Facts<'_>, causes: &[Cause]) -> &'static str {
+    if facts.draining {
+        "draining"
+    } else if facts.limiter_refuses_all || facts.level.level == Level::Exhausted {
+        "refusing"
+    } else if causes.is_empty() {
+        "normal"
+    } else {
+        "degraded"
+    }
+}
+
+/// Everything that is not as it should be, the most severe first.
+pub(crate) fn causes(facts: &Facts<'_>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    causes.extend(facts.draining.then(draining));
+    causes.extend(facts.actors.iter().filter_map(|actor| of_actor(*actor, facts.limiter_refuses)));
+    causes.extend(of_level(&facts.level, facts.now));
+    causes.extend(facts.shortages.iter().map(|shortage| of_shortage(*shortage, facts.now)));
+    for bucket in &facts.buckets {
+        causes.extend(bucket.causes(facts.now));
+    }
+    causes.extend(facts.log.as_ref().map(|fault| of_log(fault, facts.log_lines_lost, facts.now)));
+    causes.extend(facts.chaos.then(chaos));
+    causes
+}
+
+fn of_shortage((shortage, began): (Shortage, Instant), now: Instant) -> Cause {
+    Cause {
+        id: shortage.as_str(),
+        subject: None,
+        since_ms: Some(since(began, now)),
+        effect: "requests that need a new upstream connection are answered 503",
+        detail: shortage.to_string(),
+    }
+}
+
+fn draining() -> Cause {
+    Cause {
+        id: "draining",
+        subject: None,
+        since_ms: None,
+        effect: "no new connections; the process ends after the requests in flight",
+        detail: "a signal to stop came".to_owned(),
+    }
+}
+
+fn chaos() -> Cause {
+    Cause {
+        id: "chaos",
+        subject: None,
+        since_ms: None,
+        effect: "actors and requests can be crashed through the admin listener",
+        detail: "admin.chaos is on; turn it off in production".to_owned(),
+    }
+}
+
+fn of_actor((name, status): (&str, Status), limiter_refuses: bool) -> Option<Cause> {
+    let is_limiter = name == "limiter";
+    let (id, effect) = match status {
+        Status::Running => return None,
+        Status::Failed { .. } if is_limiter && limiter_refuses => {
+            ("limiter_failed", "every request that has a rate limit is answered 503")
+        }
+        Status::Failed { .. } if is_limiter => ("limiter_bypassed", "requests pass without a rate limit"),
+        Status::Failed { .. } => ("actor_failed", "requests that need the actor are refused"),
+        Status::Stalled => ("actor_stalled", "requests that need the actor wait or are refused"),
+    };
+    let detail = match status {
+        Status::Failed { retry_after } => {
+            format!("it crashed too often; the next restart is in {} ms", millis(retry_after))
+        }
+        Status::Stalled | Status::Running => "it has handled no message for a second".to_owned(),
+    };
+    Some(Cause { id, subject: Some(name.to_owned()), since_ms: None, effect, detail })
+}
+
+fn of_level(facts: &LevelFacts, now: Instant) -> Vec<Cause> {
+    let effect = match facts.level {
+        Level::Normal => None,
+        Level::Warning => Some("none yet"),
+        Level::Critical => Some("hedges, retries and details of the access log are switched off"),
+        Level::Exhausted => Some("new requests are answered 503"),
+    };
+    let level = effect.map(|effect| Cause {
+        id: facts.level.as_str(),
+        subject: None,
+        since_ms: Some(since(facts.since, now)),
+        effect,
+        detail: facts.reason.clone().unwrap_or_default(),
+    });
+    let stale = facts.is_stale.then(|| Cause {
+        id: "sensors_stale",
+        subject: Some("monitor".to_owned()),
+        since_ms: None,
+        effect: "the level is the last known one; overload is not noticed",
+        detail: "the sensors have not been read for a while".to_owned(),
+    });
+    level.into_iter().chain(stale).collect()
+}
+
+fn of_log(fault: &CurrentFault, lost: u64, now: Instant) -> Cause {
+    Cause {
+        id: "log",
+        subject: Some(fault.cause.as_str().to_owned()),
+        since_ms: Some(since(fault.since, now)),
+        effect: "log lines are lost; requests are served",
+        detail: format!("{}; {lost} lines lost since the start; {}", fault.detail, fault.cause.remedy()),
+    }
+}
+
+impl BucketFacts<'_> {
+    fn causes(&self, now: Instant) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        match self.mode {
+            BreakerMode::ForcedOpen => causes.push(self.cause(
+                "circuit_forced_open",
+                "every request is answered 503",
+                "circuit_breaker.mode is forced_open".to_owned(),
+            )),
+            BreakerMode::Off => {}
+            BreakerMode::On | BreakerMode::Shadow => {
+                causes.extend(self.circuits.iter().filter_map(|view| self.of_circuit(view)));
+            }
+        }
+        causes.extend(self.late.map(|late| Cause {
+            since_ms: Some(since(late.since, now)),
+            ..self.cause(
+                "upstream_unresponsive",
+                "requests wait for the upstream and may time out",
+                format!("{} calls have waited long for the head of an answer", late.count),
+            )
+        }));
+        causes.extend(self.of_endpoints(now));
+        causes.extend(self.pool.credentials.iter().filter_map(|view| self.of_credential(view, now)));
+        causes
+    }
+
+    fn cause(&self, id: &'static str, effect: &'static str, detail: String) -> Cause {
+        Cause { id, subject: Some(self.name.to_owned()), since_ms: None, effect, detail }
+    }
+
+    fn of_circuit(&self, view: &BreakerView) -> Option<Cause> {
+        let is_shadow = self.mode == BreakerMode::Shadow;
+        let (id, effect) = match view.state {
+            CircuitState::Closed => return None,
+            _ if is_shadow => ("circuit_shadow", "none: the breaker is in shadow mode"),
+            CircuitState::Open => ("circuit_open", "requests are answered 503"),
+            CircuitState::HalfOpen => ("circuit_half_open", "few requests are let through as trials"),
+        };
+        let cause = view.cause.map_or_else(|| "failures".to_owned(), |cause| cause.to_string());
+        let until = view.open_for.map_or_else(String::new, |left| format!("; trials in {} ms", millis(left)));
+        Some(self.cause(id, effect, format!("circuit {}: {cause}{until}", view.class)))
+    }
+
+    /// One cause for each endpoint that is out, or one for all of them.
+    fn of_endpoints(&self, now: Instant) -> Vec<Cause> {
+        let pairs = self.authorities.iter().zip(&self.pool.endpoints);
+        let out: Vec<String> = pairs.filter_map(|(name, view)| absence(name, view, now)).collect();
+        let (id, effect) = match out.len() {
+            0 => return Vec::new(),
+            all if all == self.authorities.len() => {
+                ("endpoints_out", "no endpoint of the bucket is in rotation")
+            }
+            _ => ("endpoint_out", "the other endpoints take its requests"),
+        };
+        vec![self.cause(id, effect, out.join(", "))]
+    }
+
+    fn of_credential(&self, view: &CredentialView, now: Instant) -> Option<Cause> {
+        let (id, state) = match view.standing {
+            CredentialStanding::InUse => return None,
+            CredentialStanding::Cooling(until) => {
+                ("credential_cooling", format!("throttled, used again in {} ms", left(until, now)))
+            }
+            CredentialStanding::Refused(until) => (
+                "credential_refused",
+                format!("refused by the upstream, tried again in {} ms", left(until, now)),
+            ),
+            CredentialStanding::OnTrial => ("credential_refused", "on trial after a refusal".to_owned()),
+        };
+        Some(self.cause(
+            id,
+            "the bucket's other credentials sign its requests",
+            format!("{}: {state}", view.name),
+        ))
+    }
+}
+
+/// How an endpoint is out of rotation; none where it is in.
+fn absence(authority: &str, view: &EndpointView, now: Instant) -> Option<String> {
+    Some(match view.standing {
+        Standing::InRotation => return None,
+        Standing::Resting(until) => {
+            let strike = Strike::Unreachable.as_str();
+            format!("{authority}: {strike}, back in {} ms", left(until, now))
+        }
+        Standing::Ejected(until, strike) => {
+            format!("{authority}: ejected ({}), back in {} ms", strike.as_str(), left(until, now))
+        }
+        Standing::Unhealthy => format!("{authority}: fails its health checks"),
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn since(began: Instant, now: Instant) -> u64 {
+    millis(now.saturating_duration_since(began))
+}
+
+fn left(until: Instant, now: Instant) -> u64 {
+    millis(until.saturating_duration_since(now))
+}
+
+#[cfg(test)]
+#[path = "causes_tests.rs"]
+mod tests;

@@ -1,0 +1,237 @@
+//! Each cause by itself, in a gateway that is sound otherwise.
+
+use tidegate_actors::{CredentialView, clock};
+
+use super::*;
+use crate::telemetry::log::LogFault;
+
+fn endpoint(standing: Standing) -> EndpointView {
+    EndpointView { in_flight: 0, standing, latency: None, ejections: 0 }
+}
+
+fn pool(endpoints: Vec<EndpointView>, credentials: Vec<CredentialView>) -> PoolView {
+    PoolView {
+        in_flight: 0,
+        concurrent_max: 1,
+        limit: None,
+        queued: 0,
+        queued_max: 1,
+        amplification: 1.0,
+        endpoints,
+        credentials,
+    }
+}
+
+fn circuit(state: CircuitState) -> BreakerView {
+    BreakerView {
+        class: "all",
+        state,
+        generation: 1,
+        consecutive_failures: 0,
+        opened_total: 0,
+        open_for: (state == CircuitState::Open).then(|| Duration::from_secs(2)),
+        probed: false,
+        cause: None,
+        held: 0,
+        held_max: 0,
+    }
+}
+
+fn credential(standing: CredentialStanding) -> CredentialView {
+    CredentialView {
+        name: "main".to_owned(),
+        in_flight: 0,
+        concurrent_max: 1,
+        quota_group: None,
+        standing,
+        throttled: 0,
+        refused: 0,
+    }
+}
+
+/// A gateway in perfect order.
+fn sound(now: Instant) -> Facts<'static> {
+    Facts {
+        now,
+        draining: false,
+        chaos: false,
+        level: LevelFacts { level: Level::Normal, since: now, reason: None, is_stale: false },
+        actors: vec![("limiter", Status::Running), ("monitor", Status::Running)],
+        limiter_refuses: true,
+        limiter_refuses_all: false,
+        shortages: Vec::new(),
+        buckets: vec![BucketFacts {
+            name: "photos",
+            mode: BreakerMode::On,
+            circuits: vec![circuit(CircuitState::Closed)],
+            pool: pool(vec![endpoint(Standing::InRotation), endpoint(Standing::InRotation)], Vec::new()),
+            authorities: vec!["a:80", "b:80"],
+            late: None,
+        }],
+        log: None,
+        log_lines_lost: 0,
+    }
+}
+
+/// The headline and the causes' words of a gateway with one thing changed.
+fn after(change: impl FnOnce(&mut Facts<'static>, Instant)) -> (&'static str, Vec<Cause>) {
+    let now = clock::now() + Duration::from_secs(10);
+    let mut facts = sound(now);
+    change(&mut facts, now);
+    let causes = causes(&facts);
+    (headline(&facts, &causes), causes)
+}
+
+fn only(change: impl FnOnce(&mut Facts<'static>, Instant)) -> (&'static str, Cause) {
+    let (headline, mut causes) = after(change);
+    assert_eq!(causes.len(), 1, "{causes:?}");
+    (headline, causes.remove(0))
+}
+
+/// X10
+#[test]
+fn nothing_wrong_is_normal() {
+    assert_eq!(after(|_, _| {}), ("normal", Vec::new()));
+}
+
+/// X10
+#[test]
+fn a_failed_limiter_refuses_or_bypasses_as_configured() {
+    let failed = Status::Failed { retry_after: Duration::from_secs(3) };
+    let (headline, cause) = only(|facts, _| {
+        facts.actors[0].1 = failed;
+        facts.limiter_refuses_all = true;
+    });
+    assert_eq!(
+        (headline, cause.id, cause.subject.as_deref()),
+        ("refusing", "limiter_failed", Some("limiter"))
+    );
+    assert!(cause.detail.contains("3000 ms"), "{cause:?}");
+    let (headline, cause) = only(|facts, _| {
+        facts.actors[0].1 = failed;
+        facts.limiter_refuses = false;
+    });
+    assert_eq!((headline, cause.id), ("degraded", "limiter_bypassed"));
+}
+
+/// X9, X10
+#[test]
+fn a_shortage_of_the_gateways_own_is_a_cause() {
+    let (headline, cause) =
+        only(|facts, now| facts.shortages.push((Shortage::Ports, now - Duration::from_secs(4))));
+    assert_eq!((headline, cause.id, cause.since_ms), ("degraded", "out_of_ports", Some(4000)));
+}
+
+/// X10
+#[test]
+fn other_actors_that_failed_or_stalled_are_named() {
+    let failed = Status::Failed { retry_after: Duration::ZERO };
+    for (status, id) in [(failed, "actor_failed"), (Status::Stalled, "actor_stalled")] {
+        let (headline, cause) = only(|facts, _| facts.actors[1].1 = status);
+        assert_eq!((headline, cause.id, cause.subject.as_deref()), ("degraded", id, Some("monitor")));
+    }
+}
+
+/// X10
+#[test]
+fn every_circuit_that_is_not_closed_is_a_cause() {
+    for (mode, state, id) in [
+        (BreakerMode::On, CircuitState::Open, "circuit_open"),
+        (BreakerMode::On, CircuitState::HalfOpen, "circuit_half_open"),
+        (BreakerMode::Shadow, CircuitState::Open, "circuit_shadow"),
+        (BreakerMode::ForcedOpen, CircuitState::Closed, "circuit_forced_open"),
+    ] {
+        let (headline, cause) = only(|facts, _| {
+            facts.buckets[0].mode = mode;
+            facts.buckets[0].circuits = vec![circuit(state)];
+        });
+        assert_eq!((headline, cause.id, cause.subject.as_deref()), ("degraded", id, Some("photos")));
+    }
+}
+
+/// X10
+#[test]
+fn a_frozen_store_is_a_cause_before_its_timeouts() {
+    let (headline, cause) = only(|facts, now| {
+        facts.buckets[0].late =
+            Some(LateView { count: 7, since: now.checked_sub(Duration::from_secs(6)).unwrap() });
+    });
+    assert_eq!((headline, cause.id, cause.since_ms), ("degraded", "upstream_unresponsive", Some(6000)));
+    assert!(cause.detail.starts_with("7 calls"), "{cause:?}");
+}
+
+/// X10
+#[test]
+fn endpoints_out_of_rotation_are_one_cause() {
+    let out = |standing: fn(Instant) -> Standing| {
+        move |facts: &mut Facts<'static>, now: Instant| {
+            facts.buckets[0].pool.endpoints[1] = endpoint(standing(now + Duration::from_secs(1)));
+        }
+    };
+    for (change, detail) in [
+        (out(Standing::Resting), "b:80: unreachable, back in 1000 ms"),
+        (out(|until| Standing::Ejected(until, Strike::Silent)), "b:80: ejected (silent), back in 1000 ms"),
+        (out(|_| Standing::Unhealthy), "b:80: fails its health checks"),
+    ] {
+        let (headline, cause) = only(change);
+        assert_eq!((headline, cause.id, cause.detail.as_str()), ("degraded", "endpoint_out", detail));
+    }
+    let (_, cause) = only(|facts, _| {
+        facts.buckets[0].pool.endpoints = vec![endpoint(Standing::Unhealthy), endpoint(Standing::Unhealthy)];
+    });
+    assert_eq!(cause.id, "endpoints_out");
+}
+
+/// X10, C4
+#[test]
+fn credentials_that_are_out_are_named_by_their_configured_name() {
+    let at = |standing: fn(Instant) -> CredentialStanding| {
+        only(move |facts, now| {
+            facts.buckets[0].pool.credentials = vec![credential(standing(now + Duration::from_secs(1)))];
+        })
+        .1
+    };
+    assert_eq!(at(CredentialStanding::Cooling).id, "credential_cooling");
+    assert_eq!(
+        at(CredentialStanding::Refused).detail,
+        "main: refused by the upstream, tried again in 1000 ms"
+    );
+    assert_eq!(at(|_| CredentialStanding::OnTrial).id, "credential_refused");
+}
+
+/// X10
+#[test]
+fn levels_above_normal_and_stale_sensors_are_causes() {
+    for (level, id, expected) in [
+        (Level::Warning, "warning", "degraded"),
+        (Level::Critical, "critical", "degraded"),
+        (Level::Exhausted, "exhausted", "refusing"),
+    ] {
+        let (headline, cause) = only(|facts, _| {
+            facts.level.level = level;
+            facts.level.reason = Some("memory at 97.0 %, threshold 95 %".to_owned());
+        });
+        assert_eq!((headline, cause.id), (expected, id));
+        assert!(cause.detail.starts_with("memory"), "{cause:?}");
+    }
+    assert_eq!(only(|facts, _| facts.level.is_stale = true).1.id, "sensors_stale");
+}
+
+/// X10, X12
+#[test]
+fn a_log_that_loses_lines_is_a_cause() {
+    let (headline, cause) = only(|facts, now| {
+        let detail = "No space left on device".to_owned();
+        facts.log = Some(CurrentFault { cause: LogFault::DiskFull, since: now, detail });
+        facts.log_lines_lost = 12;
+    });
+    assert_eq!((headline, cause.id, cause.subject.as_deref()), ("degraded", "log", Some("disk_full")));
+    assert!(cause.detail.contains("No space left") && cause.detail.contains("12 lines"), "{cause:?}");
+}
+
+/// X10
+#[test]
+fn draining_wins_the_headline_and_chaos_is_said() {
+    assert_eq!(only(|facts, _| facts.draining = true).0, "draining");
+    assert_eq!(only(|facts, _| facts.chaos = true).1.id, "chaos");
+}

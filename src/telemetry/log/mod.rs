@@ -1,0 +1,132 @@
+//! The logger, built from the `log` section, and the control of its writer thread.
+//!
+//! Workers append lines to a bounded buffer (`sink.rs`). One thread writes the buffer to the output (`writer.rs`, `output.rs`),
+//! and a second one reports write failures on stderr (`watch.rs`). No other thread ever writes to an output, so a blocked
+//! terminal, pipe or disk blocks neither a worker nor the exit. `stats.rs` holds the counters and the current failure.
+
+mod fault;
+mod output;
+mod sink;
+mod stats;
+mod watch;
+mod writer;
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slog::{Drain, Level, Logger, o};
+use thiserror::Error;
+use tidegate_config::{LogConfig, LogFormat, LogLevel, LogOutput};
+
+use crate::telemetry::json::JsonDrain;
+use crate::telemetry::log::output::{Output, Target as _};
+use crate::telemetry::log::sink::Buffer;
+use crate::telemetry::terminal::{Style, TerminalDrain};
+
+pub use fault::LogFault;
+pub(crate) use sink::Sink;
+pub use stats::{CurrentFault, LogStats};
+pub use watch::write_stderr;
+
+/// Why there is no log.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The output cannot be opened.
+    #[error("log.output: cannot open {} for writing: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread of the log did not start.
+    #[error("cannot start the log writer: {0}")]
+    Thread(io::Error),
+    /// Two metrics of the same name: a defect of tidegate itself.
+    #[error("a metric of the log cannot be created: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Controls the writer thread. No method blocks on the output.
+#[derive(Clone)]
+pub struct LogControl {
+    buffer: Arc<Buffer>,
+    stats: Arc<LogStats>,
+}
+
+impl LogControl {
+    /// Asks the writer thread to open the log file again, for rotation (SIGUSR1). Without effect where the output is no file.
+    pub fn reopen(&self) {
+        self.buffer.reopen();
+    }
+
+    /// Ends the log: the writer thread writes what is buffered. Waits for it, at most `patience`. Returns whether
+    /// everything was written.
+    pub fn end(&self, patience: Duration) -> bool {
+        self.buffer.end(patience)
+    }
+
+    /// Lines lost, write failures by cause, and the current failure.
+    #[must_use]
+    pub fn stats(&self) -> Arc<LogStats> {
+        Arc::clone(&self.stats)
+    }
+}
+
+/// Builds the logger and starts its writer thread.
+///
+/// # Errors
+/// The log file cannot be opened, or a thread cannot be started.
+pub fn build(config: &LogConfig) -> Result<(Logger, LogControl), LogError> {
+    let output = Output::open(&config.output)?;
+    let buffer = Arc::new(Buffer::default());
+    let stats = Arc::new(LogStats::new()?);
+    let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&stats));
+    let (log, unfiltered) = loggers(config, &sink);
+    watch::start(Arc::clone(&stats), !output.is_stderr()).map_err(LogError::Thread)?;
+    writer::start(Arc::clone(&buffer), Arc::clone(&stats), Box::new(output), unfiltered)
+        .map_err(LogError::Thread)?;
+    Ok((log, LogControl { buffer, stats }))
+}
+
+/// The logger at the configured level, and one at every level for the log's own notices.
+fn loggers(config: &LogConfig, sink: &Sink) -> (Logger, Logger) {
+    let is_terminal = match config.output {
+        LogOutput::Stdout => io::stdout().is_terminal(),
+        LogOutput::Stderr => io::stderr().is_terminal(),
+        LogOutput::File(_) => false,
+    };
+    let level = match config.level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warning,
+        LogLevel::Info => Level::Info,
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Trace => Level::Trace,
+    };
+    let is_for_people = match config.format {
+        LogFormat::Terminal => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => is_terminal,
+    };
+    if is_for_people {
+        let style = if is_terminal { Style::Colored } else { Style::Plain };
+        filtered(level, || TerminalDrain::new(sink.clone(), style))
+    } else {
+        filtered(level, || JsonDrain::new(sink.clone()))
+    }
+}
+
+fn filtered<D>(level: Level, drain: impl Fn() -> D) -> (Logger, Logger)
+where
+    D: Drain<Ok = (), Err = slog::Never>
+        + Send
+        + Sync
+        + std::panic::UnwindSafe
+        + std::panic::RefUnwindSafe
+        + 'static,
+{
+    let keep = move |record: &slog::Record<'_>| record.level().is_at_least(level);
+    (Logger::root(drain().filter(keep).fuse(), o!()), Logger::root(drain().fuse(), o!()))
+}

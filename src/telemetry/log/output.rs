@@ -1,0 +1,158 @@
+//! The output of the log: standard output, standard error, or a file that is reopened.
+//!
+//! Standard streams are duplicated descriptors: the locks of `std::io::stdout` would let a blocked writer block the exit.
+//! A FIFO is opened for reading too (fifo(7)): otherwise the open would wait for a reader, and each reader that leaves would
+//! break the pipe.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use tidegate_actors::descriptors;
+use tidegate_config::LogOutput;
+
+use crate::telemetry::log::LogError;
+
+/// Whether a reopened output is the same file as before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reopened {
+    /// The same: a line that was cut short may be completed.
+    Same,
+    /// Another one.
+    Other,
+}
+
+/// What the writer thread writes to.
+pub(super) trait Target: Write + Send {
+    /// Whether the file was deleted, so that nobody will read what is written to it.
+    fn is_deleted(&self) -> bool;
+
+    /// Opens the output again. After an error the output stays as it was.
+    fn reopen(&mut self) -> io::Result<Reopened>;
+
+    /// Whether `reopen` does anything.
+    fn is_file(&self) -> bool;
+
+    /// Whether it is the same file, pipe or terminal as stderr: a message there would stand within a log line.
+    fn is_stderr(&self) -> bool;
+}
+
+/// The configured output.
+pub(super) struct Output {
+    file: File,
+    path: Option<PathBuf>,
+}
+
+impl Output {
+    pub(super) fn open(output: &LogOutput) -> Result<Self, LogError> {
+        let stream = |file: io::Result<std::os::fd::OwnedFd>| {
+            file.map(|file| Self { file: file.into(), path: None }).map_err(LogError::Thread)
+        };
+        match output {
+            LogOutput::Stdout => stream(io::stdout().as_fd().try_clone_to_owned()),
+            LogOutput::Stderr => stream(io::stderr().as_fd().try_clone_to_owned()),
+            LogOutput::File(path) => match open_file(path) {
+                Ok(file) => Ok(Self { file, path: Some(path.clone()) }),
+                Err(source) => Err(LogError::Open { path: path.clone(), source }),
+            },
+        }
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    let is_fifo = std::fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
+    if is_fifo {
+        return OpenOptions::new().read(true).write(true).open(path);
+    }
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Device and inode (stat(2)).
+fn identity(file: &File) -> io::Result<(u64, u64)> {
+    file.metadata().map(|file| (file.dev(), file.ino()))
+}
+
+impl Target for Output {
+    fn is_deleted(&self) -> bool {
+        self.path.is_some() && self.file.metadata().is_ok_and(|file| file.nlink() == 0)
+    }
+
+    fn reopen(&mut self) -> io::Result<Reopened> {
+        let Some(path) = &self.path else { return Ok(Reopened::Same) };
+        let file = descriptors::with_reserve(|| open_file(path))?;
+        let is_same = identity(&file)? == identity(&self.file)?;
+        self.file = file;
+        Ok(if is_same { Reopened::Same } else { Reopened::Other })
+    }
+
+    fn is_file(&self) -> bool {
+        self.path.is_some()
+    }
+
+    fn is_stderr(&self) -> bool {
+        let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+        stderr.and_then(|stderr| Ok(identity(&stderr)? == identity(&self.file)?)).unwrap_or(false)
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of this test's own, removed at its end.
+    struct Directory(PathBuf);
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn directory(name: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("tidegate-log-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    /// G4: a renamed file is written on until it is opened again, and a deleted one is noticed
+    #[test]
+    fn files_are_opened_again() {
+        let directory = directory("rotated");
+        let (path, old) = (directory.0.join("log"), directory.0.join("log.1"));
+        let mut output = Output::open(&LogOutput::File(path.clone())).unwrap();
+        output.write_all(b"one\n").unwrap();
+        assert_eq!(output.reopen().unwrap(), Reopened::Same);
+        std::fs::rename(&path, &old).unwrap();
+        output.write_all(b"two\n").unwrap();
+        assert!(!output.is_deleted());
+        assert_eq!(output.reopen().unwrap(), Reopened::Other);
+        output.write_all(b"three\n").unwrap();
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        assert_eq!((read(&old).as_str(), read(&path).as_str()), ("one\ntwo\n", "three\n"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(output.is_deleted());
+    }
+
+    /// X12: a FIFO without a reader does not hold up the start
+    #[test]
+    fn a_fifo_without_a_reader_is_opened() {
+        let directory = directory("fifo");
+        let path = directory.0.join("log");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let mut output = Output::open(&LogOutput::File(path)).unwrap();
+        output.write_all(b"one\n").unwrap();
+    }
+}

@@ -1,0 +1,162 @@
+//! The bounded buffer between the threads that log and the writer thread.
+//!
+//! `push` appends to memory and never waits for the output. A line that does not fit is dropped and counted.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::telemetry::log::stats::LogStats;
+
+const BUFFER_BYTES_MAX: usize = 8 << 20;
+const WAKE_AT_BYTES: usize = 256 << 10;
+/// Capacity that a written buffer keeps; a larger one is given back.
+pub(super) const KEPT_BYTES_MAX: usize = 2 * WAKE_AT_BYTES;
+const FLUSH_EVERY: Duration = Duration::from_millis(50);
+
+#[derive(Default)]
+struct Pending {
+    lines: Vec<u8>,
+    reopen: bool,
+    ended: bool,
+    /// The writer thread has written everything and stopped.
+    written: bool,
+}
+
+/// Lines that wait for the writer thread, and requests to it.
+#[derive(Default)]
+pub(super) struct Buffer {
+    pending: Mutex<Pending>,
+    wake: Condvar,
+    written: Condvar,
+}
+
+/// What the writer thread does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Write the lines, then open the file again if asked to.
+    Write { reopen: bool },
+    /// Stop: the log has ended and nothing is left.
+    Stop,
+}
+
+impl Buffer {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the line fitted.
+    fn push(&self, line: &[u8]) -> bool {
+        let mut pending = self.lock();
+        let before = pending.lines.len();
+        if before + line.len() > BUFFER_BYTES_MAX {
+            return false;
+        }
+        pending.lines.extend_from_slice(line);
+        let crossed = before < WAKE_AT_BYTES && pending.lines.len() >= WAKE_AT_BYTES;
+        drop(pending);
+        if crossed {
+            self.wake.notify_one();
+        }
+        true
+    }
+
+    pub(super) fn reopen(&self) {
+        self.lock().reopen = true;
+        self.wake.notify_one();
+    }
+
+    pub(super) fn end(&self, patience: Duration) -> bool {
+        let mut pending = self.lock();
+        pending.ended = true;
+        self.wake.notify_one();
+        let (pending, _) = self
+            .written
+            .wait_timeout_while(pending, patience, |pending| !pending.written)
+            .unwrap_or_else(PoisonError::into_inner);
+        pending.written
+    }
+
+    /// Waits for lines, at most `FLUSH_EVERY`, and swaps them into `lines`.
+    pub(super) fn take(&self, lines: &mut Vec<u8>) -> Work {
+        let (mut pending, _) = self
+            .wake
+            .wait_timeout_while(self.lock(), FLUSH_EVERY, |pending| {
+                !pending.ended && !pending.reopen && pending.lines.len() < WAKE_AT_BYTES
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        let reopen = std::mem::take(&mut pending.reopen);
+        if pending.lines.is_empty() && pending.ended && !reopen {
+            return Work::Stop;
+        }
+        std::mem::swap(lines, &mut pending.lines);
+        Work::Write { reopen }
+    }
+
+    /// Called by the writer thread when it stops.
+    pub(super) fn stopped(&self) {
+        self.lock().written = true;
+        self.written.notify_all();
+    }
+}
+
+/// Where drains put their lines.
+#[derive(Clone)]
+pub(crate) struct Sink {
+    buffer: Arc<Buffer>,
+    stats: Arc<LogStats>,
+}
+
+impl Sink {
+    pub(super) fn new(buffer: Arc<Buffer>, stats: Arc<LogStats>) -> Self {
+        Self { buffer, stats }
+    }
+
+    /// Appends one line, its end included, or drops and counts it if the buffer is full.
+    pub(crate) fn push(&self, line: &[u8]) {
+        if !self.buffer.push(line) {
+            self.stats.dropped();
+        }
+    }
+
+    /// A sink of its own and what reads its lines.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> (Self, impl Fn() -> String) {
+        let buffer = Arc::new(Buffer::default());
+        let stats = Arc::new(LogStats::new().unwrap());
+        let read = {
+            let buffer = Arc::clone(&buffer);
+            move || String::from_utf8(buffer.lock().lines.clone()).unwrap()
+        };
+        (Self::new(buffer, stats), read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// X12: a full buffer drops whole lines, counts them, and keeps those it has
+    #[test]
+    fn lines_that_do_not_fit_are_dropped_and_counted() {
+        let buffer = Arc::new(Buffer::default());
+        let stats = Arc::new(LogStats::new().unwrap());
+        let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&stats));
+        let line = [b"x".repeat((1 << 20) - 1), b"\n".to_vec()].concat();
+        for _ in 0..11 {
+            sink.push(&line);
+        }
+        assert_eq!(stats.lost(), 3);
+        let mut lines = Vec::new();
+        assert_eq!(buffer.take(&mut lines), Work::Write { reopen: false });
+        assert_eq!(lines.len(), 8 << 20);
+    }
+
+    /// G4: the end of the log waits no longer than it was told
+    #[test]
+    fn the_end_does_not_wait_for_a_writer_that_hangs() {
+        let buffer = Buffer::default();
+        assert!(!buffer.end(Duration::from_millis(20)));
+        buffer.stopped();
+        assert!(buffer.end(Duration::from_secs(3600)));
+    }
+}

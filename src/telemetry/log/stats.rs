@@ -1,0 +1,188 @@
+//! Counters of lost lines and failed writes, and the failure that lasts.
+//!
+//! Written by the threads that log, the writer thread and the watch; read by the status and the metrics. A write that does
+//! not return cannot report itself: every reader calls `observe`, which compares its start with the clock.
+
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use tidegate_actors::clock;
+
+use crate::telemetry::log::fault::LogFault;
+
+/// A write that takes longer is a blocked one.
+const BLOCKED_AFTER: Duration = Duration::from_secs(1);
+/// No write is under way.
+const IDLE: u64 = u64::MAX;
+
+/// A failure that lasts: from the first failed write to the next one that succeeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CurrentFault {
+    /// The cause.
+    pub cause: LogFault,
+    /// Time of the first failure.
+    pub since: Instant,
+    /// The operating system's message.
+    pub detail: String,
+}
+
+/// Counters and the current failure of the log.
+pub struct LogStats {
+    lost: Family,
+    failures: Family,
+    faults: Mutex<Faults>,
+    began: Instant,
+    /// Start of the write under way, in ms since `began`.
+    write_began_ms: AtomicU64,
+    /// Start of the last write that was counted as blocked, likewise.
+    counted_ms: AtomicU64,
+}
+
+#[derive(Default)]
+struct Faults {
+    current: Option<CurrentFault>,
+    /// The last failure that was not yet taken by the watch.
+    unreported: Option<CurrentFault>,
+}
+
+// A panic leaves counters whole.
+impl UnwindSafe for LogStats {}
+impl RefUnwindSafe for LogStats {}
+
+struct Family {
+    all: IntCounterVec,
+    by_cause: [IntCounter; LogFault::ALL.len()],
+}
+
+impl Family {
+    fn new(name: &str, help: &str) -> Result<Self, prometheus::Error> {
+        let all = IntCounterVec::new(Opts::new(name, help), &["cause"])?;
+        let by_cause = LogFault::ALL.map(|cause| all.with_label_values(&[cause.as_str()]));
+        Ok(Self { all, by_cause })
+    }
+
+    fn add(&self, cause: LogFault, count: u64) {
+        for (counter, each) in self.by_cause.iter().zip(LogFault::ALL) {
+            if each == cause {
+                counter.inc_by(count);
+            }
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.by_cause.iter().map(IntCounter::get).sum()
+    }
+}
+
+impl LogStats {
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            lost: Family::new(
+                "log_lines_lost_total",
+                "log lines that were dropped or not written, by cause",
+            )?,
+            failures: Family::new(
+                "log_write_failures_total",
+                "writes of the log that failed or did not return within a second, by cause",
+            )?,
+            faults: Mutex::default(),
+            began: clock::now(),
+            write_began_ms: AtomicU64::new(IDLE),
+            counted_ms: AtomicU64::new(IDLE),
+        })
+    }
+
+    /// Adds the counters to a registry.
+    pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        registry.register(Box::new(self.lost.all.clone()))?;
+        registry.register(Box::new(self.failures.all.clone()))
+    }
+
+    /// Lines lost so far.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.total()
+    }
+
+    /// The failure that lasts, if any. Counts a write that has become a blocked one.
+    #[must_use]
+    pub fn current(&self) -> Option<CurrentFault> {
+        self.observe();
+        self.lock().current.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        let elapsed = clock::now().saturating_duration_since(self.began);
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
+    /// Time that the write under way has taken.
+    fn writing_for(&self) -> Option<(u64, Duration)> {
+        let began = self.write_began_ms.load(Ordering::Acquire);
+        (began != IDLE).then(|| (began, Duration::from_millis(self.elapsed_ms().saturating_sub(began))))
+    }
+
+    /// Counts the write under way as a failure once it is blocked.
+    pub(super) fn observe(&self) {
+        let Some((began, taken)) = self.writing_for().filter(|(_, taken)| *taken >= BLOCKED_AFTER) else {
+            return;
+        };
+        if self.counted_ms.swap(began, Ordering::AcqRel) != began {
+            let since = clock::now().checked_sub(taken).unwrap_or(self.began);
+            self.fail(LogFault::Blocked, since, "a write has not returned within a second".to_owned());
+        }
+    }
+
+    /// A thread that logs had to drop a line.
+    pub(super) fn dropped(&self) {
+        let is_blocked = self.writing_for().is_some_and(|(_, taken)| taken >= BLOCKED_AFTER);
+        let cause = if is_blocked { LogFault::Blocked } else { LogFault::TooSlow };
+        self.lost.add(cause, 1);
+        if cause == LogFault::TooSlow && self.lock().current.is_none() {
+            self.fail(cause, clock::now(), "the buffer of 8 MiB is full".to_owned());
+        }
+    }
+
+    pub(super) fn write_begins(&self) {
+        self.write_began_ms.store(self.elapsed_ms(), Ordering::Release);
+    }
+
+    pub(super) fn write_ends(&self) {
+        self.observe();
+        self.write_began_ms.store(IDLE, Ordering::Release);
+    }
+
+    /// A write failed, and these lines are lost.
+    pub(super) fn failed(&self, cause: LogFault, detail: String, lines: u64) {
+        self.lost.add(cause, lines);
+        self.fail(cause, clock::now(), detail);
+    }
+
+    fn fail(&self, cause: LogFault, now: Instant, detail: String) {
+        self.failures.add(cause, 1);
+        let mut faults = self.lock();
+        // A failure of another cause replaces the current one, and lasts since the first.
+        let since = faults.current.as_ref().map_or(now, |current| current.since.min(now));
+        let fault = CurrentFault { cause, since, detail };
+        faults.unreported = Some(fault.clone());
+        faults.current = Some(fault);
+    }
+
+    /// Everything that waited was written. Returns the failure that ended with it.
+    pub(super) fn recovered(&self) -> Option<CurrentFault> {
+        self.lock().current.take()
+    }
+
+    /// The last failure, once. Counts a write that has become a blocked one.
+    pub(super) fn take_unreported(&self) -> Option<CurrentFault> {
+        self.observe();
+        self.lock().unreported.take()
+    }
+}

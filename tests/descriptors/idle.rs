@@ -1,0 +1,196 @@
+//! Idle connections make room for requests.
+
+use std::time::Duration;
+
+use super::{few_upstreams, kept, narrow};
+use crate::https::Identity;
+use crate::support::client::{Client, message};
+use crate::support::{Gateway, Upstream, eventually, until};
+
+const LIMIT: usize = 200;
+const CLOSED: &str = "idle_connections_closed_total{cause=\"descriptors\",side=\"client\"}";
+
+/// Requests on connections of their own are answered for a while, longer than the monitor needs for several samples.
+async fn later_requests_are_served(gateway: &Gateway) {
+    for _ in 0..60 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+async fn falls_below_the_warning(gateway: &Gateway) {
+    until("descriptors fall below 80 %", || gateway.open_descriptors() < LIMIT * 8 / 10).await;
+}
+
+/// X8: more kept connections than descriptors: the oldest close, and every later request is served
+#[tokio::test]
+async fn kept_connections_do_not_shut_others_out() {
+    let upstream = Upstream::ok("x");
+    let gateway = narrow(&upstream).set("monitor.descriptor_limit", "200").start().await;
+    let mut connections = Vec::new();
+    for _ in 0..220 {
+        connections.push(kept(&gateway).await);
+    }
+    later_requests_are_served(&gateway).await;
+    falls_below_the_warning(&gateway).await;
+    // The newest of them is still open, the oldest is closed.
+    let (mut oldest, mut newest) = (connections.swap_remove(0), connections.swap_remove(218));
+    assert!(oldest.is_closed().await);
+    newest.send(message("GET", "/b/k", &[], None)).await;
+    assert_eq!(newest.answer("GET").await.whole(), 200);
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
+}
+
+/// X8: connections that never sent a byte are idle as well
+#[tokio::test]
+async fn silent_connections_close_too() {
+    let upstream = Upstream::ok("x");
+    let gateway = narrow(&upstream).set("monitor.descriptor_limit", "200").start().await;
+    let mut silent = Vec::new();
+    for _ in 0..220 {
+        silent.push(Client::connect(gateway.address()).await);
+    }
+    later_requests_are_served(&gateway).await;
+    falls_below_the_warning(&gateway).await;
+}
+
+/// X8: from `warning` on as many close as bring the count below 80 %, and no more
+#[tokio::test]
+async fn as_many_close_as_are_needed() {
+    let upstream = Upstream::ok("x");
+    let gateway = narrow(&upstream).set("monitor.descriptor_limit", "200").start().await;
+    let before = gateway.open_descriptors();
+    let mut connections = Vec::new();
+    while gateway.open_descriptors() < 155 {
+        connections.push(kept(&gateway).await);
+    }
+    assert!(before + 40 < 155, "{before} descriptors are open at the start");
+    for _ in 0..15 {
+        connections.push(kept(&gateway).await);
+    }
+    eventually("some close", || async { (gateway.metric(CLOSED).await >= 1.0).then_some(()) }).await;
+    falls_below_the_warning(&gateway).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let open = gateway.open_descriptors();
+    assert!(open >= 130, "only {open} are left open");
+    gateway.log_line("idle connections close to free descriptors or memory", |_| true).await;
+}
+
+/// X8: HTTP/2 connections without a request get GOAWAY, and HTTP/1.1 connections over TLS close
+#[tokio::test]
+async fn kept_connections_over_tls_make_room() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let builder = few_upstreams(identity.before(&upstream)).set("monitor.descriptor_limit", "200");
+    let gateway = builder.start().await;
+    let mut connections = Vec::new();
+    for at in 0..220 {
+        if at % 2 == 0 {
+            let client = identity.http2(&gateway).await;
+            assert_eq!(client.get("/b/k").await.whole(), 200);
+            connections.push((Some(client), None));
+        } else {
+            let mut client = Client::over(identity.connect(&gateway, &["http/1.1"]).await);
+            client.send(message("GET", "/b/k", &[], None)).await;
+            assert_eq!(client.answer("GET").await.whole(), 200);
+            connections.push((None, Some(client)));
+        }
+    }
+    for _ in 0..40 {
+        assert_eq!(identity.http2(&gateway).await.get("/b/k").await.whole(), 200);
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    falls_below_the_warning(&gateway).await;
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
+}
+
+/// X8: connections that never begin their TLS handshake are idle as well
+#[tokio::test]
+async fn handshakes_that_never_begin_make_room() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let gateway = few_upstreams(identity.before(&upstream))
+        .set("monitor.descriptor_limit", "200")
+        .set("server.header_timeout", "60")
+        .start()
+        .await;
+    let mut silent = Vec::new();
+    for _ in 0..220 {
+        silent.push(Client::connect(gateway.address()).await);
+    }
+    for _ in 0..20 {
+        assert_eq!(identity.http2(&gateway).await.get("/b/k").await.whole(), 200);
+    }
+    falls_below_the_warning(&gateway).await;
+}
+
+/// X8: memory pressure closes connections that have been idle for a while
+#[tokio::test]
+async fn memory_pressure_closes_idle_connections() {
+    let upstream = Upstream::ok("x");
+    // Whatever the process has is more than that.
+    let gateway = narrow(&upstream)
+        .set("monitor.memory_limit_bytes", "1GiB")
+        .set("monitor.warning", "1")
+        .set("monitor.critical", "90")
+        .set("monitor.recover", "1")
+        .start()
+        .await;
+    let mut connections = Vec::new();
+    for _ in 0..20 {
+        connections.push(kept(&gateway).await);
+    }
+    let mut oldest = connections.swap_remove(0);
+    assert!(oldest.is_closed().await);
+    let closed = "idle_connections_closed_total{cause=\"memory\",side=\"client\"}";
+    eventually("all close", || async { (gateway.metric(closed).await >= 20.0).then_some(()) }).await;
+}
+
+/// X9: idle upstream connections close where too few clients are idle
+#[tokio::test]
+async fn idle_upstream_connections_close() {
+    let (upstream, latch) = crate::pool::held();
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.connection_pool.max_idle", "30")
+        .set("monitor.descriptor_limit", "200")
+        .start()
+        .await;
+    let requests: Vec<_> = (0..30).map(|i| crate::pool::ask(&gateway, format!("/b/{i}"))).collect();
+    upstream.works_on(30).await;
+    latch.open_for_all();
+    for request in requests {
+        assert_eq!(request.await.unwrap().whole(), 200);
+    }
+    eventually("connections are kept", || async { (upstream.live() > 10).then_some(()) }).await;
+    gateway.limit_descriptors(50);
+    eventually("none is kept", || async { (upstream.live() == 0).then_some(()) }).await;
+    assert!(
+        gateway.metric("idle_connections_closed_total{cause=\"descriptors\",side=\"upstream\"}").await
+            >= 10.0
+    );
+    gateway.limit_descriptors(200);
+    let served = || async { (gateway.get("/b/k").await.whole() == 200).then_some(()) };
+    eventually("requests are served again", served).await;
+}
+
+/// X2: a refusal for want of resources closes its connection
+#[tokio::test]
+async fn a_refusal_by_exhaustion_closes_the_connection() {
+    let (upstream, latch) = crate::pool::held();
+    let gateway = narrow(&upstream).start().await;
+    let mut client = Client::connect(gateway.address()).await;
+    // The second request is read when the first is answered, so the connection is never idle.
+    client.send([message("GET", "/b/1", &[], None), message("GET", "/b/2", &[], None)].concat()).await;
+    upstream.works_on(1).await;
+    gateway.limit_descriptors(40);
+    let level = || async { (gateway.status().await["level"] == "exhausted").then_some(()) };
+    eventually("the level is exhausted", level).await;
+    latch.open_for_all();
+    assert_eq!(client.answer("GET").await.whole(), 200);
+    let answer = client.answer("GET").await;
+    assert_eq!(
+        (answer.whole(), answer.reason(), answer.header("connection")),
+        (503, "exhausted", Some("close"))
+    );
+    assert!(answer.retry_after().is_some());
+    assert!(client.is_closed().await);
+}

@@ -1,0 +1,173 @@
+//! The limit of descriptors: raised at the start, followed at run time, and shared out so that the admin listener always answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use rustix::process::Signal;
+
+use super::{circuit_state, kept};
+use crate::support::client::{Client, message};
+use crate::support::{Gateway, Upstream, eventually, get};
+
+/// X5: the soft limit becomes the hard one
+#[tokio::test]
+async fn the_soft_limit_is_raised() {
+    let upstream = Upstream::ok("x");
+    let gateway =
+        Gateway::builder().bucket("b", &upstream).ulimit("-Sn 256 && ulimit -Hn 4096").start().await;
+    assert_eq!(gateway.descriptor_limits(), (Some(4096), Some(4096)));
+    let line = gateway.log_line("soft limit of descriptors raised to the hard limit", |_| true).await;
+    assert_eq!((&line["before"], &line["now"]), (&256.into(), &4096.into()));
+    assert_eq!(gateway.status().await["resources"]["descriptors"]["limit"], 4096);
+}
+
+/// X5: a limit below what the configured connections need is a warning with figures and the remedy
+#[tokio::test]
+async fn a_start_with_too_few_descriptors_warns() {
+    let upstream = Upstream::ok("x");
+    let warning = "the descriptor limit is lower than the configured connections need; clients wait when descriptors are short";
+    let gateway = Gateway::builder().bucket("b", &upstream).ulimit("-n 512").start().await;
+    let line = gateway.log_line(warning, |_| true).await;
+    assert_eq!(
+        (&line["limit"], &line["clients"], &line["upstream_connections"]),
+        (&512.into(), &1000.into(), &60.into())
+    );
+    let needed = line["needed"].as_u64().unwrap();
+    assert!(line["hint"].as_str().unwrap().contains(&needed.to_string()), "{line}");
+    let limits = format!("-n {needed}");
+    let enough = Gateway::builder().bucket("b", &upstream).ulimit(&limits).start().await;
+    enough.log_line("descriptor limit", |line| line["limit"] == needed).await;
+    assert!(enough.log_lines().iter().all(|line| line["msg"] != warning));
+}
+
+/// X1: a limit that is lowered from outside is the monitor's at once
+#[tokio::test]
+async fn the_monitor_follows_the_limit() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for limit in [900, 700] {
+        gateway.limit_descriptors(limit);
+        eventually("the monitor knows", || async {
+            (gateway.status().await["resources"]["descriptors"]["limit"] == limit).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Asks all of the admin listener's questions until it is told to stop; returns how often.
+async fn ask_the_admin_listener(gateway: &Gateway, is_over: &AtomicBool) -> usize {
+    let mut rounds = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        for path in ["/livez", "/readyz", "/status", "/metrics"] {
+            assert_eq!(get(gateway.admin_address(), path).await.whole(), 200, "{path}");
+        }
+        rounds += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    rounds
+}
+
+/// X3, X5, X9: 128 descriptors and 200 kept connections: the admin listener answers all the time, every client is served as others
+/// become idle, and the store is not blamed
+#[tokio::test]
+async fn more_clients_than_descriptors_are_served() {
+    let upstream = Upstream::ok("x");
+    let gateway = Arc::new(Gateway::builder().bucket("b", &upstream).ulimit("-n 128").start().await);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (asking, until_over) = (Arc::clone(&gateway), Arc::clone(&is_over));
+    let admin = tokio::spawn(async move { ask_the_admin_listener(&asking, &until_over).await });
+    let clients = join_all((0..200).map(|_| kept(&gateway))).await;
+    for _ in 0..40 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    assert!(admin.await.unwrap() >= 10);
+    assert_eq!(clients.len(), 200);
+    assert_eq!(circuit_state(&gateway).await, "closed");
+    assert_eq!(gateway.metric("own_shortages_total{cause=\"out_of_descriptors\"}").await, 0.0);
+}
+
+/// X5: clients with requests under way keep their places; who comes beyond the budget waits in the backlog, without a spin
+#[tokio::test]
+async fn clients_beyond_the_budget_wait() {
+    let (upstream, latch) = crate::pool::held();
+    let gateway = Gateway::builder().bucket("b", &upstream).ulimit("-n 128").start().await;
+    let mut clients = Vec::new();
+    for i in 0..90 {
+        let mut client = Client::connect(gateway.address()).await;
+        client.send(message("GET", &format!("/b/{i}"), &[], None)).await;
+        clients.push(client);
+    }
+    eventually("requests are under way", || async { (upstream.working() >= 10).then_some(()) }).await;
+    let before = cpu_ticks(&gateway);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let spent = cpu_ticks(&gateway) - before;
+    assert!(spent < 30, "{spent} ticks of 10 ms in a second of waiting");
+    assert_eq!(gateway.admin("/status").await.whole(), 200);
+    latch.open_for_all();
+    for client in &mut clients {
+        assert_eq!(client.answer("GET").await.whole(), 200);
+    }
+    assert_eq!(circuit_state(&gateway).await, "closed");
+}
+
+/// Processor time of the process, in ticks of 10 ms.
+fn cpu_ticks(gateway: &Gateway) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// X3: the admin listener's own idle connections make room, and its connections are bounded
+#[tokio::test]
+async fn admin_connections_do_not_shut_others_out() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).ulimit("-n 128").start().await;
+    let mut admins = Vec::new();
+    for _ in 0..200 {
+        let mut client = Client::connect(gateway.admin_address()).await;
+        client.send(message("GET", "/livez", &[("connection", "keep-alive")], None)).await;
+        assert_eq!(client.answer("GET").await.whole(), 200);
+        admins.push(client);
+        assert!(gateway.open_descriptors() < 128);
+    }
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(gateway.admin("/status").await.whole(), 200);
+}
+
+/// X3: the limit falls below what is open: the admin listener answers, and requests are served when idle connections have closed
+#[tokio::test]
+async fn a_limit_below_what_is_open_leaves_the_admin_listener() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).start().await;
+    let mut clients = Vec::new();
+    for _ in 0..150 {
+        clients.push(kept(&gateway).await);
+    }
+    let limit = 128;
+    gateway.limit_descriptors(limit);
+    for _ in 0..20 {
+        assert_eq!(gateway.admin("/livez").await.whole(), 200);
+        assert_eq!(gateway.admin("/status").await.whole(), 200);
+    }
+    eventually("idle connections close", || async { (gateway.open_descriptors() < 103).then_some(()) }).await;
+    let served = || async { (gateway.get("/b/k").await.whole() == 200).then_some(()) };
+    eventually("requests are served", served).await;
+    assert_eq!(circuit_state(&gateway).await, "closed");
+}
+
+/// X3: the log file is opened again while no other descriptor is left
+#[tokio::test]
+async fn the_log_is_reopened_without_descriptors() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).start_for_people().await;
+    let log = gateway.directory().join("log");
+    gateway.limit_descriptors(20);
+    std::fs::rename(&log, gateway.directory().join("log.1")).unwrap();
+    gateway.signal(Signal::USR1);
+    eventually("the log goes on in a new file", || async { log.exists().then_some(()) }).await;
+    assert_eq!(gateway.admin("/livez").await.whole(), 200);
+}

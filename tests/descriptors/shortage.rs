@@ -1,0 +1,99 @@
+//! The gateway's own shortages are told as such, and never held against an upstream.
+
+use std::time::Duration;
+
+use super::circuit_state;
+use crate::support::client::{Client, message};
+use crate::support::gateway::Builder;
+use crate::support::{Act, Gateway, Upstream, eventually};
+
+/// Failures that would open a circuit twice over.
+const REQUESTS: usize = 12;
+
+/// An upstream that closes each connection, so that each request needs a new one.
+fn closing() -> Upstream {
+    Upstream::start(|_| Act::ok("x").closing())
+}
+
+/// The monitor looks once, so that the level does not refuse before the connection is tried.
+fn unwatched(builder: Builder) -> Builder {
+    builder.set("monitor.interval_ms", "60000")
+}
+
+/// Requests on one kept connection while no descriptor is left; each must be refused as the gateway's own shortage.
+async fn refused_for_descriptors(gateway: &Gateway, first: &str) {
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(message("GET", first, &[], None)).await;
+    assert_eq!(client.answer("GET").await.whole(), 200);
+    let get = message("GET", "/b/k", &[], None);
+    eventually("the upstream's connection closes", || async {
+        (gateway.metric("connection_pool_active{bucket=\"b\"}").await == 0.0).then_some(())
+    })
+    .await;
+    gateway.limit_descriptors(30);
+    for _ in 0..REQUESTS {
+        client.send(&get).await;
+        let answer = client.answer("GET").await;
+        assert_eq!((answer.whole(), answer.reason()), (503, "out_of_descriptors"), "{}", answer.text());
+        assert!(answer.retry_after().is_some());
+    }
+    assert_eq!(circuit_state(gateway).await, "closed");
+    gateway.limit_descriptors(1000);
+    client.send(&get).await;
+    assert_eq!(client.answer("GET").await.whole(), 200);
+}
+
+/// X9: out of descriptors is 503 with its own reason, and neither opens the circuit nor spends a retry
+#[tokio::test]
+async fn out_of_descriptors_is_not_the_stores_fault() {
+    let upstream = closing();
+    let gateway = unwatched(Gateway::builder().bucket("b", &upstream)).start().await;
+    refused_for_descriptors(&gateway, "/b/k").await;
+    assert_eq!(gateway.metric("own_shortages_total{cause=\"out_of_descriptors\"}").await, REQUESTS as f64);
+    assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
+    let begun = "the gateway runs out of a resource of its own; calls that need it are refused with 503";
+    gateway.log_line(begun, |line| line["cause"] == "out_of_descriptors").await;
+    let status = gateway.status().await;
+    let causes = status["causes"].as_array().unwrap();
+    let cause = causes.iter().find(|cause| cause["id"] == "out_of_descriptors").unwrap();
+    assert!(cause["since_ms"].is_u64() && status["status"] == "degraded", "{status}");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(
+        gateway.log_lines().iter().filter(|line| line["msg"] == begun).count(),
+        1,
+        "one line for all of them"
+    );
+}
+
+/// X9: a resolver without descriptors says that the name is unknown; that is the gateway's shortage all the same
+#[tokio::test]
+async fn a_name_that_cannot_be_looked_up_for_want_of_descriptors() {
+    let upstream = closing();
+    let endpoint = format!("http://localhost:{}", upstream.address().port());
+    let builder =
+        Gateway::builder().set("buckets.b.auth", "anonymous").set("buckets.b.s3.endpoints", &endpoint);
+    let gateway = unwatched(builder).start().await;
+    // Without an earlier look-up there is no answer to fall back on.
+    refused_for_descriptors(&gateway, "/-/livez").await;
+}
+
+/// X9: health checks that cannot be made say nothing of the endpoint
+#[tokio::test]
+async fn checks_without_descriptors_eject_nobody() {
+    let upstream = closing();
+    let other = closing();
+    let builder = Gateway::builder()
+        .bucket_at("b", &[upstream.address(), other.address()])
+        .set("buckets.b.s3.health_check.path", "/well")
+        .set("buckets.b.s3.health_check.interval_seconds", "0.1");
+    let gateway = builder.start().await;
+    eventually("it is checked", || async { (upstream.count() > 2 && other.count() > 2).then_some(()) }).await;
+    gateway.limit_descriptors(30);
+    let noted = "own_shortages_total{cause=\"out_of_descriptors\"}";
+    eventually("checks fail", || async { (gateway.metric(noted).await >= 20.0).then_some(()) }).await;
+    let status = gateway.status().await;
+    for endpoint in status["buckets"]["b"]["pool"]["endpoints"].as_array().unwrap() {
+        assert_eq!(endpoint["state"], "in_rotation", "{endpoint}");
+    }
+    assert!(gateway.log_lines().iter().all(|line| line["msg"] != "health check failed"));
+}

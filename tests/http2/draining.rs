@@ -1,0 +1,47 @@
+//! Finished answers that wait for their clients while the gateway drains.
+
+use std::time::Duration;
+
+use super::raw::*;
+use crate::https::Identity;
+use crate::support::{Act, Gateway, Upstream, noise};
+
+/// A gateway that drains, and a client with a finished answer that it grants no window for.
+async fn waiting(identity: &Identity, body: &[u8], drain_timeout: &str) -> (Gateway, Raw, Upstream) {
+    let answer = body.to_vec();
+    let upstream = Upstream::start(move |_| Act::ok(&answer));
+    let gateway = identity.before(&upstream).set("server.drain_timeout", drain_timeout).start().await;
+    let mut raw = Raw::open(identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
+    raw.head(1).await;
+    gateway.is_idle().await;
+    gateway.terminate();
+    gateway.log_line("draining", |line| line["in_flight"] == 0).await;
+    (gateway, raw, upstream)
+}
+
+/// G4: an answer that was read ahead holds no slot any more; the drain waits for its client all the same
+#[tokio::test]
+async fn an_answer_that_waits_for_window_is_waited_for() {
+    let (identity, body) = (Identity::new(), noise(50_000));
+    let (mut gateway, mut raw, _upstream) = waiting(&identity, &body, "600").await;
+    raw.wait("a GOAWAY", |frame| (frame.kind == GOAWAY).then_some(())).await;
+    // Longer than what threads may take to stop.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    raw.send(&frame(WINDOW_UPDATE, 0, 1, &50_000_u32.to_be_bytes())).await;
+    raw.wait("the answer's end", |frame| (frame.kind == DATA && frame.flags & END_STREAM != 0).then_some(()))
+        .await;
+    let data = raw.seen().into_iter().filter(|frame| frame.kind == DATA);
+    assert_eq!(data.flat_map(|frame| frame.payload).collect::<Vec<u8>>(), body);
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+}
+
+/// G4: beyond the drain time it is cut off, which the log and the exit code tell
+#[tokio::test]
+async fn an_answer_that_waits_too_long_is_cut_off() {
+    let (identity, body) = (Identity::new(), noise(50_000));
+    let (mut gateway, _raw, _upstream) = waiting(&identity, &body, "0.5").await;
+    assert_eq!(gateway.wait_exit().await.code(), Some(1));
+    let line = gateway.log_line("drain time is up", |line| line["cut_off"] == 1).await;
+    assert!(line["unsent_bytes"].as_u64().unwrap() >= 50_000, "{line}");
+}

@@ -1,0 +1,190 @@
+//! How the level of degradation moves: its causes, a load that comes and goes, and memory that refusing cannot free.
+//!
+//! The cases that need a memory cgroup are in `tests/cgroups`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::Value;
+
+use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually};
+
+/// Requests that are sent and not answered until the latch opens.
+async fn requests(address: SocketAddr, count: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = Client::connect(address).await;
+        client.send(client::message("GET", "/b/held", &[], None)).await;
+        clients.push(client);
+    }
+    clients
+}
+
+async fn reaches(gateway: &Gateway, level: &str) -> Value {
+    eventually(&format!("the level is {level}"), || async {
+        let status = gateway.status().await;
+        (status["level"] == level).then_some(status)
+    })
+    .await
+}
+
+/// A gateway with ten slots in front of an upstream that holds its answers.
+async fn ten_slots(latch: &Latch) -> (Gateway, Upstream) {
+    let latch = latch.clone();
+    let upstream = Upstream::start(move |_| Act::ok("x").held(&latch));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.max_concurrent_requests", "10")
+        .set("monitor.interval_ms", "50")
+        .start()
+        .await;
+    (gateway, upstream)
+}
+
+/// X2, X7: while a level holds, its reason is the sensor that raised it; after a fall it is the cause of that fall
+#[tokio::test]
+async fn the_reason_of_a_level_is_the_cause_of_its_last_change() {
+    let latch = Latch::new();
+    let (gateway, upstream) = ten_slots(&latch).await;
+    let clients = requests(gateway.address(), 9).await;
+    upstream.works_on(9).await;
+    let status = reaches(&gateway, "critical").await;
+    assert_eq!(status["reason"], "in_flight at 90.0 %, threshold 90 %", "{status}");
+    latch.open_for_all();
+    let status = reaches(&gateway, "normal").await;
+    assert_eq!(status["reason"], "in_flight at 0.0 %, below 80 %", "{status}");
+    let last = status["transitions"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["reason"], status["reason"]);
+    gateway
+        .log_line("degradation level fell", |line| line["reason"] == "in_flight at 0.0 %, below 80 %")
+        .await;
+    drop(clients);
+}
+
+/// X2: a load that is on for a second and off for a second raises the level once and does not make it flap
+#[tokio::test]
+async fn a_square_wave_of_load_does_not_flap() {
+    let latch = Latch::new();
+    let (gateway, upstream) = ten_slots(&latch).await;
+    for _ in 0..6 {
+        let clients = requests(gateway.address(), 9).await;
+        upstream.works_on(9).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Clients that leave end their requests.
+        drop(clients);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let status = gateway.status().await;
+    let transitions = status["transitions"].as_array().unwrap();
+    assert!((1..=2).contains(&transitions.len()), "{transitions:?}");
+    reaches(&gateway, "normal").await;
+}
+
+/// X8, X2: a memory limit below what an idle process needs is critical, but requests are answered: refusing would free nothing
+#[tokio::test]
+async fn memory_that_no_request_holds_refuses_none() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("monitor.memory_limit_bytes", "1MiB")
+        .set("monitor.interval_ms", "20")
+        .start()
+        .await;
+    let status = reaches(&gateway, "critical").await;
+    assert!(status["reason"].as_str().unwrap().starts_with("memory at "), "{status}");
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(gateway.status().await["level"], "critical");
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0);
+}
+
+/// X1, X7: status and metrics show memory as the kernel counts it, the process's own share, its sockets and its resident set
+#[tokio::test]
+async fn the_status_shows_what_memory_is_made_of() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let status = eventually("the sensors were read", || async {
+        let status = gateway.status().await;
+        status["memory"].is_object().then_some(status)
+    })
+    .await;
+    let memory = &status["memory"];
+    let bytes = |field: &str| memory[field].as_u64().unwrap_or_else(|| panic!("{field}: {status}"));
+    assert!(["cgroup_v1", "cgroup_v2", "host"].contains(&memory["source"].as_str().unwrap()), "{memory}");
+    assert!(0 < bytes("own_bytes") && bytes("own_bytes") <= bytes("used_bytes"), "{memory}");
+    assert!(bytes("used_bytes") < bytes("limit_bytes") && bytes("own_limit_bytes") > 0, "{memory}");
+    assert_eq!(status["resources"]["memory"]["limit"], memory["own_limit_bytes"]);
+    assert_eq!(status["resources"]["memory_total"]["limit"], memory["limit_bytes"]);
+    let resident = gateway.resident_bytes();
+    assert!(bytes("rss_bytes").abs_diff(resident) < 16 << 20, "{memory}, resident {resident}");
+    assert!(bytes("sockets_bytes") < 64 << 20, "{memory}");
+    for (metric, field) in [
+        ("memory_allocated_bytes", "rss_bytes"),
+        ("memory_used_bytes", "used_bytes"),
+        ("memory_limit_bytes", "limit_bytes"),
+        ("memory_own_bytes", "own_bytes"),
+    ] {
+        assert!(gateway.metric(metric).await > 0.0, "{metric} is {field}");
+    }
+    assert!(gateway.metric("socket_buffers_bytes").await >= 0.0);
+}
+
+/// X1: bytes that a slow client does not take lie in the kernel, and the sensor counts them
+#[tokio::test]
+async fn socket_buffers_are_counted() {
+    let upstream = Upstream::start(|_| Act::ok(vec![b'x'; 8 << 20]));
+    let gateway = Gateway::builder().bucket("b", &upstream).set("monitor.interval_ms", "50").start().await;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let mut client = Client::connect_from([127, 0, 0, 1], gateway.address(), Some(1)).await;
+        client.send(client::message("GET", "/b/large", &[], None)).await;
+        clients.push(client);
+    }
+    eventually("buffers of the slow downloads are counted", || async {
+        let status = gateway.status().await;
+        let sockets = status["memory"]["sockets_bytes"].as_u64().unwrap_or(0);
+        let own = status["memory"]["own_bytes"].as_u64().unwrap_or(0);
+        (sockets >= 128 << 10 && own > sockets).then_some(())
+    })
+    .await;
+    drop(clients);
+    eventually("and forgotten when they are gone", || async {
+        let status = gateway.status().await;
+        (status["memory"]["sockets_bytes"].as_u64()? < 64 << 10).then_some(())
+    })
+    .await;
+}
+
+/// X4, X1: without a free descriptor every sensor goes on, and a limit that `prlimit` lowers at run time is noticed
+#[tokio::test]
+async fn sensors_work_without_a_free_descriptor() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("monitor.interval_ms", "50").start().await;
+    let mut admin = Client::connect(gateway.admin_address()).await;
+    let mut status = async || {
+        admin.send(client::message("GET", "/status", &[], None)).await;
+        let answer = admin.answer("GET").await;
+        serde_json::from_slice::<Value>(&answer.body).unwrap()
+    };
+    assert_eq!(status().await["level"], "normal");
+    let pid = Pid::from_raw(i32::try_from(gateway.pid()).unwrap());
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(10), maximum }).unwrap();
+    // Longer than the last reading of a failed sensor counts.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let found = status().await;
+    let resources = &found["resources"];
+    assert_eq!(resources["descriptors"]["limit"], 10, "{found}");
+    assert!(resources["descriptors"]["used"].as_u64().unwrap() > 10, "{found}");
+    for sensor in ["memory", "memory_total"] {
+        assert!(resources[sensor]["used"].as_u64().is_some_and(|bytes| bytes > 0), "{sensor}: {found}");
+    }
+    assert!(found["memory"]["rss_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{found}");
+    assert_eq!(found["level"], "exhausted", "{found}");
+    prlimit(pid, Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    reaches(&gateway, "normal").await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+}

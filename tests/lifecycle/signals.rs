@@ -1,0 +1,142 @@
+//! Every signal that platforms send, in cleartext and with TLS.
+
+use rustix::process::Signal;
+
+use super::{REPEAT_WINDOW, download, holding};
+use crate::https::Identity;
+use crate::support::{Gateway, Upstream, eventually};
+
+/// Signals whose default action ends a process, and what the log says of each without TLS.
+const HARMLESS: [(Signal, Option<&str>); 5] = [
+    (
+        Signal::HUP,
+        Some("reload requested, and nothing can be reloaded: the data listener has no certificate"),
+    ),
+    (Signal::USR1, Some("log not reopened: log.output is not a file")),
+    (Signal::USR2, Some("signal ignored")),
+    (Signal::ALARM, Some("signal ignored")),
+    (Signal::PIPE, None),
+];
+
+fn count(gateway: &Gateway, message: &str) -> usize {
+    gateway.log_lines().iter().filter(|line| line["msg"] == message).count()
+}
+
+/// G4, G3: SIGHUP, SIGUSR1, SIGUSR2, SIGALRM and SIGPIPE do not end a gateway without TLS, and the log names what it did
+#[tokio::test]
+async fn other_signals_do_not_end_a_cleartext_gateway() {
+    let upstream = Upstream::ok("x");
+    let mut gateway = Gateway::in_front_of(&upstream).await;
+    for (signal, message) in HARMLESS {
+        gateway.signal(signal);
+        if let Some(message) = message {
+            gateway.log_line(message, |_| true).await;
+        }
+        assert_eq!(gateway.get("/b/k").await.whole(), 200, "after {signal:?}");
+    }
+    for ignored in ["SIGUSR2", "SIGALRM"] {
+        gateway.log_line("signal ignored", |line| line["signal"] == ignored).await;
+    }
+    gateway.terminate();
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+}
+
+/// G4, A7: nor a gateway with TLS, where SIGHUP loads the certificate
+#[tokio::test]
+async fn other_signals_do_not_end_a_gateway_with_tls() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let mut gateway = identity.before(&upstream).set("server.tls.reload_interval", "3600").start().await;
+    for (signal, message) in HARMLESS {
+        gateway.signal(signal);
+        let message = if signal == Signal::HUP { Some("certificate loaded anew") } else { message };
+        if let Some(message) = message {
+            gateway.log_line(message, |_| true).await;
+        }
+        assert_eq!(identity.http2(&gateway).await.get("/b/k").await.whole(), 200, "after {signal:?}");
+    }
+    gateway.terminate();
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+}
+
+/// G4: the same signal twice within 100 ms, as `timeout` and process groups send it, is one: the request in flight is finished
+#[tokio::test]
+async fn a_doubled_signal_is_one() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (upstream, latch) = holding();
+        let mut gateway = Gateway::in_front_of(&upstream).await;
+        let (mut client, mut answer) = download(&gateway).await;
+        gateway.signal(signal);
+        gateway.signal(signal);
+        gateway.log_line("draining", |_| true).await;
+        gateway.signal(signal);
+        tokio::time::sleep(REPEAT_WINDOW * 2).await;
+        latch.open_for_all();
+        client.body(&mut answer, "GET").await;
+        assert_eq!((answer.whole(), answer.text().as_str()), (200, "beginend"), "{signal:?}");
+        assert_eq!(gateway.wait_exit().await.code(), Some(0), "{signal:?}");
+    }
+}
+
+/// G4: SIGHUP twice at once loads the certificate once; SIGHUP after the window loads it again
+#[tokio::test]
+async fn a_doubled_reload_is_one() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let gateway = identity.before(&upstream).set("server.tls.reload_interval", "3600").start().await;
+    gateway.hang_up();
+    gateway.hang_up();
+    gateway.log_line("certificate loaded anew", |_| true).await;
+    tokio::time::sleep(REPEAT_WINDOW * 3).await;
+    assert_eq!(count(&gateway, "certificate loaded anew"), 1);
+    gateway.hang_up();
+    let second = || async { (count(&gateway, "certificate loaded anew") == 2).then_some(()) };
+    eventually("the certificate is loaded again", second).await;
+}
+
+/// G4: another signal that asks for the end is a second one, however soon it comes
+#[tokio::test]
+async fn an_interrupt_after_a_termination_ends_at_once() {
+    let (upstream, _latch) = holding();
+    let mut gateway =
+        Gateway::builder().bucket("b", &upstream).set("server.drain_timeout", "600").start().await;
+    let (_client, _) = download(&gateway).await;
+    gateway.terminate();
+    gateway.log_line("draining", |_| true).await;
+    gateway.signal(Signal::INT);
+    assert_eq!(gateway.wait_exit().await.code(), Some(1));
+}
+
+/// G4: SIGUSR1 opens the log file again, so that a rotated file is let go
+#[tokio::test]
+async fn the_log_file_is_reopened() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).start_for_people().await;
+    let (current, rotated) = (gateway.directory().join("log"), gateway.directory().join("log.1"));
+    std::fs::rename(&current, &rotated).unwrap();
+    gateway.signal(Signal::USR1);
+    eventually("the new file is written", || async {
+        std::fs::read_to_string(&current).ok().filter(|text| text.contains("log file reopened"))
+    })
+    .await;
+    assert!(std::fs::read_to_string(&rotated).unwrap().contains("listening"));
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+}
+
+/// G4: signals that do not ask for the end do not end a drain
+#[tokio::test]
+async fn other_signals_do_not_end_a_drain() {
+    let (upstream, latch) = holding();
+    let mut gateway = Gateway::in_front_of(&upstream).await;
+    let (mut client, mut answer) = download(&gateway).await;
+    gateway.terminate();
+    gateway.log_line("draining", |_| true).await;
+    for (signal, message) in HARMLESS {
+        gateway.signal(signal);
+        if let Some(message) = message {
+            gateway.log_line(message, |_| true).await;
+        }
+    }
+    latch.open_for_all();
+    client.body(&mut answer, "GET").await;
+    assert_eq!((answer.whole(), answer.text().as_str()), (200, "beginend"));
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+}

@@ -1,0 +1,134 @@
+//! Readers of the log that read no more, or leave: requests are served, and the process ends when it is told to.
+
+use std::io::{BufRead, BufReader, PipeReader};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::log_cause;
+use crate::support::{Act, Client, Gateway, Latch, Upstream, client, eventually};
+
+/// More lines than the pipe (64 KiB) and the gateway's buffer (8 MiB) hold, at 8 KiB a line.
+const REQUESTS: usize = 1400;
+
+/// Has requests logged until lines are lost.
+async fn overflow(gateway: &Gateway) {
+    let long = format!("/b/{}", "k".repeat(7900));
+    let mut client = Client::connect(gateway.address()).await;
+    for _ in 0..REQUESTS {
+        client.send(client::message("GET", &long, &[], None)).await;
+        assert_eq!(client.answer("GET").await.whole(), 200);
+    }
+}
+
+fn lines(reader: BufReader<PipeReader>) -> Vec<String> {
+    // That one reads a byte at a time.
+    BufReader::new(reader.into_inner()).lines().map(Result::unwrap).collect()
+}
+
+/// X12, G4: a reader that stops reading holds up no request, and SIGTERM ends the gateway with 0
+async fn blocked(format: &str) -> (Gateway, BufReader<PipeReader>) {
+    let upstream = Upstream::ok("x");
+    let (gateway, reader) = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.keep_alive", "600")
+        .set("log.format", format)
+        .start_unread()
+        .await;
+    overflow(&gateway).await;
+    let cause = log_cause(&gateway, "blocked").await;
+    assert!(cause["since_ms"].as_u64().unwrap() >= 1000, "{cause}");
+    assert_eq!(gateway.metric("log_write_failures_total{cause=\"blocked\"}").await, 1.0);
+    let lost = gateway.metrics().await;
+    let lost: f64 = lost
+        .lines()
+        .filter_map(|line| line.strip_prefix("log_lines_lost_total{")?.rsplit_once(' '))
+        .map(|(_, count)| count.parse::<f64>().unwrap())
+        .sum();
+    assert!(lost > 0.0);
+    (gateway, reader)
+}
+
+/// X12, G4
+#[tokio::test]
+async fn a_blocked_reader_of_json_holds_up_neither_requests_nor_the_end() {
+    let (mut gateway, _reader) = blocked("json").await;
+    gateway.terminate();
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+}
+
+/// X12, G4
+#[tokio::test]
+async fn a_blocked_reader_of_terminal_format_holds_up_neither_requests_nor_the_end() {
+    let (mut gateway, _reader) = blocked("terminal").await;
+    gateway.terminate();
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+}
+
+/// X12: when the reader goes on, no line is torn, and the log says how many are missing
+#[tokio::test]
+async fn a_reader_that_goes_on_learns_how_many_lines_are_missing() {
+    let (mut gateway, reader) = blocked("json").await;
+    let reading = std::thread::spawn(move || lines(reader));
+    eventually("the log works again", || async {
+        (gateway.status().await["status"] == "normal").then_some(())
+    })
+    .await;
+    gateway.get("/b/last").await;
+    gateway.terminate();
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+    let lines = reading.join().unwrap();
+    let parse = |line: &String| serde_json::from_str(line).unwrap_or_else(|_| panic!("a torn line: {line}"));
+    let lines: Vec<Value> = lines.iter().map(parse).collect();
+    let reported: u64 = lines
+        .iter()
+        .filter(|line| line["msg"] == "log output works again")
+        .map(|line| line["lines_lost"].as_u64().unwrap())
+        .sum();
+    let requests = lines.iter().filter(|line| line["msg"] == "request").count();
+    assert!(reported > 0, "lines were lost");
+    assert_eq!(
+        requests + usize::try_from(reported).unwrap(),
+        REQUESTS + 1,
+        "every request is logged or counted"
+    );
+}
+
+/// G4: the second signal ends at once, though stdout and stderr are a pipe that nobody reads and a request is in flight
+#[tokio::test]
+async fn a_second_signal_ends_at_once_whatever_hangs() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/held" => Act::ok("begin").then_held(&held, "end"),
+        _ => Act::ok("x"),
+    });
+    let (mut gateway, _reader) = Gateway::builder().bucket("b", &upstream).start_unread().await;
+    overflow(&gateway).await;
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(client::message("GET", "/b/held", &[], None)).await;
+    assert_eq!(client.head().await.status, 200);
+    gateway.terminate();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    gateway.terminate();
+    let began = std::time::Instant::now();
+    assert_eq!(gateway.wait_exit().await.code(), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(10), "it did not wait for its drain time of 30 s");
+    latch.open_for_all();
+}
+
+/// X12: `| head -1` leaves with the first line, and the gateway serves on
+#[tokio::test]
+async fn a_reader_that_leaves_is_survived() {
+    let upstream = Upstream::ok("x");
+    let (mut gateway, reader) = Gateway::builder().bucket("b", &upstream).start_unread().await;
+    drop(reader);
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    }
+    let cause = log_cause(&gateway, "broken_pipe").await;
+    assert!(cause["detail"].as_str().unwrap().contains("roken pipe"), "{cause}");
+    assert!(gateway.metric("log_lines_lost_total{cause=\"broken_pipe\"}").await >= 1.0);
+    gateway.terminate();
+    assert_eq!(gateway.wait_exit().await.code(), Some(0));
+}

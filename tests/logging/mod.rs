@@ -1,0 +1,21 @@
+//! The log: what it hides and escapes, where it goes, and what happens when its output fails.
+
+mod blocked;
+mod forged;
+mod output;
+mod terminal;
+
+use serde_json::Value;
+
+use crate::support::{Gateway, eventually};
+
+/// Waits for the cause `log` of the status with this subject.
+async fn log_cause(gateway: &Gateway, subject: &str) -> Value {
+    eventually(&format!("the status names the log's cause {subject}"), || async {
+        let status = gateway.status().await;
+        let causes = status["causes"].as_array().unwrap();
+        let cause = causes.iter().find(|cause| cause["id"] == "log" && cause["subject"] == subject).cloned();
+        cause.inspect(|_| assert_eq!(status["status"], "degraded"))
+    })
+    .await
+}

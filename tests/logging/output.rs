@@ -1,0 +1,77 @@
+//! Outputs of the log that fail or change: a full device, a deleted file, stderr.
+
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::log_cause;
+use crate::support::{Gateway, Upstream, eventually};
+
+/// A gateway that logs into a file of its directory.
+async fn into_file(upstream: &Upstream) -> (Gateway, PathBuf) {
+    let builder = Gateway::builder().bucket("b", upstream);
+    let file = builder.directory().join("log");
+    let gateway = builder.set("log.output", file.to_str().unwrap()).start_from_file(&file).await;
+    (gateway, file)
+}
+
+fn holds(file: &PathBuf, id: &str) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().any(|line| serde_json::from_str::<Value>(line).unwrap()["id"] == id)
+}
+
+async fn asked(gateway: &Gateway, id: &str) {
+    let headers = [("x-request-id", id)];
+    let answer = crate::support::request(gateway.address(), "GET", "/b/k", &headers, None).await;
+    assert_eq!(answer.whole(), 200);
+}
+
+/// X12, O1: a full disk is said once on stderr, counted, and a cause in the status; requests are served
+#[tokio::test]
+async fn a_full_disk_is_no_secret() {
+    let upstream = Upstream::ok("x");
+    let (gateway, file) = into_file(&upstream).await;
+    std::fs::remove_file(&file).unwrap();
+    symlink("/dev/full", &file).unwrap();
+    for at in 0..5 {
+        asked(&gateway, &format!("lost-{at}")).await;
+    }
+    let cause = log_cause(&gateway, "disk_full").await;
+    assert!(cause["detail"].as_str().unwrap().contains("No space left on device"), "{cause}");
+    eventually("the lines are counted", || async {
+        (gateway.metric("log_lines_lost_total{cause=\"disk_full\"}").await >= 5.0).then_some(())
+    })
+    .await;
+    assert!(gateway.metric("log_write_failures_total{cause=\"disk_full\"}").await >= 1.0);
+    let said = || gateway.stderr().matches("the log cannot be written (disk_full)").count();
+    eventually("stderr says it", || async { (said() > 0).then_some(()) }).await;
+    for at in 0..5 {
+        asked(&gateway, &format!("more-{at}")).await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert_eq!(said(), 1, "{}", gateway.stderr());
+    assert_eq!(gateway.admin("/readyz").await.whole(), 200);
+}
+
+/// X12: a file that was deleted is opened again by itself
+#[tokio::test]
+async fn a_deleted_file_is_opened_again() {
+    let upstream = Upstream::ok("x");
+    let (gateway, file) = into_file(&upstream).await;
+    asked(&gateway, "before").await;
+    eventually("the first file has the line", || async { holds(&file, "before").then_some(()) }).await;
+    std::fs::remove_file(&file).unwrap();
+    asked(&gateway, "after").await;
+    eventually("a new file has the next line", || async { holds(&file, "after").then_some(()) }).await;
+    assert_eq!(gateway.status().await["status"], "normal");
+}
+
+/// G1, X12: `log.output = "stderr"` leaves stdout alone
+#[tokio::test]
+async fn the_log_goes_to_stderr() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("log.output", "stderr").spawn();
+    eventually("it listens", || async { gateway.stderr().contains("\"listening\"").then_some(()) }).await;
+    assert!(gateway.raw_log().is_empty());
+}

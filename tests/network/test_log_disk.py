@@ -1,0 +1,95 @@
+"""A log file on a disk that fills up and is emptied again. The disk is a tmpfs in a mount namespace of the suite's own."""
+
+import contextlib
+import json
+import subprocess
+
+import pytest
+
+from conftest import Client, Gateway, bucket, eventually
+
+DISK_BYTES = 256 << 10
+
+
+class FileGateway(Gateway):
+    """A gateway that logs into a file."""
+
+    def __init__(self, directory, log, *sections):
+        self.log = log
+        super().__init__(directory, "".join(sections), TIDEGATE_LOG__OUTPUT=str(log))
+
+    def lines(self):
+        if self.log.exists():
+            for line in self.log.read_bytes().splitlines(keepends=True):
+                if line.endswith(b"\n"):
+                    yield json.loads(line)
+
+    def log_cause(self):
+        return next((cause for cause in self.status()["causes"] if cause["id"] == "log"), None)
+
+    def logged(self):
+        return sum(1 for line in self.lines() if line["msg"] == "request")
+
+    def lost(self):
+        return self.metric('log_lines_lost_total{cause="disk_full"}')
+
+
+@pytest.fixture
+def disk(tmp_path):
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", path], check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def fill(disk):
+    """Takes what is left of the disk; gives the file that holds it."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return filler
+
+
+def requests(gateway, count):
+    client = Client(gateway)
+    for _ in range(count):
+        client.send("GET", "/b/k")
+        assert client.answer().status == 200
+    client.close()
+
+
+def test_a_full_disk_is_counted_said_and_survived(tmp_path, disk, upstream):
+    """X12, X10: write errors are a cause, a metric and one line on stderr; each line is whole, or counted as lost and reported."""
+    gateway = FileGateway(tmp_path, disk / "log", bucket("b", upstream.port))
+    try:
+        requests(gateway, 3)
+        eventually("the requests are logged", lambda: gateway.logged() == 3)
+        for round in (1, 2):
+            filler = fill(disk)
+            before = gateway.lost()
+            requests(gateway, 40)
+            eventually("the lines are counted as lost", lambda: gateway.lost() > before)
+            eventually("the cause is named", lambda: gateway.log_cause() is not None)
+            cause = gateway.log_cause()
+            assert cause["subject"] == "disk_full" and "No space left" in cause["detail"], cause
+            assert gateway.status()["status"] == "degraded"
+            filler.unlink()
+            requests(gateway, 5)
+            eventually("the cause ends", lambda: gateway.log_cause() is None)
+            eventually("the log says it", lambda: len(notices(gateway)) >= round)
+        assert gateway.status()["status"] == "normal"
+        eventually("every request is logged or lost", lambda: gateway.logged() + gateway.lost() >= 3 + 2 * 45)
+        assert gateway.logged() + gateway.lost() == 3 + 2 * 45
+        assert sum(notice["lines_lost"] for notice in notices(gateway)) == gateway.lost()
+        assert all(notice["cause"] == "disk_full" for notice in notices(gateway))
+        assert gateway.metric('log_write_failures_total{cause="disk_full"}') >= 2
+        said = gateway.err.read_text().count("the log cannot be written (disk_full)")
+        assert said == 1, f"once for both, which came within a minute: {gateway.err.read_text()}"
+    finally:
+        assert gateway.stop() == 0
+
+
+def notices(gateway):
+    return [line for line in gateway.lines() if line["msg"] == "log output works again"]

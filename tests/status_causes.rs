@@ -1,0 +1,179 @@
+//! The headline of the status, its causes, and readiness: what an operator and a load balancer learn in an outage.
+
+use serde_json::Value;
+
+use crate::supervision::held_down::hold_down;
+use crate::support::gateway::Builder;
+use crate::support::{Act, Client, Gateway, Upstream, client, eventually};
+
+/// Waits for a cause; gives the headline and the cause.
+async fn cause(gateway: &Gateway, id: &str) -> (String, Value) {
+    eventually(&format!("the status names {id}"), || async {
+        let status = gateway.status().await;
+        let cause = status["causes"].as_array().unwrap().iter().find(|cause| cause["id"] == id)?.clone();
+        Some((status["status"].as_str().unwrap().to_owned(), cause))
+    })
+    .await
+}
+
+/// Both readiness probes: their statuses, and the reason that the body names.
+async fn ready(gateway: &Gateway) -> ([u16; 2], String) {
+    let (data, admin) = (gateway.get("/-/readyz").await, gateway.admin("/readyz").await);
+    let document: Value = serde_json::from_slice(&data.body).unwrap();
+    ([data.whole(), admin.whole()], document["reason"].as_str().unwrap_or_default().to_owned())
+}
+
+fn limited(upstream: &Upstream) -> Builder {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set("admin.chaos", "true")
+        .set("rate_limit.per_ip.requests_per_second", "1000")
+}
+
+/// X10, O5: without anything wrong the status is normal and has no cause
+#[tokio::test]
+async fn a_sound_gateway_is_normal() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    let status = gateway.status().await;
+    assert_eq!((&status["status"], &status["causes"]), (&"normal".into(), &Value::Array(Vec::new())));
+    assert_eq!(ready(&gateway).await, ([200, 200], String::new()));
+}
+
+/// X10, O5: a limiter that failed under a storm of crashes refuses everything; this process alone cannot serve
+#[tokio::test]
+async fn a_failed_limiter_is_a_cause_and_unready() {
+    let upstream = Upstream::ok("x");
+    let gateway = limited(&upstream).start().await;
+    hold_down(&gateway, "limiter").await;
+    let (headline, limiter) = cause(&gateway, "limiter_failed").await;
+    assert_eq!((headline.as_str(), &limiter["subject"]), ("refusing", &"limiter".into()), "{limiter}");
+    assert_eq!(gateway.get("/b/k").await.whole(), 503);
+    assert_eq!(ready(&gateway).await, ([503, 503], "limiter_failed".to_owned()));
+    assert_eq!(gateway.get("/-/livez").await.whole(), 200);
+    eventually("it is ready again", || async { (ready(&gateway).await.0 == [200, 200]).then_some(()) }).await;
+}
+
+/// X10, O5: a failed limiter that lets requests pass leaves the process ready
+#[tokio::test]
+async fn a_failed_limiter_that_passes_requests_leaves_it_ready() {
+    let upstream = Upstream::ok("x");
+    let gateway = limited(&upstream).set("rate_limit.on_failure", "pass").start().await;
+    hold_down(&gateway, "limiter").await;
+    assert_eq!(cause(&gateway, "limiter_bypassed").await.0, "degraded");
+    assert_eq!(ready(&gateway).await.0, [200, 200]);
+    assert_eq!(cause(&gateway, "chaos").await.0, "degraded");
+}
+
+/// X10, O5: an open circuit is a cause, and a shared store takes no replica out
+#[tokio::test]
+async fn an_open_circuit_is_a_cause_and_ready() {
+    let upstream = Upstream::start(|_| Act::status(500));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "2")
+        .start()
+        .await;
+    eventually("the circuit opens", || async {
+        (gateway.get("/b/k").await.reason() == "breaker_open").then_some(())
+    })
+    .await;
+    let (headline, circuit) = cause(&gateway, "circuit_open").await;
+    assert_eq!((headline.as_str(), &circuit["subject"]), ("degraded", &"b".into()), "{circuit}");
+    assert_eq!(ready(&gateway).await.0, [200, 200]);
+}
+
+/// X10, O5: a store that accepts and never answers is a cause before the first timeout
+#[tokio::test]
+async fn a_frozen_store_is_a_cause_and_ready() {
+    let upstream = Upstream::start(|_| Act::hang());
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.timeout", "8")
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .start()
+        .await;
+    let asking = tokio::spawn({
+        let address = gateway.address();
+        async move { crate::support::get(address, "/b/k").await }
+    });
+    let (headline, frozen) = cause(&gateway, "upstream_unresponsive").await;
+    assert!(!asking.is_finished(), "the request still waits");
+    assert_eq!((headline.as_str(), &frozen["subject"]), ("degraded", &"b".into()), "{frozen}");
+    assert!(frozen["since_ms"].as_u64().unwrap() >= 2000, "a quarter of the timeout: {frozen}");
+    assert_eq!(ready(&gateway).await.0, [200, 200]);
+    assert_eq!(asking.await.unwrap().whole(), 504);
+    eventually("no call waits any more", || async {
+        let status = gateway.status().await;
+        let causes = status["causes"].as_array().unwrap();
+        causes.iter().all(|cause| cause["id"] != "upstream_unresponsive").then_some(())
+    })
+    .await;
+}
+
+fn short_of_descriptors(upstream: &Upstream) -> Builder {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set("monitor.descriptor_limit", "10")
+        .set("monitor.interval_ms", "20")
+}
+
+/// X10, O4, O5: exhausted refuses without figures; the log line and the status have them; ready stays 200
+#[tokio::test]
+async fn exhausted_keeps_its_figures_for_the_operator() {
+    let upstream = Upstream::ok("x");
+    let gateway = short_of_descriptors(&upstream).start().await;
+    let refused = eventually("requests are shed", || async {
+        let answer = gateway.get("/b/k").await;
+        (answer.whole() == 503).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused.reason(), "exhausted");
+    assert!(refused.retry_after().is_some());
+    let text = refused.text();
+    assert!(!text.contains('%') && !text.contains("descriptor"), "{text}");
+    let line = gateway.access_line(refused.header("x-request-id").unwrap()).await;
+    assert!(line["detail"].as_str().unwrap().contains("descriptors at"), "{line}");
+    let (headline, level) = cause(&gateway, "exhausted").await;
+    assert_eq!(headline, "refusing");
+    assert!(level["detail"].as_str().unwrap().contains("descriptors at"), "{level}");
+    assert_eq!(ready(&gateway).await.0, [200, 200]);
+}
+
+/// O5: with `server.ready_when_exhausted` off the load balancer learns of it
+#[tokio::test]
+async fn exhausted_is_unready_where_a_key_says_so() {
+    let upstream = Upstream::ok("x");
+    let gateway = short_of_descriptors(&upstream).set("server.ready_when_exhausted", "false").start().await;
+    cause(&gateway, "exhausted").await;
+    assert_eq!(ready(&gateway).await, ([503, 503], "exhausted".to_owned()));
+}
+
+/// X10, O4: a refusal for want of slots or of room in a queue shows no load of the process
+#[tokio::test]
+async fn refusals_for_want_of_room_show_no_load() {
+    let upstream = Upstream::start(|_| Act::hang());
+    for (key, value, reason) in [
+        ("server.max_concurrent_requests", "1", "too_many_requests_in_flight"),
+        ("buckets.b.s3.concurrency.max_concurrent", "1", "queue_full"),
+    ] {
+        let gateway = Gateway::builder()
+            .bucket("b", &upstream)
+            .set(key, value)
+            .set("buckets.b.s3.concurrency.max_queued", "0")
+            .start()
+            .await;
+        let before = upstream.count();
+        let mut held = Client::connect(gateway.address()).await;
+        held.send(client::message("GET", "/b/held", &[], None)).await;
+        eventually("the place is taken", || async { (upstream.count() > before).then_some(()) }).await;
+        let refused = gateway.get("/b/k").await;
+        assert_eq!((refused.whole(), refused.reason()), (503, reason));
+        let document = refused.text();
+        let message = document.split_once("<Message>").unwrap().1.split_once("</Message>").unwrap().0;
+        assert!(!message.contains(|c: char| c.is_ascii_digit()), "{reason}: {message}");
+        let line = gateway.access_line(refused.header("x-request-id").unwrap()).await;
+        assert!(line["detail"].as_str().unwrap().contains("in flight"), "{line}");
+    }
+}
