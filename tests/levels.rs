@@ -188,3 +188,48 @@ async fn sensors_work_without_a_free_descriptor() {
     reaches(&gateway, "normal").await;
     assert_eq!(gateway.get("/b/k").await.whole(), 200);
 }
+
+/// X6, X8: a burst is admitted as far as the free memory is enough for it; what was admitted is served, and then the rest is
+#[tokio::test]
+async fn a_burst_is_admitted_as_far_as_memory_is_free() {
+    const BURST: usize = 300;
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |_| Act::ok("x").held(&held));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("monitor.memory_limit_bytes", "64MiB")
+        .set("buckets.b.s3.concurrency.max_concurrent", "1000")
+        .set("buckets.b.s3.connection_pool.size", "1000")
+        .start()
+        .await;
+    let enough_for = async || gateway.status().await["memory"]["max_requests_in_flight"].as_u64().unwrap();
+    let at_start = eventually("the memory was read", || async {
+        gateway.status().await["memory"]["max_requests_in_flight"].as_u64()
+    })
+    .await;
+    assert!((16..=256).contains(&at_start), "64 MiB are enough for {at_start} requests");
+    let mut clients = requests(gateway.address(), BURST).await;
+    eventually("the rest was refused", || async {
+        let in_flight = gateway.status().await["requests_in_flight"].as_u64().unwrap();
+        let refused = gateway.metric("concurrency_limit_rejections_total").await;
+        (in_flight + refused as u64 == BURST as u64 && refused > 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "the level refused nothing");
+    let in_flight = gateway.status().await["requests_in_flight"].as_u64().unwrap();
+    eventually("requests that have begun a while ago count with what they hold", || async {
+        (enough_for().await > in_flight).then_some(())
+    })
+    .await;
+    latch.open_for_all();
+    let mut statuses = Vec::new();
+    for client in &mut clients {
+        let answer = client.answer("GET").await;
+        let reason = if answer.whole() == 200 { "" } else { "too_many_requests_in_flight" };
+        assert_eq!(answer.reason(), reason);
+        statuses.push(answer.whole());
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count() as u64, in_flight);
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+}

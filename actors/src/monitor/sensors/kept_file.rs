@@ -11,8 +11,8 @@ use crate::descriptors;
 
 /// Bytes read at once. `memory.stat` and `/proc/self/status` are below 8 KiB.
 const CHUNK_BYTES: usize = 8 << 10;
-/// Bytes that are read at most.
-const FILE_BYTES_MAX: usize = 256 << 10;
+/// Bytes that are read at most. `/proc/self/mountinfo` of a host with many containers has some 100 KiB.
+const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// A file that is opened once. It is opened again after an error.
 #[derive(Debug)]
@@ -37,11 +37,12 @@ impl KeptFile {
         Ok(text)
     }
 
-    /// The present content, or none if there is no such file.
+    /// The present content, or none if there is no such file or it is not for this process to read.
     pub(crate) fn read_if_present(&mut self) -> io::Result<Option<String>> {
+        use io::ErrorKind::{NotFound, PermissionDenied};
         match self.read() {
             Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => Ok(None),
             Err(error) => Err(error),
         }
     }

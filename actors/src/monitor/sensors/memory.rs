@@ -58,6 +58,7 @@ pub(crate) struct LinuxMemory {
     status: KeptFile,
     meminfo: KeptFile,
     cgroup: KeptFile,
+    mountinfo: KeptFile,
     sockets: SocketMemory,
     /// `/proc/self/cgroup` when the levels were looked up.
     cgroup_text: Option<String>,
@@ -81,6 +82,7 @@ impl LinuxMemory {
             status: KeptFile::new("/proc/self/status"),
             meminfo: KeptFile::new("/proc/meminfo"),
             cgroup: KeptFile::new("/proc/self/cgroup"),
+            mountinfo: KeptFile::new("/proc/self/mountinfo"),
             sockets: SocketMemory::default(),
             cgroup_text: None,
             levels: Vec::new(),
@@ -117,7 +119,7 @@ impl LinuxMemory {
         if text == self.cgroup_text {
             return Ok(());
         }
-        let mountinfo = KeptFile::new("/proc/self/mountinfo").read()?;
+        let mountinfo = self.mountinfo.read()?;
         let membership = text.as_deref().and_then(|text| Membership::find(text, &mountinfo));
         let Some(Membership { version, directories }) = membership else {
             self.levels = Vec::new();
