@@ -26,9 +26,14 @@ const OTHER_WORDS: [&str; 8] = [
     "success_action_status",
     "vendor_id",
 ];
-/// Files with tables of other words: secret parameters, S3 operations, the embedded origin, CPU features.
-const OTHER_FILES: [&str; 4] =
-    ["src/telemetry/redact.rs", "src/auth/operation/", "src/origin/", "src/memcpy.rs"];
+/// Files with tables of other words: secret parameters, S3 operations, the embedded origin, CPU features, kernel files.
+const OTHER_FILES: [&str; 5] = [
+    "src/telemetry/redact.rs",
+    "src/auth/operation/",
+    "src/origin/",
+    "src/memcpy.rs",
+    "actors/src/monitor/sensors/",
+];
 /// Literals in files of reasons that are none: keys of JSON, and verbs of messages.
 const NO_REASONS: [&str; 9] =
     ["code", "configure", "delete", "error", "list", "message", "read", "request_id", "write"];
