@@ -11,10 +11,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate::telemetry::log::{LogError, write_stderr};
-use tidegate::{Gateway, StartError};
-use tidegate_config::{Config, Problems};
+use tidegate::{Gateway, StartError, preflight};
+use tidegate_config::{Config, Problem, Problems, Warnings};
 
 use crate::relaunch::RelaunchError;
 
@@ -30,6 +31,9 @@ pub(crate) struct Arguments {
     /// Configuration file, TOML or YAML; the environment (TIDEGATE_…) wins over it.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Take every warning of the configuration for an error.
+    #[arg(long, global = true)]
+    pub(crate) strict: bool,
     /// How the program hands itself the secrets that it took out of its environment.
     #[arg(long, hide = true)]
     pub(crate) secrets_on_stdin: bool,
@@ -39,7 +43,7 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
-    /// Say every error of the configuration at once, start nothing.
+    /// Print every error and warning of the configuration at once, start nothing.
     Check,
     /// Ask a running gateway's admin listener whether it lives.
     Health,
@@ -50,6 +54,8 @@ pub(crate) enum Verb {
 pub(crate) enum Exit {
     #[error("{0}")]
     Config(Problems),
+    #[error("{0}\n--strict takes these warnings for errors")]
+    Warned(Problems),
     #[cfg(not(feature = "origin"))]
     #[error(
         "buckets: none is configured, and this build has no embedded origin to fall back on; configure one"
@@ -79,7 +85,8 @@ pub(crate) enum Exit {
 impl Exit {
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Config(_) | Self::Start(StartError::Pair(_)) => 78,
+            Self::Config(_) | Self::Warned(_) => 78,
+            Self::Start(StartError::Pair(_) | StartError::Tokens(_) | StartError::Tls { .. }) => 78,
             #[cfg(not(feature = "origin"))]
             Self::NoBuckets => 78,
             Self::Start(StartError::Listen { .. }) => 69,
@@ -99,15 +106,55 @@ impl Exit {
     }
 }
 
-pub(crate) fn check(config: &Config) -> Result<(), Exit> {
+/// Prints the warnings, unless `strict` takes them for errors.
+pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Result<(), Exit> {
     Gateway::check(config)?;
-    let Config { buckets, .. } = config;
-    let count = buckets.len();
-    say(
-        &mut io::stdout(),
-        &format!("the configuration is sound: {count} bucket{}\n", if count == 1 { "" } else { "s" }),
-    );
+    preflight::warn(config, &mut warnings);
+    preflight::warn_of_descriptors(config, &mut warnings);
+    preflight::warn_of_names(config, &mut warnings);
+    let mut text = String::new();
+    for note in warnings.notes() {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    let warned = warnings.iter().count();
+    if strict {
+        write_stderr(text, STDERR_MAX);
+        warnings.refuse().map_err(Exit::Warned)?;
+    } else {
+        warnings.iter().for_each(|warning| text.push_str(&format!("warning: {warning}\n")));
+        write_stderr(text, STDERR_MAX);
+    }
+    let counted = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    let buckets = counted(config.buckets.len(), "bucket");
+    let more = if warned == 0 { String::new() } else { format!(", {}", counted(warned, "warning")) };
+    say(&mut io::stdout(), &format!("the configuration is sound: {buckets}{more}\n"));
     Ok(())
+}
+
+/// Adds what this machine does not give; then none may be left if `strict`.
+pub(crate) fn complete_warnings(
+    config: &Config,
+    mut warnings: Warnings,
+    strict: bool,
+) -> Result<Warnings, Exit> {
+    preflight::warn(config, &mut warnings);
+    if strict {
+        preflight::warn_of_descriptors(config, &mut warnings);
+        warnings.clone().refuse().map_err(Exit::Warned)?;
+    }
+    Ok(warnings)
+}
+
+/// Logs what `check` would print, a line each.
+pub(crate) fn log(warnings: &Warnings, log: &Logger) {
+    for Problem { key, source, message, hint } in warnings.iter() {
+        warn!(log, "configuration warning"; "key" => key, "detail" => message, "source" => source.to_string(),
+            "hint" => hint.as_deref());
+    }
+    for Problem { key, source, message, hint } in warnings.notes() {
+        info!(log, "configuration note"; "key" => key, "detail" => message, "source" => source.to_string(),
+            "hint" => hint.as_deref());
+    }
 }
 
 /// One request, without a client library: the image's health check must be cheap.

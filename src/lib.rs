@@ -12,6 +12,7 @@ mod gateway;
 mod http;
 #[cfg(feature = "origin")]
 pub mod origin;
+pub mod preflight;
 mod pressure;
 mod router;
 mod s3;

@@ -14,7 +14,7 @@ use clap::Parser;
 use slog::{Logger, error, info, warn};
 use tidegate::telemetry::{self, log::LogControl};
 use tidegate::{Gateway, Reload, raise_descriptor_limit};
-use tidegate_config::{Config, Sources};
+use tidegate_config::{Config, Loaded, Sources};
 
 use crate::cli::{Arguments, Exit, Verb};
 use crate::signals::{Request, Signals};
@@ -46,13 +46,16 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
     if let Some(file) = &arguments.config {
         sources = sources.file(file);
     }
-    let mut config = tidegate_config::load(sources).map_err(Exit::Config)?;
+    let Loaded { mut config, warnings } =
+        tidegate_config::load_with_warnings(sources).map_err(Exit::Config)?;
     match arguments.verb {
-        Some(Verb::Check) => return cli::check(&config),
+        Some(Verb::Check) => return cli::check(&config, warnings, arguments.strict),
         Some(Verb::Health) => return cli::health(&config),
         None => {}
     }
+    let warnings = cli::complete_warnings(&config, warnings, arguments.strict)?;
     let (log, control) = telemetry::log::build(&config.log)?;
+    cli::log(&warnings, &log);
     let served = {
         let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
         let origin = embedded_origin(&mut config)?;

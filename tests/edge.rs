@@ -328,9 +328,9 @@ async fn a_bucket_without_auth_is_closed() {
     assert_eq!((answer.whole(), answer.reason()), (403, "bucket_closed"));
     assert!(answer.text().contains("<Code>AccessDenied</Code>"), "{}", answer.text());
     assert_eq!(upstream.count(), 0);
-    let warned =
-        gateway.log_line("bucket is closed: it has no `auth` entry", |line| line["bucket"] == "closed").await;
-    assert_eq!(warned["level"], "WARNING");
+    let warned = gateway.log_line("configuration warning", |line| line["key"] == "buckets.closed.auth").await;
+    assert_eq!((&warned["level"], &warned["source"]), (&"WARNING".into(), &"not set".into()));
+    assert_eq!(warned["detail"], "is empty: the bucket is closed to everybody");
 }
 
 /// E1: an http bucket's errors are JSON

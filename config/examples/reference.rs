@@ -1,8 +1,11 @@
-//! Prints what is documented about every key: `file` is `default.toml`, anything else is the README's table.
+//! Prints what is documented about every key: `file` is `default.toml`, `spellings` the README's table of units and words, anything
+//! else its table of keys.
 
 fn main() {
-    let wants_file = std::env::args().nth(1).is_some_and(|shape| shape == "file");
-    let text =
-        if wants_file { tidegate_config::reference_file() } else { tidegate_config::reference_table() };
+    let text = match std::env::args().nth(1).as_deref() {
+        Some("file") => tidegate_config::reference_file(),
+        Some("spellings") => tidegate_config::reference_spellings(),
+        _ => tidegate_config::reference_table(),
+    };
     print!("{text}");
 }

@@ -59,6 +59,8 @@ section! {
 pub struct ClientKey {
     /// the public half
     pub access_key_id: String,
+    /// the public half in capitals, where only a variable's name says it and both spellings are accepted from clients
+    pub access_key_id_in_capitals: Option<String>,
     /// the secret half
     pub secret: Secret,
     /// what its clients send besides
@@ -81,6 +83,7 @@ pub(crate) fn read(
     policies: &BTreeMap<String, PolicyConfig>,
 ) -> BTreeMap<String, ClientKey> {
     let mut keys: BTreeMap<String, ClientKey> = BTreeMap::new();
+    let mut ids: Vec<(String, String)> = Vec::new();
     let known: BTreeSet<&str> = policies.keys().map(String::as_str).collect();
     for name in section.names() {
         let mut child = section.child(&name);
@@ -105,16 +108,20 @@ pub(crate) fn read(
             }
             continue;
         }
-        if let Some((twin, _)) = keys.iter().find(|(_, other)| other.access_key_id == id) {
-            let message = format!("has the access key ID of {}", section.spell(twin));
-            section.refuse(&name, message, Some("give one of them another".to_owned()));
+        let access_key_id_in_capitals = in_capitals(&mut child, &written, &id);
+        if let Some((other, twin)) = ids.iter().find(|(other, _)| other.eq_ignore_ascii_case(&id)) {
+            let but = if *other == id { "" } else { " in another case" };
+            let message = format!("has the access key ID of {}{but}", section.spell(twin));
+            section.refuse(&name, message, Some(DUPLICATE_HINT.to_owned()));
         }
+        ids.push((id.clone(), name.clone()));
         let Keys {
             secret, secret_file, session_token, expires, upstream, policy, rate_limit, priority, ..
         } = written;
         if let (Some(secret), Some(policy)) = (secret.or(secret_file), policy) {
             let key = ClientKey {
                 access_key_id: id,
+                access_key_id_in_capitals,
                 secret,
                 session_token,
                 expires,
@@ -129,6 +136,23 @@ pub(crate) fn read(
     keys
 }
 
+/// The other spelling of an ID that only the names of variables say: they are in capitals, whatever the ID is.
+fn in_capitals(section: &mut Section<'_>, written: &Keys, id: &str) -> Option<String> {
+    let capitals = id.to_ascii_uppercase();
+    let is_ambiguous = written.access_key_id.is_none()
+        && !section.is_set("access_key_id")
+        && capitals != id
+        && section.variables().is_some_and(|names| names.iter().all(|name| name.contains(&capitals)));
+    if !is_ambiguous {
+        return None;
+    }
+    let message =
+        format!("a variable cannot say whether the ID is {id} or {capitals}: clients may use either");
+    section.warn("access_key_id", message, format!("set {} to the one", section.spell("access_key_id")));
+    Some(capitals)
+}
+
+const DUPLICATE_HINT: &str = "give one of them another; the name of a variable gives a key in lower case";
 const TOKEN_ENDS_HERE: &str = "a client's session token never travels on: sign as the bucket does";
 
 /// Refuses a secret that is missing, stands in two places, or could be guessed.

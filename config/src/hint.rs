@@ -5,8 +5,8 @@
 
 use std::cmp::Reverse;
 
-use crate::reference::MAPS;
-use crate::setting::{KeyPath, VARIABLE_PREFIX};
+use crate::reference::{MAPS, NAME};
+use crate::setting::KeyPath;
 
 /// Sections of the older plan and where their keys are now.
 const MOVED_SECTIONS: [(&[&str], &[&str]); 2] = [
@@ -26,11 +26,13 @@ const MOVED_KEYS: [(&str, &[&str]); 5] = [
 /// The key that was probably meant, out of `known`, in which what has a name is called NAME.
 pub(crate) fn for_key(unknown: &KeyPath, known: &[KeyPath]) -> Option<KeyPath> {
     let segments = unknown.segments();
-    let near = |section: &str| MAPS.into_iter().find(|map| edits(section, map) <= map.len() / 3);
     let (map, bucket) = match segments {
-        [section, name, ..] => near(section).map_or((None, "NAME"), |map| (Some(map), name.as_str())),
-        _ => (None, "NAME"),
+        [section, name, ..] => near(section).map_or((None, NAME), |map| (Some(map), name.as_str())),
+        _ => (None, NAME),
     };
+    if let Some(renamed) = map.and_then(|map| renamed(map, segments, known)) {
+        return Some(renamed);
+    }
     let moved = if map.is_none_or(|map| map == "buckets") { moved(segments, bucket) } else { None };
     moved.or_else(|| {
         let known: Vec<_> = known.iter().map(|path| with_bucket(path, bucket)).collect();
@@ -43,6 +45,58 @@ pub(crate) fn for_key(unknown: &KeyPath, known: &[KeyPath]) -> Option<KeyPath> {
             known.into_iter().find(|path| path.to_string() == spelt)
         })
     })
+}
+
+/// The map that a section's name means: `bucket` is `buckets`, `policy` is `policies`.
+fn near(section: &str) -> Option<&'static str> {
+    let singular = |map: &str| {
+        map.strip_suffix("ies").map_or_else(|| map[..map.len() - 1].to_owned(), |stem| format!("{stem}y"))
+    };
+    MAPS.into_iter().find(|map| section == singular(map) || edits(section, map) <= map.len() / 3)
+}
+
+/// The same key below the map that was meant, or the section itself where nothing is set in it.
+fn renamed(map: &str, segments: &[String], known: &[KeyPath]) -> Option<KeyPath> {
+    let (section, rest) = segments.split_first()?;
+    let (name, key) = rest.split_first()?;
+    if section == map {
+        return None;
+    }
+    let path = KeyPath::new([map, name.as_str()].into_iter().chain(key.iter().map(String::as_str)));
+    let is_known = key.is_empty() || known.iter().any(|known| with_bucket(known, name) == path);
+    is_known.then_some(path)
+}
+
+/// The key of a variable with too few underscores: `BUCKETS_PHOTOS_AUTH` is `buckets.photos.auth`.
+pub(crate) fn for_underscores(unknown: &KeyPath, known: &[KeyPath]) -> Option<KeyPath> {
+    let words: Vec<&str> = unknown.segments().iter().map(|segment| segment.trim_matches('_')).collect();
+    let text = words.join("_");
+    let literal = |path: &KeyPath| -> usize {
+        path.segments().iter().filter(|segment| *segment != NAME).map(String::len).sum()
+    };
+    let fitting = known.iter().filter_map(|path| Some((path, split_at_names(path.segments(), &text)?)));
+    let (_, segments) = fitting.max_by_key(|(path, _)| (literal(path), Reverse(path.segments().len())))?;
+    Some(KeyPath::new(segments))
+}
+
+/// The text cut into these segments, of which NAME is any.
+fn split_at_names(known: &[String], text: &str) -> Option<Vec<String>> {
+    let (first, rest) = known.split_first()?;
+    let with = |head: &str, tail: Option<Vec<String>>| {
+        tail.map(|tail| [head.to_owned()].into_iter().chain(tail).collect::<Vec<_>>())
+    };
+    if first != NAME {
+        let after = text.strip_prefix(first.as_str())?;
+        return match rest {
+            [] => after.is_empty().then(|| vec![first.clone()]),
+            rest => with(first, split_at_names(rest, after.strip_prefix('_')?)),
+        };
+    }
+    if rest.is_empty() {
+        return (!text.is_empty()).then(|| vec![text.to_owned()]);
+    }
+    let mut cuts = text.match_indices('_').map(|(at, _)| at).filter(|at| *at > 0);
+    cuts.find_map(|at| with(&text[..at], split_at_names(rest, &text[at + 1..])))
 }
 
 fn moved(segments: &[String], bucket: &str) -> Option<KeyPath> {
@@ -60,7 +114,7 @@ fn moved(segments: &[String], bucket: &str) -> Option<KeyPath> {
 }
 
 fn with_bucket(path: &KeyPath, bucket: &str) -> KeyPath {
-    KeyPath::new(path.segments().iter().map(|segment| if segment == "NAME" { bucket } else { segment }))
+    KeyPath::new(path.segments().iter().map(|segment| if segment == NAME { bucket } else { segment }))
 }
 
 fn shared_start(a: &KeyPath, b: &KeyPath) -> usize {
@@ -76,18 +130,6 @@ fn is_longer_name(path: &KeyPath, unknown: &KeyPath) -> bool {
         }
         _ => false,
     }
-}
-
-/// What sets a variable that nobody wrote: Kubernetes announces each service of a namespace to its pods.
-pub(crate) fn for_service_link(variable: &str, value: &str) -> Option<String> {
-    let rest = variable.strip_prefix(VARIABLE_PREFIX)?;
-    let is_link = rest.ends_with("SERVICE_HOST")
-        || rest.contains("SERVICE_PORT")
-        || (rest.contains("PORT_") && (rest.contains("_TCP") || rest.contains("_UDP")))
-        || value.starts_with("tcp://");
-    is_link.then(|| {
-        "kubernetes sets it for a service called tidegate: set enableServiceLinks to false".to_owned()
-    })
 }
 
 /// The candidate that takes the fewest edits, if those are few for a word of its length.

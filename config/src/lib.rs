@@ -17,6 +17,7 @@ mod concurrency;
 mod cost;
 mod dns;
 mod document;
+mod file_access;
 mod form;
 mod hint;
 mod jwt;
@@ -32,6 +33,7 @@ mod secret_file;
 mod section;
 mod server;
 mod server_tls;
+mod service_link;
 mod sessions;
 mod setting;
 mod source;
@@ -40,10 +42,12 @@ mod supervision;
 mod tests;
 mod unknown;
 mod walk;
+mod warnings;
 
 use std::collections::BTreeMap;
 
 use bucket::Inherited;
+use source::Layers;
 use walk::{Section, Walk, nested, nested_checked};
 
 pub use admin::AdminConfig;
@@ -60,15 +64,16 @@ pub use client_key::{ClientKey, SignAs};
 pub use concurrency::ClientConcurrencyConfig;
 pub use cost::Costs;
 pub use dns::DnsConfig;
+pub use file_access::Exposure;
 pub use jwt::{JwksSource, JwtAlgorithm, JwtClaims, JwtConfig};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use monitor::MonitorConfig;
 pub use network::{Network, NetworkError};
 pub use policy::{Access, PolicyConfig};
 pub use priority::{Priority, PriorityConfig};
-pub use problem::{Origin, Problem, Problems};
+pub use problem::{Origin, Problem, Problems, Warnings};
 pub use rate_limit::{LimitHeaders, LimitMode, OnFailure, RateLimit, RateLimitConfig};
-pub use reference::{is_secret_variable, reference_file, reference_table};
+pub use reference::{is_secret_variable, reference_file, reference_spellings, reference_table};
 pub use secret_file::{SecretFile, SecretFileError};
 pub use server::{ClientAddressHeader, LimitsConfig, ServerConfig};
 pub use server_tls::ServerTlsConfig;
@@ -114,17 +119,39 @@ pub struct Config {
     pub guards: bool,
 }
 
-/// Reads and checks a configuration. What is wrong comes back all at once.
+/// A configuration, and what in it has probably not the effect that its writer expects.
+#[derive(Debug)]
+pub struct Loaded {
+    /// the configuration
+    pub config: Config,
+    /// what `tidegate check` warns of
+    pub warnings: Warnings,
+}
+
+/// Reads and checks a configuration. Everything that is wrong comes back at once.
+///
+/// # Errors
+/// A source cannot be read, or a setting cannot stand.
 pub fn load(sources: Sources) -> Result<Config, Problems> {
-    let (settings, unreadable) = sources.merge();
+    load_with_warnings(sources).map(|loaded| loaded.config)
+}
+
+/// The same, with the warnings (G12).
+///
+/// # Errors
+/// A source cannot be read, or a setting cannot stand.
+pub fn load_with_warnings(sources: Sources) -> Result<Loaded, Problems> {
+    let Layers { settings, problems, notes, exposure } = sources.merge();
     // half a file would bring a crowd of problems that are none
-    Problems::none_or(unreadable)?;
+    Problems::none_or(problems)?;
     let mut walk = Walk::over(settings);
     let config = Config::read(&mut walk.root());
     let mut problems = unknown::find(&walk);
     problems.append(&mut walk.problems);
     Problems::none_or(problems)?;
-    Ok(config)
+    walk.warnings.extend(warnings::of_exposed_file(&walk, exposure));
+    warnings::find(&mut walk.root(), &config);
+    Ok(Loaded { config, warnings: Warnings::new(walk.warnings, notes) })
 }
 
 impl Default for Config {

@@ -52,8 +52,8 @@ impl Form for Output {
     fn parse(&self, raw: &Raw) -> Result<LogOutput, Faults> {
         match raw.text()? {
             "" => Err(Fault::new("is empty").into()),
-            "stdout" => Ok(LogOutput::Stdout),
-            "stderr" => Ok(LogOutput::Stderr),
+            word if word.eq_ignore_ascii_case("stdout") => Ok(LogOutput::Stdout),
+            word if word.eq_ignore_ascii_case("stderr") => Ok(LogOutput::Stderr),
             path => Ok(LogOutput::File(PathBuf::from(path))),
         }
     }
@@ -73,6 +73,28 @@ impl Form for Output {
 
 const FORMATS: Choice<LogFormat> =
     Choice(&[("auto", LogFormat::Auto), ("json", LogFormat::Json), ("terminal", LogFormat::Terminal)]);
+/// A level, also by the name that syslog and Python give it.
+struct Level;
+
+impl Form for Level {
+    type Value = LogLevel;
+
+    fn parse(&self, raw: &Raw) -> Result<LogLevel, Faults> {
+        match raw.scalar()?.trim() {
+            word if word.eq_ignore_ascii_case("warning") => Ok(LogLevel::Warn),
+            _ => LEVELS.parse(raw),
+        }
+    }
+
+    fn accepts(&self) -> String {
+        LEVELS.accepts()
+    }
+
+    fn show(&self, value: &LogLevel) -> String {
+        LEVELS.show(value)
+    }
+}
+
 const LEVELS: Choice<LogLevel> = Choice(&[
     ("error", LogLevel::Error),
     ("warn", LogLevel::Warn),
@@ -89,7 +111,7 @@ section! {
         /// least severe messages that are logged
         ///
         /// `debug` explains decisions and is meant for hours, not weeks.
-        pub level: LogLevel = key("level", LEVELS, LogLevel::Info);
+        pub level: LogLevel = key("level", Level, LogLevel::Info);
         /// whether each request writes an access line
         ///
         /// Turn it off where something in front of the gateway already logs.

@@ -73,6 +73,11 @@ impl Network {
         address.is_ipv4() == self.address.is_ipv4() && masked(address, self.bits) == self.address
     }
 
+    /// Whether it holds every address of its kind.
+    pub fn is_everybody(&self) -> bool {
+        self.bits == 0
+    }
+
     fn canonical(self) -> Self {
         match self.address.to_canonical() {
             IpAddr::V4(v4) if self.address.is_ipv6() && self.bits >= MAPPED_BITS => {

@@ -20,6 +20,8 @@ pub enum Origin {
     File(PathBuf),
     /// an environment variable, by name
     Variable(String),
+    /// no source: what the machine is like
+    System,
 }
 
 impl fmt::Display for Origin {
@@ -29,6 +31,7 @@ impl fmt::Display for Origin {
             Self::CommandLine => f.write_str("from --config"),
             Self::File(path) => write!(f, "from {}", path.display()),
             Self::Variable(name) => write!(f, "from {name}"),
+            Self::System => f.write_str("this machine"),
         }
     }
 }
@@ -48,7 +51,10 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} ({})", self.key, self.message, self.source)?;
+        write!(f, "{}: {}", self.key, self.message)?;
+        if self.source != Origin::System {
+            write!(f, " ({})", self.source)?;
+        }
         match &self.hint {
             Some(hint) => write!(f, "; {hint}"),
             None => Ok(()),
@@ -79,6 +85,47 @@ impl<'a> IntoIterator for &'a Problems {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+/// What is legal in a configuration and has probably not the effect that its writer expects (G12).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Warnings {
+    warnings: Vec<Problem>,
+    notes: Vec<Problem>,
+}
+
+impl Warnings {
+    pub(crate) fn new(warnings: Vec<Problem>, notes: Vec<Problem>) -> Self {
+        Self { warnings, notes }
+    }
+
+    /// Adds a warning about a key; `hint` says what would end it.
+    pub fn add(&mut self, key: impl Into<String>, message: impl Into<String>, hint: Option<String>) {
+        self.warnings.push(Problem {
+            key: key.into(),
+            source: Origin::System,
+            message: message.into(),
+            hint,
+        });
+    }
+
+    /// The warnings in the order in which they were found; with `--strict` each of them is an error.
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.warnings.iter()
+    }
+
+    /// What was ignored on purpose. Nobody wrote it, so that it is no error with `--strict`.
+    pub fn notes(&self) -> &[Problem] {
+        &self.notes
+    }
+
+    /// The warnings as errors; none if there are none.
+    ///
+    /// # Errors
+    /// There is a warning.
+    pub fn refuse(self) -> Result<(), Problems> {
+        Problems::none_or(self.warnings)
     }
 }
 

@@ -5,12 +5,13 @@
 //! the file as it is equals having no file.
 
 use crate::Config;
+use crate::form;
 use crate::problem::Origin;
 use crate::setting::{KeyPath, Raw, Setting, Settings};
 use crate::walk::{Docs, Entry, Preset, Walk};
 
 /// Stands for any bucket's name, or that of anything else that has names.
-const NAME: &str = "NAME";
+pub(crate) const NAME: &str = "NAME";
 /// The sections whose sections have names.
 pub(crate) const MAPS: [&str; 4] = ["api_keys", "buckets", "keys", "policies"];
 
@@ -28,6 +29,17 @@ fn survey() -> Walk {
     // no key of released builds
     walk.entries.retain(|entry| entry.path != KeyPath::new(["guards"]));
     walk
+}
+
+/// Whether a path is that of a section with a name, such as `buckets.photos`.
+pub(crate) fn is_named_section(path: &KeyPath) -> bool {
+    let maps = MAPS.iter().map(std::slice::from_ref).chain(INNER_MAPS);
+    let is_in = |map: &[&str]| {
+        let segments = path.segments();
+        segments.len() == map.len() + 1
+            && map.iter().zip(segments).all(|(known, given)| *known == NAME || known == given)
+    };
+    maps.into_iter().any(is_in)
 }
 
 /// Every documented key; what has a name is called NAME.
@@ -60,6 +72,11 @@ pub fn reference_table() -> String {
     table
 }
 
+/// How values are spelt, as Markdown.
+pub fn reference_spellings() -> String {
+    form::spellings()
+}
+
 /// The first paragraph of a doc comment on one line.
 fn summary(docs: Docs) -> String {
     let lines = docs.iter().map(|line| line.trim()).take_while(|line| !line.is_empty());
@@ -71,6 +88,7 @@ pub fn reference_file() -> String {
     let mut text = String::from(
         "# Every key of tidegate with its default. This file changes nothing: it is what holds without it.\n\
          # For keys behind `#`, the words in brackets say what holds while they are not set.\n\
+         # Durations take units (500ms, 30s, 1m30s, 1h), sizes too (10M, 512Mi, 1.5GiB, 100MB); README.md lists them.\n\
          # Made from the code: cargo run -p tidegate-config --example reference file\n",
     );
     let walk = survey();

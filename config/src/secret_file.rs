@@ -1,24 +1,22 @@
-//! Files that hold a secret (C5): one that others may read is refused, whatever stands in it.
+//! Files that hold a secret (C5): one that others can reach is refused, whatever is in it (`file_access.rs`).
 //!
 //! A file is small, is text, and its last line break is no part of it, because editors and `echo` leave one. Symbolic links
-//! are followed, for that is how orchestrators mount secrets; the mode that counts is the file's own. Errors name the path,
+//! are followed, because orchestrators mount secrets behind them and rotate them by replacing a link. Errors name the path,
 //! never the content.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use crate::bucket::Secret;
+use crate::file_access::{self, Exposure};
 use crate::form::{Fault, Faults, Form, shown};
 use crate::setting::Raw;
 
 /// A secret is a line, or a few of them.
 const FILE_BYTES_MAX: u64 = 64 << 10;
-/// Read, write or execute by anybody.
-const OTHERS: u32 = 0o007;
 
 /// Why a file gives no secret.
 #[derive(Debug, thiserror::Error)]
@@ -31,13 +29,13 @@ pub enum SecretFileError {
         /// what the system said
         source: io::Error,
     },
-    /// its mode lets others in
-    #[error("{path} is open to others (mode {mode:04o})")]
-    Open {
+    /// others can reach it
+    #[error("{path} {exposure}")]
+    Exposed {
         /// the file
         path: String,
-        /// its permissions
-        mode: u32,
+        /// how they can
+        exposure: Exposure,
     },
     /// there is nothing in it
     #[error("{path} is empty")]
@@ -60,24 +58,23 @@ impl SecretFile {
     /// Reads the secret.
     ///
     /// # Errors
-    /// It cannot be read, it is open to others, or it is empty.
+    /// It cannot be read, others can reach it, or it is empty.
     pub fn read(&self) -> Result<Secret, SecretFileError> {
         let path = || shown(&self.0.display().to_string());
         let text = read(&self.0)
             .map_err(|source| SecretFileError::Read { path: path(), source })?
-            .map_err(|mode| SecretFileError::Open { path: path(), mode })?;
+            .map_err(|exposure| SecretFileError::Exposed { path: path(), exposure })?;
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let line = line.strip_suffix('\r').unwrap_or(line);
         if line.is_empty() { Err(SecretFileError::Empty { path: path() }) } else { Ok(Secret::new(line)) }
     }
 }
 
-/// The text, or the mode that forbids to read it.
-fn read(path: &Path) -> io::Result<Result<Zeroizing<String>, u32>> {
+/// The text, or why it must not be read.
+fn read(path: &Path) -> io::Result<Result<Zeroizing<String>, Exposure>> {
     let file = File::open(path)?;
-    let mode = file.metadata()?.mode() & 0o7777;
-    if mode & OTHERS != 0 {
-        return Ok(Err(mode));
+    if let Some(exposure) = file_access::exposure(&file, path)? {
+        return Ok(Err(exposure));
     }
     let mut text = Zeroizing::new(String::new());
     if file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)? as u64 > FILE_BYTES_MAX {
@@ -95,10 +92,13 @@ impl SecretPath {
         let file = SecretFile(PathBuf::from(raw.text()?));
         match file.read() {
             Ok(secret) => Ok((file, secret)),
-            Err(error @ SecretFileError::Open { .. }) => {
-                Err(Fault::new(error.to_string()).hinting("chmod 600 it, or 640 with a group of its own"))
+            Err(error) => {
+                let fault = Fault::new(error.to_string());
+                Err(match error {
+                    SecretFileError::Exposed { exposure, .. } => fault.hinting(exposure.remedy()),
+                    _ => fault,
+                })
             }
-            Err(error) => Err(Fault::new(error.to_string())),
         }
     }
 }

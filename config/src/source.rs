@@ -3,6 +3,7 @@
 //! The environment is an argument: `environment()` is the only place that reads the process's, so tests and
 //! reloads can bring their own. It is also why a variable's value can be checked like any other.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,8 +11,10 @@ use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::document;
+use crate::file_access::{self, Exposure};
 use crate::form::Fault;
 use crate::problem::{Origin, Problem};
+use crate::service_link;
 use crate::setting::{KeyPath, Raw, Setting, Settings, VARIABLE_PREFIX};
 
 /// Names the configuration file where no argument does.
@@ -19,9 +22,13 @@ const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
 /// A configuration is written by people; whatever is larger is another file.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// The process's environment variables that concern tidegate.
+/// The process's environment variables with tidegate's prefix, in any case: a variable in lower case is a mistake to report.
 pub fn environment() -> Vec<(OsString, OsString)> {
-    env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(VARIABLE_PREFIX)).collect()
+    env::vars_os().filter(|(name, _)| has_prefix(&name.to_string_lossy())).collect()
+}
+
+fn has_prefix(name: &str) -> bool {
+    name.get(..VARIABLE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(VARIABLE_PREFIX))
 }
 
 /// What a configuration is read from. The default is no source at all: every key has its default.
@@ -58,10 +65,13 @@ impl Sources {
     }
 
     /// Lays the sources over one another; what could not be read at all is a problem.
-    pub(crate) fn merge(self) -> (Settings, Vec<Problem>) {
+    pub(crate) fn merge(self) -> Layers {
         let Self { file, text, environment } = self;
         let mut layers = Layers::default();
-        let variables = layers.readable(environment);
+        let mut variables = layers.readable(environment);
+        let links = service_link::find(&variables);
+        variables.retain(|(name, _)| !links.contains(name));
+        layers.notes.extend(note_of(&links));
         // an empty variable is how a shell takes a setting back for one command
         let named = variables.iter().find(|(name, value)| name == FILE_VARIABLE && !value.is_empty());
         match (text, file, named) {
@@ -73,14 +83,31 @@ impl Sources {
             (None, None, None) => {}
         }
         layers.lay_variables(variables);
-        (layers.settings, layers.problems)
+        layers
     }
 }
 
+/// One line for all variables that Kubernetes made.
+fn note_of(links: &BTreeSet<String>) -> Option<Problem> {
+    let first = links.first()?;
+    let (count, plural) = (links.len(), if links.len() == 1 { "" } else { "s" });
+    Some(Problem {
+        key: "environment".to_owned(),
+        source: Origin::Variable(first.clone()),
+        message: format!("{count} variable{plural} that Kubernetes makes for a Service ignored"),
+        hint: Some("enableServiceLinks: false in the pod leaves them out".to_owned()),
+    })
+}
+
+/// The merged sources, and what reading them found.
 #[derive(Default)]
-struct Layers {
-    settings: Settings,
-    problems: Vec<Problem>,
+pub(crate) struct Layers {
+    pub(crate) settings: Settings,
+    pub(crate) problems: Vec<Problem>,
+    /// what was ignored on purpose
+    pub(crate) notes: Vec<Problem>,
+    /// why the configuration file is no place for a secret, if it is none
+    pub(crate) exposure: Option<(PathBuf, Exposure)>,
 }
 
 impl Layers {
@@ -90,7 +117,13 @@ impl Layers {
         for (name, value) in environment {
             let name = name.to_string_lossy().into_owned();
             match value.into_string() {
-                _ if !name.starts_with(VARIABLE_PREFIX) => {}
+                _ if !has_prefix(&name) => {}
+                _ if !name.starts_with(VARIABLE_PREFIX) => {
+                    let key = KeyPath::of_variable(&name.to_uppercase());
+                    let fault = Fault::new("variables are written in capitals")
+                        .hinting(format!("did you mean {}?", key.variable()));
+                    self.refuse(key.to_string(), Origin::Variable(name), fault);
+                }
                 Ok(value) => variables.push((name, value)),
                 Err(_) => {
                     let key = KeyPath::of_variable(&name).to_string();
@@ -104,7 +137,10 @@ impl Layers {
 
     fn lay_file(&mut self, path: &Path, named_by: &Origin) {
         match read(path) {
-            Ok(text) => self.lay_document(path, &text, &Origin::File(path.to_owned())),
+            Ok((text, exposure)) => {
+                self.exposure = exposure.map(|exposure| (path.to_owned(), exposure));
+                self.lay_document(path, &text, &Origin::File(path.to_owned()));
+            }
             Err(error) => {
                 let fault = Fault::new(format!("cannot be read: {}", describe(&error)));
                 self.refuse(path.display().to_string(), named_by.clone(), fault);
@@ -143,13 +179,16 @@ impl Layers {
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
+/// The text, and who else can reach it.
+fn read(path: &Path) -> io::Result<(String, Option<Exposure>)> {
     let mut text = String::new();
-    let read = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    let file = File::open(path)?;
+    let exposure = file_access::exposure(&file, path)?;
+    let read = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if read as u64 > FILE_BYTES_MAX {
         return Err(ErrorKind::FileTooLarge.into());
     }
-    Ok(text)
+    Ok((text, exposure))
 }
 
 fn describe(error: &io::Error) -> String {

@@ -21,12 +21,14 @@ pub(crate) fn find(walk: &Walk) -> Vec<Problem> {
             continue;
         }
         let is_section = reference::MAPS.iter().any(|map| *path == KeyPath::new([*map]))
+            || reference::is_named_section(path)
             || walk.sections.iter().any(|(section, _)| section.is_within(path));
         let (message, hint) = if is_section {
             if setting.raw == Raw::Empty {
                 continue;
             }
-            ("is a section, not a value".to_owned(), None)
+            let candidates = candidates.get_or_insert_with(reference::keys);
+            ("is a section, not a value".to_owned(), underscores(path, setting, candidates))
         } else {
             let candidates = candidates.get_or_insert_with(reference::keys);
             ("unknown key".to_owned(), remedy(path, setting, candidates))
@@ -44,9 +46,12 @@ fn remedy(path: &KeyPath, setting: &Setting, candidates: &[KeyPath]) -> Option<S
         Origin::Variable(_) => format!("did you mean {}?", key.variable()),
         _ => format!("did you mean {key}?"),
     };
-    let link = match (&setting.origin, &setting.raw) {
-        (Origin::Variable(name), Raw::Variable(value)) => hint::for_service_link(name, value),
-        _ => None,
-    };
-    link.or_else(|| hint::for_key(path, candidates).map(meant))
+    underscores(path, setting, candidates).or_else(|| hint::for_key(path, candidates).map(meant))
+}
+
+/// The variable that was meant where one has too few underscores.
+fn underscores(path: &KeyPath, setting: &Setting, candidates: &[KeyPath]) -> Option<String> {
+    let is_variable = matches!(setting.origin, Origin::Variable(_));
+    let key = hint::for_underscores(path, candidates).filter(|_| is_variable)?;
+    Some(format!("did you mean {}?", key.variable()))
 }

@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 
 use crate::form::{Faults, Form};
 use crate::problem::{Origin, Problem};
-use crate::setting::{KeyPath, Settings};
+use crate::setting::{KeyPath, Raw, Setting, Settings};
 
 /// The lines of a doc comment, each with its leading blank.
 pub(crate) type Docs = &'static [&'static str];
@@ -42,6 +42,7 @@ pub(crate) struct Walk {
     pub(crate) entries: Vec<Entry>,
     pub(crate) sections: Vec<(KeyPath, Docs)>,
     pub(crate) problems: Vec<Problem>,
+    pub(crate) warnings: Vec<Problem>,
 }
 
 impl Walk {
@@ -71,6 +72,12 @@ impl Section<'_> {
         Section { path: self.path.child(name), walk: self.walk }
     }
 
+    /// A section several levels within this one.
+    pub(crate) fn within(&mut self, names: &[&str]) -> Section<'_> {
+        let path = names.iter().fold(self.path.clone(), |path, name| path.child(name));
+        Section { path, walk: self.walk }
+    }
+
     /// Keeps the words that introduce this section in the reference.
     pub(crate) fn introduce(&mut self, docs: Docs) {
         self.walk.sections.push((self.path.clone(), docs));
@@ -90,8 +97,12 @@ impl Section<'_> {
     /// The names of the sections directly below this one that anything is set in.
     pub(crate) fn names(&self) -> BTreeSet<String> {
         let depth = self.path.segments().len();
-        let within = self.walk.settings.keys().filter(|path| path.is_within(&self.path));
-        within.filter_map(|path| path.segments().get(depth).cloned()).collect()
+        // a value where a section should be is no section
+        let is_section = |(path, setting): &(&KeyPath, &Setting)| {
+            path.is_within(&self.path) && (path.segments().len() > depth + 1 || setting.raw == Raw::Empty)
+        };
+        let within = self.walk.settings.iter().filter(is_section);
+        within.filter_map(|(path, _)| path.segments().get(depth).cloned()).collect()
     }
 
     /// The full spelling of a key of this section.
@@ -104,6 +115,24 @@ impl Section<'_> {
         let source = self.origin_within(name).unwrap_or(Origin::Default);
         let key = self.spell(name);
         self.walk.problems.push(Problem { key, source, message: message.into(), hint });
+    }
+
+    /// Records that the value of a key has probably not the effect that its writer expects.
+    pub(crate) fn warn(&mut self, name: &str, message: impl Into<String>, hint: impl Into<Option<String>>) {
+        let source = self.origin_within(name).unwrap_or(Origin::Default);
+        let key = self.spell(name);
+        self.walk.warnings.push(Problem { key, source, message: message.into(), hint: hint.into() });
+    }
+
+    /// The names of the variables that set anything in this section; none if another source sets something as well.
+    pub(crate) fn variables(&self) -> Option<Vec<String>> {
+        let within = self.walk.settings.iter().filter(|(path, _)| path.is_within(&self.path));
+        within
+            .map(|(_, setting)| match &setting.origin {
+                Origin::Variable(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect()
     }
 
     /// Records that `low` should have been below (or at most) `high`, at whichever of the two

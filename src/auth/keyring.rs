@@ -25,7 +25,11 @@ impl Keyring {
     pub(crate) fn new(config: &Config) -> Self {
         let policy = |name: &String| config.policies.get(name).cloned().unwrap_or_default();
         let keys: Vec<_> = config.keys.values().map(|key| (key.clone(), policy(&key.policy))).collect();
-        let ids = keys.iter().zip(0..).map(|((key, _), at)| (key.access_key_id.clone(), KeyId::new(at)));
+        let spellings = |key: &ClientKey| {
+            [Some(key.access_key_id.clone()), key.access_key_id_in_capitals.clone()].into_iter().flatten()
+        };
+        let ids = keys.iter().zip(0..);
+        let ids = ids.flat_map(|((key, _), at)| spellings(key).map(move |id| (id, KeyId::new(at))));
         let by_id: HashMap<_, _> = ids.collect();
         let blind = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
         let after = u32::try_from(keys.len()).unwrap_or(u32::MAX);

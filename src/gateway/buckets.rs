@@ -1,10 +1,10 @@
-//! Builds the configured buckets, and warns of those that nobody can use.
+//! Builds the configured buckets.
 
 use std::sync::Arc;
 
-use slog::{Logger, warn};
+use slog::Logger;
 use tidegate_actors::{BreakerHandle, BucketId, PoolHandle};
-use tidegate_config::{AuthMethod, BucketConfig, Config};
+use tidegate_config::{BucketConfig, Config};
 use tokio::task::JoinHandle;
 
 use super::StartError;
@@ -80,26 +80,4 @@ fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, S
         })
     };
     bucket.upstream.endpoints.iter().map(parse).collect()
-}
-
-/// Nothing configured means closed, and the gateway says so at the start (A4).
-pub(super) fn warn_of_closed(config: &Config, log: &Logger) {
-    let only_signed = |bucket: &BucketConfig| bucket.auth == [AuthMethod::Sigv4];
-    if config.keys.is_empty() {
-        for (name, _) in config.buckets.iter().filter(|(_, bucket)| only_signed(bucket)) {
-            warn!(log, "bucket is closed: it takes signatures, and there are no keys"; "bucket" => name,
-                "hint" => "keys.ID.secret and keys.ID.policy define one");
-        }
-    }
-    let only_api_keys = |bucket: &BucketConfig| bucket.auth == [AuthMethod::ApiKey];
-    if config.api_keys.is_empty() {
-        for (name, _) in config.buckets.iter().filter(|(_, bucket)| only_api_keys(bucket)) {
-            warn!(log, "bucket is closed: it takes API keys, and there are none"; "bucket" => name,
-                "hint" => "api_keys.NAME.secret and api_keys.NAME.policy define one");
-        }
-    }
-    for (name, _) in config.buckets.iter().filter(|(_, bucket)| bucket.auth.is_empty()) {
-        warn!(log, "bucket is closed: it has no `auth` entry"; "bucket" => name,
-            "hint" => format!("buckets.{name}.auth = [\"sigv4\"] opens it to client keys, [\"anonymous\"] to everybody"));
-    }
 }

@@ -33,6 +33,7 @@ use crate::http::idle_connections::IdleConnections;
 use crate::http::listener;
 use crate::http::send_buffer::ReservedBytes;
 use crate::http::tls::{Renewal, Tls};
+use crate::preflight;
 use crate::pressure;
 use crate::router::Router;
 use crate::server::{AcceptMetrics, ConnectionLimit, Listener, Serve, Server, WorkerThread, WorkerThreads};
@@ -42,7 +43,7 @@ use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
 use crate::upstream::{credential_check, health, reachability};
 use crate::worker::{Shared, Worker};
-use buckets::{BucketParts, warn_of_closed};
+use buckets::BucketParts;
 
 pub use drain::Reload;
 pub(crate) use drain::{DrainPhase, FIRST_REQUEST_TIME};
@@ -81,10 +82,9 @@ impl Gateway {
     /// What a start would refuse of the files that the configuration names, beyond what reading it has found.
     ///
     /// # Errors
-    /// The certificate for clients and its key are no pair.
+    /// A file cannot be used: a certificate, its key, authorities, or keys of tokens.
     pub fn check(config: &Config) -> Result<(), StartError> {
-        Tls::load(&config.server.tls)?;
-        Ok(())
+        preflight::refuse(config)
     }
 
     /// Binds both listeners, starts the actors and the workers. Must run inside an actix system.
@@ -120,7 +120,6 @@ impl Gateway {
         background_tasks.extend(renewal.flatten().map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
         let parts = BucketParts { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
         let buckets = parts.buckets(pools.into_iter().zip(breakers), &mut background_tasks)?;
-        warn_of_closed(&config, &log);
         let shared = Arc::new(Shared {
             connections: buckets.iter().map(|_| Default::default()).collect(),
             router: Router::new(buckets),

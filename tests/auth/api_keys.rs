@@ -153,8 +153,9 @@ async fn api_keys_that_cannot_work_stop_the_start() {
     }
     let none =
         Gateway::builder().http_bucket("api", &upstream).set("buckets.api.auth", "api_key").start().await;
-    let line = none.log_line("bucket is closed: it takes API keys, and there are none", |_| true).await;
-    assert_eq!(line["bucket"], json!("api"));
+    let line = none.log_line("configuration warning", |line| line["key"] == "buckets.api.auth").await;
+    let detail = "lists api_key alone, and there are no API keys: the bucket is closed to everybody";
+    assert_eq!(line["detail"], json!(detail));
     let answer = ask(&none, "GET", "/api/x", &[("x-api-key", SECRET)]).await;
     assert_eq!(answer.whole(), 401);
 }

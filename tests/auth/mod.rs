@@ -13,6 +13,7 @@ mod readings;
 mod rejections;
 mod signed;
 pub(crate) mod signer;
+mod spellings;
 mod tokens;
 
 use crate::support::{Answer, Gateway, Upstream, gateway, request};

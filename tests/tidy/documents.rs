@@ -30,6 +30,16 @@ fn the_readmes_configuration_table_is_the_codes() {
     );
 }
 
+/// G1, G6: the documented units and words are those of the code
+#[test]
+fn the_readmes_units_and_words_are_the_codes() {
+    assert_eq!(
+        marked("spellings"),
+        tidegate_config::reference_spellings().trim(),
+        "put the output of `cargo run -p tidegate-config --example reference spellings` between the marks"
+    );
+}
+
 /// The names in the first column: `` | `name{label}` | … ``.
 fn first_column(table: &str) -> BTreeSet<String> {
     let name = |row: &str| {

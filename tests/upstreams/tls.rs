@@ -178,7 +178,7 @@ async fn a_damaged_file_of_authorities_stops_the_start() {
     let (front, directory) = (Front::before(&upstream, Farewell::Said).await, Scratch::new());
     let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let ended = front.gateway("localhost", damaged, &directory).run();
-    assert_eq!(ended.code, Some(71), "{ended:?}");
+    assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(ended.stderr.contains("buckets.b: tls.ca_file: "), "{}", ended.stderr);
 }
 

@@ -34,7 +34,7 @@ impl Form for Method {
 
     fn parse(&self, raw: &Raw) -> Result<AuthMethod, Faults> {
         let word = raw.scalar()?.trim();
-        if let Some((_, method)) = METHODS.iter().find(|(name, _)| *name == word) {
+        if let Some((_, method)) = METHODS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)) {
             return Ok(*method);
         }
         let fault = Fault::new(format!("{} is no authentication method", shown(word)));

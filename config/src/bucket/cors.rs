@@ -5,7 +5,7 @@
 //! at the end, capitals, a scheme's own port, `null` (which any sandboxed page may claim to be).
 //! Deliberately absent: patterns over origins. `https://*.example.com` trusts whoever gets hold of one forgotten name.
 
-use crate::form::{Choice, Fault, Faults, Flag, Form, list, shown, whole};
+use crate::form::{Choice, Fault, Faults, Flag, Form, list, shown, whole_seconds};
 use crate::section::section;
 use crate::setting::Raw;
 use crate::walk::{Docs, Read as _, Section, Spec, key};
@@ -118,7 +118,7 @@ section! {
         /// headers of the answer that such pages may read, such as `etag`
         exposed_headers: Vec<String> = key("exposed_headers", list(HeaderName), Vec::new());
         /// seconds for which a browser may remember what a preflight allowed
-        max_age_seconds: u32 = key("max_age_seconds", whole(0..=86_400), AGE_SECONDS);
+        max_age_seconds: u32 = key("max_age_seconds", whole_seconds(0..=86_400), AGE_SECONDS);
         /// whether requests may carry the user's cookies; not with `"*"`
         allow_credentials: bool = key("allow_credentials", Flag, false);
     }

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cost::{Costs, OwnCostKeys, OwnCosts};
-use crate::form::{Choice, bytes, list, or_unlimited};
+use crate::form::{Choice, bytes, list, or_unlimited, shown};
 use crate::policy::{ACCESS, Access};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
 use crate::section::section;
@@ -229,7 +229,8 @@ pub(crate) fn read(section: &mut Section<'_>, inherited: &Inherited) -> BTreeMap
         let bucket = read_one(section, &name, inherited);
         let twin = buckets.iter().find(|(_, other)| other.pattern == bucket.pattern);
         if let Some((twin, _)) = twin {
-            let message = format!("serves the same names as {}", section.spell(twin));
+            let pattern = shown(bucket.pattern.as_str());
+            let message = format!("has the pattern {pattern}, and so has {}", section.spell(twin));
             section.refuse(&name, message, Some("give one of them another pattern".to_owned()));
         }
         buckets.insert(name, bucket);
@@ -246,7 +247,7 @@ fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> Buc
     });
     let mut section = buckets.child(name);
     section.introduce(&[" a bucket; clients reach it under its name or the names its pattern matches"]);
-    let keys = Keys::read(&mut section);
+    let mut keys = Keys::read(&mut section);
     let idle = match keys.kind {
         Kind::S3 => Kind::Http,
         Kind::Http => Kind::S3,

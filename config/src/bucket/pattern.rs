@@ -100,6 +100,26 @@ impl Pattern {
         }
         true
     }
+
+    /// Whether there is a name that both match; takes time in the product of their lengths.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let (one, other) = (self.text.as_bytes(), other.text.as_bytes());
+        // `row[j]`: whether the rest of `one` and the rest of `other` from `j` on match a name together
+        let stars = |rest: &[u8]| rest.iter().all(|byte| *byte == b'*');
+        let mut row: Vec<bool> = (0..=other.len()).map(|j| stars(&other[j..])).collect();
+        for (i, left) in one.iter().enumerate().rev() {
+            let below = row;
+            row = vec![false; other.len() + 1];
+            row[other.len()] = stars(&one[i..]);
+            for (j, right) in other.iter().enumerate().rev() {
+                row[j] = match (left, right) {
+                    (b'*', _) | (_, b'*') => below[j] || row[j + 1],
+                    (left, right) => left == right && below[j + 1],
+                };
+            }
+        }
+        row[0]
+    }
 }
 
 pub(crate) struct Glob;
@@ -162,6 +182,29 @@ mod tests {
             [("a*a", "a"), ("ab*ba", "aba"), ("*ab*ab*", "ab"), ("a*b*c", "acb"), ("a*", "ba"), ("*a", "ab")]
         {
             assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn patterns_overlap_where_one_name_matches_both() {
+        let overlap = |one: &str, other: &str| {
+            let (one, other) = (Pattern::parse(one).unwrap(), Pattern::parse(other).unwrap());
+            assert_eq!(one.overlaps(&other), other.overlaps(&one));
+            one.overlaps(&other)
+        };
+        for (one, other) in [
+            ("logs-*", "*-audit"),
+            ("logs-*", "logs-prod-*"),
+            ("*", "a"),
+            ("a*c", "ab*"),
+            ("a*b*c", "*x*"),
+            ("logs-*", "logs-"),
+            ("**", "*"),
+        ] {
+            assert!(overlap(one, other), "{one} {other}");
+        }
+        for (one, other) in [("logs-*", "data-*"), ("*-a", "*-b"), ("a*c", "b*c"), ("a", "b"), ("ab*", "a")] {
+            assert!(!overlap(one, other), "{one} {other}");
         }
     }
 

@@ -61,7 +61,8 @@ section! {
         /// connections to the upstream
         ///
         /// Watch `connection_pool_active` and `connection_pool_wait_time_ms`.
-        pub size: NonZeroUsize = key("size", whole(1..=100_000), nonzero_size(50));
+        pub size: NonZeroUsize = key("size", whole(1..=100_000), nonzero_size(50))
+            .yielding("50, or `concurrency.max_concurrent` if that is larger");
         /// idle connections that are kept
         ///
         /// Watch `connection_pool_idle`.
@@ -78,7 +79,7 @@ section! {
 
 impl ConnectionPoolConfig {
     /// Fits the unset idle count to the pool, then refuses to keep more than there can be.
-    pub(super) fn checked(mut self, section: &mut Section<'_>) -> Self {
+    pub(super) fn check(&mut self, section: &mut Section<'_>) {
         if !section.is_set("max_idle") {
             self.max_idle = self.max_idle.min(self.size.get());
         }
@@ -89,7 +90,6 @@ impl ConnectionPoolConfig {
                 false,
             );
         }
-        self
     }
 }
 

@@ -158,8 +158,7 @@ section! {
         credential_pool: CredentialPoolConfig =
             nested_checked("credential_pool", CredentialPoolConfig::checked);
         /// connections to the upstream
-        connection_pool: ConnectionPoolConfig =
-            nested_checked("connection_pool", ConnectionPoolConfig::checked);
+        connection_pool: ConnectionPoolConfig = nested("connection_pool");
         /// requests under way to the upstream, and those that wait
         concurrency: ConcurrencyConfig = nested_checked("concurrency", ConcurrencyConfig::checked);
     }
@@ -230,8 +229,9 @@ section! {
 }
 
 impl S3Keys {
-    /// Refuses what the keys of this section cannot say together.
-    pub(super) fn check(&self, section: &mut Section<'_>, total: (&str, Duration)) {
+    /// Fits defaults to what is set, then refuses what the keys of this section cannot say together.
+    pub(super) fn check(&mut self, section: &mut Section<'_>, total: (&str, Duration)) {
+        self.common.fit(section);
         check_endpoints(section, self.endpoints.as_deref(), &self.common.failover.endpoints);
         self.common.check(section, total);
         self.credentials.check(section);
@@ -279,8 +279,9 @@ impl S3Keys {
 }
 
 impl HttpKeys {
-    /// Refuses what the keys of this section cannot say together.
-    pub(super) fn check(&self, section: &mut Section<'_>, total: (&str, Duration)) {
+    /// Fits defaults to what is set, then refuses what the keys of this section cannot say together.
+    pub(super) fn check(&mut self, section: &mut Section<'_>, total: (&str, Duration)) {
+        self.common.fit(section);
         check_endpoints(section, self.endpoints.as_deref(), &self.common.failover.endpoints);
         self.common.check(section, total);
         if self.by_name.is_empty() && self.credential_check_path.is_some() {
@@ -297,6 +298,14 @@ impl HttpKeys {
 }
 
 impl CommonKeys {
+    /// Fits the unset size of the pool to the gate, so that a default never narrows it. `section` is the upstream's.
+    fn fit(&mut self, section: &mut Section<'_>) {
+        if !section.child("connection_pool").is_set("size") {
+            self.connection_pool.size = self.connection_pool.size.max(self.concurrency.max_concurrent);
+        }
+        self.connection_pool.check(&mut section.child("connection_pool"));
+    }
+
     /// `total` is the key of the total request timeout, and its value.
     fn check(&self, section: &mut Section<'_>, total: (&str, Duration)) {
         self.tls.check(&mut section.child("tls"));

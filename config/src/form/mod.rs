@@ -6,17 +6,34 @@
 //! Deliberately absent: relations between keys (each section checks its own after reading), and forms that
 //! only one domain type needs (they stand beside that type).
 
-mod measure;
+mod duration;
 mod moment;
 mod number;
+mod size;
 mod text;
 
 use crate::setting::Raw;
 
-pub(crate) use measure::{bytes, millis, or_auto, or_unlimited, seconds};
+pub(crate) use duration::{millis, seconds, whole_seconds};
 pub(crate) use moment::Moment;
 pub(crate) use number::{decimal, nonzero, nonzero_size, whole};
+pub(crate) use size::{bytes, or_auto, or_unlimited};
 pub(crate) use text::{Address, Choice, Domain, Flag, SecretText, Word, list, shown};
+
+/// How values are spelt, as rows of Markdown: what people write, and what it means.
+pub(crate) fn spellings() -> String {
+    let [yes, no] = text::switches();
+    format!(
+        "| value | spelling |\n|---|---|\n\
+         | duration | a number counts seconds, or milliseconds where the key ends with `_ms`; with a unit it is the same \
+         everywhere: {}, also `0.5s` and `1m30s` |\n\
+         | size | a number counts bytes, as with `B`; also fractions of a unit, such as `1.5GiB` |\n\
+         | size, binary units | {} |\n| size, decimal units | {} |\n| switch | {yes}; {no} |\n",
+        duration::units(),
+        size::units(true),
+        size::units(false),
+    )
+}
 
 /// Why a value was refused, and what would be accepted in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,17 +17,31 @@ pub(crate) fn shown(text: &str) -> String {
     format!("\"{}{more}\"", cut.escape_debug())
 }
 
-/// `true` or `false`.
+/// `true` or `false`, also in the words of YAML 1.1 and of shells; case does not matter.
 pub(crate) struct Flag;
+
+const TRUE: [&str; 4] = ["true", "yes", "on", "1"];
+const FALSE: [&str; 4] = ["false", "no", "off", "0"];
+
+/// The words for on and for off, as the reference lists them.
+pub(super) fn switches() -> [String; 2] {
+    [TRUE, FALSE].map(|words| words.map(|word| format!("`{word}`")).join(", "))
+}
+
+fn is_one_of(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| word.eq_ignore_ascii_case(text))
+}
 
 impl Form for Flag {
     type Value = bool;
 
     fn parse(&self, raw: &Raw) -> Result<bool, Faults> {
-        let text = raw.scalar()?;
-        text.trim()
-            .parse()
-            .map_err(|_| Fault::new(format!("{} is neither true nor false", shown(text))).into())
+        let text = raw.scalar()?.trim();
+        match (is_one_of(text, &TRUE), is_one_of(text, &FALSE)) {
+            (true, _) => Ok(true),
+            (_, true) => Ok(false),
+            _ => Err(Fault::new(format!("{} is neither true nor false", shown(text))).into()),
+        }
     }
 
     fn accepts(&self) -> String {
@@ -63,7 +77,7 @@ impl Form for Address {
     }
 }
 
-/// One word of a closed list, each with its meaning.
+/// One word of a closed list, each with its meaning; case does not matter.
 pub(crate) struct Choice<T: 'static>(pub(crate) &'static [(&'static str, T)]);
 
 impl<T: Copy + PartialEq> Form for Choice<T> {
@@ -71,11 +85,11 @@ impl<T: Copy + PartialEq> Form for Choice<T> {
 
     fn parse(&self, raw: &Raw) -> Result<T, Faults> {
         let text = raw.scalar()?.trim();
-        if let Some((_, value)) = self.0.iter().find(|(word, _)| *word == text) {
+        if let Some((_, value)) = self.0.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
             return Ok(*value);
         }
         let fault = Fault::new(format!("{} is none of {}", shown(text), self.accepts()));
-        let nearest = hint::nearest(text, self.0.iter().map(|(word, _)| *word));
+        let nearest = hint::nearest(&text.to_lowercase(), self.0.iter().map(|(word, _)| *word));
         Err(match nearest {
             Some(word) => fault.hinting(format!("did you mean {word}?")).into(),
             None => fault.into(),

@@ -270,7 +270,7 @@ fn bad_bucket_names_are_refused() {
 #[test]
 fn two_buckets_for_the_same_names_are_refused() {
     let text = format!("{DEMO}[buckets.other]\npattern = \"demo\"\ns3.endpoints = [\"http://a\"]\n");
-    let expected = "buckets.other: serves the same names as buckets.demo (from t.toml); give one of them \
+    let expected = "buckets.other: has the pattern \"demo\", and so has buckets.demo (from t.toml); give one of them \
                     another pattern";
     assert_eq!(lines(from_toml(&text)), [expected]);
 }

@@ -20,12 +20,12 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "SERVER__REQUEST_TIMEOUT",
-        "30s",
-        "server.request_timeout: \"30s\" is not a number of seconds",
-        "write seconds without a unit, such as 30 or 0.5",
+        "soon",
+        "server.request_timeout: \"soon\" is not a duration",
+        "write seconds, or a number with a unit such as 500ms, 30s, 1m30s or 1h",
     ),
-    ("SERVER__REQUEST_TIMEOUT", "0", "server.request_timeout: 0 is out of range 0.001–86400", ""),
-    ("SERVER__KEEP_ALIVE", "NaN", "server.keep_alive: NaN is out of range 0–86400", ""),
+    ("SERVER__REQUEST_TIMEOUT", "0", "server.request_timeout: 0 is out of range 0.001–86400 s", ""),
+    ("SERVER__KEEP_ALIVE", "NaN", "server.keep_alive: NaN is out of range 0–86400 s", ""),
     (
         "SERVER__MAX_CONCURRENT_REQUESTS",
         "0",
@@ -66,7 +66,7 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "SERVER__LIMITS__MAX_REQUEST_SIZE",
         "64 apples",
         "server.limits.max_request_size: \"64 apples\" is not a size",
-        "write bytes, or a number with a unit such as 64MiB or 100MB",
+        "write bytes, or a number with a unit such as 64MiB, 512Mi, 10M or 100MB",
     ),
     (
         "SERVER__LIMITS__MAX_HEADER_SIZE",
@@ -82,9 +82,9 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "such as s3.example.com, without port",
     ),
     ("LOG__REDACT", "a b", "log.redact: holds blanks or control characters", ""),
-    ("ADMIN__CHAOS", "yes", "admin.chaos: \"yes\" is neither true nor false", ""),
+    ("ADMIN__CHAOS", "maybe", "admin.chaos: \"maybe\" is neither true nor false", ""),
     ("LOG__FORMAT", "jsno", "log.format: \"jsno\" is none of auto, json, terminal", ""),
-    ("LOG__LEVEL", "warning", "log.level: \"warning\" is none of error, warn, info, debug, trace", ""),
+    ("LOG__LEVEL", "loud", "log.level: \"loud\" is none of error, warn, info, debug, trace", ""),
     (
         "RATE_LIMIT__ON_FAILURE",
         "refuses",
@@ -125,10 +125,34 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "did you mean TIDEGATE_SERVER__LIMITS__MAX_HEADER_SIZE?",
     ),
     (
-        "PORT_8080_TCP_ADDR",
-        "10.0.0.1",
-        "port_8080_tcp_addr: unknown key",
-        "kubernetes sets it for a service called tidegate: set enableServiceLinks to false",
+        "BUCKETS_PHOTOS_AUTH",
+        "x",
+        "buckets_photos_auth: unknown key",
+        "did you mean TIDEGATE_BUCKETS__PHOTOS__AUTH?",
+    ),
+    (
+        "BUCKETS_MY_PHOTOS_S3_SECRET_ACCESS_KEY",
+        "x",
+        "buckets_my_photos_s3_secret_access_key: unknown key",
+        "did you mean TIDEGATE_BUCKETS__MY_PHOTOS__S3__SECRET_ACCESS_KEY?",
+    ),
+    (
+        "BUCKETS__PHOTOS_AUTH",
+        "x",
+        "buckets.photos_auth: is a section, not a value",
+        "did you mean TIDEGATE_BUCKETS__PHOTOS__AUTH?",
+    ),
+    (
+        "SERVER__LIMITS_MAX_HEADERS",
+        "x",
+        "server.limits_max_headers: unknown key",
+        "did you mean TIDEGATE_SERVER__LIMITS__MAX_HEADERS?",
+    ),
+    (
+        "BUCKET__PHOTOS__AUTH",
+        "x",
+        "bucket.photos.auth: unknown key",
+        "did you mean TIDEGATE_BUCKETS__PHOTOS__AUTH?",
     ),
 ];
 
@@ -140,6 +164,50 @@ fn each_wrong_variable_gives_one_line_with_key_origin_and_hint() {
         let remedy = if hint.is_empty() { String::new() } else { format!("; {hint}") };
         let expected = format!("{complaint} (from {name}){remedy}");
         assert_eq!(lines(from_variables(&[(&name, value)])), [expected]);
+    }
+}
+
+/// G1
+#[test]
+fn a_variable_in_lower_case_is_refused_with_a_hint() {
+    let found =
+        lines(from_variables(&[("tidegate_keys__k__secret", "hunter2"), ("Tidegate_Server__Port", "1")]));
+    assert_eq!(
+        found,
+        [
+            "keys.k.secret: variables are written in capitals (from tidegate_keys__k__secret); did you mean \
+             TIDEGATE_KEYS__K__SECRET?",
+            "server.port: variables are written in capitals (from Tidegate_Server__Port); did you mean \
+             TIDEGATE_SERVER__PORT?",
+        ]
+    );
+    assert!(from_variables(&[("tidegat", "x"), ("tidegatex_y", "x")]).is_ok(), "another program's");
+}
+
+/// G1
+#[test]
+fn a_section_in_the_singular_names_the_plural() {
+    for (text, expected) in [
+        (
+            "[bucket.x]\nauth = [\"anonymous\"]",
+            "bucket.x.auth: unknown key (from t.toml); did you mean buckets.x.auth?",
+        ),
+        (
+            "[bucket.x.s3]\nendpoints = [\"http://a\"]",
+            "bucket.x.s3.endpoints: unknown key (from t.toml); did you mean buckets.x.s3.endpoints?",
+        ),
+        ("[bucket.x]", "bucket.x: unknown key (from t.toml); did you mean buckets.x?"),
+        (
+            "[policy.p]\nmethods = []",
+            "policy.p.methods: unknown key (from t.toml); did you mean policies.p.methods?",
+        ),
+        ("[key.k]\npolicy = \"p\"", "key.k.policy: unknown key (from t.toml); did you mean keys.k.policy?"),
+        (
+            "[api_key.k]\npolicy = \"p\"",
+            "api_key.k.policy: unknown key (from t.toml); did you mean api_keys.k.policy?",
+        ),
+    ] {
+        assert_eq!(lines(from_toml(text)), [expected]);
     }
 }
 

@@ -106,6 +106,41 @@ fn sizes_take_units_and_no_limit() {
     assert_eq!(from_toml(&own).unwrap().buckets["demo"].max_request_size, None);
 }
 
+/// G1: words in the case and spelling that people use
+#[test]
+fn words_are_read_as_people_write_them() {
+    for (name, value) in [
+        ("LOG__LEVEL", "INFO"),
+        ("LOG__LEVEL", "Warning"),
+        ("LOG__FORMAT", "JSON"),
+        ("LOG__OUTPUT", "stderr"),
+        ("ADMIN__CHAOS", "yes"),
+        ("ADMIN__CHAOS", "On"),
+        ("LOG__ACCESS", "no"),
+        ("LOG__ACCESS", "off"),
+        ("LOG__ACCESS", "0"),
+        ("SERVER__REQUEST_TIMEOUT", "1m"),
+        ("SERVER__LIMITS__MAX_REQUEST_SIZE", "512Mi"),
+        ("SERVER__LIMITS__MAX_REQUEST_SIZE", "Unlimited"),
+        ("MONITOR__INTERVAL_MS", "500ms"),
+        ("MONITOR__MEMORY_LIMIT_BYTES", "1.5GiB"),
+    ] {
+        let name = format!("TIDEGATE_{name}");
+        let read = from_variables(&[(&name, value)]);
+        assert!(read.is_ok(), "{name}={value}: {read:?}");
+    }
+    let config = from_variables(&[
+        ("TIDEGATE_LOG__LEVEL", "DEBUG"),
+        ("TIDEGATE_LOG__OUTPUT", "stderr"),
+        ("TIDEGATE_MONITOR__INTERVAL_MS", "500ms"),
+        ("TIDEGATE_MONITOR__MEMORY_LIMIT_BYTES", "1.5GiB"),
+    ])
+    .unwrap();
+    assert_eq!((config.log.level, config.log.output), (LogLevel::Debug, LogOutput::Stderr));
+    assert_eq!(config.monitor.interval, Duration::from_millis(500));
+    assert_eq!(config.monitor.memory_limit_bytes, Some(3 << 29));
+}
+
 const TWO_KINDS: &str = "[buckets.a.s3]\nendpoints = [\"http://a\"]\n[buckets.b]\nkind = \"http\"\n\
                          [buckets.b.http]\nendpoints = [\"http://b/v1/\"]\n";
 

@@ -7,6 +7,7 @@ mod good_input;
 mod reference;
 mod secrets;
 mod temporary_keys;
+mod warnings;
 
 use crate::{Config, Problems, Sources, load};
 

@@ -78,3 +78,22 @@ fn the_table_has_a_full_row_for_every_key() {
     let port = rows.iter().find(|row| row[0] == "`server.port`").unwrap();
     assert_eq!(port[1..4], ["`TIDEGATE_SERVER__PORT`", "`8080`", "0–65535"]);
 }
+
+/// G1: every key that counts time takes a unit, and every key that counts bytes
+#[test]
+fn keys_of_time_and_size_take_units() {
+    let times = ["_seconds", "_ms", "timeout", "_interval", "keep_alive", "_grace", "ttl"];
+    let sizes = ["_size", "_bytes", "_buffer", "_rate", "buffer_per_connection"];
+    let no_bytes = ["connection_pool.size"];
+    for line in reference::reference_table().lines().skip(2) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let (key, accepts) = (cells[0].trim_start_matches("| ").trim_matches('`'), cells[3]);
+        let is_any = |ends: &[&str]| ends.iter().any(|end| key.ends_with(end));
+        if is_any(&times) {
+            assert!(accepts.ends_with(" s") || accepts.ends_with(" ms"), "{key} accepts {accepts}");
+        }
+        if is_any(&sizes) && !is_any(&no_bytes) {
+            assert!(accepts.starts_with("size, "), "{key} accepts {accepts}");
+        }
+    }
+}

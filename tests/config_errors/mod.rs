@@ -1,4 +1,9 @@
-//! Bad configurations: every error at once, each naming its key and where it came from, and exit code 78.
+//! Bad configurations: every error at once, each naming its key and where it came from, and exit code 78; configurations with
+//! settings that defeat each other: a warning each, and exit code 0.
+
+mod platforms;
+mod warnings;
+mod words;
 
 use crate::support::Gateway;
 use crate::support::gateway::{Builder, Ended};

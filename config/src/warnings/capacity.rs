@@ -1,0 +1,124 @@
+//! Warnings about gates, timeouts and buffers of which one never acts, because another acts first.
+
+use std::time::Duration;
+
+use crate::Config;
+use crate::bucket::BucketConfig;
+use crate::walk::Section;
+
+pub(super) fn find(root: &mut Section<'_>, config: &Config) {
+    server(root, config);
+    for (name, bucket) in &config.buckets {
+        pool(root, name, bucket);
+        queue(root, config, name, bucket);
+        upstream_timeouts(root, name, bucket);
+    }
+    gates(root, config);
+    total_timeout(root, config);
+}
+
+fn shown(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}
+
+fn server(root: &mut Section<'_>, config: &Config) {
+    let server = &config.server;
+    let mut section = root.child("server");
+    let is_set = section.is_set("drain_timeout") && section.is_set("request_timeout");
+    if is_set && server.drain_timeout < server.request_timeout {
+        let (drain, request) = (shown(server.drain_timeout), shown(server.request_timeout));
+        let message =
+            format!("{drain} is below server.request_timeout ({request}): a stop can cut requests off");
+        section.warn("drain_timeout", message, "raise it".to_owned());
+    }
+    let (all, one) = (server.send_buffer, server.send_buffer_per_connection);
+    if one > all && all > 0 {
+        let message = format!("{one} is above server.send_buffer ({all}), which all connections share");
+        section.warn(
+            "send_buffer_per_connection",
+            message,
+            "lower it, or raise server.send_buffer".to_owned(),
+        );
+    }
+    let (per_client, cap) = (config.concurrency.max_per_client, server.max_concurrent_requests.get());
+    if per_client >= cap {
+        let message = format!("{per_client} has no effect: server.max_concurrent_requests is {cap}");
+        root.child("concurrency").warn("max_per_client", message, "lower it".to_owned());
+    }
+}
+
+/// A pool that was set too small for a gate that was set; a pool that nobody set follows the gate.
+fn pool(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {
+    let mut section = root.within(&["buckets", name, bucket.kind.as_str()]);
+    let (gate, size) =
+        (bucket.upstream.concurrency.max_concurrent.get(), bucket.upstream.connection_pool.size.get());
+    let is_set = section.child("concurrency").is_set("max_concurrent")
+        && section.child("connection_pool").is_set("size");
+    if is_set && size < gate {
+        let other = section.child("concurrency").spell("max_concurrent");
+        let message = format!("{size} is below {other} ({gate}): only {size} requests run at a time");
+        let hint = format!("raise it to {gate}, or leave it out: the default follows max_concurrent");
+        section.child("connection_pool").warn("size", message, hint);
+    }
+}
+
+/// A queue that is never full, because those who wait count as requests in flight too.
+fn queue(root: &mut Section<'_>, config: &Config, name: &str, bucket: &BucketConfig) {
+    let mut section = root.within(&["buckets", name, bucket.kind.as_str(), "concurrency"]);
+    let (gate, queued) =
+        (bucket.upstream.concurrency.max_concurrent.get(), bucket.upstream.concurrency.max_queued);
+    let cap = config.server.max_concurrent_requests.get();
+    if section.is_set("max_queued") && gate <= cap && gate.saturating_add(queued) > cap {
+        let message = format!(
+            "{queued} and max_concurrent ({gate}) are together above server.max_concurrent_requests ({cap}): requests \
+             are refused before the queue is full"
+        );
+        section.warn("max_queued", message, "lower it, or raise server.max_concurrent_requests".to_owned());
+    }
+}
+
+fn upstream_timeouts(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {
+    let mut section = root.within(&["buckets", name, bucket.kind.as_str()]);
+    let (timeout, total) = (bucket.upstream.timeout, bucket.upstream.request_timeout);
+    if section.is_set("timeout") && timeout > total {
+        let message = format!(
+            "{} is above server.request_timeout ({}), which ends first",
+            shown(timeout),
+            shown(total)
+        );
+        section.warn("timeout", message, "lower it, or raise server.request_timeout".to_owned());
+    }
+    if section.is_set("long_operation_timeout") && bucket.upstream.long_operation_timeout == Some(timeout) {
+        let message =
+            format!("has no effect: it is not above {} ({})", section.spell("timeout"), shown(timeout));
+        section.warn("long_operation_timeout", message, "raise it, or leave it out".to_owned());
+    }
+}
+
+/// The total that was set below the default of a bucket's timeout: one line, however many buckets there are.
+fn total_timeout(root: &mut Section<'_>, config: &Config) {
+    let is_hidden = |root: &mut Section<'_>, name: &str, bucket: &BucketConfig| {
+        let is_default = !root.within(&["buckets", name, bucket.kind.as_str()]).is_set("timeout");
+        is_default && bucket.upstream.timeout > bucket.upstream.request_timeout
+    };
+    let hidden = config.buckets.iter().find(|(name, bucket)| is_hidden(root, name, bucket));
+    if let Some((name, bucket)) = hidden {
+        let timeout = root.within(&["buckets", name, bucket.kind.as_str()]).spell("timeout");
+        let (total, one) = (shown(bucket.upstream.request_timeout), shown(bucket.upstream.timeout));
+        let message =
+            format!("{total} is below {timeout} ({one}): a slow first attempt leaves no time for a second");
+        root.child("server").warn("request_timeout", message, "raise it, or lower the timeout".to_owned());
+    }
+}
+
+/// The cap of the whole process below a bucket's gate: one line, for the widest gate.
+fn gates(root: &mut Section<'_>, config: &Config) {
+    let cap = config.server.max_concurrent_requests.get();
+    let gate = |bucket: &BucketConfig| bucket.upstream.concurrency.max_concurrent.get();
+    let widest = config.buckets.iter().max_by_key(|(_, bucket)| gate(bucket));
+    let Some((name, bucket)) = widest.filter(|(_, bucket)| gate(bucket) > cap) else { return };
+    let key = root.within(&["buckets", name, bucket.kind.as_str(), "concurrency"]).spell("max_concurrent");
+    let message =
+        format!("{cap} is below {key} ({}): requests are refused before the gate is full", gate(bucket));
+    root.child("server").warn("max_concurrent_requests", message, "raise it, or lower the gate".to_owned());
+}

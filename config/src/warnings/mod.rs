@@ -1,0 +1,52 @@
+//! Settings that are legal and defeat or hide each other (G12).
+//!
+//! A warning is for a configuration in which something that was written has no effect, or another than its writer can expect. The
+//! defaults never cause one: a default that stands in the way of a setting gives way to it instead. Each check reads the finished
+//! configuration; whether a key was set, and where, is asked of the walk.
+//!
+//! Deliberately absent: what depends on the machine (files, descriptors, names). The program that starts a gateway looks at that.
+
+mod access;
+mod capacity;
+mod limits;
+mod patterns;
+
+use std::path::PathBuf;
+
+use crate::Config;
+use crate::file_access::Exposure;
+use crate::problem::{Origin, Problem};
+use crate::walk::{Section, Walk};
+
+/// Records every warning about a configuration.
+pub(crate) fn find(root: &mut Section<'_>, config: &Config) {
+    access::find(root, config);
+    capacity::find(root, config);
+    limits::find(root, config);
+    patterns::find(root, config);
+}
+
+/// A warning about a configuration file that others can read and that holds a secret, or that others can write.
+pub(crate) fn of_exposed_file(walk: &Walk, exposure: Option<(PathBuf, Exposure)>) -> Option<Problem> {
+    let (path, exposure) = exposure?;
+    let is_in_file = |key| matches!(walk.settings.get(key)?.origin, Origin::File(_)).then_some(key);
+    let secrets = walk.entries.iter().filter(|entry| entry.is_secret);
+    let mut secrets = secrets.filter_map(|entry| is_in_file(&entry.path));
+    let key = match (secrets.next(), &exposure) {
+        (Some(secret), _) => secret.to_string(),
+        (None, Exposure::Writable { .. }) => path.display().to_string(),
+        (None, _) => return None,
+    };
+    let more = match secrets.count() {
+        0 => String::new(),
+        count => format!(", as {count} more in it"),
+    };
+    let holds = if key == path.display().to_string() { "" } else { "is a secret, and its file " };
+    let hint = format!("{}; a secret can also come from a variable or a file of its own", exposure.remedy());
+    Some(Problem {
+        key,
+        source: Origin::File(path),
+        message: format!("{holds}{exposure}{more}"),
+        hint: Some(hint),
+    })
+}

@@ -1,0 +1,35 @@
+//! Warnings about patterns of two buckets that match the same name.
+//!
+//! An exact name wins over every glob, and `*` is a catch-all: neither is a mistake. Of two other globs the one with more literal
+//! characters wins, and of equals the first by the bucket's name (`router.rs`), which few users expect.
+
+use crate::Config;
+use crate::bucket::Pattern;
+use crate::walk::Section;
+
+pub(super) fn find(root: &mut Section<'_>, config: &Config) {
+    let mut globs: Vec<(&str, &Pattern)> =
+        config.buckets.iter().map(|(name, bucket)| (name.as_str(), &bucket.pattern)).collect();
+    globs.retain(|(_, pattern)| !pattern.is_exact() && pattern.literal_len() > 0);
+    // The order in which they are tried.
+    globs.sort_by_key(|(_, pattern)| std::cmp::Reverse(pattern.literal_len()));
+    for (at, (name, pattern)) in globs.iter().enumerate() {
+        let mut winners = globs[..at].iter().filter(|(_, other)| other.overlaps(pattern));
+        let Some((winner, other)) = winners.next() else { continue };
+        let more = match winners.count() {
+            0 => String::new(),
+            count => format!(", and {count} more do"),
+        };
+        let why = if other.literal_len() > pattern.literal_len() {
+            "it has more literal characters"
+        } else {
+            "its bucket comes first by name"
+        };
+        let message = format!(
+            "\"{}\" and \"{}\" of buckets.{winner} match the same names, which go to buckets.{winner}: {why}{more}",
+            pattern.as_str(),
+            other.as_str()
+        );
+        root.within(&["buckets", name]).warn("pattern", message, None);
+    }
+}

@@ -1,0 +1,168 @@
+//! What a configuration needs of this machine, looked at before anything starts (G12).
+//!
+//! `refuse` opens the files that a start would open and fails as the start would. `warn` and `warn_of_descriptors` add what would not stop
+//! a start and hurts later. `warn_of_names` asks the resolver, which can take seconds, so only `tidegate check` does it: a resolver that
+//! is down must not stop a start.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::net::ToSocketAddrs as _;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+use rustix::process::{Resource, getrlimit};
+use tidegate_actors::clock;
+use tidegate_config::{
+    BucketConfig, Config, Endpoint, Identity, JwksSource, LogOutput, UpstreamConfig, Warnings,
+};
+
+use crate::auth::jwt::Tokens;
+use crate::gateway::StartError;
+use crate::http::tls::Tls;
+use crate::upstream::dial::Dialer;
+
+/// Descriptors beside those of connections: the log, the listeners, the workers' event queues, the monitor's sensors.
+const OWN_DESCRIPTORS: u64 = 64;
+/// Names that are resolved at a time, each on a thread of its own.
+const LOOKUPS_MAX: usize = 64;
+
+/// Opens what a start would open.
+///
+/// # Errors
+/// The certificate for clients and its key are no pair, keys of tokens cannot be used, or an upstream's authorities cannot be read.
+pub(crate) fn refuse(config: &Config) -> Result<(), StartError> {
+    Tls::load(&config.server.tls)?;
+    Tokens::new(config)?;
+    for (name, bucket) in &config.buckets {
+        let upstream = &bucket.upstream;
+        Dialer::new(&upstream.endpoints, upstream, &config.dns)
+            .map_err(|source| StartError::Tls { bucket: name.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// Adds a log file that cannot be written, and keys that have expired.
+pub fn warn(config: &Config, warnings: &mut Warnings) {
+    if let LogOutput::File(path) = &config.log.output
+        && let Err(error) = writable(path)
+    {
+        let message = format!("{} cannot be written: {error}", path.display());
+        warnings.add("log.output", message, Some("the gateway does not start without its log".to_owned()));
+    }
+    let now = clock::wall();
+    for (name, _) in config.keys.iter().filter(|(_, key)| key.expires.is_some_and(|end| end <= now)) {
+        let message = "has passed: the key is refused";
+        warnings.add(format!("keys.{name}.expires"), message, Some("remove the key, or renew it".to_owned()));
+    }
+}
+
+/// Whether a start could append to the file, which is not created for the question.
+fn writable(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() || metadata.is_dir() => {
+            OpenOptions::new().append(true).open(path).map(drop)
+        }
+        // to open a pipe could wait for its reader
+        Ok(_) => Ok(access(path, Access::WRITE_OK)?),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            Ok(access(parent.unwrap_or(Path::new(".")), Access::WRITE_OK | Access::EXEC_OK)?)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds a warning where connections can need more descriptors than `monitor.exhausted` leaves of the limit.
+pub fn warn_of_descriptors(config: &Config, warnings: &mut Warnings) {
+    // The soft limit is raised to the hard one at the start.
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let limit = config.monitor.descriptor_limit.unwrap_or(hard).min(hard);
+    let clients = config.server.max_concurrent_requests.get();
+    let connections = |bucket: &BucketConfig| {
+        let BucketConfig { upstream: UpstreamConfig { connection_pool: pool, concurrency, .. }, .. } = bucket;
+        pool.size.min(concurrency.max_concurrent).get().saturating_add(pool.max_idle)
+    };
+    let upstreams = config.buckets.values().map(connections).fold(0, usize::saturating_add);
+    let open =
+        u64::try_from(clients.saturating_add(upstreams)).unwrap_or(u64::MAX).saturating_add(OWN_DESCRIPTORS);
+    let needed = open.saturating_mul(100).div_ceil(u64::from(config.monitor.exhausted).max(1));
+    if limit < needed {
+        let message = format!(
+            "{limit} descriptors are fewer than the {needed} that connections can need (clients {clients}, upstreams \
+             {upstreams}, own {OWN_DESCRIPTORS}, and what monitor.exhausted keeps free)"
+        );
+        let hint = "raise it and the hard limit of the process (LimitNOFILE in systemd, --ulimit nofile in Docker), \
+                    or lower server.max_concurrent_requests";
+        warnings.add("monitor.descriptor_limit", message, Some(hint.to_owned()));
+    }
+}
+
+/// Adds the names of upstreams that do not resolve within `dns.timeout`.
+pub fn warn_of_names(config: &Config, warnings: &mut Warnings) {
+    let mut hosts: BTreeMap<&str, String> = BTreeMap::new();
+    for (key, endpoint) in endpoints(config).into_iter().filter(|(_, endpoint)| !endpoint.is_address()) {
+        hosts.entry(&endpoint.host).or_insert(key);
+    }
+    let hosts: Vec<(&str, String)> = hosts.into_iter().collect();
+    for some in hosts.chunks(LOOKUPS_MAX) {
+        for ((host, key), why) in some.iter().zip(lookups(some, config.dns.timeout)) {
+            let Some(why) = why else { continue };
+            let hint = "its requests fail until it does; check the name, and the resolver of this machine";
+            warnings.add(key.clone(), format!("{host} does not resolve: {why}"), Some(hint.to_owned()));
+        }
+    }
+}
+
+/// Every URL that the gateway calls, with its key.
+fn endpoints(config: &Config) -> Vec<(String, &Endpoint)> {
+    let mut all = Vec::new();
+    for (name, bucket) in &config.buckets {
+        let section = format!("buckets.{name}.{}", bucket.kind.as_str());
+        let upstream = &bucket.upstream;
+        all.extend(upstream.endpoints.iter().map(|endpoint| (format!("{section}.endpoints"), endpoint)));
+        let container = upstream.container_credentials.iter();
+        all.extend(container.map(|one| (format!("{section}.container_credentials.url"), &one.url)));
+        for one in &upstream.credentials_by_name {
+            if let Identity::Container(container) = &one.identity {
+                let key = format!("{section}.credentials.{}.container_credentials.url", one.name);
+                all.push((key, &container.url));
+            }
+        }
+    }
+    if let Some(JwksSource::Url(url)) = config.jwt.as_ref().and_then(|jwt| jwt.jwks.as_ref()) {
+        all.push(("jwt.jwks_url".to_owned(), url));
+    }
+    all
+}
+
+/// Why each name does not resolve; none for those that do.
+fn lookups(hosts: &[(&str, String)], timeout: Duration) -> Vec<Option<String>> {
+    let (sender, receiver) = mpsc::channel();
+    let mut results = vec![Some(format!("no answer within {} s", timeout.as_secs_f64())); hosts.len()];
+    for (at, (host, _)) in hosts.iter().enumerate() {
+        let (host, sender) = ((*host).to_owned(), sender.clone());
+        let lookup = move || {
+            let result = (host.as_str(), 0).to_socket_addrs();
+            let why = match result.map(|mut addresses| addresses.next()) {
+                Ok(Some(_)) => None,
+                Ok(None) => Some("it has no address".to_owned()),
+                Err(error) => Some(error.to_string()),
+            };
+            // Whoever waited may have given up.
+            let _ = sender.send((at, why));
+        };
+        if let Err(error) = thread::Builder::new().name("lookup".to_owned()).spawn(lookup) {
+            results[at] = Some(error.to_string());
+        }
+    }
+    drop(sender);
+    let deadline = clock::now() + timeout;
+    while let Ok((at, why)) = receiver.recv_timeout(deadline.saturating_duration_since(clock::now())) {
+        results[at] = why;
+    }
+    results
+}

@@ -1,0 +1,58 @@
+//! Keys that only variables name: the name of a variable is in capitals, whatever the ID is.
+
+use super::{Signer, ask};
+use crate::support::gateway::Builder;
+use crate::support::{Gateway, Upstream};
+
+const SECRET: &str = "reader/secret+of/forty=characters";
+
+/// Bucket `b`, and the policy of a key that variables define.
+fn bucket(upstream: &Upstream) -> Builder {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set("buckets.b.auth", "sigv4")
+        .set("keys.akiaxyz.secret", SECRET)
+        .set("keys.akiaxyz.policy", "all")
+        .set("policies.all.buckets", "*")
+        .set("policies.all.methods", "read")
+}
+
+/// G12, A1: `TIDEGATE_KEYS__AKIAXYZ__SECRET` defines the key AKIAXYZ, and akiaxyz as before; one line says so
+#[tokio::test]
+async fn a_key_in_a_variable_has_both_spellings() {
+    let upstream = Upstream::ok("x");
+    let gateway = bucket(&upstream).start().await;
+    for id in ["AKIAXYZ", "akiaxyz"] {
+        assert_eq!(ask(&gateway, &Signer::new(id, SECRET), "GET", "/b/k").await.whole(), 200, "{id}");
+    }
+    let other = ask(&gateway, &Signer::new("Akiaxyz", SECRET), "GET", "/b/k").await;
+    assert_eq!((other.whole(), other.reason()), (403, "unknown_key"));
+    let line =
+        gateway.log_line("configuration warning", |line| line["key"] == "keys.akiaxyz.access_key_id").await;
+    assert!(line["detail"].as_str().unwrap().contains("AKIAXYZ"), "{line}");
+}
+
+/// G12, A1: an explicit ID is the only one
+#[tokio::test]
+async fn an_explicit_id_has_one_spelling() {
+    let upstream = Upstream::ok("x");
+    let gateway = bucket(&upstream).set("keys.akiaxyz.access_key_id", "AKIAXYZ").start().await;
+    assert_eq!(ask(&gateway, &Signer::new("AKIAXYZ", SECRET), "GET", "/b/k").await.whole(), 200);
+    let other = ask(&gateway, &Signer::new("akiaxyz", SECRET), "GET", "/b/k").await;
+    assert_eq!((other.whole(), other.reason()), (403, "unknown_key"));
+    assert!(gateway.log_lines().iter().all(|line| line["msg"] != "configuration warning"));
+}
+
+/// G12: two keys that differ in case only would be a matter of chance
+#[test]
+fn two_keys_that_differ_in_case_stop_the_start() {
+    let upstream = Upstream::ok("x");
+    let ended = bucket(&upstream)
+        .set("keys.other.access_key_id", "AkiaXYZ")
+        .set("keys.other.secret", SECRET)
+        .set("keys.other.policy", "all")
+        .run();
+    assert_eq!(ended.code, Some(78), "{}", ended.stderr);
+    let expected = "keys.other: has the access key ID of keys.akiaxyz in another case";
+    assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+}

@@ -1,0 +1,79 @@
+//! What platforms do to a configuration: variables that nobody wrote, secrets with the modes of others.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::{bucket, check, refused};
+use crate::support::gateway::Builder;
+use crate::support::{Gateway, Scratch, Upstream};
+
+/// What Kubernetes makes for a Service `tidegate` with a port `http`, and for one called `tidegate-admin`.
+const LINKS: [(&str, &str); 11] = [
+    ("TIDEGATE_PORT", "tcp://10.96.0.7:8080"),
+    ("TIDEGATE_SERVICE_HOST", "10.96.0.7"),
+    ("TIDEGATE_SERVICE_PORT", "8080"),
+    ("TIDEGATE_SERVICE_PORT_HTTP", "8080"),
+    ("TIDEGATE_PORT_8080_TCP", "tcp://10.96.0.7:8080"),
+    ("TIDEGATE_PORT_8080_TCP_PROTO", "tcp"),
+    ("TIDEGATE_PORT_8080_TCP_PORT", "8080"),
+    ("TIDEGATE_PORT_8080_TCP_ADDR", "10.96.0.7"),
+    ("TIDEGATE_ADMIN_PORT", "tcp://10.96.0.8:8090"),
+    ("TIDEGATE_ADMIN_SERVICE_HOST", "10.96.0.8"),
+    ("TIDEGATE_ADMIN_SERVICE_PORT", "8090"),
+];
+
+fn linked(builder: Builder) -> Builder {
+    LINKS.iter().fold(builder, |builder, (name, value)| builder.env(name, value))
+}
+
+/// G1: the variables of a Service are ignored with one line, also with `--strict`
+#[tokio::test]
+async fn variables_of_a_service_are_ignored_with_one_line() {
+    let upstream = Upstream::ok("x");
+    let gateway = linked(Gateway::builder().bucket("b", &upstream)).argument("--strict").start().await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    let line = gateway.log_line("configuration note", |_| true).await;
+    assert!(line["detail"].as_str().unwrap().starts_with("11 variables that Kubernetes makes"), "{line}");
+    let of_them = gateway.log_lines().into_iter().filter(|line| line["msg"] == "configuration note");
+    assert_eq!(of_them.count(), 1);
+    let ended = check(linked(bucket()));
+    assert_eq!((ended.code, ended.stderr.lines().count()), (Some(0), 1), "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("note: environment: "), "{}", ended.stderr);
+}
+
+/// G1: and nothing that a person wrote by mistake
+#[test]
+fn what_only_resembles_them_is_refused() {
+    for (name, value) in [
+        ("TIDEGATE_PORT", "8080"),
+        ("TIDEGATE_ADMIN_PORT", "8090"),
+        ("TIDEGATE_SERVICE_PORT", "8080"),
+        ("TIDEGATE_SERVICE_HOST", "store.test"),
+        ("TIDEGATE_PORT_8080_TCP_PORT", "8081"),
+        ("TIDEGATE_SERVER__PORT", "tcp://10.96.0.7:8080"),
+    ] {
+        refused(bucket().env(name, value), &[name]);
+    }
+}
+
+/// C5: on an ordinary disk a secret that others can read is refused, and the way out of each platform is named;
+/// what it takes on mounts is shown in tests/mounts
+#[test]
+fn an_open_secret_names_the_way_out_of_each_platform() {
+    let directory = Scratch::new();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "hunter2").unwrap();
+    for mode in [0o644, 0o444, 0o646] {
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
+        let builder = bucket()
+            .set("buckets.b.s3.access_key_id", "A")
+            .set("buckets.b.s3.secret_access_key_file", secret.to_str().unwrap());
+        let shown = format!("(mode {mode:04o})");
+        match mode {
+            0o646 => refused(builder, &["who can write it", &shown, "chmod 600"]),
+            _ => refused(
+                builder,
+                &["is open to others", &shown, "chmod 600", "Kubernetes", "Docker and Compose"],
+            ),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+"""What the tests share: mounts of their own, and what the gateway says of a file on one of them.
+
+`tests/mounts/run` makes the mount namespace in which this runs; nothing outside of it is touched.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+REQUIREMENT = re.compile(r"\b[A-Z]\d{1,2}\b")
+PATIENCE_SECONDS = 20
+BINARY = pathlib.Path(os.environ["TIDEGATE_BINARY"])
+
+
+def pytest_collection_modifyitems(items):
+    undocumented = [item.nodeid for item in items if not REQUIREMENT.search(item.function.__doc__ or "")]
+    if undocumented:
+        raise pytest.UsageError(f"tests whose docstring names no requirement: {undocumented}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_mounts():
+    """Refuses to mount anything where others would see it."""
+    assert os.environ.get("TIDEGATE_OWN_MOUNTS") == "1", "start it with tests/mounts/run"
+
+
+class Mounts:
+    """File systems below /mnt, which a tmpfs covers for as long as a test runs."""
+
+    def __init__(self):
+        self.root = pathlib.Path("/mnt")
+        self._points = []
+        self.tmpfs(self.root, 0o755)
+
+    @staticmethod
+    def _run(*command):
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+
+    def tmpfs(self, point, mode):
+        """A memory file system with a root directory of this mode."""
+        point.mkdir(exist_ok=True)
+        self._run("mount", "-t", "tmpfs", "-o", f"mode={mode:o}", "tidegate-test", point)
+        self._points.append(point)
+        return point
+
+    def bind(self, source, point, read_only):
+        """The same file or directory at another place."""
+        if source.is_dir():
+            point.mkdir(exist_ok=True)
+        else:
+            point.touch()
+        self._run("mount", "--bind", source, point)
+        self._points.append(point)
+        if read_only:
+            self.make_read_only(point)
+        return point
+
+    def make_read_only(self, point):
+        self._run("mount", "-o", "remount,bind,ro", point)
+
+    def close(self):
+        while self._points:
+            self._run("umount", self._points.pop())
+
+
+@pytest.fixture
+def mounts():
+    mounts = Mounts()
+    yield mounts
+    mounts.close()
+
+
+def write(path, mode, text="hunter2-hunter2-hunter2-hunter2-hunter2"):
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def check(**keys):
+    """The exit code of `tidegate check`, and what it prints, with these keys set by variables."""
+    settings = {"buckets__b__auth": "anonymous", "buckets__b__s3__endpoints": "http://127.0.0.1:9000", **keys}
+    environment = {f"TIDEGATE_{key.upper()}": str(value) for key, value in settings.items()}
+    done = subprocess.run(
+        [BINARY, "check"], env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
+    assert "hunter2" not in done.stdout + done.stderr
+    return done.returncode, done.stderr
+
+
+def check_secret(path):
+    """The same for a bucket with this file as its secret."""
+    return check(buckets__b__s3__access_key_id="A", buckets__b__s3__secret_access_key_file=path)
