@@ -4,6 +4,7 @@
 //! which they come and go. Everything that decides lives in `tidegate-actors`; this crate composes it and speaks HTTP.
 
 mod auth;
+mod buffers;
 mod chaos;
 mod descriptors;
 #[cfg(any(test, feature = "fuzzing"))]

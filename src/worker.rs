@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::auth::jwt::Tokens;
 use crate::auth::{Bearers, Keyring, SigningKeys};
+use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
 use crate::descriptors::idle::IdleRelief;
 use crate::gateway::DrainPhase;
@@ -51,6 +52,9 @@ pub(crate) struct Shared {
     pub(crate) clients: Arc<IdleConnections>,
     pub(crate) idle_relief: IdleRelief,
     pub(crate) shortages: ShortageMetrics,
+    /// Of socket buffers that have grown.
+    pub(crate) buffer_budget: Arc<BufferBudget>,
+    pub(crate) buffer_metrics: BufferMetrics,
 }
 
 impl Shared {
@@ -70,6 +74,8 @@ pub(crate) struct Worker {
     pub(crate) bearers: Bearers,
     /// The answers of this thread that wait for their clients.
     pub(crate) send_watch: Rc<SendWatch>,
+    /// The large bodies of this thread.
+    pub(crate) transfers: Rc<Transfers>,
 }
 
 impl Worker {
@@ -83,7 +89,8 @@ impl Worker {
             .collect();
         let send_watch = SendWatch::new(&shared);
         let (signing_keys, bearers) = (SigningKeys::default(), Bearers::default());
-        Rc::new(Self { shared, clients, connections, signing_keys, bearers, send_watch })
+        let transfers = Rc::new(Transfers::new(&shared.buffer_budget, &shared.buffer_metrics));
+        Rc::new(Self { shared, clients, connections, signing_keys, bearers, send_watch, transfers })
     }
 
     /// Closes this thread's idle connections to upstreams; returns how many that were.

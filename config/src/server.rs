@@ -99,6 +99,10 @@ section! {
         pub send_buffer: u64 = key("send_buffer", bytes(0..=1 << 40), 32 * MIB);
         /// the same, for one connection
         pub send_buffer_per_connection: u64 = key("send_buffer_per_connection", bytes(0..=1 << 40), MIB / 2);
+        /// bytes of socket buffers that fast transfers may have beyond the small buffers that every transfer has
+        ///
+        /// A transfer starts with small buffers, about 80 KiB in all, and grows with its client's pace. Without budget it stays as it is.
+        pub buffer_budget: Option<u64> = unset("buffer_budget", bytes(0..=1 << 40), "a quarter of the memory limit");
         /// proxies that are believed when they say for whom they ask; nobody else is
         ///
         /// List every proxy of yours between the clients and the gateway, and nothing that clients connect from.

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::auth::Keyring;
 use crate::auth::jwt::Tokens;
+use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
 use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
@@ -134,6 +135,8 @@ impl Gateway {
             tls,
             chaos: Chaos::default(),
             send_buffer: ReservedBytes::default(),
+            buffer_budget: BufferBudget::new(config.server.buffer_budget),
+            buffer_metrics: BufferMetrics::register(&registry)?,
             clients: IdleConnections::new(clock::now()),
             idle_relief: IdleRelief::register(&registry)?,
             shortages: ShortageMetrics::register(&registry)?,

@@ -14,6 +14,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use actix_http::Protocol;
@@ -181,6 +182,10 @@ pub(crate) fn tell(worker: &Worker, client: Option<SocketAddr>, reason: &str, er
 }
 
 impl<S> Connection<S> {
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
+
     pub(crate) fn into_parts(self) -> (S, IdleSlot) {
         (self.stream, self.slot)
     }
@@ -196,6 +201,10 @@ impl Socket for TcpStream {
         let readiness = self.ready(Interest::READABLE).now_or_never();
         readiness.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
     }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        Some(self.as_raw_fd())
+    }
 }
 
 impl Socket for TlsStream<TcpStream> {
@@ -205,5 +214,9 @@ impl Socket for TlsStream<TcpStream> {
 
     fn is_closed(&self) -> bool {
         self.get_ref().0.is_closed()
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        self.get_ref().0.descriptor()
     }
 }

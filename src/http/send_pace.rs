@@ -25,6 +25,8 @@ pub(crate) enum Cut {
     Slow,
     /// Its client holds too many places with answers that it does not take.
     Crowding,
+    /// Memory is exhausted, and this is one of the heaviest transfers.
+    Memory,
 }
 
 impl Cut {
@@ -34,6 +36,7 @@ impl Cut {
             Self::Stalled => "write_stall",
             Self::Slow => "slow_client_rate",
             Self::Crowding => "slow_client",
+            Self::Memory => "memory_pressure",
         }
     }
 }

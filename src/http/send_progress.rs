@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_actors::clock;
 
+use crate::buffers::SocketBuffers;
 use crate::http::client_wait::{ClientWait, Places};
 pub(crate) use crate::http::send_pace::Cut;
 use crate::http::send_pace::{SendLimits, SendPace};
@@ -56,7 +57,11 @@ pub(crate) struct SendProgress {
     /// What the client took since the last visit.
     taken_bytes: Cell<u64>,
     is_registered: Cell<bool>,
+    /// Memory is exhausted and the answer is paused: nothing is counted.
+    is_paused: Cell<bool>,
     wait: RefCell<ClientWait>,
+    /// The client's socket; none where the connection has none.
+    socket: Option<Rc<SocketBuffers>>,
     /// What the answer holds until its last byte.
     places: Cell<Option<Places>>,
     cut: Cell<Option<Cut>>,
@@ -70,7 +75,7 @@ impl SendWatch {
     }
 
     /// For one answer.
-    pub(crate) fn progress(self: &Rc<Self>) -> Rc<SendProgress> {
+    pub(crate) fn progress(self: &Rc<Self>, socket: Option<&Rc<SocketBuffers>>) -> Rc<SendProgress> {
         Rc::new(SendProgress {
             watch: Rc::downgrade(self),
             pace: Cell::default(),
@@ -78,7 +83,9 @@ impl SendWatch {
             is_interrupted: Cell::new(true),
             taken_bytes: Cell::new(0),
             is_registered: Cell::new(false),
+            is_paused: Cell::new(false),
             wait: RefCell::default(),
+            socket: socket.cloned(),
             places: Cell::new(None),
             cut: Cell::new(None),
             connection: RefCell::default(),
@@ -158,6 +165,25 @@ impl SendProgress {
         Poll::Pending
     }
 
+    /// Cuts the answer from outside of its own pace.
+    pub(crate) fn cut_off(&self, cut: Cut) {
+        self.cut.set(Some(cut));
+        if let Some(connection) = self.connection.take() {
+            connection.wake();
+        }
+    }
+
+    /// Whether the gateway has paused the answer.
+    pub(crate) fn set_paused(&self, is_paused: bool) {
+        self.is_paused.set(is_paused);
+        self.is_interrupted.set(true);
+    }
+
+    /// The client's socket.
+    pub(crate) fn socket(&self) -> Option<&Rc<SocketBuffers>> {
+        self.socket.as_ref()
+    }
+
     /// Why it was cut.
     pub(crate) fn cut(&self) -> Option<Cut> {
         self.cut.get()
@@ -177,25 +203,23 @@ impl SendProgress {
 
 impl Visited for SendProgress {
     fn visit(&self, visit: &Visit<'_>) -> bool {
-        let has_waited = self.waits.get() && !self.is_interrupted.replace(false);
+        let is_waiting = self.waits.get() && !self.is_paused.get();
+        let has_waited = is_waiting && !self.is_interrupted.replace(false);
         let waited = if has_waited { visit.passed } else { Duration::ZERO };
         let taken_bytes = self.taken_bytes.take();
         let mut pace = self.pace.get();
         let cut = pace.advance(waited, taken_bytes, visit.limits);
         self.pace.set(pace);
         let mut wait = self.wait.borrow_mut();
-        let is_crowding = if self.waits.get() {
+        let is_crowding = if is_waiting {
             wait.advance((waited, taken_bytes), self.places.get(), visit.shared, visit.now)
         } else {
             wait.end();
             false
         };
         let cut = cut.or(is_crowding.then_some(Cut::Crowding));
-        if cut.is_some() {
-            self.cut.set(cut);
-            if let Some(connection) = self.connection.take() {
-                connection.wake();
-            }
+        if let Some(cut) = cut {
+            self.cut_off(cut);
         }
         let stays = cut.is_none() && self.waits.get();
         self.is_registered.set(stays);

@@ -8,9 +8,10 @@ mod collect;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tidegate_actors::MonitorHandle;
+use tidegate_actors::{MonitorHandle, clock};
 use tokio::task::JoinHandle;
 
+use crate::buffers::{self, MemorySample};
 use crate::descriptors::idle;
 use crate::pressure::collect::CollectPlan;
 use crate::worker::Worker;
@@ -23,8 +24,12 @@ pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
         let mut plan = CollectPlan::default();
         while views.changed().await.is_ok() {
             let view = Arc::clone(&views.borrow_and_update());
-            collect::step(&mut plan, &view);
+            let budget = &worker.shared.buffer_budget;
+            let memory = MemorySample::of(&view, &worker.shared.config.monitor, budget.is_short());
+            buffers::step(&worker.transfers, memory, clock::now());
             idle::close_idle(&worker, &view);
+            // Last, so that what the other steps have freed is given back.
+            collect::step(&mut plan, &view);
         }
     })
 }

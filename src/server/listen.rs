@@ -6,9 +6,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::buffers;
 
 /// Connections that may wait for the acceptor; the kernel bounds it by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -21,6 +24,7 @@ pub(crate) fn listen(address: SocketAddr, stall: Duration) -> io::Result<TcpList
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(stall))?;
     socket.set_nonblocking(true)?;
+    buffers::start_small(socket.as_raw_fd());
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -138,6 +138,7 @@ impl Record {
     /// While its body comes the request holds a slot and, if named, a place in this bucket's gate.
     pub(crate) fn hold_for_body(&self, bucket: Option<BucketId>) {
         let places = self.client_id().map(|client| Places { client, bucket });
+        self.flow.comes_from(self.progress.as_ref().and_then(|progress| progress.socket()));
         self.flow.hold(&self.worker.send_watch, places);
     }
 

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
@@ -25,10 +25,12 @@ use tidegate_actors::{BreakerTicket, BucketId, Cause, Outcome, Permit, Slot, clo
 use tidegate_config::Kind;
 use tokio::time::Sleep;
 
+use crate::buffers::{Gate, LARGE_BODY_BYTES};
 use crate::http::answer::REQUEST_ID;
 use crate::s3::checksum::down::Answered;
 use crate::s3::late_error::LateError;
 use crate::telemetry::record::Record;
+use crate::upstream::answer_transfer::{AnswerTransfer, Moved};
 use crate::upstream::blame;
 use crate::upstream::call::Called;
 use crate::upstream::headers::{Nominated, travels_down};
@@ -56,6 +58,9 @@ pub(crate) enum TransferError {
     /// No byte for too long.
     #[error("the upstream sent nothing for {0:?}")]
     Idle(Duration),
+    /// The transfer was cut.
+    #[error("memory is exhausted, and this is one of the heaviest transfers")]
+    Memory,
 }
 
 /// How an answer's body ends.
@@ -100,6 +105,7 @@ pub(crate) struct AnswerBody {
     timer: Option<Pin<Box<Sleep>>>,
     late_error: Option<LateError>,
     checksum: Option<Answered>,
+    transfer: AnswerTransfer,
     held: Option<Held>,
     worker: Rc<Worker>,
 }
@@ -122,7 +128,7 @@ pub(crate) fn pass_on(
     mut record: Box<Record>,
 ) -> HttpResponse<ProxyBody> {
     let Passing { called, bucket, slot, late, renaming } = passing;
-    let Called { response: upstream, document, permit, ticket } = called;
+    let Called { response: upstream, document, permit, ticket, socket } = called;
     let bucket = worker.shared.router.bucket(bucket);
     let status = upstream.status();
     let headers = upstream.headers();
@@ -145,7 +151,8 @@ pub(crate) fn pass_on(
     };
     let is_object = status.as_u16() == 200 && record.request.method == Method::GET;
     let checksum = if is_object && bucket.config.kind == Kind::S3 { Answered::of(headers) } else { None };
-    let body = AnswerBody {
+    let mut body = AnswerBody {
+        transfer: AnswerTransfer::new(socket),
         size: size(ending, headers, &record.request.method),
         source: document.map_or(Source::Stream(upstream), Source::Document),
         ending,
@@ -158,6 +165,10 @@ pub(crate) fn pass_on(
         held: Some(Held { record, ticket, permit, _slot: slot }),
         worker: Rc::clone(worker),
     };
+    if matches!(ending, Ending::Length(bytes) if bytes > LARGE_BODY_BYTES) {
+        let progress = body.held.as_ref().and_then(|held| held.record.progress.as_ref());
+        body.transfer.begin(worker, progress, clock::now());
+    }
     let body = Box::new(body);
     let body = match renaming.and_then(|renaming| renaming.apply(status, response.headers_mut())) {
         Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),
@@ -191,6 +202,17 @@ fn size(ending: Ending, headers: &HeaderMap, method: &Method) -> BodySize {
 }
 
 impl AnswerBody {
+    /// A piece of the body came.
+    fn moved(&mut self, bytes: usize) {
+        let left = match self.ending {
+            Ending::Length(length) => Some(length.saturating_sub(self.received)),
+            Ending::Chunked | Ending::Close | Ending::Nothing => None,
+        };
+        let progress = self.held.as_ref().and_then(|held| held.record.progress.as_ref());
+        let moved = Moved { bytes, received: self.received, left, now: self.moved };
+        self.transfer.moved(&self.worker, progress, &moved);
+    }
+
     fn whole(&mut self) {
         let Some(held) = self.held.take() else { return };
         let Held { mut record, ticket, permit, _slot } = held;
@@ -220,13 +242,17 @@ impl AnswerBody {
                 TransferError::Broken(_) => ("broken_answer", Cause::Reset),
                 TransferError::Checksum(_) => ("answer_checksum", Cause::Decode),
                 TransferError::Idle(_) => ("timeout_idle", Cause::Timeout),
+                TransferError::Memory => ("memory_pressure", Cause::Reset),
             };
             held.record.reason = Some(reason);
             slog::warn!(self.worker.shared.log, "transfer broken"; "id" => held.record.id.to_str().unwrap_or_default(),
                 "error" => error.to_string());
             let bucket = held.record.bucket.map(|id| self.worker.shared.router.bucket(id));
             let began = held.record.phases.first_byte.unwrap_or(held.record.started);
+            // An upstream may give up on a gateway that stopped reading.
+            let has_paused = self.transfer.has_paused();
             let outcome = match bucket {
+                _ if has_paused => Outcome::Neutral,
                 Some(bucket) => blame::lay(bucket, held.permit.endpoint(), failed(cause), began),
                 None => failed(cause),
             };
@@ -238,7 +264,8 @@ impl AnswerBody {
     }
 
     /// awc gives a connection back as it reads the end of a body. So a body whose last byte is here is not read to its
-    /// end if its connection would be one idle too many: dropped with it, the connection closes.
+    /// end if its connection would be one idle too many, or has promised to receive more than an idle one may: dropped with it, the
+    /// connection closes.
     fn close_surplus(&mut self) {
         let Some(id) = self.held.as_ref().and_then(|held| held.record.bucket) else { return };
         if self.ending != Ending::Length(self.received) || !matches!(self.source, Source::Stream(_)) {
@@ -249,7 +276,8 @@ impl AnswerBody {
         let idle_max = bucket.config.upstream.connection_pool.max_idle;
         let open = shared.connections[id.index()].open();
         // This request's own permit is still out, so its connection is not among the idle.
-        if open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max {
+        let is_surplus = open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max;
+        if is_surplus || self.transfer.has_open_window() {
             self.source = Source::Ended;
             self.whole();
         }
@@ -280,7 +308,7 @@ impl AnswerBody {
     }
 
     fn idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
-        let due = self.moved + self.idle;
+        let due = self.transfer.after_pause(self.moved) + self.idle;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
         while timer.as_mut().poll(cx).is_ready() {
             if due <= clock::now() {
@@ -318,6 +346,10 @@ impl MessageBody for AnswerBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
         let this = self.get_mut();
+        if ready!(this.transfer.poll_gate(cx)) == Gate::Cut {
+            // The connection ends the answer, and the record says why.
+            return Poll::Ready(Some(Err(TransferError::Memory)));
+        }
         let polled = match &mut this.source {
             Source::Stream(response) => Pin::new(response).poll_next(cx),
             Source::Document(document) if document.is_empty() => Poll::Ready(None),
@@ -328,6 +360,7 @@ impl MessageBody for AnswerBody {
             Poll::Ready(Some(Ok(chunk))) => {
                 this.moved = clock::now();
                 this.received += chunk.len() as u64;
+                this.moved(chunk.len());
                 if let Some(checksum) = &mut this.checksum {
                     checksum.update(&chunk);
                 }

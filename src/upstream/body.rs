@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{io, mem};
 
@@ -17,6 +17,7 @@ use futures_util::StreamExt;
 use thiserror::Error;
 use tidegate_actors::clock;
 
+use crate::buffers::Gate;
 use crate::router::Bucket;
 use crate::s3::checksum::claim::Claims;
 use crate::s3::chunked::decode::{Peek, first_size};
@@ -103,6 +104,9 @@ impl Source {
         if let Some(piece) = self.peeked.pop_front() {
             return Poll::Ready(Some(Ok(piece)));
         }
+        if ready!(self.flow.poll_gate(cx)) == Gate::Cut {
+            return Poll::Ready(Some(Err(UpstreamRejection::MemoryPressure)));
+        }
         match self.payload.poll_next_unpin(cx) {
             Poll::Pending => {
                 self.flow.awaits(clock::now);
@@ -110,7 +114,9 @@ impl Source {
                 cut.map(|()| Some(Err(UpstreamRejection::Timeout(Phase::Crowding))))
             }
             Poll::Ready(Some(Ok(piece))) => {
-                self.flow.moved(piece.len(), clock::now());
+                let bytes = self.flow.bytes() + piece.len() as u64;
+                let left = self.announced.map(|announced| announced.saturating_sub(bytes));
+                self.flow.streamed(piece.len(), left, clock::now());
                 if let Some(limit) = self.limit.filter(|limit| self.flow.bytes() > *limit) {
                     return Poll::Ready(Some(Err(UpstreamRejection::BodyTooLarge { limit })));
                 }
@@ -283,6 +289,14 @@ impl Upload {
                 return Poll::Ready(Some(Err(UploadFailed)));
             }
         }
+    }
+
+    /// The upstream takes nothing at the moment. Ready if the upload is cut.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<UploadFailed> {
+        self.source.flow.poll_cut(cx).map(|()| {
+            self.source.flow.fail(UpstreamRejection::MemoryPressure);
+            UploadFailed
+        })
     }
 
     /// The body does not have the length that the upstream was told: never the upstream's fault.

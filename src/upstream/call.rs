@@ -12,6 +12,7 @@ use tidegate_actors::{
 };
 use tidegate_config::Priority;
 
+use crate::buffers::SocketBuffers;
 use crate::http::edge::Head;
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
@@ -50,6 +51,8 @@ pub(crate) struct Called {
     pub(crate) permit: Permit,
     /// Where the outcome is known only at the last byte.
     pub(crate) ticket: Option<BreakerTicket>,
+    /// Of the connection that the answer comes from.
+    pub(crate) socket: Option<Rc<SocketBuffers>>,
 }
 
 /// Calls the upstream until an answer is worth passing on.
@@ -150,7 +153,7 @@ fn finish(
     ticket: BreakerTicket,
     permit: Permit,
 ) -> Result<Called, GatewayError> {
-    let Answered { response, document, code: _ } = match result {
+    let Answered { response, document, code: _, socket } = match result {
         Ok(head) => head,
         Err(rejection) => {
             ticket.report(verdict.outcome);
@@ -164,7 +167,7 @@ fn finish(
         ticket.report(verdict.outcome);
         None
     };
-    Ok(Called { response, document, permit, ticket })
+    Ok(Called { response, document, permit, ticket, socket })
 }
 
 fn count_retries(bucket: &Bucket, record: &Record, verdict: &Verdict) {
@@ -278,7 +281,8 @@ async fn attempt(
         }
     };
     let is_pooled = permit.credential().is_some();
-    head(response, (bucket.config.kind, is_pooled), outbound.request.head().method).await
+    let how = (bucket.config.kind, is_pooled);
+    head(response, how, outbound.request.head().method, ongoing.socket()).await
 }
 
 /// Sends a request, as soon as what is returned is polled.
@@ -307,7 +311,9 @@ pub(super) fn send(
         RequestBody::Whole(bytes) => (request.send_body(bytes.clone()), None),
         RequestBody::Stream(upload) => {
             let upload = upload.take().ok_or(UpstreamRejection::ClientGone)?;
-            flow.begin(clock::now());
+            let now = clock::now();
+            flow.begin(now);
+            flow.begin_transfer(&worker.transfers, now);
             // The connection sends it, see `pump.rs`.
             (request.send_body(NoBody::new()), Some(upload))
         }

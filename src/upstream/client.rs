@@ -160,7 +160,7 @@ impl Connect {
             let (dialer, open) = (Arc::clone(&dialer), Arc::clone(&open));
             async move {
                 let stream = dialer.dial(info.hostname(), info.port()).await.map_err(ConnectError::Io)?;
-                Ok(Connected::new(info.request().clone(), Connection::new(stream, open)))
+                Ok(Connected::new(info.request().clone(), Connection::new(stream, open, dialer.keeps())))
             }
         });
         let connector = awc::Connector::new()

@@ -14,7 +14,7 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Ends a call that succeeded, gives back what it held, and returns its headers.
 pub(crate) async fn conclude(bucket: &Bucket, called: Called) -> HeaderMap {
-    let Called { mut response, document: _, permit, ticket } = called;
+    let Called { mut response, document: _, permit, ticket, socket: _ } = called;
     let headers = response.headers().clone();
     let reading = async {
         let mut bytes = 0;

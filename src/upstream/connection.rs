@@ -16,6 +16,7 @@ use actix_rt::net::{ActixStream, Ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::buffers::{Keeps, OpenSocket};
 use crate::upstream::early;
 use crate::upstream::flow::Flow;
 use crate::upstream::head::{Sight, mend};
@@ -25,6 +26,8 @@ use crate::upstream::stream::Stream;
 /// A connection that counts itself and notices an answer that comes before its request is written.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    /// Dropped before the stream.
+    socket: OpenSocket,
     stream: Stream,
     open: Arc<AtomicUsize>,
     /// The body of the request under way, and how it is getting on.
@@ -58,9 +61,11 @@ const EARLY_BYTES_MAX: usize = 8 << 10;
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
 impl Connection {
-    pub(crate) fn new(stream: Stream, open: Arc<AtomicUsize>) -> Self {
+    /// `keeps` is what it keeps of its receive buffer between large bodies.
+    pub(crate) fn new(stream: Stream, open: Arc<AtomicUsize>, keeps: Keeps) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
-        Self { stream, open, sending: None, early: Early::No, head: Head::Passed }
+        let socket = OpenSocket::new(Some(stream.descriptor()), keeps);
+        Self { socket, stream, open, sending: None, early: Early::No, head: Head::Passed }
     }
 
     /// Sends the body on; ready once all of it is written, or the upstream has answered before that.
@@ -190,7 +195,8 @@ impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.begin_request();
         // awc writes a head in one piece.
-        if let Some((upload, flow)) = early::take_upload() {
+        if let Some((upload, flow)) = early::take_upload(self.socket.buffers()) {
+            flow.goes_to(self.socket.buffers());
             self.sending = Some((Pump::new(upload, bytes), flow));
             return Poll::Ready(Ok(bytes.len()));
         }

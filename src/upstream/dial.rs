@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tidegate_config::{DnsConfig, Endpoint, UpstreamConfig};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use crate::buffers::{self, Keeps};
 use crate::shortage::{Shortage, noted};
 use crate::upstream::names::Name;
 use crate::upstream::resolver;
@@ -63,6 +65,11 @@ impl Dialer {
             receive_buffer: connection_pool.receive_buffer.filter(|bytes| *bytes <= receive_buffer_max()),
             has_names,
         })
+    }
+
+    /// What its connections keep of their receive buffers between large bodies.
+    pub(crate) fn keeps(&self) -> Keeps {
+        if self.receive_buffer.is_some() { Keeps::Configured } else { Keeps::Learnt }
     }
 
     /// Whether what is dialled may come to lie elsewhere.
@@ -122,6 +129,8 @@ impl Dialer {
         if let Some(bytes) = self.receive_buffer {
             // Set before the connection is made, so that the window is scaled for it.
             socket.set_recv_buffer_size(u32::try_from(bytes).unwrap_or(u32::MAX))?;
+        } else {
+            buffers::start_small(socket.as_raw_fd());
         }
         socket.connect(address).await
     }

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
+use crate::buffers::SocketBuffers;
 use crate::upstream::body::Upload;
 use crate::upstream::flow::Flow;
 
@@ -26,6 +27,8 @@ pub(crate) struct Ongoing {
     /// A streamed body, until a connection takes it over.
     upload: RefCell<Option<Box<Upload>>>,
     bell: Cell<Bell>,
+    /// The socket of the connection that its head was written to.
+    socket: RefCell<Option<Rc<SocketBuffers>>>,
 }
 
 /// When somebody wants to hear of a call that still goes on.
@@ -38,7 +41,17 @@ enum Bell {
 
 impl Ongoing {
     pub(crate) fn new(flow: Rc<Flow>, upload: Option<Box<Upload>>) -> Rc<Self> {
-        Rc::new(Self { flow, upload: RefCell::new(upload), bell: Cell::new(Bell::Never) })
+        Rc::new(Self {
+            flow,
+            upload: RefCell::new(upload),
+            bell: Cell::new(Bell::Never),
+            socket: RefCell::default(),
+        })
+    }
+
+    /// The socket of the connection that the call uses; none before that.
+    pub(crate) fn socket(&self) -> Option<Rc<SocketBuffers>> {
+        self.socket.borrow().clone()
     }
 
     /// Has the bell rung at this moment, if the call goes on then.
@@ -86,10 +99,11 @@ impl Drop for Current {
     }
 }
 
-/// The body of the current call, once, for the connection that its head is written to.
-pub(crate) fn take_upload() -> Option<(Box<Upload>, Rc<Flow>)> {
+/// The current call uses the connection with this socket. Its body, once, for that connection.
+pub(crate) fn take_upload(socket: &Rc<SocketBuffers>) -> Option<(Box<Upload>, Rc<Flow>)> {
     CURRENT.with_borrow(|current| {
         let current = current.as_ref()?;
+        *current.socket.borrow_mut() = Some(Rc::clone(socket));
         current.upload.take().map(|upload| (upload, Rc::clone(&current.flow)))
     })
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::ServerConfig;
 
+use crate::buffers::{Gate, SocketBuffers, Transfer, Transfers};
 use crate::http::client_wait::{ClientWait, Places};
 use crate::http::send_progress::{SendWatch, Visit, Visited};
 use crate::upstream::UpstreamRejection;
@@ -54,6 +55,21 @@ pub(crate) struct Flow {
     began: Cell<Option<Instant>>,
     fault: RefCell<Option<UpstreamRejection>>,
     crowding: Crowding,
+    buffers: Buffers,
+}
+
+/// The memory of the upload's sockets.
+#[derive(Default)]
+struct Buffers {
+    client: RefCell<Option<Rc<SocketBuffers>>>,
+    /// None before the body is streamed.
+    transfer: RefCell<Option<Rc<Transfer>>>,
+}
+
+impl fmt::Debug for Buffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffers").finish_non_exhaustive()
+    }
 }
 
 /// Whether the upload's places are among too many that wait for its client.
@@ -92,12 +108,67 @@ impl Flow {
         self.moved.set(Some(now));
     }
 
+    /// The body comes from this socket.
+    pub(crate) fn comes_from(&self, client: Option<&Rc<SocketBuffers>>) {
+        *self.buffers.client.borrow_mut() = client.cloned();
+    }
+
+    /// The body is streamed from now on.
+    pub(crate) fn begin_transfer(&self, transfers: &Rc<Transfers>, now: Instant) {
+        let client = self.buffers.client.borrow().clone();
+        let mut transfer = self.buffers.transfer.borrow_mut();
+        if transfer.is_none() {
+            *transfer = Some(Transfer::begin(transfers, (client, None), None, now));
+        }
+    }
+
+    /// A connection with this socket takes the body.
+    pub(crate) fn goes_to(&self, upstream: &Rc<SocketBuffers>) {
+        if let Some(transfer) = &*self.buffers.transfer.borrow() {
+            transfer.set_sink(upstream);
+        }
+    }
+
+    /// Ready while the upload is not paused.
+    pub(crate) fn poll_gate(&self, cx: &Context<'_>) -> Poll<Gate> {
+        match &*self.buffers.transfer.borrow() {
+            Some(transfer) => transfer.poll_gate(cx),
+            None => Poll::Ready(Gate::Open),
+        }
+    }
+
+    /// Ready once the upload is cut.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        let transfer = self.buffers.transfer.borrow();
+        transfer.as_ref().map_or(Poll::Pending, |transfer| transfer.poll_cut(cx))
+    }
+
+    /// Whether the gateway reads nothing of the body at the moment.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.buffers.transfer.borrow().as_ref().is_some_and(|transfer| transfer.is_paused())
+    }
+
+    /// The moment from which a timer counts that began at `since`.
+    fn after_pause(&self, since: Instant, now: Instant) -> Instant {
+        let transfer = self.buffers.transfer.borrow();
+        transfer.as_ref().map_or(since, |transfer| transfer.after_pause(since, now))
+    }
+
+    /// Bytes of a streamed body came from the client. `left` is how many are still to come, where that is known.
+    pub(crate) fn streamed(&self, bytes: usize, left: Option<u64>, now: Instant) {
+        self.moved(bytes, now);
+        if let Some(transfer) = &*self.buffers.transfer.borrow() {
+            transfer.moved(bytes, left, now);
+        }
+    }
+
     /// Body bytes came from the client.
     pub(crate) fn moved(&self, bytes: usize, now: Instant) {
         self.bytes.set(self.bytes.get() + bytes as u64);
         self.moved.set(Some(now));
         self.crowding.waits.set(false);
         if let Some(since) = self.awaited.take() {
+            let since = self.after_pause(since, now);
             self.waited.set(self.waited.get() + now.saturating_duration_since(since));
         }
     }
@@ -149,14 +220,22 @@ impl Flow {
 
     /// Whether the upload stands still because the client sends nothing: an upstream that gives up then has lost patience with
     /// the client.
+    ///
+    /// So has one that gives up on an upload that the gateway has paused.
     pub(crate) fn is_stalled_by_client(&self, now: Instant) -> bool {
+        let has_paused =
+            self.buffers.transfer.borrow().as_ref().is_some_and(|transfer| transfer.has_paused());
+        if has_paused && self.uploading_since(now).is_some() {
+            return true;
+        }
         let waited = self.awaited.get().map(|since| now.saturating_duration_since(since));
-        self.uploading_since().is_some() && waited.is_some_and(|waited| waited >= CLIENT_STALL_MIN)
+        self.uploading_since(now).is_some() && waited.is_some_and(|waited| waited >= CLIENT_STALL_MIN)
     }
 
     /// How much longer it may be; none where it need not keep a pace.
     pub(crate) fn patience(&self, now: Instant) -> Option<Duration> {
-        let waiting = self.awaited.get().map(|since| now.saturating_duration_since(since));
+        let waiting =
+            self.awaited.get().map(|since| now.saturating_duration_since(self.after_pause(since, now)));
         let waited = self.waited.get() + waiting.unwrap_or_default();
         Some(self.pace?.allows(self.bytes.get()).saturating_sub(waited))
     }
@@ -164,6 +243,7 @@ impl Flow {
     /// The last body byte was handed to the upstream's connection.
     pub(crate) fn end(&self, now: Instant) {
         self.ended.set(Some(now));
+        self.buffers.transfer.take();
         self.release();
     }
 
@@ -181,13 +261,13 @@ impl Flow {
         self.bytes.get()
     }
 
-    /// When body bytes last moved, while the upload goes on.
-    pub(crate) fn uploading_since(&self) -> Option<Instant> {
+    /// When body bytes last moved, while the upload goes on. The time of a pause does not count.
+    pub(crate) fn uploading_since(&self, now: Instant) -> Option<Instant> {
         if self.ended.get().is_some() {
-            None
-        } else {
-            self.moved.get().filter(|_| self.began.get().is_some())
+            return None;
         }
+        let moved = self.moved.get().filter(|_| self.began.get().is_some());
+        moved.map(|moved| self.after_pause(moved, now))
     }
 
     /// When the upload ended, and how long it took.
@@ -200,7 +280,7 @@ impl Flow {
 impl Visited for Flow {
     fn visit(&self, visit: &Visit<'_>) -> bool {
         let crowding = &self.crowding;
-        let (waits, bytes) = (crowding.waits.get(), self.bytes.get());
+        let (waits, bytes) = (crowding.waits.get() && !self.is_paused(), self.bytes.get());
         let has_waited = crowding.has_waited.replace(waits) && waits;
         let waited = if has_waited { visit.passed } else { Duration::ZERO };
         let moved_bytes = bytes.saturating_sub(crowding.visited_bytes.replace(bytes));

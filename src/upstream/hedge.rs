@@ -242,5 +242,5 @@ async fn run(
     (bucket, is_pooled, method): (&Bucket, bool, &Method),
 ) -> Result<Answered, UpstreamRejection> {
     let response = heard(watch(call, limits, &ongoing, &bucket.late).await, &ongoing.flow)?;
-    head(response, (bucket.config.kind, is_pooled), method).await
+    head(response, (bucket.config.kind, is_pooled), method, ongoing.socket()).await
 }

@@ -4,6 +4,7 @@
 //! given back by `Drop` on every path.
 
 pub(crate) mod answer;
+mod answer_transfer;
 mod blame;
 pub(crate) mod body;
 mod call;
@@ -95,6 +96,8 @@ pub(crate) enum UpstreamRejection {
     Upload(UploadFault),
     /// The target upstream is no URI.
     Target,
+    /// The upload was cut because memory is exhausted.
+    MemoryPressure,
 }
 
 impl UpstreamRejection {

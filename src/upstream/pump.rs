@@ -11,7 +11,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
@@ -66,7 +66,11 @@ impl Pump {
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = self.out.fill_slices(&mut slices);
-            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..count]))?;
+            let Poll::Ready(written) = Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..count])
+            else {
+                return self.upload.poll_cut(cx).map(|cut| Err(io::Error::other(cut)));
+            };
+            let written = written?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -2,6 +2,7 @@
 //!
 //! A small error document is read here, because the code in it decides what the answer means (`verdict.rs`).
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::error::ParseError;
@@ -14,6 +15,7 @@ use futures_util::StreamExt;
 use tidegate_actors::clock;
 use tidegate_config::Kind;
 
+use crate::buffers::SocketBuffers;
 use crate::shortage::{Shortage, note};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::flow::Flow;
@@ -32,6 +34,8 @@ pub(super) struct Answered {
     pub(super) response: ClientResponse,
     pub(super) document: Option<Bytes>,
     pub(super) code: Option<String>,
+    /// Of the connection that it comes from.
+    pub(super) socket: Option<Rc<SocketBuffers>>,
 }
 
 impl Answered {
@@ -65,6 +69,7 @@ pub(super) async fn head(
     mut response: ClientResponse,
     (kind, is_pooled): (Kind, bool),
     method: &Method,
+    socket: Option<Rc<SocketBuffers>>,
 ) -> Result<Answered, UpstreamRejection> {
     // S3 redirects to another of its own endpoints or regions. Followed by the client, it would lead past the gateway;
     // followed by the gateway, it would let the upstream choose who gets its requests (H4). An API's redirects are its own.
@@ -75,11 +80,11 @@ pub(super) async fn head(
     let is_told_by_code = matches!(status, 400 | 503) || (is_pooled && identity::is_told_by_code(status));
     let worth_a_look = kind == Kind::S3 && method != Method::HEAD && is_told_by_code;
     if !worth_a_look || !is_small_xml(response.headers()) {
-        return Ok(Answered { response, document: None, code: None });
+        return Ok(Answered { response, document: None, code: None, socket });
     }
     let document = read_document(&mut response).await?;
     let code = verdict::error_code(&document);
-    Ok(Answered { response, document: Some(document), code })
+    Ok(Answered { response, document: Some(document), code, socket })
 }
 
 fn is_small_xml(headers: &HeaderMap) -> bool {

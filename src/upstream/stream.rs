@@ -4,6 +4,7 @@
 //! have been cut off by somebody in between: that is no end of an answer but a broken connection.
 
 use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -49,6 +50,11 @@ impl Stream {
                 read.map_ok(|()| count).map_err(cut_off)
             }
         }
+    }
+
+    /// The descriptor of the socket.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.socket().as_raw_fd()
     }
 
     fn socket(&self) -> &TcpStream {

@@ -62,6 +62,7 @@ pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
         | UpstreamRejection::BodyMalformed(_)
         | UpstreamRejection::Upload(_)
         | UpstreamRejection::Credentials(_)
+        | UpstreamRejection::MemoryPressure
         | UpstreamRejection::Target => Verdict { outcome: Outcome::Neutral, transient: false },
     }
 }

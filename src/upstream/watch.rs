@@ -89,7 +89,7 @@ impl Limits {
     /// How long the upstream had everything it needed for its answer, which came now. An answer that came before the end
     /// of the request's body took no time.
     pub(crate) fn waited(&self, flow: &Flow, now: Instant) -> Duration {
-        if flow.uploading_since().is_some() {
+        if flow.uploading_since(now).is_some() {
             return Duration::ZERO;
         }
         let ended = flow.uploaded().map_or(self.began, |(ended, _)| ended);
@@ -105,7 +105,7 @@ impl Limits {
     /// Start of the wait for the answer's head and the moment from which that wait is a late one: a quarter of the time that the
     /// upstream has for it. None while the request's body flows.
     fn late(&self, flow: &Flow) -> Option<(Instant, Instant)> {
-        if flow.uploading_since().is_some() {
+        if flow.uploading_since(self.began).is_some() {
             return None;
         }
         let began = flow.uploaded().map_or(self.began, |(ended, _)| ended.max(self.began));
@@ -113,11 +113,11 @@ impl Limits {
     }
 
     fn due(&self, flow: &Flow, now: Instant) -> (Instant, Phase) {
-        if let Some(moved) = flow.uploading_since() {
+        if let Some(moved) = flow.uploading_since(now) {
             let idle = (moved + self.idle, Phase::Upload);
             let Some(left) = flow.patience(now) else { return idle };
             // While nobody waits for the client nothing is due, but the wait may begin at any moment.
-            let left = if flow.is_awaited() { left } else { left.max(LOOK_AGAIN) };
+            let left = if flow.is_awaited() && !flow.is_paused() { left } else { left.max(LOOK_AGAIN) };
             return if now + left < idle.0 { (now + left, Phase::Pace) } else { idle };
         }
         let (ended, paused) = flow.uploaded().unwrap_or((self.began, Duration::ZERO));

@@ -21,7 +21,7 @@ REASON = re.compile(rb"\r\nx-tidegate-reason: *(\S+)", re.IGNORECASE)
 class Member:
     """One connection with one request."""
 
-    def __init__(self, port, request, body_bytes, rate, receive_buffer, send_buffer):
+    def __init__(self, port, request, body_bytes, rate, receive_buffer, send_buffer, source=None):
         self.request = request
         self.to_send = body_bytes
         self.rate = rate
@@ -34,6 +34,8 @@ class Member:
         #: `open`, `complete` or `broken`: ended before the body that the head announces.
         self.state = "open"
         self.stream = socket.socket()
+        if source:
+            self.stream.bind((source, 0))
         if receive_buffer:
             self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if send_buffer:
@@ -104,8 +106,9 @@ class Crowd:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def downloads(self, count, target, bytes_per_second=1000, receive_buffer=4096):
-        return self._add(count, f"GET {target} HTTP/1.1\r\nhost: a\r\n\r\n", 0, bytes_per_second, receive_buffer, None)
+    def downloads(self, count, target, bytes_per_second=1000, receive_buffer=4096, source=None):
+        request = f"GET {target} HTTP/1.1\r\nhost: a\r\n\r\n"
+        return self._add(count, request, 0, bytes_per_second, receive_buffer, None, source)
 
     def uploads(self, count, target, body_bytes, bytes_per_second=1000, send_buffer=4096):
         head = f"PUT {target} HTTP/1.1\r\nhost: a\r\ncontent-length: {body_bytes}\r\n\r\n"
@@ -115,10 +118,10 @@ class Crowd:
         """Connections that stay open after one request."""
         return self._add(count, f"GET {target} HTTP/1.1\r\nhost: a\r\n\r\n", 0, 1 << 20, None, None)
 
-    def _add(self, count, head, body_bytes, rate, receive_buffer, send_buffer):
+    def _add(self, count, head, body_bytes, rate, receive_buffer, send_buffer, source=None):
         added = []
         for _ in range(count):
-            member = Member(self.port, head.encode(), body_bytes, rate, receive_buffer, send_buffer)
+            member = Member(self.port, head.encode(), body_bytes, rate, receive_buffer, send_buffer, source)
             added.append(member)
             with self._lock:
                 self.members.append(member)

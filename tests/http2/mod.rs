@@ -9,6 +9,7 @@ mod malformed;
 mod raw;
 mod slow_reads;
 mod stuck;
+mod windows;
 
 use std::time::Duration;
 

@@ -67,13 +67,12 @@ section! {
         ///
         /// Watch `connection_pool_idle`.
         pub max_idle: usize = key("max_idle", whole(0..=100_000), 10).yielding("10, or `size` if that is smaller");
-        /// what the kernel may hold of an answer on one connection; "auto" leaves it to the kernel
+        /// what the kernel may hold of an answer on one connection; "auto" follows the pace of the client within `server.buffer_budget`
         ///
-        /// Left to itself (`auto`, `None`), Linux begins with a window that an answer of 64 KiB fills, and grows it while
-        /// the answer is read, up to `net.ipv4.tcp_rmem`. A size over `net.core.rmem_max` cannot be had; the kernel is
-        /// then left to itself as well. A client that reads slowly parks about as much in the kernel.
+        /// A fixed size counts for every connection, however slowly its client reads, and not in `server.buffer_budget`. A size over
+        /// `net.core.rmem_max` is treated as `auto`.
         pub receive_buffer: Option<u64> =
-            key("receive_buffer", or_auto(4096..=1 << 30), Some(4 << 20));
+            key("receive_buffer", or_auto(4096..=1 << 30), None);
     }
 }
 

@@ -64,6 +64,14 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
         )
         .closing(),
         UpstreamRejection::Upload(fault) => upload(*fault),
+        UpstreamRejection::MemoryPressure => Answer::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            "memory_pressure",
+            "the gateway is short of memory and has ended this upload",
+        )
+        .retry(Duration::from_secs(1))
+        .closing(),
         UpstreamRejection::Target => Answer::new(
             StatusCode::BAD_REQUEST,
             "InvalidURI",

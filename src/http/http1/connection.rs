@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::os::fd::RawFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until};
 
+use crate::buffers::{Keeps, OpenSocket};
 use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
 use crate::http::http1::head::{HeadError, Scan};
 use crate::http::http1::outbox::Outbox;
@@ -44,6 +46,9 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
 
     /// Whether the client has closed its end, found without a read.
     fn is_closed(&self) -> bool;
+
+    /// The descriptor of the socket; none where the bytes do not come from one.
+    fn descriptor(&self) -> Option<RawFd>;
 }
 
 /// What comes after an answer, or first.
@@ -78,6 +83,8 @@ enum Wait {
 
 /// One connection.
 pub(super) struct Http1Connection<S> {
+    /// Dropped before the stream.
+    pub(super) socket: OpenSocket,
     stream: S,
     pub(super) inbound: Rc<RefCell<Inbound>>,
     pub(super) outbox: Outbox,
@@ -95,6 +102,7 @@ impl<S: Socket> Http1Connection<S> {
     pub(super) fn new(stream: S, idle: IdleSlot, worker: &Worker) -> Self {
         let server = &worker.shared.config.server;
         Self {
+            socket: OpenSocket::new(stream.descriptor(), Keeps::Nothing),
             stream,
             inbound: Inbound::new(),
             outbox: Outbox::default(),

@@ -104,7 +104,7 @@ where
                 Err(error) => return self.refuse(connection, client, error.into()).await,
             };
             drop(bytes);
-            let progress = self.worker.send_watch.progress();
+            let progress = self.worker.send_watch.progress(Some(connection.socket.buffers()));
             complete(&mut request, &facts, &connection.inbound, (client, source, &progress));
             let answered = {
                 let answering = pin!(self.application.call(request));

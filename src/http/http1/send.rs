@@ -97,6 +97,7 @@ impl<'a> Sending<'a> {
             }
             match filled {
                 // What waits is written first, as far as the client takes it.
+                Filled::Broken if self.progress.cut().is_some() => return Poll::Ready(Sent::Cut),
                 Filled::Broken => return Poll::Ready(Sent::Broken),
                 Filled::Ended if !self.is_blocked => return Poll::Ready(Sent::Whole),
                 _ => {}

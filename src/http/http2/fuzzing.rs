@@ -70,6 +70,7 @@ fn connection(cuts: u8, bytes: &[u8]) {
         let (ours, mut theirs) = duplex(16 << 10);
         let (_drain, subscribed) = watch::channel(DrainPhase::Serving);
         let settings = Settings {
+            client_socket: None,
             header_timeout: WAIT * 4,
             keep_alive: WAIT * 4,
             header_bytes: 8192,

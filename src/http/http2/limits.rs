@@ -6,10 +6,13 @@ use h2::server::Builder;
 
 /// Concurrent streams of one connection. RFC 9113, 6.5.2 recommends at least 100.
 const STREAMS_MAX: u32 = 128;
-/// Window of one stream: bytes of a body that may arrive before they are read. 5 MB/s at 50 ms of round-trip time.
+/// Window of one stream at first: bytes of a body that may arrive before they are read.
+const STREAM_WINDOW_BYTES_MIN: u32 = 64 << 10;
+/// Window of one stream on a connection with a fast upload (`windows.rs`). 5 MB/s at 50 ms of round-trip time.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// Window of the connection: the sum of all streams' windows, so that unread bodies leave window for other streams.
-const CONNECTION_WINDOW_BYTES: u32 = STREAMS_MAX * STREAM_WINDOW_BYTES;
+/// Bytes that a connection with large windows may bring beyond one with small windows.
+pub(super) const LARGE_WINDOWS_BYTES: u64 =
+    (STREAMS_MAX * (STREAM_WINDOW_BYTES - STREAM_WINDOW_BYTES_MIN)) as u64;
 /// Bytes of one answer that `h2` buffers before the socket accepts them.
 const SEND_BYTES_MAX: usize = 64 << 10;
 /// Header bytes above the configured limit, so that the request validation answers 431 with its reason. Beyond it `h2` answers 431;
@@ -27,9 +30,19 @@ const RESET_REMEMBERED: Duration = Duration::from_secs(10);
 const SMALL_FRAMES_BYTES: usize = 16 << 20;
 
 /// V9: unread bodies leave a window for every stream and take at most 64 MiB; one upload reaches 3 MB/s at 50 ms.
-const _: () = assert!(CONNECTION_WINDOW_BYTES / STREAM_WINDOW_BYTES >= STREAMS_MAX);
-const _: () = assert!(CONNECTION_WINDOW_BYTES <= 64 << 20);
+const _: () = assert!(connection_window(STREAM_WINDOW_BYTES) <= 64 << 20);
 const _: () = assert!(STREAM_WINDOW_BYTES * 20 >= 3_000_000);
+
+/// Window of the connection: the sum of all streams' windows, so that unread bodies leave window for other streams.
+const fn connection_window(stream_bytes: u32) -> u32 {
+    STREAMS_MAX * stream_bytes
+}
+
+/// The windows of a stream and of the connection, in bytes.
+pub(super) fn windows(is_large: bool) -> (u32, u32) {
+    let stream = if is_large { STREAM_WINDOW_BYTES } else { STREAM_WINDOW_BYTES_MIN };
+    (stream, connection_window(stream))
+}
 
 /// An `h2` server with these limits. `header_bytes` is `server.limits.max_header_size`.
 pub(super) fn builder(header_bytes: u64) -> Builder {
@@ -37,8 +50,8 @@ pub(super) fn builder(header_bytes: u64) -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(STREAMS_MAX)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_window_size(STREAM_WINDOW_BYTES_MIN)
+        .initial_connection_window_size(connection_window(STREAM_WINDOW_BYTES_MIN))
         .max_send_buffer_size(SEND_BYTES_MAX)
         .max_header_list_size(header_bytes.saturating_add(HEADER_BYTES_SPARE))
         .max_pending_accept_reset_streams(RESET_BEFORE_ACCEPT_MAX)

@@ -5,6 +5,7 @@
 //! convert, and no code outside this folder uses the newer types.
 //!
 //! - `limits.rs`: the limits that `h2` enforces; `wire.rs` and `budget.rs`: the limits that it lacks.
+//! - `windows.rs`: the windows of uploads, which follow the budget of socket buffers.
 //! - `exchange.rs`: one stream, in one task; `inbound.rs` its request's body, `outgoing.rs` its answer's.
 //!
 //! `:authority` stays in the request's target and replaces Host. A failed transfer resets its own stream only.
@@ -26,6 +27,7 @@ mod request;
 mod response;
 #[cfg(test)]
 mod tests;
+mod windows;
 mod wire;
 
 use std::cell::Cell;
@@ -33,6 +35,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_http::{BoxedPayloadStream, HttpMessage, Payload, Request};
@@ -49,10 +52,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
+use crate::buffers::{Keeps, OpenSocket};
 use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
 use crate::http::client_address::Source;
 use crate::http::connection::{Connection, tell};
 use crate::http::idle_connections::IdleSlot;
+use crate::http::http1::Socket;
 use crate::http::send_buffer::ConnectionBuffer;
 use crate::http::send_progress::SendWatch;
 use crate::worker::Worker;
@@ -61,6 +66,7 @@ use exchange::Exchange;
 use inbound::Inbound;
 use outgoing::Outgoing;
 use request::Malformed;
+use windows::{ClientSocket, Windows};
 use wire::Wire;
 
 /// How long a connection may live on after GOAWAY without requests.
@@ -116,9 +122,10 @@ pub(crate) async fn serve<S, A>(
     application: &Rc<A>,
     worker: &Worker,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
+    let socket = OpenSocket::new(connection.stream().descriptor(), Keeps::Nothing);
     let server = &worker.shared.config.server;
     let peer = Peer { client, source: connection.source };
     let (stream, idle) = connection.into_parts();
@@ -129,7 +136,11 @@ pub(crate) async fn serve<S, A>(
         drain: worker.shared.drain.subscribe(),
         watch: Some(Rc::clone(&worker.send_watch)),
         buffer: Some(ConnectionBuffer::new(worker)),
-        idle,
+            idle,
+        client_socket: Some(ClientSocket {
+            buffers: Rc::clone(socket.buffers()),
+            budget: Arc::clone(&worker.shared.buffer_budget),
+        }),
     };
     let refused = |why: Malformed| tell(worker, client, "malformed", &why);
     if let Err(ended) = drive(stream, peer, application, settings, refused).await {
@@ -152,6 +163,8 @@ pub(crate) struct Settings {
     pub(crate) buffer: Option<Rc<ConnectionBuffer>>,
     /// The connection's place among those that may be idle.
     pub(crate) idle: IdleSlot,
+    /// The client's socket; none where the loop is driven in memory.
+    pub(crate) client_socket: Option<ClientSocket>,
 }
 
 /// The other end of the connection.
@@ -173,8 +186,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    let Settings { header_timeout, keep_alive, header_bytes, mut drain, watch, buffer, idle: mut idle_slot } =
-        settings;
+    let Settings {
+        header_timeout,
+        keep_alive,
+        header_bytes,
+        mut drain,
+        watch,
+        buffer,
+        idle: mut idle_slot,
+        client_socket,
+    } = settings;
     let state = Rc::<ConnectionState>::default();
     let wire = Wire::new(socket, Rc::clone(&state));
     let handshake = timeout(header_timeout, limits::builder(header_bytes).handshake(wire)).await;
@@ -184,6 +205,7 @@ where
         Err(_) => return Err(Ended::Late),
     };
     let streams = Rc::<Streams>::default();
+    let mut windows = Windows::new(client_socket);
     let (mut is_leaving, mut has_begun) = (false, false);
     let first_request_due = clock::now() + FIRST_REQUEST_TIME;
     // Runs until the first request, and again when no request is open.
@@ -196,7 +218,7 @@ where
                 Some(Ok((request, respond))) => {
                     has_begun = true;
                     idle_slot.set_busy();
-                    let progress = watch.as_ref().map(SendWatch::progress);
+                    let progress = watch.as_ref().map(|watch| watch.progress(windows.buffers()));
                     let outgoing = Outgoing::new(progress, buffer.clone());
                     match exchange_of(request, respond, peer, outgoing, &state) {
                         Err(why) => refused(why),
@@ -214,6 +236,7 @@ where
                 None if state.is_flooded() => return Err(Ended::Flooded),
                 None => return Ok(()),
             },
+            () = windows.resized() => windows.follow(&mut connection),
             () = state.flooded.notified() => {
                 is_leaving = true;
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -226,6 +249,7 @@ where
             }
             () = streams.quiet.notified() => {
                 streams.note_idle(&idle_slot);
+                windows.shrink(&mut connection);
                 let patience = if is_leaving { GOAWAY_LINGER } else { keep_alive };
                 idle.as_mut().reset((clock::now() + patience).into());
             }

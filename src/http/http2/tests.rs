@@ -21,6 +21,7 @@ async fn echo(request: HttpRequest, body: Body) -> HttpResponse {
 fn settings() -> (Settings, watch::Sender<DrainPhase>) {
     let (drain, subscribed) = watch::channel(DrainPhase::Serving);
     let settings = Settings {
+        client_socket: None,
         header_timeout: Duration::from_secs(30),
         keep_alive: Duration::from_secs(30),
         header_bytes: 8192,

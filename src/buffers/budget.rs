@@ -1,0 +1,150 @@
+//! The process's budget for kernel buffers of transfers that have grown (`server.buffer_budget`).
+//!
+//! A small buffer needs no reservation: the number of small ones is bounded by the gates and the in-flight slots. A grown one is
+//! reserved until it is small again; without a reservation a transfer stays as it is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The budget before the monitor has read the memory limit.
+const BYTES_BEFORE_FIRST_SAMPLE: u64 = 32 << 20;
+/// The budget's share of the memory limit, where the configuration sets none.
+const LIMIT_DIVISOR: u64 = 4;
+
+/// What is reserved in the whole process.
+#[derive(Debug)]
+pub(crate) struct BufferBudget {
+    configured: Option<u64>,
+    limit: AtomicU64,
+    reserved: AtomicU64,
+    /// Memory is below `warning`.
+    may_grow: AtomicBool,
+    /// Workers that have transfers.
+    serving: AtomicU64,
+}
+
+impl BufferBudget {
+    /// `configured` is `server.buffer_budget`, in bytes.
+    pub(crate) fn new(configured: Option<u64>) -> Arc<Self> {
+        Arc::new(Self {
+            configured,
+            limit: AtomicU64::new(configured.unwrap_or(BYTES_BEFORE_FIRST_SAMPLE)),
+            reserved: AtomicU64::new(0),
+            may_grow: AtomicBool::new(true),
+            serving: AtomicU64::new(0),
+        })
+    }
+
+    /// A sample of the monitor: the memory limit, if there is one, and whether buffers may grow.
+    pub(crate) fn sampled(&self, memory_limit_bytes: Option<u64>, may_grow: bool) {
+        if let (None, Some(limit)) = (self.configured, memory_limit_bytes) {
+            self.limit.store(limit / LIMIT_DIVISOR, Ordering::Relaxed);
+        }
+        self.may_grow.store(may_grow, Ordering::Relaxed);
+    }
+
+    /// Whether memory was short in the last sample.
+    pub(crate) fn is_short(&self) -> bool {
+        !self.may_grow.load(Ordering::Relaxed)
+    }
+
+    /// A worker has its first transfer, or none any more.
+    pub(super) fn count_serving(&self, is_serving: bool) {
+        if is_serving {
+            self.serving.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.serving.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Workers that have transfers, at least 1.
+    pub(super) fn serving_workers(&self) -> u64 {
+        self.serving.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Reserves memory for so many bytes; none if that would exceed the budget, or memory is short.
+    pub(crate) fn try_reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
+        let mut reservation = Reservation { budget: Arc::clone(self), bytes: 0 };
+        reservation.resize(bytes).then_some(reservation)
+    }
+
+    /// Bytes that are reserved now.
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
+    fn try_add(&self, bytes: u64) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let add = |reserved: u64| reserved.checked_add(bytes).filter(|sum| *sum <= limit);
+        self.may_grow.load(Ordering::Relaxed)
+            && self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+    }
+}
+
+/// Reserved memory. Dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "a reservation that is dropped is given back"]
+pub(crate) struct Reservation {
+    budget: Arc<BufferBudget>,
+    bytes: u64,
+}
+
+impl Reservation {
+    /// Reserves so many bytes in all. False if the budget has no more; the reservation is then as before.
+    pub(crate) fn resize(&mut self, bytes: u64) -> bool {
+        if bytes > self.bytes && !self.budget.try_add(bytes - self.bytes) {
+            return false;
+        }
+        let less = self.bytes.saturating_sub(bytes);
+        self.budget.reserved.fetch_sub(less, Ordering::Relaxed);
+        self.bytes = bytes;
+        true
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.resize(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P1: the budget is never exceeded, and everything comes back
+    #[test]
+    fn reservations_fit_the_budget() {
+        let budget = BufferBudget::new(Some(100));
+        let mut first = budget.try_reserve(60).unwrap();
+        assert!(budget.try_reserve(41).is_none());
+        let second = budget.try_reserve(40).unwrap();
+        assert!(!first.resize(61));
+        assert!(first.resize(10));
+        assert_eq!(budget.reserved_bytes(), 50);
+        drop((first, second));
+        assert_eq!(budget.reserved_bytes(), 0);
+    }
+
+    /// X1: from warning on nothing grows, and what is reserved can be given back
+    #[test]
+    fn nothing_grows_while_memory_is_short() {
+        let budget = BufferBudget::new(None);
+        budget.sampled(Some(4000), true);
+        let mut held = budget.try_reserve(1000).unwrap();
+        assert!(budget.try_reserve(1).is_none(), "a quarter of the limit");
+        assert!(held.resize(500));
+        budget.sampled(Some(4000), false);
+        assert!(budget.try_reserve(1).is_none());
+        assert!(held.resize(100));
+        assert_eq!(budget.reserved_bytes(), 100);
+    }
+
+    /// P1: the key takes precedence over the share
+    #[test]
+    fn a_configured_budget_stays() {
+        let budget = BufferBudget::new(Some(10));
+        budget.sampled(Some(1 << 30), true);
+        assert!(budget.try_reserve(11).is_none());
+    }
+}

@@ -1,0 +1,203 @@
+//! The size of the buffers of one transfer, as a pure state machine.
+//!
+//! A transfer starts small. It grows in steps when enough bytes have moved in a short enough time, which
+//! a slow client never reaches: its first bytes, which the buffers on the way take at any speed, do not count. A transfer that has slowed down
+//! since it grew becomes small again.
+
+use std::time::{Duration, Instant};
+
+/// Bytes at the beginning that say nothing of the client: buffers on the way take them at once. The client's own kernel buffer takes 64 KiB,
+/// the gateway's send buffer and what it reads ahead about 160 KiB.
+const SWALLOWED_BYTES: u64 = 256 << 10;
+/// A body with fewer bytes to come gets no unlimited window.
+const UNLIMITED_LEFT_MIN: u64 = 8 << 20;
+/// Over which time a grown transfer must have moved enough to stay as large.
+const STEADY_TIME: Duration = Duration::from_secs(1);
+
+/// How large the buffers of a transfer are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Size {
+    /// As every transfer starts.
+    #[default]
+    Small,
+    Medium,
+    Large,
+    /// The kernel decides.
+    Unlimited,
+}
+
+impl Size {
+    /// The bytes of one buffer as the kernel accounts them; none where the kernel decides.
+    pub(crate) fn bytes(self) -> Option<u32> {
+        match self {
+            Self::Small => Some(64 << 10),
+            Self::Medium => Some(512 << 10),
+            Self::Large => Some(2 << 20),
+            Self::Unlimited => None,
+        }
+    }
+
+    /// Whether a body with so many bytes to come has a use for this size; none is an unknown number. The connection of an unlimited window is
+    /// not used again, so the body must be worth a connection, and its end known.
+    pub(super) fn suits(self, left: Option<u64>) -> bool {
+        self != Self::Unlimited || left.is_some_and(|left| left >= UNLIMITED_LEFT_MIN)
+    }
+
+    fn next(self) -> Option<Self> {
+        match self {
+            Self::Small => Some(Self::Medium),
+            Self::Medium => Some(Self::Large),
+            Self::Large => Some(Self::Unlimited),
+            Self::Unlimited => None,
+        }
+    }
+
+    /// The bytes that must move, and in which time, before the next size.
+    fn proof(self) -> (u64, Duration) {
+        match self {
+            Self::Small => (128 << 10, Duration::from_secs(1)),
+            Self::Medium => (256 << 10, Duration::from_millis(500)),
+            Self::Large | Self::Unlimited => (1 << 20, Duration::from_millis(500)),
+        }
+    }
+
+    /// The bytes that must move within [`STEADY_TIME`] for this size to stay.
+    fn steady_bytes(self) -> u64 {
+        match self {
+            Self::Small => 0,
+            Self::Medium => 64 << 10,
+            Self::Large | Self::Unlimited => 256 << 10,
+        }
+    }
+}
+
+/// The pace of one transfer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    size: Size,
+    swallowed_bytes: u64,
+    /// Since the last decision.
+    moved_bytes: u64,
+    since: Instant,
+    /// Since the last visit that decided.
+    visited_bytes: u64,
+    visited: Instant,
+}
+
+impl Pace {
+    /// A transfer that begins with buffers of this size.
+    pub(crate) fn new(size: Size, now: Instant) -> Self {
+        Self { size, swallowed_bytes: 0, moved_bytes: 0, since: now, visited_bytes: 0, visited: now }
+    }
+
+    pub(crate) fn size(&self) -> Size {
+        self.size
+    }
+
+    /// Accounts for bytes that moved; the next size if the transfer has earned it.
+    pub(crate) fn advance(&mut self, bytes: u64, now: Instant) -> Option<Size> {
+        self.visited_bytes = self.visited_bytes.saturating_add(bytes);
+        if self.swallowed_bytes < SWALLOWED_BYTES {
+            self.swallowed_bytes = self.swallowed_bytes.saturating_add(bytes);
+            self.since = now;
+            return None;
+        }
+        self.moved_bytes = self.moved_bytes.saturating_add(bytes);
+        let (enough, time) = self.size.proof();
+        if self.moved_bytes < enough {
+            return None;
+        }
+        let is_fast = now.saturating_duration_since(self.since) <= time;
+        self.moved_bytes = 0;
+        self.since = now;
+        if is_fast { self.size.next() } else { None }
+    }
+
+    /// The buffers have this size now.
+    pub(crate) fn resized(&mut self, size: Size, now: Instant) {
+        self.size = size;
+        self.moved_bytes = 0;
+        (self.since, self.visited, self.visited_bytes) = (now, now, 0);
+    }
+
+    /// Whether the transfer moved too little of late for buffers of this size.
+    pub(crate) fn has_slowed(&mut self, size: Size, now: Instant) -> bool {
+        if now.saturating_duration_since(self.visited) < STEADY_TIME {
+            return false;
+        }
+        let has_slowed = self.visited_bytes < size.steady_bytes();
+        (self.visited, self.visited_bytes) = (now, 0);
+        has_slowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tidegate_actors::clock;
+
+    use super::*;
+
+    /// The size after each piece, where every earned size is granted.
+    fn sizes(pieces: impl IntoIterator<Item = (u64, Duration)>) -> Vec<Size> {
+        let mut now = clock::now();
+        let mut pace = Pace::new(Size::Small, now);
+        let after = |(bytes, pause)| {
+            now += pause;
+            if let Some(size) = pace.advance(bytes, now) {
+                pace.resized(size, now);
+            }
+            if pace.has_slowed(pace.size(), now) {
+                pace.resized(Size::Small, now);
+            }
+            pace.size()
+        };
+        pieces.into_iter().map(after).collect()
+    }
+
+    /// P1: a transfer that flows freely starts to grow within the first 450 KiB, and the kernel decides after 2 MiB
+    #[test]
+    fn a_fast_transfer_grows_soon() {
+        let pieces = std::iter::repeat_n((64 << 10, Duration::from_micros(50)), 160);
+        let sizes = sizes(pieces);
+        assert_eq!(sizes[3], Size::Small);
+        assert_eq!(sizes[6], Size::Medium, "after 448 KiB");
+        assert_eq!(sizes[31], Size::Unlimited, "after 2 MiB");
+    }
+
+    /// P1: a client that takes a burst at once and then slows down becomes small again
+    #[test]
+    fn a_transfer_that_slows_down_shrinks() {
+        let burst = std::iter::repeat_n((64 << 10, Duration::from_millis(1)), 64);
+        let crumbs = std::iter::repeat_n((4 << 10, Duration::from_millis(250)), 10);
+        let sizes = sizes(burst.chain(crumbs));
+        assert_eq!(sizes[63], Size::Unlimited);
+        assert_eq!(sizes.last(), Some(&Size::Small));
+    }
+
+    proptest! {
+        /// P1: a client slower than 128 KiB/s never grows, however large the burst that the buffers on the way take, up to their size
+        #[test]
+        fn a_slow_client_stays_small(
+            burst in 0_u64..=SWALLOWED_BYTES,
+            pieces in proptest::collection::vec((1_u64..(64 << 10), 0_u32..100), 1..300),
+        ) {
+            let slow = |(bytes, late): (u64, u32)| {
+                // A little more than the time of these bytes at 128 KiB/s.
+                (bytes, Duration::from_nanos(bytes * 8_000) + Duration::from_millis(late.into()))
+            };
+            let all = std::iter::once((burst, Duration::ZERO)).chain(pieces.into_iter().map(slow));
+            prop_assert!(sizes(all).into_iter().all(|size| size == Size::Small));
+        }
+
+        /// P1: sizes rise one step at a time
+        #[test]
+        fn sizes_rise_in_steps(pieces in proptest::collection::vec((0_u64..(4 << 20), 0_u32..3000), 1..200)) {
+            let timed = pieces.into_iter().map(|(bytes, ms)| (bytes, Duration::from_millis(ms.into())));
+            let sizes = sizes(timed);
+            for pair in sizes.windows(2) {
+                prop_assert!(pair[1] <= pair[0] || Some(pair[1]) == pair[0].next(), "{pair:?}");
+            }
+        }
+    }
+}

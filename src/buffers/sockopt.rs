@@ -1,0 +1,90 @@
+//! The socket options of Linux that neither the standard library nor socket2 offers.
+
+#![expect(unsafe_code, reason = "setsockopt and getsockopt of options that no safe wrapper has")]
+
+use std::os::fd::RawFd;
+
+use libc::{SOL_SOCKET, c_int, c_void, socklen_t};
+
+/// `include/uapi/asm-generic/socket.h`; Linux 5.15.
+const SO_BUF_LOCK: c_int = 72;
+/// `include/uapi/linux/socket.h`.
+const SOCK_RCVBUF_LOCK: u32 = 2;
+/// `include/uapi/linux/sock_diag.h`: the values that SO_MEMINFO fills.
+const MEMORY_VALUES: usize = 9;
+
+/// What one socket holds in the kernel, in bytes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SocketMemory {
+    /// Received and queued bytes with their bookkeeping, and memory that is allocated ahead.
+    pub(crate) held_bytes: u64,
+    /// The limit of the receive buffer.
+    pub(crate) receive_limit: u64,
+    /// The limit of the send buffer.
+    pub(crate) send_limit: u64,
+    /// Bytes that wait to be sent or acknowledged.
+    pub(crate) queued_bytes: u64,
+}
+
+fn set(socket: RawFd, level: c_int, option: c_int, value: u32) {
+    let value = c_int::try_from(value).unwrap_or(c_int::MAX);
+    #[expect(clippy::cast_possible_truncation, reason = "the size of an integer")]
+    let length = size_of::<c_int>() as socklen_t;
+    // SAFETY: the pointer and the length are those of `value`, which lives until the call returns. The kernel only reads it.
+    let _ = unsafe { libc::setsockopt(socket, level, option, (&raw const value).cast::<c_void>(), length) };
+}
+
+/// Fills `values` and returns how many bytes the kernel wrote; 0 where it has no such option.
+fn get<const N: usize>(socket: RawFd, level: c_int, option: c_int, values: &mut [u32; N]) -> usize {
+    let Ok(mut length) = socklen_t::try_from(size_of_val(values)) else { return 0 };
+    // SAFETY: the pointer and the length are those of `values`; the kernel writes at most `length` bytes, and any bytes are valid u32.
+    let result = unsafe {
+        libc::getsockopt(socket, level, option, values.as_mut_ptr().cast::<c_void>(), &raw mut length)
+    };
+    if result == 0 { length as usize } else { 0 }
+}
+
+/// Sets `SO_RCVBUF` so that the kernel accounts at most so many bytes: it doubles what it is given (socket(7)).
+pub(super) fn set_receive_buffer(socket: RawFd, bytes: u32) {
+    set(socket, SOL_SOCKET, libc::SO_RCVBUF, bytes / 2);
+}
+
+/// Takes no more bytes from the process while so many wait to be sent: `TCP_NOTSENT_LOWAT` (Linux `ip-sysctl`). 0 is the system's default.
+pub(super) fn set_unsent_limit(socket: RawFd, bytes: u32) {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes);
+}
+
+/// The largest window that is advertised from now on (tcp(7)).
+pub(super) fn set_window_clamp(socket: RawFd, bytes: u32) {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, bytes);
+}
+
+/// Whether the kernel must not size the receive buffer by itself. It goes on sizing the send buffer.
+pub(super) fn lock_receive_buffer(socket: RawFd, is_locked: bool) {
+    set(socket, SOL_SOCKET, SO_BUF_LOCK, if is_locked { SOCK_RCVBUF_LOCK } else { 0 });
+}
+
+/// The kernel's estimate of the size of the peer's segments, `tcpi_rcv_mss` (`include/uapi/linux/tcp.h`).
+pub(super) fn received_segment(socket: RawFd) -> u32 {
+    // Eight bytes, then rto, ato, snd_mss, rcv_mss.
+    let mut values = [0_u32; 6];
+    let filled = get(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut values);
+    if filled == size_of_val(&values) { values[5] } else { 0 }
+}
+
+/// `SO_MEMINFO`.
+pub(super) fn memory(socket: RawFd) -> SocketMemory {
+    let mut values = [0_u32; MEMORY_VALUES];
+    if get(socket, SOL_SOCKET, libc::SO_MEMINFO, &mut values) == 0 {
+        return SocketMemory::default();
+    }
+    let [received, receive_limit, _, send_limit, ahead, queued, ..] = values.map(u64::from);
+    SocketMemory { held_bytes: received + queued + ahead, receive_limit, send_limit, queued_bytes: queued }
+}
+
+/// Makes the receive buffers of a listener's connections start small. The kernel grows them as before, and announces as large a window scale
+/// as before.
+pub(crate) fn start_small(socket: RawFd) {
+    set_receive_buffer(socket, super::socket::RECEIVE_BYTES_MIN);
+    lock_receive_buffer(socket, false);
+}

@@ -1,0 +1,315 @@
+//! One large body on its way: its two sockets, its pace, and whether it is paused or cut.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use crate::buffers::pace::{Pace, Size};
+use crate::buffers::pausing::{Candidate, State};
+use crate::buffers::socket::{Direction, SocketBuffers};
+use crate::buffers::transfers::Transfers;
+use crate::http::send_progress::{Cut, SendProgress};
+
+/// A body of at most so many bytes is no transfer. Its bytes fit the first window of a connection.
+pub(crate) const LARGE_BODY_BYTES: u64 = 64 << 10;
+/// A body of at most so many bytes fits every window: it says nothing of the buffers that a connection needs.
+pub(crate) const SMALL_BODY_BYTES: u64 = 16 << 10;
+/// What a transfer holds in the process itself, beside its socket buffers: a piece that was read, and the bytes gathered for one write.
+const OWN_BYTES: u64 = 128 << 10;
+/// What is reserved for a buffer that the kernel sizes, until a visit knows its size.
+const UNLIMITED_BYTES: u64 = 4 << 20;
+
+/// Whether the bytes flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Running,
+    Paused(Instant),
+    /// Its pause is over; memory is still exhausted.
+    Resumed,
+    Cut,
+}
+
+/// A pause or cut of a transfer, as the body's reader sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// The bytes flow.
+    Open,
+    /// The transfer is cut.
+    Cut,
+}
+
+/// One large body. It stays on one thread.
+pub(crate) struct Transfer {
+    transfers: Rc<Transfers>,
+    /// The socket that the bytes come from.
+    source: Option<Rc<SocketBuffers>>,
+    /// The socket that they go to; an upload learns it when a connection takes its body.
+    sink: RefCell<Option<Rc<SocketBuffers>>>,
+    /// Of an answer: how its client takes it.
+    progress: Option<Rc<SendProgress>>,
+    pace: Cell<Pace>,
+    is_ending: Cell<bool>,
+    flow: Cell<Flow>,
+    /// When the last pause ended.
+    resumed: Cell<Option<Instant>>,
+    reader: RefCell<Option<Waker>>,
+    /// It was made small, and its send buffer still holds more than that.
+    is_draining: Cell<bool>,
+    queued_bytes: Cell<u64>,
+}
+
+impl Transfer {
+    /// A body that comes from `source` and goes to `sink`. `progress` is that of an answer.
+    pub(crate) fn begin(
+        transfers: &Rc<Transfers>,
+        (source, sink): (Option<Rc<SocketBuffers>>, Option<Rc<SocketBuffers>>),
+        progress: Option<Rc<SendProgress>>,
+        now: Instant,
+    ) -> Rc<Self> {
+        let mut size = Size::Large;
+        if let Some(source) = &source {
+            source.begin(Direction::Receive);
+            size = size.min(source.size(Direction::Receive));
+        }
+        if let Some(sink) = &sink {
+            sink.begin(Direction::Send);
+            size = size.min(sink.size(Direction::Send));
+        } else {
+            size = Size::Small;
+        }
+        let transfer = Rc::new(Self {
+            transfers: Rc::clone(transfers),
+            source,
+            sink: RefCell::new(sink),
+            progress,
+            pace: Cell::new(Pace::new(size, now)),
+            is_ending: Cell::new(false),
+            flow: Cell::new(Flow::Running),
+            resumed: Cell::new(None),
+            reader: RefCell::default(),
+            is_draining: Cell::new(false),
+            queued_bytes: Cell::new(0),
+        });
+        transfers.register(&transfer);
+        transfer
+    }
+
+    /// The socket that the bytes go to. Replaces the one of an earlier attempt.
+    pub(crate) fn set_sink(&self, sink: &Rc<SocketBuffers>) {
+        sink.begin(Direction::Send);
+        if let Some(earlier) = self.sink.replace(Some(Rc::clone(sink))) {
+            earlier.end(Direction::Send);
+        }
+    }
+
+    /// Bytes moved. `left` is how many are still to come, where that is known.
+    pub(crate) fn moved(&self, bytes: usize, left: Option<u64>, now: Instant) {
+        let mut pace = self.pace.get();
+        let earned = pace.advance(bytes as u64, now);
+        self.pace.set(pace);
+        if self.is_ending.get() {
+            return;
+        }
+        let source = self.source.as_ref().map_or(Size::Small, |source| source.size(Direction::Receive));
+        if left.is_some_and(|left| left <= source.bytes().map_or(UNLIMITED_BYTES, u64::from)) {
+            self.end_window();
+        } else if let Some(size) = earned.filter(|size| size.suits(left)) {
+            self.grow(size, now);
+        }
+    }
+
+    /// The window that is already open covers the rest of the body. It closes with that, so the connection is small when the body ends.
+    fn end_window(&self) {
+        self.is_ending.set(true);
+        if let Some(source) = self.source.as_ref().filter(|source| !source.is_shared(Direction::Receive)) {
+            source.rest();
+        }
+    }
+
+    fn grow(&self, size: Size, now: Instant) {
+        let bytes = size.bytes().map_or(UNLIMITED_BYTES, u64::from);
+        let sink = self.sink.borrow();
+        let sides = [(self.source.as_ref(), Direction::Receive), (sink.as_ref(), Direction::Send)];
+        for (socket, direction) in sides {
+            let Some(socket) = socket else { continue };
+            if socket.size(direction) >= size {
+                continue;
+            }
+            let Some(reservation) = self.transfers.budget().try_reserve(bytes) else { return };
+            socket.grow(direction, size, Some(reservation));
+        }
+        let mut pace = self.pace.get();
+        pace.resized(size, now);
+        self.pace.set(pace);
+    }
+
+    /// The larger of its buffers. An upstream's connection may have grown before.
+    fn size(&self) -> Size {
+        let source = self.source.as_ref().map_or(Size::Small, |source| source.size(Direction::Receive));
+        let sink = self.sink.borrow().as_ref().map_or(Size::Small, |sink| sink.size(Direction::Send));
+        source.max(sink).max(self.pace.get().size())
+    }
+
+    /// Makes both buffers small.
+    pub(super) fn shrink(&self, now: Instant) {
+        self.shrink_where(|_, _| true, now);
+    }
+
+    fn shrink_where(&self, may_shrink: impl Fn(&SocketBuffers, Direction) -> bool, now: Instant) {
+        if self.size() == Size::Small {
+            return;
+        }
+        let mut pace = self.pace.get();
+        pace.resized(Size::Small, now);
+        self.pace.set(pace);
+        self.is_draining.set(true);
+        if let Some(source) = self.source.as_ref().filter(|source| may_shrink(source, Direction::Receive)) {
+            source.shrink(Direction::Receive);
+        }
+        if let Some(sink) = self.sink.borrow().as_ref().filter(|sink| may_shrink(sink, Direction::Send)) {
+            sink.shrink(Direction::Send);
+        }
+    }
+
+    /// Makes a transfer small that has slowed down, and reserves what buffers of the kernel's own size have grown to.
+    pub(super) fn review(&self, now: Instant) {
+        self.credit_drained();
+        let mut pace = self.pace.get();
+        let has_slowed = pace.has_slowed(self.size(), now);
+        self.pace.set(pace);
+        if has_slowed && self.flow.get() == Flow::Running {
+            // The other streams of a connection need its buffers.
+            return self.shrink_where(|socket, direction| !socket.is_shared(direction), now);
+        }
+        if pace.size() == Size::Unlimited {
+            let source = self.source.as_ref().is_none_or(|source| source.follow(Direction::Receive));
+            let sink = self.sink.borrow().as_ref().is_none_or(|sink| sink.follow(Direction::Send));
+            if !(source && sink) {
+                self.shrink(now);
+            }
+        }
+    }
+
+    /// A send buffer that was made smaller takes nothing until the client has drained it. What the client drains is progress of the client.
+    fn credit_drained(&self) {
+        let (Some(progress), Some(sink)) = (&self.progress, &*self.sink.borrow()) else { return };
+        if !self.is_draining.get() {
+            return;
+        }
+        let queued = sink.memory().queued_bytes;
+        let drained = self.queued_bytes.replace(queued).saturating_sub(queued);
+        self.is_draining.set(queued > LARGE_BODY_BYTES);
+        progress.sent(usize::try_from(drained).unwrap_or(usize::MAX));
+    }
+
+    /// Ready while the bytes flow. Pending while the transfer is paused; the reader is woken when it goes on or is cut.
+    pub(crate) fn poll_gate(&self, cx: &Context<'_>) -> Poll<Gate> {
+        match self.flow.get() {
+            Flow::Running | Flow::Resumed => Poll::Ready(Gate::Open),
+            Flow::Cut => Poll::Ready(Gate::Cut),
+            Flow::Paused(_) => {
+                *self.reader.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ready once the transfer is cut, for a task that waits for the sink.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.flow.get() == Flow::Cut {
+            return Poll::Ready(());
+        }
+        *self.reader.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether the connection that the bytes come from must not be used again.
+    pub(crate) fn has_open_window(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.has_open_window())
+    }
+
+    /// Whether it is paused, or its pause is not followed by a decision yet.
+    pub(super) fn was_paused(&self) -> bool {
+        matches!(self.flow.get(), Flow::Paused(_) | Flow::Resumed)
+    }
+
+    /// Whether its source is not read at the moment.
+    pub(crate) fn is_paused(&self) -> bool {
+        matches!(self.flow.get(), Flow::Paused(_))
+    }
+
+    /// Whether it was paused at any time: what the upstream does then is no failure of the upstream.
+    pub(crate) fn has_paused(&self) -> bool {
+        self.is_paused() || self.resumed.get().is_some()
+    }
+
+    /// The moment from which a timer counts that began at `since`: pauses do not count.
+    pub(crate) fn after_pause(&self, since: Instant, now: Instant) -> Instant {
+        if self.is_paused() { now } else { self.resumed.get().map_or(since, |resumed| since.max(resumed)) }
+    }
+
+    /// What it holds, and whether it is paused. None once it is cut.
+    pub(super) fn candidate(&self, now: Instant) -> Option<Candidate> {
+        let state = match self.flow.get() {
+            Flow::Running => State::Running,
+            Flow::Paused(since) => State::Paused(now.saturating_duration_since(since)),
+            Flow::Resumed => State::Resumed,
+            Flow::Cut => return None,
+        };
+        let sink = self.sink.borrow();
+        let kernel_bytes = [self.source.as_ref(), sink.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|socket| socket.memory().held_bytes);
+        Some(Candidate { held_bytes: OWN_BYTES + kernel_bytes.sum::<u64>(), state })
+    }
+
+    /// Its source is not read until it is resumed or cut.
+    pub(super) fn pause(&self, now: Instant) {
+        self.shrink(now);
+        self.flow.set(Flow::Paused(now));
+        if let Some(progress) = &self.progress {
+            progress.set_paused(true);
+        }
+    }
+
+    /// The bytes flow again. `is_exhausted`: memory still is, so it is not paused a second time.
+    pub(super) fn resume(&self, is_exhausted: bool, now: Instant) {
+        if self.is_paused() {
+            self.resumed.set(Some(now));
+        }
+        self.flow.set(if is_exhausted { Flow::Resumed } else { Flow::Running });
+        self.wake();
+    }
+
+    /// Ends it for good: an answer by its connection, an upload by its reader.
+    pub(super) fn cut(&self) {
+        self.flow.set(Flow::Cut);
+        if let Some(progress) = &self.progress {
+            progress.cut_off(Cut::Memory);
+        }
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(progress) = &self.progress {
+            progress.set_paused(false);
+        }
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        if let Some(source) = &self.source {
+            source.end(Direction::Receive);
+        }
+        if let Some(sink) = self.sink.take() {
+            sink.end(Direction::Send);
+            self.transfers.keep(&sink);
+        }
+    }
+}

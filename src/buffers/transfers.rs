@@ -1,0 +1,110 @@
+//! The large transfers of one worker, and what is done to them at each sample of the monitor.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::buffers::budget::BufferBudget;
+use crate::buffers::metrics::BufferMetrics;
+use crate::buffers::pace::Size;
+use crate::buffers::pausing::{self, Step};
+use crate::buffers::sample::MemorySample;
+use crate::buffers::socket::{Direction, SocketBuffers};
+use crate::buffers::transfer::Transfer;
+
+/// A worker's transfers.
+pub(crate) struct Transfers {
+    budget: Arc<BufferBudget>,
+    metrics: BufferMetrics,
+    registered: RefCell<Vec<Weak<Transfer>>>,
+    /// Sockets that keep the size of their last transfer for the next.
+    kept: RefCell<Vec<Weak<SocketBuffers>>>,
+    /// Counted in the budget as a worker with transfers.
+    is_serving: Cell<bool>,
+}
+
+impl Transfers {
+    pub(crate) fn new(budget: &Arc<BufferBudget>, metrics: &BufferMetrics) -> Self {
+        Self {
+            budget: Arc::clone(budget),
+            metrics: metrics.clone(),
+            registered: RefCell::default(),
+            kept: RefCell::default(),
+            is_serving: Cell::new(false),
+        }
+    }
+
+    pub(super) fn budget(&self) -> &Arc<BufferBudget> {
+        &self.budget
+    }
+
+    pub(super) fn register(&self, transfer: &Rc<Transfer>) {
+        let mut registered = self.registered.borrow_mut();
+        // Ended ones are removed at each sample, and here where no sample comes.
+        if registered.len() == registered.capacity() {
+            registered.retain(|transfer| transfer.strong_count() > 0);
+        }
+        registered.push(Rc::downgrade(transfer));
+    }
+
+    /// A transfer through this socket has ended. A size that it keeps is given back if no other follows soon.
+    pub(super) fn keep(&self, socket: &Rc<SocketBuffers>) {
+        if socket.size(Direction::Send) > Size::Small {
+            self.kept.borrow_mut().push(Rc::downgrade(socket));
+        }
+    }
+
+    fn visit_kept(&self) {
+        let is_short = self.budget.is_short();
+        let mut kept = self.kept.borrow_mut();
+        kept.retain(|socket| socket.upgrade().is_some_and(|socket| socket.give_back_idle(is_short)));
+    }
+
+    fn live(&self) -> Vec<Rc<Transfer>> {
+        let mut registered = self.registered.borrow_mut();
+        registered.retain(|transfer| transfer.strong_count() > 0);
+        registered.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn count_serving(&self, is_serving: bool) {
+        if self.is_serving.replace(is_serving) != is_serving {
+            self.budget.count_serving(is_serving);
+        }
+    }
+}
+
+/// One sample of the monitor: shrinks, pauses, resumes and cuts.
+pub(crate) fn step(transfers: &Transfers, sample: MemorySample, now: Instant) {
+    transfers.budget.sampled(sample.limit_bytes, !sample.is_short);
+    transfers.visit_kept();
+    let live = transfers.live();
+    transfers.count_serving(!live.is_empty());
+    for transfer in &live {
+        transfer.review(now);
+        if sample.is_short {
+            transfer.shrink(now);
+        }
+    }
+    if sample.excess_bytes.is_none() && !live.iter().any(|transfer| transfer.was_paused()) {
+        return;
+    }
+    let (live, candidates): (Vec<_>, Vec<_>) =
+        live.iter().filter_map(|transfer| Some((transfer, transfer.candidate(now)?))).unzip();
+    let excess_bytes = sample.excess_bytes.map(|bytes| bytes / transfers.budget.serving_workers());
+    let steps = pausing::decide(&candidates, excess_bytes);
+    for (transfer, step) in live.into_iter().zip(steps) {
+        match step {
+            Step::Leave => {}
+            Step::Pause => {
+                transfers.metrics.paused.inc();
+                transfer.pause(now);
+            }
+            Step::Resume => transfer.resume(sample.excess_bytes.is_some(), now),
+            Step::Cut => {
+                transfers.metrics.cut.inc();
+                transfer.cut();
+            }
+        }
+    }
+}

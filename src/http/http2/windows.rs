@@ -1,0 +1,84 @@
+//! The windows of one connection's uploads: small at first, large once an upload has proven fast.
+//!
+//! They grow with the receive buffer of the client's socket (`buffers/`), which follows the pace of an upload, and are reserved in the
+//! same budget until no request is open or memory is short. A window that was granted cannot be taken back: smaller windows hold as the client uses
+//! the larger ones up.
+
+use std::future::pending;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::server::Connection;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::limits::{self, LARGE_WINDOWS_BYTES};
+use crate::buffers::{BufferBudget, Reservation, SocketBuffers};
+
+/// The client's socket, and the budget of the process.
+pub(crate) struct ClientSocket {
+    pub(crate) buffers: Rc<SocketBuffers>,
+    pub(crate) budget: Arc<BufferBudget>,
+}
+
+/// The windows of one connection.
+pub(super) struct Windows {
+    socket: Option<ClientSocket>,
+    reservation: Option<Reservation>,
+}
+
+impl Windows {
+    /// None where the loop is driven in memory.
+    pub(super) fn new(socket: Option<ClientSocket>) -> Self {
+        Self { socket, reservation: None }
+    }
+
+    /// The client's socket.
+    pub(super) fn buffers(&self) -> Option<&Rc<SocketBuffers>> {
+        self.socket.as_ref().map(|socket| &socket.buffers)
+    }
+
+    /// Waits until the receive buffer of the socket has another size.
+    pub(super) async fn resized(&self) {
+        match &self.socket {
+            Some(socket) => socket.buffers.receive_resized().await,
+            None => pending().await,
+        }
+    }
+
+    /// The receive buffer of the socket has another size: a fast upload makes the windows large, short memory makes them small.
+    pub(super) fn follow<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        connection: &mut Connection<S, Bytes>,
+    ) {
+        let Some(socket) = &self.socket else { return };
+        if socket.budget.is_short() {
+            self.shrink(connection);
+        } else if self.reservation.is_none() && socket.buffers.has_grown_receive() {
+            let reservation = socket.budget.try_reserve(LARGE_WINDOWS_BYTES);
+            if reservation.is_some() && set(connection, true) {
+                self.reservation = reservation;
+            }
+        }
+    }
+
+    /// No request is open, or memory is short: the windows become small.
+    pub(super) fn shrink<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        connection: &mut Connection<S, Bytes>,
+    ) {
+        if self.reservation.is_some() && set(connection, false) {
+            self.reservation = None;
+        }
+    }
+}
+
+/// False where the client has not acknowledged the last change yet: the windows stay as they are until the next event.
+fn set<S: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<S, Bytes>, is_large: bool) -> bool {
+    let (stream, whole) = limits::windows(is_large);
+    let is_set = connection.set_initial_window_size(stream).is_ok();
+    if is_set {
+        connection.set_target_window_size(whole);
+    }
+    is_set
+}

@@ -1,0 +1,61 @@
+//! Socket buffers of large bodies: within their budget, and only while they are needed. Their sizes in the kernel, pauses and cuts are tested
+//! in `tests/cgroups/test_buffers.py`.
+
+use crate::support::client::put;
+use crate::support::{Act, Client, Gateway, Upstream, eventually};
+
+const OBJECT_BYTES: usize = 48 << 20;
+/// What the client takes before it stops.
+const TAKEN_BYTES: usize = 16 << 20;
+const RESERVED: &str = "buffer_reserved_bytes";
+
+async fn started(budget: &str) -> (Upstream, Gateway) {
+    let upstream = Upstream::start(|_| Act::ok(vec![b'x'; OBJECT_BYTES]));
+    let gateway = Gateway::builder().bucket("b", &upstream).set("server.buffer_budget", budget).start().await;
+    (upstream, gateway)
+}
+
+async fn take(client: &mut Client, bytes: usize) -> usize {
+    let mut taken = 0;
+    while taken < bytes {
+        taken += client.some().await.unwrap().len();
+    }
+    taken
+}
+
+/// P1, X8: a fast download reserves larger buffers; it gives them back when its client stops reading, and goes on where it stopped
+#[tokio::test]
+async fn a_fast_download_has_large_buffers_until_it_slows_down() {
+    let (_upstream, gateway) = started("64MiB").await;
+    let mut client = Client::connect(gateway.address()).await;
+    client.send("GET /b/k HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(client.head().await.status, 200);
+    let taken = take(&mut client, TAKEN_BYTES).await;
+    assert!(gateway.metric(RESERVED).await >= f64::from(1 << 20), "it is fast");
+    eventually("the buffers are small", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) })
+        .await;
+    assert_eq!(taken + take(&mut client, OBJECT_BYTES - taken).await, OBJECT_BYTES);
+    assert_eq!(gateway.metric("transfers_cut_total").await, 0.0);
+}
+
+/// P1: without budget transfers end whole, with small buffers
+#[tokio::test]
+async fn without_budget_a_transfer_stays_small() {
+    let (_upstream, gateway) = started("0").await;
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.whole(), answer.body.len()), (200, OBJECT_BYTES));
+    assert_eq!(gateway.metric(RESERVED).await, 0.0);
+}
+
+/// P1: an upload reserves and gives back as a download does
+#[tokio::test]
+async fn a_fast_upload_gives_its_buffers_back() {
+    let upstream = Upstream::ok("stored");
+    let gateway =
+        Gateway::builder().bucket("b", &upstream).set("server.buffer_budget", "64MiB").start().await;
+    let answer = put(gateway.address(), "/b/k", vec![b'x'; 32 << 20]).await;
+    assert_eq!(answer.whole(), 200);
+    assert_eq!(upstream.last().body.len(), 32 << 20);
+    eventually("the buffers are small", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) })
+        .await;
+}
