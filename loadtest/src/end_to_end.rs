@@ -36,6 +36,7 @@ fn load_to(address: SocketAddr, offered: Offered, connections: usize) -> Load {
         timeout: Duration::from_secs(3),
         expected: None,
         settles_within: None,
+        pause_after_refusal: Duration::ZERO,
         hang_up_after: None,
     }
 }

@@ -62,6 +62,8 @@ pub(crate) struct Load {
     pub(crate) expected: Option<String>,
     /// What comes later than this is told apart.
     pub(crate) settles_within: Option<Duration>,
+    /// A place of a closed loop waits so long after a refusal.
+    pub(crate) pause_after_refusal: Duration,
     /// Hang up after so many bytes of the answer's body.
     pub(crate) hang_up_after: Option<u64>,
 }
@@ -105,7 +107,8 @@ impl Running {
                 Ok(Ok(place)) if clock::now() < deadline => {
                     let running = Rc::clone(&self);
                     tokio::task::spawn_local(async move {
-                        running.request(intended).await;
+                        // the recorder has the outcome
+                        let _ = running.request(intended).await;
                         drop(place);
                     });
                 }
@@ -126,7 +129,10 @@ impl Running {
             let (running, left) = (Rc::clone(&self), Rc::clone(&left));
             workers.spawn_local(async move {
                 while take_one(&left) && end.is_none_or(|end| clock::now() < end) {
-                    running.request(clock::now()).await;
+                    let outcome = running.request(clock::now()).await;
+                    if matches!(outcome, Ok(429 | 503)) {
+                        tokio::time::sleep(running.load.pause_after_refusal).await;
+                    }
                 }
             });
         }
@@ -134,7 +140,7 @@ impl Running {
         Ok(())
     }
 
-    async fn request(&self, intended: Instant) {
+    async fn request(&self, intended: Instant) -> Outcome {
         let sent = clock::now();
         let deadline = intended + self.load.timeout;
         let result = match self.connection(deadline).await {
@@ -150,6 +156,7 @@ impl Running {
                     self.recorder.borrow_mut().count_without_reason();
                 }
                 self.record(intended, sent, outcome, answer.body_bytes);
+                outcome
             }
             Err(fault) => {
                 self.record(intended, sent, Err(fault), 0);
@@ -157,6 +164,7 @@ impl Running {
                     // a closed loop would try again at once, and do nothing else
                     tokio::time::sleep(AFTER_NO_CONNECTION).await;
                 }
+                Err(fault)
             }
         }
     }

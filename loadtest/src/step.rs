@@ -130,6 +130,7 @@ impl Stage {
             timeout: spec.timeout(),
             expected: spec.verify_bytes.map(|bytes| pattern::digest(bytes.0)),
             settles_within: spec.settle_seconds.map(Duration::from_secs_f64),
+            pause_after_refusal: Duration::from_secs_f64(spec.pause_after_refusal_seconds),
             hang_up_after: spec.hang_up_after_bytes.map(|bytes| bytes.0),
         })
     }

@@ -132,6 +132,7 @@ impl Workload {
             timeout: PATIENCE,
             expected: None,
             settles_within: None,
+            pause_after_refusal: Duration::ZERO,
             hang_up_after: None,
         }
     }

@@ -178,6 +178,9 @@ pub(crate) struct LoadSpec {
     /// The client's patience.
     #[serde(default = "three_seconds")]
     pub(crate) timeout_ms: u64,
+    /// A place of a closed loop waits so long after a refusal (429, 503), as a client with back-off does.
+    #[serde(default)]
+    pub(crate) pause_after_refusal_seconds: f64,
     /// Begins so much later than the step.
     #[serde(default)]
     pub(crate) after_seconds: f64,

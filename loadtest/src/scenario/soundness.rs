@@ -35,6 +35,8 @@ fn in_loads(step: &Step) -> Option<String> {
             Some(format!("load {name} can never send anything"))
         } else if load.settle_seconds.is_some_and(|settle| !(0.0..step.seconds).contains(&settle)) {
             Some(format!("load {name} is over before it has settled"))
+        } else if !(0.0..3600.0).contains(&load.pause_after_refusal_seconds) {
+            Some(format!("load {name} has a pause outside 0 to 3600 s"))
         } else if let Some(header) = broken_header(&load.headers) {
             Some(format!("load {name} has a header that is none: {header}"))
         } else if load.source.is_some_and(|source| !is_local(source)) {
@@ -137,6 +139,7 @@ mod tests {
             ("rate = 5", "rate = 5\nheaders = { x = \"a\\nb\" }", "header that is none"),
             ("rate = 5", "rate = 5\nsettle_seconds = 10", "before it has settled"),
             ("about = 'x'", "about = 'x'\nrounds = 0", "no round"),
+            ("rate = 5", "rate = 5\npause_after_refusal_seconds = -1", "pause outside"),
             ("rate = 5", "rate = 5\nmethod = 'POST'", "use GET or PUT"),
             ("bucket = 'a'\nrate", "bucket = 'b'\nrate", "no upstream called b"),
             ("'s.l.ok'", "'t.l.ok'", "does not begin with the name of a step"),
