@@ -19,10 +19,10 @@ use crate::worker::Shared;
 
 /// The whole document.
 pub(crate) async fn document(shared: &Shared) -> Value {
-    let now = clock::now();
     let actors = &shared.actors;
     let limiter = actors.limiter.inspect().await.ok();
     let sessions = actors.sessions.inspect().await.ok();
+    let now = clock::now();
     let facts = facts::facts(shared, now);
     let causes = causes::causes(&facts);
     let mut document = Map::new();
