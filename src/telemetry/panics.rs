@@ -65,6 +65,8 @@ fn start(log: Logger) -> Result<(Reporter, PanicGuard), LogError> {
         .name("panic-log".to_owned())
         .spawn(move || {
             let _ends: SyncSender<()> = ends;
+            // Dropped before `_ends`: a report after the end must not wait in an inbox that nobody reads.
+            let inbox = inbox;
             name_frames(&inbox, &for_naming, &is_busy);
         })
         .map_err(LogError::Thread)?;
