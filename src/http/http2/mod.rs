@@ -186,28 +186,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    let Settings {
-        header_timeout,
-        keep_alive,
-        header_bytes,
-        mut drain,
-        watch,
-        buffer,
-        idle: mut idle_slot,
-        client_socket,
-    } = settings;
+    let Settings { header_timeout, keep_alive, header_bytes, mut drain, watch, buffer, .. } = settings;
+    let (mut windows, mut idle_slot) = (Windows::new(settings.client_socket), settings.idle);
     let state = Rc::<ConnectionState>::default();
     let wire = Wire::new(socket, Rc::clone(&state));
-    let handshake = timeout(header_timeout, limits::builder(header_bytes).handshake(wire)).await;
-    let mut connection = match handshake {
+    let mut connection = match timeout(header_timeout, limits::builder(header_bytes).handshake(wire)).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return Ended::of(error),
         Err(_) => return Err(Ended::Late),
     };
     let streams = Rc::<Streams>::default();
-    let mut windows = Windows::new(client_socket);
-    let (mut is_leaving, mut has_begun) = (false, false);
-    let first_request_due = clock::now() + FIRST_REQUEST_TIME;
+    let (mut is_leaving, mut has_begun, first_request_due) =
+        (false, false, clock::now() + FIRST_REQUEST_TIME);
     // Runs until the first request, and again when no request is open.
     let mut idle = pin!(sleep(header_timeout));
     loop {
@@ -222,18 +212,11 @@ where
                     let outgoing = Outgoing::new(progress, buffer.clone());
                     match exchange_of(request, respond, peer, outgoing, &state) {
                         Err(why) => refused(why),
-                        Ok(exchange) => {
-                            let (stream, application) = (streams.open(), Rc::clone(application));
-                            actix_rt::spawn(async move {
-                                exchange.run(application).await;
-                                drop(stream);
-                            });
-                        }
+                        Ok(exchange) => streams.spawn(exchange, application),
                     }
                 }
-                Some(Err(_)) if state.is_flooded() => return Err(Ended::Flooded),
+                Some(Err(_)) | None if state.is_flooded() => return Err(Ended::Flooded),
                 Some(Err(error)) => return Ended::of(error),
-                None if state.is_flooded() => return Err(Ended::Flooded),
                 None => return Ok(()),
             },
             () = windows.resized() => windows.follow(&mut connection),
@@ -343,6 +326,18 @@ impl Streams {
         if self.open.get() == 0 {
             slot.set_idle(clock::now());
         }
+    }
+
+    /// Runs a request in a task of its own.
+    fn spawn<A>(self: &Rc<Self>, exchange: Exchange, application: &Rc<A>)
+    where
+        A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
+    {
+        let (stream, application) = (self.open(), Rc::clone(application));
+        actix_rt::spawn(async move {
+            exchange.run(application).await;
+            drop(stream);
+        });
     }
 
     fn open(self: &Rc<Self>) -> Open {
