@@ -99,30 +99,27 @@ class Reader(threading.Thread):
         return self.received == self.size and self.digest.digest() == hashlib.sha256(b"x" * self.size).digest()
 
 
-#: Finished answers that their clients do not read: they hold memory and no place, and are no transfers.
-BALLAST_BYTES = 60 * KIB
-
-
 def pressed(make_cgroup, start, upstream, **bucket_settings):
     return start(
         make_cgroup(512 * MIB),
         section("server", {"max_concurrent_requests": 4000, "min_send_rate": 0, "drain_timeout": 1}),
-        section("monitor", {"memory_limit_bytes": "72MiB", "dwell_ms": 1000}),
+        section("monitor", {"dwell_ms": 1000}),
         bucket("b", upstream.port, **wide(400), **bucket_settings),
         descriptors=8192,
     )
 
 
-def fill(gateway, clients):
-    """Ballast until memory is exhausted."""
-    ballast = []
-    deadline = time.monotonic() + 60
+def exhaust(gateway):
+    """Lowers the limit of the cgroup until the gateway's own memory is exhausted."""
+    deadline = time.monotonic() + 20
     while gateway.level() != "exhausted":
         assert time.monotonic() < deadline, gateway.status()["resources"]
-        source = SOURCES[len(ballast) // 40 % len(SOURCES)]
-        ballast += clients.downloads(40, f"/b/{BALLAST_BYTES}", bytes_per_second=1, source=source)
-        time.sleep(0.1)
-    return ballast
+        gateway.group.set_limit(int(gateway.status()["resources"]["memory"]["used"] / 0.98))
+        time.sleep(0.3)
+
+
+def relieve(gateway):
+    gateway.group.set_limit(512 * MIB)
 
 
 def test_pauses_end_and_are_held_against_nobody(make_cgroup, start, upstream, crowd):
@@ -132,17 +129,18 @@ def test_pauses_end_and_are_held_against_nobody(make_cgroup, start, upstream, cr
     clients = crowd(gateway)
     uploads = clients.uploads(5, "/b/x", 1_500_000, bytes_per_second=200_000)
     eventually("transfers run", lambda: all(reader.received for reader in readers))
-    filled = crowd(gateway)
-    ballast = fill(gateway, filled)
+    others = crowd_of(crowd(gateway), 100, f"/b/{100 * MIB}", bytes_per_second=1000, receive_buffer=None)
+    eventually("the others have begun", lambda: answered(others) == 100)
+    exhaust(gateway)
     eventually("transfers are paused", lambda: gateway.metric("transfers_paused_total") > 0)
     assert ask(gateway, "/b/1")[0] == 503
     # Longer than the idle timeout, shorter than the longest pause.
     time.sleep(4)
     assert gateway.metric("transfers_cut_total") == 0
-    filled.close()
+    relieve(gateway)
     assert all(reader.is_whole() for reader in readers)
     eventually("uploads end", lambda: all(member.status == 200 for member in uploads))
-    assert ballast and gateway.metric("transfers_cut_total") == 0
+    assert gateway.metric("transfers_cut_total") == 0
     for reason in ["timeout_idle", "timeout_upload", "timeout_body_rate", "slow_client_rate", "memory_pressure"]:
         assert labelled(gateway, "errors_total", reason=reason) == 0, reason
     eventually("the gateway is back to normal", lambda: gateway.level() == "normal")
@@ -153,15 +151,14 @@ def test_the_heaviest_are_cut_after_their_pause(make_cgroup, start, upstream, cr
     """X1, B3: transfers are cut only after ten seconds at exhausted, with a reason of their own, and none when memory is free."""
     gateway = pressed(make_cgroup, start, upstream)
     clients = crowd(gateway)
-    downloads = clients.downloads(20, f"/b/{100 * MIB}", bytes_per_second=1000, receive_buffer=None)
-    eventually("downloads have begun", lambda: answered(downloads) == 20)
-    filled = crowd(gateway)
-    fill(gateway, filled)
+    downloads = crowd_of(clients, 100, f"/b/{100 * MIB}", bytes_per_second=1000, receive_buffer=None)
+    eventually("downloads have begun", lambda: answered(downloads) == 100)
+    exhaust(gateway)
     eventually("transfers are paused", lambda: gateway.metric("transfers_paused_total") > 0)
     paused = time.monotonic()
     eventually("transfers are cut", lambda: gateway.metric("transfers_cut_total") > 0, seconds=30)
     assert time.monotonic() - paused >= 9
-    filled.close()
+    relieve(gateway)
     eventually("memory is free", lambda: gateway.level() == "normal")
     cuts = gateway.metric("transfers_cut_total")
     time.sleep(2)
