@@ -94,7 +94,7 @@ impl LinuxMemory {
         let process = ProcessMemory::parse(&self.status.read()?).ok_or_else(lacks_a_field)?;
         let own = Own {
             process,
-            sockets_bytes: self.sockets.sample(open, visit),
+            sockets_bytes: self.sockets.sample(open, process.descriptor_slots, visit),
             kernel_max_bytes: open
                 .unwrap_or(0)
                 .saturating_mul(DESCRIPTOR_KERNEL_BYTES)

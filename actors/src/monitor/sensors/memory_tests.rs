@@ -11,6 +11,7 @@ fn own(anonymous_mib: u64, sockets_mib: u64) -> Own {
         unreclaimable_bytes: anonymous_mib * MIB,
         page_tables_bytes: MIB / 2,
         threads: 6,
+        descriptor_slots: 256,
     };
     Own { process, sockets_bytes: sockets_mib * MIB, kernel_max_bytes: 4 * MIB }
 }

@@ -13,17 +13,20 @@ pub(crate) struct ProcessMemory {
     pub(crate) page_tables_bytes: u64,
     /// Number of threads.
     pub(crate) threads: u64,
+    /// `FDSize`: size of the descriptor table. Every descriptor number is below it.
+    pub(crate) descriptor_slots: u64,
 }
 
 impl ProcessMemory {
     /// Parses the file; none if a field is missing.
     pub(crate) fn parse(status: &str) -> Option<Self> {
-        let threads = status.lines().find_map(|line| line.strip_prefix("Threads:"))?;
+        let count = |name| status.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok();
         Some(Self {
             rss_bytes: kib(status, "VmRSS:")?,
             unreclaimable_bytes: kib(status, "RssAnon:")?.saturating_add(kib(status, "RssShmem:")?),
             page_tables_bytes: kib(status, "VmPTE:")?,
-            threads: threads.trim().parse().ok()?,
+            threads: count("Threads:")?,
+            descriptor_slots: count("FDSize:")?,
         })
     }
 }
@@ -32,7 +35,7 @@ impl ProcessMemory {
 mod tests {
     use super::*;
 
-    const STATUS: &str = "Name:\ttidegate\nVmPeak:\t 2194984 kB\nVmHWM:\t  169084 kB\nVmRSS:\t  167996 kB\n\
+    const STATUS: &str = "Name:\ttidegate\nFDSize:\t256\nVmPeak:\t 2194984 kB\nVmHWM:\t  169084 kB\nVmRSS:\t  167996 kB\n\
         RssAnon:\t  146308 kB\nRssFile:\t   21684 kB\nRssShmem:\t       4 kB\nVmPTE:\t     592 kB\nVmSwap:\t       0 kB\n\
         Threads:\t7\nSigQ:\t0/95834\n";
 
@@ -44,6 +47,7 @@ mod tests {
             unreclaimable_bytes: 146_312 << 10,
             page_tables_bytes: 592 << 10,
             threads: 7,
+            descriptor_slots: 256,
         };
         assert_eq!(ProcessMemory::parse(STATUS), Some(expected));
     }
@@ -51,7 +55,7 @@ mod tests {
     /// X4: a kernel without these fields makes the sensor unknown
     #[test]
     fn a_missing_field_is_unknown() {
-        for field in ["VmRSS", "RssAnon", "RssShmem", "VmPTE", "Threads"] {
+        for field in ["VmRSS", "RssAnon", "RssShmem", "VmPTE", "Threads", "FDSize"] {
             assert_eq!(ProcessMemory::parse(&STATUS.replace(field, "Other")), None, "{field}");
         }
     }

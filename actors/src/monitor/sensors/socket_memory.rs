@@ -32,12 +32,15 @@ pub(crate) struct SocketMemory {
 }
 
 impl SocketMemory {
-    /// Visits the next block and returns the sum of all blocks, in bytes. `open` is the number of open descriptors.
-    pub(crate) fn sample(&mut self, open: Option<u64>, visit: impl Fn(usize) -> Visit) -> u64 {
+    /// Visits the next block and returns the sum of all blocks, in bytes. `open` is the number of open descriptors, and all their numbers
+    /// are below `slots`: a descriptor that is closed meanwhile is not looked for in vain.
+    pub(crate) fn sample(&mut self, open: Option<u64>, slots: u64, visit: impl Fn(usize) -> Visit) -> u64 {
         let (mut bytes, mut found) = (0_u64, 0_u64);
+        let slots = usize::try_from(slots).unwrap_or(usize::MAX);
         let first = self.next.saturating_mul(BLOCK);
+        let end = first.saturating_add(BLOCK);
         let all_seen = |found: u64| open.is_some_and(|open| self.seen.saturating_add(found) >= open);
-        for number in first..first.saturating_add(BLOCK) {
+        for number in first..end.min(slots) {
             if all_seen(found) {
                 break;
             }
@@ -50,7 +53,7 @@ impl SocketMemory {
                 }
             }
         }
-        let is_last = found == 0 || all_seen(found);
+        let is_last = found == 0 || end >= slots || all_seen(found);
         match self.blocks.get_mut(self.next) {
             Some(block) => *block = bytes,
             None => self.blocks.push(bytes),
@@ -126,6 +129,8 @@ fn memory_of(number: i32) -> Result<MemoryInfo, i32> {
 mod tests {
     use super::*;
 
+    const SLOTS: u64 = 1 << 20;
+
     /// X1: every socket counts once, whatever lies between them
     #[test]
     fn the_sum_is_that_of_all_sockets() {
@@ -136,9 +141,22 @@ mod tests {
             _ => Visit::Closed,
         };
         let mut memory = SocketMemory::default();
-        assert_eq!(memory.sample(Some(5), visit), 120);
-        assert_eq!(memory.sample(None, visit), 120, "the number of open descriptors only saves work");
-        assert_eq!(memory.sample(Some(5), |_| Visit::Closed), 120);
+        assert_eq!(memory.sample(Some(5), SLOTS, visit), 120);
+        assert_eq!(memory.sample(None, SLOTS, visit), 120, "the number of open descriptors only saves work");
+        assert_eq!(memory.sample(Some(5), SLOTS, |_| Visit::Closed), 120);
+    }
+
+    /// X1: what is closed between the count and the visits is not looked for beyond the table of descriptors
+    #[test]
+    fn only_numbers_in_the_table_are_visited() {
+        let visits = std::cell::Cell::new(0);
+        let visit = |number: usize| {
+            visits.set(visits.get() + 1);
+            if number == 3 { Visit::Socket(7) } else { Visit::Closed }
+        };
+        let mut memory = SocketMemory::default();
+        assert_eq!((memory.sample(Some(2), 64, visit), visits.get()), (7, 64));
+        assert_eq!((memory.sample(Some(1), 64, visit), visits.get()), (7, 68));
     }
 
     /// X1: with many descriptors each sample visits one block and keeps the others
@@ -151,9 +169,9 @@ mod tests {
         };
         let block = u64::try_from(BLOCK).unwrap();
         let count = Some(3 * block);
-        let samples: Vec<u64> = (0..4).map(|_| memory.sample(count, sockets(1))).collect();
+        let samples: Vec<u64> = (0..4).map(|_| memory.sample(count, SLOTS, sockets(1))).collect();
         assert_eq!(samples, [block, 2 * block, 3 * block, 3 * block]);
-        let samples: Vec<u64> = (0..3).map(|_| memory.sample(count, sockets(2))).collect();
+        let samples: Vec<u64> = (0..3).map(|_| memory.sample(count, SLOTS, sockets(2))).collect();
         assert_eq!(samples, [4 * block, 5 * block, 6 * block]);
     }
 
@@ -164,10 +182,10 @@ mod tests {
         let open = 2 * BLOCK;
         let all = |number: usize| if number < open { Visit::Socket(1) } else { Visit::Closed };
         for _ in 0..2 {
-            memory.sample(Some(u64::try_from(open).unwrap()), all);
+            memory.sample(Some(u64::try_from(open).unwrap()), SLOTS, all);
         }
         let one = |number: usize| if number == 7 { Visit::Socket(1) } else { Visit::Closed };
-        assert_eq!(memory.sample(Some(1), one), 1);
+        assert_eq!(memory.sample(Some(1), SLOTS, one), 1);
     }
 
     /// X1: bytes that nobody reads are counted on the real socket
