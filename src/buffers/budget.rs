@@ -11,6 +11,9 @@ const BYTES_BEFORE_FIRST_SAMPLE: u64 = 32 << 20;
 /// The budget's share of the memory limit, where the configuration sets none.
 const LIMIT_DIVISOR: u64 = 4;
 
+/// Up to this share of the budget a transfer starts at a medium size, and a connection keeps a large one.
+const START_DIVISOR: u64 = 8;
+
 /// What is reserved in the whole process.
 #[derive(Debug)]
 pub(crate) struct BufferBudget {
@@ -68,6 +71,17 @@ impl BufferBudget {
         reservation.resize(bytes).then_some(reservation)
     }
 
+    /// The same for a transfer that begins: none once an eighth of the budget is reserved.
+    pub(crate) fn try_reserve_start(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
+        if self.is_ample_for(bytes) { self.try_reserve(bytes) } else { None }
+    }
+
+    /// Whether at most an eighth of the budget is reserved, with so many bytes more.
+    fn is_ample_for(&self, bytes: u64) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed) / START_DIVISOR;
+        !self.is_short() && self.reserved_bytes().saturating_add(bytes) <= limit
+    }
+
     /// Bytes that are reserved now.
     pub(crate) fn reserved_bytes(&self) -> u64 {
         self.reserved.load(Ordering::Relaxed)
@@ -90,6 +104,11 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
+    /// Whether most of the budget is free, so that a connection may keep what it has.
+    pub(crate) fn is_ample(&self) -> bool {
+        self.budget.is_ample_for(0)
+    }
+
     /// Reserves so many bytes in all. False if the budget has no more; the reservation is then as before.
     pub(crate) fn resize(&mut self, bytes: u64) -> bool {
         if bytes > self.bytes && !self.budget.try_add(bytes - self.bytes) {
@@ -124,6 +143,18 @@ mod tests {
         assert_eq!(budget.reserved_bytes(), 50);
         drop((first, second));
         assert_eq!(budget.reserved_bytes(), 0);
+    }
+
+    /// P1: transfers start small once an eighth of the budget is reserved
+    #[test]
+    fn a_full_budget_has_small_starts() {
+        let budget = BufferBudget::new(Some(800));
+        let first = budget.try_reserve_start(60).unwrap();
+        assert!(budget.try_reserve_start(41).is_none());
+        let second = budget.try_reserve_start(40).unwrap();
+        assert!(budget.try_reserve(700).is_some(), "growth may use all of it");
+        drop((first, second));
+        assert!(budget.try_reserve_start(101).is_none());
     }
 
     /// X1: from warning on nothing grows, and what is reserved can be given back

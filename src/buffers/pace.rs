@@ -32,15 +32,16 @@ impl Size {
         match self {
             Self::Small => Some(64 << 10),
             Self::Medium => Some(512 << 10),
-            Self::Large => Some(2 << 20),
+            Self::Large => Some(4 << 20),
             Self::Unlimited => None,
         }
     }
 
-    /// Whether a body with so many bytes to come has a use for this size; none is an unknown number. The connection of an unlimited window is
-    /// not used again, so the body must be worth a connection, and its end known.
-    pub(super) fn suits(self, left: Option<u64>) -> bool {
-        self != Self::Unlimited || left.is_some_and(|left| left >= UNLIMITED_LEFT_MIN)
+    /// Whether a body with so many bytes to come has a use for this size; none is an unknown number. `is_capped`: the system allows no
+    /// large buffer, so only the kernel's own growth goes beyond it. The connection of an unlimited window is not used again, so the body must be
+    /// worth a connection, and its end known.
+    pub(super) fn suits(self, left: Option<u64>, is_capped: bool) -> bool {
+        self != Self::Unlimited || (is_capped && left.is_some_and(|left| left >= UNLIMITED_LEFT_MIN))
     }
 
     fn next(self) -> Option<Self> {

@@ -60,9 +60,10 @@ struct Side {
 /// What a socket keeps of its receive buffer after a large body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keeps {
-    /// Nothing: a client's connection.
-    Nothing,
-    /// At most a medium size, with its reservation, until it closes: an upstream's connection, which many clients share.
+    /// At most a medium size, while transfers follow each other: a client's connection.
+    Briefly,
+    /// At most a medium size, or a large one while most of the budget is free, with its reservation, until it closes: an upstream's
+    /// connection, which many clients share.
     Learnt,
     /// The configured size, always.
     Configured,
@@ -89,7 +90,7 @@ impl OpenSocket {
             receive_resized: Notify::new(),
         };
         match keeps {
-            Keeps::Nothing => {}
+            Keeps::Briefly => {}
             // Locked from the start: the kernel would grow it without a reservation.
             Keeps::Learnt => buffers.lock(true),
             Keeps::Configured => buffers.is_locked.set(true),
@@ -116,6 +117,8 @@ pub(crate) enum Direction {
     Receive,
     Send,
 }
+
+const DIRECTIONS: [Direction; 2] = [Direction::Receive, Direction::Send];
 
 impl SocketBuffers {
     fn side(&self, direction: Direction) -> &Side {
@@ -177,7 +180,10 @@ impl SocketBuffers {
             // Small answers need no limit.
             Direction::Send if self.size(direction) == Size::Small => self.limit_unsent(0),
             Direction::Send => self.was_used.set(true),
-            Direction::Receive => self.rest(),
+            Direction::Receive => {
+                self.was_used.set(true);
+                self.rest();
+            }
         }
     }
 
@@ -185,9 +191,10 @@ impl SocketBuffers {
     pub(crate) fn rest(&self) {
         match (self.keeps, self.receive.size.get()) {
             (_, Size::Small) | (Keeps::Configured, _) => {}
-            (Keeps::Nothing, _) => self.shrink(Direction::Receive),
-            (Keeps::Learnt, Size::Medium) => {}
-            (Keeps::Learnt, Size::Large) => self.rest_medium(),
+            (_, Size::Medium) => {}
+            (_, Size::Large) if self.is_ample() => {}
+            (_, Size::Large) => self.rest_medium(),
+            (Keeps::Briefly, Size::Unlimited) => self.shrink(Direction::Receive),
             // Its window cannot be taken back, so the connection closes with the body.
             (Keeps::Learnt, Size::Unlimited) => {}
         }
@@ -196,6 +203,10 @@ impl SocketBuffers {
     /// Whether more was promised to the peer than a kept connection may hold.
     pub(crate) fn has_open_window(&self) -> bool {
         self.receive_limit.get() == u32::MAX
+    }
+
+    fn is_ample(&self) -> bool {
+        self.receive.reservation.borrow().as_ref().is_some_and(Reservation::is_ample)
     }
 
     fn rest_medium(&self) {
@@ -207,17 +218,32 @@ impl SocketBuffers {
         }
     }
 
+    /// Whether this direction has a size that it keeps only until the connection was idle for two samples.
+    fn keeps_idle_in(&self, direction: Direction) -> bool {
+        let is_temporary = direction == Direction::Send || self.keeps == Keeps::Briefly;
+        is_temporary && self.size(direction) > Size::Small && !self.is_used(direction)
+    }
+
+    /// The same for either direction.
+    pub(crate) fn keeps_idle(&self) -> bool {
+        DIRECTIONS.into_iter().any(|direction| self.keeps_idle_in(direction))
+    }
+
     /// Whether a size is still kept after the last transfer. The second call without a transfer in between gives it back, or the first
     /// where memory is short.
     pub(crate) fn give_back_idle(&self, is_short: bool) -> bool {
-        if self.size(Direction::Send) == Size::Small || self.is_used(Direction::Send) {
+        if !self.keeps_idle() {
             return false;
         }
         if self.was_used.replace(false) && !is_short {
             return true;
         }
-        self.shrink(Direction::Send);
-        self.limit_unsent(0);
+        for direction in DIRECTIONS.into_iter().filter(|direction| self.keeps_idle_in(*direction)) {
+            self.shrink(direction);
+            if direction == Direction::Send {
+                self.limit_unsent(0);
+            }
+        }
         false
     }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use crate::buffers::budget::Reservation;
 use crate::buffers::pace::{Pace, Size};
 use crate::buffers::pausing::{Candidate, State};
 use crate::buffers::socket::{Direction, SocketBuffers};
@@ -91,8 +92,21 @@ impl Transfer {
             is_draining: Cell::new(false),
             queued_bytes: Cell::new(0),
         });
+        if size == Size::Small {
+            transfer.start(now);
+        }
         transfers.register(&transfer);
         transfer
+    }
+
+    /// Begins at a medium size while most of the budget is free: small windows cost a fast transfer twice the CPU time.
+    fn start(&self, now: Instant) {
+        let reserve = |bytes| self.transfers.budget().try_reserve_start(bytes);
+        if self.grow_with(Size::Medium, reserve) {
+            let mut pace = self.pace.get();
+            pace.resized(Size::Medium, now);
+            self.pace.set(pace);
+        }
     }
 
     /// The socket that the bytes go to. Replaces the one of an earlier attempt.
@@ -100,6 +114,9 @@ impl Transfer {
         sink.begin(Direction::Send);
         if let Some(earlier) = self.sink.replace(Some(Rc::clone(sink))) {
             earlier.end(Direction::Send);
+        }
+        if self.pace.get().size() > Size::Small {
+            self.grow_with(Size::Medium, |bytes| self.transfers.budget().try_reserve(bytes));
         }
     }
 
@@ -112,9 +129,10 @@ impl Transfer {
             return;
         }
         let source = self.source.as_ref().map_or(Size::Small, |source| source.size(Direction::Receive));
-        if left.is_some_and(|left| left <= source.bytes().map_or(UNLIMITED_BYTES, u64::from)) {
+        // The window is about half of the buffer.
+        if left.is_some_and(|left| left <= source.bytes().map_or(UNLIMITED_BYTES, u64::from) / 2) {
             self.end_window();
-        } else if let Some(size) = earned.filter(|size| size.suits(left)) {
+        } else if let Some(size) = earned.filter(|size| size.suits(left, self.is_capped())) {
             self.grow(size, now);
         }
     }
@@ -128,6 +146,15 @@ impl Transfer {
     }
 
     fn grow(&self, size: Size, now: Instant) {
+        if self.grow_with(size, |bytes| self.transfers.budget().try_reserve(bytes)) {
+            let mut pace = self.pace.get();
+            pace.resized(size, now);
+            self.pace.set(pace);
+        }
+    }
+
+    /// Gives both buffers this size, as far as its memory can be reserved. False where it cannot.
+    fn grow_with(&self, size: Size, reserve: impl Fn(u64) -> Option<Reservation>) -> bool {
         let bytes = size.bytes().map_or(UNLIMITED_BYTES, u64::from);
         let sink = self.sink.borrow();
         let sides = [(self.source.as_ref(), Direction::Receive), (sink.as_ref(), Direction::Send)];
@@ -136,12 +163,16 @@ impl Transfer {
             if socket.size(direction) >= size {
                 continue;
             }
-            let Some(reservation) = self.transfers.budget().try_reserve(bytes) else { return };
+            let Some(reservation) = reserve(bytes) else { return false };
             socket.grow(direction, size, Some(reservation));
         }
-        let mut pace = self.pace.get();
-        pace.resized(size, now);
-        self.pace.set(pace);
+        true
+    }
+
+    /// Whether the system allows a smaller receive buffer than a large transfer asks for (`net.core.rmem_max`).
+    fn is_capped(&self) -> bool {
+        let large = Size::Large.bytes().map_or(0, u64::from);
+        self.source.as_ref().is_some_and(|source| source.memory().receive_limit < large)
     }
 
     /// The larger of its buffers. An upstream's connection may have grown before.
@@ -306,6 +337,7 @@ impl Drop for Transfer {
     fn drop(&mut self) {
         if let Some(source) = &self.source {
             source.end(Direction::Receive);
+            self.transfers.keep(source);
         }
         if let Some(sink) = self.sink.take() {
             sink.end(Direction::Send);

@@ -7,10 +7,9 @@ use std::time::Instant;
 
 use crate::buffers::budget::BufferBudget;
 use crate::buffers::metrics::BufferMetrics;
-use crate::buffers::pace::Size;
 use crate::buffers::pausing::{self, Step};
 use crate::buffers::sample::MemorySample;
-use crate::buffers::socket::{Direction, SocketBuffers};
+use crate::buffers::socket::SocketBuffers;
 use crate::buffers::transfer::Transfer;
 
 /// A worker's transfers.
@@ -50,7 +49,7 @@ impl Transfers {
 
     /// A transfer through this socket has ended. A size that it keeps is given back if no other follows soon.
     pub(super) fn keep(&self, socket: &Rc<SocketBuffers>) {
-        if socket.size(Direction::Send) > Size::Small {
+        if socket.keeps_idle() {
             self.kept.borrow_mut().push(Rc::downgrade(socket));
         }
     }

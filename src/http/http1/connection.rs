@@ -102,7 +102,7 @@ impl<S: Socket> Http1Connection<S> {
     pub(super) fn new(stream: S, idle: IdleSlot, worker: &Worker) -> Self {
         let server = &worker.shared.config.server;
         Self {
-            socket: OpenSocket::new(stream.descriptor(), Keeps::Nothing),
+            socket: OpenSocket::new(stream.descriptor(), Keeps::Briefly),
             stream,
             inbound: Inbound::new(),
             outbox: Outbox::default(),

@@ -125,7 +125,7 @@ pub(crate) async fn serve<S, A>(
     S: Socket,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    let socket = OpenSocket::new(connection.stream().descriptor(), Keeps::Nothing);
+    let socket = OpenSocket::new(connection.stream().descriptor(), Keeps::Briefly);
     let server = &worker.shared.config.server;
     let peer = Peer { client, source: connection.source };
     let (stream, idle) = connection.into_parts();
