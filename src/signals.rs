@@ -2,7 +2,8 @@
 //!
 //! `timeout` and process groups send the same signal twice at once, to the process and to its group. So two of the same signal within
 //! [`REPEAT_WINDOW`] count as one. SIGTERM and SIGINT act at the first of them. SIGHUP and SIGUSR1 act when the window has passed, so that a file
-//! that was changed before the last of them is read. The Rust runtime ignores SIGPIPE already.
+//! that was changed before the last of them is read. The Rust runtime ignores SIGPIPE already. SIGXFSZ is ignored without a line: a log
+//! file at `RLIMIT_FSIZE` raises it with each write, which then fails with EFBIG.
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -81,6 +82,8 @@ impl Signals {
         let handle = |(name, kind, request)| {
             Ok(Handled { name, request, signal: signal(kind)?, repeats: Repeats::default() })
         };
+        // The handler stays when the stream of signals is dropped.
+        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Self { handled: requests.into_iter().map(handle).collect::<io::Result<_>>()? })
     }
 

@@ -18,10 +18,20 @@ use slog::{Logger, info, warn};
 use tidegate_actors::descriptors::{self, RaisedLimit};
 use tidegate_config::Config;
 
+use crate::StartError;
+
 /// Descriptors for calls of the gateway's own (health checks, key sets, credentials) and for look-ups.
 const OWN_CALLS: u64 = 8;
 /// Files that the monitor keeps open, and may not have opened when the start looks.
 const MONITOR_FILES: u64 = 8;
+/// Descriptors of a thread's event loop: two event queues, a wake-up, and the pipe of signals.
+const THREAD_FILES: u64 = 4;
+/// Threads with an event loop besides the data workers: the admin listener's and the monitor's.
+const OWN_THREADS: u64 = 2;
+/// Two listeners, and the pair that wakes the acceptor.
+const LISTENER_FILES: u64 = 4;
+/// A client and its upstream connection.
+const ONE_REQUEST: u64 = 2;
 /// One in so many descriptors may be an admin connection's.
 const ADMIN_SHARE: u64 = 16;
 
@@ -70,6 +80,24 @@ impl DescriptorBudget {
             upstream: upstreams.sum(),
             clients: whole(config.server.max_concurrent_requests.get()),
         }
+    }
+
+    /// Called before the listeners and threads start, which would fail one after the other for want of descriptors.
+    ///
+    /// # Errors
+    /// No client could be served under the limit of the process.
+    pub(crate) fn check_start(&self, workers: usize) -> Result<(), StartError> {
+        let limit = descriptors::limit().unwrap_or(u64::MAX);
+        let open = descriptors::open_count().unwrap_or(0);
+        let needed = self.least_needed(open, whole(workers));
+        if limit < needed { Err(StartError::TooFewDescriptors { limit, needed }) } else { Ok(()) }
+    }
+
+    /// The lowest limit under which one request can be served. `open` are open before listeners and threads start, with the reserve.
+    fn least_needed(&self, open: u64, workers: u64) -> u64 {
+        let threads = (workers + OWN_THREADS) * THREAD_FILES;
+        let all = open + LISTENER_FILES + threads + MONITOR_FILES + ONE_REQUEST;
+        (all * 100).div_ceil(u64::from(self.exhausted_percent).max(1))
     }
 
     /// The limit at this moment.
@@ -152,6 +180,14 @@ mod tests {
         assert_eq!(BUDGET.clients_within(1024, FIXED), 972 - 50 - 8 - 60);
         assert_eq!(BUDGET.clients_within(128, FIXED), 31);
         assert_eq!(BUDGET.clients_within(10, FIXED), 1, "one is served whatever the limit is");
+    }
+
+    /// X5: a start is refused only where not even one request could be served
+    #[test]
+    fn the_least_need_is_one_request() {
+        assert_eq!(BUDGET.least_needed(27, 2), 60, "57 are 95 %");
+        assert_eq!(BUDGET.least_needed(27, 64), 322);
+        assert!(BUDGET.least_needed(27, 2) < BUDGET.needed(FIXED));
     }
 
     /// X5

@@ -61,6 +61,17 @@ pub enum StartError {
     /// More buckets than there are IDs.
     #[error("buckets: there are more than 65535")]
     TooManyBuckets,
+    /// The process itself leaves no descriptor for a client.
+    #[error(
+        "the limit of {limit} descriptors is too low, the gateway needs at least {needed}: raise the limit of open \
+         files (ulimit -n, LimitNOFILE= in systemd, --ulimit nofile in Docker)"
+    )]
+    TooFewDescriptors {
+        /// The limit of the process.
+        limit: u64,
+        /// The fewest with which one client can be served.
+        needed: u64,
+    },
     /// A thread or socket could not be had.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),

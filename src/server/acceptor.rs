@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use super::admission::{Admission, Admit};
 use super::listen;
 use super::metrics::AcceptMetrics;
-use super::pause::{Cause, Failure, PAUSE, Pauses};
+use super::pause::{Cause, FULL_PAUSE, Failure, PAUSE, Pauses};
 use super::worker::WorkerSender;
 
 /// Connections that one listener accepts before the others have their turn.
@@ -238,12 +238,15 @@ impl Listener {
 
     /// Accepts a batch of what waits.
     fn accept(&mut self, metrics: &AcceptMetrics, log: &Logger) -> Backlog {
-        for _ in 0..BATCH {
+        for accepted in 0..BATCH {
             // A listener that closes takes what waits, because closing resets what is left.
             if self.closing.is_none()
                 && let Admit::Pause(cause) = self.admission.admit()
             {
-                self.pause(cause, None, metrics, log);
+                // After a connection of this batch it is unknown whether another one waits: poll(2) tells.
+                if accepted == 0 {
+                    self.pause(cause, None, metrics, log);
+                }
                 return Backlog::Unknown;
             }
             match self.accept_one() {
@@ -291,7 +294,8 @@ impl Listener {
 
     fn pause(&mut self, cause: Cause, error: Option<Errno>, metrics: &AcceptMetrics, log: &Logger) {
         metrics.failed(cause);
-        if self.pauses.begin(clock::now()) {
+        let length = if error.is_some() { PAUSE } else { FULL_PAUSE };
+        if self.pauses.begin(clock::now(), length) {
             warn!(log, "accepting connections pauses"; "listener" => self.name, "cause" => cause.as_str(),
                 "error" => error.map(|error| io::Error::from(error).to_string()), "hint" => cause.hint());
         }
@@ -299,7 +303,7 @@ impl Listener {
 
     fn end_episode(&mut self, now: Instant, log: &Logger) {
         if let Some(episode) = self.pauses.take_ended(now) {
-            let lasted = episode.last.saturating_duration_since(episode.began) + PAUSE;
+            let lasted = episode.end.saturating_duration_since(episode.began);
             info!(log, "accepting connections goes on"; "listener" => self.name, "pauses" => episode.count,
                 "lasted_ms" => u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
         }

@@ -14,7 +14,7 @@ impl AcceptMetrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let opts = Opts::new(
             "accept_failures_total",
-            "times that accepting connections paused for 100 ms because of a shortage",
+            "times that accepting connections paused because of a shortage",
         );
         let family = IntCounterVec::new(opts, &["cause"])?;
         registry.register(Box::new(family.clone()))?;

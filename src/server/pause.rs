@@ -9,6 +9,9 @@ use rustix::io::Errno;
 
 /// How long accepting pauses after a shortage.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
+/// How long accepting pauses while the listener has as many connections as it may have. A look costs no system call, and each
+/// connection that ends makes room for one that waits: a longer pause would leave that room unused.
+pub(super) const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// An episode ends when accepting has not paused for so long.
 const EPISODE_END: Duration = Duration::from_secs(1);
 
@@ -98,22 +101,25 @@ pub(super) struct Pauses {
 pub(super) struct Episode {
     pub(super) began: Instant,
     pub(super) last: Instant,
+    /// The end of the last pause.
+    pub(super) end: Instant,
     /// How often accepting paused.
     pub(super) count: u64,
 }
 
 impl Pauses {
     /// Accepting pauses from `now` on. Returns whether an episode begins.
-    pub(super) fn begin(&mut self, now: Instant) -> bool {
-        self.until = Some(now + PAUSE);
+    pub(super) fn begin(&mut self, now: Instant, length: Duration) -> bool {
+        let end = now + length;
+        self.until = Some(end);
         match &mut self.episode {
             Some(episode) => {
-                episode.last = now;
+                (episode.last, episode.end) = (now, end);
                 episode.count += 1;
                 false
             }
             none => {
-                *none = Some(Episode { began: now, last: now, count: 1 });
+                *none = Some(Episode { began: now, last: now, end, count: 1 });
                 true
             }
         }
@@ -149,19 +155,19 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         let mut pauses = Pauses::default();
         assert_eq!((pauses.is_paused(start), pauses.next_change(start)), (false, None));
-        assert!(pauses.begin(start));
+        assert!(pauses.begin(start, PAUSE));
         assert!(pauses.is_paused(at(99)) && !pauses.is_paused(at(100)));
         assert_eq!(pauses.next_change(start), Some(at(100)));
         for pause in 1..50 {
             assert_eq!(pauses.take_ended(at(pause * 100)), None);
-            assert!(!pauses.begin(at(pause * 100)), "the episode goes on");
+            assert!(!pauses.begin(at(pause * 100), PAUSE), "the episode goes on");
         }
         assert_eq!(pauses.next_change(at(5_000)), Some(at(5_900)), "its end is looked for");
         assert_eq!(pauses.take_ended(at(5_899)), None);
         let ended = pauses.take_ended(at(5_900)).unwrap();
-        assert_eq!((ended.began, ended.last, ended.count), (start, at(4_900), 50));
+        assert_eq!((ended.began, ended.end, ended.count), (start, at(5_000), 50));
         assert_eq!((pauses.take_ended(at(9_000)), pauses.next_change(at(9_000))), (None, None));
-        assert!(pauses.begin(at(9_000)), "the next one is another");
+        assert!(pauses.begin(at(9_000), PAUSE), "the next one is another");
     }
 
     /// X5: an error that belongs to the one connection does not pause accepting; an unknown one pauses, so that it cannot spin

@@ -2,7 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream as Client};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -43,6 +44,17 @@ struct Never;
 
 impl Admission for Never {
     fn admit(&self) -> Admit {
+        Admit::Pause(Cause::TooManyConnections)
+    }
+}
+
+/// Counts how often it is asked, and never admits.
+#[derive(Clone, Default)]
+struct Full(Arc<AtomicUsize>);
+
+impl Admission for Full {
+    fn admit(&self) -> Admit {
+        self.0.fetch_add(1, Ordering::Relaxed);
         Admit::Pause(Cause::TooManyConnections)
     }
 }
@@ -110,6 +122,19 @@ async fn connections_go_to_the_least_loaded_worker() {
     clients.extend((0..3).map(|_| connect(address)));
     assert!(clients.iter().all(|client| ask(client, 1) == 2));
     assert_eq!(counts(&server), [3, 3, 3]);
+    server.stop(PATIENCE).await;
+}
+
+/// X5: a full listener looks often whether a connection has ended, so that its room is used at once, and does not spin
+#[actix_rt::test]
+async fn a_full_listener_looks_often() {
+    let full = Full::default();
+    let (server, address) = server(1, full.clone());
+    let waiting = connect(address);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let looks = full.0.load(Ordering::Relaxed);
+    assert!((20..=400).contains(&looks), "{looks} looks in a second");
+    drop(waiting);
     server.stop(PATIENCE).await;
 }
 

@@ -42,6 +42,18 @@ async fn a_start_with_too_few_descriptors_warns() {
     assert!(enough.log_lines().iter().all(|line| line["msg"] != warning));
 }
 
+/// X5: a limit under which no request could be served is a start-up error that names the limit and the remedy
+#[tokio::test]
+async fn a_start_without_descriptors_for_requests_fails() {
+    let upstream = Upstream::ok("x");
+    for limit in [32, 40, 48] {
+        let ended = Gateway::builder().bucket("b", &upstream).ulimit(&format!("-n {limit}")).run();
+        assert_eq!(ended.code, Some(71), "{}", ended.stderr);
+        let told = format!("the limit of {limit} descriptors is too low, the gateway needs at least ");
+        assert!(ended.stderr.contains(&told) && ended.stderr.contains("ulimit -n"), "{}", ended.stderr);
+    }
+}
+
 /// X1: a limit that is lowered from outside is the monitor's at once
 #[tokio::test]
 async fn the_monitor_follows_the_limit() {

@@ -58,6 +58,21 @@ async fn other_signals_do_not_end_a_gateway_with_tls() {
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
 }
 
+/// X12: a log file that reaches `RLIMIT_FSIZE` raises SIGXFSZ; the lines are lost and counted, and requests are served
+#[tokio::test]
+async fn the_limit_of_a_file_does_not_end_the_gateway() {
+    let upstream = Upstream::ok("x");
+    let builder = Gateway::builder().bucket("b", &upstream).ulimit("-f 4");
+    let file = builder.directory().join("log");
+    let gateway = builder.set("log.output", file.to_str().unwrap()).start_from_file(&file).await;
+    eventually("the file is full", || async {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        (gateway.metric("log_lines_lost_total{cause=\"io\"}").await >= 1.0).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+}
+
 /// G4: the same signal twice within 100 ms, as `timeout` and process groups send it, is one: the request in flight is finished
 #[tokio::test]
 async fn a_doubled_signal_is_one() {
