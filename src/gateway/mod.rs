@@ -43,7 +43,7 @@ use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
 use crate::upstream::{credential_check, health, reachability};
-use crate::worker::{Shared, Worker};
+use crate::worker::{Shared, Worker, worker_threads};
 use buckets::BucketParts;
 
 pub use drain::Reload;
@@ -167,10 +167,7 @@ fn serve(
     (data, admin): (TcpListener, TcpListener),
     metrics: AcceptMetrics,
 ) -> Result<(Server, Vec<Arc<AtomicUsize>>), StartError> {
-    let count = match shared.config.server.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        workers => workers,
-    };
+    let count = worker_threads(&shared.config);
     launches.start_own_threads()?;
     let mut threads = WorkerThreads::new();
     let (mut senders, mut open) = (Vec::new(), Vec::new());
