@@ -110,7 +110,6 @@ impl Exit {
 pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Result<(), Exit> {
     Gateway::check(config)?;
     preflight::warn(config, &mut warnings);
-    preflight::warn_of_descriptors(config, &mut warnings);
     preflight::warn_of_names(config, &mut warnings);
     let mut text = String::new();
     for note in warnings.notes() {
@@ -139,7 +138,6 @@ pub(crate) fn complete_warnings(
 ) -> Result<Warnings, Exit> {
     preflight::warn(config, &mut warnings);
     if strict {
-        preflight::warn_of_descriptors(config, &mut warnings);
         warnings.clone().refuse().map_err(Exit::Warned)?;
     }
     Ok(warnings)

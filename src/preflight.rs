@@ -1,8 +1,8 @@
-//! What a configuration needs of this machine, looked at before anything starts (G12).
+//! What a configuration needs of this machine, checked before anything starts (G12).
 //!
-//! `refuse` opens the files that a start would open and fails as the start would. `warn` and `warn_of_descriptors` add what would not stop
-//! a start and hurts later. `warn_of_names` asks the resolver, which can take seconds, so only `tidegate check` does it: a resolver that
-//! is down must not stop a start.
+//! `refuse` opens the files that a start opens and fails as the start does. `warn` adds what does not stop a start and hurts later.
+//! `warn_of_names` asks the resolver, which can take seconds, so only `tidegate check` calls it: a resolver that is down must not stop
+//! a start.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -16,17 +16,14 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use tidegate_actors::clock;
-use tidegate_config::{
-    BucketConfig, Config, Endpoint, Identity, JwksSource, LogOutput, UpstreamConfig, Warnings,
-};
+use tidegate_config::{Config, Endpoint, Identity, JwksSource, LogOutput, Warnings};
 
 use crate::auth::jwt::Tokens;
+use crate::descriptors::DescriptorBudget;
 use crate::gateway::StartError;
 use crate::http::tls::Tls;
 use crate::upstream::dial::Dialer;
 
-/// Descriptors beside those of connections: the log, the listeners, the workers' event queues, the monitor's sensors.
-const OWN_DESCRIPTORS: u64 = 64;
 /// Names that are resolved at a time, each on a thread of its own.
 const LOOKUPS_MAX: usize = 64;
 
@@ -45,7 +42,7 @@ pub(crate) fn refuse(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Adds a log file that cannot be written, and keys that have expired.
+/// Adds a log file that cannot be written, keys that have expired, and fewer descriptors than the configuration can need.
 pub fn warn(config: &Config, warnings: &mut Warnings) {
     if let LogOutput::File(path) = &config.log.output
         && let Err(error) = writable(path)
@@ -57,6 +54,11 @@ pub fn warn(config: &Config, warnings: &mut Warnings) {
     for (name, _) in config.keys.iter().filter(|(_, key)| key.expires.is_some_and(|end| end <= now)) {
         let message = "has passed: the key is refused";
         warnings.add(format!("keys.{name}.expires"), message, Some("remove the key, or renew it".to_owned()));
+    }
+    // The soft limit is raised to the hard one at the start.
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    if let Some((message, hint)) = DescriptorBudget::new(config).shortfall(hard) {
+        warnings.add("monitor.descriptor_limit", message, Some(hint));
     }
 }
 
@@ -73,31 +75,6 @@ fn writable(path: &Path) -> io::Result<()> {
             Ok(access(parent.unwrap_or(Path::new(".")), Access::WRITE_OK | Access::EXEC_OK)?)
         }
         Err(error) => Err(error),
-    }
-}
-
-/// Adds a warning where connections can need more descriptors than `monitor.exhausted` leaves of the limit.
-pub fn warn_of_descriptors(config: &Config, warnings: &mut Warnings) {
-    // The soft limit is raised to the hard one at the start.
-    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let limit = config.monitor.descriptor_limit.unwrap_or(hard).min(hard);
-    let clients = config.server.max_concurrent_requests.get();
-    let connections = |bucket: &BucketConfig| {
-        let BucketConfig { upstream: UpstreamConfig { connection_pool: pool, concurrency, .. }, .. } = bucket;
-        pool.size.min(concurrency.max_concurrent).get().saturating_add(pool.max_idle)
-    };
-    let upstreams = config.buckets.values().map(connections).fold(0, usize::saturating_add);
-    let open =
-        u64::try_from(clients.saturating_add(upstreams)).unwrap_or(u64::MAX).saturating_add(OWN_DESCRIPTORS);
-    let needed = open.saturating_mul(100).div_ceil(u64::from(config.monitor.exhausted).max(1));
-    if limit < needed {
-        let message = format!(
-            "{limit} descriptors are fewer than the {needed} that connections can need (clients {clients}, upstreams \
-             {upstreams}, own {OWN_DESCRIPTORS}, and what monitor.exhausted keeps free)"
-        );
-        let hint = "raise it and the hard limit of the process (LimitNOFILE in systemd, --ulimit nofile in Docker), \
-                    or lower server.max_concurrent_requests";
-        warnings.add("monitor.descriptor_limit", message, Some(hint.to_owned()));
     }
 }
 

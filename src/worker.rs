@@ -26,6 +26,14 @@ use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::client::{Client, ConnectionCounts};
 
+/// Worker threads of the data listener: `server.workers`, or one for each core.
+pub(crate) fn worker_threads(config: &Config) -> usize {
+    match config.server.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
+}
+
 /// The gateway as all threads see it.
 pub(crate) struct Shared {
     pub(crate) config: Config,

@@ -19,9 +19,14 @@ use tidegate_actors::descriptors::{self, RaisedLimit};
 use tidegate_config::Config;
 
 use crate::StartError;
+use crate::worker::worker_threads;
 
 /// Descriptors for calls of the gateway's own (health checks, key sets, credentials) and for look-ups.
 const OWN_CALLS: u64 = 8;
+/// Open from the start whatever the configuration is: the reserve, the listeners, the log, the admin thread, the monitor's files.
+const OPEN_AT_START: u64 = 56;
+/// Open from the start for each worker thread: its event queue and its wake-up.
+const OPEN_PER_WORKER: u64 = 4;
 /// Files that the monitor keeps open, and may not have opened when the start looks.
 const MONITOR_FILES: u64 = 8;
 /// Descriptors of a thread's event loop: two event queues, a wake-up, and the pipe of signals.
@@ -60,6 +65,8 @@ pub(crate) struct DescriptorBudget {
     exhausted_percent: u8,
     /// Open from the start; counted when the first client comes, because the monitor's thread opens its files by itself.
     fixed: OnceLock<u64>,
+    /// Estimate of `fixed` from the configuration alone, so that a check and a start compute the same need.
+    estimated: u64,
     /// Upstream connections that all buckets together may have open.
     upstream: u64,
     /// Client connections that `server.max_concurrent_requests` can need.
@@ -71,13 +78,14 @@ impl DescriptorBudget {
         let upstreams = config.buckets.values().map(|bucket| {
             let pool = &bucket.upstream.connection_pool;
             let in_use = pool.size.min(bucket.upstream.concurrency.max_concurrent).get();
-            whole(in_use + pool.max_idle)
+            whole(in_use.saturating_add(pool.max_idle))
         });
         Self {
             configured: config.monitor.descriptor_limit,
             exhausted_percent: config.monitor.exhausted,
             fixed: OnceLock::new(),
-            upstream: upstreams.sum(),
+            estimated: OPEN_AT_START + OPEN_PER_WORKER * whole(worker_threads(config)),
+            upstream: upstreams.fold(0, u64::saturating_add),
             clients: whole(config.server.max_concurrent_requests.get()),
         }
     }
@@ -86,10 +94,10 @@ impl DescriptorBudget {
     ///
     /// # Errors
     /// No client could be served under the limit of the process.
-    pub(crate) fn check_start(&self, workers: usize) -> Result<(), StartError> {
+    pub(crate) fn check_start(&self, config: &Config) -> Result<(), StartError> {
         let limit = descriptors::limit().unwrap_or(u64::MAX);
         let open = descriptors::open_count().unwrap_or(0);
-        let needed = self.least_needed(open, whole(workers));
+        let needed = self.least_needed(open, whole(worker_threads(config)));
         if limit < needed { Err(StartError::TooFewDescriptors { limit, needed }) } else { Ok(()) }
     }
 
@@ -107,7 +115,12 @@ impl DescriptorBudget {
 
     /// Client connections that may be open at this moment.
     pub(crate) fn clients_max(&self) -> usize {
-        self.clients_within(self.limit(), *self.fixed.get_or_init(count_fixed))
+        self.clients_within(self.limit(), self.fixed())
+    }
+
+    /// Without /proc the estimate is used.
+    fn fixed(&self) -> u64 {
+        *self.fixed.get_or_init(|| descriptors::open_count().unwrap_or(self.estimated))
     }
 
     fn clients_within(&self, limit: u64, fixed: u64) -> usize {
@@ -122,31 +135,40 @@ impl DescriptorBudget {
         usize::try_from(self.limit() / ADMIN_SHARE).unwrap_or(usize::MAX).max(descriptors::ADMIN_CONNECTIONS)
     }
 
-    /// Descriptors that the configured connections can need.
-    fn needed(&self, fixed: u64) -> u64 {
-        let all = fixed + OWN_CALLS + self.upstream + self.clients;
-        (all * 100).div_ceil(u64::from(self.exhausted_percent).max(1))
+    /// Descriptors that the configured connections can need, and what `monitor.exhausted` keeps free beside them.
+    fn needed(&self) -> u64 {
+        let all =
+            [self.estimated, OWN_CALLS, self.upstream, self.clients].into_iter().fold(0, u64::saturating_add);
+        all.saturating_mul(100).div_ceil(u64::from(self.exhausted_percent).max(1))
     }
 
-    /// Logs the limit, and warns where it is too low for the configuration.
+    /// What is wrong, and the remedy, where the limit is below the need. `hard_limit` is what the soft limit is raised to at the start.
+    pub(crate) fn shortfall(&self, hard_limit: u64) -> Option<(String, String)> {
+        let limit = self.configured.map_or(hard_limit, |configured| configured.min(hard_limit));
+        let needed = self.needed();
+        let message = || {
+            format!(
+                "{limit} descriptors are fewer than the {needed} that the configuration can need (clients {}, upstream \
+                 connections {}, open from the start {}, and what monitor.exhausted keeps free): clients wait when \
+                 descriptors are short",
+                self.clients, self.upstream, self.estimated
+            )
+        };
+        let hint = || {
+            format!(
+                "raise it and the limit of open files to {needed} (ulimit -n, LimitNOFILE= in systemd, --ulimit nofile in \
+                 Docker), or lower server.max_concurrent_requests, concurrency.max_concurrent and connection_pool.max_idle"
+            )
+        };
+        (limit < needed).then(|| (message(), hint()))
+    }
+
+    /// Logs the limit and the need. Where the limit is lower, `preflight.rs` adds a warning.
     pub(crate) fn log(&self, log: &Logger) {
-        let (limit, fixed) = (self.limit(), count_fixed() + MONITOR_FILES);
-        let needed = self.needed(fixed);
-        if limit >= needed {
-            info!(log, "descriptor limit"; "limit" => limit, "needed" => needed);
-            return;
-        }
-        warn!(log, "the descriptor limit is lower than the configured connections need; clients wait when descriptors are short";
-            "limit" => limit, "needed" => needed, "clients" => self.clients, "upstream_connections" => self.upstream,
-            "open_at_start" => fixed, "clients_max" => self.clients_within(limit, fixed),
-            "hint" => format!("raise the limit of open files to {needed} (ulimit -n, LimitNOFILE=, monitor.descriptor_limit), or lower \
-                server.max_concurrent_requests, concurrency.max_concurrent and connection_pool.max_idle"));
+        let limit = self.limit();
+        info!(log, "descriptor limit"; "limit" => limit, "needed" => self.needed(),
+            "clients_max" => self.clients_within(limit, self.estimated));
     }
-}
-
-/// Without /proc nothing is known; what a small gateway has open is a fair guess.
-fn count_fixed() -> u64 {
-    descriptors::open_count().unwrap_or(64)
 }
 
 fn whole(count: usize) -> u64 {
@@ -162,6 +184,7 @@ mod tests {
         configured: None,
         exhausted_percent: 95,
         fixed: OnceLock::new(),
+        estimated: FIXED,
         upstream: 60,
         clients: 1000,
     };
@@ -182,18 +205,22 @@ mod tests {
         assert_eq!(BUDGET.clients_within(10, FIXED), 1, "one is served whatever the limit is");
     }
 
+    /// X5: a limit of the need holds every client, and one descriptor fewer is a shortfall with the need in its remedy
     /// X5: a start is refused only where not even one request could be served
     #[test]
     fn the_least_need_is_one_request() {
         assert_eq!(BUDGET.least_needed(27, 2), 60, "57 are 95 %");
         assert_eq!(BUDGET.least_needed(27, 64), 322);
-        assert!(BUDGET.least_needed(27, 2) < BUDGET.needed(FIXED));
+        assert!(BUDGET.least_needed(27, 2) < BUDGET.needed());
     }
 
     /// X5
     #[test]
     fn the_need_counts_clients_and_upstreams() {
-        assert_eq!(BUDGET.needed(FIXED), 1177, "1118 are 95 %");
-        assert!(BUDGET.clients_within(BUDGET.needed(FIXED), FIXED) >= 1000);
+        assert_eq!(BUDGET.needed(), 1177, "1118 are 95 %");
+        assert!(BUDGET.clients_within(BUDGET.needed(), FIXED) >= 1000);
+        assert_eq!(BUDGET.shortfall(1177), None);
+        let (message, hint) = BUDGET.shortfall(1176).unwrap();
+        assert!(message.starts_with("1176 descriptors") && hint.contains("1177"), "{message}; {hint}");
     }
 }

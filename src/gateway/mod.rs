@@ -43,7 +43,7 @@ use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
 use crate::upstream::{credential_check, health, reachability};
-use crate::worker::{Shared, Worker};
+use crate::worker::{Shared, Worker, worker_threads};
 use buckets::BucketParts;
 
 pub use drain::Reload;
@@ -93,7 +93,7 @@ impl Gateway {
     /// # Errors
     /// An address is taken, or something the configuration names cannot be had.
     pub fn start(config: Config, log: Logger, log_stats: Arc<LogStats>) -> Result<Running, StartError> {
-        DescriptorBudget::new(&config).check_start(workers(&config))?;
+        DescriptorBudget::new(&config).check_start(&config)?;
         let data_address = SocketAddr::new(config.server.address, config.server.port);
         let admin_address = SocketAddr::new(config.admin.address, config.admin.port);
         let stall = config.server.write_stall_timeout;
@@ -161,14 +161,6 @@ fn listen(key: &'static str, address: SocketAddr, stall: Duration) -> Result<Tcp
     crate::server::listen(address, stall).map_err(|source| StartError::Listen { key, address, source })
 }
 
-/// The number of data workers.
-fn workers(config: &Config) -> usize {
-    match config.server.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        workers => workers,
-    }
-}
-
 /// Starts the worker threads with the actors, and the acceptor. Returns the counts of open data connections, too.
 fn serve(
     shared: &Arc<Shared>,
@@ -176,7 +168,7 @@ fn serve(
     (data, admin): (TcpListener, TcpListener),
     metrics: AcceptMetrics,
 ) -> Result<(Server, Vec<Arc<AtomicUsize>>), StartError> {
-    let count = workers(&shared.config);
+    let count = worker_threads(&shared.config);
     launches.start_own_threads()?;
     let mut threads = WorkerThreads::new();
     let (mut senders, mut open) = (Vec::new(), Vec::new());

@@ -215,14 +215,22 @@ impl BucketFacts<'_> {
 
     fn of_circuit(&self, view: &BreakerView) -> Option<Cause> {
         let is_shadow = self.mode == BreakerMode::Shadow;
+        let is_over = view.open_for == Some(Duration::ZERO);
         let (id, effect) = match view.state {
             CircuitState::Closed => return None,
             _ if is_shadow => ("circuit_shadow", "none: the breaker is in shadow mode"),
-            CircuitState::Open => ("circuit_open", "requests are answered 503"),
-            CircuitState::HalfOpen => ("circuit_half_open", "few requests are let through as trials"),
+            CircuitState::Open if !is_over => ("circuit_open", "requests are answered 503"),
+            // The actor changes the state with the next request.
+            CircuitState::Open | CircuitState::HalfOpen => {
+                ("circuit_half_open", "few requests are let through as trials")
+            }
         };
         let cause = view.cause.map_or_else(|| "failures".to_owned(), |cause| cause.to_string());
-        let until = view.open_for.map_or_else(String::new, |left| format!("; trials in {} ms", millis(left)));
+        let until = match view.open_for {
+            Some(Duration::ZERO) => "; the next request is a trial".to_owned(),
+            Some(left) => format!("; trials in {} ms", millis(left)),
+            None => String::new(),
+        };
         Some(self.cause(id, effect, format!("circuit {}: {cause}{until}", view.class)))
     }
 

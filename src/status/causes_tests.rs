@@ -149,6 +149,22 @@ fn every_circuit_that_is_not_closed_is_a_cause() {
     }
 }
 
+/// X10: a circuit that gets no request after its open time refuses nothing
+#[test]
+fn a_circuit_at_the_end_of_its_open_time_lets_trials_through() {
+    for (left, id, detail) in
+        [(1, "circuit_open", "trials in 1 ms"), (0, "circuit_half_open", "the next request is a trial")]
+    {
+        let (_, cause) = only(|facts, _| {
+            let open =
+                BreakerView { open_for: Some(Duration::from_millis(left)), ..circuit(CircuitState::Open) };
+            facts.buckets[0].circuits = vec![open];
+        });
+        assert_eq!(cause.id, id);
+        assert!(cause.detail.ends_with(detail), "{cause:?}");
+    }
+}
+
 /// X10
 #[test]
 fn a_frozen_store_is_a_cause_before_its_timeouts() {

@@ -23,23 +23,34 @@ async fn the_soft_limit_is_raised() {
     assert_eq!(gateway.status().await["resources"]["descriptors"]["limit"], 4096);
 }
 
-/// X5: a limit below what the configured connections need is a warning with figures and the remedy
+/// X5, G12: a limit below what the configured connections need is one warning with figures and the remedy, in the words of `check`
 #[tokio::test]
 async fn a_start_with_too_few_descriptors_warns() {
     let upstream = Upstream::ok("x");
-    let warning = "the descriptor limit is lower than the configured connections need; clients wait when descriptors are short";
-    let gateway = Gateway::builder().bucket("b", &upstream).ulimit("-n 512").start().await;
-    let line = gateway.log_line(warning, |_| true).await;
+    let few = || Gateway::builder().bucket("b", &upstream).ulimit("-n 512");
+    let gateway = few().start().await;
+    let needed = gateway.log_line("descriptor limit", |line| line["limit"] == 512).await["needed"].clone();
+    let lines = gateway.log_lines();
+    let of_descriptors =
+        |line: &&serde_json::Value| line["level"] == "WARNING" && line.to_string().contains("descriptor");
+    let warnings: Vec<_> = lines.iter().filter(of_descriptors).collect();
+    let [warning] = warnings[..] else { panic!("not one warning: {warnings:?}") };
     assert_eq!(
-        (&line["limit"], &line["clients"], &line["upstream_connections"]),
-        (&512.into(), &1000.into(), &60.into())
+        (&warning["msg"], &warning["key"]),
+        (&"configuration warning".into(), &"monitor.descriptor_limit".into())
     );
-    let needed = line["needed"].as_u64().unwrap();
-    assert!(line["hint"].as_str().unwrap().contains(&needed.to_string()), "{line}");
-    let limits = format!("-n {needed}");
-    let enough = Gateway::builder().bucket("b", &upstream).ulimit(&limits).start().await;
+    let (detail, hint) = (warning["detail"].as_str().unwrap(), warning["hint"].as_str().unwrap());
+    assert!(detail.contains("clients 1000, upstream connections 60"), "{detail}");
+    assert!(detail.contains(&needed.to_string()) && hint.contains(&needed.to_string()), "{warning}");
+    let check = few().argument("check").run();
+    assert!(
+        check.stderr.contains(&format!("warning: monitor.descriptor_limit: {detail}; {hint}")),
+        "{}",
+        check.stderr
+    );
+    let enough = Gateway::builder().bucket("b", &upstream).ulimit(&format!("-n {needed}")).start().await;
     enough.log_line("descriptor limit", |line| line["limit"] == needed).await;
-    assert!(enough.log_lines().iter().all(|line| line["msg"] != warning));
+    assert!(enough.log_lines().iter().all(|line| line["msg"] != "configuration warning"));
 }
 
 /// X5: a limit under which no request could be served is a start-up error that names the limit and the remedy

@@ -23,13 +23,14 @@ pub(super) fn answer(rejection: &PoolRejection) -> Answer {
         }
         PoolRejection::QueueTooLong { expected, left } => refused(
             "queue_too_long",
-            format!(
-                "its turn would come in about {} ms, and this request can wait for {} ms",
-                expected.as_millis(),
-                left.as_millis()
-            ),
+            "the queue of this bucket is longer than this request can wait".to_owned(),
             *expected,
-        ),
+        )
+        .logged(format!(
+            "its turn would come in about {} ms, and the request can wait for {} ms",
+            expected.as_millis(),
+            left.as_millis()
+        )),
         PoolRejection::Displaced { retry_after } => refused(
             "queue_displaced",
             "the queue is full, and a more urgent request took this one's place in it".to_owned(),
