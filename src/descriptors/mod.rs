@@ -205,7 +205,6 @@ mod tests {
         assert_eq!(BUDGET.clients_within(10, FIXED), 1, "one is served whatever the limit is");
     }
 
-    /// X5: a limit of the need holds every client, and one descriptor fewer is a shortfall with the need in its remedy
     /// X5: a start is refused only where not even one request could be served
     #[test]
     fn the_least_need_is_one_request() {
@@ -214,7 +213,7 @@ mod tests {
         assert!(BUDGET.least_needed(27, 2) < BUDGET.needed());
     }
 
-    /// X5
+    /// X5: a limit of the need holds every client, and one descriptor fewer is a shortfall with the need in its remedy
     #[test]
     fn the_need_counts_clients_and_upstreams() {
         assert_eq!(BUDGET.needed(), 1177, "1118 are 95 %");
