@@ -12,7 +12,7 @@ const BYTES_BEFORE_FIRST_SAMPLE: u64 = 32 << 20;
 const LIMIT_DIVISOR: u64 = 4;
 
 /// Up to this share of the budget a transfer starts at a medium size, and a connection keeps a large one.
-const START_DIVISOR: u64 = 8;
+const START_DIVISOR: u64 = 32;
 
 /// What is reserved in the whole process.
 #[derive(Debug)]
@@ -71,12 +71,12 @@ impl BufferBudget {
         reservation.resize(bytes).then_some(reservation)
     }
 
-    /// The same for a transfer that begins: none once an eighth of the budget is reserved.
+    /// The same for a transfer that begins: none once 1/32 of the budget is reserved.
     pub(crate) fn try_reserve_start(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
         if self.is_ample_for(bytes) { self.try_reserve(bytes) } else { None }
     }
 
-    /// Whether at most an eighth of the budget is reserved, with so many bytes more.
+    /// Whether at most 1/32 of the budget is reserved, with so many bytes more.
     fn is_ample_for(&self, bytes: u64) -> bool {
         let limit = self.limit.load(Ordering::Relaxed) / START_DIVISOR;
         !self.is_short() && self.reserved_bytes().saturating_add(bytes) <= limit
@@ -145,14 +145,14 @@ mod tests {
         assert_eq!(budget.reserved_bytes(), 0);
     }
 
-    /// P1: transfers start small once an eighth of the budget is reserved
+    /// P1: transfers start small once 1/32 of the budget is reserved
     #[test]
     fn a_full_budget_has_small_starts() {
-        let budget = BufferBudget::new(Some(800));
+        let budget = BufferBudget::new(Some(3200));
         let first = budget.try_reserve_start(60).unwrap();
         assert!(budget.try_reserve_start(41).is_none());
         let second = budget.try_reserve_start(40).unwrap();
-        assert!(budget.try_reserve(700).is_some(), "growth may use all of it");
+        assert!(budget.try_reserve(3100).is_some(), "growth may use all of it");
         drop((first, second));
         assert!(budget.try_reserve_start(101).is_none());
     }

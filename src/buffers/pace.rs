@@ -57,8 +57,7 @@ impl Size {
     fn proof(self) -> (u64, Duration) {
         match self {
             Self::Small => (128 << 10, Duration::from_secs(1)),
-            Self::Medium => (256 << 10, Duration::from_millis(500)),
-            Self::Large | Self::Unlimited => (1 << 20, Duration::from_millis(500)),
+            Self::Medium | Self::Large | Self::Unlimited => (1 << 20, Duration::from_millis(500)),
         }
     }
 
@@ -156,14 +155,14 @@ mod tests {
         pieces.into_iter().map(after).collect()
     }
 
-    /// P1: a transfer that flows freely starts to grow within the first 450 KiB, and the kernel decides after 2 MiB
+    /// P1: a transfer that flows freely starts to grow within the first 450 KiB, and the kernel decides after 2.5 MiB
     #[test]
     fn a_fast_transfer_grows_soon() {
         let pieces = std::iter::repeat_n((64 << 10, Duration::from_micros(50)), 160);
         let sizes = sizes(pieces);
         assert_eq!(sizes[3], Size::Small);
         assert_eq!(sizes[6], Size::Medium, "after 448 KiB");
-        assert_eq!(sizes[31], Size::Unlimited, "after 2 MiB");
+        assert_eq!(sizes[39], Size::Unlimited, "after 2.5 MiB");
     }
 
     /// P1: a client that takes a burst at once and then slows down becomes small again
