@@ -11,8 +11,10 @@ const BYTES_BEFORE_FIRST_SAMPLE: u64 = 32 << 20;
 /// The budget's share of the memory limit, where the configuration sets none.
 const LIMIT_DIVISOR: u64 = 4;
 
-/// Up to this share of the budget a transfer starts at a medium size, and a connection keeps a large one.
-const START_DIVISOR: u64 = 32;
+/// Up to this share of the budget a transfer starts at a medium size.
+const START_DIVISOR: u64 = 24;
+/// Up to this share of the budget a connection keeps a large size: what idle connections keep must leave room for starts.
+const KEEP_DIVISOR: u64 = 48;
 
 /// What is reserved in the whole process.
 #[derive(Debug)]
@@ -71,14 +73,14 @@ impl BufferBudget {
         reservation.resize(bytes).then_some(reservation)
     }
 
-    /// The same for a transfer that begins: none once 1/32 of the budget is reserved.
+    /// The same for a transfer that begins: none once 1/24 of the budget is reserved.
     pub(crate) fn try_reserve_start(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
-        if self.is_ample_for(bytes) { self.try_reserve(bytes) } else { None }
+        if self.has_free(START_DIVISOR, bytes) { self.try_reserve(bytes) } else { None }
     }
 
-    /// Whether at most 1/32 of the budget is reserved, with so many bytes more.
-    fn is_ample_for(&self, bytes: u64) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed) / START_DIVISOR;
+    /// Whether at most this share of the budget is reserved, with so many bytes more.
+    fn has_free(&self, divisor: u64, bytes: u64) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed) / divisor;
         !self.is_short() && self.reserved_bytes().saturating_add(bytes) <= limit
     }
 
@@ -106,7 +108,7 @@ pub(crate) struct Reservation {
 impl Reservation {
     /// Whether most of the budget is free, so that a connection may keep what it has.
     pub(crate) fn is_ample(&self) -> bool {
-        self.budget.is_ample_for(0)
+        self.budget.has_free(KEEP_DIVISOR, 0)
     }
 
     /// Reserves so many bytes in all. False if the budget has no more; the reservation is then as before.
@@ -145,14 +147,14 @@ mod tests {
         assert_eq!(budget.reserved_bytes(), 0);
     }
 
-    /// P1: transfers start small once 1/32 of the budget is reserved
+    /// P1: transfers start small once 1/24 of the budget is reserved
     #[test]
     fn a_full_budget_has_small_starts() {
-        let budget = BufferBudget::new(Some(3200));
+        let budget = BufferBudget::new(Some(2400));
         let first = budget.try_reserve_start(60).unwrap();
         assert!(budget.try_reserve_start(41).is_none());
         let second = budget.try_reserve_start(40).unwrap();
-        assert!(budget.try_reserve(3100).is_some(), "growth may use all of it");
+        assert!(budget.try_reserve(2300).is_some(), "growth may use all of it");
         drop((first, second));
         assert!(budget.try_reserve_start(101).is_none());
     }
