@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::buffers::pace::Room;
+
 /// The budget before the monitor has read the memory limit.
 const BYTES_BEFORE_FIRST_SAMPLE: u64 = 32 << 20;
 /// The budget's share of the memory limit, where the configuration sets none.
@@ -82,6 +84,11 @@ impl BufferBudget {
     fn has_free(&self, divisor: u64, bytes: u64) -> bool {
         let limit = self.limit.load(Ordering::Relaxed) / divisor;
         !self.is_short() && self.reserved_bytes().saturating_add(bytes) <= limit
+    }
+
+    /// How much is free for transfers that begin or grow.
+    pub(crate) fn room(&self) -> Room {
+        if self.has_free(START_DIVISOR, 0) { Room::Ample } else { Room::Scarce }
     }
 
     /// Bytes that are reserved now.

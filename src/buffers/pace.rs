@@ -14,6 +14,15 @@ const UNLIMITED_LEFT_MIN: u64 = 8 << 20;
 /// Over which time a grown transfer must have moved enough to stay as large.
 const STEADY_TIME: Duration = Duration::from_secs(1);
 
+/// How much of the budget is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Most of it.
+    Ample,
+    /// Less than that.
+    Scarce,
+}
+
 /// How large the buffers of a transfer are.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Size {
@@ -53,11 +62,12 @@ impl Size {
         }
     }
 
-    /// The bytes that must move, and in which time, before the next size.
-    fn proof(self) -> (u64, Duration) {
-        match self {
-            Self::Small => (128 << 10, Duration::from_secs(1)),
-            Self::Medium | Self::Large | Self::Unlimited => (1 << 20, Duration::from_millis(500)),
+    /// The bytes that must move, and in which time, before the next size. Where most of the budget is free, a wrong guess costs little.
+    fn proof(self, room: Room) -> (u64, Duration) {
+        match (self, room) {
+            (Self::Small, _) => (128 << 10, Duration::from_secs(1)),
+            (Self::Medium, Room::Ample) => (256 << 10, Duration::from_millis(500)),
+            (Self::Medium | Self::Large | Self::Unlimited, _) => (1 << 20, Duration::from_millis(500)),
         }
     }
 
@@ -95,7 +105,7 @@ impl Pace {
     }
 
     /// Accounts for bytes that moved; the next size if the transfer has earned it.
-    pub(crate) fn advance(&mut self, bytes: u64, now: Instant) -> Option<Size> {
+    pub(crate) fn advance(&mut self, bytes: u64, room: Room, now: Instant) -> Option<Size> {
         self.visited_bytes = self.visited_bytes.saturating_add(bytes);
         if self.swallowed_bytes < SWALLOWED_BYTES {
             self.swallowed_bytes = self.swallowed_bytes.saturating_add(bytes);
@@ -103,7 +113,7 @@ impl Pace {
             return None;
         }
         self.moved_bytes = self.moved_bytes.saturating_add(bytes);
-        let (enough, time) = self.size.proof();
+        let (enough, time) = self.size.proof(room);
         if self.moved_bytes < enough {
             return None;
         }
@@ -144,7 +154,7 @@ mod tests {
         let mut pace = Pace::new(Size::Small, now);
         let after = |(bytes, pause)| {
             now += pause;
-            if let Some(size) = pace.advance(bytes, now) {
+            if let Some(size) = pace.advance(bytes, Room::Scarce, now) {
                 pace.resized(size, now);
             }
             if pace.has_slowed(pace.size(), now) {

@@ -261,7 +261,7 @@ impl SocketBuffers {
             return self.shrink(Direction::Receive);
         }
         let mut pace = self.small_bodies.get().unwrap_or_else(|| Pace::new(Size::Small, now));
-        if let Some(size) = pace.advance(bytes as u64, now) {
+        if let Some(size) = pace.advance(bytes as u64, budget.room(), now) {
             let bytes = size.bytes().unwrap_or_default().into();
             self.grow(Direction::Receive, size, budget.try_reserve(bytes));
         }

@@ -123,7 +123,7 @@ impl Transfer {
     /// Bytes moved. `left` is how many are still to come, where that is known.
     pub(crate) fn moved(&self, bytes: usize, left: Option<u64>, now: Instant) {
         let mut pace = self.pace.get();
-        let earned = pace.advance(bytes as u64, now);
+        let earned = pace.advance(bytes as u64, self.transfers.budget().room(), now);
         self.pace.set(pace);
         if self.is_ending.get() {
             return;
