@@ -3,6 +3,7 @@
 //! A small buffer needs no reservation: the number of small ones is bounded by the gates and the in-flight slots. A grown one is
 //! reserved until it is small again; without a reservation a transfer stays as it is.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -12,11 +13,15 @@ use crate::buffers::pace::Room;
 const BYTES_BEFORE_FIRST_SAMPLE: u64 = 32 << 20;
 /// The budget's share of the memory limit, where the configuration sets none.
 const LIMIT_DIVISOR: u64 = 4;
-
-/// Up to this share of the budget a transfer starts at a medium size.
+/// A transfer starts at a medium size while running transfers have reserved at most this share of the budget.
 const START_DIVISOR: u64 = 24;
-/// Up to this share of the budget a connection keeps a large size: what idle connections keep must leave room for starts.
-const KEEP_DIVISOR: u64 = 48;
+/// A connection keeps a large size while at most this share of the budget is reserved.
+const KEEP_DIVISOR: u64 = 16;
+/// A large buffer has this share of the budget, within [`LARGE_BYTES`].
+const LARGE_DIVISOR: u64 = 16;
+/// A large buffer, in bytes as the kernel accounts them. With 8 MiB an object of 10 MiB on loopback costs no more than in a buffer of the
+/// kernel's own size.
+const LARGE_BYTES: RangeInclusive<u64> = 1 << 20..=8 << 20;
 
 /// What is reserved in the whole process.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(crate) struct BufferBudget {
     configured: Option<u64>,
     limit: AtomicU64,
     reserved: AtomicU64,
+    /// The part of it that connections keep while no transfer uses them.
+    idle: AtomicU64,
     /// Memory is below `warning`.
     may_grow: AtomicBool,
     /// Workers that have transfers.
@@ -37,6 +44,7 @@ impl BufferBudget {
             configured,
             limit: AtomicU64::new(configured.unwrap_or(BYTES_BEFORE_FIRST_SAMPLE)),
             reserved: AtomicU64::new(0),
+            idle: AtomicU64::new(0),
             may_grow: AtomicBool::new(true),
             serving: AtomicU64::new(0),
         })
@@ -71,24 +79,37 @@ impl BufferBudget {
 
     /// Reserves memory for so many bytes; none if that would exceed the budget, or memory is short.
     pub(crate) fn try_reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
-        let mut reservation = Reservation { budget: Arc::clone(self), bytes: 0 };
+        let mut reservation = Reservation { budget: Arc::clone(self), bytes: 0, is_idle: false };
         reservation.resize(bytes).then_some(reservation)
     }
 
-    /// The same for a transfer that begins: none once 1/24 of the budget is reserved.
+    /// The same for a transfer that begins: none once running transfers have reserved 1/24 of the budget.
     pub(crate) fn try_reserve_start(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
-        if self.has_free(START_DIVISOR, bytes) { self.try_reserve(bytes) } else { None }
+        if self.has_free(START_DIVISOR, self.running_bytes().saturating_add(bytes)) {
+            self.try_reserve(bytes)
+        } else {
+            None
+        }
     }
 
-    /// Whether at most this share of the budget is reserved, with so many bytes more.
-    fn has_free(&self, divisor: u64, bytes: u64) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed) / divisor;
-        !self.is_short() && self.reserved_bytes().saturating_add(bytes) <= limit
-    }
-
-    /// How much is free for transfers that begin or grow.
+    /// How much is free for transfers that grow.
     pub(crate) fn room(&self) -> Room {
-        if self.has_free(START_DIVISOR, 0) { Room::Ample } else { Room::Scarce }
+        if self.has_free(START_DIVISOR, self.running_bytes()) { Room::Ample } else { Room::Scarce }
+    }
+
+    /// Whether so many bytes are at most this share of the budget, and memory is not short.
+    fn has_free(&self, divisor: u64, bytes: u64) -> bool {
+        !self.is_short() && bytes <= self.limit.load(Ordering::Relaxed) / divisor
+    }
+
+    /// The bytes of a large buffer as the kernel accounts them.
+    pub(crate) fn large_bytes(&self) -> u32 {
+        let share = self.limit.load(Ordering::Relaxed) / LARGE_DIVISOR;
+        u32::try_from(share.clamp(*LARGE_BYTES.start(), *LARGE_BYTES.end())).unwrap_or(u32::MAX)
+    }
+
+    fn running_bytes(&self) -> u64 {
+        self.reserved_bytes().saturating_sub(self.idle.load(Ordering::Relaxed))
     }
 
     /// Bytes that are reserved now.
@@ -110,16 +131,32 @@ impl BufferBudget {
 pub(crate) struct Reservation {
     budget: Arc<BufferBudget>,
     bytes: u64,
+    is_idle: bool,
 }
 
 impl Reservation {
-    /// Whether most of the budget is free, so that a connection may keep what it has.
-    pub(crate) fn is_ample(&self) -> bool {
-        self.budget.has_free(KEEP_DIVISOR, 0)
+    /// Whether enough of the budget is free for a connection to keep a large size.
+    pub(crate) fn may_be_kept(&self) -> bool {
+        self.budget.has_free(KEEP_DIVISOR, self.budget.reserved_bytes())
     }
 
-    /// Reserves so many bytes in all. False if the budget has no more; the reservation is then as before.
+    /// How many bytes it has.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether a transfer uses it. One that a connection keeps does not stand in the way of transfers that begin.
+    pub(crate) fn set_idle(&mut self, is_idle: bool) {
+        match (std::mem::replace(&mut self.is_idle, is_idle), is_idle) {
+            (false, true) => self.budget.idle.fetch_add(self.bytes, Ordering::Relaxed),
+            (true, false) => self.budget.idle.fetch_sub(self.bytes, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    /// Reserves so many bytes in all, for a transfer. False if the budget has no more; the reservation then has as many as before.
     pub(crate) fn resize(&mut self, bytes: u64) -> bool {
+        self.set_idle(false);
         if bytes > self.bytes && !self.budget.try_add(bytes - self.bytes) {
             return false;
         }
@@ -164,6 +201,32 @@ mod tests {
         assert!(budget.try_reserve(2300).is_some(), "growth may use all of it");
         drop((first, second));
         assert!(budget.try_reserve_start(101).is_none());
+    }
+
+    /// P1: a small container has smaller large buffers
+    #[test]
+    fn large_buffers_follow_the_budget() {
+        for (budget, large) in [(1 << 20, 1 << 20), (64 << 20, 4 << 20), (1 << 40, 8 << 20)] {
+            assert_eq!(BufferBudget::new(Some(budget)).large_bytes(), large);
+        }
+    }
+
+    /// P1: what idle connections keep leaves room for starts, and is bounded itself
+    #[test]
+    fn kept_sizes_leave_room_for_starts() {
+        let budget = BufferBudget::new(Some(2400));
+        let mut kept = budget.try_reserve(150).unwrap();
+        assert!(budget.try_reserve_start(1).is_none(), "a transfer uses it");
+        assert!(kept.may_be_kept());
+        kept.set_idle(true);
+        let start = budget.try_reserve_start(100).unwrap();
+        assert!(!kept.may_be_kept(), "a sixteenth of the budget is 150");
+        kept.set_idle(false);
+        assert!(budget.try_reserve_start(1).is_none());
+        kept.set_idle(true);
+        drop((kept, start));
+        assert_eq!((budget.reserved_bytes(), budget.running_bytes()), (0, 0));
+        assert!(budget.try_reserve_start(100).is_some());
     }
 
     /// X1: from warning on nothing grows, and what is reserved can be given back

@@ -14,6 +14,9 @@ const UNLIMITED_LEFT_MIN: u64 = 8 << 20;
 /// Over which time a grown transfer must have moved enough to stay as large.
 const STEADY_TIME: Duration = Duration::from_secs(1);
 
+/// A medium buffer, in bytes as the kernel accounts them.
+pub(crate) const MEDIUM_BYTES: u32 = 512 << 10;
+
 /// How much of the budget is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Room {
@@ -36,12 +39,15 @@ pub(crate) enum Size {
 }
 
 impl Size {
-    /// The bytes of one buffer as the kernel accounts them; none where the kernel decides.
-    pub(crate) fn bytes(self) -> Option<u32> {
+    /// The bytes of one buffer as the kernel accounts them, where a large one has `large` ([`BufferBudget::large_bytes`]); none where the
+    /// kernel decides.
+    ///
+    /// [`BufferBudget::large_bytes`]: super::BufferBudget::large_bytes
+    pub(crate) fn bytes(self, large: u32) -> Option<u32> {
         match self {
             Self::Small => Some(64 << 10),
-            Self::Medium => Some(512 << 10),
-            Self::Large => Some(4 << 20),
+            Self::Medium => Some(MEDIUM_BYTES),
+            Self::Large => Some(large),
             Self::Unlimited => None,
         }
     }

@@ -18,7 +18,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::buffers::budget::{BufferBudget, Reservation};
-use crate::buffers::pace::{Pace, Size};
+use crate::buffers::pace::{MEDIUM_BYTES, Pace, Size};
 use crate::buffers::sockopt;
 
 /// Receive buffer of a transfer before it grows, in bytes as the kernel accounts them. The window is about half of it.
@@ -55,6 +55,15 @@ pub(crate) struct SocketBuffers {
 struct Side {
     size: Cell<Size>,
     reservation: RefCell<Option<Reservation>>,
+}
+
+impl Side {
+    /// Whether no transfer uses what is reserved.
+    fn set_idle(&self, is_idle: bool) {
+        if let Some(reservation) = &mut *self.reservation.borrow_mut() {
+            reservation.set_idle(is_idle);
+        }
+    }
 }
 
 /// What a socket keeps of its receive buffer after a large body.
@@ -164,8 +173,11 @@ impl SocketBuffers {
             Direction::Send => self.size(direction) > Size::Small,
             Direction::Receive => self.is_locked.get(),
         };
-        if users.get() == 1 && !is_limited {
-            self.shrink(direction);
+        if users.get() == 1 {
+            if !is_limited {
+                self.shrink(direction);
+            }
+            self.side(direction).set_idle(false);
         }
     }
 
@@ -185,6 +197,7 @@ impl SocketBuffers {
                 self.rest();
             }
         }
+        self.side(direction).set_idle(true);
     }
 
     /// The large body that comes through this socket ends soon: the window that is open covers the rest of it.
@@ -192,7 +205,7 @@ impl SocketBuffers {
         match (self.keeps, self.receive.size.get()) {
             (_, Size::Small) | (Keeps::Configured, _) => {}
             (_, Size::Medium) => {}
-            (_, Size::Large) if self.is_ample() => {}
+            (_, Size::Large) if self.may_keep() => {}
             (_, Size::Large) => self.rest_medium(),
             (Keeps::Briefly, Size::Unlimited) => self.shrink(Direction::Receive),
             // Its window cannot be taken back, so the connection closes with the body.
@@ -205,15 +218,14 @@ impl SocketBuffers {
         self.receive_limit.get() == u32::MAX
     }
 
-    fn is_ample(&self) -> bool {
-        self.receive.reservation.borrow().as_ref().is_some_and(Reservation::is_ample)
+    fn may_keep(&self) -> bool {
+        self.receive.reservation.borrow().as_ref().is_some_and(Reservation::may_be_kept)
     }
 
     fn rest_medium(&self) {
         let mut reservation = self.receive.reservation.take();
         self.shrink(Direction::Receive);
-        let bytes = Size::Medium.bytes().unwrap_or_default();
-        if reservation.as_mut().is_some_and(|held| held.resize(bytes.into())) {
+        if reservation.as_mut().is_some_and(|held| held.resize(MEDIUM_BYTES.into())) {
             self.grow(Direction::Receive, Size::Medium, reservation);
         }
     }
@@ -262,8 +274,7 @@ impl SocketBuffers {
         }
         let mut pace = self.small_bodies.get().unwrap_or_else(|| Pace::new(Size::Small, now));
         if let Some(size) = pace.advance(bytes as u64, budget.room(), now) {
-            let bytes = size.bytes().unwrap_or_default().into();
-            self.grow(Direction::Receive, size, budget.try_reserve(bytes));
+            self.grow(Direction::Receive, size, budget.try_reserve(MEDIUM_BYTES.into()));
         }
         self.small_bodies.set(Some(pace));
     }
@@ -272,15 +283,15 @@ impl SocketBuffers {
     pub(crate) fn grow(&self, direction: Direction, size: Size, reservation: Option<Reservation>) {
         let side = self.side(direction);
         let is_fixed = direction == Direction::Receive && self.keeps == Keeps::Configured;
-        if reservation.is_none() || size <= side.size.get() || is_fixed {
-            return;
-        }
+        let Some(reservation) = reservation.filter(|_| size > side.size.get() && !is_fixed) else { return };
+        let bytes = u32::try_from(reservation.bytes()).unwrap_or(u32::MAX);
+        let bytes = (size != Size::Unlimited).then_some(bytes);
         side.size.set(size);
-        *side.reservation.borrow_mut() = reservation;
+        *side.reservation.borrow_mut() = Some(reservation);
         if direction == Direction::Receive {
             self.receive_resized.notify_one();
         }
-        match (direction, size.bytes()) {
+        match (direction, bytes) {
             (Direction::Send, bytes) => self.limit_unsent(bytes.map_or(0, |bytes| bytes / 2)),
             (Direction::Receive, None) => {
                 self.receive_limit.set(u32::MAX);

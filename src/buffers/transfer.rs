@@ -130,7 +130,7 @@ impl Transfer {
         }
         let source = self.source.as_ref().map_or(Size::Small, |source| source.size(Direction::Receive));
         // The window is about half of the buffer.
-        if left.is_some_and(|left| left <= source.bytes().map_or(UNLIMITED_BYTES, u64::from) / 2) {
+        if left.is_some_and(|left| left <= self.bytes_of(source) / 2) {
             self.end_window();
         } else if let Some(size) = earned.filter(|size| size.suits(left, self.is_capped())) {
             self.grow(size, now);
@@ -155,7 +155,7 @@ impl Transfer {
 
     /// Gives both buffers this size, as far as its memory can be reserved. False where it cannot.
     fn grow_with(&self, size: Size, reserve: impl Fn(u64) -> Option<Reservation>) -> bool {
-        let bytes = size.bytes().map_or(UNLIMITED_BYTES, u64::from);
+        let bytes = self.bytes_of(size);
         let sink = self.sink.borrow();
         let sides = [(self.source.as_ref(), Direction::Receive), (sink.as_ref(), Direction::Send)];
         for (socket, direction) in sides {
@@ -169,9 +169,13 @@ impl Transfer {
         true
     }
 
+    fn bytes_of(&self, size: Size) -> u64 {
+        size.bytes(self.transfers.budget().large_bytes()).map_or(UNLIMITED_BYTES, u64::from)
+    }
+
     /// Whether the system allows a smaller receive buffer than a large transfer asks for (`net.core.rmem_max`).
     fn is_capped(&self) -> bool {
-        let large = Size::Large.bytes().map_or(0, u64::from);
+        let large = self.bytes_of(Size::Large);
         self.source.as_ref().is_some_and(|source| source.memory().receive_limit < large)
     }
 
