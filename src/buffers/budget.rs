@@ -111,6 +111,11 @@ impl Reservation {
         self.budget.has_free(KEEP_DIVISOR, 0)
     }
 
+    /// Reserves at most so many bytes from now on.
+    pub(crate) fn lower(&mut self, bytes: u64) {
+        self.resize(bytes.min(self.bytes));
+    }
+
     /// Reserves so many bytes in all. False if the budget has no more; the reservation is then as before.
     pub(crate) fn resize(&mut self, bytes: u64) -> bool {
         if bytes > self.bytes && !self.budget.try_add(bytes - self.bytes) {
