@@ -1,6 +1,8 @@
 //! Socket buffers of large bodies: within their budget, and only while they are needed. Their sizes in the kernel, pauses and cuts are tested
 //! in `tests/cgroups/test_buffers.py`.
 
+use std::time::Duration;
+
 use crate::support::client::put;
 use crate::support::{Act, Client, Gateway, Upstream, eventually};
 
@@ -8,6 +10,8 @@ const OBJECT_BYTES: usize = 48 << 20;
 /// What the client takes before it stops.
 const TAKEN_BYTES: usize = 16 << 20;
 const RESERVED: &str = "buffer_reserved_bytes";
+/// Memory of all sockets of the gateway.
+const HELD: &str = "socket_buffers_bytes";
 
 async fn started(budget: &str) -> (Upstream, Gateway) {
     let upstream = Upstream::start(|_| Act::ok(vec![b'x'; OBJECT_BYTES]));
@@ -23,7 +27,8 @@ async fn take(client: &mut Client, bytes: usize) -> usize {
     taken
 }
 
-/// P1, X8: a fast download reserves larger buffers; it gives them back when its client stops reading, and goes on where it stopped
+/// P1, X8: a fast download reserves larger buffers; when its client stops reading, what waits for the client stays reserved, and the
+/// download goes on where it stopped
 #[tokio::test]
 async fn a_fast_download_has_large_buffers_until_it_slows_down() {
     let (_upstream, gateway) = started("64MiB").await;
@@ -32,10 +37,43 @@ async fn a_fast_download_has_large_buffers_until_it_slows_down() {
     assert_eq!(client.head().await.status, 200);
     let taken = take(&mut client, TAKEN_BYTES).await;
     assert!(gateway.metric(RESERVED).await >= f64::from(1 << 20), "it is fast");
-    eventually("the buffers are small", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) })
-        .await;
+    eventually("the rest of the buffers is given back", || async {
+        let (reserved, held) = (gateway.metric(RESERVED).await, gateway.metric(HELD).await);
+        (reserved <= held).then_some(())
+    })
+    .await;
     assert_eq!(taken + take(&mut client, OBJECT_BYTES - taken).await, OBJECT_BYTES);
+    eventually("the upstream's connection keeps a medium buffer", || async {
+        (gateway.metric(RESERVED).await <= f64::from(512 << 10)).then_some(())
+    })
+    .await;
     assert_eq!(gateway.metric("transfers_cut_total").await, 0.0);
+}
+
+/// P1, X8: clients that take bytes fast until their buffers are large, and then stop, one after the other, hold no more than the budget and
+/// small buffers
+#[tokio::test]
+async fn clients_that_grow_and_stop_stay_within_the_budget() {
+    const CLIENTS: usize = 16;
+    /// Of a connection that has not grown: two sockets with up to a segment more than their limits.
+    const SMALL_BYTES: usize = 256 << 10;
+    let (_upstream, gateway) = started("8MiB").await;
+    let mut clients = Vec::new();
+    for number in 0..CLIENTS {
+        let mut client = Client::connect(gateway.address()).await;
+        client.send("GET /b/k HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(client.head().await.status, 200);
+        take(&mut client, TAKEN_BYTES).await;
+        clients.push(client);
+        if number % 2 == 1 {
+            // Those that have stopped are found out after a second.
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+        }
+    }
+    let held = gateway.metric(HELD).await;
+    assert!(held <= ((8 << 20) + CLIENTS * SMALL_BYTES) as f64, "{held} bytes of socket buffers");
+    drop(clients);
+    eventually("all is given back", || async { (gateway.metric(RESERVED).await == 0.0).then_some(()) }).await;
 }
 
 /// P1: without budget transfers end whole, with small buffers

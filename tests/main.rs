@@ -43,6 +43,7 @@ mod lifecycle;
 mod limits;
 mod local_answers;
 mod logging;
+mod memory_cuts;
 mod observability;
 mod pool;
 mod probes;

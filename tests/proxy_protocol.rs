@@ -145,7 +145,7 @@ async fn what_is_no_header_ends_the_connection() {
     let gateway = trusting(&upstream, "127.0.0.0/8").start().await;
     let request = client::message("GET", "/b/k", &[], None);
     let bad = [
-        client::message("PUT", "/b/k", &[], Some(b"x")),
+        b"\x00PUT /b/k HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(),
         [b"PROXY TCP4 1.2.3.4 5.6.7.8 9\r\n".to_vec(), request.clone()].concat(),
         [b"PROXY TCP9 1.2.3.4 5.6.7.8 9 80\r\n".to_vec(), request.clone()].concat(),
         [SIGNATURE, &[0x11, 0x11, 0, 12], &[0; 12], &request].concat(),
@@ -157,17 +157,20 @@ async fn what_is_no_header_ends_the_connection() {
     }
     let line = gateway.log_line("request", |line| line["reason"] == "proxy_header").await;
     assert_eq!(line["client"], "127.0.0.1");
-    let mut connection = Client::connect(gateway.address()).await;
-    connection.send(&request).await;
-    let answer = connection.answer("GET").await;
-    assert_eq!(
-        (answer.whole(), answer.reason()),
-        (400, "proxy_header"),
-        "what may be a probe is read, and is none"
-    );
-    assert!(connection.is_closed().await);
+    let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "BREW"];
+    for (method, path) in methods.into_iter().flat_map(|method| [(method, "/b/k"), (method, "/-/other")]) {
+        let mut connection = Client::connect(gateway.address()).await;
+        connection.send(client::message(method, path, &[], None)).await;
+        let answer = connection.answer(method).await;
+        assert_eq!(
+            (answer.whole(), answer.reason()),
+            (400, "proxy_header"),
+            "{method}: a request, and no probe"
+        );
+        assert!(connection.is_closed().await);
+    }
     let counted = gateway.metric("unrouted_total{reason=\"proxy_header\"}").await;
-    assert_eq!(counted, bad.len() as f64 + 1.0);
+    assert_eq!(counted, (bad.len() + 2 * methods.len()) as f64);
     assert_eq!(upstream.count(), 0);
 }
 

@@ -154,6 +154,11 @@ impl Reservation {
         };
     }
 
+    /// Reserves at most so many bytes from now on.
+    pub(crate) fn lower(&mut self, bytes: u64) {
+        self.resize(bytes.min(self.bytes));
+    }
+
     /// Reserves so many bytes in all, for a transfer. False if the budget has no more; the reservation then has as many as before.
     pub(crate) fn resize(&mut self, bytes: u64) -> bool {
         self.set_idle(false);

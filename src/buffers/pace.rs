@@ -14,6 +14,8 @@ const UNLIMITED_LEFT_MIN: u64 = 8 << 20;
 /// Over which time a grown transfer must have moved enough to stay as large.
 const STEADY_TIME: Duration = Duration::from_secs(1);
 
+/// A small buffer, in bytes as the kernel accounts them.
+pub(crate) const SMALL_BYTES: u32 = 64 << 10;
 /// A medium buffer, in bytes as the kernel accounts them.
 pub(crate) const MEDIUM_BYTES: u32 = 512 << 10;
 
@@ -45,7 +47,7 @@ impl Size {
     /// [`BufferBudget::large_bytes`]: super::BufferBudget::large_bytes
     pub(crate) fn bytes(self, large: u32) -> Option<u32> {
         match self {
-            Self::Small => Some(64 << 10),
+            Self::Small => Some(SMALL_BYTES),
             Self::Medium => Some(MEDIUM_BYTES),
             Self::Large => Some(large),
             Self::Unlimited => None,

@@ -18,7 +18,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::buffers::budget::{BufferBudget, Reservation};
-use crate::buffers::pace::{MEDIUM_BYTES, Pace, Size};
+use crate::buffers::pace::{MEDIUM_BYTES, Pace, SMALL_BYTES, Size};
 use crate::buffers::sockopt;
 
 /// Receive buffer of a transfer before it grows, in bytes as the kernel accounts them. The window is about half of it.
@@ -43,6 +43,8 @@ pub(crate) struct SocketBuffers {
     receive_limit: Cell<u32>,
     /// A transfer has ended since the last visit of a kept size.
     was_used: Cell<bool>,
+    /// Visited with each sample.
+    is_visited: Cell<bool>,
     receive: Side,
     send: Side,
     /// Of bodies that are no transfers.
@@ -93,6 +95,7 @@ impl OpenSocket {
             receivers: Cell::new(0),
             receive_limit: Cell::new(0),
             was_used: Cell::new(false),
+            is_visited: Cell::new(false),
             receive: Side::default(),
             send: Side::default(),
             small_bodies: Cell::new(None),
@@ -237,26 +240,29 @@ impl SocketBuffers {
     }
 
     /// The same for either direction.
-    pub(crate) fn keeps_idle(&self) -> bool {
+    fn keeps_idle(&self) -> bool {
         DIRECTIONS.into_iter().any(|direction| self.keeps_idle_in(direction))
     }
 
-    /// Whether a size is still kept after the last transfer. The second call without a transfer in between gives it back, or the first
-    /// where memory is short.
-    pub(crate) fn give_back_idle(&self, is_short: bool) -> bool {
-        if !self.keeps_idle() {
-            return false;
-        }
-        if self.was_used.replace(false) && !is_short {
-            return true;
-        }
-        for direction in DIRECTIONS.into_iter().filter(|direction| self.keeps_idle_in(*direction)) {
+    /// Whether visits must begin after a transfer: a size is kept, or memory of a former size is reserved, and no visits are under way.
+    pub(crate) fn begin_visits(&self) -> bool {
+        let is_due = self.keeps_idle() || DIRECTIONS.into_iter().any(|direction| self.is_draining(direction));
+        is_due && !self.is_visited.replace(true)
+    }
+
+    /// Gives back what is no longer needed; returns whether another visit is. The second visit without a transfer in between gives a kept
+    /// size back, or the first where memory is short.
+    pub(crate) fn visit(&self, is_short: bool) -> bool {
+        let keeps = self.keeps_idle() && self.was_used.replace(false) && !is_short;
+        for direction in DIRECTIONS.into_iter().filter(|direction| !keeps && self.keeps_idle_in(*direction)) {
             self.shrink(direction);
             if direction == Direction::Send {
                 self.limit_unsent(0);
             }
         }
-        false
+        let is_visited = self.release_drained() || keeps;
+        self.is_visited.set(is_visited);
+        is_visited
     }
 
     fn is_used(&self, direction: Direction) -> bool {
@@ -270,6 +276,7 @@ impl SocketBuffers {
             return;
         }
         if size > Size::Small {
+            self.receive.reservation.take();
             return self.shrink(Direction::Receive);
         }
         let mut pace = self.small_bodies.get().unwrap_or_else(|| Pace::new(Size::Small, now));
@@ -314,7 +321,7 @@ impl SocketBuffers {
         if side.size.replace(Size::Small) > Size::Small && direction == Direction::Receive {
             self.receive_resized.notify_one();
         }
-        side.reservation.take();
+        self.release_drained_in(direction);
         match direction {
             Direction::Send => self.limit_unsent(UNSENT_BYTES_MIN),
             Direction::Receive if self.keeps == Keeps::Configured => {}
@@ -323,6 +330,37 @@ impl SocketBuffers {
                 self.lock(true);
             }
         }
+    }
+
+    /// Whether this direction is small and has memory reserved for bytes of a former size.
+    fn is_draining(&self, direction: Direction) -> bool {
+        let side = self.side(direction);
+        side.size.get() == Size::Small && side.reservation.borrow().is_some()
+    }
+
+    /// Gives back the memory of former sizes that the kernel no longer holds; returns whether some is left.
+    pub(crate) fn release_drained(&self) -> bool {
+        let draining = DIRECTIONS.into_iter().filter(|direction| self.is_draining(*direction));
+        draining.fold(false, |is_left, direction| self.release_drained_in(direction) || is_left)
+    }
+
+    /// The same for one direction, which is small. Bytes that a peer does not take stay in the kernel, so they stay reserved: else clients
+    /// that stop one after the other would hold many times the budget.
+    fn release_drained_in(&self, direction: Direction) -> bool {
+        let mut held = self.side(direction).reservation.borrow_mut();
+        let Some(reservation) = held.as_mut() else { return false };
+        let memory = self.memory();
+        let bytes = match direction {
+            Direction::Receive => memory.received_bytes,
+            Direction::Send => memory.queued_bytes,
+        };
+        let is_left = bytes > u64::from(SMALL_BYTES);
+        if is_left {
+            reservation.lower(bytes);
+        } else {
+            *held = None;
+        }
+        is_left
     }
 
     /// Reserves the size that the kernel has given to this direction. False where the budget has no more.

@@ -22,6 +22,8 @@ pub(crate) struct SocketMemory {
     pub(crate) receive_limit: u64,
     /// The limit of the send buffer.
     pub(crate) send_limit: u64,
+    /// Bytes that were received and not read.
+    pub(crate) received_bytes: u64,
     /// Bytes that wait to be sent or acknowledged.
     pub(crate) queued_bytes: u64,
 }
@@ -79,7 +81,13 @@ pub(super) fn memory(socket: RawFd) -> SocketMemory {
         return SocketMemory::default();
     }
     let [received, receive_limit, _, send_limit, ahead, queued, ..] = values.map(u64::from);
-    SocketMemory { held_bytes: received + queued + ahead, receive_limit, send_limit, queued_bytes: queued }
+    SocketMemory {
+        held_bytes: received + queued + ahead,
+        receive_limit,
+        send_limit,
+        received_bytes: received,
+        queued_bytes: queued,
+    }
 }
 
 /// Makes the receive buffers of a listener's connections start small. The kernel grows them as before, and announces as large a window scale

@@ -210,6 +210,7 @@ impl Transfer {
     /// Makes a transfer small that has slowed down, and reserves what buffers of the kernel's own size have grown to.
     pub(super) fn review(&self, now: Instant) {
         self.credit_drained();
+        self.release_drained();
         let mut pace = self.pace.get();
         let has_slowed = pace.has_slowed(self.size(), now);
         self.pace.set(pace);
@@ -223,6 +224,14 @@ impl Transfer {
             if !(source && sink) {
                 self.shrink(now);
             }
+        }
+    }
+
+    /// Gives back the memory of former sizes that its sockets no longer hold.
+    fn release_drained(&self) {
+        let sink = self.sink.borrow();
+        for socket in [self.source.as_ref(), sink.as_ref()].into_iter().flatten() {
+            socket.release_drained();
         }
     }
 

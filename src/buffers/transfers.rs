@@ -17,7 +17,7 @@ pub(crate) struct Transfers {
     budget: Arc<BufferBudget>,
     metrics: BufferMetrics,
     registered: RefCell<Vec<Weak<Transfer>>>,
-    /// Sockets that keep the size of their last transfer for the next.
+    /// Sockets that keep the size of their last transfer for the next, or have bytes of it left.
     kept: RefCell<Vec<Weak<SocketBuffers>>>,
     /// Counted in the budget as a worker with transfers.
     is_serving: Cell<bool>,
@@ -49,7 +49,7 @@ impl Transfers {
 
     /// A transfer through this socket has ended. A size that it keeps is given back if no other follows soon.
     pub(super) fn keep(&self, socket: &Rc<SocketBuffers>) {
-        if socket.keeps_idle() {
+        if socket.begin_visits() {
             self.kept.borrow_mut().push(Rc::downgrade(socket));
         }
     }
@@ -57,7 +57,7 @@ impl Transfers {
     fn visit_kept(&self) {
         let is_short = self.budget.is_short();
         let mut kept = self.kept.borrow_mut();
-        kept.retain(|socket| socket.upgrade().is_some_and(|socket| socket.give_back_idle(is_short)));
+        kept.retain(|socket| socket.upgrade().is_some_and(|socket| socket.visit(is_short)));
     }
 
     fn live(&self) -> Vec<Rc<Transfer>> {

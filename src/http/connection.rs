@@ -3,7 +3,7 @@
 //! Where `server.proxy_protocol` is on, a trusted proxy says first, for whom it connects (L3): its header is read here, and
 //! exactly its header, so that the request behind it stays in the socket. It has as much time as a request's head. Who is no
 //! trusted proxy has no say: its connection begins with HTTP, where a PROXY line is malformed. A connection of a trusted proxy that
-//! begins without a header may only probe (`probes.rs`); any other request on it is refused. A connection that ends
+//! begins without a header may only probe (`probes.rs`); any other request on it gets 400. A connection that ends
 //! before its first byte is a proxy's look at whether the port is open, and no fault.
 //!
 //! Then comes the handshake where the listener speaks TLS (A7), within as much time again.
@@ -136,7 +136,8 @@ enum Begin {
     Proxied(SocketAddr),
     /// A PROXY header of a connection that the proxy makes for itself.
     Own,
-    /// No PROXY header, but what may be a probe: health checks of proxies often send no header. No byte of it was consumed.
+    /// No PROXY header, but an HTTP request: health checks of proxies often send no header, and any other request gets 400. No byte of it
+    /// was consumed.
     Headerless,
 }
 
@@ -148,8 +149,8 @@ async fn proxied(stream: &mut TcpStream, server: &ServerConfig) -> Result<Begin,
 async fn header(stream: &mut TcpStream, server: &ServerConfig) -> Result<Begin, Unproxied> {
     let mut bytes = [0; HEADER_BYTES_MAX];
     // An error shows again in the read that follows.
-    let first = stream.peek(&mut bytes[..1]).await.is_ok_and(|count| count > 0).then_some(bytes[0]);
-    if first.is_some_and(|first| begins_probe(first, server.tls.files().is_some())) {
+    let count = stream.peek(&mut bytes[..2]).await.unwrap_or(0);
+    if begins_request(&bytes[..count], server.tls.files().is_some()) {
         return Ok(Begin::Headerless);
     }
     let mut length = 0;
@@ -167,9 +168,15 @@ async fn header(stream: &mut TcpStream, server: &ServerConfig) -> Result<Begin, 
     }
 }
 
-/// The first byte of GET, HEAD or OPTIONS, or of a TLS handshake record (RFC 8446, 5.1). A PROXY header begins with none of them.
-fn begins_probe(first: u8, is_tls: bool) -> bool {
-    if is_tls { first == 0x16 } else { matches!(first, b'G' | b'H' | b'O') }
+/// Whether these first bytes begin a method in capitals or, with TLS, a handshake record (RFC 8446, 5.1), and no PROXY header. A `P` that
+/// comes alone may begin either, and is read as a header.
+fn begins_request(first: &[u8], is_tls: bool) -> bool {
+    match first {
+        [first, ..] if is_tls => *first == 0x16,
+        [b'P', second, ..] => *second != b'R' && second.is_ascii_uppercase(),
+        [first, ..] => first.is_ascii_uppercase() && *first != b'P',
+        [] => false,
+    }
 }
 
 /// Tells of a connection that ended in something else than a request.

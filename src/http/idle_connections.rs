@@ -5,7 +5,8 @@
 //! many). HTTP/1.1 connections close; HTTP/2 connections get GOAWAY.
 //!
 //! A connection registers once, when it begins. Between requests it stores the time in its slot, which is one atomic store. A
-//! connection that is to close and has received a request by then serves it and closes after the answer.
+//! connection that is to close and has received a request by then serves it and closes after the answer. A head that comes slowly is no
+//! request before its last byte.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -15,9 +16,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 
-/// How long a new connection counts as in use. A client that has connected is about to send its first request, and takes a connection
-/// that closes before the answer for a failure, where it repeats a request that met the end of a kept connection.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// How long a connection counts as in use from its beginning, or from the first byte of a head that has not come whole. A client that
+/// has connected is about to send its first request, and takes a connection that closes before the answer for a failure, where it repeats a
+/// request that met the end of a kept connection.
+pub(crate) const REQUEST_GRACE: Duration = Duration::from_secs(1);
 /// Says in a slot that a request is under way.
 const BUSY: u64 = u64::MAX;
 
@@ -62,11 +64,11 @@ impl IdleConnections {
         Arc::new(Self { epoch: now, slots: Mutex::default() })
     }
 
-    /// Registers a connection that has just begun. It is idle from `FIRST_REQUEST_GRACE` on until its first byte.
+    /// Registers a connection that has just begun. It is idle from `REQUEST_GRACE` on until its first request.
     pub(crate) fn register(self: &Arc<Self>, now: Instant) -> IdleSlot {
         let mut slots = self.slots();
         let slot = Arc::new(Slot {
-            idle_since: AtomicU64::new(self.micros(now + FIRST_REQUEST_GRACE)),
+            idle_since: AtomicU64::new(self.micros(now + REQUEST_GRACE)),
             index: AtomicUsize::new(slots.len()),
             is_closing: AtomicBool::new(false),
             waker: AtomicWaker::new(),
@@ -155,9 +157,9 @@ impl IdleSlot {
         self.slot.idle_since.store(BUSY, Ordering::Relaxed);
     }
 
-    /// The last request has ended.
-    pub(crate) fn set_idle(&self, now: Instant) {
-        self.slot.idle_since.store(self.connections.micros(now), Ordering::Relaxed);
+    /// It has no request from that moment on, which may lie in the future.
+    pub(crate) fn set_idle(&self, since: Instant) {
+        self.slot.idle_since.store(self.connections.micros(since), Ordering::Relaxed);
     }
 
     /// Whether the connection is to close as soon as it has no request.

@@ -23,7 +23,6 @@ pub(crate) fn listen(address: SocketAddr, stall: Duration) -> io::Result<TcpList
     socket.set_reuse_address(true)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(stall))?;
-    buffers::start_small(socket.as_raw_fd());
     socket.set_nonblocking(true)?;
     buffers::start_small(socket.as_raw_fd());
     socket.bind(&address.into())?;

@@ -54,6 +54,34 @@ async fn silent_connections_close_too() {
     falls_below_the_warning(&gateway).await;
 }
 
+/// X8: a connection with half a head holds its descriptor no longer than a silent one, and trickled bytes do not renew it
+#[tokio::test]
+async fn connections_with_half_a_head_make_room() {
+    let upstream = Upstream::ok("x");
+    let builder = narrow(&upstream).set("monitor.descriptor_limit", "200").set("server.header_timeout", "60");
+    let gateway = builder.start().await;
+    let mut halves = Vec::new();
+    for _ in 0..220 {
+        let mut half = Client::connect(gateway.address()).await;
+        half.send("GET /b/k HTTP/1.1\r\nx-slow: ").await;
+        halves.push(half);
+    }
+    let trickling = async {
+        loop {
+            for half in &mut halves {
+                let _ = half.try_send("x").await;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = trickling => {}
+        () = later_requests_are_served(&gateway) => {}
+    }
+    falls_below_the_warning(&gateway).await;
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
+}
+
 /// X8: from `warning` on as many close as bring the count below 80 %, and no more
 #[tokio::test]
 async fn as_many_close_as_are_needed() {

@@ -24,7 +24,7 @@ use crate::gateway::{DrainPhase, FIRST_REQUEST_TIME};
 use crate::http::http1::head::{HeadError, Scan};
 use crate::http::http1::outbox::Outbox;
 use crate::http::http1::payload::Inbound;
-use crate::http::idle_connections::IdleSlot;
+use crate::http::idle_connections::{IdleSlot, REQUEST_GRACE};
 use crate::worker::Worker;
 
 /// What is read ahead while a request is served: more stays in the socket.
@@ -120,7 +120,7 @@ impl<S: Socket> Http1Connection<S> {
     pub(super) async fn next(&mut self) -> Next {
         let mut scan = Scan::default();
         let mut wait = if self.inbound.borrow().buffer.is_empty() { Wait::Idle } else { Wait::Head };
-        let mut due = None;
+        let (mut due, mut stalls_from) = (None, None);
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         // A connection that waited in the backlog when the gateway began to stop has its first request still to send.
         let mut first_due = None;
@@ -158,7 +158,12 @@ impl<S: Socket> Http1Connection<S> {
                     Poll::Ready(_) => return Poll::Ready(Next::Nothing),
                     Poll::Pending => {}
                 }
-                if is_empty && self.idle.poll_closing(cx) {
+                if !is_empty {
+                    // A client that sends no whole head holds a connection as an idle one does.
+                    let since = *stalls_from.get_or_insert_with(|| clock::now() + REQUEST_GRACE);
+                    self.idle.set_idle(since);
+                }
+                if self.idle.poll_closing(cx) {
                     return Poll::Ready(Next::Nothing);
                 }
                 let (limit, late) = match wait {

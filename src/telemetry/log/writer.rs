@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use slog::{Logger, error, info};
+use slog::{Logger, error, info, warn};
 use tidegate_actors::clock;
 
 use crate::telemetry::log::fault::LogFault;
@@ -135,7 +135,7 @@ impl Writer {
         self.noticed = Some(now);
         self.reported += lost;
         let lasted = now.saturating_duration_since(ended.since);
-        error!(self.notices, "log output works again";
+        warn!(self.notices, "log output works again";
             "error" => ended.detail, "lasted_ms" => u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
             "lines_lost" => lost, "cause" => ended.cause.as_str());
     }

@@ -1,0 +1,123 @@
+//! How transfers end that are cut because memory stays exhausted (X1), as their clients see it.
+//!
+//! The limit is the memory that an idle gateway holds, so a few transfers exhaust it. Which transfers are cut, and that none is cut while
+//! memory is free, is tested in `tests/cgroups/test_buffers.py`.
+
+use h2::Reason;
+
+use crate::https::{self, Identity};
+use crate::support::gateway::Builder;
+use crate::support::{Act, Client, Gateway, Upstream, client, eventually, until};
+
+const OBJECT_BYTES: usize = 8 << 20;
+/// Transfers beside the one that is looked at.
+const OTHERS: usize = 8;
+
+fn store() -> Upstream {
+    Upstream::start(|_| Act::ok(vec![b'x'; OBJECT_BYTES]))
+}
+
+/// Limits the memory to what an idle gateway holds. The level stays up until the end of the test.
+async fn limited(builder: Builder, upstream: &Upstream) -> Gateway {
+    let idle = Gateway::in_front_of(upstream).await;
+    let held = eventually("memory was read", || async {
+        idle.status().await["memory"]["rss_bytes"].as_u64().filter(|bytes| *bytes > 0)
+    })
+    .await;
+    builder
+        .set("monitor.memory_limit_bytes", &held.to_string())
+        .set("monitor.interval_ms", "50")
+        .set("monitor.dwell_ms", "60000")
+        .set("server.min_send_rate", "0")
+        .set("server.min_body_rate", "0")
+        .start()
+        .await
+}
+
+/// Downloads that nobody reads, until memory is exhausted and transfers are paused. Some may be refused by then.
+async fn exhaust(gateway: &Gateway) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..OTHERS {
+        let mut client = Client::connect_from([127, 0, 0, 1], gateway.address(), Some(1)).await;
+        client.send(client::message("GET", "/b/other", &[], None)).await;
+        clients.push(client);
+    }
+    eventually("transfers are paused", || async {
+        (gateway.metric("transfers_paused_total").await > 0.0).then_some(())
+    })
+    .await;
+    clients
+}
+
+async fn are_cut(gateway: &Gateway) {
+    eventually("transfers are cut", || async {
+        (gateway.metric("transfers_cut_total").await > 0.0).then_some(())
+    })
+    .await;
+}
+
+/// X1, T6: the answer of a cut HTTP/1.1 download does not look complete: the connection is reset
+#[tokio::test]
+async fn a_cut_download_of_http1_is_reset() {
+    let upstream = store();
+    let gateway = limited(Gateway::builder().bucket("b", &upstream), &upstream).await;
+    let mut watched = Client::connect_from([127, 0, 0, 1], gateway.address(), Some(1)).await;
+    watched.send(client::message("GET", "/b/k", &[], None)).await;
+    assert_eq!(watched.head().await.status, 200);
+    let _others = exhaust(&gateway).await;
+    are_cut(&gateway).await;
+    gateway.log_line("request", |line| line["reason"] == "memory_pressure" && line["path"] == "/b/k").await;
+    let mut taken = 0;
+    let end = loop {
+        match watched.some().await {
+            Ok(bytes) => taken += bytes.len(),
+            Err(end) => break end,
+        }
+    };
+    assert!(end.contains("reset"), "{end}");
+    assert!(taken < OBJECT_BYTES, "{taken}");
+}
+
+/// X1, T6: the stream of a cut HTTP/2 download is reset, and its connection goes on
+#[tokio::test]
+async fn a_cut_download_of_http2_resets_its_stream() {
+    let (identity, upstream) = (Identity::new(), store());
+    let gateway = limited(identity.named(Gateway::builder().bucket("b", &upstream)), &upstream).await;
+    let (watched, others) = (identity.http2(&gateway).await, identity.http2(&gateway).await);
+    let (answer, _sending) = watched.begin("GET", "/b/k", &[], true).await;
+    let (answer, mut body) = https::head(answer).await.unwrap();
+    assert_eq!(answer.status, 200);
+    let mut unread = Vec::new();
+    for _ in 0..OTHERS {
+        unread.push(others.begin("GET", "/b/other", &[], true).await);
+    }
+    are_cut(&gateway).await;
+    gateway.log_line("request", |line| line["reason"] == "memory_pressure" && line["path"] == "/b/k").await;
+    let end = loop {
+        match body.data().await.expect("the body does not end") {
+            Ok(_) => {}
+            Err(end) => break end,
+        }
+    };
+    assert!(end.is_remote() && end.is_reset(), "{end}");
+    assert_eq!(end.reason(), Some(Reason::CANCEL), "{end}");
+    let (next, _sending) = watched.begin("GET", "/-/livez", &[], true).await;
+    assert_eq!(https::head(next).await.unwrap().0.status, 200, "the connection goes on");
+}
+
+/// X1: a cut upload gets 503 with its reason, and its upstream is not blamed
+#[tokio::test]
+async fn a_cut_upload_is_refused() {
+    let upstream = store();
+    let gateway = limited(Gateway::builder().bucket("b", &upstream), &upstream).await;
+    let mut watched = Client::connect(gateway.address()).await;
+    watched.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: {OBJECT_BYTES}\r\n\r\n")).await;
+    watched.send(vec![b'x'; 1 << 20]).await;
+    until("the upload is under way", || upstream.connections() == 1).await;
+    let _others = exhaust(&gateway).await;
+    are_cut(&gateway).await;
+    let answer = watched.answer("PUT").await;
+    assert_eq!((answer.whole(), answer.reason()), (503, "memory_pressure"), "{answer:?}");
+    assert!(watched.is_closed().await);
+    assert_eq!(gateway.status().await["buckets"]["b"]["breaker"]["write"]["consecutive_failures"], 0);
+}
