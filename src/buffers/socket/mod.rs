@@ -7,7 +7,10 @@
 //! - Of the send buffer only the unsent bytes are limited (`TCP_NOTSENT_LOWAT`): those are what a slow client leaves there. Sent bytes wait for
 //!   an acknowledgement only. A smaller `SO_SNDBUF` would stop a connection after each segment until a delayed acknowledgement.
 //!
-//! A kernel without one of these options keeps its own growth; every option here is set without an error on failure.
+//! A kernel without one of these options keeps its own growth; every option here is set without an error on failure. `kept.rs` has what a
+//! connection keeps between transfers.
+
+mod kept;
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
@@ -18,7 +21,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::buffers::budget::{BufferBudget, Reservation};
-use crate::buffers::pace::{MEDIUM_BYTES, Pace, SMALL_BYTES, Size};
+use crate::buffers::pace::{MEDIUM_BYTES, Pace, Size};
 use crate::buffers::sockopt;
 
 /// Receive buffer of a transfer before it grows, in bytes as the kernel accounts them. The window is about half of it.
@@ -203,68 +206,6 @@ impl SocketBuffers {
         self.side(direction).set_idle(true);
     }
 
-    /// The large body that comes through this socket ends soon: the window that is open covers the rest of it.
-    pub(crate) fn rest(&self) {
-        match (self.keeps, self.receive.size.get()) {
-            (_, Size::Small) | (Keeps::Configured, _) => {}
-            (_, Size::Medium) => {}
-            (_, Size::Large) if self.may_keep() => {}
-            (_, Size::Large) => self.rest_medium(),
-            (Keeps::Briefly, Size::Unlimited) => self.shrink(Direction::Receive),
-            // Its window cannot be taken back, so the connection closes with the body.
-            (Keeps::Learnt, Size::Unlimited) => {}
-        }
-    }
-
-    /// Whether more was promised to the peer than a kept connection may hold.
-    pub(crate) fn has_open_window(&self) -> bool {
-        self.receive_limit.get() == u32::MAX
-    }
-
-    fn may_keep(&self) -> bool {
-        self.receive.reservation.borrow().as_ref().is_some_and(Reservation::may_be_kept)
-    }
-
-    fn rest_medium(&self) {
-        let mut reservation = self.receive.reservation.take();
-        self.shrink(Direction::Receive);
-        if reservation.as_mut().is_some_and(|held| held.resize(MEDIUM_BYTES.into())) {
-            self.grow(Direction::Receive, Size::Medium, reservation);
-        }
-    }
-
-    /// Whether this direction has a size that it keeps only until the connection was idle for two samples.
-    fn keeps_idle_in(&self, direction: Direction) -> bool {
-        let is_temporary = direction == Direction::Send || self.keeps == Keeps::Briefly;
-        is_temporary && self.size(direction) > Size::Small && !self.is_used(direction)
-    }
-
-    /// The same for either direction.
-    fn keeps_idle(&self) -> bool {
-        DIRECTIONS.into_iter().any(|direction| self.keeps_idle_in(direction))
-    }
-
-    /// Whether visits must begin after a transfer: a size is kept, or memory of a former size is reserved, and no visits are under way.
-    pub(crate) fn begin_visits(&self) -> bool {
-        let is_due = self.keeps_idle() || DIRECTIONS.into_iter().any(|direction| self.is_draining(direction));
-        is_due && !self.is_visited.replace(true)
-    }
-
-    /// Gives back what is no longer needed; returns whether another visit is. The second visit without a transfer in between gives a kept
-    /// size back, or the first where memory is short.
-    pub(crate) fn visit(&self, is_short: bool) -> bool {
-        let keeps = self.keeps_idle() && self.was_used.replace(false) && !is_short;
-        for direction in DIRECTIONS.into_iter().filter(|direction| !keeps && self.keeps_idle_in(*direction)) {
-            self.shrink(direction);
-            if direction == Direction::Send {
-                self.limit_unsent(0);
-            }
-        }
-        let is_visited = self.release_drained() || keeps;
-        self.is_visited.set(is_visited);
-        is_visited
-    }
-
     fn is_used(&self, direction: Direction) -> bool {
         self.users(direction).get() > 0
     }
@@ -330,37 +271,6 @@ impl SocketBuffers {
                 self.lock(true);
             }
         }
-    }
-
-    /// Whether this direction is small and has memory reserved for bytes of a former size.
-    fn is_draining(&self, direction: Direction) -> bool {
-        let side = self.side(direction);
-        side.size.get() == Size::Small && side.reservation.borrow().is_some()
-    }
-
-    /// Gives back the memory of former sizes that the kernel no longer holds; returns whether some is left.
-    pub(crate) fn release_drained(&self) -> bool {
-        let draining = DIRECTIONS.into_iter().filter(|direction| self.is_draining(*direction));
-        draining.fold(false, |is_left, direction| self.release_drained_in(direction) || is_left)
-    }
-
-    /// The same for one direction, which is small. Bytes that a peer does not take stay in the kernel, so they stay reserved: else clients
-    /// that stop one after the other would hold many times the budget.
-    fn release_drained_in(&self, direction: Direction) -> bool {
-        let mut held = self.side(direction).reservation.borrow_mut();
-        let Some(reservation) = held.as_mut() else { return false };
-        let memory = self.memory();
-        let bytes = match direction {
-            Direction::Receive => memory.received_bytes,
-            Direction::Send => memory.queued_bytes,
-        };
-        let is_left = bytes > u64::from(SMALL_BYTES);
-        if is_left {
-            reservation.lower(bytes);
-        } else {
-            *held = None;
-        }
-        is_left
     }
 
     /// Reserves the size that the kernel has given to this direction. False where the budget has no more.
