@@ -1,7 +1,8 @@
 //! What one worker thread has at hand: everything shared, and the clients and signers of its own.
 
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use prometheus::Registry;
 use slog::Logger;
@@ -20,6 +21,7 @@ use crate::http::send_buffer::ReservedBytes;
 use crate::http::send_progress::SendWatch;
 use crate::http::tls::Tls;
 use crate::router::{Bucket, Router};
+use crate::server::AcceptMetrics;
 use crate::shortage::ShortageMetrics;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) redaction: Redaction,
     /// How far the gateway has got with stopping.
     pub(crate) drain: watch::Sender<DrainPhase>,
+    /// When the signal to stop came.
+    pub(crate) drain_began: OnceLock<Instant>,
     /// What connections are secured with; none where clients speak cleartext.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) chaos: Chaos,
@@ -60,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) clients: Arc<IdleConnections>,
     pub(crate) idle_relief: IdleRelief,
     pub(crate) shortages: ShortageMetrics,
+    pub(crate) accepting: AcceptMetrics,
     /// Of socket buffers that have grown.
     pub(crate) buffer_budget: Arc<BufferBudget>,
     pub(crate) buffer_metrics: BufferMetrics,
@@ -69,6 +74,12 @@ impl Shared {
     /// Whether the gateway is about to stop.
     pub(crate) fn is_draining(&self) -> bool {
         *self.drain.borrow() != DrainPhase::Serving
+    }
+
+    /// The reason of a request that ends without its whole answer, where nothing else is known: the client has closed its connection, unless
+    /// the gateway has.
+    pub(crate) fn reason_of_unfinished(&self) -> &'static str {
+        if *self.drain.borrow() == DrainPhase::CuttingOff { "drain_timeout" } else { "client_gone" }
     }
 }
 

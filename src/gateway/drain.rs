@@ -5,6 +5,7 @@
 //! | `Serving` | accept | keep the connection | stay for `keep_alive` |
 //! | `Draining`, for `drain_delay` | accept; `/readyz` answers 503 | `connection: close`, GOAWAY | stay: their next answer closes them |
 //! | `Closing`, for at most `drain_timeout` | the data listener is closed | the same | close |
+//! | `CuttingOff` | the same | break off with the reason `drain_timeout` | |
 //!
 //! A connection that has sent no request yet is not idle: it may have waited in the backlog, and gets
 //! [`FIRST_REQUEST_TIME`]. The admin listener accepts until the worker threads stop.
@@ -28,7 +29,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(10);
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How far the gateway has got with stopping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum DrainPhase {
     /// It does not stop.
     Serving,
@@ -36,6 +37,8 @@ pub(crate) enum DrainPhase {
     Draining,
     /// The data listener is closed, and idle connections close.
     Closing,
+    /// The drain time is up: what is not finished is cut off.
+    CuttingOff,
 }
 
 /// Has a running gateway load again what it can load without a restart.
@@ -92,6 +95,7 @@ impl Running {
         let Self { shared, server, open, background_tasks, .. } = self;
         let began = clock::now();
         let delay = shared.config.server.drain_delay;
+        let _ = shared.drain_began.set(began);
         shared.drain.send_replace(DrainPhase::Draining);
         info!(shared.log, "draining"; "in_flight" => shared.actors.monitor.in_flight(),
             "connections" => open_connections(&open), "delay_ms" => millis(delay));
@@ -107,6 +111,7 @@ impl Running {
                 "connections" => unfinished.connections, "unsent_bytes" => unfinished.unsent_bytes,
                 "hint" => "raise server.drain_timeout if requests take longer than that");
         }
+        shared.drain.send_replace(DrainPhase::CuttingOff);
         background_tasks.iter().for_each(JoinHandle::abort);
         server.stop(STOP_TIMEOUT).await;
         let took = clock::now().saturating_duration_since(began);

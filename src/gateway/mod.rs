@@ -12,8 +12,8 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -134,6 +134,8 @@ impl Gateway {
             log_stats,
             redaction: Redaction::of(&config),
             drain: watch::Sender::new(DrainPhase::Serving),
+            drain_began: OnceLock::new(),
+            accepting: accept_metrics.clone(),
             tls,
             chaos: Chaos::default(),
             send_buffer: ReservedBytes::default(),

@@ -148,7 +148,7 @@ impl Acceptor {
         }
         let now = clock::now();
         for listener in &mut self.listeners {
-            listener.end_episode(now, &self.log);
+            listener.end_episode(now, &self.metrics, &self.log);
         }
         self.close_due(now);
         true
@@ -293,16 +293,22 @@ impl Listener {
     }
 
     fn pause(&mut self, cause: Cause, error: Option<Errno>, metrics: &AcceptMetrics, log: &Logger) {
-        metrics.failed(cause);
-        let length = if error.is_some() { PAUSE } else { FULL_PAUSE };
-        if self.pauses.begin(clock::now(), length) {
+        let (now, length) = (clock::now(), if error.is_some() { PAUSE } else { FULL_PAUSE });
+        let begins = self.pauses.begin(now, length);
+        // A full listener is looked at every few milliseconds: that is one event, not many.
+        if begins || error.is_some() {
+            metrics.failed(cause);
+        }
+        if begins {
+            metrics.episode_began(self.name, cause, now);
             warn!(log, "accepting connections pauses"; "listener" => self.name, "cause" => cause.as_str(),
                 "error" => error.map(|error| io::Error::from(error).to_string()), "hint" => cause.hint());
         }
     }
 
-    fn end_episode(&mut self, now: Instant, log: &Logger) {
+    fn end_episode(&mut self, now: Instant, metrics: &AcceptMetrics, log: &Logger) {
         if let Some(episode) = self.pauses.take_ended(now) {
+            metrics.episode_ended(self.name);
             let lasted = episode.end.saturating_duration_since(episode.began);
             info!(log, "accepting connections goes on"; "listener" => self.name, "pauses" => episode.count,
                 "lasted_ms" => u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));

@@ -1,24 +1,48 @@
-//! The acceptor's metrics.
+//! The acceptor's metrics, and which listeners do not accept at the moment.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 use super::pause::Cause;
 
-/// How often accepting paused, by cause.
+/// A listener, why its connections wait, and since when.
+type Waiting = (&'static str, &'static str, Instant);
+
+/// How often accepting failed, by cause.
 #[derive(Clone)]
 pub(crate) struct AcceptMetrics {
     failures: [IntCounter; Cause::ALL.len()],
+    /// The listeners in an episode of pauses.
+    waiting: Arc<Mutex<Vec<Waiting>>>,
 }
 
 impl AcceptMetrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let opts = Opts::new(
-            "accept_failures_total",
-            "times that accepting connections paused because of a shortage",
-        );
+        let opts =
+            Opts::new("accept_failures_total", "failed accepts, and times that a listener became full");
         let family = IntCounterVec::new(opts, &["cause"])?;
         registry.register(Box::new(family.clone()))?;
-        Ok(Self { failures: Cause::ALL.map(|cause| family.with_label_values(&[cause.as_str()])) })
+        Ok(Self {
+            failures: Cause::ALL.map(|cause| family.with_label_values(&[cause.as_str()])),
+            waiting: Arc::default(),
+        })
+    }
+
+    /// The listeners with connections that wait.
+    pub(crate) fn waiting(&self) -> Vec<Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn episode_began(&self, listener: &'static str, cause: Cause, now: Instant) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push((listener, cause.as_str(), now));
+    }
+
+    pub(super) fn episode_ended(&self, listener: &'static str) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|(each, ..)| *each != listener);
     }
 
     pub(super) fn failed(&self, cause: Cause) {

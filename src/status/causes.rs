@@ -34,7 +34,9 @@ pub(crate) struct Cause {
 /// What causes are collected from.
 pub(crate) struct Facts<'a> {
     pub(crate) now: Instant,
-    pub(crate) draining: bool,
+    pub(crate) draining: Option<Draining>,
+    /// Listeners with connections that wait in the backlog: the name, the cause, and since when.
+    pub(crate) waiting: Vec<(&'static str, &'static str, Instant)>,
     /// `admin.chaos`
     pub(crate) chaos: bool,
     pub(crate) level: LevelFacts,
@@ -48,6 +50,14 @@ pub(crate) struct Facts<'a> {
     pub(crate) buckets: Vec<BucketFacts<'a>>,
     pub(crate) log: Option<CurrentFault>,
     pub(crate) log_lines_lost: u64,
+}
+
+/// A drain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Draining {
+    pub(crate) began: Instant,
+    /// `server.drain_delay` is not over yet.
+    pub(crate) accepts: bool,
 }
 
 /// The monitor's level.
@@ -72,7 +82,7 @@ pub(crate) struct BucketFacts<'a> {
 
 /// The headline of the status document.
 pub(crate) fn headline(facts: &Facts<'_>, causes: &[Cause]) -> &'static str {
-    if facts.draining {
+    if facts.draining.is_some() {
         "draining"
     } else if facts.limiter_refuses_all || facts.level.level == Level::Exhausted {
         "refusing"
@@ -86,7 +96,8 @@ pub(crate) fn headline(facts: &Facts<'_>, causes: &[Cause]) -> &'static str {
 /// Everything that is not as it should be, the most severe first.
 pub(crate) fn causes(facts: &Facts<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    causes.extend(facts.draining.then(draining));
+    causes.extend(facts.draining.map(|draining| of_drain(draining, facts.now)));
+    causes.extend(facts.waiting.iter().map(|waiting| of_waiting(*waiting, facts.now)));
     causes.extend(facts.actors.iter().filter_map(|actor| of_actor(*actor, facts.limiter_refuses)));
     causes.extend(of_level(&facts.level, facts.now));
     causes.extend(facts.shortages.iter().map(|shortage| of_shortage(*shortage, facts.now)));
@@ -108,13 +119,27 @@ fn of_shortage((shortage, began): (Shortage, Instant), now: Instant) -> Cause {
     }
 }
 
-fn draining() -> Cause {
+fn of_drain(draining: Draining, now: Instant) -> Cause {
     Cause {
         id: "draining",
         subject: None,
-        since_ms: None,
-        effect: "no new connections; the process ends after the requests in flight",
+        since_ms: Some(since(draining.began, now)),
+        effect: if draining.accepts {
+            "new connections are accepted until server.drain_delay is over; each answer closes its connection"
+        } else {
+            "no new connections; the process ends after the requests in flight"
+        },
         detail: "a signal to stop came".to_owned(),
+    }
+}
+
+fn of_waiting((listener, cause, began): (&'static str, &'static str, Instant), now: Instant) -> Cause {
+    Cause {
+        id: "connections_wait",
+        subject: Some(listener.to_owned()),
+        since_ms: Some(since(began, now)),
+        effect: "new connections wait in the backlog until others end",
+        detail: format!("accepting pauses: {cause}"),
     }
 }
 

@@ -53,7 +53,8 @@ fn credential(standing: CredentialStanding) -> CredentialView {
 fn sound(now: Instant) -> Facts<'static> {
     Facts {
         now,
-        draining: false,
+        draining: None,
+        waiting: Vec::new(),
         chaos: false,
         level: LevelFacts { level: Level::Normal, since: now, reason: None, is_stale: false },
         actors: vec![("limiter", Status::Running), ("monitor", Status::Running)],
@@ -245,9 +246,24 @@ fn a_log_that_loses_lines_is_a_cause() {
     assert!(cause.detail.contains("No space left") && cause.detail.contains("12 lines"), "{cause:?}");
 }
 
+/// X5, X10: connections that are not accepted are a cause
+#[test]
+fn connections_in_the_backlog_are_said() {
+    let (headline, cause) = only(|facts, now| facts.waiting = vec![("data", "out_of_descriptors", now)]);
+    assert_eq!(
+        (headline, cause.id, cause.subject.as_deref()),
+        ("degraded", "connections_wait", Some("data"))
+    );
+    assert!(cause.detail.contains("out_of_descriptors"), "{cause:?}");
+}
+
 /// X10
 #[test]
 fn draining_wins_the_headline_and_chaos_is_said() {
-    assert_eq!(only(|facts, _| facts.draining = true).0, "draining");
+    for (accepts, effect) in [(true, "are accepted"), (false, "no new connections")] {
+        let (headline, cause) = only(|facts, now| facts.draining = Some(Draining { began: now, accepts }));
+        assert_eq!((headline, cause.since_ms), ("draining", Some(0)));
+        assert!(cause.effect.contains(effect), "{cause:?}");
+    }
     assert_eq!(only(|facts, _| facts.chaos = true).1.id, "chaos");
 }

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use tidegate_config::OnFailure;
 
+use crate::gateway::DrainPhase;
 use crate::router::Bucket;
 use crate::shortage::Shortage;
-use crate::status::causes::{BucketFacts, Facts, LevelFacts};
+use crate::status::causes::{BucketFacts, Draining, Facts, LevelFacts};
 use crate::worker::Shared;
 
 /// The facts now.
@@ -14,7 +15,11 @@ pub(super) fn facts(shared: &Shared, now: Instant) -> Facts<'_> {
     let view = shared.actors.monitor.view();
     Facts {
         now,
-        draining: shared.is_draining(),
+        draining: shared
+            .drain_began
+            .get()
+            .map(|began| Draining { began: *began, accepts: *shared.drain.borrow() == DrainPhase::Draining }),
+        waiting: shared.accepting.waiting(),
         chaos: shared.config.admin.chaos,
         level: LevelFacts {
             level: view.level,

@@ -98,6 +98,11 @@ pub(crate) struct Phases {
 }
 
 impl Record {
+    /// The answer ends before its last byte.
+    pub(crate) fn unfinished(&mut self) {
+        self.reason = Some(self.worker.shared.reason_of_unfinished());
+    }
+
     pub(crate) fn new(worker: &Rc<Worker>, id: HeaderValue, request: Asked) -> Self {
         Self {
             worker: Rc::clone(worker),
@@ -204,7 +209,7 @@ impl Drop for Record {
         let now = clock::now();
         if self.status == 0 && self.reason.is_none() {
             // Nobody was answered: the connection ended, and the handler with it.
-            self.reason = Some("client_gone");
+            self.reason = Some(self.worker.shared.reason_of_unfinished());
         }
         if let Some(cut) = self.progress.as_ref().and_then(|progress| progress.cut()) {
             self.reason = Some(cut.reason());

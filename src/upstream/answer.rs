@@ -327,12 +327,12 @@ fn failed(cause: Cause) -> Outcome {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        // A body without bytes is never polled. Any other dropped before its last byte means that the client left,
-        // which says nothing about the upstream (B3): the ticket goes back unused.
+        // A body without bytes is never polled. Any other dropped before its last byte means that the client left, or
+        // that the drain time is up, which says nothing about the upstream (B3): the ticket goes back unused.
         if self.ending == Ending::Nothing || self.ending == Ending::Length(self.received) {
             self.whole();
         } else if let Some(held) = &mut self.held {
-            held.record.reason = Some("client_gone");
+            held.record.unfinished();
         }
     }
 }

@@ -125,8 +125,16 @@ async fn clients_beyond_the_budget_wait() {
         clients.push(client);
     }
     eventually("requests are under way", || async { (upstream.working() >= 10).then_some(()) }).await;
-    let before = cpu_ticks(&gateway);
+    let is_waiting =
+        |cause: &&serde_json::Value| cause["id"] == "connections_wait" && cause["subject"] == "data";
+    eventually("the status names the connections that wait", || async {
+        gateway.status().await["causes"].as_array().unwrap().iter().find(is_waiting).map(|_| ())
+    })
+    .await;
+    let failures = || gateway.metric("accept_failures_total{cause=\"out_of_descriptors\"}");
+    let (before, failed) = (cpu_ticks(&gateway), failures().await);
     tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(failures().await, failed, "an episode counts once, however often there is a look for room");
     let spent = cpu_ticks(&gateway) - before;
     assert!(spent < 30, "{spent} ticks of 10 ms in a second of waiting");
     assert_eq!(gateway.admin("/status").await.whole(), 200);

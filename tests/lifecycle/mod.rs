@@ -88,6 +88,8 @@ async fn the_drain_time_is_kept() {
     client.body(&mut answer, "GET").await;
     assert!(answer.broken.is_some(), "a transfer that was cut off looks whole");
     gateway.log_line("drain time is up", |line| line["cut_off"] == 1).await;
+    // The client has closed nothing.
+    gateway.log_line("request", |line| line["reason"] == "drain_timeout").await;
 }
 
 /// G4: a second signal ends it at once

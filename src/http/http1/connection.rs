@@ -374,7 +374,7 @@ impl Drain {
     fn new(mut receiver: watch::Receiver<DrainPhase>) -> Self {
         let (seen, had_begun) = (receiver.clone(), *receiver.borrow() != DrainPhase::Serving);
         let closing = Box::pin(async move {
-            let _ = receiver.wait_for(|phase| *phase == DrainPhase::Closing).await;
+            let _ = receiver.wait_for(|phase| *phase >= DrainPhase::Closing).await;
         });
         Self { seen, had_begun, closing, is_registered: false, is_closing: false }
     }

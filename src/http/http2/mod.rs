@@ -270,7 +270,7 @@ async fn drain_ends(drain: &mut watch::Receiver<DrainPhase>, has_begun: bool, fi
     let leaves = |phase: &DrainPhase| match phase {
         DrainPhase::Serving => false,
         DrainPhase::Draining => has_begun,
-        DrainPhase::Closing => true,
+        DrainPhase::Closing | DrainPhase::CuttingOff => true,
     };
     let _ = drain.wait_for(leaves).await;
     if !has_begun {
