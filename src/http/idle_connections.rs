@@ -1,7 +1,7 @@
 //! Client connections without a request, oldest first.
 //!
 //! A kept connection holds a descriptor and buffers and does nothing. When descriptors or memory run short, those that have been idle
-//! longest close, so that requests need not be refused (`pressure/idle.rs`, and the acceptor before it accepts one connection too
+//! longest close, so that requests need not be refused (`descriptors/idle.rs`, and the acceptor before it accepts one connection too
 //! many). HTTP/1.1 connections close; HTTP/2 connections get GOAWAY.
 //!
 //! A connection registers once, when it begins. Between requests it stores the time in its slot, which is one atomic store. A

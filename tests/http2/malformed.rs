@@ -4,6 +4,32 @@ use super::raw::*;
 use crate::https::{Identity, NAME};
 use crate::support::{Gateway, Upstream, until};
 
+/// X8: a connection is idle after a malformed request as after any other: it closes first when descriptors run short
+#[tokio::test]
+async fn connections_with_malformed_requests_make_room() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let gateway = identity
+        .before(&upstream)
+        .set("buckets.b.s3.concurrency.max_concurrent", "4")
+        .set("buckets.b.s3.connection_pool.max_idle", "2")
+        .set("monitor.descriptor_limit", "200")
+        .start()
+        .await;
+    let mut hostile = Vec::new();
+    for _ in 0..220 {
+        let mut raw = Raw::open(&identity, &gateway, &[]).await;
+        raw.begin(1, &request("GET", "/b/k"), END_STREAM).await;
+        raw.head(1).await;
+        raw.begin(3, &request("GET", "/b/a#b"), END_STREAM).await;
+        raw.reset(3, "a fragment").await;
+        hostile.push(raw);
+    }
+    for _ in 0..20 {
+        assert_eq!(identity.http2(&gateway).await.get("/b/k").await.whole(), 200);
+    }
+    assert_eq!(gateway.metric("load_shed_total").await, 0.0, "nobody was refused");
+}
+
 async fn refuses(identity: &Identity, gateway: &Gateway, name: &str, head: &[u8]) {
     let mut raw = Raw::open(identity, gateway, &[]).await;
     raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, head)).await;

@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod link;
 mod log_pipe;
+mod process;
 pub(crate) mod scratch;
 pub(crate) mod unreachable;
 pub(crate) mod upstream;

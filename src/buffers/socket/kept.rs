@@ -78,8 +78,9 @@ impl SocketBuffers {
 
     /// Gives back the memory of former sizes that the kernel no longer holds; returns whether some is left.
     pub(crate) fn release_drained(&self) -> bool {
-        let draining = DIRECTIONS.into_iter().filter(|direction| self.is_draining(*direction));
-        draining.fold(false, |is_left, direction| self.release_drained_in(direction) || is_left)
+        let is_left =
+            DIRECTIONS.map(|direction| self.is_draining(direction) && self.release_drained_in(direction));
+        is_left.contains(&true)
     }
 
     /// The same for one direction, which is small. Bytes that a peer does not take stay in the kernel, so they stay reserved: else clients

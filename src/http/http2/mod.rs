@@ -207,12 +207,14 @@ where
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     has_begun = true;
-                    idle_slot.set_busy();
                     let progress = watch.as_ref().map(|watch| watch.progress(windows.buffers()));
                     let outgoing = Outgoing::new(progress, buffer.clone());
                     match exchange_of(request, respond, peer, outgoing, &state) {
                         Err(why) => refused(why),
-                        Ok(exchange) => streams.spawn(exchange, application),
+                        Ok(exchange) => {
+                            idle_slot.set_busy();
+                            streams.spawn(exchange, application);
+                        }
                     }
                 }
                 Some(Err(_)) | None if state.is_flooded() => return Err(Ended::Flooded),

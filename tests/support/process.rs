@@ -1,0 +1,69 @@
+//! A gateway as the system sees it: signals, limits, descriptors, memory, and its end.
+
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+
+use super::{Gateway, PATIENCE};
+
+impl Gateway {
+    /// The process, for what only the system knows of it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Changes the soft limit of its descriptors from outside, as `prlimit` does.
+    pub(crate) fn limit_descriptors(&self, soft: u64) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let limit = Rlimit { current: Some(soft), maximum: self.descriptor_limits().1 };
+        prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+    }
+
+    /// The soft and the hard limit of its descriptors.
+    pub(crate) fn descriptor_limits(&self) -> (Option<u64>, Option<u64>) {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.pid())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let mut words = line.split_whitespace().map(|word| word.parse().ok());
+        (words.next().unwrap(), words.next().unwrap())
+    }
+
+    /// The descriptors that it has open.
+    pub(crate) fn open_descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// The memory that the process has resident.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Asks it to read its certificate again.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait_exit(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "it runs on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
