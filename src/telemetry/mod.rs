@@ -4,6 +4,7 @@
 //! writer thread, metrics are resolved per bucket at the start. Deliberately absent: tracing spans and exporters.
 
 mod escape;
+mod fields;
 pub(crate) mod hedges;
 pub(crate) mod json;
 pub mod log;

@@ -4,14 +4,14 @@
 //! a value (none, or an empty text) is left out: most fields of an access line do not apply to most requests.
 
 use std::cell::RefCell;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
-use slog::{Drain, KV, Key, Level, Never, OwnedKVList, Record, Serializer};
+use slog::{Drain, KV, Key, Level, Never, OwnedKVList, Record};
 use tidegate_actors::clock;
 
 use crate::telemetry::escape;
+use crate::telemetry::fields::{Fields, Format, Scratch};
 use crate::telemetry::log::Sink;
-use crate::telemetry::stamp::Stamp;
 
 /// Whether a line has colours (ECMA-48, 8.3.117).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +32,6 @@ impl TerminalDrain {
     pub(crate) fn new(sink: Sink, style: Style) -> Self {
         Self { sink, style }
     }
-}
-
-#[derive(Default)]
-struct Scratch {
-    line: Vec<u8>,
-    stamp: Stamp,
-    text: String,
 }
 
 thread_local! {
@@ -82,7 +75,7 @@ impl Drain for TerminalDrain {
             // Only a value that refuses to be written is an error; the rest of the line stands.
             let _ = text.write_fmt(*record.msg());
             styled(line, b"\x1b[1m", &escape::value(text));
-            let mut fields = Fields { line, text };
+            let mut fields = Fields::<Text>::new(line, text);
             let _ = record.kv().serialize(record, &mut fields);
             let _ = values.serialize(record, &mut fields);
             line.push(b'\n');
@@ -92,72 +85,20 @@ impl Drain for TerminalDrain {
     }
 }
 
-struct Fields<'a> {
-    line: &'a mut Vec<u8>,
-    text: &'a mut String,
-}
+/// Fields for people.
+struct Text;
 
-impl Fields<'_> {
-    fn key(&mut self, key: Key) {
-        self.line.extend_from_slice(b", ");
-        self.line.extend_from_slice(escape::value(key).as_bytes());
-        self.line.extend_from_slice(b": ");
+impl Format for Text {
+    const SKIPS_EMPTY: bool = true;
+
+    fn write_key(line: &mut Vec<u8>, key: Key) {
+        line.extend_from_slice(b", ");
+        line.extend_from_slice(escape::value(key).as_bytes());
+        line.extend_from_slice(b": ");
     }
 
-    fn number(&mut self, key: Key, number: impl itoa::Integer) -> slog::Result {
-        self.key(key);
-        self.line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-        Ok(())
-    }
-}
-
-impl Serializer for Fields<'_> {
-    fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
-        if let Some(text) = value.as_str() {
-            return self.emit_str(key, text);
-        }
-        self.text.clear();
-        self.text.write_fmt(*value)?;
-        if !self.text.is_empty() {
-            self.key(key);
-            self.line.extend_from_slice(escape::value(self.text).as_bytes());
-        }
-        Ok(())
-    }
-
-    fn emit_str(&mut self, key: Key, value: &str) -> slog::Result {
-        if !value.is_empty() {
-            self.key(key);
-            self.line.extend_from_slice(escape::value(value).as_bytes());
-        }
-        Ok(())
-    }
-
-    fn emit_u64(&mut self, key: Key, value: u64) -> slog::Result {
-        self.number(key, value)
-    }
-
-    fn emit_u32(&mut self, key: Key, value: u32) -> slog::Result {
-        self.number(key, value)
-    }
-
-    fn emit_u16(&mut self, key: Key, value: u16) -> slog::Result {
-        self.number(key, value)
-    }
-
-    fn emit_usize(&mut self, key: Key, value: usize) -> slog::Result {
-        self.number(key, value)
-    }
-
-    fn emit_i64(&mut self, key: Key, value: i64) -> slog::Result {
-        self.number(key, value)
-    }
-
-    fn emit_none(&mut self, _: Key) -> slog::Result {
-        Ok(())
-    }
-
-    fn emit_unit(&mut self, _: Key) -> slog::Result {
+    fn write_text(line: &mut Vec<u8>, text: &str) -> slog::Result {
+        line.extend_from_slice(escape::value(text).as_bytes());
         Ok(())
     }
 }
