@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidegate_actors::clock;
 
 use super::DescriptorBudget;
-use crate::http::idle_connections::IdleConnections;
+use crate::http::idle_connections::{IDLE_MIN, IdleConnections};
 use crate::server::{Admission, Admit, Cause, ConnectionLimit};
 use crate::worker::Shared;
 
@@ -54,7 +54,7 @@ impl DescriptorAdmission {
     fn make_room(&self, open: usize, max: usize) -> bool {
         let over = open + 1 - max;
         let count = over + max / BATCH_SHARE;
-        let closing = self.connections.close_oldest(count, Duration::ZERO, clock::now());
+        let closing = self.connections.close_oldest(count, IDLE_MIN, clock::now());
         if let Kind::Data(shared) = &self.kind {
             shared.idle_relief.closed_for_others(closing.told);
         }

@@ -13,11 +13,11 @@ use slog::{Logger, info};
 use tidegate_actors::{MonitorView, Reading, Sensor, clock};
 use tidegate_config::MonitorConfig;
 
-use crate::http::idle_connections::IdleConnections;
+use crate::http::idle_connections::{IDLE_MIN, IdleConnections};
 use crate::worker::Worker;
 
 /// Under memory pressure a connection that has been idle for less stays: its client is likely to use it again at once.
-const IDLE_MIN: Duration = Duration::from_secs(1);
+const MEMORY_IDLE_MIN: Duration = Duration::from_secs(1);
 /// Under memory pressure one in so many idle connections closes with each sample.
 const MEMORY_SHARE: usize = 8;
 
@@ -114,14 +114,14 @@ impl IdleRelief {
         let mut closed = 0;
         last.needs_upstreams = false;
         if relief.for_descriptors > 0 {
-            let closing = connections.close_oldest(relief.for_descriptors, Duration::ZERO, clock::now());
+            let closing = connections.close_oldest(relief.for_descriptors, IDLE_MIN, clock::now());
             self.metrics.descriptors.inc_by(closing.told as u64);
             last.needs_upstreams = closing.all < relief.for_descriptors;
             closed += closing.told;
         }
         if relief.for_memory {
             let count = connections.count().idle / MEMORY_SHARE + 1;
-            let closing = connections.close_oldest(count, IDLE_MIN, clock::now());
+            let closing = connections.close_oldest(count, MEMORY_IDLE_MIN, clock::now());
             self.metrics.memory.inc_by(closing.told as u64);
             closed += closing.told;
         }

@@ -20,6 +20,9 @@ use futures_util::task::AtomicWaker;
 /// has connected is about to send its first request, and takes a connection that closes before the answer for a failure, where it repeats a
 /// request that met the end of a kept connection.
 pub(crate) const REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// A connection that has been idle for less is not closed: its next request may be on the way, and would meet the end of the connection
+/// (RFC 9112, 9.3.1). It closes with its next answer.
+pub(crate) const IDLE_MIN: Duration = Duration::from_millis(100);
 /// Says in a slot that a request is under way.
 const BUSY: u64 = u64::MAX;
 
@@ -39,6 +42,8 @@ struct Slot {
     /// Where it is among the slots.
     index: AtomicUsize,
     is_closing: AtomicBool,
+    /// The next answer closes the connection.
+    is_last_answer: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -71,6 +76,7 @@ impl IdleConnections {
             idle_since: AtomicU64::new(self.micros(now + REQUEST_GRACE)),
             index: AtomicUsize::new(slots.len()),
             is_closing: AtomicBool::new(false),
+            is_last_answer: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
         slots.push(Arc::clone(&slot));
@@ -78,8 +84,8 @@ impl IdleConnections {
         IdleSlot { connections: Arc::clone(self), slot, is_waker_set: false }
     }
 
-    /// Has `count` idle connections close, those that have been idle longest first; those that close already count. Connections that
-    /// have been idle for less than `idle_min` stay.
+    /// Has `count` connections close, those first that have been idle longest; those that close already count. Connections that have been
+    /// idle for less than `idle_min` stay; where too few have, others close with their next answer.
     pub(crate) fn close_oldest(&self, count: usize, idle_min: Duration, now: Instant) -> Closing {
         let latest = self.micros(now).saturating_sub(micros(idle_min));
         let slots = self.slots();
@@ -96,6 +102,9 @@ impl IdleConnections {
         }
         idle.truncate(wanted);
         idle.iter().for_each(|(_, slot)| slot.close());
+        if idle.len() < wanted {
+            Slot::close_with_answers(&slots, wanted - idle.len());
+        }
         Closing { told: idle.len(), all: closing + idle.len() }
     }
 
@@ -137,6 +146,16 @@ impl Slot {
         self.is_closing.load(Ordering::Acquire)
     }
 
+    /// Has so many open connections close with their next answer; those that will already count.
+    fn close_with_answers(slots: &[Arc<Self>], count: usize) {
+        let open = || slots.iter().filter(|slot| !slot.is_closing());
+        let due = open().filter(|slot| slot.is_last_answer.load(Ordering::Relaxed)).count();
+        let others = open().filter(|slot| !slot.is_last_answer.load(Ordering::Relaxed));
+        for slot in others.take(count.saturating_sub(due)) {
+            slot.is_last_answer.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
         self.waker.wake();
@@ -163,8 +182,13 @@ impl IdleSlot {
     }
 
     /// Whether the connection is to close as soon as it has no request.
-    pub(crate) fn is_closing(&self) -> bool {
+    fn is_closing(&self) -> bool {
         self.slot.is_closing()
+    }
+
+    /// Whether the answer to this request closes the connection.
+    pub(crate) fn is_last_answer(&self) -> bool {
+        self.slot.is_last_answer.load(Ordering::Relaxed) || self.is_closing()
     }
 
     /// The same, and wakes the caller's task when it changes. The task of a connection stays the same.
@@ -242,10 +266,32 @@ mod tests {
         slots[0].set_busy();
         assert_eq!(connections.count(), ConnectionCount { open: 3, idle: 2 });
         drop(slots.remove(0));
-        assert_eq!(connections.close_oldest(2, Duration::ZERO, start).told, 2);
+        assert_eq!(connections.close_oldest(2, IDLE_MIN, start + IDLE_MIN).told, 2);
         assert_eq!(closing(&slots), [0, 1]);
         drop(slots);
         assert_eq!(connections.count(), ConnectionCount { open: 0, idle: 0 });
+    }
+
+    /// X8: a connection that has just been used is not closed under a request that is on the way: its next answer closes it
+    #[test]
+    fn connections_in_use_close_with_their_next_answer() {
+        let start = clock::now();
+        let connections = IdleConnections::new(start);
+        let slots: Vec<IdleSlot> = (0..4).map(|_| connections.register(start)).collect();
+        slots[0].set_busy();
+        slots[1].set_idle(start);
+        slots[2].set_idle(start);
+        slots[3].set_idle(start + IDLE_MIN);
+        let now = start + IDLE_MIN;
+        let last = || slots.iter().map(IdleSlot::is_last_answer).collect::<Vec<_>>();
+        assert_eq!(connections.close_oldest(3, IDLE_MIN, now), Closing { told: 2, all: 2 });
+        assert_eq!(closing(&slots), [1, 2]);
+        assert_eq!(last(), [true, true, true, false], "one more with its answer");
+        connections.close_oldest(3, IDLE_MIN, now);
+        assert_eq!(last(), [true, true, true, false], "it is on its way already");
+        connections.close_oldest(4, IDLE_MIN, now);
+        assert_eq!(last(), [true; 4]);
+        assert_eq!(closing(&slots), [1, 2]);
     }
 
     /// X8: the connection's task is woken

@@ -144,7 +144,7 @@ where
             && head.keep_alive()
             && transfer != Transfer::UntilClose
             && !connection.is_draining()
-            && !connection.idle.is_closing();
+            && !connection.idle.is_last_answer();
         self.date.with(clock::now(), |date| {
             connection.outbox.write(|buffer| {
                 encode::write_head(buffer, head, (facts, size, transfer), keeps_alive, date);
