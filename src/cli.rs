@@ -86,7 +86,12 @@ impl Exit {
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Config(_) | Self::Warned(_) => 78,
-            Self::Start(StartError::Pair(_) | StartError::Tokens(_) | StartError::Tls { .. }) => 78,
+            Self::Start(
+                StartError::Pair(_)
+                | StartError::Tokens(_)
+                | StartError::Tls { .. }
+                | StartError::DescriptorLimitKey { .. },
+            ) => 78,
             #[cfg(not(feature = "origin"))]
             Self::NoBuckets => 78,
             Self::Start(StartError::Listen { .. }) => 69,

@@ -30,8 +30,10 @@ const LOOKUPS_MAX: usize = 64;
 /// Opens what a start would open.
 ///
 /// # Errors
-/// The certificate for clients and its key are no pair, keys of tokens cannot be used, or an upstream's authorities cannot be read.
+/// A limit of descriptors is too low for one request, the certificate for clients and its key are no pair, keys of tokens cannot be used,
+/// or an upstream's authorities cannot be read.
 pub(crate) fn refuse(config: &Config) -> Result<(), StartError> {
+    DescriptorBudget::new(config).check_unstarted(config, hard_descriptor_limit())?;
     Tls::load(&config.server.tls)?;
     Tokens::new(config)?;
     for (name, bucket) in &config.buckets {
@@ -55,11 +57,14 @@ pub fn warn(config: &Config, warnings: &mut Warnings) {
         let message = "has passed: the key is refused";
         warnings.add(format!("keys.{name}.expires"), message, Some("remove the key, or renew it".to_owned()));
     }
-    // The soft limit is raised to the hard one at the start.
-    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    if let Some((message, hint)) = DescriptorBudget::new(config).shortfall(hard) {
+    if let Some((message, hint)) = DescriptorBudget::new(config).shortfall(hard_descriptor_limit()) {
         warnings.add("monitor.descriptor_limit", message, Some(hint));
     }
+}
+
+/// What the soft limit is raised to at the start.
+fn hard_descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
 /// Whether a start could append to the file, which is not created for the question.
