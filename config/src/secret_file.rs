@@ -4,7 +4,6 @@
 //! are followed, because orchestrators mount secrets behind them and rotate them by replacing a link. Errors name the path,
 //! never the content.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::bucket::Secret;
 use crate::file_access::{self, Exposure};
 use crate::form::{Fault, Faults, Form, shown};
+use crate::regular_file::open_regular;
 use crate::setting::Raw;
 
 /// A secret is a line, or a few of them.
@@ -72,7 +72,7 @@ impl SecretFile {
 
 /// The text, or why it must not be read.
 fn read(path: &Path) -> io::Result<Result<Zeroizing<String>, Exposure>> {
-    let file = File::open(path)?;
+    let file = open_regular(path)?;
     if let Some(exposure) = file_access::exposure(&file, path)? {
         return Ok(Err(exposure));
     }
