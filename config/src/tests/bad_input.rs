@@ -149,6 +149,18 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "did you mean TIDEGATE_SERVER__LIMITS__MAX_HEADERS?",
     ),
     (
+        "RATE_LIMIT__PERIP__BURST",
+        "1",
+        "rate_limit.perip.burst: unknown key",
+        "did you mean TIDEGATE_RATE_LIMIT__PER_IP__BURST?",
+    ),
+    (
+        "RATE_LIMIT__IP__REQUESTS_PER_SECOND",
+        "1",
+        "rate_limit.ip.requests_per_second: unknown key",
+        "did you mean TIDEGATE_RATE_LIMIT__PER_IP__REQUESTS_PER_SECOND?",
+    ),
+    (
         "BUCKET__PHOTOS__AUTH",
         "x",
         "bucket.photos.auth: unknown key",
@@ -182,52 +194,6 @@ fn a_variable_in_lower_case_is_refused_with_a_hint() {
         ]
     );
     assert!(from_variables(&[("tidegat", "x"), ("tidegatex_y", "x")]).is_ok(), "another program's");
-}
-
-/// G1
-#[test]
-fn a_section_in_the_singular_names_the_plural() {
-    for (text, expected) in [
-        (
-            "[bucket.x]\nauth = [\"anonymous\"]",
-            "bucket.x.auth: unknown key (from t.toml); did you mean buckets.x.auth?",
-        ),
-        (
-            "[bucket.x.s3]\nendpoints = [\"http://a\"]",
-            "bucket.x.s3.endpoints: unknown key (from t.toml); did you mean buckets.x.s3.endpoints?",
-        ),
-        ("[bucket.x]", "bucket.x: unknown key (from t.toml); did you mean buckets.x?"),
-        (
-            "[policy.p]\nmethods = []",
-            "policy.p.methods: unknown key (from t.toml); did you mean policies.p.methods?",
-        ),
-        ("[key.k]\npolicy = \"p\"", "key.k.policy: unknown key (from t.toml); did you mean keys.k.policy?"),
-        (
-            "[api_key.k]\npolicy = \"p\"",
-            "api_key.k.policy: unknown key (from t.toml); did you mean api_keys.k.policy?",
-        ),
-    ] {
-        assert_eq!(lines(from_toml(text)), [expected]);
-    }
-}
-
-/// G9
-#[test]
-fn keys_of_the_older_plan_name_their_new_place() {
-    for (old, new) in [
-        ("server.rate_limit.requests_per_second", "rate_limit.global.requests_per_second"),
-        ("server.connection_pool_size", "buckets.NAME.s3.connection_pool.size"),
-        ("buckets.demo.s3.connection_pool_size", "buckets.demo.s3.connection_pool.size"),
-        ("buckets.demo.max_idle_connections", "buckets.demo.s3.connection_pool.max_idle"),
-        ("buckets.demo.path_prefix", "buckets.demo.pattern"),
-        (
-            "buckets.demo.circuit_breaker.failure_threshold",
-            "buckets.demo.s3.circuit_breaker.failure_threshold",
-        ),
-    ] {
-        let found = lines(from_toml(&format!("{old} = 1\nbuckets.demo.s3.endpoints = [\"http://a\"]\n")));
-        assert_eq!(found, [format!("{old}: unknown key (from t.toml); did you mean {new}?")]);
-    }
 }
 
 /// G1
@@ -328,44 +294,4 @@ fn chaos_is_refused_on_other_than_loopback_addresses() {
         assert!(from_toml(&format!("[admin]\nchaos = true\naddress = \"{address}\"")).is_ok(), "{address}");
     }
     assert!(from_toml("[admin]\naddress = \"0.0.0.0\"").is_ok(), "without chaos any address will do");
-}
-
-/// A path of this test's own.
-fn own_path(name: &str) -> std::path::PathBuf {
-    std::env::temp_dir().join(format!("tidegate-config-{}-{name}", std::process::id()))
-}
-
-/// G1: a FIFO would be waited for without end, and a directory holds no text
-#[test]
-fn what_is_no_regular_file_is_refused_by_every_key_that_names_a_file() {
-    let (fifo, directory) = (own_path("fifo.toml"), own_path("directory.toml"));
-    let _ = std::fs::remove_file(&fifo);
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
-        .unwrap();
-    std::fs::create_dir_all(&directory).unwrap();
-    for (path, kind) in [(&fifo, "a FIFO"), (&directory, "a directory")] {
-        let expected = format!("cannot be read: it is no regular file but {kind} (from ");
-        for key in [
-            "buckets.demo.s3.access_key_id_file",
-            "buckets.demo.s3.secret_access_key_file",
-            "buckets.demo.s3.credentials_file",
-            "buckets.demo.s3.tls.ca_file",
-            "keys.k.secret_file",
-            "api_keys.k.secret_file",
-            "jwt.secret_file",
-            "jwt.public_key_file",
-            "jwt.jwks_file",
-            "server.tls.private_key_file",
-            "server.tls.certificate_file",
-        ] {
-            let found = lines(from_toml(&format!("{key} = {path:?}\n")));
-            let line = found.iter().find(|line| line.starts_with(&format!("{key}: ")));
-            let line = line.unwrap_or_else(|| panic!("{key}: {found:?}"));
-            assert!(line.contains(&expected), "{line}");
-        }
-        let found = lines(load(Sources::default().file(path)));
-        assert!(found[0].contains(&expected), "{found:?}");
-    }
-    std::fs::remove_file(&fifo).unwrap();
-    std::fs::remove_dir(&directory).unwrap();
 }
