@@ -44,8 +44,18 @@ pub(crate) fn refuse(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Adds a log file that cannot be written, keys that have expired, and fewer descriptors than the configuration can need.
+/// Adds a log file that cannot be written, keys that have expired, fewer descriptors than the configuration can need, and the embedded
+/// bucket `demo` on an address that other machines reach.
 pub fn warn(config: &Config, warnings: &mut Warnings) {
+    let address = config.server.address;
+    if cfg!(feature = "origin") && config.buckets.is_empty() && !address.to_canonical().is_loopback() {
+        let message = format!(
+            "{address} is not a loopback address, and no bucket is configured: the embedded bucket `demo` starts, and \
+             everybody can read and write it without authentication"
+        );
+        let hint = "configure a bucket, or set server.address to 127.0.0.1".to_owned();
+        warnings.add("server.address", message, Some(hint));
+    }
     if let LogOutput::File(path) = &config.log.output
         && let Err(error) = writable(path)
     {

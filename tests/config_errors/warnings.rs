@@ -140,6 +140,30 @@ fn chaos_and_an_open_admin_listener_warn() {
     warns(|| bucket().set("admin.address", "0.0.0.0"), &["admin.address: 0.0.0.0 is not a loopback address"]);
 }
 
+/// G12, A4: without a bucket the embedded one starts, which is open to everybody who reaches the address
+#[test]
+fn the_open_demo_bucket_warns_beyond_loopback() {
+    for address in ["0.0.0.0", "::"] {
+        let open = || Gateway::builder().set("server.address", address);
+        let words = [
+            &format!("server.address: {address} is not a loopback address"),
+            "`demo`",
+            "without authentication",
+        ];
+        warns(open, &words);
+        assert!(check(open()).stdout.contains("sound: 0 buckets (the embedded `demo` starts), 1 warning"));
+        let start = open().argument("--strict").run();
+        assert_eq!((start.code, start.stdout.as_str()), (Some(78), ""), "{}", start.stderr);
+    }
+    let near = check(Gateway::builder().argument("--strict"));
+    assert_eq!(
+        (near.code, near.stderr.as_str(), near.stdout.as_str()),
+        (Some(0), "", "the configuration is sound: 0 buckets (the embedded `demo` starts)\n")
+    );
+    let served = bucket().set("server.address", "0.0.0.0");
+    assert_eq!(check(served.argument("--strict")).code, Some(0));
+}
+
 /// G12, L3
 #[test]
 fn trusting_everybody_warns() {
