@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
-use tidegate_actors::clock;
+use tidegate_actors::{clock, system_memory_limit};
 use tidegate_config::{Config, Endpoint, Identity, JwksSource, LogOutput, Warnings};
 
 use crate::auth::jwt::Tokens;
@@ -44,8 +44,8 @@ pub(crate) fn refuse(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Adds a log file that cannot be written, keys that have expired, fewer descriptors than the configuration can need, and the embedded
-/// bucket `demo` on an address that other machines reach.
+/// Adds a log file that cannot be written, keys that have expired, limits of memory and descriptors that do not fit this machine, and
+/// the embedded bucket `demo` on an address that other machines reach.
 pub fn warn(config: &Config, warnings: &mut Warnings) {
     let address = config.server.address;
     if cfg!(feature = "origin") && config.buckets.is_empty() && !address.to_canonical().is_loopback() {
@@ -67,6 +67,7 @@ pub fn warn(config: &Config, warnings: &mut Warnings) {
         let message = "has passed: the key is refused";
         warnings.add(format!("keys.{name}.expires"), message, Some("remove the key, or renew it".to_owned()));
     }
+    warn_of_memory(config, warnings);
     if let Some((message, hint)) = DescriptorBudget::new(config).shortfall(hard_descriptor_limit()) {
         warnings.add("monitor.descriptor_limit", message, Some(hint));
     }
@@ -75,6 +76,28 @@ pub fn warn(config: &Config, warnings: &mut Warnings) {
 /// What the soft limit is raised to at the start.
 fn hard_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+/// Adds a memory limit above that of the system, and a budget of socket buffers above the memory limit.
+fn warn_of_memory(config: &Config, warnings: &mut Warnings) {
+    let (system, configured) = (system_memory_limit(), config.monitor.memory_limit_bytes);
+    if let (Some(system), Some(limit)) = (system, configured)
+        && limit > system
+    {
+        let message = format!(
+            "{limit} bytes are more than the {system} that the cgroup or the host gives: the kernel kills the process before \
+             the level rises"
+        );
+        warnings.add("monitor.memory_limit_bytes", message, Some("lower it, or leave it out".to_owned()));
+    }
+    let limit = [system, configured].into_iter().flatten().min();
+    if let (Some(limit), Some(budget)) = (limit, config.server.buffer_budget)
+        && budget > limit
+    {
+        let message = format!("{budget} bytes are more than the memory limit ({limit})");
+        let hint = "lower it, or leave it out: the default is a quarter of the memory limit".to_owned();
+        warnings.add("server.buffer_budget", message, Some(hint));
+    }
 }
 
 /// Whether a start could append to the file, which is not created for the question.
