@@ -41,7 +41,9 @@ pub(crate) fn for_key(unknown: &KeyPath, known: &[KeyPath]) -> Option<KeyPath> {
         let closest = same_name.min_by_key(|path| {
             (Reverse(shared_start(path, unknown)), path.segments().len(), section_edits(path, unknown))
         });
-        longer_name.or(closest).cloned().or_else(|| {
+        let shorter = known.iter().filter(|path| is_longer_name(unknown, path));
+        let shorter_name = shorter.max_by_key(|path| path.split_last().map_or(0, |(_, name)| name.len()));
+        longer_name.or(closest).or(shorter_name).cloned().or_else(|| {
             let spelt = nearest(&unknown.to_string(), known.iter().map(KeyPath::to_string))?;
             known.into_iter().find(|path| path.to_string() == spelt)
         })

@@ -18,7 +18,7 @@ use crate::service_link;
 use crate::setting::{KeyPath, Raw, Setting, Settings, VARIABLE_PREFIX};
 
 /// Names the configuration file where no argument does.
-const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
+pub(crate) const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
 /// A configuration is written by people; whatever is larger is another file.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 

@@ -82,7 +82,12 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "such as s3.example.com, without port",
     ),
     ("LOG__REDACT", "a b", "log.redact: holds blanks or control characters", ""),
-    ("ADMIN__CHAOS", "maybe", "admin.chaos: \"maybe\" is neither true nor false", ""),
+    (
+        "ADMIN__CHAOS",
+        "maybe",
+        "admin.chaos: \"maybe\" is neither true nor false",
+        "write one of true, yes, on, 1, or one of false, no, off, 0",
+    ),
     ("LOG__FORMAT", "jsno", "log.format: \"jsno\" is none of auto, json, terminal", ""),
     ("LOG__LEVEL", "loud", "log.level: \"loud\" is none of error, warn, info, debug, trace", ""),
     (
@@ -160,6 +165,33 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "rate_limit.ip.requests_per_second: unknown key",
         "did you mean TIDEGATE_RATE_LIMIT__PER_IP__REQUESTS_PER_SECOND?",
     ),
+    ("MONITOR__WARNING", "0.8", "monitor.warning: \"0.8\" is not a whole number of percent, 1–100", ""),
+    ("MONITOR__EXHAUSTED", "80%", "monitor.exhausted: \"80%\" is not a whole number of percent, 1–100", ""),
+    (
+        "LOG__REDACT",
+        "[\"a\", \"b\"]",
+        "log.redact: is in brackets",
+        "in a variable, commas separate the items: a,b,c",
+    ),
+    (
+        "SERVER__DRAIN_DELAY_SECONDS",
+        "5",
+        "server.drain_delay_seconds: unknown key",
+        "did you mean TIDEGATE_SERVER__DRAIN_DELAY?",
+    ),
+    (
+        "MONITOR__INTERVAL_MS_MAX",
+        "5",
+        "monitor.interval_ms_max: unknown key",
+        "did you mean TIDEGATE_MONITOR__INTERVAL_MS?",
+    ),
+    (
+        "CONFIG_FILE",
+        "t.toml",
+        "config_file: unknown key",
+        "name the file with TIDEGATE_CONFIG or the argument --config",
+    ),
+    ("STRICT", "1", "strict: unknown key", "it is an argument: --strict"),
     (
         "BUCKET__PHOTOS__AUTH",
         "x",
@@ -221,7 +253,7 @@ fn everything_wrong_is_said_at_once() {
 #[test]
 fn a_value_that_cannot_be_read_is_in_no_order() {
     let found = lines(from_toml("[monitor]\nwarning = \"x\"\ncritical = 70\n"));
-    assert_eq!(found, ["monitor.warning: \"x\" is not a whole number (from t.toml)"]);
+    assert_eq!(found, ["monitor.warning: \"x\" is not a whole number of percent, 1–100 (from t.toml)"]);
 }
 
 #[test]
