@@ -26,7 +26,7 @@ section! {
             unset("memory_limit_bytes", bytes(1..=1 << 50), "the cgroup's limit, else the host's memory");
         /// most descriptors the process may have open; a lower limit of the system holds in its place
         ///
-        /// Watch `file_descriptors_used`.
+        /// Watch `file_descriptors_used`. Below the minimum for one request, about 60, the gateway does not start and names the minimum.
         pub descriptor_limit: Option<u64> =
             unset("descriptor_limit", whole(1..=1 << 30), "the limit of the system");
         /// time between two samples
