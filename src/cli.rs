@@ -29,7 +29,7 @@ const STDERR_SHORT_MAX: Duration = Duration::from_millis(100);
 #[command(version, about)]
 pub(crate) struct Arguments {
     /// Configuration file, TOML or YAML; the environment (TIDEGATE_…) wins over it.
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
     /// Take every warning of the configuration for an error.
     #[arg(long, global = true)]
@@ -86,7 +86,12 @@ impl Exit {
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Config(_) | Self::Warned(_) => 78,
-            Self::Start(StartError::Pair(_) | StartError::Tokens(_) | StartError::Tls { .. }) => 78,
+            Self::Start(
+                StartError::Pair(_)
+                | StartError::Tokens(_)
+                | StartError::Tls { .. }
+                | StartError::DescriptorLimitKey { .. },
+            ) => 78,
             #[cfg(not(feature = "origin"))]
             Self::NoBuckets => 78,
             Self::Start(StartError::Listen { .. }) => 69,
@@ -109,6 +114,10 @@ impl Exit {
 /// Prints the warnings, unless `strict` takes them for errors.
 pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Result<(), Exit> {
     Gateway::check(config)?;
+    #[cfg(not(feature = "origin"))]
+    if config.buckets.is_empty() {
+        return Err(Exit::NoBuckets);
+    }
     preflight::warn(config, &mut warnings);
     preflight::warn_of_names(config, &mut warnings);
     let mut text = String::new();
@@ -124,9 +133,10 @@ pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Re
         write_stderr(text, STDERR_MAX);
     }
     let counted = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    let demo = if config.buckets.is_empty() { " (the embedded `demo` starts)" } else { "" };
     let buckets = counted(config.buckets.len(), "bucket");
     let more = if warned == 0 { String::new() } else { format!(", {}", counted(warned, "warning")) };
-    say(&mut io::stdout(), &format!("the configuration is sound: {buckets}{more}\n"));
+    say(&mut io::stdout(), &format!("the configuration is sound: {buckets}{demo}{more}\n"));
     Ok(())
 }
 

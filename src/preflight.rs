@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
-use tidegate_actors::clock;
+use tidegate_actors::{clock, system_memory_limit};
 use tidegate_config::{Config, Endpoint, Identity, JwksSource, LogOutput, Warnings};
 
 use crate::auth::jwt::Tokens;
@@ -30,8 +30,10 @@ const LOOKUPS_MAX: usize = 64;
 /// Opens what a start would open.
 ///
 /// # Errors
-/// The certificate for clients and its key are no pair, keys of tokens cannot be used, or an upstream's authorities cannot be read.
+/// A limit of descriptors is too low for one request, the certificate for clients and its key are no pair, keys of tokens cannot be used,
+/// or an upstream's authorities cannot be read.
 pub(crate) fn refuse(config: &Config) -> Result<(), StartError> {
+    DescriptorBudget::new(config).check_unstarted(config, hard_descriptor_limit())?;
     Tls::load(&config.server.tls)?;
     Tokens::new(config)?;
     for (name, bucket) in &config.buckets {
@@ -42,8 +44,18 @@ pub(crate) fn refuse(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Adds a log file that cannot be written, keys that have expired, and fewer descriptors than the configuration can need.
+/// Adds a log file that cannot be written, keys that have expired, limits of memory and descriptors that do not fit this machine, and
+/// the embedded bucket `demo` on an address that other machines reach.
 pub fn warn(config: &Config, warnings: &mut Warnings) {
+    let address = config.server.address;
+    if cfg!(feature = "origin") && config.buckets.is_empty() && !address.to_canonical().is_loopback() {
+        let message = format!(
+            "{address} is not a loopback address, and no bucket is configured: the embedded bucket `demo` starts, and \
+             everybody can read and write it without authentication"
+        );
+        let hint = "configure a bucket, or set server.address to 127.0.0.1".to_owned();
+        warnings.add("server.address", message, Some(hint));
+    }
     if let LogOutput::File(path) = &config.log.output
         && let Err(error) = writable(path)
     {
@@ -55,10 +67,36 @@ pub fn warn(config: &Config, warnings: &mut Warnings) {
         let message = "has passed: the key is refused";
         warnings.add(format!("keys.{name}.expires"), message, Some("remove the key, or renew it".to_owned()));
     }
-    // The soft limit is raised to the hard one at the start.
-    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    if let Some((message, hint)) = DescriptorBudget::new(config).shortfall(hard) {
+    warn_of_memory(config, warnings);
+    if let Some((message, hint)) = DescriptorBudget::new(config).shortfall(hard_descriptor_limit()) {
         warnings.add("monitor.descriptor_limit", message, Some(hint));
+    }
+}
+
+/// What the soft limit is raised to at the start.
+fn hard_descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+/// Adds a memory limit above that of the system, and a budget of socket buffers above the memory limit.
+fn warn_of_memory(config: &Config, warnings: &mut Warnings) {
+    let (system, configured) = (system_memory_limit(), config.monitor.memory_limit_bytes);
+    if let (Some(system), Some(limit)) = (system, configured)
+        && limit > system
+    {
+        let message = format!(
+            "{limit} bytes are more than the {system} that the cgroup or the host gives: the kernel kills the process before \
+             the level rises"
+        );
+        warnings.add("monitor.memory_limit_bytes", message, Some("lower it, or leave it out".to_owned()));
+    }
+    let limit = [system, configured].into_iter().flatten().min();
+    if let (Some(limit), Some(budget)) = (limit, config.server.buffer_budget)
+        && budget > limit
+    {
+        let message = format!("{budget} bytes are more than the memory limit ({limit})");
+        let hint = "lower it, or leave it out: the default is a quarter of the memory limit".to_owned();
+        warnings.add("server.buffer_budget", message, Some(hint));
     }
 }
 

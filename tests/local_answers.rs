@@ -68,11 +68,8 @@ async fn local_answers_cost_their_client() {
 #[tokio::test]
 async fn local_answers_are_shed() {
     let upstream = Upstream::ok("x");
-    let gateway = builder(&upstream)
-        .set("monitor.descriptor_limit", "10")
-        .set("monitor.interval_ms", "20")
-        .start()
-        .await;
+    let gateway = builder(&upstream).exhausted_at_half().start().await;
+    gateway.exhaust_descriptors();
     eventually("the level is exhausted", || async {
         (gateway.status().await["level"] == "exhausted").then_some(())
     })

@@ -227,12 +227,8 @@ async fn the_status_tells_all() {
 #[tokio::test]
 async fn exhausted_descriptors_shed_requests_and_the_probes_answer() {
     let upstream = Upstream::ok("x");
-    let gateway = Gateway::builder()
-        .bucket("b", &upstream)
-        .set("monitor.descriptor_limit", "10")
-        .set("monitor.interval_ms", "20")
-        .start()
-        .await;
+    let gateway = Gateway::builder().bucket("b", &upstream).exhausted_at_half().start().await;
+    gateway.exhaust_descriptors();
     let shed = crate::support::eventually("requests are shed", || async {
         let answer = gateway.get("/b/k").await;
         (answer.whole() == 503).then_some(answer)

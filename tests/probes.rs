@@ -88,12 +88,8 @@ async fn probes_pass_before_every_limit() {
 #[tokio::test]
 async fn probes_are_answered_at_exhausted() {
     let upstream = Upstream::ok("x");
-    let gateway = Gateway::builder()
-        .bucket("b", &upstream)
-        .set("monitor.descriptor_limit", "10")
-        .set("monitor.interval_ms", "20")
-        .start()
-        .await;
+    let gateway = Gateway::builder().bucket("b", &upstream).exhausted_at_half().start().await;
+    gateway.exhaust_descriptors();
     eventually("it is exhausted", || async {
         (gateway.get("/b/k").await.reason() == "exhausted").then_some(())
     })

@@ -112,18 +112,17 @@ async fn a_frozen_store_is_a_cause_and_ready() {
     .await;
 }
 
-fn short_of_descriptors(upstream: &Upstream) -> Builder {
-    Gateway::builder()
-        .bucket("b", upstream)
-        .set("monitor.descriptor_limit", "10")
-        .set("monitor.interval_ms", "20")
+async fn short_of_descriptors(builder: Builder) -> Gateway {
+    let gateway = builder.exhausted_at_half().start().await;
+    gateway.exhaust_descriptors();
+    gateway
 }
 
 /// X10, O4, O5: exhausted refuses without figures; the log line and the status have them; ready stays 200
 #[tokio::test]
 async fn exhausted_keeps_its_figures_for_the_operator() {
     let upstream = Upstream::ok("x");
-    let gateway = short_of_descriptors(&upstream).start().await;
+    let gateway = short_of_descriptors(Gateway::builder().bucket("b", &upstream)).await;
     let refused = eventually("requests are shed", || async {
         let answer = gateway.get("/b/k").await;
         (answer.whole() == 503).then_some(answer)
@@ -145,7 +144,10 @@ async fn exhausted_keeps_its_figures_for_the_operator() {
 #[tokio::test]
 async fn exhausted_is_unready_where_a_key_says_so() {
     let upstream = Upstream::ok("x");
-    let gateway = short_of_descriptors(&upstream).set("server.ready_when_exhausted", "false").start().await;
+    let gateway = short_of_descriptors(
+        Gateway::builder().bucket("b", &upstream).set("server.ready_when_exhausted", "false"),
+    )
+    .await;
     cause(&gateway, "exhausted").await;
     assert_eq!(ready(&gateway).await, ([503, 503], "exhausted".to_owned()));
 }

@@ -41,7 +41,7 @@ pub use limiter::{Allowance, Allowed, LimiterHandle, LimiterRejection, LimiterRe
 pub use mailbox::AskError;
 pub use monitor::{
     Comparison, Level, MemorySource, MemoryUse, MonitorHandle, MonitorRejection, MonitorView, Reading,
-    Reason, Sensor, Slot, Transition,
+    Reason, Sensor, Slot, Transition, system_memory_limit,
 };
 pub use pool::{
     CredentialCheck, CredentialId, CredentialStanding, CredentialTicket, CredentialView, EndpointId,

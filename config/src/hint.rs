@@ -38,9 +38,12 @@ pub(crate) fn for_key(unknown: &KeyPath, known: &[KeyPath]) -> Option<KeyPath> {
         let known: Vec<_> = known.iter().map(|path| with_bucket(path, bucket)).collect();
         let longer_name = known.iter().find(|path| is_longer_name(path, unknown));
         let same_name = known.iter().filter(|path| path.segments().last() == segments.last());
-        let closest =
-            same_name.min_by_key(|path| (Reverse(shared_start(path, unknown)), path.segments().len()));
-        longer_name.or(closest).cloned().or_else(|| {
+        let closest = same_name.min_by_key(|path| {
+            (Reverse(shared_start(path, unknown)), path.segments().len(), section_edits(path, unknown))
+        });
+        let shorter = known.iter().filter(|path| is_longer_name(unknown, path));
+        let shorter_name = shorter.max_by_key(|path| path.split_last().map_or(0, |(_, name)| name.len()));
+        longer_name.or(closest).or(shorter_name).cloned().or_else(|| {
             let spelt = nearest(&unknown.to_string(), known.iter().map(KeyPath::to_string))?;
             known.into_iter().find(|path| path.to_string() == spelt)
         })
@@ -119,6 +122,16 @@ fn with_bucket(path: &KeyPath, bucket: &str) -> KeyPath {
 
 fn shared_start(a: &KeyPath, b: &KeyPath) -> usize {
     a.segments().iter().zip(b.segments()).take_while(|(a, b)| a == b).count()
+}
+
+/// Changes from one section's name to the other; zero where the unknown key is in no section, which is near to none.
+fn section_edits(path: &KeyPath, unknown: &KeyPath) -> usize {
+    match (path.split_last(), unknown.split_last()) {
+        (Some((section, _)), Some((given, _))) if !given.segments().is_empty() => {
+            edits(&given.to_string(), &section.to_string())
+        }
+        _ => 0,
+    }
 }
 
 /// Whether `path` is in the section of `unknown` and its name holds the unknown one in whole words, as

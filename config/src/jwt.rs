@@ -6,12 +6,12 @@
 //! way could sign as anybody.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bucket::{AuthMethod, BaseUrl, BucketConfig, Endpoint, Pem, Scheme, Secret, TlsConfig, is_near};
 use crate::form::{Choice, Fault, Faults, Form, SecretText, Word, list, seconds, shown};
+use crate::regular_file::{open_regular, read_text};
 use crate::secret_file::SecretIn;
 use crate::section::section;
 use crate::setting::Raw;
@@ -241,7 +241,7 @@ impl Form for PublicKeyIn {
 
     fn parse(&self, raw: &Raw) -> Result<Pem, Faults> {
         let path = raw.text()?;
-        let text = fs::read_to_string(path)
+        let text = read_text(path)
             .map_err(|error| Fault::new(format!("{} cannot be read: {error}", shown(path))))?;
         if !text.contains(PUBLIC_KEY) {
             let fault = Fault::new(format!("{} holds no public key", shown(path)));
@@ -267,8 +267,7 @@ impl Form for JwksPath {
 
     fn parse(&self, raw: &Raw) -> Result<PathBuf, Faults> {
         let path = raw.text()?;
-        fs::File::open(path)
-            .map_err(|error| Fault::new(format!("{} cannot be read: {error}", shown(path))))?;
+        open_regular(path).map_err(|error| Fault::new(format!("{} cannot be read: {error}", shown(path))))?;
         Ok(path.into())
     }
 

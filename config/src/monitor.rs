@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::form::{bytes, millis, whole};
+use crate::form::{bytes, millis, percent, whole};
 use crate::section::section;
 use crate::walk::{Section, key, unset};
 
@@ -10,15 +10,15 @@ section! {
     /// The resource monitor.
     pub struct MonitorConfig {
         /// percent of a limit at which the level becomes warning
-        pub warning: u8 = key("warning", whole(1..=100), 80);
+        pub warning: u8 = key("warning", percent(1..=100), 80);
         /// percent at which the level becomes critical and what is not needed is switched off
-        pub critical: u8 = key("critical", whole(1..=100), 90);
+        pub critical: u8 = key("critical", percent(1..=100), 90);
         /// percent at which new requests are refused with 503
-        pub exhausted: u8 = key("exhausted", whole(1..=100), 95);
+        pub exhausted: u8 = key("exhausted", percent(1..=100), 95);
         /// percent below which the level falls back to normal
         ///
         /// Lower it if the log shows the level going up and down.
-        pub recover: u8 = key("recover", whole(1..=100), 80).yielding("80, or `warning` if that is lower");
+        pub recover: u8 = key("recover", percent(1..=100), 80).yielding("80, or `warning` if that is lower");
         /// memory the process may use: its resident set and its socket buffers; takes the place of the cgroup's limit
         ///
         /// Set it where neither a cgroup nor the host has the limit; watch `memory_own_bytes`. A kernel limit below it still kills.
@@ -26,7 +26,7 @@ section! {
             unset("memory_limit_bytes", bytes(1..=1 << 50), "the cgroup's limit, else the host's memory");
         /// most descriptors the process may have open; a lower limit of the system holds in its place
         ///
-        /// Watch `file_descriptors_used`.
+        /// Watch `file_descriptors_used`. Below the minimum for one request, about 60, the gateway does not start and names the minimum.
         pub descriptor_limit: Option<u64> =
             unset("descriptor_limit", whole(1..=1 << 30), "the limit of the system");
         /// time between two samples

@@ -120,7 +120,11 @@ fn check_buckets(section: &mut Section<'_>, policy: &PolicyConfig, buckets: &BTr
     for name in policy.buckets.iter().filter(|pattern| pattern.is_exact()).map(Pattern::as_str) {
         let mut served = buckets.values().map(|bucket| &bucket.pattern);
         if !served.any(|pattern| pattern.matches(name)) {
-            let hint = hint::nearest(name, buckets.keys()).map(|near| format!("did you mean {near}?"));
+            let patterns = || buckets.values().map(|bucket| bucket.pattern.as_str());
+            // a bucket's name in the configuration is not what clients call it
+            let of_named = || hint::nearest(name, buckets.keys()).map(|near| buckets[near].pattern.as_str());
+            let near = hint::nearest(name, patterns()).or_else(of_named);
+            let hint = near.map(|near| format!("did you mean {near}?"));
             section.refuse("buckets", format!("no bucket serves the name {}", shown(name)), hint);
         }
     }

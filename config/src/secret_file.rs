@@ -4,7 +4,6 @@
 //! are followed, because orchestrators mount secrets behind them and rotate them by replacing a link. Errors name the path,
 //! never the content.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -13,10 +12,13 @@ use zeroize::Zeroizing;
 use crate::bucket::Secret;
 use crate::file_access::{self, Exposure};
 use crate::form::{Fault, Faults, Form, shown};
+use crate::regular_file::open_regular;
 use crate::setting::Raw;
 
 /// A secret is a line, or a few of them.
 const FILE_BYTES_MAX: u64 = 64 << 10;
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Why a file gives no secret.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,12 @@ pub enum SecretFileError {
         path: String,
         /// how they can
         exposure: Exposure,
+    },
+    /// an editor left a mark that would be part of the secret
+    #[error("{path} begins with a byte order mark (UTF-8 BOM); save it as UTF-8 without one")]
+    ByteOrderMark {
+        /// the file
+        path: String,
     },
     /// there is nothing in it
     #[error("{path} is empty")]
@@ -58,12 +66,15 @@ impl SecretFile {
     /// Reads the secret.
     ///
     /// # Errors
-    /// It cannot be read, others can reach it, or it is empty.
+    /// It cannot be read, others can reach it, or it is empty or begins with a byte order mark.
     pub fn read(&self) -> Result<Secret, SecretFileError> {
         let path = || shown(&self.0.display().to_string());
         let text = read(&self.0)
             .map_err(|source| SecretFileError::Read { path: path(), source })?
             .map_err(|exposure| SecretFileError::Exposed { path: path(), exposure })?;
+        if text.starts_with(BYTE_ORDER_MARK) {
+            return Err(SecretFileError::ByteOrderMark { path: path() });
+        }
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let line = line.strip_suffix('\r').unwrap_or(line);
         if line.is_empty() { Err(SecretFileError::Empty { path: path() }) } else { Ok(Secret::new(line)) }
@@ -72,7 +83,7 @@ impl SecretFile {
 
 /// The text, or why it must not be read.
 fn read(path: &Path) -> io::Result<Result<Zeroizing<String>, Exposure>> {
-    let file = File::open(path)?;
+    let file = open_regular(path)?;
     if let Some(exposure) = file_access::exposure(&file, path)? {
         return Ok(Err(exposure));
     }
@@ -126,9 +137,10 @@ impl Form for SecretIn {
     type Value = Secret;
 
     fn parse(&self, raw: &Raw) -> Result<Secret, Faults> {
-        let (_, secret) = SecretPath::open(raw)?;
+        let (file, secret) = SecretPath::open(raw)?;
         if secret.expose().chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(Fault::new("names a file with blanks or more than one line").into());
+            let path = shown(&file.path().display().to_string());
+            return Err(Fault::new(format!("{path} holds blanks or more than one line")).into());
         }
         Ok(secret)
     }

@@ -88,6 +88,12 @@ impl Raw {
     /// The text of a single value.
     pub(crate) fn scalar(&self) -> Result<&str, Fault> {
         match self {
+            Self::Variable(text) if is_quoted(text) => Err(Fault::new(
+                "is in quotes, which would be part of the value",
+            )
+            .hinting(
+                "leave them out: docker --env-file keeps them; a secret that has them can stand in a file",
+            )),
             Self::Text(text) | Self::Bare(text) | Self::Variable(text) => Ok(text),
             Self::List(_) => Err(Fault::new("must be one value, not a list")),
             Self::Empty => Err(Fault::new("has no value")),
@@ -107,6 +113,9 @@ impl Raw {
         match self {
             Self::List(items) => Ok(items.clone()),
             Self::Variable(text) if text.trim().is_empty() => Ok(Vec::new()),
+            Self::Variable(text) if is_within(text, '[', ']') => {
+                Err(Fault::new("is in brackets").hinting("in a variable, commas separate the items: a,b,c"))
+            }
             Self::Variable(text) => {
                 Ok(text.split(',').map(|item| Self::Variable(item.trim().to_owned())).collect())
             }
@@ -114,6 +123,15 @@ impl Raw {
             Self::Text(_) | Self::Bare(_) => Err(Fault::new("must be a list").hinting("put it in brackets")),
         }
     }
+}
+
+/// A shell takes quotes away; what reads a file of variables may not.
+fn is_quoted(text: &str) -> bool {
+    is_within(text, '"', '"') || is_within(text, '\'', '\'')
+}
+
+fn is_within(text: &str, open: char, close: char) -> bool {
+    text.trim().strip_prefix(open).is_some_and(|rest| rest.ends_with(close))
 }
 
 /// A raw value and where it came from.

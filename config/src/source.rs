@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -14,11 +13,12 @@ use crate::document;
 use crate::file_access::{self, Exposure};
 use crate::form::Fault;
 use crate::problem::{Origin, Problem};
+use crate::regular_file::open_regular;
 use crate::service_link;
 use crate::setting::{KeyPath, Raw, Setting, Settings, VARIABLE_PREFIX};
 
 /// Names the configuration file where no argument does.
-const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
+pub(crate) const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
 /// A configuration is written by people; whatever is larger is another file.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -182,7 +182,7 @@ impl Layers {
 /// The text, and who else can reach it.
 fn read(path: &Path) -> io::Result<(String, Option<Exposure>)> {
     let mut text = String::new();
-    let file = File::open(path)?;
+    let file = open_regular(path)?;
     let exposure = file_access::exposure(&file, path)?;
     let read = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if read as u64 > FILE_BYTES_MAX {
@@ -196,6 +196,7 @@ fn describe(error: &io::Error) -> String {
         ErrorKind::NotFound => "there is no such file".to_owned(),
         ErrorKind::PermissionDenied => "permission denied".to_owned(),
         ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        ErrorKind::Other => error.to_string(),
         kind => kind.to_string(),
     }
 }

@@ -9,6 +9,7 @@ use crate::hint;
 use crate::problem::{Origin, Problem};
 use crate::reference;
 use crate::setting::{KeyPath, Raw, Setting};
+use crate::source::FILE_VARIABLE;
 use crate::walk::Walk;
 
 /// A problem for each setting the walk did not ask for.
@@ -42,11 +43,26 @@ fn remedy(path: &KeyPath, setting: &Setting, candidates: &[KeyPath]) -> Option<S
     if *path == KeyPath::new(["guards"]) {
         return Some("only builds with the cargo feature bench know it".to_owned());
     }
+    if let Some(remedy) = not_a_key(path) {
+        return Some(remedy);
+    }
     let meant = |key: KeyPath| match &setting.origin {
         Origin::Variable(_) => format!("did you mean {}?", key.variable()),
         _ => format!("did you mean {key}?"),
     };
     underscores(path, setting, candidates).or_else(|| hint::for_key(path, candidates).map(meant))
+}
+
+/// What takes the place of a key at the top that is none: an argument, or the variable that names the file.
+fn not_a_key(path: &KeyPath) -> Option<String> {
+    let [name] = path.segments() else { return None };
+    match name.as_str() {
+        "strict" => Some("it is an argument: --strict".to_owned()),
+        "config_file" | "config_path" | "conf" | "configuration" => {
+            Some(format!("name the file with {FILE_VARIABLE} or the argument --config"))
+        }
+        _ => None,
+    }
 }
 
 /// The variable that was meant where one has too few underscores.

@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 
 use slog::{Logger, info, warn};
 use tidegate_actors::descriptors::{self, RaisedLimit};
-use tidegate_config::Config;
+use tidegate_config::{Config, LogOutput};
 
 use crate::StartError;
 use crate::worker::worker_threads;
@@ -29,6 +29,8 @@ const OPEN_AT_START: u64 = 56;
 const OPEN_PER_WORKER: u64 = 4;
 /// Files that the monitor keeps open, and may not have opened when the start looks.
 const MONITOR_FILES: u64 = 8;
+/// Open before listeners and threads start, besides the reserve: the standard streams, the event loop and the pipe of signals.
+const OPEN_IN_MAIN: u64 = 13;
 /// Descriptors of a thread's event loop: two event queues, a wake-up, and the pipe of signals.
 const THREAD_FILES: u64 = 4;
 /// Threads with an event loop besides the data workers: the admin listener's and the monitor's.
@@ -93,12 +95,27 @@ impl DescriptorBudget {
     /// Called before the listeners and threads start, which would fail one after the other for want of descriptors.
     ///
     /// # Errors
-    /// No client could be served under the limit of the process.
+    /// No request could be served under the limit of the process or under `monitor.descriptor_limit`.
     pub(crate) fn check_start(&self, config: &Config) -> Result<(), StartError> {
-        let limit = descriptors::limit().unwrap_or(u64::MAX);
-        let open = descriptors::open_count().unwrap_or(0);
+        let open = descriptors::open_count().unwrap_or(0).max(estimated_open(config));
+        self.check(config, descriptors::limit().unwrap_or(u64::MAX), open)
+    }
+
+    /// The same without a start. `hard_limit` is what the soft limit is raised to at the start.
+    ///
+    /// # Errors
+    /// As for [`Self::check_start`].
+    pub(crate) fn check_unstarted(&self, config: &Config, hard_limit: u64) -> Result<(), StartError> {
+        self.check(config, hard_limit, estimated_open(config))
+    }
+
+    fn check(&self, config: &Config, limit: u64, open: u64) -> Result<(), StartError> {
         let needed = self.least_needed(open, whole(worker_threads(config)));
-        if limit < needed { Err(StartError::TooFewDescriptors { limit, needed }) } else { Ok(()) }
+        match self.configured {
+            _ if limit < needed => Err(StartError::TooFewDescriptors { limit, needed }),
+            Some(limit) if limit < needed => Err(StartError::DescriptorLimitKey { limit, needed }),
+            _ => Ok(()),
+        }
     }
 
     /// The lowest limit under which one request can be served. `open` are open before listeners and threads start, with the reserve.
@@ -169,6 +186,12 @@ impl DescriptorBudget {
         info!(log, "descriptor limit"; "limit" => limit, "needed" => self.needed(),
             "clients_max" => self.clients_within(limit, self.estimated));
     }
+}
+
+/// Descriptors that are open before listeners and threads start, with the reserve.
+fn estimated_open(config: &Config) -> u64 {
+    let log = u64::from(matches!(config.log.output, LogOutput::File(_)));
+    OPEN_IN_MAIN + whole(descriptors::RESERVED) + log
 }
 
 fn whole(count: usize) -> u64 {

@@ -72,6 +72,17 @@ pub enum StartError {
         /// The fewest with which one client can be served.
         needed: u64,
     },
+    /// `monitor.descriptor_limit` leaves no descriptor for a client.
+    #[error(
+        "monitor.descriptor_limit: {limit} is too low, the gateway needs at least {needed} and would refuse every request; \
+         raise it, or leave it out: then the limit of the system holds"
+    )]
+    DescriptorLimitKey {
+        /// The value of the key.
+        limit: u64,
+        /// The fewest with which one client can be served.
+        needed: u64,
+    },
     /// A thread or socket could not be had.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),

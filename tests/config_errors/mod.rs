@@ -146,6 +146,19 @@ async fn the_environment_wins_over_the_file() {
     assert_eq!(gateway.get("/filed/k").await.whole(), 200);
 }
 
+/// G1: the file is named before or after the verb
+#[test]
+fn the_file_may_be_named_after_the_verb() {
+    for flag in ["--config", "-c"] {
+        for at in [[flag, "nowhere.toml", "check"], ["check", flag, "nowhere.toml"]] {
+            let builder = at.into_iter().fold(Gateway::builder(), Builder::argument);
+            let Ended { code, stderr, .. } = builder.run();
+            assert_eq!(code, Some(78), "{stderr}");
+            assert!(stderr.contains("nowhere.toml: cannot be read: there is no such file"), "{stderr}");
+        }
+    }
+}
+
 /// A broken command line is told apart from a broken configuration
 #[test]
 fn a_bad_command_line_ends_with_usage() {

@@ -55,6 +55,29 @@ fn what_only_resembles_them_is_refused() {
     }
 }
 
+/// G1, C5: `check` and the start end where a FIFO or a directory is named as the configuration or as a secret
+#[test]
+fn a_fifo_is_refused_and_not_waited_for() {
+    let directory = Scratch::new();
+    let fifo = directory.path().join("fifo.toml");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
+    for (path, kind) in [(fifo.as_path(), "a FIFO"), (directory.path(), "a directory")] {
+        let path = path.to_str().unwrap();
+        let expected = format!("cannot be read: it is no regular file but {kind}");
+        let secret = || {
+            bucket().set("buckets.b.s3.access_key_id", "A").set("buckets.b.s3.secret_access_key_file", path)
+        };
+        let config = || bucket().argument("--config").argument(path);
+        for builder in [&secret as &dyn Fn() -> Builder, &config] {
+            refused(builder(), &[&expected]);
+            let started = builder().run();
+            assert_eq!(started.code, Some(78), "{}", started.stderr);
+            assert!(started.stderr.contains(&expected), "{}", started.stderr);
+        }
+    }
+}
+
 /// C5: on an ordinary disk a secret that others can read is refused, and the way out of each platform is named;
 /// what it takes on mounts is shown in tests/mounts
 #[test]

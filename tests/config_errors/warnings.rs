@@ -140,6 +140,56 @@ fn chaos_and_an_open_admin_listener_warn() {
     warns(|| bucket().set("admin.address", "0.0.0.0"), &["admin.address: 0.0.0.0 is not a loopback address"]);
 }
 
+/// G12, A4: without a bucket the embedded one starts, which is open to everybody who reaches the address
+#[test]
+fn the_open_demo_bucket_warns_beyond_loopback() {
+    for address in ["0.0.0.0", "::"] {
+        let open = || Gateway::builder().set("server.address", address);
+        let words = [
+            &format!("server.address: {address} is not a loopback address"),
+            "`demo`",
+            "without authentication",
+        ];
+        warns(open, &words);
+        assert!(check(open()).stdout.contains("sound: 0 buckets (the embedded `demo` starts), 1 warning"));
+        let start = open().argument("--strict").run();
+        assert_eq!((start.code, start.stdout.as_str()), (Some(78), ""), "{}", start.stderr);
+    }
+    let near = check(Gateway::builder().argument("--strict"));
+    assert_eq!(
+        (near.code, near.stderr.as_str(), near.stdout.as_str()),
+        (Some(0), "", "the configuration is sound: 0 buckets (the embedded `demo` starts)\n")
+    );
+    let served = bucket().set("server.address", "0.0.0.0");
+    assert_eq!(check(served.argument("--strict")).code, Some(0));
+}
+
+/// G12, X1: limits of memory that never act, act at once, or that the machine does not have
+#[test]
+fn limits_of_memory_that_do_not_fit_warn() {
+    for (key, value, words) in [
+        ("monitor.memory_limit_bytes", "1MiB", "1048576 bytes are fewer than an idle process uses"),
+        ("monitor.memory_limit_bytes", "1024TiB", "that the cgroup or the host gives"),
+        ("server.buffer_budget", "64K", "65536 bytes are too few"),
+        ("server.buffer_budget", "1TiB", "1099511627776 bytes are more than the memory limit"),
+    ] {
+        warns(|| bucket().set(key, value), &[&format!("{key}: "), words]);
+    }
+    let both = || bucket().set("monitor.memory_limit_bytes", "64MiB").set("server.buffer_budget", "65MiB");
+    warns(both, &["server.buffer_budget: 68157440 bytes are more than the memory limit (67108864)"]);
+    let fits = bucket().set("monitor.memory_limit_bytes", "64MiB").set("server.buffer_budget", "16MiB");
+    assert_eq!(check(fits.argument("--strict")).code, Some(0));
+}
+
+/// G12, O1: a word that is no output
+#[test]
+fn a_bare_word_as_the_output_of_the_log_warns() {
+    for word in ["-", "none", "syslog", "file"] {
+        let words = [format!("log.output: \"{word}\" is taken for a file"), "stdout and stderr".to_owned()];
+        warns(|| bucket().set("log.output", word), &words.each_ref().map(String::as_str));
+    }
+}
+
 /// G12, L3
 #[test]
 fn trusting_everybody_warns() {

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use super::{circuit_state, kept};
 use crate::support::client::{Client, message};
+use crate::support::gateway::Builder;
 use crate::support::{Gateway, Upstream, eventually, get};
 
 /// X5: the soft limit becomes the hard one
@@ -63,6 +64,39 @@ async fn a_start_without_descriptors_for_requests_fails() {
         let told = format!("the limit of {limit} descriptors is too low, the gateway needs at least ");
         assert!(ended.stderr.contains(&told) && ended.stderr.contains("ulimit -n"), "{}", ended.stderr);
     }
+}
+
+/// The least limit that an error names.
+fn least_of(stderr: &str) -> u64 {
+    let after = stderr.split_once("needs at least ").unwrap_or_else(|| panic!("no minimum: {stderr}")).1;
+    after.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+/// `check` and the start refuse less than the least limit that they name, with the same line, and the least limit serves requests.
+async fn the_named_least_limit_is_right(limited: impl Fn(u64) -> Builder, code: i32, words: &str) {
+    let needed = least_of(&limited(30).argument("check").run().stderr);
+    for limit in [30, needed - 1] {
+        let (checked, started) = (limited(limit).argument("check").run(), limited(limit).run());
+        assert_eq!((checked.code, started.code), (Some(code), Some(code)), "{checked:?}\n{started:?}");
+        assert!(checked.stderr.contains(words), "{}", checked.stderr);
+        assert_eq!(checked.stderr, started.stderr);
+    }
+    assert_eq!(limited(needed).argument("check").run().code, Some(0));
+    let gateway = limited(needed).start().await;
+    for _ in 0..10 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200, "{words}{needed}");
+    }
+}
+
+/// X5, G12: for the limit of the system and for the key
+#[tokio::test]
+async fn check_knows_the_least_limit_of_descriptors() {
+    let upstream = Upstream::ok("x");
+    let built = || Gateway::builder().bucket("b", &upstream);
+    let by_system = |limit: u64| built().ulimit(&format!("-n {limit}"));
+    the_named_least_limit_is_right(by_system, 71, "the limit of ").await;
+    let by_key = |limit: u64| built().set("monitor.descriptor_limit", &limit.to_string());
+    the_named_least_limit_is_right(by_key, 78, "monitor.descriptor_limit: ").await;
 }
 
 /// X1: a limit that is lowered from outside is the monitor's at once

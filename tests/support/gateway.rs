@@ -93,6 +93,15 @@ impl Builder {
         self
     }
 
+    /// `exhausted` at half of the descriptors, for `Gateway::exhaust_descriptors`, which leaves a third of them free to accept with.
+    pub(crate) fn exhausted_at_half(self) -> Self {
+        let levels = [("warning", "30"), ("critical", "40"), ("exhausted", "50")];
+        let quick = self.set("monitor.interval_ms", "20");
+        levels
+            .into_iter()
+            .fold(quick, |builder, (level, percent)| builder.set(&format!("monitor.{level}"), percent))
+    }
+
     /// Where the process starts.
     pub(crate) fn directory(&self) -> &std::path::Path {
         self.directory.path()

@@ -20,6 +20,12 @@ impl Gateway {
         prlimit(Some(pid), Resource::Nofile, limit).unwrap();
     }
 
+    /// Lowers its limit of descriptors so that what is open is two thirds of it.
+    pub(crate) fn exhaust_descriptors(&self) {
+        let open = u64::try_from(self.open_descriptors()).unwrap();
+        self.limit_descriptors(open + open / 2);
+    }
+
     /// The soft and the hard limit of its descriptors.
     pub(crate) fn descriptor_limits(&self) -> (Option<u64>, Option<u64>) {
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.pid())).unwrap();

@@ -43,5 +43,6 @@ pub use handle::{MonitorHandle, MonitorRejection, Slot};
 pub use level::Level;
 pub use reading::{MemorySource, MemoryUse, Reading, Sensor};
 pub use reason::{Comparison, Reason};
+pub use sensors::system_memory_limit;
 pub use state::Transition;
 pub use view::MonitorView;

@@ -7,7 +7,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::form::{Choice, Flag, millis, nonzero, seconds, whole};
+use crate::form::{Choice, Flag, millis, nonzero, percent, seconds, whole};
 use crate::section::section;
 use crate::walk::{Section, key, unset};
 
@@ -60,7 +60,7 @@ section! {
         /// Watch `circuit_breaker_failures` and `circuit_breaker_opened_total`.
         pub failure_threshold: NonZeroU32 = key("failure_threshold", whole(1..=1_000_000), nonzero(5));
         /// percentage of the last calls that failed, from which on it opens
-        pub failure_rate_threshold: NonZeroU32 = key("failure_rate_threshold", whole(1..=100), nonzero(50));
+        pub failure_rate_threshold: NonZeroU32 = key("failure_rate_threshold", percent(1..=100), nonzero(50));
         /// a call whose first byte takes longer is slow; counted from the end of the request's body
         ///
         /// Must be below `timeout`: a call that takes that long has failed.
@@ -68,7 +68,7 @@ section! {
             unset("slow_call_duration_ms", millis(1..=86_400_000), "no call is slow");
         /// percentage of the last calls that were slow, from which on it opens
         pub slow_call_rate_threshold: NonZeroU32 =
-            key("slow_call_rate_threshold", whole(1..=100), nonzero(50));
+            key("slow_call_rate_threshold", percent(1..=100), nonzero(50));
         /// calls that percentages are taken of
         pub window_calls: NonZeroU32 = key("window_calls", whole(1..=WINDOW_MAX), nonzero(100));
         /// calls without which there is no percentage

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
-use crate::form::{Flag, millis, nonzero, whole};
+use crate::form::{Flag, millis, nonzero, percent, whole};
 use crate::section::section;
 use crate::walk::{Section, key};
 
@@ -17,7 +17,7 @@ section! {
         /// Watch `hedges_sent_total`, `hedges_won_total` and `hedges_suppressed_total`.
         pub enabled: bool = key("enabled", Flag, false);
         /// hedges in percent of the bucket's requests
-        pub percent: NonZeroU32 = key("percent", whole(1..=100), nonzero(5));
+        pub percent: NonZeroU32 = key("percent", percent(1..=100), nonzero(5));
         /// hedges that may be saved up while none are needed
         pub burst: NonZeroU32 = key("burst", whole(1..=100_000), nonzero(10));
         /// reads of late without which the percentile is not known; each loses half of its weight in 20 s

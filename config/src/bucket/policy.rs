@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use crate::form::{Choice, Flag, decimal, millis, nonzero, nonzero_size, or_auto, whole};
+use crate::form::{Choice, Flag, decimal, millis, nonzero, nonzero_size, or_auto, percent, whole};
 use crate::priority::PriorityConfig;
 use crate::section::section;
 use crate::walk::{Section, key, nested};
@@ -33,7 +33,7 @@ section! {
         /// retries in ten seconds in percent of their requests, and retries under way in percent of the requests under way
         ///
         /// `retry_budget_exhausted_total` counts the retries that it did not allow.
-        pub percent: u32 = key("percent", whole(0..=100), 20);
+        pub percent: u32 = key("percent", percent(0..=100), 20);
         /// as many retries a second are allowed to few requests, taken over ten seconds
         pub min_per_second: u32 = key("min_per_second", whole(0..=100_000), 5);
         /// as many retries under way are allowed to few requests

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::endpoint::{BaseUrl, Endpoint};
-use crate::form::{Fault, Faults, Form, list, nonzero, seconds, shown, whole};
+use crate::form::{Fault, Faults, Form, list, nonzero, percent, seconds, shown, whole};
 use crate::section::section;
 use crate::setting::Raw;
 use crate::walk::{Section, key, unset};
@@ -21,14 +21,14 @@ section! {
         pub consecutive_failures: NonZeroU32 =
             key("consecutive_failures", whole(1..=1_000_000), nonzero(5));
         /// share of failures that leaves an endpoint out, of at least 20 calls in 10 s; 101 never does
-        pub failure_percent: u32 = key("failure_percent", whole(1..=101), 50);
+        pub failure_percent: u32 = key("failure_percent", percent(1..=101), 50);
         /// how long it is left out the first time; each further time so much longer
         pub base: Duration = key("base_seconds", seconds(0.001..=86_400.0), Duration::from_secs(30));
         /// the longest it is left out
         pub max: Duration = key("max_seconds", seconds(0.001..=86_400.0), Duration::from_secs(300))
             .yielding("300, or `base_seconds` if that is longer");
         /// share of a bucket's endpoints that may be left out at a time; the last never is, 0 leaves out none
-        pub max_percent: u32 = key("max_percent", whole(0..=100), 100);
+        pub max_percent: u32 = key("max_percent", percent(0..=100), 100);
     }
 }
 
@@ -83,7 +83,7 @@ section! {
         /// base URLs of endpoints that are called only while too few of `endpoints` are usable
         pub endpoints: Vec<Endpoint> = key("endpoints", list(BaseUrl { has_path: true }), Vec::new());
         /// share of `endpoints` below which requests go to those that stand by; 1 waits until none is left
-        pub min_usable_percent: u32 = key("min_usable_percent", whole(1..=100), 1);
+        pub min_usable_percent: u32 = key("min_usable_percent", percent(1..=100), 1);
         /// how long enough of `endpoints` must have been usable before requests return to them
         pub return_after: Duration =
             key("return_after_seconds", seconds(0.0..=86_400.0), Duration::from_secs(10));

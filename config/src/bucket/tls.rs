@@ -3,10 +3,10 @@
 //! The file is read at the start, so that a missing one stops it there and not at the first request. Deliberately absent:
 //! a way not to verify certificates. Whoever has a private authority names it.
 
-use std::fs;
 use std::io;
 
 use crate::form::{Fault, Faults, Flag, Form, shown};
+use crate::regular_file::read_text;
 use crate::section::section;
 use crate::setting::Raw;
 use crate::walk::{Section, key, unset};
@@ -69,7 +69,7 @@ impl Pem {
     /// # Errors
     /// It cannot be read, or holds no certificate.
     pub fn read(path: &str) -> Result<Self, PemError> {
-        let text = fs::read_to_string(path).map_err(|source| PemError::Read { path: shown(path), source })?;
+        let text = read_text(path).map_err(|source| PemError::Read { path: shown(path), source })?;
         if !text.contains(CERTIFICATE) {
             return Err(PemError::Empty { path: shown(path) });
         }

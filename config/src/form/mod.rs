@@ -16,7 +16,7 @@ use crate::setting::Raw;
 
 pub(crate) use duration::{millis, seconds, whole_seconds};
 pub(crate) use moment::Moment;
-pub(crate) use number::{decimal, nonzero, nonzero_size, whole};
+pub(crate) use number::{decimal, nonzero, nonzero_size, percent, whole};
 pub(crate) use size::{bytes, or_auto, or_unlimited};
 pub(crate) use text::{Address, Choice, Domain, Flag, SecretText, Word, list, shown};
 

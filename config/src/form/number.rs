@@ -55,12 +55,18 @@ pub(crate) const fn nonzero_size(value: usize) -> NonZeroUsize {
 /// A whole number within a range.
 pub(crate) struct Whole<T> {
     range: RangeInclusive<u64>,
+    is_percent: bool,
     number: PhantomData<T>,
 }
 
 /// A whole number within `range`.
 pub(crate) const fn whole<T>(range: RangeInclusive<u64>) -> Whole<T> {
-    Whole { range, number: PhantomData }
+    Whole { range, is_percent: false, number: PhantomData }
+}
+
+/// A whole number of percent within `range`.
+pub(crate) const fn percent<T>(range: RangeInclusive<u64>) -> Whole<T> {
+    Whole { range, is_percent: true, number: PhantomData }
 }
 
 impl<T: Number> Form for Whole<T> {
@@ -69,7 +75,9 @@ impl<T: Number> Form for Whole<T> {
     fn parse(&self, raw: &Raw) -> Result<T, Faults> {
         let text = raw.scalar()?;
         let Ok(value) = text.trim().parse::<i128>() else {
-            return Err(Fault::new(format!("{} is not a whole number", shown(text))).into());
+            let unit =
+                if self.is_percent { format!(" of percent, {}", self.accepts()) } else { String::new() };
+            return Err(Fault::new(format!("{} is not a whole number{unit}", shown(text))).into());
         };
         u64::try_from(value)
             .ok()

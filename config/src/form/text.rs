@@ -40,7 +40,11 @@ impl Form for Flag {
         match (is_one_of(text, &TRUE), is_one_of(text, &FALSE)) {
             (true, _) => Ok(true),
             (_, true) => Ok(false),
-            _ => Err(Fault::new(format!("{} is neither true nor false", shown(text))).into()),
+            _ => {
+                let words = |words: [&str; 4]| words.join(", ");
+                let hint = format!("write one of {}, or one of {}", words(TRUE), words(FALSE));
+                Err(Fault::new(format!("{} is neither true nor false", shown(text))).hinting(hint).into())
+            }
         }
     }
 

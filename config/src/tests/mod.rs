@@ -3,7 +3,9 @@
 mod bad_bucket;
 mod bad_input;
 mod credential_pool;
+mod files;
 mod good_input;
+mod hints;
 mod reference;
 mod secrets;
 mod temporary_keys;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::from_toml;
-use crate::{Config, reference};
+use crate::{Config, Sources, load_with_warnings, reference};
 
 const FILE: &str = include_str!("../../default.toml");
 
@@ -28,6 +28,41 @@ fn uncommented(text: &str) -> String {
     let is_key = |line: &str| line.len() > 1 && !line.starts_with(' ');
     let lines = text.lines().map(|line| line.strip_prefix('#').filter(|rest| is_key(rest)).unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What stands in the README's blocks of TOML.
+fn examples() -> Vec<&'static str> {
+    let readme = include_str!("../../../README.md");
+    readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+/// The variables with secrets that the comments of an example name.
+fn secrets_of(example: &str) -> Vec<&str> {
+    let words = example.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("TIDEGATE_")).collect()
+}
+
+/// G6, G12: the README's examples with buckets are sound and give no warning
+#[test]
+fn the_readmes_examples_are_sound() {
+    let path = std::env::temp_dir().join(format!("tidegate-config-{}-example", std::process::id()));
+    std::fs::write(&path, "fedcba9876543210").unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let loaded: Vec<_> = examples()
+        .into_iter()
+        .filter(|example| example.contains("[buckets."))
+        .map(|example| {
+            let text = example.replace("\"/run/secrets/second\"", &format!("{path:?}"));
+            let secrets = secrets_of(example).into_iter().map(|name| (name, "0123456789abcdef"));
+            load_with_warnings(Sources::default().text("t.toml", text).environment(secrets))
+        })
+        .collect();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(loaded.len(), 3);
+    for loaded in loaded {
+        let warnings: Vec<_> = loaded.unwrap().warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings, [""; 0]);
+    }
 }
 
 /// G6

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use super::{from_toml, lines};
+use super::{from_toml, from_variables, lines};
 use crate::{Secret, is_secret_variable};
 
 /// A file of this test's own, removed with it.
@@ -91,6 +91,34 @@ fn a_secret_file_that_others_can_reach_is_refused() {
     let empty = Held::new("empty", "\n", 0o600);
     let keys = format!("access_key_id = \"A\"\nsecret_access_key_file = {:?}", empty.path());
     assert!(lines(from_toml(&bucket(&keys)))[0].contains("is empty"));
+}
+
+/// C5: bytes that an editor or a file of variables adds are not taken for a part of a secret, and not repeated
+#[test]
+fn what_would_be_part_of_a_secret_by_mistake_is_refused() {
+    for (text, expected) in [
+        ("\u{feff}hunter2\n", "begins with a byte order mark (UTF-8 BOM); save it as UTF-8 without one"),
+        ("hunter2\nhunter3\n", "holds blanks or more than one line"),
+    ] {
+        let file = Held::new("marked", text, 0o600);
+        let keys = format!("access_key_id = \"A\"\nsecret_access_key_file = {:?}", file.path());
+        let line = lines(from_toml(&bucket(&keys))).remove(0);
+        let start =
+            format!("buckets.b.s3.secret_access_key_file: {:?} {expected} (from t.toml)", file.path());
+        assert!(line.starts_with(&start) && !line.contains("hunter"), "{line}");
+    }
+    for key in
+        ["KEYS__K__SECRET", "BUCKETS__B__S3__SECRET_ACCESS_KEY", "BUCKETS__B__S3__REGION", "SERVER__PORT"]
+    {
+        for value in ["\"hunter2\"", "'hunter2'", "\"hunter2\" "] {
+            let name = format!("TIDEGATE_{key}");
+            let found = lines(from_variables(&[(&name, value)]));
+            let expected =
+                format!("is in quotes, which would be part of the value (from {name}); leave them out");
+            let line = found.iter().find(|line| line.contains(&expected));
+            assert!(line.is_some() && found.iter().all(|line| !line.contains("hunter")), "{found:?}");
+        }
+    }
 }
 
 /// C5

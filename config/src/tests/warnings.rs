@@ -62,6 +62,26 @@ const WARNINGS: &[(&str, &str)] = &[
          share (from t.toml); lower it, or raise server.send_buffer",
     ),
     (
+        "monitor.memory_limit_bytes = \"31MiB\"",
+        "monitor.memory_limit_bytes: 32505856 bytes are fewer than an idle process uses, about 33554432: the level is \
+         high from the start (from t.toml); raise it, or leave it out",
+    ),
+    (
+        "server.buffer_budget = 1048575",
+        "server.buffer_budget: 1048575 bytes are too few for a transfer to grow with (from t.toml); set at least \
+         1048576, or 0 to keep every transfer small",
+    ),
+    (
+        "log.output = \"syslog\"",
+        "log.output: \"syslog\" is taken for a file in the working directory (from t.toml); the words are stdout and \
+         stderr; ./syslog names the file",
+    ),
+    (
+        "log.output = \"-\"",
+        "log.output: \"-\" is taken for a file in the working directory (from t.toml); the words are stdout and \
+         stderr; ./- names the file",
+    ),
+    (
         "concurrency.max_per_client = 1000",
         "concurrency.max_per_client: 1000 has no effect: server.max_concurrent_requests is 1000 (from t.toml); lower \
          it",
@@ -169,6 +189,12 @@ fn sound_configurations_give_no_warning() {
         "rate_limit.global = { requests_per_second = 100, burst = 500 }\n\
          rate_limit.per_ip = { requests_per_second = 100, burst = 100 }",
         "rate_limit.per_ip.requests_per_second = 200",
+        "monitor.memory_limit_bytes = \"32MiB\"",
+        "server.buffer_budget = 0",
+        "server.buffer_budget = \"1MiB\"",
+        "log.output = \"./syslog\"",
+        "log.output = \"tidegate.log\"",
+        "log.output = \"STDERR\"",
         // an exact name within a glob, and a catch-all
         "buckets.x = { pattern = \"b*\", auth = [\"anonymous\"], s3.endpoints = [\"http://store\"] }\n\
          buckets.y = { pattern = \"*\", auth = [\"anonymous\"], s3.endpoints = [\"http://store\"] }\n\
@@ -314,6 +340,7 @@ fn the_examples_of_the_documents_give_no_warning() {
         ("TIDEGATE_BUCKETS__PHOTOS__S3__SECRET_ACCESS_KEY", "0123456789"),
         ("TIDEGATE_KEYS__UPLOADER__SECRET", "0123456789"),
         ("TIDEGATE_API_KEYS__APP__SECRET", "0123456789abcdef"),
+        ("TIDEGATE_API_KEYS__WORKER__SECRET", "fedcba9876543210"),
         ("TIDEGATE_BUCKETS__MODELS__HTTP__CREDENTIALS__FIRST__VALUE", "a"),
         ("TIDEGATE_BUCKETS__MODELS__HTTP__CREDENTIALS__SECOND__VALUE", "b"),
     ];

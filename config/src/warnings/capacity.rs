@@ -6,8 +6,15 @@ use crate::Config;
 use crate::bucket::BucketConfig;
 use crate::walk::Section;
 
+const MIB: u64 = 1 << 20;
+/// About what an idle process has resident.
+const IDLE_BYTES: u64 = 32 * MIB;
+/// The smallest step by which a transfer's buffers grow.
+const BUDGET_BYTES_MIN: u64 = MIB;
+
 pub(super) fn find(root: &mut Section<'_>, config: &Config) {
     server(root, config);
+    memory(root, config);
     for (name, bucket) in &config.buckets {
         pool(root, name, bucket);
         queue(root, config, name, bucket);
@@ -44,6 +51,22 @@ fn server(root: &mut Section<'_>, config: &Config) {
     if per_client >= cap {
         let message = format!("{per_client} has no effect: server.max_concurrent_requests is {cap}");
         root.child("concurrency").warn("max_per_client", message, "lower it".to_owned());
+    }
+}
+
+/// A memory limit that is reached at the start, and a budget that no transfer can grow with. A budget of 0 turns growth off.
+fn memory(root: &mut Section<'_>, config: &Config) {
+    if let Some(limit) = config.monitor.memory_limit_bytes.filter(|limit| *limit < IDLE_BYTES) {
+        let message = format!(
+            "{limit} bytes are fewer than an idle process uses, about {IDLE_BYTES}: the level is high from the start"
+        );
+        root.child("monitor").warn("memory_limit_bytes", message, "raise it, or leave it out".to_owned());
+    }
+    if let Some(budget) = config.server.buffer_budget.filter(|budget| (1..BUDGET_BYTES_MIN).contains(budget))
+    {
+        let message = format!("{budget} bytes are too few for a transfer to grow with");
+        let hint = format!("set at least {BUDGET_BYTES_MIN}, or 0 to keep every transfer small");
+        root.child("server").warn("buffer_budget", message, hint);
     }
 }
 

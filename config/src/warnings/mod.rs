@@ -9,6 +9,7 @@
 mod access;
 mod capacity;
 mod limits;
+mod output;
 mod patterns;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub(crate) fn find(root: &mut Section<'_>, config: &Config) {
     access::find(root, config);
     capacity::find(root, config);
     limits::find(root, config);
+    output::find(root, config);
     patterns::find(root, config);
 }
 

@@ -165,7 +165,7 @@ async fn repeat(keys: &Keys, from: &str, log: &Logger, fetch: impl AsyncFn() -> 
 fn read(path: &Path) -> Result<Fetched, FetchError> {
     use io::Read as _;
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    tidegate_config::open_regular(path)?.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > DOCUMENT_BYTES_MAX {
         return Err(FetchError::Long);
     }

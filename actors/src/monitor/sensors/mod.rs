@@ -55,6 +55,12 @@ impl Sensors {
     }
 }
 
+/// The memory limit that the system gives the process, in bytes: that of the cgroup that counts, else the host's memory. None where the
+/// system does not tell.
+pub fn system_memory_limit() -> Option<u64> {
+    MemorySensor::open(None).read(None).map(|memory| memory.limit_bytes)
+}
+
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 #[path = "sensors_tests.rs"]
