@@ -144,7 +144,8 @@ where
             && head.keep_alive()
             && transfer != Transfer::UntilClose
             && !connection.is_draining()
-            && !connection.idle.is_last_answer();
+            // A request that is here already is answered, too.
+            && (!connection.idle.is_last_answer() || !connection.inbound.borrow().buffer.is_empty());
         self.date.with(clock::now(), |date| {
             connection.outbox.write(|buffer| {
                 encode::write_head(buffer, head, (facts, size, transfer), keeps_alive, date);
