@@ -6,7 +6,6 @@
 import itertools
 import json
 import os
-import re
 import socket
 import subprocess
 import time
@@ -15,6 +14,7 @@ import urllib.request
 
 import pytest
 
+import documented
 import servers
 import sockets
 from cgroup import Hierarchy
@@ -22,14 +22,11 @@ from crowd import Crowd
 from upstream import Upstream
 
 MIB = 1 << 20
-REQUIREMENT = re.compile(r"\b[A-Z]\d{1,2}\b")
 PATIENCE_SECONDS = 20
 
 
 def pytest_collection_modifyitems(items):
-    undocumented = [item.nodeid for item in items if not REQUIREMENT.search(item.function.__doc__ or "")]
-    if undocumented:
-        raise pytest.UsageError(f"tests whose docstring names no requirement: {undocumented}")
+    documented.require_names(items)
 
 
 def pytest_report_header():

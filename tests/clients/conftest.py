@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import uuid
@@ -21,10 +20,10 @@ import pytest
 import urllib3
 from botocore.config import Config
 
+import documented
 import servers
 
 DIRECT = os.environ.get("TIDEGATE_TEST_DIRECT") == "1"
-REQUIREMENT = re.compile(r"\b[A-Z]\d{1,2}\b")
 BIG_BYTES = 100 * 1024 * 1024
 
 # Clients of the gateway sign with keys that no server here knows: it must put its own in their place.
@@ -117,9 +116,7 @@ def code_of(error):
 
 
 def pytest_collection_modifyitems(config, items):
-    undocumented = [item.nodeid for item in items if not REQUIREMENT.search(item.function.__doc__ or "")]
-    if undocumented:
-        raise pytest.UsageError(f"tests whose docstring names no requirement: {undocumented}")
+    documented.require_names(items)
     if DIRECT:
         left_out = [item for item in items if item.get_closest_marker("gateway")]
         config.hook.pytest_deselected(items=left_out)

@@ -5,20 +5,18 @@
 
 import os
 import pathlib
-import re
 import subprocess
 
 import pytest
 
-REQUIREMENT = re.compile(r"\b[A-Z]\d{1,2}\b")
+import documented
+
 PATIENCE_SECONDS = 20
 BINARY = pathlib.Path(os.environ["TIDEGATE_BINARY"])
 
 
 def pytest_collection_modifyitems(items):
-    undocumented = [item.nodeid for item in items if not REQUIREMENT.search(item.function.__doc__ or "")]
-    if undocumented:
-        raise pytest.UsageError(f"tests whose docstring names no requirement: {undocumented}")
+    documented.require_names(items)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,7 +5,6 @@
 
 import dataclasses
 import json
-import re
 import socket
 import subprocess
 import time
@@ -13,17 +12,15 @@ import urllib.request
 
 import pytest
 
+import documented
 import servers
 from upstream import Upstream
 
-REQUIREMENT = re.compile(r"\b[A-Z]\d{1,2}\b")
 PATIENCE_SECONDS = 20
 
 
 def pytest_collection_modifyitems(items):
-    undocumented = [item.nodeid for item in items if not REQUIREMENT.search(item.function.__doc__ or "")]
-    if undocumented:
-        raise pytest.UsageError(f"tests whose docstring names no requirement: {undocumented}")
+    documented.require_names(items)
 
 
 @pytest.fixture(scope="session", autouse=True)
