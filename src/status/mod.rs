@@ -22,6 +22,8 @@ pub(crate) async fn document(shared: &Shared) -> Value {
     let actors = &shared.actors;
     let limiter = actors.limiter.inspect().await.ok();
     let sessions = actors.sessions.inspect().await.ok();
+    // A blocked write is detected here: its age is measured afterwards, so that it is at least the threshold.
+    shared.log_stats.observe();
     let now = clock::now();
     let facts = facts::facts(shared, now);
     let causes = causes::causes(&facts);

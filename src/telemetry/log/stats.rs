@@ -130,12 +130,12 @@ impl LogStats {
     }
 
     /// Counts the write under way as a failure once it is blocked.
-    pub(super) fn observe(&self) {
-        let Some((began, taken)) = self.writing_for().filter(|(_, taken)| *taken >= BLOCKED_AFTER) else {
+    pub fn observe(&self) {
+        let Some((began, _)) = self.writing_for().filter(|(_, taken)| *taken >= BLOCKED_AFTER) else {
             return;
         };
         if self.counted_ms.swap(began, Ordering::AcqRel) != began {
-            let since = clock::now().checked_sub(taken).unwrap_or(self.began);
+            let since = self.began.checked_add(Duration::from_millis(began)).unwrap_or(self.began);
             self.fail(LogFault::Blocked, since, "a write has not returned within a second".to_owned());
         }
     }
