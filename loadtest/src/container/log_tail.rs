@@ -21,6 +21,9 @@ use crate::statistics::Statistics;
 const INTERVAL: Duration = Duration::from_millis(200);
 /// Lines with a reason that are kept; a run that has more of them has failed in other ways too.
 const REASONS_MAX: usize = 200_000;
+/// A page is freed only by a hole that covers all of it: two holes that meet inside a page leave it allocated. A multiple of
+/// the page sizes in use.
+const PAGE_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, Default)]
 struct Tail {
@@ -122,10 +125,11 @@ fn follow(file: File, tail: &Mutex<Tail>) -> io::Result<()> {
             lock(tail).count(&line);
             line.clear();
         }
-        if read > given_back && lock(tail).full_since.is_none() {
+        let whole_pages = read - read % PAGE_BYTES;
+        if whole_pages > given_back && lock(tail).full_since.is_none() {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            fallocate(&holes, flags, given_back, read - given_back)?;
-            given_back = read;
+            fallocate(&holes, flags, given_back, whole_pages - given_back)?;
+            given_back = whole_pages;
         }
         std::thread::sleep(INTERVAL);
     }

@@ -85,20 +85,21 @@ pub(crate) fn visit(_: usize) -> Visit {
     Visit::Closed
 }
 
-/// The fields of `SO_MEMINFO` by the names of `linux/sock_diag.h`, in bytes.
+/// The fields of `SO_MEMINFO` by the names of `linux/sock_diag.h`, in bytes. The kernel's own counters are signed, and it reads them
+/// without a lock: what a socket has reserved ahead (`sk_forward_alloc`) may be negative for a moment.
 #[cfg(target_os = "linux")]
 #[derive(Debug, Default)]
 #[repr(C)]
 struct MemoryInfo {
-    rmem_alloc: u32,
-    rcvbuf: u32,
-    wmem_alloc: u32,
-    sndbuf: u32,
-    fwd_alloc: u32,
-    wmem_queued: u32,
-    optmem: u32,
-    backlog: u32,
-    drops: u32,
+    rmem_alloc: i32,
+    rcvbuf: i32,
+    wmem_alloc: i32,
+    sndbuf: i32,
+    fwd_alloc: i32,
+    wmem_queued: i32,
+    optmem: i32,
+    backlog: i32,
+    drops: i32,
 }
 
 #[cfg(target_os = "linux")]
@@ -106,7 +107,8 @@ impl MemoryInfo {
     /// Received and unread, sent and not acknowledged, and reserved. Packets that are under way are clones of queued ones.
     fn buffers_bytes(&self) -> u64 {
         let sent = self.wmem_alloc.max(self.wmem_queued);
-        [self.rmem_alloc, sent, self.fwd_alloc, self.optmem, self.backlog].into_iter().map(u64::from).sum()
+        let parts = [self.rmem_alloc, sent, self.fwd_alloc, self.optmem, self.backlog];
+        parts.into_iter().map(|part| u64::try_from(part).unwrap_or(0)).sum()
     }
 }
 
@@ -186,6 +188,20 @@ mod tests {
         }
         let one = |number: usize| if number == 7 { Visit::Socket(1) } else { Visit::Closed };
         assert_eq!(memory.sample(Some(1), SLOTS, one), 1);
+    }
+
+    /// X1, X4: a counter that the kernel has below zero for a moment is nothing, and not 4 GiB
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_negative_counter_is_nothing() {
+        let info = MemoryInfo {
+            rmem_alloc: 100,
+            fwd_alloc: -4096,
+            wmem_queued: -1,
+            wmem_alloc: 7,
+            ..MemoryInfo::default()
+        };
+        assert_eq!(info.buffers_bytes(), 107);
     }
 
     /// X1: bytes that nobody reads are counted on the real socket
