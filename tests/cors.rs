@@ -7,7 +7,6 @@ const APP: &str = "https://app.example.com";
 async fn gateway(upstream: &Upstream) -> Gateway {
     Gateway::builder()
         .bucket("b", upstream)
-        .bucket("plain", upstream)
         .set("buckets.b.cors.allowed_origins", "https://app.example.com,http://localhost:3000")
         .set("buckets.b.cors.allowed_methods", "GET,PUT")
         .set("buckets.b.cors.allowed_headers", "X-Amz-Date,content-type")
@@ -114,24 +113,6 @@ async fn what_the_rules_do_not_allow_is_refused() {
         assert!(answer.text().contains("<Code>BadRequest</Code>"), "{}", answer.text());
     }
     assert_eq!(upstream.count(), 0);
-}
-
-/// A6: without rules OPTIONS is no method of a bucket, and nothing about origins is said
-#[tokio::test]
-async fn a_bucket_without_rules_says_nothing() {
-    let upstream =
-        Upstream::start(|_| Act::ok("x").header("access-control-allow-origin", "https://theirs.test"));
-    let gateway = gateway(&upstream).await;
-    let answer = preflight(&gateway, "/plain/k", APP, "GET", "").await;
-    assert_eq!((answer.whole(), answer.reason()), (405, "method"));
-    assert_eq!((cors_headers(&answer), answer.header("vary")), (vec![], None));
-    let answer = request(gateway.address(), "GET", "/plain/k", &[("origin", APP)], None).await;
-    assert_eq!(
-        answer.header("access-control-allow-origin"),
-        Some("https://theirs.test"),
-        "the upstream's own pass"
-    );
-    assert_eq!(answer.header("vary"), None);
 }
 
 /// A6: an answer names the origin that may read it, and the upstream's own CORS headers are replaced

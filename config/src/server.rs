@@ -126,11 +126,12 @@ section! {
 section! {
     /// What a request may be made of.
     pub struct LimitsConfig {
-        /// largest body, counted as it streams; beyond it 413 (a multipart part is a request of its own)
+        /// largest body of a request, counted as it streams; beyond it 413 (a multipart part is a request of its own)
         ///
-        /// `"unlimited"` reads as `None`; a bucket may set its own.
-        pub max_request_size: Option<u64> =
-            key("max_request_size", or_unlimited(0..=1 << 50), Some(100 * MIB));
+        /// A value that is set here applies to buckets of both kinds; `buckets.NAME.max_request_size` takes precedence. Bodies are
+        /// streamed, so memory does not grow with this limit.
+        pub max_request_size: Option<Option<u64>> =
+            unset("max_request_size", or_unlimited(0..=1 << 50), "5GiB, and 100MiB for http buckets");
         /// bytes of all request headers together; beyond it 431
         pub max_header_size: u64 = key("max_header_size", bytes(256..=MIB), 8192);
         /// number of request headers; beyond it 431 (the HTTP parser itself ends at 96)

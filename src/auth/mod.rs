@@ -43,7 +43,7 @@ pub(crate) use form::{authenticate_form, may_prove_form};
 pub(crate) use keyring::Keyring;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use multi_delete::keys_of as delete_keys;
-pub(crate) use multi_delete::{BYTES_MAX as LIST_BYTES_MAX, screen, screens};
+pub(crate) use multi_delete::{BYTES_MAX as LIST_BYTES_MAX, Screened, screen, screens};
 pub(crate) use operation::Operation;
 pub(crate) use proofs::Proofs;
 pub(crate) use signing_keys::SigningKeys;
@@ -147,7 +147,8 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    const ANONYMOUS: Self = Self { identity: Identity::Anonymous, verified: None };
+    /// A client without proof of identity.
+    pub(crate) const ANONYMOUS: Self = Self { identity: Identity::Anonymous, verified: None };
 
     fn known(identity: Identity) -> Self {
         Self { identity, verified: None }

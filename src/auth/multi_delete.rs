@@ -1,22 +1,26 @@
-//! Several objects deleted by one request: its body lists them, and a policy with prefixes must see every key first.
+//! Several objects deleted by one request: its body lists them, and a policy with prefixes is checked for every key.
 //!
-//! Only then is the body read before it is passed on, up to 1 MiB (a thousand keys of full length); what is looked at is what
-//! will travel on, taken out of its `aws-chunked` framing and verified. The reader is narrow on purpose: it takes exactly the
-//! elements that S3 documents, without comments, sections or document types, in UTF-8 (`s3/xml.rs`), and refuses whatever else
-//! an XML parser upstream might read in another way than this one does.
+//! Only then is the body read before it is forwarded, up to 1 MiB (a thousand keys of full length). It has been taken out of its
+//! `aws-chunked` framing and verified by then. Objects that the policy does not allow are taken out of the list
+//! (`s3/delete_list.rs`), and the answer reports each of them (E5), as S3 does.
 
 use bytes::Bytes;
-use tidegate_config::{Access, PolicyConfig};
+use tidegate_config::Access;
 
 use crate::auth::operation::On;
 use crate::auth::{AuthRejection, Caller, Keyring, Operation, policy};
 use crate::http::edge::Head;
+use crate::s3::delete_list::DeleteList;
+use crate::s3::delete_result::error_element;
+use crate::s3::sigv4::query::{name_of, pairs};
 use crate::s3::xml;
 
 /// The longest list that is read.
 pub(crate) const BYTES_MAX: u64 = 1 << 20;
+/// S3's bound on the objects of one request. A longer list must not become a shorter one that the store accepts.
+const OBJECTS_MAX: usize = 1000;
 
-/// Whether the body lists keys that the caller's policy must see; `bytes` is what the head says of its length.
+/// Whether the body lists keys that must be checked against the caller's policy; `bytes` is the length that the head announces.
 pub(crate) fn screens(
     caller: &Caller,
     operation: &Operation<'_>,
@@ -24,183 +28,124 @@ pub(crate) fn screens(
     bytes: Option<u64>,
     keyring: &Keyring,
 ) -> Result<bool, AuthRejection> {
-    let tells_keys_apart = caller.policy(keyring).is_some_and(|policy| !policy.prefixes.is_empty());
-    if !tells_keys_apart || operation.on != On::Keys {
+    let has_prefixes = caller.policy(keyring).is_some_and(|policy| !policy.prefixes.is_empty());
+    if !has_prefixes || operation.on != On::Keys {
         return Ok(false);
     }
     xml::check_media_type(head.headers).map_err(AuthRejection::DeleteList)?;
     if bytes.is_some_and(|bytes| bytes <= BYTES_MAX) { Ok(true) } else { Err(TOO_LONG) }
 }
 
-/// Looks at the keys that the body lists.
-pub(crate) fn screen(caller: &Caller, body: Option<&Bytes>, keyring: &Keyring) -> Result<(), AuthRejection> {
+/// A list of objects to delete, checked against a policy.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Screened {
+    /// The policy allows all of them.
+    Allowed,
+    /// The policy allows some of them.
+    Reduced {
+        /// The list without the others.
+        document: Bytes,
+        /// An error element for each of the others.
+        errors: String,
+        /// How many objects the policy denies, and how many were listed.
+        counts: (usize, usize),
+    },
+    /// The policy allows none of them. There is an error element for each.
+    Denied(String),
+}
+
+/// Checks the keys that the body lists.
+pub(crate) fn screen(
+    caller: &Caller,
+    head: Head<'_>,
+    body: Option<&Bytes>,
+    keyring: &Keyring,
+) -> Result<Screened, AuthRejection> {
     let policy = caller.policy(keyring).ok_or(AuthRejection::PolicyLacks(Access::Delete))?;
-    check(policy, body.ok_or(TOO_LONG)?)
+    let list = DeleteList::read(body.ok_or(TOO_LONG)?).map_err(AuthRejection::DeleteList)?;
+    let is_allowed = |key: &str| policy::has_key(policy, key.as_bytes()).unwrap_or(false);
+    let screened = reduce(&list, is_allowed)?;
+    // The store would hold the reduced list to a checksum of the whole one.
+    if matches!(screened, Screened::Reduced { .. }) && has_checksum_in_query(head) {
+        return Err(AuthRejection::PolicyLacks(Access::Delete));
+    }
+    Ok(screened)
 }
 
 const TOO_LONG: AuthRejection = AuthRejection::DeleteList(
     "it must have a content-length of at most 1 MiB to be checked against the policy",
 );
 
-fn check(policy: &PolicyConfig, body: &[u8]) -> Result<(), AuthRejection> {
-    for key in keys_of(body).map_err(AuthRejection::DeleteList)? {
-        if !policy::has_key(policy, key.as_bytes())? {
-            return Err(AuthRejection::PolicyLacks(Access::Delete));
-        }
+fn reduce(list: &DeleteList<'_>, is_allowed: impl Fn(&str) -> bool) -> Result<Screened, AuthRejection> {
+    let objects = &list.objects;
+    let denied: Vec<bool> = objects.iter().map(|object| !is_allowed(&object.key)).collect();
+    let count = denied.iter().filter(|is_denied| **is_denied).count();
+    if count == 0 {
+        return Ok(Screened::Allowed);
     }
-    Ok(())
+    if objects.len() > OBJECTS_MAX {
+        return Err(AuthRejection::DeleteList("it has more than 1000 objects"));
+    }
+    let of_denied = objects.iter().zip(&denied).filter(|(_, is_denied)| **is_denied);
+    let errors = of_denied.map(|(object, _)| error_element(object)).collect();
+    if count == objects.len() {
+        return Ok(Screened::Denied(errors));
+    }
+    let document = list.without(|at| denied.get(at).copied().unwrap_or(false)).into();
+    Ok(Screened::Reduced { document, errors, counts: (count, objects.len()) })
+}
+
+/// Whether a presigned query carries a checksum of the body, which is the store's to verify.
+fn has_checksum_in_query(head: Head<'_>) -> bool {
+    let is_checksum = |pair: &str| {
+        let name = name_of(pair).to_ascii_lowercase();
+        name.starts_with("x-amz-checksum-") || name == "content-md5"
+    };
+    pairs(head.uri.query().unwrap_or_default()).any(is_checksum)
 }
 
 /// The keys of the body of a multi-delete.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn keys_of(body: &[u8]) -> Result<Vec<String>, &'static str> {
-    xml::text(body).and_then(keys)
-}
-
-/// The keys of a `Delete` document, from behind its declaration.
-fn keys(text: &str) -> Result<Vec<String>, &'static str> {
-    let mut rest = text;
-    let mut open: Vec<&str> = Vec::new();
-    let mut keys = Vec::new();
-    while let Some(at) = rest.find('<') {
-        let (content, tagged) = rest.split_at(at);
-        let (tag, after) = tagged[1..].split_once('>').ok_or("a tag does not end")?;
-        // White space may precede the end of any tag.
-        let tag = tag.trim_end_matches([' ', '\t', '\r', '\n']);
-        match open.as_slice() {
-            // XML reads a carriage return as a line feed, so the store would read another key.
-            ["Delete", "Object", "Key"] if content.contains('\r') => {
-                return Err("a key has a carriage return");
-            }
-            ["Delete", "Object", "Key"] if tag == "/Key" => keys.push(unescape(content)?),
-            ["Delete", "Object", _] | ["Delete", "Quiet"] if tag.starts_with('/') => {}
-            _ if content.trim().is_empty() => {}
-            _ => return Err("there is text where none belongs"),
-        }
-        if let Some(name) = tag.strip_prefix('/') {
-            if open.pop() != Some(name) {
-                return Err("its tags do not match");
-            }
-        } else {
-            open_tag(tag, &mut open)?;
-        }
-        rest = after;
-    }
-    if !rest.trim().is_empty() || !open.is_empty() {
-        return Err("it does not end where it should");
-    }
-    Ok(keys)
-}
-
-fn open_tag<'a>(tag: &'a str, open: &mut Vec<&'a str>) -> Result<(), &'static str> {
-    let (name, attributes) = tag.split_once(char::is_whitespace).unwrap_or((tag, ""));
-    let (name, empty) = name.strip_suffix('/').map_or((name, false), |name| (name, true));
-    let is_known = match open.as_slice() {
-        [] => name == "Delete",
-        ["Delete"] => matches!(name, "Object" | "Quiet"),
-        ["Delete", "Object"] => matches!(name, "Key" | "VersionId" | "ETag" | "LastModifiedTime" | "Size"),
-        _ => false,
-    };
-    let attributes = attributes.trim();
-    let plain = attributes.is_empty() || (name == "Delete" && is_namespace(attributes));
-    if !is_known || !plain || empty || attributes.ends_with('/') {
-        return Err("it has an element that does not belong there");
-    }
-    open.push(name);
-    Ok(())
-}
-
-/// The characters of XML 1.0 (2.2): readers differ on what others are.
-fn is_xml(c: char) -> bool {
-    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
-}
-
-/// Whether the attributes are one namespace. Its value holds no tag: a tag ends at the first `>` here and behind the
-/// closing quote elsewhere.
-fn is_namespace(attributes: &str) -> bool {
-    let Some(quoted) = attributes.strip_prefix("xmlns=") else { return false };
-    let inside = |quote: char| quoted.strip_prefix(quote)?.strip_suffix(quote);
-    let value = inside('"').or_else(|| inside('\''));
-    value.is_some_and(|value| !value.contains(['"', '\'', '&', '<']))
-}
-
-/// The five named entities and numbers.
-fn unescape(text: &str) -> Result<String, &'static str> {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('&') {
-        plain.push_str(&rest[..at]);
-        let (entity, after) = rest[at + 1..].split_once(';').ok_or("an entity does not end")?;
-        plain.push(match entity {
-            "amp" => '&',
-            "lt" => '<',
-            "gt" => '>',
-            "quot" => '"',
-            "apos" => '\'',
-            _ => numbered(entity).ok_or("an entity is not known")?,
-        });
-        rest = after;
-    }
-    plain.push_str(rest);
-    if plain.chars().all(is_xml) { Ok(plain) } else { Err("a key has a character that XML does not have") }
-}
-
-fn numbered(entity: &str) -> Option<char> {
-    let number = entity.strip_prefix('#')?;
-    let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
-    // `from_str_radix` would take a sign.
-    let plain = digits.chars().all(|c| c.is_digit(radix));
-    let number = plain.then(|| u32::from_str_radix(digits, radix).ok()).flatten();
-    number.and_then(char::from_u32).filter(|c| *c != '\0')
+    DeleteList::read(body).map(|list| list.objects.into_iter().map(|object| object.key).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A5: the keys are those that the store will read
-    #[test]
-    fn the_keys_of_a_list_are_read() {
-        let text = "\n<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\n \
-                    <Object><Key>public/a&amp;b&#x20;c&#33;</Key><VersionId>7</VersionId></Object>\
-                    <Object><Key> x</Key></Object><Quiet>true</Quiet></Delete>\n";
-        assert_eq!(keys(text).unwrap(), ["public/a&b c!", " x"]);
-        for blank in [" ", "\t", "\r", "\n", " \r\n"] {
-            let text = format!("<Delete{blank}><Object><Key{blank}>k</Key{blank}></Object{blank}></Delete>");
-            assert_eq!(keys(&text).unwrap(), ["k"], "a key that is not seen is not checked: {text:?}");
-        }
+    fn screened(keys: &[&str]) -> Result<Screened, AuthRejection> {
+        let objects: String = keys.iter().map(|key| format!("<Object><Key>{key}</Key></Object>")).collect();
+        let document = format!("<Delete>{objects}</Delete>");
+        let list = DeleteList::read(document.as_bytes()).unwrap();
+        reduce(&list, |key| key.starts_with("public/"))
     }
 
-    /// A5: what two readers could read in two ways is refused
+    /// A5, E5: a list is passed as it is, reduced, or answered without the store
     #[test]
-    fn what_is_not_plainly_a_list_is_refused() {
-        for inner in [
-            "<Object><Key>a<!-- b --></Key></Object>",
-            "<Object><Key><![CDATA[a]]></Key></Object>",
-            "<Object><Key>a<Key>b</Key></Key></Object>",
-            "<Object><Key x='1'>a</Key></Object>",
-            "<Object><Key/></Object>",
-            "<Object><Key>a&b;</Key></Object>",
-            "<Object><Key>a&#xd800;</Key></Object>",
-            "<Object><Key>a&#+33;</Key></Object>",
-            "<Object><Key>a&#0;</Key></Object>",
-            "<?xml version='1.0'?><Object><Key>a</Key></Object>",
-            "<Object>a</Object>",
-            "<Object><Key>a</Object></Key>",
-            "<Other/>",
-            "<s:Object><Key>a</Key></s:Object>",
-            "<Object><Key>a&#xffff;</Key></Object>",
-            "<Object><Key>a\u{1}b</Key></Object>",
-            "<Object><Key>a\rb</Key></Object>",
-            "<Object><Key>a\r\nb</Key></Object>",
-        ] {
-            assert!(keys(&format!("<Delete>{inner}</Delete>")).is_err(), "{inner}");
-        }
-        for text in ["<!DOCTYPE a><Delete></Delete>", "<Delete>", "x", "<Delete></Delete>x", "<Delete"] {
-            assert!(keys(text).is_err(), "{text}");
-        }
-        for tag in ["xmlns=\"a", "xmlns='a\"", "xmlns=a", "xmlns=\"a\" b=\"", "xmlns=\"a<b\"", "xmlns=\""] {
-            let text = format!("<Delete {tag}><Object><Key>a</Key></Object></Delete>");
-            assert!(keys(&text).is_err(), "{text}");
-        }
+    fn a_list_is_split_by_the_policy() {
+        assert_eq!(screened(&[]), Ok(Screened::Allowed));
+        assert_eq!(screened(&["public/a", "public/a"]), Ok(Screened::Allowed));
+        let Ok(Screened::Reduced { document, errors, counts }) =
+            screened(&["x", "public/a", "x", "public/&lt;"])
+        else {
+            panic!("the list is not reduced");
+        };
+        let kept = "<Object><Key>public/a</Key></Object><Object><Key>public/&lt;</Key></Object>";
+        assert_eq!(document, format!("<Delete>{kept}</Delete>"));
+        assert_eq!((errors.matches("<Key>x</Key>").count(), counts), (2, (2, 4)));
+        let Ok(Screened::Denied(errors)) = screened(&["x", "y"]) else { panic!("something is allowed") };
+        assert_eq!(errors.matches("<Code>AccessDenied</Code>").count(), 2);
+    }
+
+    /// E5: a list that S3 refuses for its length is not made shorter
+    #[test]
+    fn a_list_over_a_thousand_objects_is_not_reduced() {
+        let mut keys = vec!["public/a"; 1000];
+        assert_eq!(screened(&keys), Ok(Screened::Allowed));
+        keys[7] = "x";
+        assert!(matches!(screened(&keys), Ok(Screened::Reduced { .. })));
+        keys.push("public/b");
+        assert!(matches!(screened(&keys), Err(AuthRejection::DeleteList(_))));
     }
 }

@@ -6,10 +6,14 @@ use quick_xml::events::Event;
 
 use crate::auth::delete_keys;
 use crate::fuzzing::{Input, pieces};
+use crate::s3::delete_list::DeleteList;
+use crate::s3::delete_result::Appender;
 use crate::s3::document::{ErrorDocument, escape, list_buckets};
 use crate::s3::late_error::LateError;
 use crate::s3::rename::{Names, Renamer};
 
+/// What is appended to the result of a multi-delete.
+const ERRORS: &str = "<Error><Key>k</Key></Error>";
 /// A tag or a name that is longer passes as it is; what one rename may add to a document.
 const HELD_BYTES_MAX: usize = 8 << 10;
 
@@ -29,9 +33,11 @@ pub fn xml(bytes: &[u8]) {
 
 fn any_delete(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(keys) = delete_keys(bytes) {
-        assert_eq!(read_texts(text, "Key"), Ok(keys), "two readers differ");
-    }
+    let Ok(keys) = delete_keys(bytes) else { return };
+    assert_eq!(read_texts(text, "Key").as_ref(), Ok(&keys), "two readers differ");
+    let reduced = DeleteList::read(bytes).unwrap().without(|at| at % 2 == 0);
+    let kept: Vec<String> = keys.into_iter().skip(1).step_by(2).collect();
+    assert_eq!(delete_keys(&reduced), Ok(kept), "a reduced list has other keys");
 }
 
 /// The texts of all elements of this name, by the other reader; an error where it takes the document for none.
@@ -95,6 +101,17 @@ fn rename(text: &[u8], theirs: &str, ours: &str, cuts: u8) -> Vec<u8> {
     out
 }
 
+/// A document with errors appended; none where it has no place for them.
+fn append(text: &[u8], cuts: u8) -> Option<Vec<u8>> {
+    let mut appender = Appender::new(ERRORS.to_owned());
+    let mut out = Vec::new();
+    for piece in pieces(text, cuts) {
+        out.extend_from_slice(&appender.push(Bytes::copy_from_slice(piece)).ok()?);
+    }
+    appender.finish().ok()?;
+    Some(out)
+}
+
 /// What a rewritten document of so many bytes may have: every element that is renamed has a tag and grows by a name.
 fn bytes_max(bytes: usize) -> usize {
     bytes + bytes / "<Name>".len() * "http://gateway/b/k".len()
@@ -112,6 +129,17 @@ fn renamed(cuts: u8, text: &[u8]) {
     }
     if !has("Location") {
         assert!(rename(text, "real", "real", cuts) == text, "the same name changes a document");
+    }
+    let appended = append(text, 0);
+    for cuts in [1, cuts] {
+        assert!(append(text, cuts) == appended, "cut by {cuts}");
+    }
+    if let Some(appended) = appended {
+        let is_error = appended == text;
+        assert!(
+            is_error || memchr::memmem::find(&appended, ERRORS.as_bytes()).is_some(),
+            "no errors in a result"
+        );
     }
     let mut scans = [LateError::default(), LateError::default()];
     scans[0].look(text);

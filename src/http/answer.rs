@@ -18,6 +18,9 @@ pub(crate) const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason
 /// The header that carries the request's ID.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The same ID, where S3's clients look for it.
+pub(crate) const AMAZON_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+
 /// The most characters of a message.
 const MESSAGE_CHARS_MAX: usize = 500;
 
@@ -76,6 +79,15 @@ impl Answer {
         self
     }
 
+    /// Adds S3's elements about a size: what the client wants to send, where that is known, and the largest size that is taken.
+    pub(crate) fn sized(self, proposed_bytes: Option<u64>, bytes_max: u64) -> Self {
+        let sized = match proposed_bytes {
+            Some(bytes) => self.detail("ProposedSize", bytes.to_string()),
+            None => self,
+        };
+        sized.detail("MaxSizeAllowed", bytes_max.to_string())
+    }
+
     pub(crate) fn challenging(self, challenge: &'static str) -> Self {
         Self { challenge: Some(challenge), ..self }
     }
@@ -132,7 +144,7 @@ impl Answer {
         response.insert_header((REASON, self.reason));
         response.insert_header((REQUEST_ID, to.request_id.clone()));
         if to.kind == Kind::S3 {
-            response.insert_header(("x-amz-request-id", to.request_id.clone()));
+            response.insert_header((AMAZON_REQUEST_ID, to.request_id.clone()));
         }
         if let Some(challenge) = self.challenge {
             response.insert_header((WWW_AUTHENTICATE, challenge));

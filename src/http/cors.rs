@@ -1,9 +1,10 @@
 //! Pages of other origins (A6): preflights, and what an answer says about who may read it.
 //!
-//! A preflight is answered here, before anything is taken and without a call upstream: it carries no proof of identity and
+//! In a bucket with rules (`cors`) a preflight is answered here, without a call upstream: it carries no proof of identity and
 //! asks only about rules. Its refusals are S3's: 403 `AccessForbidden`, 400 without its headers. On any other answer, the gateway's
 //! own errors included, the rules decide what a script may read; the upstream's own CORS headers are dropped, for they
-//! follow other rules and know another name for the bucket. CORS is no guard: a request from an origin that is not allowed is
+//! follow other rules and know another name for the bucket. In an `s3` bucket without rules the store answers preflights
+//! (`preflight.rs`), and its CORS headers pass. CORS is no guard: a request from an origin that is not allowed is
 //! served, and the browser keeps the answer from the page. `Vary: Origin` stands on every answer of such a bucket, or a
 //! cache would hand the answer for one origin to another.
 //!
@@ -20,6 +21,7 @@ use actix_web::http::header::{
 };
 use tidegate_config::CorsConfig;
 
+use crate::http::edge::BodyLength;
 use crate::http::error::preflight_answer;
 
 /// Why a preflight is refused.
@@ -27,8 +29,18 @@ use crate::http::error::preflight_answer;
 pub(crate) enum CorsRejection {
     /// It lacks this header, or has it twice.
     Missing(HeaderName),
+    /// It has a body.
+    Body,
     /// The rules do not allow it this.
     NotAllowed(&'static str),
+}
+
+/// Checks that an OPTIONS request is a preflight (Fetch Standard, "CORS-preflight request"), which the store is to answer.
+pub(crate) fn check_preflight(headers: &HeaderMap, length: BodyLength) -> Result<(), CorsRejection> {
+    for name in [ORIGIN, ACCESS_CONTROL_REQUEST_METHOD] {
+        only(headers, &name).ok_or(CorsRejection::Missing(name))?;
+    }
+    if length == BodyLength::Empty { Ok(()) } else { Err(CorsRejection::Body) }
 }
 
 /// Answers a preflight. Whom it allows is said by `Sharing`, as on every answer.

@@ -130,7 +130,7 @@ pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength,
         return Err(EdgeRejection::HeadersTooLarge { bytes: bytes as u64, limit: limits.max_header_size });
     }
     let method = head.method;
-    // OPTIONS is for buckets with CORS, which are known later.
+    // OPTIONS depends on the bucket, which is known later.
     let passes = [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE, Method::OPTIONS];
     if !passes.contains(method) {
         return Err(EdgeRejection::Method);

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use tidegate_actors::{BucketId, ClientId, ClientTicket, IpKey, OperationClass, clock};
-use tidegate_config::Kind;
+use tidegate_config::{Kind, LimitsConfig};
 
 use crate::auth::{Operation, authenticate_form, authorize, may_prove_form};
 use crate::http::answer::REQUEST_ID;
@@ -141,6 +141,7 @@ pub(super) async fn receive(
     let key = fields.key()?;
     let put = Put::new(form, named, key, fields.headers()?).ok_or(UpstreamRejection::Target)?;
     let head = put.head();
+    check_headers(head.headers, &shared.config.server.limits)?;
     edge::check_target(head.uri, bucket.config.max_uri_length)?;
     proxy::look(worker, bucket, head.uri, record)?;
     let rest = naming::of(head.uri, head.headers, &shared.config.server.base_domains).key;
@@ -168,8 +169,28 @@ pub(super) async fn receive(
         Told { done: Done::of(&fields), bucket: named.bucket.to_owned(), key: key.to_owned(), location };
     let length = if length == 0 { BodyLength::Empty } else { BodyLength::Known(length) };
     let declared = Some(declared);
-    let call = Call { bucket: bucket.id, length, caller, declared, screens: false, slot, leave };
+    let call = Call {
+        bucket: bucket.id,
+        length,
+        caller,
+        declared,
+        screens: false,
+        is_preflight: false,
+        slot,
+        leave,
+    };
     Ok(Received { put: Box::new(put), call: Box::new(call), source, told })
+}
+
+/// Fields are a second head: its headers have the same bounds as those of the first.
+fn check_headers(headers: &HeaderMap, limits: &LimitsConfig) -> Result<(), FormRejection> {
+    let bytes_of =
+        |(name, value): (&HeaderName, &HeaderValue)| (name.as_str().len() + value.len() + 4) as u64;
+    let (bytes, count) = (headers.iter().map(bytes_of).sum(), headers.len());
+    if bytes > limits.max_header_size || count > limits.max_headers {
+        return Err(FormRejection::HeadersTooLarge { bytes, count });
+    }
+    Ok(())
 }
 
 /// Fields are a second head: they have as much time again as the first one, twice for their greater size.

@@ -9,6 +9,7 @@
 //!              the bucket's edge; local answers              400 403 404 405 413 414
 //!  5 auth      signature, key's limit, policy                400 401 403 429 501
 //!              of a form: in its body; `form.rs` takes 3 to 6 over, and its slot when its proof is verified
+//!              of a preflight: none; `preflight.rs` answers it or takes 6 over
 //!  6 breaker   published state, before queueing              503
 //!    pool      place in the gate, endpoint, credential       429 503
 //!  7 breaker   half-open permit, immediately before the call 503
@@ -21,7 +22,7 @@
 //! Cheapest and most global first; what can be lost is taken last. Everything taken is a ticket whose `Drop` gives it back
 //! on every path.
 //!
-//! Answers of the gateway's own (refusals of step 1, the list of buckets, preflights, an unknown bucket's 404, a bucket's edge) pass
+//! Answers of the gateway's own (refusals of step 1, the list of buckets, preflights by the bucket's rules, an unknown bucket's 404, a bucket's edge) pass
 //! steps 3 and 4 like any other; only probes do not. A connection with ambiguous framing is closed by its loop whatever the answer is.
 
 use std::panic::AssertUnwindSafe;
@@ -38,14 +39,15 @@ use tidegate_config::Kind;
 
 use crate::auth::{self, Caller, Operation, authorize};
 use crate::http::client_address::{ClientAddress, Source};
-use crate::http::cors::{self, Sharing};
+use crate::http::cors::Sharing;
 use crate::http::edge::{self, BodyLength, EdgeRejection, Head};
 use crate::http::error::GatewayError;
 use crate::http::form::{self, Awaited};
 use crate::http::introduce::introduce;
+use crate::http::multi_delete::{self, Checked};
 use crate::http::own::{Besides, list_buckets, own, refuse};
 use crate::http::send_progress::SendProgress;
-use crate::http::{injection, priority, probes, request_id};
+use crate::http::{injection, preflight, priority, probes, request_id};
 use crate::router::{Bucket, RouteRejection};
 use crate::s3::late_error;
 use crate::s3::naming;
@@ -118,7 +120,7 @@ enum Handled {
 }
 
 /// What a request was granted before its body was touched.
-enum Admitted {
+pub(super) enum Admitted {
     /// A call of a bucket's upstream.
     Call(Box<Call>),
     /// A form, whose fields decide.
@@ -134,8 +136,10 @@ pub(super) struct Call {
     pub(super) caller: Caller,
     /// What the head says of the body.
     pub(super) declared: Option<Declared>,
-    /// Whether the body lists keys that the caller's policy must see.
+    /// Whether the body lists keys that must be checked against the caller's policy.
     pub(super) screens: bool,
+    /// Whether it is a CORS preflight for the store.
+    pub(super) is_preflight: bool,
     pub(super) slot: Slot,
     pub(super) leave: Leave,
 }
@@ -165,7 +169,8 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     // 3 monitor, 4 limiter
     let query = bucket.proofs.without_token(head.uri.query().unwrap_or_default());
     let operation = Operation::of(head, &query, bucket.config.kind, rest);
-    let class = operation.class();
+    let is_options = *head.method == Method::OPTIONS;
+    let class = if is_options { OperationClass::Read } else { operation.class() };
     // A form takes its slot when its proof is verified.
     let slot = match form::is_form(head, bucket, rest) {
         true => {
@@ -184,17 +189,15 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     edge::check_bucket(head, bytes, bucket.config.max_uri_length, bucket.config.max_request_size)?;
     look(worker, bucket, head.uri, record)?;
     let deadline = edge::deadline(head, bucket, record.started)?;
-    if head.method == Method::OPTIONS {
-        let rules = bucket.config.cors.as_ref().ok_or(EdgeRejection::Method)?;
-        record.slot = slot;
-        return Ok(Admitted::Own(cors::preflight(rules, head.headers)?));
-    }
 
     // 5 auth
     let Some(slot) = slot else {
         let awaited = form::admit(worker, bucket, (head, length), deadline, record).await?;
         return Ok(Admitted::Form(Box::new(awaited)));
     };
+    if is_options {
+        return preflight::admit(worker, bucket, (head, length), (slot, deadline), record).await;
+    }
     let caller = introduce(worker, Some(bucket), class, head, record).await?;
     authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
     let screens = auth::screens(&caller, &operation, head, bytes, &shared.keyring)?;
@@ -203,7 +206,8 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     // 6 breaker's published state, pool
     let is_patient = upstream::is_patient(head.method, length);
     let leave = reserve(worker, bucket, (class, is_patient), deadline, record).await?;
-    let call = Call { bucket: bucket.id, length, caller, declared, screens, slot, leave };
+    let call =
+        Call { bucket: bucket.id, length, caller, declared, screens, is_preflight: false, slot, leave };
     Ok(Admitted::Call(Box::new(call)))
 }
 
@@ -319,7 +323,8 @@ async fn handle(
             }
             let bucket = worker.shared.router.bucket(call.bucket);
             let source = BodySource::take(payload, call.length.bytes(), bucket, Rc::clone(&record.flow));
-            (Incoming::Client(request), call, source, None)
+            let incoming = if call.is_preflight { Incoming::Preflight } else { Incoming::Client };
+            (incoming(request), call, source, None)
         }
         Admitted::Form(awaited) => {
             let received = form::receive(worker, &request, payload, record, *awaited).await?;
@@ -329,7 +334,7 @@ async fn handle(
     };
 
     // 7 and 8, for each attempt
-    let Call { bucket, length, mut caller, declared, screens, slot, leave } = *call;
+    let Call { bucket, length, mut caller, declared, screens, is_preflight: _, slot, leave } = *call;
     let bucket = worker.shared.router.bucket(bucket);
     let late = late_error::may_come(incoming.head());
     let server = &worker.shared.config.server;
@@ -338,16 +343,23 @@ async fn handle(
     let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
     let key = caller.key();
     let taking = Taking { source, length, declared, seed: caller.take_seed(), whole_max, signs };
-    let outbound = upstream::prepare(incoming, taking, (bucket, key), server, record).await?;
+    let mut outbound = upstream::prepare(incoming, taking, (bucket, key), server, record).await?;
+    let mut errors = None;
     if screens {
-        auth::screen(&caller, outbound.body.whole(), &worker.shared.keyring)?;
+        match multi_delete::check(worker, &caller, &mut outbound, record)? {
+            Checked::Forward(denied) => errors = denied,
+            Checked::Reply(reply) => return Ok(Handled::Own(reply)),
+        }
     }
     worker.shared.chaos.strike();
     let called = upstream::call(worker, bucket, outbound, leave, record).await?;
     record.hold_for_answer(bucket.id);
+    if errors.is_some() {
+        multi_delete::check_answer(called.response.status(), called.response.headers())?;
+    }
     if let Some(told) = told.filter(|_| called.response.status().is_success()) {
         let headers = upstream::conclude(bucket, called).await;
         return Ok(Handled::Own(told.answer(&headers, &record.id)));
     }
-    Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late, renaming }))
+    Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late, renaming, errors }))
 }

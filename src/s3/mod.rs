@@ -6,7 +6,10 @@
 pub(crate) mod checksum;
 pub(crate) mod chunked;
 pub(crate) mod copy_source;
+pub(crate) mod delete_list;
+pub(crate) mod delete_result;
 pub(crate) mod document;
+pub(crate) mod elements;
 pub(crate) mod form;
 pub(crate) mod late_error;
 pub(crate) mod naming;

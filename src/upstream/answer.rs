@@ -31,6 +31,7 @@ use crate::s3::checksum::down::Answered;
 use crate::s3::late_error::LateError;
 use crate::telemetry::record::Record;
 use crate::upstream::answer_transfer::{AnswerTransfer, Moved};
+use crate::upstream::appended::Errors;
 use crate::upstream::blame;
 use crate::upstream::call::Called;
 use crate::upstream::headers::{Nominated, travels_down};
@@ -119,6 +120,8 @@ pub(crate) struct Passing {
     pub(crate) late: bool,
     /// What the upstream calls otherwise than the client.
     pub(crate) renaming: Option<Renaming>,
+    /// Errors of objects that were taken out of a multi-delete.
+    pub(crate) errors: Option<Errors>,
 }
 
 /// Builds the client's answer from the upstream's.
@@ -127,7 +130,7 @@ pub(crate) fn pass_on(
     passing: Passing,
     mut record: Box<Record>,
 ) -> HttpResponse<ProxyBody> {
-    let Passing { called, bucket, slot, late, renaming } = passing;
+    let Passing { called, bucket, slot, late, renaming, errors } = passing;
     let Called { response: upstream, document, permit, ticket, socket } = called;
     let bucket = worker.shared.router.bucket(bucket);
     let status = upstream.status();
@@ -174,7 +177,7 @@ pub(crate) fn pass_on(
         Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),
         None => ProxyBody::Upstream(body),
     };
-    response.set_body(body)
+    response.set_body(body.appending(errors.filter(|_| status.is_success())))
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

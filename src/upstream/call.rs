@@ -66,7 +66,8 @@ pub(crate) async fn call(
     let Leave { permit: mut place, circuit, class, priority, deadline } = leave;
     let upstream = &bucket.config.upstream;
     let monitor = &worker.shared.actors.monitor;
-    let is_own = worker.client(bucket).is_own(outbound.key);
+    // Neither a key that signs as itself nor a preflight goes on with one of the bucket's credentials.
+    let needs_none = outbound.request.is_preflight() || worker.client(bucket).is_own(outbound.key);
     let read = hedge::kind(bucket, &outbound, class);
     let evidence = identity::evidence(bucket, &outbound, record);
     // Held from the leave to try again to the end of that try.
@@ -75,7 +76,7 @@ pub(crate) async fn call(
         let is_patient = outbound.replays();
         let entry = Entry { permit: place, circuit, priority, is_patient, deadline: deadline.total };
         let Entered { mut permit, mut ticket, began } = hold::enter(worker, bucket, entry, record).await?;
-        identity::assume(bucket, &mut permit, is_own).await;
+        identity::assume(bucket, &mut permit, needs_none).await;
         let limits = Limits { began, deadline, idle: upstream.idle_timeout };
         limits.check(&record.flow).map_err(UpstreamRejection::Timeout)?;
         record.attempts += 1;
@@ -296,7 +297,10 @@ pub(super) fn send(
 ) -> Result<(SendClientRequest, Rc<Ongoing>), UpstreamRejection> {
     let client = worker.client(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
-    let signer = client.signer(outbound.key, &bucket.credentials, permit.credential())?;
+    let signer = match outbound.request.is_preflight() {
+        true => None,
+        false => client.signer(outbound.key, &bucket.credentials, permit.credential())?,
+    };
     let prefix = &bucket.config.upstream.endpoints[permit.endpoint().0].path_prefix;
     let request = outbound
         .build(

@@ -101,3 +101,16 @@ pub(super) const OVERRIDES: [&str; 9] = [
 /// Headers of an `s3` request that the gateway writes anew where it signs or frames a body.
 pub(super) const REWRITTEN: [&str; 4] =
     ["x-amz-content-sha256", "x-amz-copy-source", "x-amz-decoded-content-length", "x-amz-trailer"];
+
+/// Headers of a CORS preflight that travel to the store. All others end here.
+pub(super) const PREFLIGHT: [&str; 9] = [
+    "accept",
+    "accept-language",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "access-control-request-private-network",
+    "origin",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+];

@@ -16,7 +16,7 @@ use tidegate_config::{BucketConfig, ClientDeadline, ForwardedHeaders, Kind};
 
 use crate::upstream::deadline::REQUEST_TIMEOUT;
 use crate::upstream::header_names::{
-    FORWARDED_PREFIX, FORWARDING, GATEWAY_PREFIX, HOP_BY_HOP, OVERRIDES, OWN, REWRITTEN, SIGNATURE,
+    FORWARDED_PREFIX, FORWARDING, GATEWAY_PREFIX, HOP_BY_HOP, OVERRIDES, OWN, PREFLIGHT, REWRITTEN, SIGNATURE,
 };
 
 /// What the names of S3's own headers begin with.
@@ -128,6 +128,12 @@ impl ClientHeaders {
         let is_amazons = dashed.starts_with(AMAZON) && !name.starts_with(METADATA);
         self.rewritten.contain(dashed) || (self.kind == Kind::S3 && is_amazons)
     }
+}
+
+/// Whether a header of a CORS preflight travels to the store: what the store's rules are about, and what describes the request. A
+/// preflight carries no credential (Fetch Standard, "CORS-preflight fetch"), so whatever may be one ends here.
+pub(crate) fn of_preflight(name: &HeaderName) -> bool {
+    PREFLIGHT.contains(&name.as_str())
 }
 
 /// Whether an upstream's header travels to the client. Its length is said by the body, what the gateway says of itself not by

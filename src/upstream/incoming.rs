@@ -18,6 +18,8 @@ const KEPT: [HeaderName; 3] =
 pub(crate) enum Incoming {
     /// As the client sent it.
     Client(HttpRequest),
+    /// A CORS preflight for the store, which goes on without any proof of identity.
+    Preflight(HttpRequest),
     /// The upload that a form asks for.
     Form(Box<Put>),
 }
@@ -26,9 +28,14 @@ impl Incoming {
     /// Its head, as if it had come like this.
     pub(crate) fn head(&self) -> Head<'_> {
         match self {
-            Self::Client(request) => Head::from(request.head()),
+            Self::Client(request) | Self::Preflight(request) => Head::from(request.head()),
             Self::Form(put) => put.head(),
         }
+    }
+
+    /// Whether it is a CORS preflight for the store.
+    pub(crate) fn is_preflight(&self) -> bool {
+        matches!(self, Self::Preflight(_))
     }
 }
 

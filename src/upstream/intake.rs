@@ -246,7 +246,7 @@ fn payload_hash(headers: &HeaderMap, body: &RequestBody) -> HeaderValue {
     }
 }
 
-fn hash(bytes: &[u8]) -> HeaderValue {
+pub(super) fn hash(bytes: &[u8]) -> HeaderValue {
     HeaderValue::try_from(hex::encode(Sha256::digest(bytes)))
         .unwrap_or_else(|_| HeaderValue::from_static(UNSIGNED_PAYLOAD))
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod answer;
 mod answer_transfer;
+mod appended;
 mod blame;
 pub(crate) mod body;
 mod call;
@@ -51,13 +52,14 @@ use crate::shortage::Shortage;
 use actix_web::http::StatusCode;
 
 pub(crate) use answer::{Passing, pass_on};
+pub(crate) use appended::Errors;
 pub(crate) use call::{Leave, call};
 pub(crate) use conclude::conclude;
 pub(crate) use hedge::Suppressed;
 pub(crate) use hold::{is_patient, may_wait};
 pub(crate) use incoming::{Incoming, Put};
 pub(crate) use intake::{Taking, declare};
-pub(crate) use outbound::prepare;
+pub(crate) use outbound::{Outbound, prepare};
 pub(crate) use proxy_body::ProxyBody;
 pub(crate) use renamed::{names_of, scheme};
 pub(crate) use reply::shortage_of;
@@ -79,6 +81,8 @@ pub(crate) enum UpstreamRejection {
     Reset(String),
     /// The answer's head is no HTTP.
     Decode(String),
+    /// A success to a multi-delete that is no plain document.
+    NoDeleteResult,
     /// A redirect, which an s3 bucket's client could only follow past the gateway.
     Redirect(StatusCode),
     /// A timeout.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::uri::{PathAndQuery, Scheme};
 use actix_web::http::{Method, Uri, uri};
+use bytes::Bytes;
 use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Addressing, ForwardedHeaders, Kind, ServerConfig};
 
@@ -14,6 +15,7 @@ use crate::http::answer::REQUEST_ID;
 use crate::http::edge::Head;
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
+use crate::s3::checksum::renewed;
 use crate::s3::chunked::encode::Encoder;
 use crate::s3::copy_source::{COPY_SOURCE, CopySource};
 use crate::s3::naming::{self, Named};
@@ -28,7 +30,7 @@ use crate::upstream::credentials::Injected;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::destination::Destination;
 use crate::upstream::forwarded::Forwarded;
-use crate::upstream::headers::{ClientHeaders, Nominated};
+use crate::upstream::headers::{ClientHeaders, Nominated, of_preflight};
 use crate::upstream::incoming::Incoming;
 use crate::upstream::intake::{self, Intake, Reframing, Taking};
 
@@ -55,6 +57,8 @@ pub(crate) struct Outbound {
     injected: Option<Arc<Injected>>,
     /// The key that the client signed with.
     pub(crate) key: Option<KeyId>,
+    /// Whether the body is another than the client's, so that its digests are computed anew.
+    has_new_body: bool,
 }
 
 /// Maps the target and takes the body in hand. `key` is whose request it is.
@@ -69,7 +73,7 @@ pub(crate) async fn prepare(
     let Named { bucket: name, addressing, .. } = naming::of(head.uri, head.headers, &server.base_domains);
     let upstream_name = bucket.config.upstream.bucket.as_deref().unwrap_or(name).to_owned();
     let target = map_target(head, addressing, bucket, &upstream_name)?;
-    let copy_source = map_copy_source(head, bucket)?;
+    let copy_source = if request.is_preflight() { None } else { map_copy_source(head, bucket)? };
     let sets = bucket.config.forwarded == ForwardedHeaders::Set;
     let forwarded = sets.then(|| Forwarded::of(head, record.request.peer, server));
     let Intake { body, content_sha256, reframing } = intake::take(head, taking, bucket).await?;
@@ -89,11 +93,12 @@ pub(crate) async fn prepare(
         proofs: bucket.proofs.clone(),
         injected: bucket.credentials.injected().cloned(),
         key,
+        has_new_body: false,
     })
 }
 
 pub(super) fn idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE)
+    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS)
 }
 
 /// The same bytes, but for the bucket's name: it is moved and changed to where and what the upstream calls it.
@@ -139,6 +144,13 @@ impl Outbound {
         idempotent(self.request.head().method) && !matches!(self.body, RequestBody::Stream(None))
     }
 
+    /// Puts a body in the place of the client's, which was read whole and verified.
+    pub(crate) fn replace_body(&mut self, body: Bytes) {
+        self.content_sha256 = Some(intake::hash(&body));
+        self.body = RequestBody::Whole(body);
+        self.has_new_body = true;
+    }
+
     /// Builds the request for one attempt at an endpoint, and frames a body that can be sent once.
     pub(crate) fn build(
         &mut self,
@@ -155,10 +167,12 @@ impl Outbound {
         parts.path_and_query = Some(prefixed?);
         let uri = Uri::from_parts(parts).ok()?;
         let Head { method, headers: of_client, .. } = self.request.head();
+        let is_preflight = self.request.is_preflight();
         let mut request = client.request(method.clone(), uri).no_decompress();
         let headers = request.headers_mut();
         for (name, value) in of_client {
             if self.client_headers.travel(name, &self.nominated)
+                && (!is_preflight || of_preflight(name))
                 && let Some(value) = self.proofs.taken_from(name, value)
             {
                 headers.append(name.clone(), value.into_owned());
@@ -179,10 +193,14 @@ impl Outbound {
         if let Some(Reframing { frame, trailing }) = &self.reframing {
             upload::headers::reframe(headers, frame.as_ref(), trailing);
         }
-        // What the client said of its framing must not travel on, whether or not the request is signed.
-        if let Some(hash) =
-            self.content_sha256.as_ref().filter(|_| signer.is_some() || self.reframing.is_some())
-        {
+        if let Some(body) = self.body.whole().filter(|_| self.has_new_body) {
+            renewed::renew(headers, body);
+            // The answer is merged as plain text.
+            headers.remove(header::ACCEPT_ENCODING);
+        }
+        // What the client said of its framing, or of another body, must not travel on, whether or not the request is signed.
+        let is_said = signer.is_some() || self.reframing.is_some() || self.has_new_body;
+        if let Some(hash) = self.content_sha256.as_ref().filter(|_| is_said) {
             headers.insert(CONTENT_SHA256, hash.clone());
         }
         let seed = signer.map(|signer| signer.sign(method.as_str(), &self.target, headers, clock::wall()));

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::telemetry::record::Record;
 use crate::upstream::answer::AnswerBody;
+use crate::upstream::appended::AppendedBody;
 use crate::upstream::renamed::RenamedBody;
 
 /// An answer's body.
@@ -17,6 +18,8 @@ pub(crate) enum ProxyBody {
     Upstream(Box<AnswerBody>),
     /// The upstream's, in the client's words.
     Renamed(Box<RenamedBody>),
+    /// The store's answer to a multi-delete, with the errors of denied objects.
+    Appended(Box<AppendedBody>),
     /// The gateway's own, with the record that ends with it.
     Own(BoxBody, Option<Box<Record>>),
 }
@@ -28,6 +31,7 @@ impl MessageBody for ProxyBody {
         match self {
             Self::Upstream(body) => body.size(),
             Self::Renamed(body) => body.size(),
+            Self::Appended(body) => body.size(),
             Self::Own(body, _) => body.size(),
         }
     }
@@ -36,6 +40,7 @@ impl MessageBody for ProxyBody {
         match self.get_mut() {
             Self::Upstream(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
             Self::Renamed(body) => Pin::new(&mut **body).poll_next(cx).map_err(Into::into),
+            Self::Appended(body) => Pin::new(&mut **body).poll_next(cx),
             Self::Own(body, record) => {
                 let polled = Pin::new(body).poll_next(cx);
                 if let (Poll::Ready(Some(Ok(chunk))), Some(record)) = (&polled, record) {

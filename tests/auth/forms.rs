@@ -5,19 +5,19 @@ use crate::integrity::checksums;
 use crate::support::client::sha256;
 use crate::support::{Act, Answer, Client, Gateway, Scratch, Upstream, get, noise, request};
 
-const BOUNDARY: &str = "----WebKitFormBoundaryAbC";
+pub(super) const BOUNDARY: &str = "----WebKitFormBoundaryAbC";
 const END: &str = "\r\n------WebKitFormBoundaryAbC--\r\n";
 /// Below and above what is read whole.
 const SIZES: [usize; 2] = [1000, 300_000];
 
-type Fields = Vec<(String, String)>;
+pub(super) type Fields = Vec<(String, String)>;
 
 /// The fields of a signed form: these, each with its condition, and a policy with these conditions besides.
-fn signed(signer: &Signer, fields: &[(&str, &str)], conditions: &[&str]) -> Fields {
+pub(super) fn signed(signer: &Signer, fields: &[(&str, &str)], conditions: &[&str]) -> Fields {
     until("2099-01-01T00:00:00.000Z", signer, fields, conditions)
 }
 
-fn until(end: &str, signer: &Signer, fields: &[(&str, &str)], conditions: &[&str]) -> Fields {
+pub(super) fn until(end: &str, signer: &Signer, fields: &[(&str, &str)], conditions: &[&str]) -> Fields {
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let mut all: Fields = fields.iter().copied().map(owned).collect();
     all.extend(signer.form_fields());
@@ -31,7 +31,7 @@ fn until(end: &str, signer: &Signer, fields: &[(&str, &str)], conditions: &[&str
 }
 
 /// A form with these fields, this file, and what follows it.
-fn form(fields: &Fields, data: &[u8], end: &str) -> Vec<u8> {
+pub(super) fn form(fields: &Fields, data: &[u8], end: &str) -> Vec<u8> {
     let mut form = String::new();
     for (name, value) in fields {
         form +=
@@ -44,20 +44,20 @@ fn form(fields: &Fields, data: &[u8], end: &str) -> Vec<u8> {
     [form.as_bytes(), data, end.as_bytes()].concat()
 }
 
-fn content_type() -> String {
+pub(super) fn content_type() -> String {
     format!("multipart/form-data; boundary={BOUNDARY}")
 }
 
-async fn post(gateway: &Gateway, target: &str, body: &[u8]) -> Answer {
+pub(super) async fn post(gateway: &Gateway, target: &str, body: &[u8]) -> Answer {
     let kind = content_type();
     request(gateway.address(), "POST", target, &[("content-type", kind.as_str())], Some(body)).await
 }
 
-fn told(answer: &Answer) -> (u16, String) {
+pub(super) fn told(answer: &Answer) -> (u16, String) {
     (answer.whole(), code(answer))
 }
 
-fn stored() -> Upstream {
+pub(super) fn stored() -> Upstream {
     Upstream::start(|_| Act::ok("").header("etag", "\"e\"").header("x-amz-version-id", "v7"))
 }
 
@@ -229,7 +229,9 @@ async fn a_wrong_form_is_refused() {
         (changed(right(), "x-amz-algorithm", "AWS4-ECDSA-P256-SHA256"), 501, "NotImplemented"),
         (old(right()), 501, "NotImplemented"),
         (signed(&signer(), &[], &[]), 400, "InvalidArgument"),
-        (also("tagging", "<Tagging/>"), 501, "NotImplemented"),
+        (also("tagging", "a=b"), 400, "MalformedXML"),
+        (also("tagging", "<Tagging><TagSet><Tag><Key>k</Key></Tag></TagSet></Tagging>"), 400, "MalformedXML"),
+        (also("x-amz-tagging", "a=b"), 501, "NotImplemented"),
         (also("x-amz-copy-source", "/b/secret"), 501, "NotImplemented"),
         (signed(&signer(), &[("key", "../c/k")], &[]), 400, "InvalidURI"),
         (signed(&signer(), &[("key", "k")], &["{}"]), 400, "InvalidPolicyDocument"),

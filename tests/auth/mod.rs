@@ -3,6 +3,7 @@
 //! What is accepted is shown with the AWS SDK; what is not, with requests of which one thing is wrong.
 
 mod api_keys;
+mod form_details;
 mod forms;
 mod fuzz;
 mod limits;

@@ -1,11 +1,58 @@
-//! Lists of keys to delete: the gateway reads the keys that the store will read, or none.
+//! Lists of keys to delete: the gateway reads the keys that the store will read, or none. Keys that the policy denies are reported
+//! one by one, and the store deletes the others.
+
+use std::time::Duration;
 
 use super::{Signer, code, send, signed_bucket, signer};
+use crate::integrity::{checksums, content_md5};
 use crate::support::client::sha256;
-use crate::support::{Answer, Gateway, Upstream};
+use crate::support::gateway::Builder;
+use crate::support::{Act, Answer, Gateway, Upstream};
+
+/// A store that deletes what a list names, and answers as S3 does.
+pub(super) fn deleting_store() -> Upstream {
+    Upstream::start(|seen| {
+        let list = String::from_utf8(seen.body.clone()).unwrap();
+        let deleted = |object: &str| format!("<Deleted>{}</Deleted>", object.trim());
+        let all: String = match list.contains("<Quiet>true</Quiet>") {
+            true => String::new(),
+            false => between(&list, "<Object>", "</Object>").iter().map(|object| deleted(object)).collect(),
+        };
+        let declaration = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+        let namespace = "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"";
+        Act::ok(format!("{declaration}<DeleteResult {namespace}>{all}</DeleteResult>"))
+            .header("content-type", "application/xml")
+    })
+}
+
+/// What stands between these two texts, everywhere.
+fn between(text: &str, before: &str, after: &str) -> Vec<String> {
+    let pieces = text.split(before).skip(1).filter_map(|rest| rest.split_once(after));
+    pieces.map(|(inner, _)| inner.to_owned()).collect()
+}
+
+/// The keys that an answer reports as deleted, and as denied.
+pub(super) fn results(answer: &Answer) -> (Vec<String>, Vec<String>) {
+    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    let text = answer.text();
+    let root = text.split_once("<DeleteResult").and_then(|(_, rest)| rest.strip_suffix("</DeleteResult>"));
+    let inner = root.unwrap_or_else(|| panic!("no DeleteResult: {text}"));
+    let keys = |element: &str| -> Vec<String> {
+        let elements = between(inner, &format!("<{element}>"), &format!("</{element}>"));
+        elements.iter().flat_map(|element| between(element, "<Key>", "</Key>")).collect()
+    };
+    let errors = between(inner, "<Error>", "</Error>");
+    assert!(errors.iter().all(|error| error.contains("<Code>AccessDenied</Code><Message>")), "{text}");
+    (keys("Deleted"), keys("Error"))
+}
+
+fn list(objects: &[&str]) -> String {
+    let objects: String = objects.iter().map(|object| format!("<Object>{object}</Object>")).collect();
+    format!("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{objects}</Delete>")
+}
 
 /// The key may delete below `é/` alone.
-async fn gateway(upstream: &Upstream) -> Gateway {
+fn builder(upstream: &Upstream) -> Builder {
     signed_bucket(upstream)
         .set("keys.guest.access_key_id", "GUEST")
         .set("keys.guest.secret", "guest-secret")
@@ -13,8 +60,10 @@ async fn gateway(upstream: &Upstream) -> Gateway {
         .set("policies.guests.buckets", "b")
         .set("policies.guests.prefixes", "é/")
         .set("policies.guests.methods", "delete")
-        .start()
-        .await
+}
+
+async fn gateway(upstream: &Upstream) -> Gateway {
+    builder(upstream).start().await
 }
 
 async fn delete(gateway: &Gateway, signer: &Signer, document: &[u8], more: &[(&str, &str)]) -> Answer {
@@ -82,4 +131,160 @@ async fn a_list_in_another_encoding_is_refused() {
         200,
         "without prefixes no key is read"
     );
+}
+
+/// E5, A5: denied objects are reported with their versions, and the others reach the store byte for byte, with digests of their own
+#[tokio::test]
+async fn denied_keys_are_reported_one_by_one() {
+    for is_signed in [false, true] {
+        let upstream = deleting_store();
+        let mut builder = builder(&upstream);
+        if is_signed {
+            builder =
+                builder.set("buckets.b.s3.access_key_id", "A").set("buckets.b.s3.secret_access_key", "s");
+        }
+        let gateway = builder.start().await;
+        let kept =
+            ["<Key>é/a&amp;b&#x20;</Key><VersionId>v1</VersionId>", "\n<Key>é/c</Key>", "<Key>é/c</Key>"];
+        let denied = ["<Key>x&lt;1</Key><VersionId>v&amp;2</VersionId>", "<Key>é</Key>", "<Key>é</Key>"];
+        let document = list(&[denied[0], kept[0], denied[1], kept[1], kept[2], denied[2]]);
+        let digests = checksums(document.as_bytes());
+        let md5 = content_md5(document.as_bytes());
+        let more = [
+            ("content-md5", md5.as_str()),
+            (digests[3].0, digests[3].1.as_str()),
+            ("accept-encoding", "gzip"),
+        ];
+        let answer = delete(&gateway, &guest(), document.as_bytes(), &more).await;
+        let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        let expected = (owned(&["é/a&amp;b&#x20;", "é/c", "é/c"]), owned(&["x&lt;1", "é", "é"]));
+        assert_eq!(results(&answer), expected);
+        assert!(
+            answer.text().contains("<Key>x&lt;1</Key><VersionId>v&amp;2</VersionId><Code>"),
+            "{}",
+            answer.text()
+        );
+        let (seen, reduced) = (upstream.last(), list(&kept));
+        assert_eq!(seen.body, reduced.as_bytes());
+        let digests = checksums(reduced.as_bytes());
+        assert_eq!(seen.header("content-md5"), Some(content_md5(reduced.as_bytes()).as_str()));
+        assert_eq!(seen.header(digests[3].0), Some(digests[3].1.as_str()));
+        assert_eq!(seen.header("x-amz-content-sha256"), Some(sha256(reduced.as_bytes()).as_str()));
+        assert_eq!(seen.all("content-length"), [reduced.len().to_string()]);
+        assert_eq!((seen.header(digests[0].0), seen.header("accept-encoding")), (None, None));
+        assert_eq!(seen.header("authorization").is_some(), is_signed);
+        let id = answer.header("x-request-id").unwrap();
+        let detail = gateway.access_line(id).await["detail"].clone();
+        assert_eq!(detail, "the policy denies 3 of 6 objects to delete");
+        gateway.is_idle().await;
+    }
+}
+
+/// E5: `Quiet` leaves out what was deleted, and never an error
+#[tokio::test]
+async fn a_quiet_multi_delete_reports_errors_alone() {
+    let upstream = deleting_store();
+    let gateway = gateway(&upstream).await;
+    for quiet in ["true", "false"] {
+        let document = "<Delete><Object><Key>é/a</Key></Object><Object><Key>x</Key></Object><Quiet>true</Quiet></Delete>";
+        let document = document.replace("true", quiet);
+        let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;
+        let deleted = if quiet == "true" { vec![] } else { vec!["é/a".to_owned()] };
+        assert_eq!(results(&answer), (deleted, vec!["x".to_owned()]));
+    }
+}
+
+/// E5: the store is not asked where the policy denies every object
+#[tokio::test]
+async fn a_multi_delete_of_denied_keys_alone_never_reaches_the_store() {
+    let upstream = deleting_store();
+    let gateway = gateway(&upstream).await;
+    let document = list(&["<Key>x</Key>", "<Key>y</Key><VersionId>7</VersionId>"]);
+    let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;
+    assert_eq!(results(&answer), (vec![], vec!["x".to_owned(), "y".to_owned()]));
+    assert_eq!((answer.reason(), answer.header("content-type")), ("policy_denied", Some("application/xml")));
+    let id = answer.header("x-request-id").unwrap();
+    assert_eq!(answer.header("x-amz-request-id"), Some(id));
+    assert_eq!(gateway.access_line(id).await["reason"], "policy_denied");
+    assert_eq!(upstream.count(), 0);
+    gateway.is_idle().await;
+}
+
+/// I1, E5: what the client says of its list is verified before anything is taken out of it
+#[tokio::test]
+async fn the_clients_own_digests_are_verified_first() {
+    let upstream = deleting_store();
+    let gateway = gateway(&upstream).await;
+    let document = list(&["<Key>é/a</Key>", "<Key>x</Key>"]);
+    let reduced = list(&["<Key>é/a</Key>"]);
+    let md5 = content_md5(reduced.as_bytes());
+    let [(crc, value), ..] = checksums(reduced.as_bytes());
+    for (header, reason) in
+        [(("content-md5", md5.as_str()), "md5_mismatch"), ((crc, &value), "checksum_mismatch")]
+    {
+        let answer = delete(&gateway, &guest(), document.as_bytes(), &[header]).await;
+        assert_eq!((answer.whole(), answer.reason()), (400, reason));
+    }
+    let headers = guest().headers("POST", "/b?delete=", &sha256(reduced.as_bytes()), &[]);
+    let answer = send(&gateway, "POST", "/b?delete=", &headers, Some(document.as_bytes())).await;
+    assert_eq!((answer.whole(), answer.reason()), (400, "sha256_mismatch"));
+    assert_eq!(upstream.count(), 0);
+}
+
+/// E2, E5: an error of the store passes; a success that is no result is not taken for one, as denied keys would pass for deleted
+#[tokio::test]
+async fn a_store_that_answers_otherwise_is_not_merged() {
+    let error = "<?xml version=\"1.0\"?><Error><Code>InternalError</Code></Error>";
+    let result = "<DeleteResult><Deleted><Key>é/a</Key></Deleted></DeleteResult>";
+    let whole = [
+        (Act::s3_error(403, "AccessDenied"), 403, ""),
+        (Act::s3_error(501, "NotImplemented"), 501, ""),
+        (Act::ok(error), 200, ""),
+        (Act::ok(result).header("content-encoding", "gzip"), 502, "decode_failed"),
+        (Act::status(204), 502, "decode_failed"),
+    ];
+    let document = list(&["<Key>é/a</Key>", "<Key>x</Key>"]);
+    for (act, status, reason) in whole {
+        let upstream = Upstream::start(move |_| act.clone());
+        let gateway = gateway(&upstream).await;
+        let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;
+        assert_eq!((answer.whole(), answer.reason()), (status, reason), "{}", answer.text());
+        assert!(!answer.text().contains("<Key>x</Key>"), "{}", answer.text());
+        gateway.is_idle().await;
+    }
+    for act in
+        [Act::ok(""), Act::ok("<html></html>"), Act::ok(&result[..40]), Act::ok("x".repeat(9000)).chunked()]
+    {
+        let upstream = Upstream::start(move |_| act.clone());
+        let gateway = gateway(&upstream).await;
+        let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;
+        assert!(answer.broken.is_some(), "{answer:?}");
+        gateway
+            .log_line("transfer broken", |line| line["error"].as_str().unwrap().contains("DeleteResult"))
+            .await;
+        gateway.is_idle().await;
+    }
+    let pieces = Act::ok("  ").chunked();
+    let pieces = result
+        .split_inclusive('/')
+        .fold(pieces, |act, piece| act.then_after(Duration::from_millis(5), piece));
+    let upstream = Upstream::start(move |_| pieces.clone());
+    let answer = delete(&gateway(&upstream).await, &guest(), document.as_bytes(), &[]).await;
+    assert_eq!(results(&answer), (vec!["é/a".to_owned()], vec!["x".to_owned()]), "in pieces");
+}
+
+/// E5, V8: S3's bound of a thousand objects counts the client's own list
+#[tokio::test]
+async fn a_list_of_more_than_a_thousand_is_not_made_shorter() {
+    let upstream = deleting_store();
+    let gateway = gateway(&upstream).await;
+    let mut objects = vec!["<Key>é/a</Key>"; 999];
+    objects.push("<Key>x</Key>");
+    let answer = delete(&gateway, &guest(), list(&objects).as_bytes(), &[]).await;
+    let (deleted, denied) = results(&answer);
+    assert_eq!((deleted.len(), denied.len()), (999, 1));
+    objects.push("<Key>é/a</Key>");
+    let answer = delete(&gateway, &guest(), list(&objects).as_bytes(), &[]).await;
+    assert_eq!((answer.whole(), answer.reason()), (400, "delete_list"));
+    assert_eq!(upstream.count(), 1);
 }

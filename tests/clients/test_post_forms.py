@@ -1,5 +1,10 @@
 """Uploads by POST form, signed by boto3 and sent as `requests` sends them (urllib3's own encoding), before both servers."""
 
+import base64
+import datetime
+import hashlib
+import hmac
+import json
 import os
 import uuid
 
@@ -122,6 +127,52 @@ def exists(client, bucket, key):
         assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 404
         return False
     return True
+
+
+def test_a_forms_tags_become_the_objects(client, rgw_direct):
+    """A1: the document in the field `tagging` becomes the object's tags, and the signed policy binds it."""
+    key = f"forms/{uuid.uuid4().hex}"
+    tags = {"0": "0", "a b": "c=d+e"}
+    inner = "".join(f"<Tag><Key>{name}</Key><Value>{value}</Value></Tag>" for name, value in tags.items())
+    field = {"tagging": f"<Tagging><TagSet>{inner}</TagSet></Tagging>"}
+    for data in (b"data", os.urandom(200_000)):
+        post = client.generate_presigned_post("at-rgw", key, Fields=field, Conditions=[field])
+        answer = send(post, "f", data)
+        assert answer.status == 204, answer.data
+        stored = rgw_direct.client().get_object_tagging(Bucket=rgw_direct.bucket, Key=key)["TagSet"]
+        assert {tag["Key"]: tag["Value"] for tag in stored} == tags
+        assert send(post, "f", data, tagging="<Tagging><TagSet/></Tagging>").status == 403
+
+
+@pytest.mark.parametrize("where", ["fields", "behind the file"])
+def test_a_client_that_still_sends_reads_why_its_form_is_refused(client, bucket, where):
+    """A1, V10: fields over their limit, and a part behind a large file, are answered while the client still sends."""
+    key = f"forms/{uuid.uuid4().hex}"
+    post = client.generate_presigned_post(bucket, key)
+    file = ("f", os.urandom(3_000_000), "text/plain")
+    more = {"x-ignore-more": "x" * 1_000_000}
+    fields = {**more, "file": file} if where == "fields" else {"file": file, **more}
+    with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(30)) as pool:
+        answer = pool.request("POST", post["url"], fields={**post["fields"], **fields}, redirect=False)
+    code = b"MaxPostPreDataLengthExceeded" if where == "fields" else b"MalformedPOSTRequest"
+    assert answer.status == 400
+    assert b"<Code>" + code + b"</Code>" in answer.data
+    assert not exists(client, bucket, key)
+
+
+def test_an_expiration_is_iso_8601_in_utc(client, bucket):
+    """A1: S3 reads `T` and `Z` alone."""
+    post = client.generate_presigned_post(bucket, f"forms/{uuid.uuid4().hex}")
+    policy = json.loads(base64.b64decode(post["fields"]["policy"]))
+    assert datetime.datetime.strptime(policy["expiration"], "%Y-%m-%dT%H:%M:%SZ")
+    policy["expiration"] = "2099-11-29 12:00:00.1+00:00"
+    text = base64.b64encode(json.dumps(policy).encode()).decode()
+    date, region, service, end = post["fields"]["x-amz-credential"].split("/")[1:]
+    secret = ("AWS4" + KEYS[1]).encode()
+    for step in (date, region, service, end, text):
+        secret = hmac.new(secret, step.encode(), hashlib.sha256).digest()
+    answer = send(post, "f", b"data", **{"policy": text, "x-amz-signature": secret.hex()})
+    assert (answer.status, b"<Code>InvalidPolicyDocument</Code>" in answer.data) == (400, True)
 
 
 def test_a_browser_is_led_on(client, bucket):

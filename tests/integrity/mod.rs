@@ -33,7 +33,7 @@ pub(crate) fn checksums(data: &[u8]) -> [(&'static str, String); 5] {
     ]
 }
 
-fn content_md5(data: &[u8]) -> String {
+pub(crate) fn content_md5(data: &[u8]) -> String {
     STANDARD.encode(Md5::digest(data))
 }
 

@@ -226,5 +226,8 @@ async fn a_signed_chunk_is_bounded() {
         .await;
     let answer = upload(&gateway, &noise(SIZE), None, |_| ()).await;
     assert_eq!((answer.whole(), code_of(&answer).as_str()), (413, "EntityTooLarge"));
+    for says in ["<MaxSizeAllowed>", "<ProposedSize>", "buckets.NAME.max_chunk_size"] {
+        assert!(answer.text().contains(says), "{}", answer.text());
+    }
     assert!(answer.text().contains("max_chunk_size"), "{}", answer.text());
 }

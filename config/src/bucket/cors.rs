@@ -109,7 +109,8 @@ section! {
     struct Written {
         /// origins whose pages may use the bucket, byte for byte as browsers send them; `"*"` is any
         ///
-        /// Once set, the gateway answers preflights itself and puts its own CORS headers in the place of the upstream's.
+        /// Once set, the gateway answers preflights itself and puts its own CORS headers in the place of the upstream's. Unset, the
+        /// store of an s3 bucket answers preflights by its own rules (`PUT ?cors`), and its CORS headers pass.
         allowed_origins: Vec<String> = key("allowed_origins", list(Origin), Vec::new()).yielding("off");
         /// methods that such pages may use
         allowed_methods: Vec<&'static str> = key("allowed_methods", list(METHODS), vec!["GET", "HEAD"]);

@@ -64,6 +64,10 @@ pub(crate) const DEMO: &str = "demo";
 
 /// Eight times what SDKs send; sixteen uploads at a time then stay within 64 MiB.
 const CHUNK_SIZE: u64 = 1 << 20;
+/// The largest body of one S3 request: PutObject, a part of a multipart upload, a copied part (Amazon S3 User Guide, "Amazon S3
+/// multipart upload limits").
+const REQUEST_SIZE_S3: u64 = 5 << 30;
+const REQUEST_SIZE_HTTP: u64 = 100 << 20;
 const URI_LENGTH_S3: u64 = 8192;
 const URI_LENGTH_HTTP: u64 = 2048;
 const REQUEST_TIMEOUT_HTTP: Duration = Duration::from_secs(60);
@@ -175,7 +179,7 @@ section! {
         forwarded: Option<ForwardedHeaders> = unset("forwarded", FORWARDED_HEADERS, "drop, and set for http buckets");
         /// pages of other origins that may use the bucket from a browser
         cors: Option<CorsConfig> = CorsKeys("cors");
-        /// largest body, counted as it streams; beyond it 413
+        /// largest body of a request to this bucket, counted as it streams; beyond it 413
         max_request_size: Option<Option<u64>> =
             unset("max_request_size", or_unlimited(0..=1 << 50), "server.limits.max_request_size");
         /// largest signed chunk of an upload; it is held in memory until its signature is verified; beyond it 413
@@ -197,13 +201,13 @@ section! {
 pub(crate) struct Inherited {
     request_timeout: Option<Duration>,
     request_timeout_s3: Duration,
-    max_request_size: Option<u64>,
+    max_request_size: Option<Option<u64>>,
     max_uri_length: Option<u64>,
     costs: Costs,
 }
 
 impl Inherited {
-    /// A time-out somebody set holds for every kind; the default only for s3.
+    /// A value of the server section that is set applies to buckets of both kinds. Defaults differ by kind.
     pub(crate) fn of(server: &ServerConfig, is_timeout_set: bool, costs: Costs) -> Self {
         Self {
             request_timeout: is_timeout_set.then_some(server.request_timeout),
@@ -301,9 +305,9 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         http,
     } = keys;
     let request_timeout = inherited.request_timeout(kind);
-    let (upstream, uri_length) = match kind {
-        Kind::S3 => (s3.resolve(request_timeout), URI_LENGTH_S3),
-        Kind::Http => (http.resolve(request_timeout), URI_LENGTH_HTTP),
+    let (upstream, request_size, uri_length) = match kind {
+        Kind::S3 => (s3.resolve(request_timeout), REQUEST_SIZE_S3, URI_LENGTH_S3),
+        Kind::Http => (http.resolve(request_timeout), REQUEST_SIZE_HTTP, URI_LENGTH_HTTP),
     };
     let anonymous = match auth.contains(&AuthMethod::Anonymous) {
         true => anonymous.unwrap_or_else(|| Access::ALL.to_vec()),
@@ -317,7 +321,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         injection_patterns,
         forwarded: forwarded.unwrap_or(ForwardedHeaders::of(kind)),
         cors,
-        max_request_size: max_request_size.unwrap_or(inherited.max_request_size),
+        max_request_size: max_request_size.or(inherited.max_request_size).unwrap_or(Some(request_size)),
         max_chunk_size,
         max_uri_length: inherited.max_uri_length.unwrap_or(uri_length),
         rate_limit,

@@ -14,7 +14,7 @@ fn no_sources_give_the_documented_defaults() {
     assert!(config.buckets.is_empty());
     assert_eq!((config.server.port, config.admin.port), (8080, 8090));
     assert_eq!(config.server.address, IpAddr::V4(Ipv4Addr::LOCALHOST));
-    assert_eq!(config.server.limits.max_request_size, Some(100 << 20));
+    assert_eq!(config.server.limits.max_request_size, None);
     assert_eq!(config.supervision.window, Duration::from_secs(10));
     assert_eq!(config.rate_limit.global, None);
     assert_eq!(config.monitor, MonitorConfig::default());
@@ -99,11 +99,26 @@ fn sizes_take_units_and_no_limit() {
         ("\"unlimited\"", None),
     ] {
         let config = from_toml(&format!("server.limits.max_request_size = {text}\n{DEMO}")).unwrap();
-        assert_eq!(config.server.limits.max_request_size, bytes, "{text}");
+        assert_eq!(config.server.limits.max_request_size, Some(bytes), "{text}");
         assert_eq!(config.buckets["demo"].max_request_size, bytes, "{text}");
     }
     let own = format!("{DEMO}[buckets.demo]\nmax_request_size = \"unlimited\"\n");
     assert_eq!(from_toml(&own).unwrap().buckets["demo"].max_request_size, None);
+}
+
+/// V2: the default differs by kind; a value of the server section applies to both kinds; a bucket's own value takes precedence
+#[test]
+fn the_largest_body_depends_on_the_kind_unless_it_is_set() {
+    let buckets = "[buckets.store]\ns3.endpoints = [\"http://a\"]\n[buckets.api]\nkind = \"http\"\nhttp.endpoints = [\"http://a\"]\n";
+    let sizes = |before: &str, after: &str| {
+        let config = from_toml(&format!("{before}{buckets}{after}")).unwrap();
+        (config.buckets["store"].max_request_size, config.buckets["api"].max_request_size)
+    };
+    assert_eq!(sizes("", ""), (Some(5 << 30), Some(100 << 20)));
+    assert_eq!(sizes("server.limits.max_request_size = 7\n", ""), (Some(7), Some(7)));
+    assert_eq!(sizes("server.limits.max_request_size = \"unlimited\"\n", ""), (None, None));
+    assert_eq!(sizes("server.limits.max_request_size = 7\n", "max_request_size = 9\n"), (Some(7), Some(9)));
+    assert_eq!(sizes("", "max_request_size = \"unlimited\"\n"), (Some(5 << 30), None));
 }
 
 /// G1: words in the case and spelling that people use

@@ -19,6 +19,14 @@ pub(super) fn answer(rejection: &FormRejection) -> Answer {
             "form_fields_too_large",
             "your POST request fields preceding the upload file were too large: the limit is 20480 bytes",
         ),
+        FormRejection::HeadersTooLarge { bytes, count } => bad_request(
+            "MetadataTooLarge",
+            "form_fields_too_large",
+            format!(
+                "your POST request's fields become {count} headers of {bytes} bytes in all, which is more than \
+                 server.limits.max_headers or server.limits.max_header_size allows"
+            ),
+        ),
         FormRejection::Late => Answer::new(
             StatusCode::REQUEST_TIMEOUT,
             "RequestTimeout",
@@ -39,6 +47,11 @@ pub(super) fn answer(rejection: &FormRejection) -> Answer {
         FormRejection::Field { name, what } => {
             argument(format!("the field '{name}' {what}")).detail("ArgumentName", name)
         }
+        FormRejection::Tagging(what) => bad_request(
+            "MalformedXML",
+            "form_tagging",
+            format!("the field 'tagging' is no document of tags: {what}"),
+        ),
         FormRejection::Unsupported(name) => not_implemented(
             "form_field_not_implemented",
             format!("a form's field '{name}' is not implemented; upload with PUT and a header"),
@@ -61,8 +74,7 @@ pub(super) fn answer(rejection: &FormRejection) -> Answer {
             "form_file_size",
             "your proposed upload exceeds the maximum allowed size",
         )
-        .detail("ProposedSize", bytes.to_string())
-        .detail("MaxSizeAllowed", most.to_string()),
+        .sized(Some(*bytes), *most),
     };
     // Its file is not read any more.
     answer.closing()

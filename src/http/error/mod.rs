@@ -151,15 +151,13 @@ fn edge(rejection: &EdgeRejection) -> Answer {
             "say how long the body is: content-length, or transfer-encoding chunked",
         ),
         EdgeRejection::BodyTooLarge { bytes, limit } => {
-            let size =
-                bytes.map_or_else(|| "more bytes than that".to_owned(), |bytes| format!("{bytes} bytes"));
-            Answer::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "EntityTooLarge",
-                "body_too_large",
-                format!("the body has {size}, the limit is {limit}"),
-            )
-            .closing()
+            let size = bytes.map_or_else(|| format!("more than {limit}"), |bytes| bytes.to_string());
+            let message = format!(
+                "the body has {size} bytes, the limit is {limit} (buckets.NAME.max_request_size, or \
+                 server.limits.max_request_size for all buckets)"
+            );
+            let code = (StatusCode::PAYLOAD_TOO_LARGE, "EntityTooLarge");
+            Answer::new(code.0, code.1, "body_too_large", message).sized(*bytes, *limit).closing()
         }
         EdgeRejection::Deadline => bad_request(
             "InvalidArgument",
@@ -173,7 +171,7 @@ fn edge(rejection: &EdgeRejection) -> Answer {
             StatusCode::METHOD_NOT_ALLOWED,
             "MethodNotAllowed",
             "method",
-            "the gateway passes on GET, HEAD, PUT, POST and DELETE",
+            "the gateway passes on GET, HEAD, PUT, POST and DELETE, and in s3 buckets OPTIONS as a CORS preflight",
         ),
     }
 }
@@ -186,6 +184,7 @@ fn cors(rejection: &CorsRejection) -> Answer {
             "preflight",
             format!("a preflight needs exactly one {header} header"),
         ),
+        CorsRejection::Body => bad_request("BadRequest", "preflight", "a preflight has no body"),
         CorsRejection::NotAllowed(what) => Answer::new(
             StatusCode::FORBIDDEN,
             "AccessForbidden",

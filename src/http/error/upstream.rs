@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use crate::http::answer::Answer;
 use crate::http::edge::EdgeRejection;
 use crate::http::error::{edge, slow_down};
+use crate::s3::chunked::ChunkFault;
 use crate::s3::upload::{Refusal, UploadFault};
 use crate::upstream::{Phase, UpstreamRejection};
 
@@ -38,6 +39,10 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
         UpstreamRejection::Decode(why) => {
             bad("decode_failed", format!("the upstream's answer is no HTTP: {why}"))
         }
+        UpstreamRejection::NoDeleteResult => bad(
+            "decode_failed",
+            "the store's answer to a multi-delete is no plain DeleteResult document".to_owned(),
+        ),
         UpstreamRejection::Timeout(phase) => timeout(*phase),
         // Nothing of where it points to: that is the upstream's name and not the client's business.
         UpstreamRejection::Redirect(status) => Answer::new(
@@ -109,5 +114,10 @@ fn upload(fault: UploadFault) -> Answer {
         Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Unsupported => StatusCode::NOT_IMPLEMENTED,
     };
-    Answer::new(status, code, reason, fault.to_string()).closing()
+    let answer = Answer::new(status, code, reason, fault.to_string());
+    let answer = match fault {
+        UploadFault::Chunk(ChunkFault::TooLarge { bytes, limit }) => answer.sized(Some(bytes), limit),
+        _ => answer,
+    };
+    answer.closing()
 }

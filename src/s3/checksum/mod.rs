@@ -12,6 +12,7 @@
 
 pub(crate) mod claim;
 pub(crate) mod down;
+pub(crate) mod renewed;
 mod running;
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ pub(crate) enum ChunkFault {
     #[error("the aws-chunked framing is broken: {0}")]
     Framing(&'static str),
     /// A signed chunk is larger than what may be held until its signature is checked.
-    #[error("a signed chunk has {bytes} bytes, the limit of this bucket (max_chunk_size) is {limit}")]
+    #[error("a signed chunk has {bytes} bytes, the limit is {limit} (buckets.NAME.max_chunk_size)")]
     TooLarge {
         /// What it announces.
         bytes: u64,

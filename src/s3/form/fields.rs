@@ -6,7 +6,7 @@
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 
-use crate::s3::form::FormRejection;
+use crate::s3::form::{FormRejection, tagging};
 
 /// Fields that are headers of the same name.
 const HEADERS: [&str; 6] = [
@@ -38,6 +38,9 @@ const SIGNATURE: [&str; 6] = [
     "x-amz-signature",
     "x-amz-security-token",
 ];
+
+/// The header that the field `tagging` becomes.
+const TAGGING: HeaderName = HeaderName::from_static("x-amz-tagging");
 
 /// The fields that stand before the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +105,10 @@ impl Fields {
         for (name, value) in &self.0 {
             let header = match name.as_str() {
                 "acl" => "x-amz-acl",
-                "tagging" => return Err(FormRejection::Unsupported(name.clone())),
+                "tagging" => {
+                    headers.extend(tagging(value)?);
+                    continue;
+                }
                 name if HEADERS.contains(&name) => name,
                 name if HEADER_BEGINNINGS.iter().any(|start| name.starts_with(start)) => name,
                 name if SIGNATURE.contains(&name) => continue,
@@ -119,6 +125,17 @@ impl Fields {
         }
         Ok(headers)
     }
+}
+
+/// The header that a document of tags becomes; none without tags.
+fn tagging(document: &str) -> Result<Option<(HeaderName, HeaderValue)>, FormRejection> {
+    let value = tagging::header_value(document).map_err(FormRejection::Tagging)?;
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let value =
+        HeaderValue::try_from(value).map_err(|_| FormRejection::Tagging("its tags make no header"))?;
+    Ok(Some((TAGGING, value)))
 }
 
 fn is_version_2(name: &str) -> bool {
@@ -166,7 +183,13 @@ mod tests {
             headers(&sent).unwrap(),
             ["x-amz-acl: private", "content-type: image/png", "x-amz-meta-a: b"]
         );
-        for name in ["x-amz-copy-source", "x-amz-content-sha256", "x-amz-decoded-content-length", "tagging"] {
+        let tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>b c</Value></Tag></TagSet></Tagging>";
+        assert_eq!(headers(&[("Tagging", tags)]).unwrap(), ["x-amz-tagging: a=b%20c"]);
+        assert_eq!(headers(&[("tagging", "<Tagging><TagSet/></Tagging>")]).unwrap(), [""; 0]);
+        assert!(matches!(headers(&[("tagging", "a=b")]), Err(FormRejection::Tagging(_))));
+        for name in
+            ["x-amz-copy-source", "x-amz-content-sha256", "x-amz-decoded-content-length", "x-amz-tagging"]
+        {
             assert_eq!(headers(&[(name, "v")]), Err(FormRejection::Unsupported(name.to_owned())));
         }
         for (name, value) in [("x-amz-meta-a", "b\r\nhost: c"), ("x-amz-meta-a b", "c")] {

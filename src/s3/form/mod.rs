@@ -12,13 +12,13 @@
 //! Smaller files are read whole, and fields behind them are ignored, as S3 does.
 //!
 //! All of it is pure: bytes and fields in, verdicts out. Source: S3 "Browser-Based Uploads Using POST (AWS Signature Version
-//! 4)", RFC 7578. Deliberately absent: SigV2 forms, and the `tagging` field, whose document would have to become a header:
-//! both are told apart and answered `NotImplemented`.
+//! 4)", RFC 7578. Deliberately absent: SigV2 forms, which are told apart and answered `NotImplemented`.
 
 pub(crate) mod done;
 pub(crate) mod fields;
 pub(crate) mod multipart;
 pub(crate) mod policy;
+mod tagging;
 
 /// Why a form is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,13 @@ pub(crate) enum FormRejection {
     Malformed(&'static str),
     /// The fields before the file are too long.
     FieldsTooLarge,
+    /// The fields become more or longer headers than a request may have.
+    HeadersTooLarge {
+        /// The bytes of the headers.
+        bytes: u64,
+        /// The number of the headers.
+        count: usize,
+    },
     /// It does not say how long it is.
     Length,
     /// There is no file.
@@ -42,6 +49,8 @@ pub(crate) enum FormRejection {
         /// What is wrong.
         what: &'static str,
     },
+    /// The field `tagging` is no document of tags.
+    Tagging(&'static str),
     /// A field that S3 knows and the gateway does not.
     Unsupported(String),
     /// The policy is none.

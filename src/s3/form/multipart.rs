@@ -213,12 +213,14 @@ impl FileScan {
         let piece = input.split_to(usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len()));
         self.left -= piece.len() as u64;
         if self.has_delimiter(&piece) {
-            return Err("something follows its file");
+            return Err("a part follows its file, and a file of more than 64 KiB must be the last part");
         }
         if self.left == 0 {
             let known = input.len().min(self.closing.len());
             if input.len() > known || input[..] != self.closing[..known] {
-                return Err("its file is not followed by its closing line and a line end alone");
+                return Err(
+                    "behind a file of more than 64 KiB only the closing boundary and a line end may stand",
+                );
             }
             self.closing.advance(known);
             input.clear();

@@ -45,8 +45,9 @@ impl Policy {
         let bytes = STANDARD.decode(dense).map_err(|_| invalid("it is not base64"))?;
         let document: Value = serde_json::from_slice(&bytes).map_err(|_| invalid("Invalid JSON"))?;
         let moment = document.get("expiration").and_then(Value::as_str);
-        let expires =
-            moment.and_then(moment_of).ok_or(invalid("its expiration is missing or no ISO 8601 date"))?;
+        let expires = moment.and_then(moment_of).ok_or(invalid(
+            "its expiration is missing or no ISO 8601 date in UTC, such as 2007-12-01T12:00:00.000Z",
+        ))?;
         let listed = document.get("conditions").and_then(Value::as_array);
         let mut policy = Self { expires, conditions: Vec::new(), range: None };
         for condition in listed.ok_or(invalid("its conditions are missing"))? {
@@ -152,7 +153,12 @@ fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
+/// Reads a moment as S3 writes it: ISO 8601 in UTC with `T` and `Z`, as in `2007-12-01T12:00:00.000Z`. RFC 3339 also allows a
+/// space, lower case and offsets, which S3 refuses.
 fn moment_of(text: &str) -> Option<SystemTime> {
+    if text.as_bytes().get(10) != Some(&b'T') || !text.ends_with('Z') {
+        return None;
+    }
     let nanoseconds = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
     let since = Duration::from_nanos(u64::try_from(nanoseconds).ok()?);
     SystemTime::UNIX_EPOCH.checked_add(since)
@@ -236,6 +242,18 @@ mod tests {
             "{",
             r#"{"conditions": []}"#,
             r#"{"expiration": "tomorrow", "conditions": []}"#,
+            r#"{"expiration": "2099-11-29 12:00:00.1+00:00", "conditions": []}"#,
+            r#"{"expiration": "2099-11-29 12:00:00Z", "conditions": []}"#,
+            r#"{"expiration": "2099-11-29T12:00:00+00:00", "conditions": []}"#,
+            r#"{"expiration": "2099-11-29T12:00:00-00:00", "conditions": []}"#,
+            r#"{"expiration": "2099-11-29t12:00:00z", "conditions": []}"#,
+            r#"{"expiration": "2099-11-29T12:00:00", "conditions": []}"#,
+            r#"{"expiration": "2099-11-29T12:00Z", "conditions": []}"#,
+            r#"{"expiration": "2099-11-29", "conditions": []}"#,
+            r#"{"expiration": " 2099-11-29T12:00:00Z", "conditions": []}"#,
+            r#"{"expiration": "2099-11-29T12:00:00.Z", "conditions": []}"#,
+            r#"{"expiration": "2099-13-29T12:00:00Z", "conditions": []}"#,
+            r#"{"expiration": 4099680000, "conditions": []}"#,
             r#"{"expiration": "2007-12-01T12:00:00Z"}"#,
         ] {
             let told = Policy::parse(&STANDARD.encode(text));

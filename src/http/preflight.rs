@@ -1,0 +1,66 @@
+//! OPTIONS requests to a bucket (A6).
+//!
+//! | bucket | preflight | other OPTIONS |
+//! |---|---|---|
+//! | with `cors` | answered here by the rules | 400 |
+//! | `s3` without `cors` | the store answers by its own rules, which `PUT ?cors` sets | 400, as S3 does |
+//! | `s3` without `auth` and `cors` | 403, as every request | 400 |
+//! | `http` without `cors` | 405 | 405 |
+//!
+//! A preflight for the store passes the level, the limits, the circuit of reads and the bucket's gate. It carries no proof of
+//! identity (Fetch Standard, "CORS-preflight fetch"), so it goes on unsigned, without one of the bucket's credentials and with a
+//! closed list of headers (`upstream/header_names.rs`). Its answer says nothing of any credential.
+
+use std::rc::Rc;
+
+use tidegate_actors::{OperationClass, Slot};
+use tidegate_config::Kind;
+
+use crate::auth::{AuthRejection, Caller};
+use crate::http::cors;
+use crate::http::edge::{BodyLength, EdgeRejection, Head};
+use crate::http::error::GatewayError;
+use crate::http::introduce;
+use crate::http::proxy::{self, Admitted, Call};
+use crate::router::Bucket;
+use crate::telemetry::record::Record;
+use crate::upstream;
+use crate::upstream::deadline::Deadline;
+use crate::worker::Worker;
+
+/// Steps 5 and 6 of an OPTIONS request.
+pub(super) async fn admit(
+    worker: &Rc<Worker>,
+    bucket: &Bucket,
+    (head, length): (Head<'_>, BodyLength),
+    (slot, deadline): (Slot, Deadline),
+    record: &mut Record,
+) -> Result<Admitted, GatewayError> {
+    if let Some(rules) = &bucket.config.cors {
+        record.slot = Some(slot);
+        return Ok(Admitted::Own(cors::preflight(rules, head.headers)?));
+    }
+    if bucket.config.kind != Kind::S3 {
+        return Err(EdgeRejection::Method.into());
+    }
+    cors::check_preflight(head.headers, length)?;
+    if bucket.config.auth.is_empty() {
+        return Err(AuthRejection::Closed.into());
+    }
+    let class = OperationClass::Read;
+    let nobody = Ok(Caller::ANONYMOUS);
+    let caller = introduce::settle(worker, Some(bucket), class, nobody, record).await?;
+    let is_patient = upstream::is_patient(head.method, length);
+    let leave = proxy::reserve(worker, bucket, (class, is_patient), deadline, record).await?;
+    let call = Call {
+        bucket: bucket.id,
+        length,
+        caller,
+        declared: None,
+        screens: false,
+        is_preflight: true,
+        slot,
+        leave,
+    };
+    Ok(Admitted::Call(Box::new(call)))
+}

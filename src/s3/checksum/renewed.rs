@@ -1,0 +1,48 @@
+//! Digests of a body that the gateway has replaced.
+//!
+//! The client's digests were verified against the body that it sent. The store gets the same kinds of digests of the new body, so
+//! that it still verifies what it receives.
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::s3::checksum::Algorithm;
+use crate::s3::checksum::running::Running;
+
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+
+/// Computes every digest anew that the headers carry, but for `x-amz-content-sha256`.
+pub(crate) fn renew(headers: &mut HeaderMap, body: &[u8]) {
+    let kinds =
+        Algorithm::ALL.map(|algorithm| (HeaderName::from_static(algorithm.header()), Some(algorithm)));
+    for (name, algorithm) in kinds.into_iter().chain([(CONTENT_MD5, None)]) {
+        if !headers.contains_key(&name) {
+            continue;
+        }
+        let mut running = algorithm.map_or_else(Running::md5, Running::new);
+        running.update(body);
+        if let Ok(value) = HeaderValue::from_str(&STANDARD.encode(running.finish())) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// I1
+    #[test]
+    fn the_digests_that_are_there_are_computed_anew() {
+        let mut headers = HeaderMap::new();
+        for name in ["content-md5", "x-amz-checksum-crc32", "x-amz-meta-a"] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("old"));
+        }
+        renew(&mut headers, b"123456789");
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(text("content-md5"), Some("JfnnlDI7RTiF9RgfG2JNCw=="));
+        assert_eq!(text("x-amz-checksum-crc32"), Some("y/Q5Jg=="));
+        assert_eq!((text("x-amz-meta-a"), headers.len()), (Some("old"), 3));
+    }
+}

@@ -1,0 +1,232 @@
+//! Errors of single objects in the answer to DeleteObjects (E5).
+//!
+//! The store answers the list that it was given. The objects that the caller's policy denies are appended to its `DeleteResult` as
+//! further errors, while the document streams by. At most a start tag is held back. `Quiet` asks for errors only, so they are
+//! reported in either mode.
+//!
+//! Source: Amazon S3 API Reference, "DeleteObjects".
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+
+use crate::s3::delete_list::Listed;
+
+const ROOT: &[u8] = b"DeleteResult";
+const END: &[u8] = b"</DeleteResult";
+/// A declaration and the root's start tag are shorter than this.
+const START_BYTES_MAX: usize = 2048;
+
+/// The error of an object that the caller's policy denies.
+pub(crate) fn error_element(object: &Listed<'_>) -> String {
+    let version = object.spelled_version.map(|version| format!("<VersionId>{version}</VersionId>"));
+    format!(
+        "<Error><Key>{}</Key>{}<Code>AccessDenied</Code><Message>Access Denied</Message></Error>",
+        object.spelled_key,
+        version.unwrap_or_default()
+    )
+}
+
+/// The whole answer, where the policy denies every object.
+pub(crate) fn document(errors: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<DeleteResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{errors}\
+         </DeleteResult>"
+    )
+}
+
+/// Appends errors to a `DeleteResult` that comes in pieces of any size.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    errors: String,
+    state: State,
+    held: BytesMut,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The root's start tag has not come.
+    Start,
+    /// The root's end tag has not come.
+    Inside,
+    /// The errors are written, or the document is an error of the whole request.
+    Done,
+}
+
+/// The answer is no `DeleteResult`, so the errors have no place in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store's answer to a multi-delete is no DeleteResult document")]
+pub(crate) struct NoResult;
+
+impl Appender {
+    /// `errors` are the elements to append.
+    pub(crate) fn new(errors: String) -> Self {
+        Self { errors, state: State::Start, held: BytesMut::new() }
+    }
+
+    /// Takes a piece; returns what can be sent on.
+    pub(crate) fn push(&mut self, piece: Bytes) -> Result<Bytes, NoResult> {
+        if self.state == State::Done {
+            return Ok(piece);
+        }
+        self.held.extend_from_slice(&piece);
+        let mut out = BytesMut::new();
+        if self.state == State::Start {
+            self.start(&mut out)?;
+        }
+        if self.state == State::Inside {
+            self.inside(&mut out);
+        }
+        if self.state == State::Done {
+            out.extend_from_slice(&self.held.split());
+        }
+        Ok(out.freeze())
+    }
+
+    /// The document has ended.
+    pub(crate) fn finish(&self) -> Result<(), NoResult> {
+        if self.state == State::Done { Ok(()) } else { Err(NoResult) }
+    }
+
+    fn start(&mut self, out: &mut BytesMut) -> Result<(), NoResult> {
+        // A store may send white space while it works.
+        let blank = self.held.len() - self.held.trim_ascii_start().len();
+        out.extend_from_slice(&self.held.split_to(blank));
+        let Some((name, tag_end)) = root(&self.held) else {
+            return if self.held.len() > START_BYTES_MAX { Err(NoResult) } else { Ok(()) };
+        };
+        if tag_end > START_BYTES_MAX {
+            return Err(NoResult);
+        }
+        match &self.held[name] {
+            b"Error" => self.state = State::Done,
+            ROOT if self.held[..tag_end].ends_with(b"/>") => {
+                let tag = self.held.split_to(tag_end);
+                out.extend_from_slice(&tag[..tag_end - 2]);
+                out.extend_from_slice(format!(">{}</DeleteResult>", self.errors).as_bytes());
+                self.state = State::Done;
+            }
+            ROOT => {
+                out.extend_from_slice(&self.held.split_to(tag_end));
+                self.state = State::Inside;
+            }
+            _ => return Err(NoResult),
+        }
+        Ok(())
+    }
+
+    fn inside(&mut self, out: &mut BytesMut) {
+        // Text holds no `<`, so this is the end tag.
+        if let Some(at) = memmem::find(&self.held, END) {
+            out.extend_from_slice(&self.held.split_to(at));
+            out.extend_from_slice(self.errors.as_bytes());
+            self.state = State::Done;
+            return;
+        }
+        let is_beginning = |kept: &usize| self.held.ends_with(&END[..*kept]);
+        let kept = (1..END.len()).rev().find(is_beginning).unwrap_or(0);
+        out.extend_from_slice(&self.held.split_to(self.held.len() - kept));
+    }
+}
+
+/// Where the root's name stands, and where its start tag ends. None until the tag is there.
+fn root(document: &[u8]) -> Option<(std::ops::Range<usize>, usize)> {
+    let mut from = 0;
+    loop {
+        let start = from + memchr::memchr(b'<', &document[from..])?;
+        let end = start + memchr::memchr(b'>', &document[start..])? + 1;
+        if !matches!(document.get(start + 1), Some(b'?' | b'!')) {
+            let is_name = |byte: &u8| byte.is_ascii_alphanumeric();
+            let name = document[start + 1..end].iter().take_while(|byte| is_name(byte)).count();
+            return Some((start + 1..start + 1 + name, end));
+        }
+        from = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ERRORS: &str = "<Error><Key>x</Key></Error>";
+
+    fn append(document: &str, slice: usize) -> Result<String, NoResult> {
+        let mut appender = Appender::new(ERRORS.to_owned());
+        let mut out = Vec::new();
+        for piece in document.as_bytes().chunks(slice) {
+            out.extend_from_slice(&appender.push(Bytes::copy_from_slice(piece))?);
+        }
+        appender.finish()?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    /// E5: errors stand behind the store's own, however its document is cut and written
+    #[test]
+    fn errors_are_appended_to_a_result() {
+        let declared = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+        for (before, inner, after) in [
+            ("<DeleteResult>", "<Deleted><Key>a</Key></Deleted>", "</DeleteResult>"),
+            ("<DeleteResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">", "", "</DeleteResult >\n"),
+            (
+                "  <!-- x --><DeleteResult\n>",
+                "<Deleted><Key>&lt;/DeleteResult&gt;</Key></Deleted>\n",
+                "</DeleteResult>",
+            ),
+        ] {
+            for slice in 1..60 {
+                let merged = append(&format!("{declared}{before}{inner}{after}"), slice);
+                assert_eq!(merged.unwrap(), format!("{declared}{before}{inner}{ERRORS}{after}"), "{slice}");
+                let late = append(&format!("{}{before}{inner}{after}", " ".repeat(5000)), 100 * slice);
+                assert!(late.unwrap().contains(ERRORS), "white space may come for long");
+                let empty = append(&format!("{declared}<DeleteResult xmlns='x' />\n"), slice);
+                assert_eq!(
+                    empty.unwrap(),
+                    format!("{declared}<DeleteResult xmlns='x' >{ERRORS}</DeleteResult>\n")
+                );
+            }
+        }
+    }
+
+    /// E2, E5: an error of the whole request passes, and nothing else passes for a result
+    #[test]
+    fn what_is_no_result_is_not_merged() {
+        let error = "<?xml version=\"1.0\"?><Error><Code>InternalError</Code></Error>";
+        let long = format!("<!--{}--><DeleteResult></DeleteResult>", "x".repeat(5000));
+        for slice in [1, 7, 10_000] {
+            assert_eq!(append(error, slice).unwrap(), error);
+            for document in [
+                "",
+                "x",
+                "<html></html>",
+                "<DeleteResult>",
+                "<DeleteResult><Deleted>",
+                "<DeleteResults/>",
+                &long,
+            ] {
+                assert_eq!(append(document, slice), Err(NoResult), "{document}");
+            }
+        }
+    }
+
+    /// E5
+    #[test]
+    fn an_error_names_the_object_as_the_client_spelled_it() {
+        let text = b"<Delete><Object><VersionId>3&amp;</VersionId><Key>a&#38;b</Key></Object></Delete>";
+        let list = crate::s3::delete_list::DeleteList::read(text).unwrap();
+        assert_eq!(
+            document(&error_element(&list.objects[0])),
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<DeleteResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+             <Error><Key>a&#38;b</Key><VersionId>3&amp;</VersionId><Code>AccessDenied</Code><Message>Access Denied</Message>\
+             </Error></DeleteResult>"
+        );
+    }
+
+    proptest! {
+        /// V8: no division of any document changes what comes out, and little is held
+        #[test]
+        fn no_document_is_read_in_two_ways(text in "[<>/ DeltRsuEro?!x]{0,80}", slice in 1_usize..20) {
+            prop_assert_eq!(append(&text, slice), append(&text, text.len().max(1)));
+        }
+    }
+}

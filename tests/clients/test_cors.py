@@ -1,0 +1,121 @@
+"""CORS rules that a client sets at the store, and the preflights of browsers through a gateway that has no rules of its own."""
+
+import uuid
+
+import boto3
+import pytest
+import urllib3
+from botocore.config import Config
+
+import servers
+
+pytestmark = pytest.mark.gateway
+
+KEYS = ("AKIACORS", "cors/secret+of/forty=characters")
+APP = "https://app.example.com"
+RULES = {
+    "CORSRules": [
+        {
+            "AllowedOrigins": [APP],
+            "AllowedMethods": ["GET", "PUT"],
+            "AllowedHeaders": ["*"],
+            "ExposeHeaders": ["ETag"],
+            "MaxAgeSeconds": 3000,
+        }
+    ]
+}
+# What a browser sends with a preflight, and what it or a script that imitates one should not.
+BROWSER = {
+    "Accept": "*/*",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Accept-Language": "en-US,en;q=0.9",
+    "Access-Control-Request-Headers": "content-type,x-amz-date",
+    "Access-Control-Request-Method": "PUT",
+    "Origin": APP,
+    "Referer": APP + "/",
+    "Sec-Fetch-Dest": "empty",
+    "Sec-Fetch-Mode": "cors",
+    "Sec-Fetch-Site": "cross-site",
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
+}
+CREDENTIALS = {"Authorization": "AWS4-HMAC-SHA256 Credential=nobody", "Cookie": "session=secret"}
+
+
+@pytest.fixture(scope="module")
+def gateway(rgw_server, tmp_path_factory):
+    """A gateway that takes signatures only, and has no CORS rules."""
+    configuration = f"""
+[buckets.every]
+pattern = "cors-*"
+auth = ["sigv4"]
+[buckets.every.s3]
+endpoints = ["{rgw_server.endpoint}"]
+access_key_id = "{rgw_server.access_key_id}"
+secret_access_key = "{rgw_server.secret_access_key}"
+[keys.{KEYS[0]}]
+secret = "{KEYS[1]}"
+policy = "all"
+[policies.all]
+buckets = ["*"]
+methods = ["read", "write", "delete", "list", "configure"]
+"""
+    gateway = servers.Gateway(tmp_path_factory.mktemp("cors"), configuration)
+    yield gateway
+    assert gateway.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def client(gateway):
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=gateway.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=KEYS[0],
+        aws_secret_access_key=KEYS[1],
+        config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
+
+
+@pytest.fixture(scope="module")
+def bucket(client):
+    name = f"cors-{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=name)
+    return name
+
+
+def ask(method, url, headers, body=None):
+    with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(30)) as pool:
+        return pool.request(method, url, headers=headers, body=body)
+
+
+def test_rules_that_a_client_sets_answer_preflights(client, bucket):
+    """A6: before `PUT ?cors` every preflight is refused by the store, and afterwards its rules decide."""
+    url = client.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "a b"})
+    assert ask("OPTIONS", url, BROWSER).status == 403
+    client.put_bucket_cors(Bucket=bucket, CORSConfiguration=RULES)
+    assert client.get_bucket_cors(Bucket=bucket)["CORSRules"][0]["AllowedOrigins"] == [APP]
+    for headers in (BROWSER, {**BROWSER, **CREDENTIALS}):
+        allowed = ask("OPTIONS", url, headers)
+        assert allowed.status == 200, allowed.data
+        assert allowed.headers["access-control-allow-origin"] == APP
+        assert "PUT" in allowed.headers["access-control-allow-methods"]
+        assert allowed.headers["access-control-max-age"] == "3000"
+    for wrong in ({"Origin": "https://evil.example"}, {"Access-Control-Request-Method": "DELETE"}):
+        refused = ask("OPTIONS", url, {**BROWSER, **wrong})
+        assert (refused.status, refused.headers.get("access-control-allow-origin")) == (403, None)
+        assert "x-tidegate-reason" not in refused.headers, "the store's own answer"
+    for lacking in ("Origin", "Access-Control-Request-Method"):
+        headers = {name: value for name, value in BROWSER.items() if name != lacking}
+        assert ask("OPTIONS", url, headers).status == 400
+
+
+def test_a_page_uploads_and_reads(client, bucket):
+    """A6, A1: the actual requests of a page carry the store's CORS headers, so that the page may read the answers."""
+    client.put_bucket_cors(Bucket=bucket, CORSConfiguration=RULES)
+    for operation, method, body in (("put_object", "PUT", b"from a page"), ("get_object", "GET", None)):
+        url = client.generate_presigned_url(operation, Params={"Bucket": bucket, "Key": "page"})
+        answer = ask(method, url, {"Origin": APP}, body)
+        assert answer.status == 200, answer.data
+        assert answer.headers["access-control-allow-origin"] == APP
+        assert answer.headers["access-control-expose-headers"] == "ETag"
+    assert answer.data == b"from a page"

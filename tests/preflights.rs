@@ -1,0 +1,268 @@
+//! OPTIONS requests to buckets without CORS rules of the gateway's: the store answers preflights, as nobody's request.
+
+use crate::support::gateway::Builder;
+use crate::support::{Act, Answer, Gateway, Latch, Seen, Upstream, client, request};
+
+const APP: &str = "https://app.example.com";
+/// What Chromium and Node's fetch send with a preflight.
+const BROWSER: [(&str, &str); 10] = [
+    ("accept", "*/*"),
+    ("accept-encoding", "gzip, deflate, br"),
+    ("accept-language", "en"),
+    ("access-control-request-headers", "content-type,x-amz-date"),
+    ("access-control-request-method", "PUT"),
+    ("origin", APP),
+    ("referer", "https://app.example.com/upload"),
+    ("sec-fetch-mode", "cors"),
+    ("sec-fetch-site", "cross-site"),
+    ("user-agent", "Mozilla/5.0"),
+];
+
+/// A store with CORS rules for one origin.
+fn store() -> Upstream {
+    Upstream::start(|seen| {
+        let allowed = |act: Act| {
+            act.header("access-control-allow-origin", APP)
+                .header("access-control-expose-headers", "ETag")
+                .header("vary", "Origin")
+        };
+        match (seen.method.as_str(), seen.header("origin") == Some(APP)) {
+            ("OPTIONS", true) => allowed(Act::ok(""))
+                .header("access-control-allow-methods", "PUT")
+                .header("access-control-max-age", "3000"),
+            ("OPTIONS", false) => Act::s3_error(403, "AccessForbidden"),
+            (_, true) => allowed(Act::ok("x")),
+            (_, false) => Act::ok("x"),
+        }
+    })
+}
+
+/// Bucket `b`, which takes signatures only and has the pairs `A` and `B` towards its store.
+fn signed(upstream: &Upstream) -> Builder {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set("buckets.b.auth", "sigv4")
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.credentials.one.access_key_id", "A")
+        .set("buckets.b.s3.credentials.one.secret_access_key", "s")
+        .set("buckets.b.s3.credentials.two.access_key_id", "B")
+        .set("buckets.b.s3.credentials.two.secret_access_key", "t")
+}
+
+async fn preflight(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Answer {
+    let headers: Vec<_> = BROWSER.iter().chain(more).copied().collect();
+    request(gateway.address(), "OPTIONS", target, &headers, None).await
+}
+
+fn is_nobodys(seen: &Seen) {
+    let credentials = [
+        "authorization",
+        "cookie",
+        "x-amz-security-token",
+        "x-amz-date",
+        "x-amz-content-sha256",
+        "x-api-key",
+    ];
+    for name in credentials.into_iter().chain([
+        "x-amz-copy-source",
+        "x-amz-meta-a",
+        "proxy-authorization",
+        "x-tidegate-session",
+    ]) {
+        assert_eq!(seen.header(name), None, "{:?}", seen.headers);
+    }
+}
+
+/// A6: a preflight goes to the store with what its rules are about, and its answer passes
+#[tokio::test]
+async fn a_preflight_is_answered_by_the_store() {
+    let upstream = store();
+    let gateway = signed(&upstream).set("buckets.b.s3.bucket", "real").start().await;
+    let presigned = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=x&X-Amz-Signature=y&X-Amz-Date=z&X-Amz-Expires=9&X-Amz-SignedHeaders=host";
+    let credentials = [
+        ("authorization", "AWS4-HMAC-SHA256 Credential=x"),
+        ("cookie", "session=secret"),
+        ("proxy-authorization", "Basic x"),
+        ("x-amz-copy-source", "/other/k"),
+        ("x-amz-meta-a", "b"),
+        ("x-amz-security-token", "t"),
+        ("x-api-key", "k"),
+        ("x-tidegate-session", "s"),
+        ("content-length", "0"),
+    ];
+    for (target, seen_target) in [
+        ("/b/a%20b?partNumber=1", "/real/a%20b?partNumber=1".to_owned()),
+        (&format!("/b/k?{presigned}"), "/real/k".to_owned()),
+        ("/b", "/real".to_owned()),
+    ] {
+        for more in [&[][..], &credentials] {
+            let answer = preflight(&gateway, target, more).await;
+            assert_eq!((answer.whole(), answer.body.len()), (200, 0), "{target}: {}", answer.text());
+            for (name, value) in [
+                ("access-control-allow-origin", APP),
+                ("access-control-allow-methods", "PUT"),
+                ("access-control-max-age", "3000"),
+                ("vary", "Origin"),
+            ] {
+                assert_eq!(answer.all(name), [value]);
+            }
+            let seen = upstream.last();
+            assert_eq!((seen.method.as_str(), &seen.target), ("OPTIONS", &seen_target));
+            for (name, value) in
+                BROWSER.iter().filter(|(name, _)| name.starts_with("access") || *name == "origin")
+            {
+                assert_eq!(seen.header(name), Some(*value));
+            }
+            assert_eq!(seen.header("user-agent"), Some("Mozilla/5.0"));
+            is_nobodys(&seen);
+        }
+    }
+    let forbidden = [("origin", "https://evil.test"), ("access-control-request-method", "PUT")];
+    let answer = request(gateway.address(), "OPTIONS", "/b/k", &forbidden, None).await;
+    assert_eq!((answer.whole(), answer.reason()), (403, ""));
+    assert!(answer.text().contains("AccessForbidden"), "{}", answer.text());
+    gateway.is_idle().await;
+}
+
+/// A6: an actual answer of the store passes with its CORS headers
+#[tokio::test]
+async fn the_stores_cors_headers_pass() {
+    let upstream = store();
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for method in ["GET", "HEAD", "DELETE"] {
+        let answer = request(gateway.address(), method, "/b/k", &[("origin", APP)], None).await;
+        assert_eq!(
+            (answer.whole(), answer.header("access-control-allow-origin")),
+            (200, Some(APP)),
+            "{method}"
+        );
+        assert_eq!(
+            (answer.all("access-control-expose-headers"), answer.all("vary")),
+            (vec!["ETag"], vec!["Origin"])
+        );
+        assert_eq!(upstream.last().header("origin"), Some(APP));
+    }
+    let answer = request(gateway.address(), "GET", "/b/k", &[], None).await;
+    assert_eq!((answer.header("access-control-allow-origin"), answer.header("vary")), (None, None));
+}
+
+/// A6, C3, B3: whatever a store says to preflights, no credential is doubted and 4xx open no circuit
+#[tokio::test]
+async fn a_refused_preflight_says_nothing_of_a_credential() {
+    let codes = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "AccessDenied", "SlowDown"];
+    let upstream = Upstream::start(move |seen| match seen.method.as_str() {
+        "OPTIONS" => Act::s3_error(403, codes[seen.number % codes.len()]),
+        _ => Act::ok("x"),
+    });
+    let gateway = signed(&upstream).set("buckets.b.auth", "sigv4,anonymous").start().await;
+    for _ in 0..30 {
+        let answer = preflight(&gateway, "/b/k", &[]).await;
+        assert_eq!((answer.whole(), answer.reason()), (403, ""), "the store's own answer passes");
+    }
+    assert_eq!(upstream.count(), 30, "no attempt with another credential, no check");
+    gateway.is_idle().await;
+    let bucket = gateway.status().await["buckets"]["b"].clone();
+    let read = &bucket["breaker"]["read"];
+    assert_eq!((&read["opened_total"], &read["consecutive_failures"]), (&0.into(), &0.into()), "{read}");
+    for credential in bucket["pool"]["credentials"].as_array().unwrap() {
+        assert_eq!(
+            (&credential["state"], &credential["refused"]),
+            (&"in_use".into(), &0.into()),
+            "{credential}"
+        );
+    }
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+}
+
+/// A6, B1: a store that fails over preflights opens the circuit of reads, and an open circuit keeps preflights from it
+#[tokio::test]
+async fn a_preflight_passes_the_circuit() {
+    let upstream = Upstream::start(|_| Act::status(500));
+    let gateway = signed(&upstream).set("buckets.b.s3.circuit_breaker.failure_threshold", "3").start().await;
+    let mut answers = Vec::new();
+    for _ in 0..6 {
+        let answer = preflight(&gateway, "/b/k", &[]).await;
+        gateway.is_idle().await;
+        answers.push((answer.whole(), answer.reason().to_owned()));
+    }
+    let open = (503, "breaker_open".to_owned());
+    assert_eq!((answers[0].0, &answers[5]), (500, &open), "{answers:?}");
+    assert_eq!(upstream.count(), 3);
+}
+
+/// A6, P3: a preflight waits for its place in the bucket's gate
+#[tokio::test]
+async fn a_preflight_passes_the_gate() {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |_| Act::ok("").held(&held));
+    let gateway = signed(&upstream)
+        .set("buckets.b.s3.concurrency.max_concurrent", "1")
+        .set("buckets.b.s3.concurrency.max_queued", "0")
+        .start()
+        .await;
+    let mut first = crate::support::Client::connect(gateway.address()).await;
+    first.send(client::message("OPTIONS", "/b/k", &BROWSER, None)).await;
+    upstream.works_on(1).await;
+    let refused = preflight(&gateway, "/b/k", &[]).await;
+    assert_eq!((refused.whole(), refused.reason()), (503, "queue_full"));
+    latch.open_for_all();
+    assert_eq!(first.answer("OPTIONS").await.whole(), 200);
+    assert_eq!(upstream.count(), 1);
+}
+
+/// A6, L1, X2: preflights cost their client, and what is refused before step 5 never reaches the store
+#[tokio::test]
+async fn a_preflight_costs_its_client() {
+    let upstream = store();
+    let gateway = signed(&upstream)
+        .set("rate_limit.per_ip.requests_per_second", "0.001")
+        .set("rate_limit.per_ip.burst", "2")
+        .start()
+        .await;
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(preflight(&gateway, "/b/k", &[]).await.whole());
+    }
+    assert_eq!((statuses, upstream.count()), (vec![200, 200, 429, 429], 2));
+}
+
+/// A6, R1: an endpoint that cannot be reached is no reason to refuse a preflight that another can answer
+#[tokio::test]
+async fn a_preflight_is_tried_at_another_endpoint() {
+    let upstream =
+        Upstream::sequence(vec![Act::reset(), Act::ok("").header("access-control-allow-origin", APP)]);
+    let gateway = signed(&upstream).set("buckets.b.s3.retry.max_attempts", "3").start().await;
+    let answer = preflight(&gateway, "/b/k", &[]).await;
+    assert_eq!((answer.whole(), answer.header("access-control-allow-origin")), (200, Some(APP)));
+    assert_eq!(upstream.count(), 2);
+}
+
+/// A6, A4, V1: what is no preflight is refused as S3 does it; a closed bucket and an API get no preflight
+#[tokio::test]
+async fn other_options_never_reach_an_upstream() {
+    let upstream = store();
+    let gateway = signed(&upstream)
+        .http_bucket("api", &upstream)
+        .set("buckets.closed.s3.endpoints", &format!("http://{}", upstream.address()))
+        .start()
+        .await;
+    let options = async |target: &str, headers: &[(&str, &str)], body: Option<&[u8]>| {
+        let answer = request(gateway.address(), "OPTIONS", target, headers, body).await;
+        (answer.whole(), answer.reason().to_owned())
+    };
+    let (origin, method) = (("origin", APP), ("access-control-request-method", "GET"));
+    let told = |status: u16, reason: &str| (status, reason.to_owned());
+    for headers in [&[][..], &[origin], &[method], &[origin, origin, method], &[origin, method, method]] {
+        assert_eq!(options("/b/k", headers, None).await, told(400, "preflight"), "{headers:?}");
+    }
+    assert_eq!(options("/b/k", &[origin, method], Some(b"x")).await, told(400, "preflight"));
+    assert_eq!(options("/closed/k", &[origin, method], None).await, told(403, "bucket_closed"));
+    assert_eq!(options("/closed/k", &[], None).await, told(400, "preflight"));
+    assert_eq!(options("/nowhere/k", &[origin, method], None).await, told(404, "no_such_bucket"));
+    assert_eq!(options("/b/../c", &[origin, method], None).await, told(400, "path"));
+    for headers in [&[][..], &[origin, method]] {
+        assert_eq!(options("/api/x", headers, None).await, told(405, "method"), "{headers:?}");
+    }
+    assert_eq!(upstream.count(), 0);
+}

@@ -1,0 +1,126 @@
+//! How large a request may be: by kind, by bucket, and what a refusal says. Memory does not grow with what is allowed.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use crate::support::gateway::Builder;
+use crate::support::{Act, Answer, Client, Gateway, Upstream, until};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Bucket `b` of kind s3, and bucket `api` of kind http.
+fn both(upstream: &Upstream) -> Builder {
+    Gateway::builder().bucket("b", upstream).http_bucket("api", upstream)
+}
+
+/// The answer to the head of an upload, of which no body follows.
+async fn announce(gateway: &Gateway, target: &str, bytes: u64) -> Answer {
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(format!("PUT {target} HTTP/1.1\r\nhost: a\r\ncontent-length: {bytes}\r\n\r\n")).await;
+    client.answer("PUT").await
+}
+
+fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner)
+}
+
+/// V2: an s3 bucket takes what S3 takes, an http bucket 100 MiB, and a refusal says what is allowed and which key raises it
+#[tokio::test]
+async fn the_default_depends_on_the_kind() {
+    let upstream = Upstream::early(|_| Act::ok("").closing());
+    let gateway = both(&upstream).start().await;
+    for (target, limit) in [("/b/k", 5 * GIB), ("/api/k", 100 * MIB)] {
+        assert_eq!(announce(&gateway, target, limit).await.status, 200, "{target}");
+        assert_eq!(upstream.last().header("content-length"), Some(limit.to_string().as_str()));
+        let before = upstream.count();
+        let refused = announce(&gateway, target, limit + 1).await;
+        assert_eq!((refused.whole(), refused.reason()), (413, "body_too_large"), "{target}");
+        assert!(refused.text().contains("buckets.NAME.max_request_size"), "{}", refused.text());
+        assert_eq!(upstream.count(), before);
+    }
+    let text = announce(&gateway, "/b/k", 5 * GIB + 1).await.text();
+    assert_eq!(element(&text, "Code"), Some("EntityTooLarge"));
+    assert_eq!(element(&text, "MaxSizeAllowed"), Some("5368709120"));
+    assert_eq!(element(&text, "ProposedSize"), Some("5368709121"));
+}
+
+/// V2: a limit of the server section applies to both kinds, and a bucket's own takes precedence
+#[tokio::test]
+async fn a_limit_that_is_set_applies_to_both_kinds() {
+    let upstream = Upstream::early(|_| Act::ok("").closing());
+    let gateway = both(&upstream)
+        .bucket("own", &upstream)
+        .set("server.limits.max_request_size", "100000")
+        .set("buckets.own.max_request_size", "200000")
+        .start()
+        .await;
+    for (target, limit) in [("/b/k", 100_000), ("/api/k", 100_000), ("/own/k", 200_000)] {
+        assert_eq!(announce(&gateway, target, limit).await.status, 200, "{target}");
+        assert_eq!(announce(&gateway, target, limit + 1).await.whole(), 413, "{target}");
+    }
+}
+
+/// V2: of a body that does not announce its size the refusal says what is allowed as well
+#[tokio::test]
+async fn a_body_that_grows_too_large_is_told_the_limit() {
+    let upstream = Upstream::ok("x");
+    let gateway = both(&upstream).set("buckets.b.max_request_size", "100000").start().await;
+    let mut client = Client::connect(gateway.address()).await;
+    let chunk = format!("186a1\r\n{}\r\n0\r\n\r\n", "x".repeat(100_001));
+    client.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunk}")).await;
+    let streamed = client.answer("PUT").await;
+    assert_eq!((streamed.whole(), streamed.reason()), (413, "body_too_large"));
+    let text = streamed.text();
+    assert_eq!((element(&text, "MaxSizeAllowed"), element(&text, "ProposedSize")), (Some("100000"), None));
+}
+
+/// A store that keeps nothing of what it reads but its length.
+fn sink() -> (SocketAddr, Arc<AtomicU64>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let taken = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&taken);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let count = Arc::clone(&count);
+            thread::spawn(move || {
+                let mut piece = vec![0; 1 << 18];
+                while let Ok(bytes @ 1..) = stream.read(&mut piece) {
+                    if piece.starts_with(b"GET ") {
+                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+                    } else {
+                        count.fetch_add(bytes as u64, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    (address, taken)
+}
+
+/// V2, M3: an upload of 5 GiB streams; what the gateway holds does not grow with what it has passed on
+#[tokio::test]
+async fn an_upload_of_the_largest_size_is_not_held_in_memory() {
+    let (address, taken) = sink();
+    let gateway = Gateway::builder().bucket_at("b", &[address]).start().await;
+    assert_eq!(gateway.get("/b/first").await.whole(), 200);
+    let idle = gateway.resident_bytes();
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(format!("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", 5 * GIB)).await;
+    let piece = vec![b'x'; MIB as usize];
+    let mut highest = 0;
+    for _ in 0..256 {
+        client.send(&piece).await;
+        highest = highest.max(gateway.resident_bytes());
+    }
+    until("the store has it", || taken.load(Ordering::SeqCst) >= 250 * MIB).await;
+    let grown = highest.saturating_sub(idle) / MIB;
+    assert!(grown < 48, "{grown} MiB more for 256 MiB that were passed on");
+    drop(client);
+    gateway.is_idle().await;
+}
