@@ -293,3 +293,41 @@ async fn bad_regions_stop_the_start() {
     assert_eq!(ended.code, Some(78));
     assert!(ended.stderr.contains("does not list sigv4"), "{ended:?}");
 }
+
+/// The answer to a form that is signed for this region.
+async fn form(gateway: &Gateway, signer: &Signer) -> Answer {
+    let mut fields = signer.form_fields();
+    fields.push(("key".to_owned(), "k".to_owned()));
+    let exact = |(name, value): &(String, String)| format!("{{\"{name}\": \"{value}\"}}");
+    let conditions: Vec<String> = fields.iter().map(exact).collect();
+    let policy =
+        format!("{{\"expiration\": \"2099-01-01T00:00:00Z\", \"conditions\": [{}]}}", conditions.join(", "));
+    fields.extend(signer.sign_policy(&policy));
+    let part = |(name, value): &(String, String)| {
+        format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let form: String = fields.iter().map(part).collect();
+    let form = form + "--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\ndata\r\n--x--\r\n";
+    let kind = [("content-type", "multipart/form-data; boundary=x")];
+    request(gateway.address(), "POST", "/b", &kind, Some(form.as_bytes())).await
+}
+
+/// A9: forms are signed for any region, too, or for those that are listed
+#[tokio::test]
+async fn forms_are_signed_for_any_region() {
+    let upstream = Upstream::ok("");
+    let gateway = signed_bucket(&upstream).start().await;
+    for region in ["us-east-1", "eu-west-1", ""] {
+        assert_eq!(form(&gateway, &from(region)).await.whole(), 204, "{region}");
+        let forged = Signer { secret: "another".to_owned(), ..from(region) };
+        assert_eq!(form(&gateway, &forged).await.reason(), "signature_mismatch");
+    }
+    assert_eq!(form(&gateway, &from("US-EAST-1")).await.reason(), "form_signature_malformed");
+    let listing = signed_bucket(&upstream).set("buckets.b.client_regions", "eu-west-1").start().await;
+    assert_eq!(form(&listing, &from("eu-west-1")).await.whole(), 204);
+    let refused = form(&listing, &signer()).await;
+    assert_eq!((refused.whole(), refused.reason()), (400, "form_signature_malformed"));
+    assert_eq!(refused.header(REGION), Some("eu-west-1"));
+    assert!(refused.text().contains("<Region>eu-west-1</Region>"), "{}", refused.text());
+    assert_eq!(upstream.count(), 4);
+}
