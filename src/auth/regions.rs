@@ -1,7 +1,7 @@
 //! Regions of clients' signatures (A9): those that a bucket accepts, and the one that answers advertise.
 //!
 //! A client takes the region of a scope from its own configuration, so by default any region is accepted and the signature is
-//! verified with the scope's own. The region says nothing about who signed.
+//! verified with the scope's own. The region says nothing about the signer.
 
 use std::collections::HashSet;
 

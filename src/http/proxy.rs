@@ -14,7 +14,7 @@
 //!  7 breaker   half-open permit, immediately before the call 503
 //!              (`upstream/hold.rs`: waited for, where that is configured)
 //!  8 upstream  attempts within the deadline                  408 502 503 504
-//!  9 answer    streamed; the outcome reported at its last byte
+//!  9 answer    streamed; the outcome reported at its last byte. GetBucketLocation: the gateway's document in its place
 //! 10 record    access log and metrics, when everything above is dropped
 //! ```
 //!

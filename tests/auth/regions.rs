@@ -104,7 +104,7 @@ async fn listed_regions_are_the_only_ones() {
         assert_eq!((without_body.whole(), without_body.all(REGION)), (400, vec!["eu-west-1"]));
     }
     assert_eq!(upstream.count(), 2);
-    // Who does not know the region yet asks for it like this.
+    // A client asks for the region before it knows it.
     for target in ["/b?location", "/b/?location="] {
         let answer = ask(&gateway, &signer(), "GET", target).await;
         assert_eq!(answer.whole(), 200, "{target}");
