@@ -20,6 +20,8 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 
 /// The same ID, where S3's clients look for it.
 pub(crate) const AMAZON_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+/// The header with the region of a bucket.
+pub(crate) const BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
 
 /// The most characters of a message.
 const MESSAGE_CHARS_MAX: usize = 500;
@@ -35,6 +37,8 @@ pub(crate) struct Answer {
     pub(crate) close: bool,
     /// Elements of the S3 document beyond the common ones.
     pub(crate) details: Vec<(&'static str, String)>,
+    /// Whether header and document name the region of an S3 bucket.
+    pub(crate) has_region: bool,
     /// How a client may prove who it is (`WWW-Authenticate`).
     pub(crate) challenge: Option<&'static str>,
     /// The limit that is used up.
@@ -58,6 +62,7 @@ impl Answer {
             retry_after: None,
             close: false,
             details: Vec::new(),
+            has_region: false,
             challenge: None,
             limit: None,
             log_detail: None,
@@ -86,6 +91,11 @@ impl Answer {
             None => self,
         };
         sized.detail("MaxSizeAllowed", bytes_max.to_string())
+    }
+
+    /// Names the region of the bucket in the header and in the document.
+    pub(crate) fn with_region(self) -> Self {
+        Self { has_region: true, ..self }
     }
 
     pub(crate) fn challenging(self, challenge: &'static str) -> Self {
@@ -120,12 +130,15 @@ pub(crate) struct Addressee<'a> {
     pub(crate) kind: Kind,
     pub(crate) resource: &'a str,
     pub(crate) request_id: &'a HeaderValue,
+    /// The region of the bucket, as answers name it.
+    pub(crate) region: &'a str,
 }
 
 impl Answer {
     /// The answer in S3's shape or in JSON (E1).
     pub(crate) fn respond(&self, to: &Addressee<'_>) -> HttpResponse {
         let request_id = to.request_id.to_str().unwrap_or_default();
+        let region = self.has_region.then_some(to.region);
         let (content_type, body) = match to.kind {
             Kind::S3 => {
                 let document = ErrorDocument {
@@ -134,6 +147,7 @@ impl Answer {
                     resource: to.resource,
                     request_id,
                     details: &self.details,
+                    region,
                 };
                 ("application/xml", document.to_xml())
             }

@@ -12,6 +12,7 @@ pub(crate) mod document;
 pub(crate) mod elements;
 pub(crate) mod form;
 pub(crate) mod late_error;
+pub(crate) mod location;
 pub(crate) mod naming;
 pub(crate) mod pieces;
 pub(crate) mod rename;

@@ -8,6 +8,7 @@ mod answer_transfer;
 mod appended;
 mod blame;
 pub(crate) mod body;
+mod bucket_region;
 mod call;
 pub(crate) mod client;
 mod conclude;
@@ -53,6 +54,7 @@ use actix_web::http::StatusCode;
 
 pub(crate) use answer::{Passing, pass_on};
 pub(crate) use appended::Errors;
+pub(crate) use bucket_region::RegionHeader;
 pub(crate) use call::{Leave, call};
 pub(crate) use conclude::conclude;
 pub(crate) use hedge::Suppressed;

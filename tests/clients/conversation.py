@@ -25,6 +25,7 @@ OF_THE_HOP = {
 ADDED = {
     "x-request-id": "the gateway's name for the request, for its log",
     "x-tidegate-reason": "why the gateway itself refused; absent from answers of the store",
+    "x-amz-bucket-region": "the region of the gateway, in answers to HEAD; RGW sends none",
 }
 # Compared by presence: the value is another one each time.
 FRESH = {

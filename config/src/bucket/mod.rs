@@ -29,6 +29,7 @@ use crate::cost::{Costs, OwnCostKeys, OwnCosts};
 use crate::form::{Choice, bytes, list, or_unlimited, shown};
 use crate::policy::{ACCESS, Access};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
+use crate::s3::RegionName;
 use crate::section::section;
 use crate::server::ServerConfig;
 use crate::walk::{Read as _, Section, defaults, key, nested, unset};
@@ -120,6 +121,8 @@ pub struct BucketConfig {
     pub pattern: Pattern,
     /// how clients may prove who they are; empty refuses everybody
     pub auth: Vec<AuthMethod>,
+    /// regions that signatures of clients may name; empty is any
+    pub client_regions: Vec<String>,
     /// what clients may do without proof; nothing, unless `auth` lists anonymous
     pub anonymous: Vec<Access>,
     /// what is done about paths and queries that look like an attack
@@ -161,6 +164,11 @@ section! {
         pattern: Option<Pattern> = unset("pattern", Glob, "the bucket's name");
         /// how clients may prove who they are; a bucket without an entry refuses everybody
         auth: Vec<AuthMethod> = key("auth", list(Method), Vec::new());
+        /// regions that SigV4 signatures of clients may name; empty accepts any region
+        ///
+        /// A request that is signed for a region outside the list is answered 400 with the region to use: `s3.region` if the list
+        /// contains it, else the first of the list. `GetBucketLocation` may always be signed for us-east-1.
+        client_regions: Vec<String> = key("client_regions", list(RegionName), Vec::new());
         /// what clients may do who bring no proof, where `auth` lists anonymous
         anonymous: Option<Vec<Access>> = unset("anonymous", list(ACCESS), "everything");
         /// paths and queries that look like an attack: `'; DROP TABLE`, `' OR '1'='1`, `<script>`, `javascript:`, a `..`
@@ -282,6 +290,11 @@ fn check_auth(section: &mut Section<'_>, keys: &Keys) {
         let hint = format!("add anonymous to {auth}, or take this away");
         section.refuse("anonymous", format!("has no effect: {auth} does not list anonymous"), Some(hint));
     }
+    if !keys.client_regions.is_empty() && !keys.auth.contains(&AuthMethod::Sigv4) {
+        let auth = section.spell("auth");
+        let hint = format!("add sigv4 to {auth}, or remove this key");
+        section.refuse("client_regions", format!("has no effect: {auth} does not list sigv4"), Some(hint));
+    }
     if keys.kind == Kind::Http && keys.auth.contains(&AuthMethod::Sigv4) {
         let hint = format!("set {} to s3, or list another method", section.spell("kind"));
         section.refuse("auth", "sigv4 is for buckets of kind s3", Some(hint));
@@ -293,6 +306,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         kind,
         pattern,
         auth,
+        client_regions,
         anonymous,
         injection_patterns,
         forwarded,
@@ -317,6 +331,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         kind,
         pattern: pattern.unwrap_or(named),
         auth,
+        client_regions,
         anonymous,
         injection_patterns,
         forwarded: forwarded.unwrap_or(ForwardedHeaders::of(kind)),
