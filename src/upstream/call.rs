@@ -66,7 +66,6 @@ pub(crate) async fn call(
 ) -> Result<Called, GatewayError> {
     let Leave { permit: mut place, circuit, class, priority, deadline } = leave;
     let upstream = &bucket.config.upstream;
-    let monitor = &worker.shared.actors.monitor;
     let is_own = worker.client(bucket).is_own(outbound.key);
     let read = hedge::kind(bucket, &outbound, class);
     let evidence = identity::evidence(bucket, &outbound, record);
@@ -104,7 +103,7 @@ pub(crate) async fn call(
         let may_retry = (judged.verdict.transient || said.is_setback())
             && record.attempts < upstream.retry.max_attempts.get()
             && may_repeat(&outbound, is_untouched, bucket)
-            && monitor.level() < Level::Critical;
+            && worker.shared.actors.monitor.level() < Level::Critical;
         // What it was a ticket for is over.
         drop(retrying.take());
         let mut stays = said.is_setback();

@@ -53,6 +53,17 @@ async fn a_name_may_have_a_tenant_and_be_encoded() {
     }
 }
 
+/// V12: a name without a tenant may be encoded too
+#[tokio::test]
+async fn an_encoded_name_is_the_decoded_one() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("cs", &upstream).set("buckets.cs.pattern", "cs-*").start().await;
+    for target in ["/cs-a/k", "/cs%2Da/k", "/%63s-%61/k", "/cs%2da?list-type=2"] {
+        let answer = get(gateway.address(), target).await;
+        assert_eq!((answer.whole(), upstream.last().target.as_str()), (200, target), "{}", answer.text());
+    }
+}
+
 /// V3, V12: what decodes to no bucket name reaches no upstream, whatever the patterns
 #[tokio::test]
 async fn what_is_no_name_goes_nowhere() {

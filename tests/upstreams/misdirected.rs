@@ -31,7 +31,7 @@ async fn ask(gateway: &Gateway, method: &str, target: &str) -> Answer {
     request(gateway.address(), method, target, &[], body).await
 }
 
-/// R3, P9: a request that the connection is wrong for is sent again over one of its own, and nobody is blamed
+/// R3: a request that came over the wrong connection is sent again over one of its own
 #[tokio::test]
 async fn a_misdirected_request_gets_a_connection_of_its_own() {
     let upstream = picky();

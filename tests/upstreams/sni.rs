@@ -85,7 +85,7 @@ async fn invented_names_do_not_pile_up_connections() {
     }
 }
 
-/// R3, P9, A7: a store that answers 421 on a shared connection is asked again over a new one, with the same name of TLS
+/// R3, A7: a store that answers 421 on a shared connection is asked again over a new one, with the same name of TLS
 #[tokio::test]
 async fn a_misdirected_request_gets_a_new_tls_connection() {
     for (sni, asked_for) in [("endpoint", "localhost"), ("host", "photos.localhost")] {
