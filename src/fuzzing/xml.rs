@@ -87,7 +87,8 @@ fn delete_round_trip(mut input: Input<'_>) {
 
 fn rename(text: &[u8], theirs: &str, ours: &str, cuts: u8) -> Vec<u8> {
     let (theirs, ours) = (theirs.to_owned(), ours.to_owned());
-    let mut renamer = Renamer::new(Names { theirs, ours, location: "http://gateway/b/k".to_owned() });
+    let mut renamer =
+        Renamer::new(Names { theirs, ours, location: "http://gateway/b/k".to_owned(), below: String::new() });
     let has_location = memchr::memmem::find(text, b"Location").is_some();
     let (mut out, mut taken) = (Vec::new(), 0);
     for piece in pieces(text, cuts) {

@@ -15,6 +15,7 @@ use memchr::memchr;
 use memchr::memmem::find;
 
 use crate::s3::document::escape;
+use crate::s3::store_name;
 
 /// The longest tag or name that is held back.
 const HELD_BYTES_MAX: usize = 8 << 10;
@@ -28,6 +29,8 @@ pub(crate) struct Names {
     pub(crate) ours: String,
     /// The object's URL, as the client calls it.
     pub(crate) location: String,
+    /// The path of the store's endpoint, which clients do not see.
+    pub(crate) below: String,
 }
 
 /// Rewrites one document as it streams by.
@@ -82,14 +85,15 @@ impl Field {
 impl Names {
     /// A path that begins with the store's name, in the client's words.
     pub(crate) fn path(&self, path: &str) -> Option<String> {
-        let rest = path.strip_prefix('/')?.strip_prefix(&self.theirs)?;
-        (rest.is_empty() || rest.starts_with('/')).then(|| format!("/{}{rest}", self.ours))
+        let rest = store_name::behind_bucket(&self.below, &self.theirs, path)?;
+        Some(format!("/{}{rest}", self.ours))
     }
 
     fn renamed(&self, field: Field, text: &[u8]) -> Option<String> {
         let text = std::str::from_utf8(text).ok()?;
         match field {
-            Field::Name => (text == self.theirs).then(|| self.ours.clone()),
+            Field::Name if self.theirs == self.ours => None,
+            Field::Name => store_name::is_name(&self.theirs, text).then(|| self.ours.clone()),
             Field::Resource => self.path(text),
             Field::Location => Some(escape(&self.location)),
         }

@@ -7,6 +7,7 @@ fn renamer() -> Renamer {
         theirs: "real".to_owned(),
         ours: "alias".to_owned(),
         location: "http://gw/alias/a&b".to_owned(),
+        below: "/s3".to_owned(),
     })
 }
 
@@ -65,6 +66,7 @@ fn errors_name_it() {
     };
     assert_eq!(renamed(&error("real", "/real/k")), error("alias", "/alias/k"));
     assert_eq!(renamed(&error("real", "/real")), error("alias", "/alias"));
+    assert_eq!(renamed(&error("real", "/s3/real/k")), error("alias", "/alias/k"));
     assert_eq!(renamed(&error("other", "/really/k")), error("other", "/really/k"));
 }
 

@@ -26,6 +26,7 @@ use crate::upstream::flow::Flow;
 use crate::upstream::hedge::{self, Held, Race};
 use crate::upstream::hold::{self, Entered, Entry};
 use crate::upstream::identity::{self, Said};
+use crate::upstream::misdirected;
 use crate::upstream::outbound::Outbound;
 use crate::upstream::reply::{Answered, head, heard};
 use crate::upstream::retry::{Asked, is_clients_retry, is_conditional_write, wait};
@@ -65,7 +66,6 @@ pub(crate) async fn call(
 ) -> Result<Called, GatewayError> {
     let Leave { permit: mut place, circuit, class, priority, deadline } = leave;
     let upstream = &bucket.config.upstream;
-    let monitor = &worker.shared.actors.monitor;
     // Neither a key that signs as itself nor a preflight goes on with one of the bucket's credentials.
     let needs_none = outbound.request.is_preflight() || worker.client(bucket).is_own(outbound.key);
     let read = hedge::kind(bucket, &outbound, class);
@@ -104,10 +104,13 @@ pub(crate) async fn call(
         let may_retry = (judged.verdict.transient || said.is_setback())
             && record.attempts < upstream.retry.max_attempts.get()
             && may_repeat(&outbound, is_untouched, bucket)
-            && monitor.level() < Level::Critical;
+            && worker.shared.actors.monitor.level() < Level::Critical;
         // What it was a ticket for is over.
         drop(retrying.take());
-        if may_retry && said.is_setback() {
+        let mut stays = said.is_setback();
+        if let Some(ticket) = misdirected::retry(worker, bucket, &mut outbound, &result, record).await {
+            (retrying, stays) = (Some((Duration::ZERO, ticket)), true);
+        } else if may_retry && said.is_setback() {
             retrying = identity::go_on_as_other(bucket, &mut permit).await;
         } else if may_retry {
             let left = deadline.total.saturating_duration_since(ended);
@@ -120,13 +123,13 @@ pub(crate) async fn call(
             drop(result);
             bucket.metrics.retry_attempts.inc();
             tokio::time::sleep(pause).await;
-            if !said.is_setback() {
+            if !stays {
                 bucket.pool.repick(&mut permit).await?;
             }
             place = Some(permit);
             continue;
         }
-        count_retries(bucket, record, &judged.verdict);
+        count_retries(bucket, record, &judged.verdict, misdirected::is_answer(&result));
         if let Some(rejection) = said.rejection() {
             ticket.report(judged.verdict.outcome);
             return Err(rejection.into());
@@ -171,9 +174,9 @@ fn finish(
     Ok(Called { response, document, permit, ticket, socket })
 }
 
-fn count_retries(bucket: &Bucket, record: &Record, verdict: &Verdict) {
+fn count_retries(bucket: &Bucket, record: &Record, verdict: &Verdict, is_misdirected: bool) {
     if record.attempts - u32::from(record.hedged.is_some()) > 1 {
-        if verdict.transient || matches!(verdict.outcome, Outcome::Failure { .. }) {
+        if is_misdirected || verdict.transient || matches!(verdict.outcome, Outcome::Failure { .. }) {
             bucket.metrics.retry_exhausted.inc();
         } else {
             bucket.metrics.retry_success.inc();
@@ -301,14 +304,8 @@ pub(super) fn send(
         true => None,
         false => client.signer(outbound.key, &bucket.credentials, permit.credential())?,
     };
-    let prefix = &bucket.config.upstream.endpoints[permit.endpoint().0].path_prefix;
     let request = outbound
-        .build(
-            client,
-            (signer.as_deref(), permit.credential()),
-            (destination, prefix),
-            (limits.deadline, limits.began),
-        )
+        .build(client, (signer.as_deref(), permit.credential()), destination, (limits.deadline, limits.began))
         .ok_or(UpstreamRejection::Target)?;
     let (sending, upload) = match &mut outbound.body {
         RequestBody::None => (request.send_body(NoBody::new()), None),

@@ -13,6 +13,7 @@ mod call;
 pub(crate) mod client;
 mod conclude;
 mod connection;
+mod connection_key;
 pub(crate) mod credential_check;
 pub(crate) mod credentials;
 pub(crate) mod deadline;
@@ -31,6 +32,7 @@ mod identity;
 mod incoming;
 mod intake;
 pub(crate) mod late;
+mod misdirected;
 mod names;
 mod outbound;
 mod own_call;
@@ -77,6 +79,8 @@ pub(crate) enum UpstreamRejection {
     Connect(String),
     /// The endpoint is not trusted, or speaks no TLS that the gateway does.
     Distrust(String),
+    /// The endpoint's certificate does not hold the name in `Host`, which TLS asked for.
+    HostNotInCertificate(String),
     /// There are no credentials to sign with, for this reason.
     Credentials(&'static str),
     /// The connection broke before the answer's head was there.
@@ -109,6 +113,12 @@ pub(crate) enum UpstreamRejection {
 impl UpstreamRejection {
     /// Whether it failed before a byte of the request was sent.
     pub(crate) fn is_unsent(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Distrust(_) | Self::Timeout(Phase::Connect))
+        matches!(
+            self,
+            Self::Connect(_)
+                | Self::Distrust(_)
+                | Self::HostNotInCertificate(_)
+                | Self::Timeout(Phase::Connect)
+        )
     }
 }

@@ -14,9 +14,10 @@ use tidegate_config::{Kind, ServerConfig};
 
 use crate::http::edge::Head;
 use crate::router::Bucket;
-use crate::s3::naming::{self, Named};
+use crate::s3::naming;
 use crate::s3::rename::{Names, Renamer};
 use crate::upstream::answer::{AnswerBody, TransferError};
+use crate::upstream::destination::Destination;
 
 /// What is to be renamed in the answer to a request, and in which answers.
 pub(crate) struct Renaming {
@@ -25,11 +26,17 @@ pub(crate) struct Renaming {
     is_document: bool,
 }
 
-/// What is to be renamed in the answer, if the names differ.
+/// What is to be renamed in the answer, if the names differ or a store lies below a path that clients do not see.
 pub(crate) fn names_of(head: Head<'_>, bucket: &Bucket, server: &ServerConfig) -> Option<Renaming> {
-    let theirs = bucket.config.upstream.bucket.as_deref()?;
-    let named @ Named { bucket: ours, .. } = naming::of(head.uri, head.headers, &server.base_domains);
-    if bucket.config.kind != Kind::S3 || theirs == ours || head.method == Method::HEAD {
+    let upstream = &bucket.config.upstream;
+    let is_below_path = bucket.destinations.iter().any(|destination| !destination.path().is_empty());
+    let may_differ = upstream.bucket.is_some() || is_below_path;
+    if !may_differ || bucket.config.kind != Kind::S3 || head.method == Method::HEAD {
+        return None;
+    }
+    let named = naming::of(head.uri, head.headers, &server.base_domains);
+    let theirs = upstream.bucket.as_deref().unwrap_or(&named.bucket).to_owned();
+    if theirs == named.bucket && !is_below_path {
         return None;
     }
     let is_upload =
@@ -37,8 +44,8 @@ pub(crate) fn names_of(head: Head<'_>, bucket: &Bucket, server: &ServerConfig) -
     let is_document = named.is_bucket() || head.uri.query().unwrap_or_default().split('&').any(is_upload);
     let location =
         format!("{}://{}{}", scheme(server), naming::host(head.uri, head.headers), head.uri.path());
-    let names = Names { theirs: theirs.to_owned(), ours: ours.to_owned(), location };
-    Some(Renaming { names, is_document })
+    let ours = named.bucket.into_owned();
+    Some(Renaming { names: Names { theirs, ours, location, below: String::new() }, is_document })
 }
 
 /// What the client itself speaks, whatever a header claims.
@@ -47,8 +54,14 @@ pub(crate) fn scheme(server: &ServerConfig) -> &'static str {
 }
 
 impl Renaming {
-    /// Renames in the headers, and gives what renames in the body if there is one to look at.
-    pub(crate) fn apply(self, status: StatusCode, headers: &mut HeaderMap) -> Option<Renamer> {
+    /// Renames in the headers, and gives what renames in the body if there is one to look at. The answer comes from `destination`.
+    pub(crate) fn apply(
+        mut self,
+        destination: &Destination,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+    ) -> Option<Renamer> {
+        self.names.below = destination.path().to_owned();
         let location = headers.get(LOCATION).and_then(|value| self.names.path(value.to_str().ok()?));
         if let Some(Ok(location)) = location.map(HeaderValue::try_from) {
             headers.insert(LOCATION, location);

@@ -10,6 +10,7 @@ mod fuzz;
 mod limits;
 mod mismatch;
 mod multi_delete;
+mod names;
 mod operations;
 mod policies;
 mod readings;

@@ -2,7 +2,10 @@
 
 mod addressing;
 mod alpn;
+mod below_path;
 mod credentials;
+mod misdirected;
 mod secrets;
 mod slow_tls;
+mod sni;
 mod tls;
