@@ -6,6 +6,7 @@ use quick_xml::events::Event;
 
 use crate::auth::delete_keys;
 use crate::fuzzing::{Input, pieces};
+use crate::s3::bucket_elements::Document;
 use crate::s3::document::{ErrorDocument, escape, list_buckets};
 use crate::s3::late_error::LateError;
 use crate::s3::rename::{Names, Renamer};
@@ -81,7 +82,8 @@ fn delete_round_trip(mut input: Input<'_>) {
 
 fn rename(text: &[u8], theirs: &str, ours: &str, cuts: u8) -> Vec<u8> {
     let (theirs, ours) = (theirs.to_owned(), ours.to_owned());
-    let mut renamer = Renamer::new(Names { theirs, ours, location: "http://gateway/b/k".to_owned() });
+    let names = Names { theirs, ours, location: "http://gateway/b/k".to_owned(), key_path: None };
+    let mut renamer = Renamer::new(names, &Document::ALL);
     let has_location = memchr::memmem::find(text, b"Location").is_some();
     let (mut out, mut taken) = (Vec::new(), 0);
     for piece in pieces(text, cuts) {

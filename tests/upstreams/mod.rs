@@ -3,6 +3,7 @@
 mod addressing;
 mod alpn;
 mod credentials;
+mod renaming;
 mod secrets;
 mod slow_tls;
 mod tls;
