@@ -4,6 +4,7 @@
 //! proves an identity or frames a body is touched.
 
 pub(crate) mod bucket_elements;
+pub(crate) mod bucket_list;
 pub(crate) mod checksum;
 pub(crate) mod chunked;
 pub(crate) mod copy_source;

@@ -9,6 +9,7 @@ mod blame;
 pub(crate) mod body;
 mod call;
 pub(crate) mod client;
+mod collect;
 mod conclude;
 mod connection;
 pub(crate) mod credential_check;
@@ -52,16 +53,18 @@ use actix_web::http::StatusCode;
 
 pub(crate) use answer::{Passing, pass_on};
 pub(crate) use call::{Leave, call};
+pub(crate) use collect::{CollectError, CollectLimits, collect};
 pub(crate) use conclude::conclude;
 pub(crate) use hedge::Suppressed;
 pub(crate) use hold::{is_patient, may_wait};
-pub(crate) use incoming::{Incoming, Put};
+pub(crate) use incoming::{BucketListPage, Incoming, Put};
 pub(crate) use intake::{Taking, declare};
-pub(crate) use outbound::prepare;
+pub(crate) use outbound::{prepare, prepare_bucket_list};
 pub(crate) use proxy_body::ProxyBody;
 pub(crate) use renamed::{names_of, scheme};
 pub(crate) use reply::shortage_of;
 pub(crate) use retry::Oddity;
+pub(crate) use verdict::error_code;
 pub(crate) use watch::Phase;
 
 /// Why there is no answer to pass on.
