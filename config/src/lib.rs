@@ -59,8 +59,8 @@ pub use bucket::{
     ConcurrencyConfig, ConnectionPoolConfig, ContainerCredentials, CorsConfig, CredentialPoolConfig,
     Credentials, Endpoint, EndpointError, FailoverConfig, ForwardedHeaders, HealthCheckConfig, HedgingConfig,
     Identity, InjectionPatterns, Kind, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError,
-    PooledCredential, RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, TlsConfig,
-    UploadFraming, UpstreamConfig,
+    PooledCredential, RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, Sni, TlsConfig,
+    UploadFraming, UpstreamConfig, is_bucket_name,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use concurrency::ClientConcurrencyConfig;

@@ -98,7 +98,8 @@ fn delete_round_trip(mut input: Input<'_>) {
 
 fn rename(text: &[u8], theirs: &str, ours: &str, cuts: u8) -> Vec<u8> {
     let (theirs, ours) = (theirs.to_owned(), ours.to_owned());
-    let names = Names { theirs, ours, location: "http://gateway/b/k".to_owned(), key_path: None };
+    let location = "http://gateway/b/k".to_owned();
+    let names = Names { theirs, ours, location, key_path: None, below: String::new() };
     let mut renamer = Renamer::new(names, &Document::ALL);
     let has_location = memchr::memmem::find(text, b"Location").is_some();
     let (mut out, mut taken) = (Vec::new(), 0);

@@ -153,13 +153,13 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
             return Err(rejection.into());
         }
     };
-    let Named { bucket: name, key: rest, .. } =
-        naming::of(head.uri, head.headers, &shared.config.server.base_domains);
-    let bucket = match shared.router.route(name) {
+    let named = naming::of(head.uri, head.headers, &shared.config.server.base_domains);
+    let bucket = match shared.router.route(&named.bucket) {
         Ok(bucket) => bucket,
         Err(rejection) => return unrouted(worker, rejection, head, record).await,
     };
-    record.bucket = Some(bucket.id);
+    record.set_bucket(bucket, &named);
+    let Named { bucket: name, key: rest, .. } = named;
     record.sharing = bucket.config.cors.as_ref().map(|rules| Sharing::of(rules, head.method, head.headers));
 
     // 3 monitor, 4 limiter
@@ -196,7 +196,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
         return Ok(Admitted::Form(Box::new(awaited)));
     };
     let caller = introduce(worker, Some(bucket), class, head, record).await?;
-    authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
+    authorize(&caller, (bucket, &name), head, &operation, &shared.keyring)?;
     let screens = auth::screens(&caller, &operation, head, bytes, &shared.keyring)?;
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
 

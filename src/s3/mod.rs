@@ -16,6 +16,7 @@ pub(crate) mod pieces;
 pub(crate) mod rename;
 pub(crate) mod sign;
 pub(crate) mod sigv4;
+pub(crate) mod store_name;
 pub(crate) mod target;
 pub(crate) mod upload;
 pub(crate) mod xml;

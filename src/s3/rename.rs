@@ -14,6 +14,7 @@ use memchr::memmem::find;
 use crate::http::edge::decode;
 use crate::s3::bucket_elements::{BucketElement, Document, Elements};
 use crate::s3::document::escape;
+use crate::s3::store_name;
 use crate::s3::xml::unescape;
 
 /// The longest tag or name that is held back.
@@ -30,6 +31,8 @@ pub(crate) struct Names {
     pub(crate) location: String,
     /// The path that the store receives, decoded, where that path does not contain the bucket.
     pub(crate) key_path: Option<Vec<u8>>,
+    /// The path of the store's endpoint, which clients do not see.
+    pub(crate) below: String,
 }
 
 /// Rewrites one document as it streams by.
@@ -60,17 +63,20 @@ impl Names {
     /// A path that begins with the store's name, with the client's name in its place. None where the path names no bucket: a key
     /// may begin with the same characters.
     pub(crate) fn path(&self, path: &str) -> Option<String> {
-        if self.key_path.as_ref().is_some_and(|key| is_path_of(path, key)) {
+        let bare = path.strip_prefix(&self.below).unwrap_or(path);
+        let is_key = |key: &Vec<u8>| is_path_of(path, key) || is_path_of(bare, key);
+        if self.key_path.as_ref().is_some_and(is_key) {
             return None;
         }
-        let rest = path.strip_prefix('/')?.strip_prefix(&self.theirs)?;
-        (rest.is_empty() || rest.starts_with('/')).then(|| format!("/{}{rest}", self.ours))
+        let rest = store_name::behind_bucket(&self.below, &self.theirs, path)?;
+        Some(format!("/{}{rest}", self.ours))
     }
 
     fn renamed(&self, element: BucketElement, text: &[u8]) -> Option<String> {
         let text = std::str::from_utf8(text).ok()?;
         match element {
-            BucketElement::Name => (text == self.theirs).then(|| self.ours.clone()),
+            BucketElement::Name if self.theirs == self.ours => None,
+            BucketElement::Name => store_name::is_name(&self.theirs, text).then(|| self.ours.clone()),
             BucketElement::Path => self.path(text),
             BucketElement::Url => (!text.is_empty()).then(|| escape(&self.location)),
         }

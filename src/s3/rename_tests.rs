@@ -10,6 +10,7 @@ fn names() -> Names {
         ours: "alias".to_owned(),
         location: "http://gw/alias/a&b".to_owned(),
         key_path: None,
+        below: "/s3".to_owned(),
     }
 }
 
@@ -72,6 +73,7 @@ fn errors_name_it() {
     };
     assert_eq!(renamed(&error("real", "/real/k")), error("alias", "/alias/k"));
     assert_eq!(renamed(&error("real", "/real")), error("alias", "/alias"));
+    assert_eq!(renamed(&error("real", "/s3/real/k")), error("alias", "/alias/k"));
     assert_eq!(renamed(&error("other", "/really/k")), error("other", "/really/k"));
 }
 
@@ -83,6 +85,8 @@ fn a_key_that_looks_like_a_path_of_the_bucket_stays() {
         ("/real", "/real", None),
         ("/real/a b&c", "/real/a b&amp;c", None),
         ("/real/a b&c", "/real/a%20b%26c", None),
+        ("/real/k", "/s3/real/k", None),
+        ("/real/k", "/s3/real/real/k", Some("/alias/real/k")),
         ("/real/k", "/real/real/k", Some("/alias/real/k")),
         ("/real/k", "/real", Some("/alias")),
         ("/", "/real", Some("/alias")),

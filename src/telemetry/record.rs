@@ -20,6 +20,8 @@ use crate::http::client_address::ClientAddress;
 use crate::http::client_wait::Places;
 use crate::http::cors::Sharing;
 use crate::http::send_progress::SendProgress;
+use crate::router::Bucket;
+use crate::s3::naming::Named;
 use crate::upstream::flow::{Flow, Pace};
 use crate::worker::Worker;
 
@@ -30,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) id: HeaderValue,
     pub(crate) request: Asked,
     pub(crate) bucket: Option<BucketId>,
+    /// The bucket's name, decoded, where neither the path nor the bucket's section shows it.
+    bucket_name: Option<Box<str>>,
     /// Who asks, once that is known.
     pub(crate) caller: Option<Identity>,
     /// What the answer says to pages of other origins, in a bucket with rules for them.
@@ -101,6 +105,14 @@ pub(crate) struct Phases {
 }
 
 impl Record {
+    /// Notes the section of a request, and the name of its bucket where nothing else in the log line shows it.
+    pub(crate) fn set_bucket(&mut self, bucket: &Bucket, named: &Named<'_>) {
+        self.bucket = Some(bucket.id);
+        if !bucket.config.pattern.is_exact() && !named.stands_in_path() {
+            self.bucket_name = Some(named.bucket.as_ref().into());
+        }
+    }
+
     /// The answer ends before its last byte.
     pub(crate) fn unfinished(&mut self) {
         self.reason = Some(self.worker.shared.reason_of_unfinished());
@@ -113,6 +125,7 @@ impl Record {
             id,
             request,
             bucket: None,
+            bucket_name: None,
             caller: None,
             sharing: None,
             allowed: Allowed::default(),
@@ -210,6 +223,7 @@ impl Record {
             "detail" => self.detail.as_deref(),
             "reason" => self.reason,
             "status" => self.status,
+            "bucket_name" => self.bucket_name.as_deref(),
             "bucket" => bucket.map(|bucket| bucket.name.as_str()),
             "query" => uri.query().filter(|_| detailed).map(|query| shared.redaction.query(query).into_owned()),
             "path" => shared.redaction.path(uri.path()).as_ref(),

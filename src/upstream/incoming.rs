@@ -8,6 +8,7 @@ use tidegate_config::Addressing;
 use crate::http::edge::Head;
 use crate::s3::naming::{self, Named};
 use crate::s3::sigv4::canonical::encode;
+use crate::s3::target;
 use crate::upstream::forwarded;
 
 /// The most buckets that a store is asked for at a time; S3's own limit.
@@ -51,13 +52,14 @@ impl Put {
     /// An upload to the bucket that the form was sent to; none where the key makes no target.
     pub(crate) fn new(
         form: Head<'_>,
-        named: Named<'_>,
+        named: &Named<'_>,
         key: &str,
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> Option<Self> {
         let key = encode(key.as_bytes(), true);
         let target = match named.addressing {
-            Addressing::Path => format!("/{}/{key}", named.bucket),
+            // The bucket's bytes are those that the form was sent to.
+            Addressing::Path => format!("/{}/{key}", target::split(form.uri.path()).0),
             Addressing::Virtual => format!("/{key}"),
         };
         let mut headers = common_headers(form)?;

@@ -12,6 +12,7 @@ pub(crate) mod client;
 mod collect;
 mod conclude;
 mod connection;
+mod connection_key;
 pub(crate) mod credential_check;
 pub(crate) mod credentials;
 pub(crate) mod deadline;
@@ -30,6 +31,7 @@ mod identity;
 mod incoming;
 mod intake;
 pub(crate) mod late;
+mod misdirected;
 mod names;
 mod outbound;
 mod own_call;
@@ -76,6 +78,8 @@ pub(crate) enum UpstreamRejection {
     Connect(String),
     /// The endpoint is not trusted, or speaks no TLS that the gateway does.
     Distrust(String),
+    /// The endpoint's certificate does not hold the name in `Host`, which TLS asked for.
+    HostNotInCertificate(String),
     /// There are no credentials to sign with, for this reason.
     Credentials(&'static str),
     /// The connection broke before the answer's head was there.
@@ -106,6 +110,12 @@ pub(crate) enum UpstreamRejection {
 impl UpstreamRejection {
     /// Whether it failed before a byte of the request was sent.
     pub(crate) fn is_unsent(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Distrust(_) | Self::Timeout(Phase::Connect))
+        matches!(
+            self,
+            Self::Connect(_)
+                | Self::Distrust(_)
+                | Self::HostNotInCertificate(_)
+                | Self::Timeout(Phase::Connect)
+        )
     }
 }

@@ -21,6 +21,7 @@ use crate::s3::naming::{self, Named};
 use crate::s3::rename::{Names, Renamer};
 use crate::s3::sigv4::query::{name_of, pairs};
 use crate::upstream::answer::{AnswerBody, TransferError};
+use crate::upstream::destination::Destination;
 
 /// What is to be renamed in the answer to a request.
 pub(crate) struct Renaming {
@@ -35,7 +36,7 @@ const LISTINGS: &[Document] = &[Document::ListObjects, Document::ListVersions, D
 const ERROR: &[Document] = &[Document::Error];
 
 /// The documents of a success that name the bucket.
-fn documents(head: Head<'_>, named: Named<'_>) -> &'static [Document] {
+fn documents(head: Head<'_>, named: &Named<'_>) -> &'static [Document] {
     let has = |name: &str| pairs(head.uri.query().unwrap_or_default()).any(|pair| name_of(pair) == name);
     match (head.method, named.is_bucket()) {
         (&Method::GET, true) => LISTINGS,
@@ -48,20 +49,26 @@ fn documents(head: Head<'_>, named: Named<'_>) -> &'static [Document] {
     }
 }
 
-/// What is to be renamed in the answer, if the names differ.
+/// What is to be renamed in the answer, if the names differ or a store lies below a path that clients do not see.
 pub(crate) fn names_of(head: Head<'_>, bucket: &Bucket, server: &ServerConfig) -> Option<Renaming> {
     let upstream = &bucket.config.upstream;
-    let theirs = upstream.bucket.as_deref()?;
-    let named @ Named { bucket: ours, .. } = naming::of(head.uri, head.headers, &server.base_domains);
-    if bucket.config.kind != Kind::S3 || theirs == ours || head.method == Method::HEAD {
+    let is_below_path = bucket.destinations.iter().any(|destination| !destination.path().is_empty());
+    let may_differ = upstream.bucket.is_some() || is_below_path;
+    if !may_differ || bucket.config.kind != Kind::S3 || head.method == Method::HEAD {
+        return None;
+    }
+    let named = naming::of(head.uri, head.headers, &server.base_domains);
+    let theirs = upstream.bucket.as_deref().unwrap_or(&named.bucket).to_owned();
+    if theirs == named.bucket && !is_below_path {
         return None;
     }
     let location =
         format!("{}://{}{}", scheme(server), naming::host(head.uri, head.headers), head.uri.path());
     let key_path = (upstream.addressing == Addressing::Virtual).then(|| decode(named.key.as_bytes()));
-    let names = Names { theirs: theirs.to_owned(), ours: ours.to_owned(), location, key_path };
-    let creates_bucket = head.method == Method::PUT && named.is_bucket();
-    Some(Renaming { names, documents: documents(head, named), creates_bucket })
+    let (documents, creates_bucket) =
+        (documents(head, &named), head.method == Method::PUT && named.is_bucket());
+    let names = Names { theirs, ours: named.bucket.into_owned(), location, key_path, below: String::new() };
+    Some(Renaming { names, documents, creates_bucket })
 }
 
 /// What the client itself speaks, whatever a header claims.
@@ -70,8 +77,14 @@ pub(crate) fn scheme(server: &ServerConfig) -> &'static str {
 }
 
 impl Renaming {
-    /// Renames in the headers, and gives what renames in the body if there is one to look at.
-    pub(crate) fn apply(self, status: StatusCode, headers: &mut HeaderMap) -> Option<Renamer> {
+    /// Renames in the headers, and gives what renames in the body if there is one to look at. The answer comes from `destination`.
+    pub(crate) fn apply(
+        mut self,
+        destination: &Destination,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+    ) -> Option<Renamer> {
+        self.names.below = destination.path().to_owned();
         if self.creates_bucket
             && let Some(location) = headers.get(LOCATION).and_then(|value| value.to_str().ok())
             && let Some(Ok(location)) = self.bucket_location(location).map(HeaderValue::try_from)

@@ -15,10 +15,12 @@ mod credentials;
 mod endpoint;
 mod forwarded;
 mod hedging;
+mod name;
 mod pattern;
 mod policy;
 mod rotation;
 mod secret;
+mod store_tls;
 mod tls;
 mod upstream;
 
@@ -42,12 +44,14 @@ pub use credentials::{ContainerCredentials, Credentials};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use forwarded::ForwardedHeaders;
 pub use hedging::HedgingConfig;
-pub use pattern::{Pattern, PatternError};
+pub use name::{PatternError, is_bucket_name};
+pub use pattern::Pattern;
 pub use policy::{
     AdaptiveConfig, ConcurrencyConfig, ConnectionPoolConfig, Overload, RetryBudgetConfig, RetryConfig,
 };
 pub use rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, RotationConfig};
 pub use secret::Secret;
+pub use store_tls::Sni;
 pub(crate) use tls::PemIn;
 pub use tls::{Pem, PemError, TlsConfig};
 pub use upstream::{Addressing, ClientDeadline, UploadFraming, UpstreamConfig};
@@ -153,8 +157,9 @@ section! {
     struct Keys {
         /// what the upstream speaks; the upstream's section is called the same
         kind: Kind = key("kind", KINDS, Kind::S3);
-        /// bucket names that are served; `*` stands for any run of characters
+        /// bucket names that are served; `*` stands for any run of characters but `:`
         ///
+        /// A name may have a tenant of a Ceph store before it, `acme:photos`. `*` matches no name with a tenant, `acme:*` all of one.
         /// State is kept per bucket, not per name, so invented names cost nothing. It also lets a variable name
         /// what a shell cannot spell: `TIDEGATE_BUCKETS__PHOTOS__PATTERN=my-photos`.
         pattern: Option<Pattern> = unset("pattern", Glob, "the bucket's name");
@@ -273,7 +278,10 @@ fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> Buc
     check_auth(&mut section, &keys);
     let total = ("server.request_timeout", inherited.request_timeout(keys.kind));
     match keys.kind {
-        Kind::S3 => keys.s3.check(&mut section.child("s3"), total),
+        Kind::S3 => {
+            let served = keys.pattern.as_ref().unwrap_or(&named);
+            keys.s3.check(&mut section.child("s3"), total, served);
+        }
         Kind::Http => keys.http.check(&mut section.child("http"), total),
     }
     resolve(named, keys, inherited)
