@@ -45,9 +45,9 @@ use crate::http::error::{GatewayError, location_answer};
 use crate::http::form::{self, Awaited};
 use crate::http::introduce::introduce;
 use crate::http::multi_delete::{self, Checked};
-use crate::http::own::{Besides, list_buckets, own, refuse};
+use crate::http::own::{Besides, own, refuse};
 use crate::http::send_progress::SendProgress;
-use crate::http::{injection, preflight, priority, probes, request_id};
+use crate::http::{bucket_list, injection, preflight, priority, probes, request_id};
 use crate::router::{Bucket, RouteRejection};
 use crate::s3::late_error;
 use crate::s3::naming;
@@ -227,7 +227,9 @@ async fn unrouted(
     }
     let caller = introduce(worker, None, OperationClass::List, head, record).await?;
     record.slot = Some(slot);
-    Ok(Admitted::Own(list_buckets(worker, &caller)))
+    // Boxed, so that no other request has room for its state.
+    let listing = Box::pin(bucket_list::answer(worker, &caller, head, record));
+    Ok(Admitted::Own(listing.await?))
 }
 
 /// Steps 3 and 4 of a request without a bucket: the level, a slot, and the limits of all requests and of the client's address.

@@ -5,6 +5,8 @@
 //! comments, CDATA sections, processing instructions, document types and all other attributes. Encodings are checked before, in
 //! `xml.rs`. Source: XML 1.0 (Fifth Edition).
 
+use crate::s3::xml;
+
 /// What a reader meets in a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event<'a> {
@@ -118,12 +120,7 @@ fn is_namespace(attributes: &str) -> bool {
     value.is_some_and(|value| !value.contains(['"', '\'', '&', '<']))
 }
 
-/// The characters of XML 1.0 (section 2.2): readers differ on what others are.
-fn is_xml(c: char) -> bool {
-    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
-}
-
-/// Text with its entities replaced: the five named ones and numeric references.
+/// Text with its entities replaced, where every reader reads the same text.
 pub(crate) fn unescape(text: &str) -> Result<String, &'static str> {
     if text.contains('\r') {
         // XML reads a carriage return as a line feed (section 2.11), so a store would read another text.
@@ -132,32 +129,7 @@ pub(crate) fn unescape(text: &str) -> Result<String, &'static str> {
     if text.contains("]]>") {
         return Err("a text has the end of a CDATA section");
     }
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('&') {
-        plain.push_str(&rest[..at]);
-        let (entity, after) = rest[at + 1..].split_once(';').ok_or("an entity does not end")?;
-        plain.push(match entity {
-            "amp" => '&',
-            "lt" => '<',
-            "gt" => '>',
-            "quot" => '"',
-            "apos" => '\'',
-            _ => numbered(entity).ok_or("an entity is not known")?,
-        });
-        rest = after;
-    }
-    plain.push_str(rest);
-    if plain.chars().all(is_xml) { Ok(plain) } else { Err("a text has a character that XML does not have") }
-}
-
-fn numbered(entity: &str) -> Option<char> {
-    let number = entity.strip_prefix('#')?;
-    let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
-    // `from_str_radix` would take a sign.
-    let plain = digits.chars().all(|c| c.is_digit(radix));
-    let number = plain.then(|| u32::from_str_radix(digits, radix).ok()).flatten();
-    number.and_then(char::from_u32).filter(|c| *c != '\0')
+    xml::unescape(text)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Deliberately absent: any model of S3's operations. Requests pass as they are; only what names a bucket,
 //! proves an identity or frames a body is touched.
 
+pub(crate) mod bucket_elements;
+pub(crate) mod bucket_list;
 pub(crate) mod checksum;
 pub(crate) mod chunked;
 pub(crate) mod copy_source;

@@ -63,6 +63,8 @@ pub(crate) struct Record {
     pub(crate) phases: Phases,
     /// Its place among its client's requests in flight, where those have a bound.
     pub(crate) client_ticket: Option<ClientTicket>,
+    /// Whether it is the record of one call of several, which the request's own record includes.
+    is_part: bool,
 }
 
 /// What became of a hedge.
@@ -84,6 +86,7 @@ impl Hedged {
 }
 
 /// What was asked, kept beyond the request itself.
+#[derive(Clone)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
@@ -144,7 +147,18 @@ impl Record {
             sent_bytes: 0,
             phases: Phases::default(),
             client_ticket: None,
+            is_part: false,
         }
+    }
+
+    /// The record of one call of several that the gateway makes for this request. It is never written.
+    pub(crate) fn part(&self, bucket: BucketId) -> Self {
+        let mut part = Self::new(&self.worker, self.id.clone(), self.request.clone());
+        part.started = self.started;
+        part.bucket = Some(bucket);
+        part.caller.clone_from(&self.caller);
+        part.is_part = true;
+        part
     }
 
     /// The client as far as bounds on what one client holds tell clients apart.
@@ -225,6 +239,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.is_part {
+            return;
+        }
         let now = clock::now();
         if self.status == 0 && self.reason.is_none() {
             // Nobody was answered: the connection ended, and the handler with it.

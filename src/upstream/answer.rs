@@ -66,7 +66,7 @@ pub(crate) enum TransferError {
 
 /// How an answer's body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
+pub(super) enum Ending {
     /// After so many bytes.
     Length(u64),
     /// With the last chunk.
@@ -186,7 +186,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-fn ending(headers: &HeaderMap, status: StatusCode, method: &Method) -> Ending {
+pub(super) fn ending(headers: &HeaderMap, status: StatusCode, method: &Method) -> Ending {
     if method == Method::HEAD || matches!(status.as_u16(), 100..=199 | 204 | 304) {
         return Ending::Nothing;
     }

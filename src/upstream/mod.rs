@@ -11,6 +11,7 @@ pub(crate) mod body;
 mod bucket_region;
 mod call;
 pub(crate) mod client;
+mod collect;
 mod conclude;
 mod connection;
 mod connection_key;
@@ -58,16 +59,18 @@ pub(crate) use answer::{Passing, pass_on};
 pub(crate) use appended::Errors;
 pub(crate) use bucket_region::RegionHeader;
 pub(crate) use call::{Leave, call};
+pub(crate) use collect::{CollectError, CollectLimits, collect};
 pub(crate) use conclude::conclude;
 pub(crate) use hedge::Suppressed;
 pub(crate) use hold::{is_patient, may_wait};
-pub(crate) use incoming::{Incoming, Put};
+pub(crate) use incoming::{BucketListPage, Incoming, Put};
 pub(crate) use intake::{Taking, declare};
-pub(crate) use outbound::{Outbound, prepare};
+pub(crate) use outbound::{Outbound, prepare, prepare_bucket_list};
 pub(crate) use proxy_body::ProxyBody;
 pub(crate) use renamed::{names_of, scheme};
 pub(crate) use reply::shortage_of;
 pub(crate) use retry::Oddity;
+pub(crate) use verdict::error_code;
 pub(crate) use watch::Phase;
 
 /// Why there is no answer to pass on.

@@ -19,7 +19,7 @@ use crate::s3::checksum::renewed;
 use crate::s3::chunked::encode::Encoder;
 use crate::s3::copy_source::{COPY_SOURCE, CopySource};
 use crate::s3::naming::{self, Named};
-use crate::s3::sign::{CONTENT_SHA256, Signer};
+use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, Signer};
 use crate::s3::sigv4::query::presigns;
 use crate::s3::{target, upload};
 use crate::telemetry::record::Record;
@@ -31,7 +31,7 @@ use crate::upstream::deadline::Deadline;
 use crate::upstream::destination::Destination;
 use crate::upstream::forwarded::Forwarded;
 use crate::upstream::headers::{ClientHeaders, Nominated, of_preflight};
-use crate::upstream::incoming::Incoming;
+use crate::upstream::incoming::{BucketListPage, Incoming};
 use crate::upstream::intake::{self, Intake, Reframing, Taking};
 
 /// Everything about a request that does not change between attempts.
@@ -97,6 +97,38 @@ pub(crate) async fn prepare(
         key,
         has_new_body: false,
         own_connection: false,
+    })
+}
+
+/// A page of the store's list of buckets, which names no bucket. `key` is the client's whose list it is.
+pub(crate) fn prepare_bucket_list(
+    page: BucketListPage,
+    (bucket, key): (&Bucket, Option<KeyId>),
+    server: &ServerConfig,
+    record: &Record,
+) -> Result<Outbound, GatewayError> {
+    let request = Incoming::BucketList(Box::new(page));
+    let head = request.head();
+    let target = head.uri.path_and_query().cloned().ok_or(UpstreamRejection::Target)?;
+    let sets = bucket.config.forwarded == ForwardedHeaders::Set;
+    Ok(Outbound {
+        forwarded: sets.then(|| Forwarded::of(head, record.request.peer, server)),
+        nominated: Nominated::of(head.headers),
+        client_headers: Arc::clone(&bucket.client_headers),
+        target,
+        body: RequestBody::None,
+        copy_source: None,
+        bucket: String::new(),
+        addressing: Addressing::Path,
+        request_id: record.id.clone(),
+        content_sha256: Some(HeaderValue::from_static(EMPTY_SHA256)),
+        reframing: None,
+        proofs: bucket.proofs.clone(),
+        injected: None,
+        key,
+        has_new_body: false,
+        own_connection: false,
+        request,
     })
 }
 

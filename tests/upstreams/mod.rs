@@ -5,6 +5,7 @@ mod alpn;
 mod below_path;
 mod credentials;
 mod misdirected;
+mod renaming;
 mod secrets;
 mod slow_tls;
 mod sni;

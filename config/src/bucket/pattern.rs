@@ -79,7 +79,7 @@ impl Pattern {
     }
 
     /// Whether there is a name that both match; takes time in the product of their lengths.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         let (one, other) = (self.text.as_bytes(), other.text.as_bytes());
         // `row[j]`: whether the rest of `one` and the rest of `other` from `j` on match a name together
         let stars = |rest: &[u8]| rest.iter().all(|byte| *byte == b'*');
