@@ -54,12 +54,12 @@ use walk::{Section, Walk, nested, nested_checked};
 pub use admin::AdminConfig;
 pub use api_key::ApiKey;
 pub use bucket::{
-    AdaptiveConfig, Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ClientDeadline,
-    ConcurrencyConfig, ConnectionPoolConfig, ContainerCredentials, CorsConfig, CredentialPoolConfig,
-    Credentials, Endpoint, EndpointError, FailoverConfig, ForwardedHeaders, HealthCheckConfig, HedgingConfig,
-    Identity, InjectionPatterns, Kind, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError,
-    PooledCredential, RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, TlsConfig,
-    UploadFraming, UpstreamConfig,
+    AdaptiveConfig, Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, Checksums,
+    ClientDeadline, ConcurrencyConfig, ConnectionPoolConfig, ContainerCredentials, ContentMd5, CorsConfig,
+    CredentialPoolConfig, Credentials, Endpoint, EndpointError, FailoverConfig, ForwardedHeaders,
+    HealthCheckConfig, HedgingConfig, Identity, InjectionPatterns, IntegrityConfig, Kind,
+    OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError, PooledCredential,
+    RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, TlsConfig, UploadFraming, UpstreamConfig,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use concurrency::ClientConcurrencyConfig;

@@ -7,7 +7,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::uri::{PathAndQuery, Scheme};
 use actix_web::http::{Method, Uri, uri};
 use tidegate_actors::{CredentialId, KeyId, clock};
-use tidegate_config::{Addressing, ForwardedHeaders, Kind, ServerConfig};
+use tidegate_config::{Addressing, Checksums, ForwardedHeaders, Kind, ServerConfig};
 
 use crate::auth::{AuthRejection, Proofs};
 use crate::http::answer::REQUEST_ID;
@@ -19,6 +19,7 @@ use crate::s3::copy_source::{COPY_SOURCE, CopySource};
 use crate::s3::naming::{self, Named};
 use crate::s3::sign::{CONTENT_SHA256, Signer};
 use crate::s3::sigv4::query::presigns;
+use crate::s3::upload::content_md5::Md5Header;
 use crate::s3::{target, upload};
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
@@ -28,7 +29,7 @@ use crate::upstream::credentials::Injected;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::destination::Destination;
 use crate::upstream::forwarded::Forwarded;
-use crate::upstream::headers::{ClientHeaders, Nominated};
+use crate::upstream::headers::{ClientHeaders, Nominated, is_checksum_parameter};
 use crate::upstream::incoming::Incoming;
 use crate::upstream::intake::{self, Intake, Reframing, Taking};
 
@@ -49,6 +50,8 @@ pub(crate) struct Outbound {
     content_sha256: Option<HeaderValue>,
     /// How the body goes on, where the client framed it.
     reframing: Option<Reframing>,
+    /// The `Content-MD5` of a body that was read whole.
+    md5_header: Md5Header,
     /// What of the client's headers is for the gateway alone.
     proofs: Proofs,
     /// An API's credentials, one of which goes with each attempt.
@@ -72,7 +75,7 @@ pub(crate) async fn prepare(
     let copy_source = map_copy_source(head, bucket)?;
     let sets = bucket.config.forwarded == ForwardedHeaders::Set;
     let forwarded = sets.then(|| Forwarded::of(head, record.request.peer, server));
-    let Intake { body, content_sha256, reframing } = intake::take(head, taking, bucket).await?;
+    let Intake { body, content_sha256, reframing, md5_header } = intake::take(head, taking, bucket).await?;
     Ok(Outbound {
         nominated: Nominated::of(request.head().headers),
         client_headers: Arc::clone(&bucket.client_headers),
@@ -86,6 +89,7 @@ pub(crate) async fn prepare(
         request_id: record.id.clone(),
         content_sha256,
         reframing,
+        md5_header,
         proofs: bucket.proofs.clone(),
         injected: bucket.credentials.injected().cloned(),
         key,
@@ -105,7 +109,10 @@ fn map_target(
 ) -> Result<PathAndQuery, UpstreamRejection> {
     let original = head.uri.path_and_query().ok_or(UpstreamRejection::Target)?;
     let is_s3 = bucket.config.kind == Kind::S3;
-    let ends_here = |pair: &str| (is_s3 && presigns(pair)) || bucket.proofs.is_token(pair);
+    let strips = bucket.config.upstream.integrity.checksums == Checksums::Strip;
+    let ends_here = |pair: &str| {
+        (is_s3 && presigns(pair)) || bucket.proofs.is_token(pair) || (strips && is_checksum_parameter(pair))
+    };
     let unsigned = target::without(original, ends_here);
     let original = unsigned.as_ref().unwrap_or(original);
     let mapped = match (bucket.config.kind, from, bucket.config.upstream.addressing) {
@@ -184,6 +191,9 @@ impl Outbound {
             self.content_sha256.as_ref().filter(|_| signer.is_some() || self.reframing.is_some())
         {
             headers.insert(CONTENT_SHA256, hash.clone());
+        }
+        if let Some(body) = self.body.whole() {
+            self.md5_header.write(headers, body);
         }
         let seed = signer.map(|signer| signer.sign(method.as_str(), &self.target, headers, clock::wall()));
         if let RequestBody::Stream(Some(upload)) = &mut self.body

@@ -15,6 +15,7 @@ mod credentials;
 mod endpoint;
 mod forwarded;
 mod hedging;
+mod integrity;
 mod pattern;
 mod policy;
 mod rotation;
@@ -41,6 +42,7 @@ pub use credentials::{ContainerCredentials, Credentials};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use forwarded::ForwardedHeaders;
 pub use hedging::HedgingConfig;
+pub use integrity::{Checksums, ContentMd5, IntegrityConfig, UploadFraming};
 pub use pattern::{Pattern, PatternError};
 pub use policy::{
     AdaptiveConfig, ConcurrencyConfig, ConnectionPoolConfig, Overload, RetryBudgetConfig, RetryConfig,
@@ -49,7 +51,7 @@ pub use rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, Rot
 pub use secret::Secret;
 pub(crate) use tls::PemIn;
 pub use tls::{Pem, PemError, TlsConfig};
-pub use upstream::{Addressing, ClientDeadline, UploadFraming, UpstreamConfig};
+pub use upstream::{Addressing, ClientDeadline, UpstreamConfig};
 
 use auth::Method;
 use cors::CorsKeys;
