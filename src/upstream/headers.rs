@@ -90,8 +90,8 @@ pub(crate) struct ClientHeaders {
     /// Names that the gateway reads and may write anew, which end here under an alias only.
     rewritten: Names,
     forwarded_pass: bool,
-    /// Whether the store gets no checksums.
-    strips_checksums: bool,
+    /// Whether the store gets checksums.
+    passes_checksums: bool,
     kind: Kind,
 }
 
@@ -104,8 +104,8 @@ impl ClientHeaders {
             Kind::S3 => (&SIGNATURE[..], &REWRITTEN[..]),
             Kind::Http => (&OVERRIDES[..], &[][..]),
         };
-        let strips_checksums = bucket.upstream.integrity.checksums == Checksums::Strip;
-        let of_checksums = if strips_checksums { &CHECKSUMS[..] } else { &[] };
+        let passes_checksums = bucket.upstream.integrity.checksums == Checksums::Pass;
+        let of_checksums = if passes_checksums { &[][..] } else { &CHECKSUMS };
         let removed =
             HOP_BY_HOP.iter().chain(&OWN).chain(of_kind).chain(forwarding).chain(of_checksums).copied();
         let keeps_time = bucket.upstream.client_deadline != ClientDeadline::Ignore;
@@ -114,7 +114,7 @@ impl ClientHeaders {
             removed: Names::of(removed.chain(more.map(HeaderName::as_str))),
             rewritten: Names::of(rewritten.iter().copied().chain(time.iter().map(HeaderName::as_str))),
             forwarded_pass,
-            strips_checksums,
+            passes_checksums,
             kind: bucket.kind,
         }
     }
@@ -125,7 +125,7 @@ impl ClientHeaders {
         let dashed = dashed(name);
         !self.removed.contain(&dashed)
             && !dashed.starts_with(GATEWAY_PREFIX)
-            && !(self.strips_checksums && dashed.starts_with(CHECKSUM_PREFIX))
+            && (self.passes_checksums || !dashed.starts_with(CHECKSUM_PREFIX))
             && (self.forwarded_pass || !dashed.starts_with(FORWARDED_PREFIX))
             && !nominated.names(&dashed)
             && (matches!(dashed, Cow::Borrowed(_)) || !self.is_alias(name, &dashed))
