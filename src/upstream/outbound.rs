@@ -186,10 +186,9 @@ impl Outbound {
         if let Some(Reframing { frame, trailing }) = &self.reframing {
             upload::headers::reframe(headers, frame.as_ref(), trailing);
         }
-        // What the client said of its framing must not travel on, whether or not the request is signed.
-        if let Some(hash) =
-            self.content_sha256.as_ref().filter(|_| signer.is_some() || self.reframing.is_some())
-        {
+        // What the client said of its framing, or of a body that was changed, must not travel on, whether or not the request is signed.
+        let is_written = signer.is_some() || self.reframing.is_some() || self.md5_header.is_replaced;
+        if let Some(hash) = self.content_sha256.as_ref().filter(|_| is_written) {
             headers.insert(CONTENT_SHA256, hash.clone());
         }
         if let Some(body) = self.body.whole() {

@@ -131,6 +131,22 @@ async fn a_multipart_upload_loses_its_checksums() {
     assert_eq!((seen.body.as_slice(), seen.header("content-md5")), (plain.as_bytes(), None));
 }
 
+/// I1: the same towards a store that gets no signatures
+#[tokio::test]
+async fn an_unsigned_completion_has_the_digests_of_its_changed_document() {
+    let store = store();
+    let gateway = stripping(Gateway::builder().bucket("b", &store)).start().await;
+    let (document, kept) = (completion(1, "<ChecksumCRC32>AAAAAA==</ChecksumCRC32>"), completion(1, ""));
+    let hash = sha256(document.as_bytes());
+    let headers = [("x-amz-content-sha256", hash.as_str())];
+    let answer =
+        request(gateway.address(), "POST", "/b/k?uploadId=7", &headers, Some(document.as_bytes())).await;
+    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    let seen = store.last();
+    assert_eq!((seen.body.as_slice(), seen.header("authorization")), (kept.as_bytes(), None));
+    assert_eq!(seen.header("x-amz-content-sha256"), Some(sha256(kept.as_bytes()).as_str()));
+}
+
 /// I1: a document that does not hold its own digest is refused before it is changed
 #[tokio::test]
 async fn a_completion_is_verified_as_it_came() {
