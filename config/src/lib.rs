@@ -55,12 +55,13 @@ use walk::{Section, Walk, nested, nested_checked};
 pub use admin::AdminConfig;
 pub use api_key::ApiKey;
 pub use bucket::{
-    AdaptiveConfig, Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, ClientDeadline,
-    ConcurrencyConfig, ConnectionPoolConfig, ContainerCredentials, CorsConfig, CredentialPoolConfig,
-    Credentials, Endpoint, EndpointError, FailoverConfig, ForwardedHeaders, HealthCheckConfig, HedgingConfig,
-    Identity, InjectionPatterns, Kind, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError,
-    PooledCredential, RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, Sni, TlsConfig,
-    UploadFraming, UpstreamConfig, is_bucket_name,
+    AdaptiveConfig, Addressing, AuthMethod, BreakerConfig, BreakerMode, BucketConfig, Checksums,
+    ClientDeadline, ConcurrencyConfig, ConnectionPoolConfig, ContainerCredentials, ContentMd5, CorsConfig,
+    CredentialPoolConfig, Credentials, Endpoint, EndpointError, FailoverConfig, ForwardedHeaders,
+    HealthCheckConfig, HedgingConfig, Identity, InjectionPatterns, IntegrityConfig, Kind,
+    OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError, PooledCredential,
+    RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, Sni, TlsConfig, UploadFraming,
+    UpstreamConfig, is_bucket_name,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use concurrency::ClientConcurrencyConfig;

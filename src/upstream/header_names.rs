@@ -98,6 +98,9 @@ pub(super) const OVERRIDES: [&str; 9] = [
     "x-rewrite-url",
 ];
 
+/// Headers about checksums besides `x-amz-checksum-*`, which end here where the store gets no checksums.
+pub(super) const CHECKSUMS: [&str; 2] = ["x-amz-sdk-checksum-algorithm", "x-amz-trailer"];
+
 /// Headers of an `s3` request that the gateway writes anew where it signs or frames a body.
 pub(super) const REWRITTEN: [&str; 4] =
     ["x-amz-content-sha256", "x-amz-copy-source", "x-amz-decoded-content-length", "x-amz-trailer"];

@@ -2,8 +2,8 @@
 //!
 //! Hop-by-hop headers and what `Connection` nominates end here, in both directions. Towards the upstream also end: the client's
 //! proof of identity and the headers of CDNs (S3), the gateway's own headers, `Expect`, which the gateway answers itself, headers that name the client's
-//! address, protocol or host (unless the bucket's `forwarded` is `pass`), the names of injected credentials, and on `http` buckets
-//! headers that override the method or the target. Everything else is copied, repeated headers included, with its bytes
+//! address, protocol or host (unless the bucket's `forwarded` is `pass`), the names of injected credentials, headers about checksums
+//! where the store gets none (`checksums = "strip"`), and on `http` buckets headers that override the method or the target. Everything else is copied, repeated headers included, with its bytes
 //! unchanged.
 //!
 //! Many servers read `_` in a name as `-` (CGI, RFC 3875, 4.1.18). So a name is compared with `_` read as `-`, or a client could send
@@ -12,12 +12,15 @@
 use std::borrow::Cow;
 
 use actix_web::http::header::{self, HeaderMap, HeaderName};
-use tidegate_config::{BucketConfig, ClientDeadline, ForwardedHeaders, Kind};
+use tidegate_config::{BucketConfig, Checksums, ClientDeadline, ForwardedHeaders, Kind};
 
+use crate::s3::checksum::CHECKSUM_PREFIX;
 use crate::s3::sigv4::CDN_HEADERS;
+use crate::s3::sigv4::query::name_of;
 use crate::upstream::deadline::REQUEST_TIMEOUT;
 use crate::upstream::header_names::{
-    FORWARDED_PREFIX, FORWARDING, GATEWAY_PREFIX, HOP_BY_HOP, OVERRIDES, OWN, PREFLIGHT, REWRITTEN, SIGNATURE,
+    CHECKSUMS, FORWARDED_PREFIX, FORWARDING, GATEWAY_PREFIX, HOP_BY_HOP, OVERRIDES, OWN, PREFLIGHT,
+    REWRITTEN, SIGNATURE,
 };
 
 /// What the names of S3's own headers begin with.
@@ -89,6 +92,8 @@ pub(crate) struct ClientHeaders {
     /// Names that the gateway reads and may write anew, which end here under an alias only.
     rewritten: Names,
     forwarded_pass: bool,
+    /// Whether the store gets checksums.
+    passes_checksums: bool,
     kind: Kind,
 }
 
@@ -101,13 +106,23 @@ impl ClientHeaders {
             Kind::S3 => (&SIGNATURE[..], &CDN_HEADERS[..], &REWRITTEN[..]),
             Kind::Http => (&OVERRIDES[..], &[][..], &[][..]),
         };
-        let removed = HOP_BY_HOP.iter().chain(&OWN).chain(of_kind).chain(of_cdns).chain(forwarding).copied();
+        let passes_checksums = bucket.upstream.integrity.checksums == Checksums::Pass;
+        let of_checksums = if passes_checksums { &[][..] } else { &CHECKSUMS };
+        let removed = HOP_BY_HOP
+            .iter()
+            .chain(&OWN)
+            .chain(of_kind)
+            .chain(of_cdns)
+            .chain(forwarding)
+            .chain(of_checksums)
+            .copied();
         let keeps_time = bucket.upstream.client_deadline != ClientDeadline::Ignore;
         let time = keeps_time.then_some(REQUEST_TIMEOUT);
         Self {
             removed: Names::of(removed.chain(more.map(HeaderName::as_str))),
             rewritten: Names::of(rewritten.iter().copied().chain(time.iter().map(HeaderName::as_str))),
             forwarded_pass,
+            passes_checksums,
             kind: bucket.kind,
         }
     }
@@ -118,6 +133,7 @@ impl ClientHeaders {
         let dashed = dashed(name);
         !self.removed.contain(&dashed)
             && !dashed.starts_with(GATEWAY_PREFIX)
+            && (self.passes_checksums || !dashed.starts_with(CHECKSUM_PREFIX))
             && (self.forwarded_pass || !dashed.starts_with(FORWARDED_PREFIX))
             && !nominated.names(&dashed)
             && (matches!(dashed, Cow::Borrowed(_)) || !self.is_alias(name, &dashed))
@@ -135,6 +151,12 @@ impl ClientHeaders {
 /// preflight carries no credential (Fetch Standard, "CORS-preflight fetch"), so whatever may be one ends here.
 pub(crate) fn of_preflight(name: &HeaderName) -> bool {
     PREFLIGHT.contains(&name.as_str())
+}
+
+/// Whether a pair of a query is a header about checksums that an SDK put there to presign it.
+pub(super) fn is_checksum_parameter(pair: &str) -> bool {
+    let name = name_of(pair).to_ascii_lowercase();
+    name.starts_with(CHECKSUM_PREFIX) || CHECKSUMS.contains(&&*name)
 }
 
 /// Whether an upstream's header travels to the client. Its length is said by the body, what the gateway says of itself not by

@@ -5,6 +5,9 @@
 //! | its data | read whole and verified, then sent with its hash | streamed; its end is withheld until it is verified |
 //! | `aws-chunked` | the same, a trailing checksum as a header | streamed; framed anew as the bucket's `upload_framing` says |
 //!
+//! Where the bucket's store needs a document changed or digested (`content_md5`, `checksums`), that is read whole up to its own limit
+//! (`s3::upload::document`).
+//!
 //! The file of a form goes on like data in chunks without a trailer.
 //!
 //! Where the upstream's requests are not signed there is no seed for chunk signatures: but for unsigned trailers the data
@@ -14,7 +17,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tidegate_config::{Kind, UploadFraming};
+use tidegate_config::{Checksums, Kind, UploadFraming};
 
 use crate::auth::Caller;
 use crate::http::edge::{BodyLength, Head};
@@ -27,7 +30,10 @@ use crate::s3::form::multipart::FileScan;
 use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, UNSIGNED_PAYLOAD};
 use crate::s3::sigv4::Seed;
 use crate::s3::upload::UploadFault;
+use crate::s3::upload::completion::is_completion;
+use crate::s3::upload::content_md5::Md5Header;
 use crate::s3::upload::declared::{Chunks, Declared};
+use crate::s3::upload::document::Document;
 use crate::s3::upload::headers::Trailing;
 use crate::s3::upload::pipeline::Pipeline;
 use crate::upstream::UpstreamRejection;
@@ -40,6 +46,8 @@ pub(super) struct Intake {
     /// What `x-amz-content-sha256` says upstream.
     pub(super) content_sha256: Option<HeaderValue>,
     pub(super) reframing: Option<Reframing>,
+    /// The `Content-MD5` that a body read whole goes on with.
+    pub(super) md5_header: Md5Header,
 }
 
 /// How a body goes on that the client framed.
@@ -87,12 +95,33 @@ pub(super) async fn take(
     let Some(declared) = taking.declared.take() else {
         return as_it_is(head, taking.source, taking.length, bucket.config.kind).await;
     };
+    let document = Document::of(head, &bucket.config.upstream.integrity);
+    let length = declared.chunks.map(|chunks| chunks.length).or(taking.source.announced);
+    let held_max = document.held_max(length).map_err(UpstreamRejection::Upload)?;
+    taking.whole_max = taking.whole_max.max(held_max);
     if let Some(scan) = declared.file {
         return filed(taking, scan, declared.claims, bucket);
     }
-    match declared.chunks {
-        Some(chunks) => framed(taking, chunks, declared.claims, bucket).await,
-        None => claimed(head, taking.source, declared.claims, taking.whole_max).await,
+    let intake = match declared.chunks {
+        Some(chunks) => framed(head, taking, chunks, declared.claims, bucket).await?,
+        None => claimed(head, taking.source, declared.claims, taking.whole_max).await?,
+    };
+    Ok(intake.fitted(document))
+}
+
+impl Intake {
+    /// A verified body as the store needs it.
+    fn fitted(self, document: Document) -> Self {
+        let changed = self.body.whole().and_then(|body| document.changed(body));
+        let md5_header = document.md5_header(changed.is_some());
+        match changed {
+            // The client's hash is of another body.
+            Some(body) => {
+                let content_sha256 = Some(hash(&body));
+                Self { body: RequestBody::Whole(body), content_sha256, md5_header, ..self }
+            }
+            None => Self { md5_header, ..self },
+        }
     }
 }
 
@@ -121,7 +150,7 @@ async fn as_it_is(
         BodyLength::Chunked => stream(source, None, None),
     };
     let content_sha256 = (kind == Kind::S3).then(|| payload_hash(head.headers, &body));
-    Ok(Intake { body, content_sha256, reframing: None })
+    Ok(Intake { body, content_sha256, reframing: None, md5_header: Md5Header::default() })
 }
 
 /// An S3 body that is the data as it is.
@@ -138,11 +167,12 @@ async fn claimed(
         _ => stream(source, Some(pipeline), length),
     };
     let content_sha256 = Some(payload_hash(head.headers, &body));
-    Ok(Intake { body, content_sha256, reframing: None })
+    Ok(Intake { body, content_sha256, reframing: None, md5_header: Md5Header::default() })
 }
 
 /// An S3 body in chunks.
 async fn framed(
+    head: Head<'_>,
     taking: Taking,
     chunks: Chunks,
     claims: Claims,
@@ -159,15 +189,20 @@ async fn framed(
     if chunks.length <= whole_max {
         let (bytes, value) = source.read_whole(pipeline).await?;
         let content_sha256 = Some(hash(&bytes));
+        // In a header of CompleteMultipartUpload it would be that of the object.
+        let is_dropped = config.upstream.integrity.checksums == Checksums::Strip
+            || is_completion(head.method, head.uri.query().unwrap_or_default());
         let trailing = match chunks.trailer.zip(value) {
+            Some(_) if is_dropped => Trailing::Dropped,
             Some((algorithm, value)) => Trailing::Header(algorithm, value),
             None => Trailing::Absent,
         };
         let reframing = Some(Reframing { frame: None, trailing });
-        return Ok(Intake { body: RequestBody::Whole(bytes), content_sha256, reframing });
+        let md5_header = Md5Header::default();
+        return Ok(Intake { body: RequestBody::Whole(bytes), content_sha256, reframing, md5_header });
     }
-    let mut frame =
-        frame(config.upstream.upload_framing, &chunks).filter(|frame| signs || !frame.form.is_signed());
+    let mut frame = frame(config.upstream.integrity.upload_framing, &chunks)
+        .filter(|frame| signs || !frame.form.is_signed());
     if let Some(frame) = frame.as_mut().filter(|frame| keeps_size && frame.form.is_signed())
         && let Some(first) = source.first_chunk().await?.filter(|first| *first <= config.max_chunk_size)
     {
@@ -184,6 +219,7 @@ async fn framed(
         body: stream(source, Some(pipeline), Some(chunks.length)),
         content_sha256: Some(HeaderValue::from_static(word)),
         reframing: Some(Reframing { frame, trailing }),
+        md5_header: Md5Header::default(),
     })
 }
 
@@ -195,7 +231,7 @@ fn filed(
     bucket: &Bucket,
 ) -> Result<Intake, UpstreamRejection> {
     let chunks = Chunks { form: Form::Signed, length: scan.left(), trailer: None };
-    let frame = frame(bucket.config.upstream.upload_framing, &chunks).filter(|_| taking.signs);
+    let frame = frame(bucket.config.upstream.integrity.upload_framing, &chunks).filter(|_| taking.signs);
     let word = frame.map_or(UNSIGNED_PAYLOAD, |frame| frame.form.as_str());
     check_length(frame.as_ref())?;
     let pipeline = Pipeline::file(scan, claims, chunks.length);
@@ -203,6 +239,7 @@ fn filed(
         body: stream(taking.source, Some(pipeline), Some(chunks.length)),
         content_sha256: Some(HeaderValue::from_static(word)),
         reframing: Some(Reframing { frame, trailing: Trailing::Absent }),
+        md5_header: Md5Header::default(),
     })
 }
 

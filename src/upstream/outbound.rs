@@ -8,7 +8,7 @@ use actix_web::http::uri::{PathAndQuery, Scheme};
 use actix_web::http::{Method, Uri, uri};
 use bytes::Bytes;
 use tidegate_actors::{CredentialId, KeyId, clock};
-use tidegate_config::{Addressing, ForwardedHeaders, Kind, ServerConfig};
+use tidegate_config::{Addressing, Checksums, ForwardedHeaders, Kind, ServerConfig};
 
 use crate::auth::{AuthRejection, Proofs};
 use crate::http::answer::REQUEST_ID;
@@ -21,6 +21,7 @@ use crate::s3::copy_source::{COPY_SOURCE, CopySource};
 use crate::s3::naming::{self, Named};
 use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, Signer};
 use crate::s3::sigv4::query::presigns;
+use crate::s3::upload::content_md5::Md5Header;
 use crate::s3::{target, upload};
 use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
@@ -30,7 +31,7 @@ use crate::upstream::credentials::Injected;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::destination::Destination;
 use crate::upstream::forwarded::Forwarded;
-use crate::upstream::headers::{ClientHeaders, Nominated, of_preflight};
+use crate::upstream::headers::{ClientHeaders, Nominated, is_checksum_parameter, of_preflight};
 use crate::upstream::incoming::{BucketListPage, Incoming};
 use crate::upstream::intake::{self, Intake, Reframing, Taking};
 
@@ -51,6 +52,8 @@ pub(crate) struct Outbound {
     content_sha256: Option<HeaderValue>,
     /// How the body goes on, where the client framed it.
     reframing: Option<Reframing>,
+    /// The `Content-MD5` of a body that was read whole.
+    md5_header: Md5Header,
     /// What of the client's headers is for the gateway alone.
     proofs: Proofs,
     /// An API's credentials, one of which goes with each attempt.
@@ -78,7 +81,7 @@ pub(crate) async fn prepare(
     let copy_source = if request.is_preflight() { None } else { map_copy_source(head, bucket)? };
     let sets = bucket.config.forwarded == ForwardedHeaders::Set;
     let forwarded = sets.then(|| Forwarded::of(head, record.request.peer, server));
-    let Intake { body, content_sha256, reframing } = intake::take(head, taking, bucket).await?;
+    let Intake { body, content_sha256, reframing, md5_header } = intake::take(head, taking, bucket).await?;
     Ok(Outbound {
         nominated: Nominated::of(request.head().headers),
         client_headers: Arc::clone(&bucket.client_headers),
@@ -92,6 +95,7 @@ pub(crate) async fn prepare(
         request_id: record.id.clone(),
         content_sha256,
         reframing,
+        md5_header,
         proofs: bucket.proofs.clone(),
         injected: bucket.credentials.injected().cloned(),
         key,
@@ -127,6 +131,7 @@ pub(crate) fn prepare_bucket_list(
         injected: None,
         key,
         has_new_body: false,
+        md5_header: Md5Header::default(),
         own_connection: false,
         request,
     })
@@ -146,7 +151,10 @@ fn map_target(
     let name = bucket.config.upstream.bucket.as_deref().unwrap_or(ours);
     let original = head.uri.path_and_query().ok_or(UpstreamRejection::Target)?;
     let is_s3 = bucket.config.kind == Kind::S3;
-    let ends_here = |pair: &str| (is_s3 && presigns(pair)) || bucket.proofs.is_token(pair);
+    let strips = bucket.config.upstream.integrity.checksums == Checksums::Strip;
+    let ends_here = |pair: &str| {
+        (is_s3 && presigns(pair)) || bucket.proofs.is_token(pair) || (strips && is_checksum_parameter(pair))
+    };
     let unsigned = target::without(original, ends_here);
     let original = unsigned.as_ref().unwrap_or(original);
     let mapped = match (bucket.config.kind, from, bucket.config.upstream.addressing) {
@@ -232,9 +240,13 @@ impl Outbound {
             headers.remove(header::ACCEPT_ENCODING);
         }
         // What the client said of its framing, or of another body, must not travel on, whether or not the request is signed.
-        let is_said = signer.is_some() || self.reframing.is_some() || self.has_new_body;
+        let is_said =
+            signer.is_some() || self.reframing.is_some() || self.md5_header.is_replaced || self.has_new_body;
         if let Some(hash) = self.content_sha256.as_ref().filter(|_| is_said) {
             headers.insert(CONTENT_SHA256, hash.clone());
+        }
+        if let Some(body) = self.body.whole() {
+            self.md5_header.write(headers, body);
         }
         let seed = signer.map(|signer| signer.sign(method.as_str(), &target, headers, clock::wall()));
         if let RequestBody::Stream(Some(upload)) = &mut self.body

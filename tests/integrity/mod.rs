@@ -3,9 +3,12 @@
 //! What a store would keep is shown on the embedded origin, a real S3 server that verifies signatures; what it is sent, byte
 //! for byte, on a scripted upstream.
 
+mod contradictions;
 mod down;
 mod framing;
+mod md5_stores;
 mod signed;
+mod stripped;
 mod up;
 
 use base64::Engine;
@@ -13,12 +16,13 @@ use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
 use md5::Md5;
 use sha1::Sha1;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
+use twox_hash::{XxHash3_64, XxHash3_128, XxHash64};
 
-use crate::support::noise;
+use crate::support::{Answer, noise};
 
 /// Every checksum of S3, by its header.
-pub(crate) fn checksums(data: &[u8]) -> [(&'static str, String); 5] {
+pub(crate) fn checksums(data: &[u8]) -> [(&'static str, String); 10] {
     let crc = |kind, bytes: usize| {
         let mut digest = crc_fast::Digest::new(kind);
         digest.update(data);
@@ -30,7 +34,19 @@ pub(crate) fn checksums(data: &[u8]) -> [(&'static str, String); 5] {
         ("x-amz-checksum-crc64nvme", crc(CrcAlgorithm::Crc64Nvme, 8)),
         ("x-amz-checksum-sha1", STANDARD.encode(Sha1::digest(data))),
         ("x-amz-checksum-sha256", STANDARD.encode(Sha256::digest(data))),
+        ("x-amz-checksum-sha512", STANDARD.encode(Sha512::digest(data))),
+        ("x-amz-checksum-md5", content_md5(data)),
+        ("x-amz-checksum-xxhash64", STANDARD.encode(XxHash64::oneshot(0, data).to_be_bytes())),
+        ("x-amz-checksum-xxhash3", STANDARD.encode(XxHash3_64::oneshot(data).to_be_bytes())),
+        ("x-amz-checksum-xxhash128", STANDARD.encode(XxHash3_128::oneshot(data).to_be_bytes())),
     ]
+}
+
+/// The code in an answer's error document, or its text.
+fn code(answer: &Answer) -> String {
+    let text = answer.text();
+    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    code.map_or_else(|| text.clone(), |(code, _)| code.to_owned())
 }
 
 pub(crate) fn content_md5(data: &[u8]) -> String {

@@ -3,7 +3,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use super::{checksums, noise};
+use super::{checksums, code as code_in, noise};
 use crate::auth::signer::{Headers, Signer};
 use crate::support::client::sha256;
 use crate::support::{Answer, Gateway, Scratch, Upstream, gateway, get, request, until};
@@ -54,7 +54,8 @@ impl Chain {
         self.previous.clone()
     }
 
-    fn body(&mut self, data: &[u8], trailer: Option<&str>) -> Vec<u8> {
+    /// `trailer` is a header and its value.
+    fn body(&mut self, data: &[u8], trailer: Option<(&str, &str)>) -> Vec<u8> {
         let mut body = Vec::new();
         for chunk in data.chunks(CHUNK).chain([&[] as &[u8]]) {
             let text = format!("{}\n{}", sha256(b""), sha256(chunk));
@@ -65,10 +66,10 @@ impl Chain {
                 body.extend_from_slice(b"\r\n");
             }
         }
-        if let Some(value) = trailer {
-            let hash = hex::encode(Sha256::digest(format!("{CRC}:{value}\n")));
+        if let Some((name, value)) = trailer {
+            let hash = hex::encode(Sha256::digest(format!("{name}:{value}\n")));
             let signature = self.sign("AWS4-HMAC-SHA256-TRAILER", &hash);
-            let lines = format!("{CRC}:{value}\r\nx-amz-trailer-signature:{signature}\r\n");
+            let lines = format!("{name}:{value}\r\nx-amz-trailer-signature:{signature}\r\n");
             body.extend_from_slice(lines.as_bytes());
         }
         body.extend_from_slice(b"\r\n");
@@ -84,14 +85,14 @@ fn code(key: &[u8], text: &str) -> [u8; 32] {
 async fn upload(
     gateway: &Gateway,
     data: &[u8],
-    trailer: Option<&str>,
+    trailer: Option<(&str, &str)>,
     spoil: impl FnOnce(&mut Vec<u8>),
 ) -> Answer {
     let signer = Signer::new("AKIDWRITER", "writer/secret");
     let length = data.len().to_string();
     let mut more = vec![("x-amz-decoded-content-length", length.as_str())];
-    if trailer.is_some() {
-        more.push(("x-amz-trailer", CRC));
+    if let Some((name, _)) = trailer {
+        more.push(("x-amz-trailer", name));
     }
     let form = if trailer.is_some() { TRAILER } else { CHUNKS };
     let headers = signer.headers("PUT", "/b/k", form, &more);
@@ -99,12 +100,6 @@ async fn upload(
     spoil(&mut body);
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     request(gateway.address(), "PUT", "/b/k", &headers, Some(&body)).await
-}
-
-fn code_of(answer: &Answer) -> String {
-    let text = answer.text();
-    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    code.map_or_else(|| text.clone(), |(code, _)| code.to_owned())
 }
 
 /// A1: the client's chunk boundaries are kept, its signatures are not
@@ -148,7 +143,7 @@ async fn a_real_server_keeps_what_was_signed() {
         for size in [0, 1, 65_536, 65_537, SIZE] {
             let data = noise(size);
             let crc = checksums(&data)[0].1.clone();
-            for trailer in [None, Some(crc.as_str())] {
+            for trailer in [None, Some((CRC, crc.as_str()))] {
                 let answer = upload(&gateway, &data, trailer, |_| ()).await;
                 assert_eq!(answer.whole(), 200, "{framing} {size}: {}", answer.text());
                 let got = get(gateway.address(), "/b/k").await;
@@ -176,7 +171,7 @@ async fn a_forged_chunk_goes_nowhere() {
         for (what, spoil) in spoils {
             let before = upstream.count();
             let answer = upload(&gateway, &data, None, |body| spoil(body, index * chunk + line)).await;
-            let code = code_of(&answer);
+            let code = code_in(&answer);
             assert_eq!((answer.whole(), code.as_str()), (403, "SignatureDoesNotMatch"), "{what} of {index}");
             assert_eq!(answer.reason(), "chunk_signature");
             until("the upload's connection is closed", || upstream.live() == 0).await;
@@ -202,17 +197,41 @@ async fn a_signed_trailer_is_verified() {
     for size in [1000, SIZE] {
         let data = noise(size);
         let crc = checksums(&data)[0].1.clone();
-        let forged = upload(&gateway, &data, Some(&crc), |body| {
+        let forged = upload(&gateway, &data, Some((CRC, &crc)), |body| {
             let at = body.len() - 10;
             body[at] = if body[at] == b'0' { b'1' } else { b'0' };
         });
         let forged = forged.await;
-        assert_eq!((forged.whole(), code_of(&forged).as_str()), (403, "SignatureDoesNotMatch"));
-        let lie = upload(&gateway, &data, Some("AAAAAA=="), |_| ()).await;
-        assert_eq!((lie.whole(), code_of(&lie).as_str()), (400, "BadDigest"));
-        let cut = upload(&gateway, &data, Some(&crc), |body| body.truncate(body.len() - 100)).await;
-        assert_eq!((cut.whole(), code_of(&cut).as_str()), (400, "MalformedTrailerError"));
+        assert_eq!((forged.whole(), code_in(&forged).as_str()), (403, "SignatureDoesNotMatch"));
+        let lie = upload(&gateway, &data, Some((CRC, "AAAAAA==")), |_| ()).await;
+        assert_eq!((lie.whole(), code_in(&lie).as_str()), (400, "BadDigest"));
+        let cut = upload(&gateway, &data, Some((CRC, &crc)), |body| body.truncate(body.len() - 100)).await;
+        assert_eq!((cut.whole(), code_in(&cut).as_str()), (400, "MalformedTrailerError"));
         assert_eq!(get(gateway.address(), "/b/k").await.whole(), 404, "something was stored");
+    }
+}
+
+/// A1, I1: a signed trailer of each algorithm is verified; one held whole reaches the store as a header
+#[tokio::test]
+async fn a_signed_trailer_of_each_algorithm_is_verified() {
+    let upstream = Upstream::ok("stored");
+    let gateway = keyed(Gateway::builder().bucket("b", &upstream)).start().await;
+    for size in [1000, SIZE] {
+        let (data, other) = (noise(size), noise(size + 1));
+        for ((name, right), (_, wrong)) in checksums(&data).into_iter().zip(checksums(&other)) {
+            let before = upstream.count();
+            let lie = upload(&gateway, &data, Some((name, &wrong)), |_| ()).await;
+            assert_eq!((lie.whole(), code_in(&lie).as_str()), (400, "BadDigest"), "{name} of {size}");
+            until("the upload has ended", || upstream.working() == 0).await;
+            assert!(
+                upstream.seen().iter().skip(before).all(|seen| !seen.whole),
+                "{name} of {size} was stored"
+            );
+            let stored = upload(&gateway, &data, Some((name, &right)), |_| ()).await;
+            assert_eq!(stored.whole(), 200, "{name} of {size}: {}", stored.text());
+            let kept = upstream.last().header(name).map(str::to_owned);
+            assert_eq!(kept, (size == 1000).then_some(right), "{name} of {size}");
+        }
     }
 }
 
@@ -225,7 +244,7 @@ async fn a_signed_chunk_is_bounded() {
         .start()
         .await;
     let answer = upload(&gateway, &noise(SIZE), None, |_| ()).await;
-    assert_eq!((answer.whole(), code_of(&answer).as_str()), (413, "EntityTooLarge"));
+    assert_eq!((answer.whole(), code_in(&answer).as_str()), (413, "EntityTooLarge"));
     for says in ["<MaxSizeAllowed>", "<ProposedSize>", "buckets.NAME.max_chunk_size"] {
         assert!(answer.text().contains(says), "{}", answer.text());
     }

@@ -1,6 +1,6 @@
 //! Uploads that are not what they say leave nothing behind.
 
-use super::{checksums, content_md5, forged_chunks, noise, unsigned_chunks};
+use super::{checksums, code, content_md5, forged_chunks, noise, unsigned_chunks};
 use crate::support::client::{message, sha256};
 use crate::support::{Act, Answer, Client, Gateway, Upstream, get, request, until};
 
@@ -9,12 +9,6 @@ const SIZES: [usize; 2] = [1000, 300_000];
 
 async fn put(gateway: &Gateway, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     request(gateway.address(), "PUT", "/demo/o", headers, Some(body)).await
-}
-
-fn code(answer: &Answer) -> String {
-    let text = answer.text();
-    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    code.map_or_else(|| text.clone(), |(code, _)| code.to_owned())
 }
 
 /// I1, A1: a wrong hash of any kind is S3's own error, and no object is there afterwards; the right one stores it
@@ -53,6 +47,11 @@ async fn a_malformed_hash_is_refused() {
         ("content-md5", "AAAA", 400, "InvalidDigest"),
         ("x-amz-checksum-crc32", "AAAA", 400, "InvalidRequest"),
         ("x-amz-checksum-sha256", "x", 400, "InvalidRequest"),
+        ("x-amz-checksum-sha512", "AAAA", 400, "InvalidRequest"),
+        ("x-amz-checksum-md5", "AAAA", 400, "InvalidRequest"),
+        ("x-amz-checksum-xxhash64", "y/Q5Jg==", 400, "InvalidRequest"),
+        ("x-amz-checksum-xxhash3", "", 400, "InvalidRequest"),
+        ("x-amz-checksum-xxhash128", "AAAAAAAAAAA=", 400, "InvalidRequest"),
         ("x-amz-content-sha256", "abc", 400, "InvalidArgument"),
         ("x-amz-content-sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", 501, "NotImplemented"),
         ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", 411, "MissingContentLength"),

@@ -15,6 +15,7 @@ mod credentials;
 mod endpoint;
 mod forwarded;
 mod hedging;
+mod integrity;
 mod name;
 mod pattern;
 mod policy;
@@ -44,6 +45,7 @@ pub use credentials::{ContainerCredentials, Credentials};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use forwarded::ForwardedHeaders;
 pub use hedging::HedgingConfig;
+pub use integrity::{Checksums, ContentMd5, IntegrityConfig, UploadFraming};
 pub use name::{PatternError, is_bucket_name};
 pub use pattern::Pattern;
 pub use policy::{
@@ -54,7 +56,7 @@ pub use secret::Secret;
 pub use store_tls::Sni;
 pub(crate) use tls::PemIn;
 pub use tls::{Pem, PemError, TlsConfig};
-pub use upstream::{Addressing, ClientDeadline, UploadFraming, UpstreamConfig};
+pub use upstream::{Addressing, ClientDeadline, UpstreamConfig};
 
 use auth::Method;
 use cors::CorsKeys;

@@ -9,6 +9,7 @@ use super::credential_pool::{
 use super::credentials::{ContainerCredentials, CredentialKeys, Credentials, check_one_source};
 use super::endpoint::{BaseUrl, Endpoint, check_endpoints};
 use super::hedging::HedgingConfig;
+use super::integrity::IntegrityConfig;
 use super::pattern::{BucketName, Pattern};
 use super::policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
 use super::rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, PathOnly, RotationConfig};
@@ -28,19 +29,6 @@ pub enum Addressing {
     Virtual,
 }
 
-/// How an upload that the client sends in chunks (`aws-chunked`) goes on to the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UploadFraming {
-    /// chunks signed anew
-    SignedChunks,
-    /// chunks signed anew, and a signed trailer where the client sent one
-    SignedChunksTrailer,
-    /// the data as it is, its hash unsigned
-    Unsigned,
-    /// unsigned chunks with a trailer where the client sent one, else the data as it is
-    UnsignedTrailer,
-}
-
 /// What a client's `x-request-timeout` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientDeadline {
@@ -56,12 +44,6 @@ const CLIENT_DEADLINES: Choice<ClientDeadline> = Choice(&[
     ("tell", ClientDeadline::Tell),
     ("keep", ClientDeadline::Keep),
     ("ignore", ClientDeadline::Ignore),
-]);
-const FRAMINGS: Choice<UploadFraming> = Choice(&[
-    ("signed_chunks", UploadFraming::SignedChunks),
-    ("signed_chunks_trailer", UploadFraming::SignedChunksTrailer),
-    ("unsigned", UploadFraming::Unsigned),
-    ("unsigned_trailer", UploadFraming::UnsignedTrailer),
 ]);
 const ADDRESSINGS: Choice<Addressing> =
     Choice(&[("path", Addressing::Path), ("virtual", Addressing::Virtual)]);
@@ -93,8 +75,8 @@ pub struct UpstreamConfig {
     pub tls: TlsConfig,
     /// which name TLS asks for
     pub sni: Sni,
-    /// how chunked uploads go on
-    pub upload_framing: UploadFraming,
+    /// how bodies and their digests go on
+    pub integrity: IntegrityConfig,
     /// from the end of the request's body to the first byte of the answer
     pub timeout: Duration,
     /// looking up the name and connecting
@@ -191,13 +173,7 @@ section! {
         credentials: CredentialKeys = shared();
         /// several key pairs by name, in place of the one above: a request goes on as the least loaded that may be used
         by_name: Vec<PooledCredential> = pool_of::<PairKeys>("credentials");
-        /// how uploads that clients send in chunks (`aws-chunked`), too large to be read whole first, go on to the store
-        ///
-        /// `signed_chunks` is understood by every store; a trailing checksum is verified but cannot travel on.
-        /// `signed_chunks_trailer` (AWS S3, s3s) and `unsigned_trailer` (garage) pass it on, which multipart uploads with
-        /// checksums need on AWS S3. `unsigned` costs no hash. Without credentials all but `unsigned_trailer` send the data
-        /// as it is. Up to 64 KiB a trailing checksum always travels on, as a header.
-        upload_framing: UploadFraming = key("upload_framing", FRAMINGS, UploadFraming::SignedChunks);
+        integrity: IntegrityConfig = shared();
         /// total time to the first byte of the answer of server-side copies and CompleteMultipartUpload, where it is more
         /// than that of other requests
         ///
@@ -242,6 +218,7 @@ impl S3Keys {
         self.tls.trust.check(&mut section.child("tls"));
         self.credentials.check(section);
         check_one_source(section);
+        self.integrity.check(section);
         let endpoints = self.endpoints.iter().flatten().chain(&self.common.failover.endpoints);
         match self.addressing {
             Addressing::Path => self.tls.check_path_addressing(section),
@@ -257,7 +234,7 @@ impl S3Keys {
             region,
             credentials,
             by_name,
-            upload_framing,
+            integrity,
             long_operation_timeout,
             tls,
             common,
@@ -271,7 +248,7 @@ impl S3Keys {
             credentials,
             container_credentials,
             credentials_by_name: by_name,
-            upload_framing,
+            integrity,
             sni: tls.sni,
             // A long operation never has less time than any other.
             long_operation_timeout: Some(long_operation_timeout.max(common.timeout)),
@@ -354,7 +331,7 @@ impl CommonKeys {
             credentials_by_name: Vec::new(),
             credential_pool,
             credential_check_path: None,
-            upload_framing: UploadFraming::SignedChunks,
+            integrity: IntegrityConfig::default(),
             tls,
             sni: Sni::Endpoint,
             timeout,

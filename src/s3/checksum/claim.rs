@@ -5,10 +5,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
-use crate::s3::checksum::Algorithm;
 use crate::s3::checksum::running::Running;
+use crate::s3::checksum::{Algorithm, CHECKSUM_PREFIX};
 
-const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+pub(crate) const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 const MD5_BYTES: usize = 16;
 
 /// Why a claim is refused, or does not hold.
@@ -56,6 +56,11 @@ pub(super) fn parse(algorithm: Algorithm, text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok().filter(|bytes| bytes.len() == algorithm.bytes())
 }
 
+/// The algorithm of a header that carries a checksum.
+fn algorithm_of(name: &HeaderName) -> Option<Algorithm> {
+    Some(name.as_str()).filter(|name| name.starts_with(CHECKSUM_PREFIX)).and_then(Algorithm::of_header)
+}
+
 impl Claims {
     /// `payload` is the hash in `x-amz-content-sha256`, `trailer` what is announced to come behind the body. Where
     /// `x-amz-checksum-*` means something else than this body (the end of a multipart upload), `has_checksum` is false.
@@ -78,13 +83,13 @@ impl Claims {
             claims.push(Claim { what: What::Md5, expected, running: Running::md5() });
         }
         let before = claims.len();
-        for algorithm in Algorithm::ALL.into_iter().filter(|_| has_checksum) {
-            for value in headers.get_all(algorithm.header()) {
-                let bytes = value.to_str().ok().and_then(|text| parse(algorithm, text));
-                let expected = Some(bytes.ok_or(ClaimFault::ChecksumMalformed(algorithm))?);
-                let running = Running::new(algorithm);
-                claims.push(Claim { what: What::Checksum(algorithm), expected, running });
-            }
+        // One pass over the names that are there costs less than a look-up for each algorithm.
+        for (name, value) in headers.iter().filter(|_| has_checksum) {
+            let Some(algorithm) = algorithm_of(name) else { continue };
+            let bytes = value.to_str().ok().and_then(|text| parse(algorithm, text));
+            let expected = Some(bytes.ok_or(ClaimFault::ChecksumMalformed(algorithm))?);
+            let running = Running::new(algorithm);
+            claims.push(Claim { what: What::Checksum(algorithm), expected, running });
         }
         if let Some(algorithm) = trailer {
             let running = Running::new(algorithm);

@@ -3,10 +3,8 @@
 use actix_web::http::header::{HeaderMap, HeaderName};
 
 use crate::s3::checksum::running::Running;
-use crate::s3::checksum::{Algorithm, claim};
+use crate::s3::checksum::{Algorithm, CHECKSUM_PREFIX, claim};
 
-/// How the names of all headers about checksums begin.
-const CHECKSUM: &str = "x-amz-checksum-";
 const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
 
 /// An answer's checksum, and the hash of what has passed of its body.
@@ -20,7 +18,7 @@ impl Answered {
     /// The checksum of the whole object, where the head of an answer has one that a pass over the body can show.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         // A look at the names that are there costs less than one for each that could be.
-        if !headers.keys().any(|name| name.as_str().starts_with(CHECKSUM)) {
+        if !headers.keys().any(|name| name.as_str().starts_with(CHECKSUM_PREFIX)) {
             return None;
         }
         if headers.get(CHECKSUM_TYPE).is_some_and(|kind| kind != "FULL_OBJECT") {

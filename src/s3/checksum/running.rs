@@ -1,18 +1,28 @@
 //! One hash over the bytes that pass.
 
+use std::hash::Hasher;
+
 use crc_fast::CrcAlgorithm;
 use md5::Md5;
 use sha1::Sha1;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
+use twox_hash::{XxHash3_64, XxHash3_128, XxHash64};
 
 use crate::s3::checksum::Algorithm;
 
-/// A hash that is under way.
+/// S3 takes the XXH hashes without a seed.
+const SEED: u64 = 0;
+
+/// A hash that is under way. The large states are boxed.
 pub(super) enum Running {
     Crc { digest: Box<crc_fast::Digest>, bytes: usize },
     Md5(Md5),
     Sha1(Sha1),
     Sha256(Sha256),
+    Sha512(Box<Sha512>),
+    XxHash64(XxHash64),
+    XxHash3(Box<XxHash3_64>),
+    XxHash128(Box<XxHash3_128>),
 }
 
 impl Running {
@@ -25,6 +35,11 @@ impl Running {
             Algorithm::Crc64Nvme => crc(CrcAlgorithm::Crc64Nvme),
             Algorithm::Sha1 => Self::Sha1(Sha1::new()),
             Algorithm::Sha256 => Self::sha256(),
+            Algorithm::Sha512 => Self::Sha512(Box::default()),
+            Algorithm::Md5 => Self::md5(),
+            Algorithm::XxHash64 => Self::XxHash64(XxHash64::with_seed(SEED)),
+            Algorithm::XxHash3 => Self::XxHash3(Box::new(XxHash3_64::with_seed(SEED))),
+            Algorithm::XxHash128 => Self::XxHash128(Box::new(XxHash3_128::with_seed(SEED))),
         }
     }
 
@@ -42,6 +57,10 @@ impl Running {
             Self::Md5(digest) => digest.update(bytes),
             Self::Sha1(digest) => digest.update(bytes),
             Self::Sha256(digest) => digest.update(bytes),
+            Self::Sha512(digest) => digest.update(bytes),
+            Self::XxHash64(digest) => digest.write(bytes),
+            Self::XxHash3(digest) => digest.write(bytes),
+            Self::XxHash128(digest) => digest.write(bytes),
         }
     }
 
@@ -52,6 +71,10 @@ impl Running {
             Self::Md5(digest) => digest.finalize().to_vec(),
             Self::Sha1(digest) => digest.finalize().to_vec(),
             Self::Sha256(digest) => digest.finalize().to_vec(),
+            Self::Sha512(digest) => digest.finalize().to_vec(),
+            Self::XxHash64(digest) => digest.finish().to_be_bytes().to_vec(),
+            Self::XxHash3(digest) => digest.finish().to_be_bytes().to_vec(),
+            Self::XxHash128(digest) => digest.finish_128().to_be_bytes().to_vec(),
         }
     }
 }

@@ -17,7 +17,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 
 /// The check values that the catalogues of CRCs and the standards of hashes give for these nine digits.
 const DIGITS: &[u8] = b"123456789";
-const CHECKS: [(Algorithm, &str, &str); 5] = [
+const CHECKS: [(Algorithm, &str, &str); 10] = [
     (Algorithm::Crc32, "cbf43926", "y/Q5Jg=="),
     (Algorithm::Crc32c, "e3069283", "4waSgw=="),
     (Algorithm::Crc64Nvme, "ae8b14860a799888", "rosUhgp5mIg="),
@@ -27,6 +27,23 @@ const CHECKS: [(Algorithm, &str, &str); 5] = [
         "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225",
         "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=",
     ),
+    (
+        Algorithm::Sha512,
+        "d9e6762dd1c8eaf6d61b3c6192fc408d4d6d5f1176d0c29169bc24e71c3f274ad27fcd5811b313d681f7e55ec02d73d499c95455b6b5bb503acf574fba8ffe85",
+        "2eZ2LdHI6vbWGzxhkvxAjU1tXxF20MKRabwk5xw/J0rSf81YEbMT1oH35V7ALXPUmclUVba1u1A6z1dPuo/+hQ==",
+    ),
+    (Algorithm::Md5, "25f9e794323b453885f5181f1b624d0b", "JfnnlDI7RTiF9RgfG2JNCw=="),
+    // What the AWS Common Runtime (awscrt 0.38.1), with which SDKs compute them, gives for these digits.
+    (Algorithm::XxHash64, "8cb841db40e6ae83", "jLhB20DmroM="),
+    (Algorithm::XxHash3, "72dcb18b67a17dff", "ctyxi2ehff8="),
+    (Algorithm::XxHash128, "33119477ede5dcd5e9716427681d5860", "MxGUd+3l3NXpcWQnaB1YYA=="),
+];
+
+/// What the AWS Common Runtime gives for the bytes 0 to 255, a thousand times: XXH3 has another algorithm for long data.
+const LONG_CHECKS: [(Algorithm, &str); 3] = [
+    (Algorithm::XxHash64, "ea8a95f52bcdb693"),
+    (Algorithm::XxHash3, "776474c39d20f9aa"),
+    (Algorithm::XxHash128, "548512d98989de2d776474c39d20f9aa"),
 ];
 
 /// I1
@@ -37,6 +54,32 @@ fn every_algorithm_gives_its_check_value() {
         DIGITS.chunks(2).for_each(|part| running.update(part));
         assert_eq!(hex::encode(running.finish()), hex, "{algorithm:?}");
         assert_eq!(algorithm.text_bytes(), base64.len() as u64, "{algorithm:?}");
+    }
+}
+
+/// I1
+#[test]
+fn long_data_gives_the_same_hash_in_pieces_of_any_size() {
+    let data: Vec<u8> = (0..=255).cycle().take(256_000).collect();
+    for (algorithm, hex) in LONG_CHECKS {
+        for piece_bytes in [1, 240, 241, 4_096, 65_536, data.len()] {
+            let mut running = Running::new(algorithm);
+            data.chunks(piece_bytes).for_each(|part| running.update(part));
+            assert_eq!(hex::encode(running.finish()), hex, "{algorithm:?} in pieces of {piece_bytes}");
+        }
+    }
+}
+
+/// I1: the names are those of S3's API reference
+#[test]
+fn every_header_names_its_algorithm() {
+    for algorithm in Algorithm::ALL {
+        assert_eq!(Algorithm::of_header(&algorithm.header().to_ascii_uppercase()), Some(algorithm));
+    }
+    for name in
+        ["x-amz-checksum-", "x-amz-checksum-mode", "x-amz-checksum-type", "x-amz-checksum-xxhash", "md5"]
+    {
+        assert_eq!(Algorithm::of_header(name), None, "{name}");
     }
 }
 
@@ -102,6 +145,14 @@ fn only_a_whole_objects_checksum_is_checked_in_an_answer() {
             answered.verify()
         })
     };
+    for (algorithm, _, base64) in CHECKS {
+        let header = algorithm.header();
+        let full = ("x-amz-checksum-type", "FULL_OBJECT");
+        assert_eq!(told(&[(header, base64), full], DIGITS), Some(Ok(())), "{header}");
+        assert_eq!(told(&[(header, base64)], b"other"), Some(Err(header)));
+        assert_eq!(told(&[(header, base64), ("x-amz-checksum-type", "COMPOSITE")], b"other"), None);
+        assert_eq!(told(&[(header, &format!("{base64}-3"))], b"other"), None);
+    }
     let crc = ("x-amz-checksum-crc32", "y/Q5Jg==");
     assert_eq!(told(&[crc], DIGITS), Some(Ok(())));
     assert_eq!(told(&[crc, ("x-amz-checksum-type", "FULL_OBJECT")], DIGITS), Some(Ok(())));

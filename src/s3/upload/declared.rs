@@ -8,13 +8,12 @@
 
 use std::borrow::Cow;
 
-use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
 use crate::http::edge::{BodyLength, Head};
-use crate::s3::checksum::Algorithm;
 use crate::s3::checksum::claim::Claims;
+use crate::s3::checksum::{Algorithm, CHECKSUM_PREFIX};
 use crate::s3::chunked::Form;
 use crate::s3::copy_source::COPY_SOURCE;
 use crate::s3::form::multipart::FileScan;
@@ -22,12 +21,12 @@ use crate::s3::sign::CONTENT_SHA256;
 use crate::s3::sigv4::query::{name_of, pairs, text_of};
 use crate::s3::sigv4::{PayloadHash, SignatureRejection};
 use crate::s3::upload::UploadFault;
+use crate::s3::upload::completion::is_completion;
 
 pub(super) const DECODED_LENGTH: HeaderName = HeaderName::from_static("x-amz-decoded-content-length");
 pub(super) const TRAILER: HeaderName = HeaderName::from_static("x-amz-trailer");
 /// With which algorithm an SDK computed the checksum; S3 refuses it where the checksum itself is missing.
 pub(super) const SDK_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-sdk-checksum-algorithm");
-const CHECKSUM: &str = "x-amz-checksum-";
 
 /// The `aws-chunked` framing of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +60,7 @@ impl Declared {
         };
         let trailer = chunks.and_then(|chunks| chunks.trailer);
         // These name the checksum of an object that is put together from others.
-        let ends_multipart =
-            *method == Method::POST && query.split('&').any(|pair| pair.starts_with("uploadId="));
-        let is_of_body = !ends_multipart && !headers.contains_key(COPY_SOURCE);
+        let is_of_body = !is_completion(method, query) && !headers.contains_key(COPY_SOURCE);
         if is_of_body {
             check_algorithm(headers)?;
         }
@@ -100,14 +97,21 @@ pub(crate) fn object_bytes(head: Head<'_>, length: BodyLength) -> Option<u64> {
     }
 }
 
-/// An SDK that names its algorithm must send the checksum too, in a header or behind the body.
+/// An SDK that names its algorithm must send the checksum too, in a header or behind the body, and no other one. S3 answers both
+/// faults with `InvalidRequest`. Its API reference says `BadDigest` for a checksum of another algorithm, which S3 does not send.
 fn check_algorithm(headers: &HeaderMap) -> Result<(), UploadFault> {
     let mut named = headers.get_all(SDK_ALGORITHM);
     let Some(word) = named.next() else { return Ok(()) };
-    let header = format!("{CHECKSUM}{}", word.to_str().unwrap_or_default().trim().to_ascii_lowercase());
+    let header =
+        format!("{CHECKSUM_PREFIX}{}", word.to_str().unwrap_or_default().trim().to_ascii_lowercase());
     let trailer = headers.get(TRAILER).and_then(|name| name.to_str().ok()).unwrap_or_default();
     let is_there = headers.contains_key(&*header) || trailer.trim().eq_ignore_ascii_case(&header);
-    if is_there && named.next().is_none() { Ok(()) } else { Err(UploadFault::AlgorithmAlone) }
+    if is_there && named.next().is_none() {
+        return Ok(());
+    }
+    let has_other = Algorithm::of_header(trailer.trim()).is_some()
+        || headers.keys().any(|name| Algorithm::of_header(name.as_str()).is_some());
+    Err(if has_other && !is_there { UploadFault::AlgorithmDiffers } else { UploadFault::AlgorithmAlone })
 }
 
 /// What the request says of its payload, in a header or, presigned, in its query.
@@ -154,9 +158,7 @@ fn chunks(form: Form, headers: &HeaderMap) -> Result<Chunks, UploadFault> {
         (Some(_), false) => return Err(UploadFault::TrailerUnsupported),
         (Some(name), true) => {
             let name = name.to_str().unwrap_or_default().trim();
-            let known =
-                Algorithm::ALL.into_iter().find(|algorithm| algorithm.header().eq_ignore_ascii_case(name));
-            let only = known.filter(|_| announced.next().is_none());
+            let only = Algorithm::of_header(name).filter(|_| announced.next().is_none());
             Some(only.ok_or(UploadFault::TrailerUnsupported)?)
         }
     };

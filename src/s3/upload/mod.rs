@@ -12,7 +12,10 @@
 
 #[cfg(feature = "bench")]
 pub mod bench;
+pub(crate) mod completion;
+pub(crate) mod content_md5;
 pub(crate) mod declared;
+pub(crate) mod document;
 pub(crate) mod headers;
 pub(crate) mod pipeline;
 
@@ -63,6 +66,24 @@ pub(crate) enum UploadFault {
         "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found"
     )]
     AlgorithmAlone,
+    /// An SDK's algorithm is named, and the checksum that comes is of another.
+    #[error(
+        "value for x-amz-sdk-checksum-algorithm header is invalid: the x-amz-checksum-* or x-amz-trailer is of another algorithm"
+    )]
+    AlgorithmDiffers,
+    /// A document that the gateway must change has no length ahead.
+    #[error(
+        "a CompleteMultipartUpload needs a content-length here: the store behind this bucket gets no checksums, so its document is read whole"
+    )]
+    DocumentLengthMissing,
+    /// A document that the gateway must change is too long to be held.
+    #[error(
+        "a CompleteMultipartUpload may have {limit} bytes here: the store behind this bucket gets no checksums, so its document is read whole"
+    )]
+    DocumentTooLong {
+        /// What may be held, in bytes.
+        limit: u64,
+    },
 }
 
 /// What kind of refusal a fault is.
@@ -106,6 +127,9 @@ impl UploadFault {
             Self::TrailerMissing => (Bad, "MalformedTrailerError", "trailer_malformed"),
             Self::TrailerUnsupported => (Bad, "InvalidRequest", "trailer_unsupported"),
             Self::AlgorithmAlone => (Bad, "InvalidRequest", "checksum_malformed"),
+            Self::AlgorithmDiffers => (Bad, "InvalidRequest", "checksum_algorithm"),
+            Self::DocumentLengthMissing => (LengthRequired, "MissingContentLength", "document_length"),
+            Self::DocumentTooLong { .. } => (TooLarge, "EntityTooLarge", "document_length"),
         }
     }
 }

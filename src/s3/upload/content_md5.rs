@@ -1,0 +1,120 @@
+//! `Content-MD5` that the gateway computes (`content_md5 = "add"`).
+//!
+//! S3 demands a digest of the documents that configure buckets and objects, and of multi-deletes. Until 2022 that was
+//! `Content-MD5`; stores that follow the older rule refuse the `x-amz-checksum-*` that SDKs send since January 2025. The list below
+//! is closed, so an upload of an object is never hashed a second time.
+//!
+//! Source: S3 API Reference and the S3 service model of the SDKs, operations with a required request checksum.
+
+use actix_web::http::Method;
+use actix_web::http::header::{HeaderMap, HeaderValue};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use md5::{Digest, Md5};
+
+use crate::s3::checksum::claim::CONTENT_MD5;
+use crate::s3::sigv4::query::{name_of, pairs};
+
+/// The sub-resources of PUT requests for which a digest is demanded.
+const PUT: [&str; 17] = [
+    "acl",
+    "cors",
+    "encryption",
+    "legal-hold",
+    "lifecycle",
+    "logging",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "policy",
+    "publicAccessBlock",
+    "replication",
+    "requestPayment",
+    "retention",
+    "tagging",
+    "versioning",
+    "website",
+];
+
+/// The sub-resource of the only such POST request: a multi-delete.
+const POST: [&str; 1] = ["delete"];
+
+/// Whether S3 demands a digest of a request's body.
+pub(crate) fn is_demanded(method: &Method, query: &str) -> bool {
+    let sub_resources = match *method {
+        Method::PUT => &PUT[..],
+        Method::POST => &POST[..],
+        _ => &[],
+    };
+    pairs(query).any(|pair| sub_resources.contains(&&*name_of(pair)))
+}
+
+/// Which `Content-MD5` a request of known bytes goes on with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Md5Header {
+    /// One is added where the client sent none.
+    pub(crate) is_added: bool,
+    /// The body is not the client's, so the client's is replaced.
+    pub(crate) is_replaced: bool,
+}
+
+impl Md5Header {
+    /// Writes the digest of the body, where one is due.
+    pub(crate) fn write(self, headers: &mut HeaderMap, body: &[u8]) {
+        if self == Self::default() {
+            return;
+        }
+        let is_due = if headers.contains_key(CONTENT_MD5) { self.is_replaced } else { self.is_added };
+        if is_due && let Ok(value) = HeaderValue::try_from(STANDARD.encode(Md5::digest(body))) {
+            headers.insert(CONTENT_MD5, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// I1
+    #[test]
+    fn the_listed_documents_need_a_digest_and_objects_do_not() {
+        for query in ["tagging", "tagging=", "versionId=7&tagging", "%74agging", "lifecycle", "object-lock"] {
+            assert!(is_demanded(&Method::PUT, query), "{query}");
+            assert!(!is_demanded(&Method::GET, query), "{query}");
+        }
+        assert!(is_demanded(&Method::POST, "delete"));
+        for (method, query) in [
+            (Method::PUT, ""),
+            (Method::PUT, "delete"),
+            (Method::PUT, "partNumber=1&uploadId=7"),
+            (Method::PUT, "x=tagging"),
+            (Method::POST, "uploads"),
+            (Method::POST, "uploadId=7"),
+            (Method::POST, "tagging"),
+            (Method::DELETE, "tagging"),
+        ] {
+            assert!(!is_demanded(&method, query), "{method} {query}");
+        }
+    }
+
+    /// I1: the client's own digest was verified against the client's own body
+    #[test]
+    fn a_clients_digest_is_kept_unless_its_body_was_changed() {
+        let written = |given: Option<&'static str>, is_added, is_replaced| {
+            let mut headers = HeaderMap::new();
+            if let Some(given) = given {
+                headers.insert(CONTENT_MD5, HeaderValue::from_static(given));
+            }
+            Md5Header { is_added, is_replaced }.write(&mut headers, b"123456789");
+            headers.get(CONTENT_MD5).map(|value| value.to_str().unwrap().to_owned())
+        };
+        let computed = Some("JfnnlDI7RTiF9RgfG2JNCw==".to_owned());
+        let given = Some("given".to_owned());
+        assert_eq!(written(None, false, false), None);
+        assert_eq!(written(None, false, true), None);
+        assert_eq!(written(None, true, false), computed);
+        assert_eq!(written(Some("given"), true, false), given);
+        assert_eq!(written(Some("given"), false, false), given);
+        assert_eq!(written(Some("given"), false, true), computed);
+    }
+}

@@ -1,0 +1,65 @@
+//! What the gateway does to the body of one request because of its store (`content_md5`, `checksums`).
+//!
+//! Only documents that are held whole are touched; an object passes as it is, whatever the store is.
+
+use bytes::Bytes;
+use tidegate_config::{Checksums, ContentMd5, IntegrityConfig};
+
+use crate::http::edge::Head;
+use crate::s3::upload::content_md5::Md5Header;
+use crate::s3::upload::{UploadFault, completion, content_md5};
+
+/// The longest document that is held for its digest: a multi-delete of 1,000 keys of 1,024 bytes, and as much again for tags and
+/// escapes.
+const DIGEST_BYTES_MAX: u64 = 2 << 20;
+
+/// What is done to a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Document {
+    /// Nothing.
+    Unchanged,
+    /// A `Content-MD5` is computed for it, where it is short enough.
+    Digested,
+    /// It is a CompleteMultipartUpload and loses the checksums of its parts.
+    Stripped,
+}
+
+impl Document {
+    /// Reads a request's head.
+    pub(crate) fn of(head: Head<'_>, store: &IntegrityConfig) -> Self {
+        let query = || head.uri.query().unwrap_or_default();
+        if store.checksums == Checksums::Strip && completion::is_completion(head.method, query()) {
+            return Self::Stripped;
+        }
+        if store.content_md5 == ContentMd5::Add && content_md5::is_demanded(head.method, query()) {
+            return Self::Digested;
+        }
+        Self::Unchanged
+    }
+
+    /// Up to how many bytes the body is held whole for it. `length` is that of the data, where it is known ahead.
+    pub(crate) fn held_max(self, length: Option<u64>) -> Result<u64, UploadFault> {
+        match (self, length) {
+            (Self::Unchanged, _) => Ok(0),
+            (Self::Digested, _) => Ok(DIGEST_BYTES_MAX),
+            (Self::Stripped, None) => Err(UploadFault::DocumentLengthMissing),
+            (Self::Stripped, Some(bytes)) if bytes > completion::BYTES_MAX => {
+                Err(UploadFault::DocumentTooLong { limit: completion::BYTES_MAX })
+            }
+            (Self::Stripped, Some(_)) => Ok(completion::BYTES_MAX),
+        }
+    }
+
+    /// The body that goes on in place of a verified one; none where it stays as it is.
+    pub(crate) fn changed(self, body: &Bytes) -> Option<Bytes> {
+        match self {
+            Self::Unchanged | Self::Digested => None,
+            Self::Stripped => completion::without_checksums(body).map(Bytes::from),
+        }
+    }
+
+    /// The `Content-MD5` that it goes on with.
+    pub(crate) fn md5_header(self, is_changed: bool) -> Md5Header {
+        Md5Header { is_added: self == Self::Digested, is_replaced: is_changed }
+    }
+}
