@@ -7,7 +7,7 @@
 use tidegate_actors::{Identity, clock};
 use tidegate_config::Access;
 
-use crate::auth::{AuthRejection, Caller, Keyring, unproven};
+use crate::auth::{AuthRejection, Caller, Keyring, unproven, version_2};
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
 use crate::s3::form::FormRejection;
@@ -43,6 +43,9 @@ pub(crate) async fn authenticate_form(
         return Err(AuthRejection::Closed.into());
     }
     if bucket.proofs.signature && fields.offers_proof() {
+        if fields.is_version_2() {
+            return version_2::authenticate_form(fields, &bucket.proofs, &worker.shared.keyring);
+        }
         return verify(fields, bucket.config.upstream.region.as_str(), worker).await;
     }
     if bucket.proofs.anonymous { Ok(Caller::ANONYMOUS) } else { Err(unproven(bucket).into()) }
@@ -50,9 +53,6 @@ pub(crate) async fn authenticate_form(
 
 async fn verify(fields: &Fields, region: &str, worker: &Worker) -> Result<Caller, GatewayError> {
     let refused = |rejection: SignatureRejection| GatewayError::from(AuthRejection::from(rejection));
-    if fields.is_version_2() {
-        return Err(refused(SignatureRejection::NotImplemented("SigV2 (AWSAccessKeyId)")));
-    }
     let policy = fields.need("policy")?;
     match fields.need("x-amz-algorithm")? {
         ALGORITHM => {}
@@ -78,5 +78,5 @@ async fn verify(fields: &Fields, region: &str, worker: &Worker) -> Result<Caller
     if keyring.has_expired(id, clock::wall()) {
         return Err(refused(SignatureRejection::KeyExpired));
     }
-    Ok(Caller { identity: Identity::Key(id), verified: None })
+    Ok(Caller { identity: Identity::Key(id), verified: None, is_version_2: false })
 }

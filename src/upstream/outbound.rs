@@ -105,7 +105,8 @@ fn map_target(
 ) -> Result<PathAndQuery, UpstreamRejection> {
     let original = head.uri.path_and_query().ok_or(UpstreamRejection::Target)?;
     let is_s3 = bucket.config.kind == Kind::S3;
-    let ends_here = |pair: &str| (is_s3 && presigns(pair)) || bucket.proofs.is_token(pair);
+    let is_proof = bucket.proofs.filter(original.query().unwrap_or_default());
+    let ends_here = |pair: &str| (is_s3 && presigns(pair)) || is_proof(pair);
     let unsigned = target::without(original, ends_here);
     let original = unsigned.as_ref().unwrap_or(original);
     let mapped = match (bucket.config.kind, from, bucket.config.upstream.addressing) {
