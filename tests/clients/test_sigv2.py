@@ -172,20 +172,18 @@ def test_forms_of_boto3(endpoint, bucket, key, http):
     assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"data"
 
 
-def test_presigning_of_the_aws_cli(endpoint, bucket, key, http, tmp_path):
-    """A8: `aws s3 presign` of the CLI v1, with its defaults and where its configuration names SigV2."""
+def test_presigning_of_the_aws_cli(endpoint, bucket, key, http):
+    """A8: `aws s3 presign` of the CLI v1 with its defaults, which are SigV2."""
     client(endpoint).put_object(Bucket=bucket, Key=key, Body=b"from the cli")
     cli = Target("sigv2", endpoint, bucket, KEYS)
-    version_2 = tmp_path / "config"
-    version_2.write_text("[default]\ns3 =\n  signature_version = s3\n")
-    for config in (os.devnull, version_2):
-        url = cli.aws("s3", "presign", f"s3://{bucket}/{key}", config=config).stdout.decode().strip()
+
+    def presign(seconds):
+        url = cli.aws("s3", "presign", f"s3://{bucket}/{key}", "--expires-in", seconds).stdout.decode().strip()
         assert "AWSAccessKeyId=" in url
-        assert http.request("GET", url).data == b"from the cli"
-    listed = cli.aws("s3", "ls", f"s3://{bucket}/{key.rsplit('/', 1)[0]}/", config=version_2).stdout
-    assert b"a b+c" in listed
-    week = cli.aws("s3", "presign", f"s3://{bucket}/{key}", "--expires-in", "604900").stdout.decode().strip()
-    late = http.request("GET", week)
+        return http.request("GET", url)
+
+    assert presign(60).data == b"from the cli"
+    late = presign(604_900)
     assert (late.status, late.headers["x-tidegate-reason"]) == (403, "sigv2_lifetime")
 
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, DATE, HeaderMap, HeaderName};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 use crate::http::edge::Head;
 use crate::s3::sigv2::canonical::{is_hmac, lines, resources, signature_bytes};
@@ -119,13 +119,12 @@ impl<'a> Claim<'a> {
         lifetime_max: Duration,
     ) -> Result<(), SignatureRejection> {
         let distance = |at: SystemTime| now.duration_since(at).unwrap_or_else(|error| error.duration());
-        let text = |at: SystemTime| Timestamp::of(at).into_text();
         match self.time {
             Time::Signed(at) if distance(at) > SKEW_MAX => {
-                Err(SignatureRejection::Skewed { signed: text(at), now: text(now) })
+                Err(SignatureRejection::Skewed { signed: iso_8601(at), now: iso_8601(now) })
             }
             Time::Until(end) if end < now => {
-                Err(Version2Rejection::Expired { expires: text(end), now: text(now) }.into())
+                Err(Version2Rejection::Expired { expires: iso_8601(end), now: iso_8601(now) }.into())
             }
             Time::Until(end) if distance(end) > lifetime_max => {
                 Err(Version2Rejection::TooFarAhead { max: lifetime_max }.into())
@@ -168,6 +167,12 @@ fn moment_of(text: &str) -> Option<SystemTime> {
     let of_mail = || OffsetDateTime::parse(text, &Rfc2822).ok().map(SystemTime::from);
     let of_http = httpdate::parse_http_date(text).ok();
     of_http.or_else(|| Timestamp::parse(text).map(|at| at.moment())).or_else(of_mail)
+}
+
+/// A moment as error documents show it: `2013-05-24T00:00:00Z`.
+fn iso_8601(at: SystemTime) -> String {
+    let at = OffsetDateTime::from(at).replace_nanosecond(0).ok();
+    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 /// The session token in the query, once.

@@ -1,3 +1,5 @@
+//! The published examples of the S3 User Guide, and what could be read in two ways.
+
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
