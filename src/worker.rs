@@ -11,7 +11,7 @@ use tidegate_config::Config;
 use tokio::sync::watch;
 
 use crate::auth::jwt::Tokens;
-use crate::auth::{Bearers, Keyring, SigningKeys};
+use crate::auth::{Bearers, Keyring, Regions, SigningKeys};
 use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
 use crate::descriptors::idle::IdleRelief;
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) router: Router,
     pub(crate) keyring: Keyring,
+    /// Of clients' signatures, and the gateway's own.
+    pub(crate) regions: Regions,
     /// Whose tokens are believed; none where no tokens are.
     pub(crate) tokens: Option<Tokens>,
     pub(crate) actors: Actors,

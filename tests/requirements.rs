@@ -126,7 +126,7 @@ const LEDGER: [(&str, &str, Standing); 132] = [
     ("A6", "CORS", Met),
     ("A7", "TLS on both sides", Met),
     ("A8", "SigV2 from clients, opt-in", Met),
-    ("A9", "regions as clients expect them", Later("not begun")),
+    ("A9", "regions as clients expect them", Met),
     ("A10", "client certificates, address lists per bucket", Later("not begun")),
     ("A11", "temporary keys from web identities", Later("not begun")),
     ("C1", "a bounded session cache", Met),

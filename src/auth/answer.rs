@@ -1,7 +1,7 @@
 //! What a client is told that was not let in: S3's own code for each cause, so that SDKs do what they do at S3.
 //!
-//! S3 gives a few causes the same code; the reason word tells them apart. What would help somebody who guesses is not
-//! said: neither the string to sign nor which half of a pair was wrong beyond what S3 says itself.
+//! S3 gives a few causes the same code; the reason word tells them apart. A signature that does not fit is answered with what was
+//! computed in its place, as S3 does; see `s3/sigv4/mismatch.rs` for what of it is shown.
 
 use tidegate_config::{Access, Kind};
 
@@ -37,6 +37,10 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
         }
         AuthRejection::Token(rejection) => token(rejection),
         AuthRejection::Signature(rejection) => signature(rejection),
+        AuthRejection::Mismatch(mismatch) => mismatch
+            .elements()
+            .into_iter()
+            .fold(does_not_match(), |answer, (element, text)| answer.detail(element, text)),
         AuthRejection::AnonymousMay(access) => denied(
             "anonymous_denied",
             format!("a request without proof of identity may not {} here", verb(*access)),
@@ -162,7 +166,7 @@ fn signature(rejection: &SignatureRejection) -> Answer {
         SignatureRejection::Malformed(place, what) => malformed(*place, what),
         SignatureRejection::Region { place, given, expected } => {
             let message = format!("the region '{given}' is wrong; expecting '{expected}'");
-            malformed(*place, &message).detail("Region", expected)
+            malformed(*place, &message).with_region()
         }
         SignatureRejection::NoContentSha256 => bad_request(
             "InvalidRequest",
@@ -240,10 +244,14 @@ fn unbelieved(rejection: &SignatureRejection) -> Answer {
             format!("there were headers present in the request which were not signed: {name}"),
         )
         .detail("HeadersNotSigned", name),
-        _ => forbidden(
-            "SignatureDoesNotMatch",
-            "signature_mismatch",
-            "the request signature we calculated does not match the signature you provided; check your key and signing method",
-        ),
+        _ => does_not_match(),
     }
+}
+
+fn does_not_match() -> Answer {
+    forbidden(
+        "SignatureDoesNotMatch",
+        "signature_mismatch",
+        "the request signature we calculated does not match the signature you provided; check your key and signing method",
+    )
 }

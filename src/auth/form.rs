@@ -7,6 +7,7 @@
 use tidegate_actors::{Identity, clock};
 use tidegate_config::Access;
 
+use crate::auth::regions::AcceptedRegions;
 use crate::auth::{AuthRejection, Caller, Keyring, unproven, version_2};
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
@@ -46,12 +47,16 @@ pub(crate) async fn authenticate_form(
         if fields.is_version_2() {
             return version_2::authenticate_form(fields, &bucket.proofs, &worker.shared.keyring);
         }
-        return verify(fields, bucket.config.upstream.region.as_str(), worker).await;
+        return verify(fields, &AcceptedRegions::of_form(&bucket.config, worker), worker).await;
     }
     if bucket.proofs.anonymous { Ok(Caller::ANONYMOUS) } else { Err(unproven(bucket).into()) }
 }
 
-async fn verify(fields: &Fields, region: &str, worker: &Worker) -> Result<Caller, GatewayError> {
+async fn verify(
+    fields: &Fields,
+    accepted: &AcceptedRegions<'_>,
+    worker: &Worker,
+) -> Result<Caller, GatewayError> {
     let refused = |rejection: SignatureRejection| GatewayError::from(AuthRejection::from(rejection));
     let policy = fields.need("policy")?;
     match fields.need("x-amz-algorithm")? {
@@ -68,13 +73,16 @@ async fn verify(fields: &Fields, region: &str, worker: &Worker) -> Result<Caller
     let signature = fields.need("x-amz-signature")?;
     let token = fields.get("x-amz-security-token");
     let claim = Claim::of_form(credential, date, signature, token).map_err(refused)?;
-    claim.check_scope(|given| given == region, region).map_err(refused)?;
+    claim.check_scope(|region| accepted.contains(region), accepted.advertised()).map_err(refused)?;
     let keyring = &worker.shared.keyring;
     let id = keyring.find(claim.access_key_id()).ok_or_else(|| refused(SignatureRejection::UnknownKey))?;
     claim.check_token(keyring.session_token(id)).map_err(refused)?;
     claim.check_time(clock::wall()).map_err(refused)?;
     let key = worker.signing_keys.get(id, claim.date(), claim.region(), worker).await;
-    claim.verify_policy(policy, &key).map_err(refused)?;
+    claim
+        .verify_policy(policy, key.bytes())
+        .map_err(|_| GatewayError::from(AuthRejection::Mismatch(Box::new(claim.policy_mismatch(policy)))))?;
+    worker.signing_keys.verified(id, key, worker);
     if keyring.has_expired(id, clock::wall()) {
         return Err(refused(SignatureRejection::KeyExpired));
     }

@@ -21,6 +21,7 @@ mod operation;
 mod policy;
 mod proofs;
 mod recent;
+mod regions;
 mod signing_keys;
 mod version_2;
 
@@ -32,12 +33,13 @@ use crate::http::edge::Head;
 use crate::router::Bucket;
 use crate::s3::copy_source::{CopySource, NoSource};
 use crate::s3::sigv2;
-use crate::s3::sigv4::{Claim, PayloadHash, Seed, SignatureRejection, Verified};
+use crate::s3::sigv4::{Claim, PayloadHash, Seed, SignatureMismatch, SignatureRejection, Verified};
 use crate::worker::Worker;
 
 use jwt::JwtRejection;
 use operation::Exception;
 use proofs::{Repeated, Shown};
+use regions::AcceptedRegions;
 
 pub(crate) use answer::answer;
 pub(crate) use bearers::Bearers;
@@ -48,6 +50,7 @@ pub(crate) use multi_delete::keys_of as delete_keys;
 pub(crate) use multi_delete::{BYTES_MAX as LIST_BYTES_MAX, screen, screens};
 pub(crate) use operation::Operation;
 pub(crate) use proofs::Proofs;
+pub(crate) use regions::Regions;
 pub(crate) use signing_keys::SigningKeys;
 pub(crate) use version_2::check_form_lifetime;
 
@@ -71,6 +74,8 @@ pub(crate) enum AuthRejection {
     Token(JwtRejection),
     /// The signature was not accepted.
     Signature(SignatureRejection),
+    /// The signature is another one; what was computed in its place.
+    Mismatch(Box<SignatureMismatch>),
     /// The bucket does not let those without proof do this.
     AnonymousMay(Access),
     /// The key's policy does not allow this.
@@ -125,7 +130,7 @@ impl AuthRejection {
     /// Whether somebody may be guessing (L8).
     pub(crate) fn is_suspect(&self) -> bool {
         match self {
-            Self::Session | Self::ApiKey => true,
+            Self::Session | Self::ApiKey | Self::Mismatch(_) => true,
             Self::Token(rejection) => rejection.is_suspect(),
             Self::Signature(rejection) => rejection.is_suspect(),
             Self::Closed
@@ -199,10 +204,10 @@ pub(crate) async fn authenticate(
     let proofs = &bucket.proofs;
     if proofs.are_signature(head) {
         if sigv2::is_offered(head) {
-            return Ok(version_2::authenticate(head, proofs, worker)?);
+            return version_2::authenticate(head, proofs, worker);
         }
-        let region = bucket.config.upstream.region.as_str();
-        return verify(head, |given| given == region, region, worker).await;
+        let accepted = AcceptedRegions::of_request(head, &bucket.config, worker);
+        return verify(head, &accepted, worker).await;
     }
     if let Some(caller) = by_bearer(head, proofs, worker).await? {
         return Ok(caller);
@@ -220,13 +225,10 @@ pub(crate) async fn authenticate(
 pub(crate) async fn authenticate_lister(head: Head<'_>, worker: &Worker) -> Result<Caller, AuthRejection> {
     let router = &worker.shared.router;
     if router.proofs().are_signature(head) && sigv2::is_offered(head) {
-        return Ok(version_2::authenticate(head, router.proofs(), worker)?);
+        return version_2::authenticate(head, router.proofs(), worker);
     }
-    let mut signed = router.buckets().iter().filter(|bucket| bucket.proofs.signature).peekable();
-    if let Some(first) = signed.peek().filter(|_| router.proofs().are_signature(head)) {
-        let expected = first.config.upstream.region.as_str();
-        let accepts = |given: &str| signed.clone().any(|bucket| bucket.config.upstream.region == given);
-        return verify(head, accepts, expected, worker).await;
+    if router.proofs().are_signature(head) {
+        return verify(head, &AcceptedRegions::of_lister(worker), worker).await;
     }
     Ok(by_bearer(head, router.proofs(), worker).await?.unwrap_or(Caller::ANONYMOUS))
 }
@@ -255,18 +257,25 @@ async fn by_bearer(
 
 async fn verify(
     head: Head<'_>,
-    accepts: impl Fn(&str) -> bool,
-    expected: &str,
+    accepted: &AcceptedRegions<'_>,
     worker: &Worker,
 ) -> Result<Caller, AuthRejection> {
     let claim = Claim::of(head)?.ok_or(AuthRejection::Unsigned)?;
-    claim.check_scope(accepts, expected)?;
+    claim.check_scope(|region| accepted.contains(region), accepted.advertised())?;
     let keyring = &worker.shared.keyring;
     let id = keyring.find(claim.access_key_id()).ok_or(SignatureRejection::UnknownKey)?;
     claim.check_token(keyring.session_token(id))?;
     claim.check_time(clock::wall())?;
     let key = worker.signing_keys.get(id, claim.date(), claim.region(), worker).await;
-    let verified = claim.verify(head, &key)?;
+    let verified = claim.verify(head, key.bytes()).map_err(|rejection| match rejection {
+        SignatureRejection::Mismatch => {
+            let redaction = &worker.shared.redaction;
+            let mismatch = claim.mismatch(head, |name| redaction.names_secret(name));
+            AuthRejection::Mismatch(Box::new(mismatch))
+        }
+        other => other.into(),
+    })?;
+    worker.signing_keys.verified(id, key, worker);
     if keyring.has_expired(id, clock::wall()) {
         return Err(SignatureRejection::KeyExpired.into());
     }

@@ -3,7 +3,15 @@
 //! A signing key follows from a secret, a day and a region by four HMACs, about a microsecond each; asking an actor costs more
 //! than that. So the common case is a look-up on the worker's own thread; a thread that has not seen a key asks the
 //! session cache, which bounds and ages what is kept, and derives it only if nobody has it. Only keys of the
-//! configuration get here, on days within a presigned URL's week and for regions of buckets: strangers can grow neither.
+//! configuration get here, on days within a presigned URL's week.
+//!
+//! A client may sign for any region, and a forged signature may name a new one each time. A key for a region that the
+//! configuration does not name is therefore derived without a question, and kept on this thread only after a signature was
+//! verified with it, at most `UNLISTED_MAX` for each client key. Forged signatures store nothing and displace nothing.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use tidegate_actors::{KeyId, SigningKey, SigningKeyId, clock};
 
@@ -11,29 +19,123 @@ use super::recent::Recent;
 use crate::s3::sigv4::canonical::signing_key;
 use crate::worker::Worker;
 
+/// Keys of one client key, for regions that are not configured, on one thread.
+const UNLISTED_MAX: usize = 8;
+
 /// What one worker thread knows.
 #[derive(Default)]
-pub(crate) struct SigningKeys(Recent<SigningKeyId, SigningKey>);
+pub(crate) struct SigningKeys {
+    configured: Recent<SigningKeyId, SigningKey>,
+    unlisted: Unlisted,
+}
+
+/// A signing key that a signature is about to be verified with.
+pub(super) struct FoundKey {
+    bytes: [u8; 32],
+    /// The ID under which the key is kept after a signature was verified with it; none if it is kept already.
+    unproven: Option<SigningKeyId>,
+}
+
+impl FoundKey {
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+}
 
 impl SigningKeys {
     /// The signing key of a client key.
-    pub(crate) async fn get(&self, key: KeyId, date: &str, region: &str, worker: &Worker) -> [u8; 32] {
+    pub(super) async fn get(&self, key: KeyId, date: &str, region: &str, worker: &Worker) -> FoundKey {
         let id = SigningKeyId::new(key, date, region);
         let now = clock::now();
-        if let Some(known) = self.0.find(&id, now) {
-            return known.bytes();
+        if let Some(known) = self.configured.find(&id, now) {
+            return FoundKey { bytes: known.bytes(), unproven: None };
+        }
+        let derive = || SigningKey::new(signing_key(worker.shared.keyring.secret(key), date, region));
+        if !worker.shared.regions.is_configured(region) {
+            return match self.unlisted.find(key, &id, now) {
+                Some(known) => FoundKey { bytes: known.bytes(), unproven: None },
+                None => FoundKey { bytes: derive().bytes(), unproven: Some(id) },
+            };
         }
         let sessions = &worker.shared.actors.sessions;
         let found = match sessions.signing_key(&id).await {
             Some(found) => found,
             None => {
-                let derived = SigningKey::new(signing_key(worker.shared.keyring.secret(key), date, region));
+                let derived = derive();
                 sessions.remember_signing_key(&id, derived.clone()).await;
                 derived
             }
         };
         let bytes = found.bytes();
-        self.0.keep(id, found, now, worker.shared.config.sessions.ttl);
-        bytes
+        self.configured.keep(id, found, now, worker.shared.config.sessions.ttl);
+        FoundKey { bytes, unproven: None }
+    }
+
+    /// Keeps a key for an unlisted region after a signature was verified with it.
+    pub(super) fn verified(&self, key: KeyId, found: FoundKey, worker: &Worker) {
+        if let Some(id) = found.unproven {
+            let ttl = worker.shared.config.sessions.ttl;
+            self.unlisted.keep(key, id, SigningKey::new(found.bytes), clock::now(), ttl);
+        }
+    }
+}
+
+/// Keys for regions that are not configured, by client key, the oldest first.
+#[derive(Default)]
+struct Unlisted(RefCell<HashMap<KeyId, VecDeque<Entry>>>);
+
+struct Entry {
+    id: SigningKeyId,
+    key: SigningKey,
+    until: Instant,
+}
+
+impl Unlisted {
+    fn find(&self, of: KeyId, id: &SigningKeyId, now: Instant) -> Option<SigningKey> {
+        let entries = self.0.borrow();
+        let fits = |entry: &&Entry| entry.id == *id && now < entry.until;
+        entries.get(&of)?.iter().find(fits).map(|entry| entry.key.clone())
+    }
+
+    fn keep(&self, of: KeyId, id: SigningKeyId, key: SigningKey, now: Instant, ttl: Duration) {
+        let mut entries = self.0.borrow_mut();
+        let entries = entries.entry(of).or_default();
+        entries.retain(|entry| entry.id != id && now < entry.until);
+        if entries.len() >= UNLISTED_MAX {
+            entries.pop_front();
+        }
+        entries.push_back(Entry { id, key, until: now + ttl });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(1);
+
+    fn id(of: u32, region: usize) -> SigningKeyId {
+        SigningKeyId::new(KeyId::new(of), "20261129", &format!("region-{region}"))
+    }
+
+    /// A9, C1: eight for each client key, the oldest go first, and none outlives its time
+    #[test]
+    fn each_client_key_has_a_bounded_number_of_unlisted_regions() {
+        let (unlisted, now) = (Unlisted::default(), clock::now());
+        let keep = |of: u32, region| {
+            let key = SigningKey::new([u8::try_from(region).unwrap(); 32]);
+            unlisted.keep(KeyId::new(of), id(of, region), key, now, TTL);
+        };
+        let found = |of: u32, region, now| {
+            unlisted.find(KeyId::new(of), &id(of, region), now).map(|key| usize::from(key.bytes()[0]))
+        };
+        keep(1, 0);
+        (0..=UNLISTED_MAX).for_each(|region| keep(0, region));
+        assert_eq!(found(0, 0, now), None, "the oldest left for the ninth");
+        (1..=UNLISTED_MAX).for_each(|region| assert_eq!(found(0, region, now), Some(region)));
+        assert_eq!(found(1, 0, now), Some(0), "another client key has a number of its own");
+        keep(0, UNLISTED_MAX);
+        assert_eq!(found(0, 1, now), Some(1), "one that is kept again displaces nothing");
+        assert_eq!(found(1, 0, now + TTL), None);
     }
 }

@@ -21,7 +21,7 @@ use crate::http::error::{GatewayError, bad_request, forbidden, not_implemented};
 use crate::s3::form::fields::Fields;
 use crate::s3::naming;
 use crate::s3::sigv2::{self, Claim, Version2Rejection};
-use crate::s3::sigv4::{Place, SignatureRejection, check_token};
+use crate::s3::sigv4::{Place, SignatureMismatch, SignatureRejection, check_token};
 use crate::worker::Worker;
 
 /// Says who signed a request that is signed with SigV2.
@@ -29,9 +29,9 @@ pub(super) fn authenticate(
     head: Head<'_>,
     proofs: &Proofs,
     worker: &Worker,
-) -> Result<Caller, SignatureRejection> {
+) -> Result<Caller, AuthRejection> {
     sigv2::check_alone(head)?;
-    let lifetime_max = proofs.version_2.ok_or(Version2Rejection::Off)?;
+    let lifetime_max = proofs.version_2.ok_or(SignatureRejection::Version2(Version2Rejection::Off))?;
     let claim = Claim::of(head)?;
     let keyring = &worker.shared.keyring;
     let id = keyring.find(claim.access_key_id()).ok_or(SignatureRejection::UnknownKey)?;
@@ -40,9 +40,12 @@ pub(super) fn authenticate(
     claim.check_time(now, lifetime_max)?;
     let named = naming::of(head.uri, head.headers, &worker.shared.config.server.base_domains);
     let in_host = (named.addressing == Addressing::Virtual).then_some(named.bucket);
-    let verified = claim.verify(head, in_host, keyring.secret(id))?;
+    let verified = claim.verify(head, in_host, keyring.secret(id)).map_err(|rejection| match rejection {
+        SignatureRejection::Mismatch => AuthRejection::Mismatch(Box::new(claim.mismatch(head, in_host))),
+        other => other.into(),
+    })?;
     if keyring.has_expired(id, now) {
-        return Err(SignatureRejection::KeyExpired);
+        return Err(SignatureRejection::KeyExpired.into());
     }
     Ok(Caller { identity: Identity::Key(id), verified: Some(verified), is_version_2: true })
 }
@@ -64,7 +67,10 @@ pub(super) fn authenticate_form(
     let (key_id, signature) = (fields.need("awsaccesskeyid")?, fields.need("signature")?);
     let id = keyring.find(key_id).ok_or_else(|| refused(SignatureRejection::UnknownKey))?;
     check_token(keyring.session_token(id), fields.get("x-amz-security-token")).map_err(refused)?;
-    sigv2::verify_policy(policy, signature, keyring.secret(id)).map_err(refused)?;
+    sigv2::verify_policy(policy, signature, keyring.secret(id)).map_err(|_| {
+        let mismatch = SignatureMismatch::new(key_id, signature, policy.as_bytes());
+        AuthRejection::Mismatch(Box::new(mismatch))
+    })?;
     if keyring.has_expired(id, clock::wall()) {
         return Err(refused(SignatureRejection::KeyExpired));
     }

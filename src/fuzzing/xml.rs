@@ -123,9 +123,15 @@ fn written(mut input: Input<'_>) {
     let texts: [String; 4] = std::array::from_fn(|_| String::from_utf8_lossy(input.bytes()).into_owned());
     let [code, message, resource, name] = &texts;
     let details = [("Detail", name.clone())];
-    let document = ErrorDocument { code, message, resource, request_id: "1", details: &details }.to_xml();
-    for (element, text) in [("Code", code), ("Message", message), ("Resource", resource), ("Detail", name)] {
+    let region = Some(code.as_str());
+    let error = ErrorDocument { code, message, resource, request_id: "1", details: &details, region };
+    let document = error.to_xml();
+    for (element, text) in [("Code", code), ("Message", message), ("Resource", resource)] {
         assert_eq!(read_texts(&document, element), Ok(vec![shown(text)]), "{element}");
+    }
+    for (element, text) in [("Detail", name), ("Region", code)] {
+        let lines: Vec<String> = text.split('\n').map(shown).collect();
+        assert_eq!(read_texts(&document, element), Ok(vec![lines.join("\n")]), "{element}");
     }
     assert!(is_xml(&document), "{document:?} holds what XML cannot");
     let list = list_buckets([code.as_str(), message].into_iter());

@@ -23,8 +23,8 @@ use tidegate_config::Config;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::auth::Keyring;
 use crate::auth::jwt::Tokens;
+use crate::auth::{Keyring, Regions};
 use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
 use crate::descriptors::DescriptorBudget;
@@ -127,6 +127,7 @@ impl Gateway {
             connections: buckets.iter().map(|_| Default::default()).collect(),
             router: Router::new(buckets),
             keyring: Keyring::new(&config),
+            regions: Regions::new(&config),
             tokens,
             actors,
             metrics,

@@ -18,6 +18,9 @@ pub(crate) const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason
 /// The header that carries the request's ID.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The header with the region of a bucket.
+pub(crate) const BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
+
 /// The most characters of a message.
 const MESSAGE_CHARS_MAX: usize = 500;
 
@@ -32,6 +35,8 @@ pub(crate) struct Answer {
     pub(crate) close: bool,
     /// Elements of the S3 document beyond the common ones.
     pub(crate) details: Vec<(&'static str, String)>,
+    /// Whether header and document name the region of an S3 bucket.
+    pub(crate) has_region: bool,
     /// How a client may prove who it is (`WWW-Authenticate`).
     pub(crate) challenge: Option<&'static str>,
     /// The limit that is used up.
@@ -55,6 +60,7 @@ impl Answer {
             retry_after: None,
             close: false,
             details: Vec::new(),
+            has_region: false,
             challenge: None,
             limit: None,
             log_detail: None,
@@ -74,6 +80,11 @@ impl Answer {
     pub(crate) fn detail(mut self, element: &'static str, text: impl Into<String>) -> Self {
         self.details.push((element, text.into()));
         self
+    }
+
+    /// Names the region of the bucket in the header and in the document.
+    pub(crate) fn with_region(self) -> Self {
+        Self { has_region: true, ..self }
     }
 
     pub(crate) fn challenging(self, challenge: &'static str) -> Self {
@@ -108,12 +119,15 @@ pub(crate) struct Addressee<'a> {
     pub(crate) kind: Kind,
     pub(crate) resource: &'a str,
     pub(crate) request_id: &'a HeaderValue,
+    /// The region of the bucket, as answers name it.
+    pub(crate) region: &'a str,
 }
 
 impl Answer {
     /// The answer in S3's shape or in JSON (E1).
     pub(crate) fn respond(&self, to: &Addressee<'_>) -> HttpResponse {
         let request_id = to.request_id.to_str().unwrap_or_default();
+        let region = self.has_region.then_some(to.region);
         let (content_type, body) = match to.kind {
             Kind::S3 => {
                 let document = ErrorDocument {
@@ -122,6 +136,7 @@ impl Answer {
                     resource: to.resource,
                     request_id,
                     details: &self.details,
+                    region,
                 };
                 ("application/xml", document.to_xml())
             }

@@ -14,7 +14,7 @@ use crate::http::error::{GatewayError, xml_answer};
 use crate::http::limits;
 use crate::s3::document;
 use crate::telemetry::record::Record;
-use crate::upstream::ProxyBody;
+use crate::upstream::{ProxyBody, RegionHeader};
 use crate::worker::Worker;
 
 pub(super) fn refuse(
@@ -26,29 +26,43 @@ pub(super) fn refuse(
     record.status = answer.status.as_u16();
     record.detail = answer.log_detail.take();
     record.reason = Some(answer.reason);
-    let kind = record.bucket.map_or(Kind::S3, |id| worker.shared.router.bucket(id).config.kind);
-    let to = Addressee { kind, resource: record.request.uri.path(), request_id: &record.id };
+    let bucket = record.bucket.map(|id| &worker.shared.router.bucket(id).config);
+    let kind = bucket.map_or(Kind::S3, |bucket| bucket.kind);
+    let region = worker.shared.regions.advertised(bucket);
+    let to = Addressee { kind, resource: record.request.uri.path(), request_id: &record.id, region };
     let response = answer.respond(&to);
-    own(response, record)
+    if answer.has_region {
+        record.region = record.region.on_errors();
+    }
+    own(worker, response, record)
 }
 
 /// An answer of the gateway's own, with the record that ends with it.
-pub(super) fn own(response: HttpResponse, mut record: Box<Record>) -> HttpResponse<ProxyBody> {
+pub(super) fn own(
+    worker: &Worker,
+    response: HttpResponse,
+    mut record: Box<Record>,
+) -> HttpResponse<ProxyBody> {
     // Slot and permit are given back by now.
     record.release();
-    let besides = Besides::of(&mut record);
+    let besides = Besides::of(worker, &mut record);
     besides.say(response.map_body(|_, body| ProxyBody::Own(body, Some(record))))
 }
 
 /// What stands on an answer beside what it says, whoever gives it.
-pub(super) struct Besides {
+pub(super) struct Besides<'w> {
     sharing: Option<Sharing>,
     allowed: Allowed,
+    region_header: RegionHeader,
+    /// The region of the bucket, as answers name it.
+    region: &'w str,
 }
 
-impl Besides {
-    pub(super) fn of(record: &mut Record) -> Self {
-        Self { sharing: record.sharing.take(), allowed: record.allowed }
+impl<'w> Besides<'w> {
+    pub(super) fn of(worker: &'w Worker, record: &mut Record) -> Self {
+        let bucket = record.bucket.map(|id| &worker.shared.router.bucket(id).config);
+        let region = worker.shared.regions.advertised(bucket);
+        Self { sharing: record.sharing.take(), allowed: record.allowed, region_header: record.region, region }
     }
 
     pub(super) fn say(self, mut response: HttpResponse<ProxyBody>) -> HttpResponse<ProxyBody> {
@@ -56,6 +70,7 @@ impl Besides {
             sharing.say(response.headers_mut());
         }
         limits::say(self.allowed, response.headers_mut());
+        self.region_header.write(self.region, &mut response);
         response
     }
 }

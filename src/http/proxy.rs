@@ -40,7 +40,7 @@ use crate::auth::{self, Caller, Operation, authorize};
 use crate::http::client_address::{ClientAddress, Source};
 use crate::http::cors::{self, Sharing};
 use crate::http::edge::{self, BodyLength, EdgeRejection, Head};
-use crate::http::error::GatewayError;
+use crate::http::error::{GatewayError, location_answer};
 use crate::http::form::{self, Awaited};
 use crate::http::introduce::introduce;
 use crate::http::own::{Besides, list_buckets, own, refuse};
@@ -54,7 +54,7 @@ use crate::s3::upload::declared::{Declared, object_bytes};
 use crate::telemetry::record::{Asked, Record};
 use crate::upstream::body::{REPLAY_BYTES_MAX, Source as BodySource};
 use crate::upstream::deadline::Deadline;
-use crate::upstream::{self, Incoming, Leave, Passing, ProxyBody, Taking};
+use crate::upstream::{self, Incoming, Leave, Passing, ProxyBody, RegionHeader, Taking};
 use crate::worker::Worker;
 
 /// Serves one request on the data listener.
@@ -80,12 +80,12 @@ pub(crate) async fn proxy(
     let handled = AssertUnwindSafe(handling).catch_unwind().await;
     match handled {
         Ok(Ok(Handled::Upstream(passing))) => {
-            let besides = Besides::of(&mut record);
+            let besides = Besides::of(&worker, &mut record);
             besides.say(upstream::pass_on(&worker, passing, record))
         }
         Ok(Ok(Handled::Own(response))) => {
             record.status = response.status().as_u16();
-            own(response, record)
+            own(&worker, response, record)
         }
         Ok(Err(error)) => refuse(&worker, &error, record),
         Err(_panic) => refuse(&worker, &GatewayError::Panicked, record),
@@ -160,6 +160,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
         Err(rejection) => return unrouted(worker, rejection, head, record).await,
     };
     record.bucket = Some(bucket.id);
+    record.region = RegionHeader::answer_to(head, bucket, &shared.config.server);
     record.sharing = bucket.config.cors.as_ref().map(|rules| Sharing::of(rules, head.method, head.headers));
 
     // 3 monitor, 4 limiter
@@ -348,6 +349,11 @@ async fn handle(
     if let Some(told) = told.filter(|_| called.response.status().is_success()) {
         let headers = upstream::conclude(bucket, called).await;
         return Ok(Handled::Own(told.answer(&headers, &record.id)));
+    }
+    if record.region.replaces(called.response.status()) {
+        upstream::conclude(bucket, called).await;
+        let region = worker.shared.regions.advertised(Some(&bucket.config));
+        return Ok(Handled::Own(location_answer(region, &record.id)));
     }
     Ok(Handled::Upstream(Passing { called, bucket: bucket.id, slot, late, renaming }))
 }

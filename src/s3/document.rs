@@ -8,14 +8,17 @@ pub(crate) struct ErrorDocument<'a> {
     pub(crate) request_id: &'a str,
     /// Elements that this code has beyond the common ones.
     pub(crate) details: &'a [(&'static str, String)],
+    /// The region of the bucket, where the code is about it.
+    pub(crate) region: Option<&'a str>,
 }
 
 impl ErrorDocument<'_> {
     pub(crate) fn to_xml(&self) -> String {
-        let details: String =
-            self.details.iter().map(|(name, text)| format!("<{name}>{}</{name}>", escape(text))).collect();
+        let element = |name: &str, text: &str| format!("<{name}>{}</{name}>", escape_lines(text));
+        let details: String = self.details.iter().map(|(name, text)| element(name, text)).collect();
+        let region = self.region.map(|region| element("Region", region)).unwrap_or_default();
         format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{}</Message>{details}<Resource>{}</Resource>\
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{}</Message>{region}{details}<Resource>{}</Resource>\
              <RequestId>{}</RequestId><HostId>tidegate</HostId></Error>",
             escape(self.code),
             escape(self.message),
@@ -39,6 +42,11 @@ pub(crate) fn list_buckets<'a>(names: impl Iterator<Item = &'a str>) -> String {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListAllMyBucketsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
          <Owner><ID>tidegate</ID><DisplayName>tidegate</DisplayName></Owner><Buckets>{buckets}</Buckets></ListAllMyBucketsResult>"
     )
+}
+
+/// Escapes a text of several lines.
+fn escape_lines(text: &str) -> String {
+    text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
 }
 
 pub(crate) fn escape(text: &str) -> String {
@@ -69,12 +77,12 @@ mod tests {
             message: "a<b>&\u{1}\u{ffff}",
             resource: "/b/\"k",
             request_id: "1",
-            details: &[],
+            details: &[("CanonicalRequest", "GET\n<b>\t".to_owned())],
+            region: Some("a&b"),
         };
-        assert!(
-            document.to_xml().contains(
-                "<Message>a&lt;b&gt;&amp;\u{fffd}\u{fffd}</Message><Resource>/b/&quot;k</Resource>"
-            )
-        );
+        assert!(document.to_xml().contains(
+            "<Message>a&lt;b&gt;&amp;\u{fffd}\u{fffd}</Message><Region>a&amp;b</Region>\
+             <CanonicalRequest>GET\n&lt;b&gt;\u{fffd}</CanonicalRequest><Resource>/b/&quot;k</Resource>"
+        ));
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod copy_source;
 pub(crate) mod document;
 pub(crate) mod form;
 pub(crate) mod late_error;
+pub(crate) mod location;
 pub(crate) mod naming;
 pub(crate) mod pieces;
 pub(crate) mod rename;

@@ -20,6 +20,7 @@ use crate::http::client_address::ClientAddress;
 use crate::http::client_wait::Places;
 use crate::http::cors::Sharing;
 use crate::http::send_progress::SendProgress;
+use crate::upstream::RegionHeader;
 use crate::upstream::flow::{Flow, Pace};
 use crate::worker::Worker;
 
@@ -34,6 +35,8 @@ pub(crate) struct Record {
     pub(crate) caller: Option<Identity>,
     /// What the answer says to pages of other origins, in a bucket with rules for them.
     pub(crate) sharing: Option<Sharing>,
+    /// Whether its answer names the region of the bucket.
+    pub(crate) region: RegionHeader,
     /// What the limits say that it passed.
     pub(crate) allowed: Allowed,
     /// The in-flight slot of an answer of the gateway's own.
@@ -104,6 +107,7 @@ impl Record {
     }
 
     pub(crate) fn new(worker: &Rc<Worker>, id: HeaderValue, request: Asked) -> Self {
+        let region = RegionHeader::unrouted(&request.method);
         Self {
             worker: Rc::clone(worker),
             started: clock::now(),
@@ -112,6 +116,7 @@ impl Record {
             bucket: None,
             caller: None,
             sharing: None,
+            region,
             allowed: Allowed::default(),
             slot: None,
             status: 0,

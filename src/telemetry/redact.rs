@@ -159,7 +159,8 @@ impl Redaction {
         })
     }
 
-    fn names_secret(&self, name: &str) -> bool {
+    /// Whether the value of a parameter of this name is hidden.
+    pub(crate) fn names_secret(&self, name: &str) -> bool {
         // Most names are spelled as they are compared. A target can hold thousands of them.
         if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
             return self.is_secret(name);

@@ -1,7 +1,7 @@
 //! Which headers travel on (V7, V13).
 //!
 //! Hop-by-hop headers and what `Connection` nominates end here, in both directions. Towards the upstream also end: the client's
-//! proof of identity (S3), the gateway's own headers, `Expect`, which the gateway answers itself, headers that name the client's
+//! proof of identity and the headers of CDNs (S3), the gateway's own headers, `Expect`, which the gateway answers itself, headers that name the client's
 //! address, protocol or host (unless the bucket's `forwarded` is `pass`), the names of injected credentials, and on `http` buckets
 //! headers that override the method or the target. Everything else is copied, repeated headers included, with its bytes
 //! unchanged.
@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 use tidegate_config::{BucketConfig, ClientDeadline, ForwardedHeaders, Kind};
 
+use crate::s3::sigv4::CDN_HEADERS;
 use crate::upstream::deadline::REQUEST_TIMEOUT;
 use crate::upstream::header_names::{
     FORWARDED_PREFIX, FORWARDING, GATEWAY_PREFIX, HOP_BY_HOP, OVERRIDES, OWN, REWRITTEN, SIGNATURE,
@@ -96,11 +97,11 @@ impl ClientHeaders {
     pub(crate) fn of<'a>(bucket: &BucketConfig, more: impl Iterator<Item = &'a HeaderName>) -> Self {
         let forwarded_pass = bucket.forwarded == ForwardedHeaders::Pass;
         let forwarding = if forwarded_pass { &[][..] } else { &FORWARDING };
-        let (of_kind, rewritten) = match bucket.kind {
-            Kind::S3 => (&SIGNATURE[..], &REWRITTEN[..]),
-            Kind::Http => (&OVERRIDES[..], &[][..]),
+        let (of_kind, of_cdns, rewritten) = match bucket.kind {
+            Kind::S3 => (&SIGNATURE[..], &CDN_HEADERS[..], &REWRITTEN[..]),
+            Kind::Http => (&OVERRIDES[..], &[][..], &[][..]),
         };
-        let removed = HOP_BY_HOP.iter().chain(&OWN).chain(of_kind).chain(forwarding).copied();
+        let removed = HOP_BY_HOP.iter().chain(&OWN).chain(of_kind).chain(of_cdns).chain(forwarding).copied();
         let keeps_time = bucket.upstream.client_deadline != ClientDeadline::Ignore;
         let time = keeps_time.then_some(REQUEST_TIMEOUT);
         Self {
@@ -174,6 +175,8 @@ mod tests {
             "te",
             "authorization",
             "x-amz-security-token",
+            "x-amz-cf-id",
+            "x-amz-apigw-id",
             "x-tidegate-session",
             "x-tidegate-anything",
             "host",
@@ -186,11 +189,22 @@ mod tests {
         ] {
             assert!(!travels(&s3, gone), "{gone}");
         }
-        for kept in ["x-amz-meta-a", "x-amz-meta-a_b", "range", "if-match", "content-md5", "traceparent"] {
+        for kept in [
+            "x-amz-meta-a",
+            "x-amz-meta-a_b",
+            "x-amz-cf-id2",
+            "x-amz-cf",
+            "range",
+            "if-match",
+            "content-md5",
+            "traceparent",
+        ] {
             assert!(travels(&s3, kept), "{kept}");
         }
         let http = of(Kind::Http, ForwardedHeaders::Set);
-        for kept in ["authorization", "x-amz-date", "content-type", "x_custom", "x-request-timeout"] {
+        for kept in
+            ["authorization", "x-amz-date", "x-amz-cf-id", "content-type", "x_custom", "x-request-timeout"]
+        {
             assert!(travels(&http, kept), "{kept}");
         }
         assert!(!travels(&http, "x_request_timeout"));
@@ -217,6 +231,7 @@ mod tests {
             .into_iter()
             .chain(OWN)
             .chain(SIGNATURE)
+            .chain(CDN_HEADERS)
             .chain(FORWARDING)
             .chain(OVERRIDES)
             .chain(REWRITTEN)

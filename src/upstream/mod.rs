@@ -7,6 +7,7 @@ pub(crate) mod answer;
 mod answer_transfer;
 mod blame;
 pub(crate) mod body;
+mod bucket_region;
 mod call;
 pub(crate) mod client;
 mod conclude;
@@ -51,6 +52,7 @@ use crate::shortage::Shortage;
 use actix_web::http::StatusCode;
 
 pub(crate) use answer::{Passing, pass_on};
+pub(crate) use bucket_region::RegionHeader;
 pub(crate) use call::{Leave, call};
 pub(crate) use conclude::conclude;
 pub(crate) use hedge::Suppressed;

@@ -30,7 +30,8 @@ pub(crate) async fn pass(
     let passed = call(worker, &request, payload).await.unwrap_or_else(|error| {
         let id = HeaderValue::from_static("raw");
         let kind = tidegate_config::Kind::S3;
-        let to = Addressee { kind, resource: request.path(), request_id: &id };
+        let region = worker.shared.regions.advertised(None);
+        let to = Addressee { kind, resource: request.path(), request_id: &id, region };
         error.answer().respond(&to)
     });
     passed.map_body(|_, body| ProxyBody::Own(body, None))

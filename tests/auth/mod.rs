@@ -3,13 +3,16 @@
 //! What is accepted is shown with the AWS SDK; what is not, with requests of which one thing is wrong.
 
 mod api_keys;
+mod cdn;
 mod forms;
 mod fuzz;
 mod limits;
+mod mismatch;
 mod multi_delete;
 mod operations;
 mod policies;
 mod readings;
+mod regions;
 mod rejections;
 mod signed;
 pub(crate) mod signer;

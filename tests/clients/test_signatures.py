@@ -3,12 +3,10 @@
 import datetime
 import uuid
 
-import boto3
 import botocore
 import botocore.auth
 import pytest
 import urllib3
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 import servers
@@ -116,22 +114,6 @@ def test_boto3_with_a_wrong_clock_is_told(endpoint, monkeypatch):
     assert code_of(error) == (403, "RequestTimeTooSkewed")
     monkeypatch.setattr(botocore.auth, "get_current_datetime", late(10))
     assert client.list_objects_v2(Bucket="signed")["ResponseMetadata"]["HTTPStatusCode"] == 200
-
-
-def test_boto3_in_a_wrong_region_is_told_the_right_one(endpoint):
-    """A1: the error names the region, as S3's does."""
-    client = boto3.session.Session().client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="eu-west-1",
-        aws_access_key_id=KEYS[0],
-        aws_secret_access_key=KEYS[1],
-        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
-    )
-    with pytest.raises(ClientError) as error:
-        client.list_buckets()
-    assert code_of(error) == (400, "AuthorizationHeaderMalformed")
-    assert error.value.response["Error"]["Region"] == "us-east-1"
 
 
 def test_presigned_urls_of_boto3(endpoint, key):

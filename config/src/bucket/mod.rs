@@ -29,6 +29,7 @@ use crate::cost::{Costs, OwnCostKeys, OwnCosts};
 use crate::form::{Choice, bytes, list, or_unlimited, seconds, shown};
 use crate::policy::{ACCESS, Access};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
+use crate::s3::RegionName;
 use crate::section::section;
 use crate::server::ServerConfig;
 use crate::walk::{Read as _, Section, defaults, key, nested, unset};
@@ -118,6 +119,8 @@ pub struct BucketConfig {
     pub pattern: Pattern,
     /// how clients may prove who they are; empty refuses everybody
     pub auth: Vec<AuthMethod>,
+    /// regions that signatures of clients may name; empty is any
+    pub client_regions: Vec<String>,
     /// what clients may do without proof; nothing, unless `auth` lists anonymous
     pub anonymous: Vec<Access>,
     /// how far ahead a SigV2 presigned URL or form may expire; used only where `auth` lists sigv2
@@ -161,6 +164,11 @@ section! {
         pattern: Option<Pattern> = unset("pattern", Glob, "the bucket's name");
         /// how clients may prove who they are; a bucket without an entry refuses everybody
         auth: Vec<AuthMethod> = key("auth", list(Method), Vec::new());
+        /// regions that SigV4 signatures of clients may name; empty accepts any region
+        ///
+        /// A request that is signed for a region outside the list is answered 400 with the region to use: `s3.region` if the list
+        /// contains it, else the first of the list. `GetBucketLocation` may always be signed for us-east-1.
+        client_regions: Vec<String> = key("client_regions", list(RegionName), Vec::new());
         /// what clients may do who bring no proof, where `auth` lists anonymous
         anonymous: Option<Vec<Access>> = unset("anonymous", list(ACCESS), "everything");
         /// how far in the future the `Expires` of a SigV2 presigned URL, or the expiration of a SigV2 form's policy, may lie;
@@ -288,6 +296,11 @@ fn check_auth(section: &mut Section<'_>, keys: &Keys) {
         let hint = format!("add anonymous to {auth}, or take this away");
         section.refuse("anonymous", format!("has no effect: {auth} does not list anonymous"), Some(hint));
     }
+    if !keys.client_regions.is_empty() && !keys.auth.contains(&AuthMethod::Sigv4) {
+        let auth = section.spell("auth");
+        let hint = format!("add sigv4 to {auth}, or remove this key");
+        section.refuse("client_regions", format!("has no effect: {auth} does not list sigv4"), Some(hint));
+    }
     auth::check_signatures(section, keys.kind, &keys.auth);
 }
 
@@ -296,6 +309,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         kind,
         pattern,
         auth,
+        client_regions,
         anonymous,
         sigv2_max_lifetime,
         injection_patterns,
@@ -321,6 +335,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         kind,
         pattern: pattern.unwrap_or(named),
         auth,
+        client_regions,
         anonymous,
         sigv2_max_lifetime: sigv2_max_lifetime.unwrap_or(SIGV2_LIFETIME),
         injection_patterns,

@@ -14,10 +14,9 @@ use super::policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
 use super::rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, PathOnly, RotationConfig};
 use super::tls::TlsConfig;
 use crate::form::{Choice, Word, list, seconds};
+use crate::s3::DEFAULT_REGION;
 use crate::section::section;
 use crate::walk::{Section, key, nested, nested_checked, shared, unset};
-
-const REGION: &str = "us-east-1";
 
 /// Where a request names its bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +186,7 @@ section! {
         /// Connections go to the endpoint's own name either way, and that name is what its certificate must hold.
         addressing: Addressing = key("addressing", ADDRESSINGS, Addressing::Path);
         /// region that requests are signed for
-        region: String = key("region", Word("text"), REGION.to_owned());
+        region: String = key("region", Word("text"), DEFAULT_REGION.to_owned());
         credentials: CredentialKeys = shared();
         /// several key pairs by name, in place of the one above: a request goes on as the least loaded that may be used
         by_name: Vec<PooledCredential> = pool_of::<PairKeys>("credentials");
@@ -342,7 +341,7 @@ impl CommonKeys {
             rotation,
             bucket: None,
             addressing: Addressing::Path,
-            region: REGION.to_owned(),
+            region: DEFAULT_REGION.to_owned(),
             credentials: None,
             container_credentials: None,
             credentials_by_name: Vec::new(),

@@ -28,7 +28,8 @@ use crate::s3::form::FormRejection;
 use crate::upstream::UpstreamRejection;
 
 pub(crate) use own::{
-    AdminStatus, admin_error, form_answer, json_answer, metrics_answer, preflight_answer, xml_answer,
+    AdminStatus, admin_error, form_answer, json_answer, location_answer, metrics_answer, preflight_answer,
+    xml_answer,
 };
 pub(crate) use retry_after::{RetryAfter, whole_seconds};
 

@@ -3,11 +3,14 @@
 use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use serde_json::json;
 
 use crate::http::answer::REQUEST_ID;
 use crate::s3::form::done::{Done, Stored};
+use crate::s3::location;
+
+const AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
 /// An admin or probe answer in JSON.
 pub(crate) fn json_answer(status: AdminStatus, body: &serde_json::Value) -> HttpResponse<BoxBody> {
@@ -38,6 +41,14 @@ pub(crate) fn preflight_answer() -> HttpResponse<BoxBody> {
 /// A document of the gateway's own.
 pub(crate) fn xml_answer(document: String) -> HttpResponse<BoxBody> {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/xml")).body(document)
+}
+
+/// The region of a bucket (GetBucketLocation).
+pub(crate) fn location_answer(region: &str, request_id: &HeaderValue) -> HttpResponse<BoxBody> {
+    let mut response = xml_answer(location::document(region));
+    response.headers_mut().insert(REQUEST_ID, request_id.clone());
+    response.headers_mut().insert(AMZ_REQUEST_ID, request_id.clone());
+    response
 }
 
 /// What a form's client is told of an upload that the store has taken.

@@ -45,7 +45,8 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
             if matches!(status.as_u16(), 301 | 308) { "PermanentRedirect" } else { "TemporaryRedirect" },
             "upstream_redirect",
             "the store wants this bucket to be addressed elsewhere, which the gateway's endpoint or region for it does not say",
-        ),
+        )
+        .with_region(),
         UpstreamRejection::BodyTooLarge { limit } => {
             edge(&EdgeRejection::BodyTooLarge { bytes: None, limit: *limit })
         }

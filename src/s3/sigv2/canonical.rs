@@ -17,12 +17,18 @@ use crate::http::edge::Head;
 use crate::s3::sigv2::Version2Rejection;
 use crate::s3::sigv2::query::{AMAZON, begins_like_header, is_covered, is_header};
 use crate::s3::sigv4::query::{bytes_of, name_of, pairs};
-use crate::s3::sigv4::{Place, SignatureRejection};
+use crate::s3::sigv4::{CDN_HEADERS, Place, SignatureRejection, fingerprint};
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
-/// The lines before the resource. `date` is the fourth: a date, the end of a presigned URL, or nothing.
-pub(super) fn lines(head: Head<'_>, date: &[u8], place: Place) -> Result<Vec<u8>, SignatureRejection> {
+/// The lines before the resource. `date` is the fourth: a date, the end of a presigned URL, or nothing. Of headers that `hides` names,
+/// the value's length and hash stand in its place.
+pub(super) fn lines(
+    head: Head<'_>,
+    date: &[u8],
+    place: Place,
+    hides: impl Fn(&str) -> bool,
+) -> Result<Vec<u8>, SignatureRejection> {
     let (headers, query) = (head.headers, head.uri.query().unwrap_or_default());
     let mut lines = Vec::with_capacity(256);
     for line in [
@@ -37,7 +43,10 @@ pub(super) fn lines(head: Head<'_>, date: &[u8], place: Place) -> Result<Vec<u8>
     for (name, value) in amazon_headers(headers, query, place)? {
         lines.extend_from_slice(name.as_bytes());
         lines.push(b':');
-        lines.extend_from_slice(&value);
+        match hides(&name) {
+            true => lines.extend_from_slice(fingerprint(&value).as_bytes()),
+            false => lines.extend_from_slice(&value),
+        }
         lines.push(b'\n');
     }
     Ok(lines)
@@ -59,14 +68,15 @@ fn single<'a>(
     }
 }
 
-/// S3's own headers by name, the values of each joined by commas. In a presigned URL its parameters of such names are among them.
+/// S3's own headers by name, the values of each joined by commas, without those that CDNs add. In a presigned URL its parameters of such names are among them.
 fn amazon_headers(
     headers: &HeaderMap,
     query: &str,
     place: Place,
 ) -> Result<BTreeMap<String, Vec<u8>>, SignatureRejection> {
     let mut all = BTreeMap::new();
-    for name in headers.keys().filter(|name| name.as_str().starts_with(AMAZON)) {
+    let is_signed = |name: &str| name.starts_with(AMAZON) && !CDN_HEADERS.contains(&name);
+    for name in headers.keys().filter(|name| is_signed(name.as_str())) {
         let values: Vec<&[u8]> = headers.get_all(name).map(|value| value.as_bytes().trim_ascii()).collect();
         all.insert(name.as_str().to_owned(), values.join(&b','));
     }

@@ -5,15 +5,15 @@ use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::{AUTHORIZATION, CONTENT_ENCODING, DATE, HeaderMap, HeaderName};
 use time::OffsetDateTime;
-use time::format_description::well_known::{Rfc2822, Rfc3339};
+use time::format_description::well_known::Rfc2822;
 
 use crate::http::edge::Head;
 use crate::s3::sigv2::canonical::{is_hmac, lines, resources, signature_bytes};
 use crate::s3::sigv2::{Version2Rejection, query};
 use crate::s3::sigv4::query::{name_of, pairs, text_of};
 use crate::s3::sigv4::{
-    PayloadHash, Place, SECURITY_TOKEN, SKEW_MAX, SignatureRejection, Timestamp, Verified, check_token,
-    header_token, query as version_4,
+    PayloadHash, Place, SECURITY_TOKEN, SKEW_MAX, SignatureMismatch, SignatureRejection, Timestamp, Verified,
+    check_token, header_token, is_s3_secret, query as version_4,
 };
 
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
@@ -119,12 +119,13 @@ impl<'a> Claim<'a> {
         lifetime_max: Duration,
     ) -> Result<(), SignatureRejection> {
         let distance = |at: SystemTime| now.duration_since(at).unwrap_or_else(|error| error.duration());
+        let text = |at: SystemTime| Timestamp::of(at).extended();
         match self.time {
             Time::Signed(at) if distance(at) > SKEW_MAX => {
-                Err(SignatureRejection::Skewed { signed: iso_8601(at), now: iso_8601(now) })
+                Err(SignatureRejection::Skewed { signed: text(at), now: text(now) })
             }
             Time::Until(end) if end < now => {
-                Err(Version2Rejection::Expired { expires: iso_8601(end), now: iso_8601(now) }.into())
+                Err(Version2Rejection::Expired { expires: text(end), now: text(now) }.into())
             }
             Time::Until(end) if distance(end) > lifetime_max => {
                 Err(Version2Rejection::TooFarAhead { max: lifetime_max }.into())
@@ -142,13 +143,21 @@ impl<'a> Claim<'a> {
     ) -> Result<Verified, SignatureRejection> {
         let payload = payload(head.headers)?;
         let given = signature_bytes(&self.signature)?;
-        let lines = lines(head, &self.date, self.place)?;
+        let lines = lines(head, &self.date, self.place, |_| false)?;
         let resources = resources(head.uri, bucket, self.place)?;
         if resources.iter().any(|resource| is_hmac(secret, [&lines, resource], &given)) {
             Ok(Verified { payload, seed: None })
         } else {
             Err(SignatureRejection::Mismatch)
         }
+    }
+
+    /// What the answer shows of a signature that does not match.
+    pub(crate) fn mismatch(&self, head: Head<'_>, bucket: Option<&str>) -> SignatureMismatch {
+        let lines = lines(head, &self.date, self.place, is_s3_secret).unwrap_or_default();
+        let resources = resources(head.uri, bucket, self.place).unwrap_or_default();
+        let resource = resources.into_iter().next().unwrap_or_default();
+        SignatureMismatch::new(&self.access_key_id, &self.signature, &[lines, resource].concat())
     }
 }
 
@@ -167,12 +176,6 @@ fn moment_of(text: &str) -> Option<SystemTime> {
     let of_mail = || OffsetDateTime::parse(text, &Rfc2822).ok().map(SystemTime::from);
     let of_http = httpdate::parse_http_date(text).ok();
     of_http.or_else(|| Timestamp::parse(text).map(|at| at.moment())).or_else(of_mail)
-}
-
-/// A moment as error documents show it: `2013-05-24T00:00:00Z`.
-fn iso_8601(at: SystemTime) -> String {
-    let at = OffsetDateTime::from(at).replace_nanosecond(0).ok();
-    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 /// The session token in the query, once.

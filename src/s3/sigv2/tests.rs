@@ -56,7 +56,7 @@ impl Sent {
     /// What the signature is computed over, in the first of its spellings.
     fn string_to_sign(&self, date: &str, place: Place) -> Result<String, SignatureRejection> {
         let head = self.head();
-        let lines = lines(head, date.as_bytes(), place)?;
+        let lines = lines(head, date.as_bytes(), place, |_| false)?;
         let resource = resources(head.uri, self.bucket, place)?.remove(0);
         Ok(String::from_utf8([lines, resource].concat()).unwrap())
     }

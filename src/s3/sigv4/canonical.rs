@@ -44,6 +44,11 @@ pub(crate) struct Canonical<'a> {
 impl Canonical<'_> {
     /// The bytes that are hashed.
     pub(crate) fn request(&self) -> Vec<u8> {
+        self.request_with(&canonical_query(self.query), |_, _, _| ())
+    }
+
+    /// The same with another query. `edit` may replace each header's value, which begins at the given index of the bytes.
+    pub(super) fn request_with(&self, query: &str, edit: impl Fn(&str, &mut Vec<u8>, usize)) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(512);
         let mut line = |text: &str| {
             bytes.extend_from_slice(text.as_bytes());
@@ -51,11 +56,13 @@ impl Canonical<'_> {
         };
         line(self.method);
         line(self.path);
-        line(&canonical_query(self.query));
+        line(query);
         for name in self.names {
             bytes.extend_from_slice(name.as_bytes());
             bytes.push(b':');
+            let value_at = bytes.len();
             self.push_values(name, &mut bytes);
+            edit(name, &mut bytes, value_at);
             bytes.push(b'\n');
         }
         bytes.push(b'\n');
@@ -103,7 +110,7 @@ pub(crate) fn canonical_path(path: &str) -> Cow<'_, str> {
 }
 
 /// The query's pairs, each decoded and encoded, in order; the signature itself is left out.
-fn canonical_query(query: &str) -> String {
+pub(super) fn canonical_query(query: &str) -> String {
     let mut pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> = query
         .split('&')
         .filter(|pair| !pair.is_empty())

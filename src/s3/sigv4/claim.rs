@@ -1,7 +1,7 @@
 //! What a request says of who signed it, when, for where and over what; and whether that holds.
 //!
 //! A client must sign `host` and every `x-amz-*` header it sends: what is not signed could be another's, and would mean
-//! something upstream. What could be read in two ways (two proofs, a name twice, a name in another case) is refused.
+//! something upstream. The exceptions are `CDN_HEADERS`, which the gateway removes. What could be read in two ways (two proofs, a name twice, a name in another case) is refused.
 //! The path is taken as the server computes it, decoded and encoded anew, or else as it was sent: signers differ in
 //! what they leave unencoded, and both spellings name the same object.
 //!
@@ -18,7 +18,7 @@ use crate::s3::sign::CONTENT_SHA256;
 use crate::s3::sigv4::canonical::{ALGORITHM, Canonical, SERVICE, TERMINATOR, canonical_path, is_hmac};
 use crate::s3::sigv4::query::{self, Presigning};
 use crate::s3::sigv4::rejection::Place;
-use crate::s3::sigv4::{PayloadHash, Seed, SignatureRejection, Timestamp};
+use crate::s3::sigv4::{CDN_HEADERS, PayloadHash, Seed, SignatureMismatch, SignatureRejection, Timestamp};
 
 /// How far a client's clock may be from the gateway's.
 pub(crate) const SKEW_MAX: Duration = Duration::from_secs(15 * 60);
@@ -51,7 +51,7 @@ pub(crate) struct Verified {
     pub(crate) seed: Option<Seed>,
 }
 
-/// `AKID/20130524/us-east-1/s3/aws4_request`; an ID may hold slashes, the rest may not.
+/// `AKID/20130524/us-east-1/s3/aws4_request`; an ID may hold slashes, the rest may not. The region may be empty.
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
     credential: Cow<'a, str>,
@@ -61,10 +61,10 @@ pub(super) struct Scope<'a> {
 impl<'a> Scope<'a> {
     pub(super) fn parse(credential: Cow<'a, str>) -> Option<Self> {
         let parts: Vec<&str> = credential.rsplitn(5, '/').collect();
-        let &[_, _, region, date, id] = parts.as_slice() else { return None };
+        let &[_, _, _, date, id] = parts.as_slice() else { return None };
         let is_date = date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit());
         let id_len = id.len();
-        (is_date && !region.is_empty() && id_len > 0).then_some(Self { credential, id_len })
+        (is_date && id_len > 0).then_some(Self { credential, id_len })
     }
 
     fn id(&self) -> &str {
@@ -193,29 +193,21 @@ impl<'a> Claim<'a> {
             Some(_) if lead > SKEW_MAX => Err(SignatureRejection::NotYetValid),
             Some(lifetime) if age > lifetime => Err(SignatureRejection::Expired { lifetime }),
             None if age > SKEW_MAX || lead > SKEW_MAX => Err(SignatureRejection::Skewed {
-                signed: self.timestamp.as_str().to_owned(),
-                now: Timestamp::of(now).into_text(),
+                signed: self.timestamp.extended(),
+                now: Timestamp::of(now).extended(),
             }),
             Some(_) | None => Ok(()),
         }
     }
 
     /// Whether the signature is that of the key for the claim's date and region.
-    pub(crate) fn verify(self, head: Head<'_>, key: &[u8; 32]) -> Result<Verified, SignatureRejection> {
+    pub(crate) fn verify(&self, head: Head<'_>, key: &[u8; 32]) -> Result<Verified, SignatureRejection> {
         let payload = PayloadHash::parse(&self.payload)?;
         let names = self.signed_names(head)?;
         let given = self.signature_bytes()?;
         let raw = head.uri.path();
         let path = canonical_path(raw);
-        let canonical = Canonical {
-            method: head.method.as_str(),
-            path: &path,
-            query: head.uri.query().unwrap_or_default(),
-            names: &names,
-            headers: head.headers,
-            authority: head.uri.authority().map(|authority| authority.as_str()),
-            payload: &self.payload,
-        };
+        let canonical = self.canonical(head, &path, &names);
         let fits = |canonical: Canonical<'_>| {
             let text = canonical.string_to_sign(self.timestamp.as_str(), self.scope.text());
             is_hmac(key, text.as_bytes(), &given)
@@ -225,9 +217,31 @@ impl<'a> Claim<'a> {
         }
         let seed = matches!(payload, PayloadHash::SignedChunks { .. }).then(|| {
             let scope = self.scope.text().to_owned();
-            Seed::new(*key, self.timestamp.into_text(), scope, self.signature.into_owned())
+            Seed::new(*key, self.timestamp.as_str().to_owned(), scope, self.signature.clone().into_owned())
         });
         Ok(Verified { payload, seed })
+    }
+
+    fn canonical<'b>(&'b self, head: Head<'b>, path: &'b str, names: &'b [&'b str]) -> Canonical<'b> {
+        Canonical {
+            method: head.method.as_str(),
+            path,
+            query: head.uri.query().unwrap_or_default(),
+            names,
+            headers: head.headers,
+            authority: head.uri.authority().map(|authority| authority.as_str()),
+            payload: &self.payload,
+        }
+    }
+
+    /// The elements of the answer to a signature that does not match. `is_secret` finds parameters of a query that hold secrets.
+    pub(crate) fn mismatch(&self, head: Head<'_>, is_secret: impl Fn(&str) -> bool) -> SignatureMismatch {
+        let names: Vec<&str> = self.signed.split(';').collect();
+        let path = canonical_path(head.uri.path());
+        let canonical = self.canonical(head, &path, &names);
+        let text = canonical.string_to_sign(self.timestamp.as_str(), self.scope.text());
+        SignatureMismatch::new(self.access_key_id(), &self.signature, text.as_bytes())
+            .with_request(&canonical, is_secret)
     }
 
     /// The signature itself; only lower-case digits are one.
@@ -265,8 +279,9 @@ impl<'a> Claim<'a> {
             // A presigned URL says UNSIGNED-PAYLOAD or signs the hash's value as the payload's line.
             name.starts_with("x-amz-") && !(self.place == Place::Query && name == CONTENT_SHA256.as_str())
         };
-        let unsigned = head.headers.keys().map(HeaderName::as_str);
-        match unsigned.into_iter().find(|name| must_be_signed(name) && !names.contains(name)) {
+        let is_missing =
+            |name: &&str| must_be_signed(name) && !names.contains(name) && !CDN_HEADERS.contains(name);
+        match head.headers.keys().map(HeaderName::as_str).find(is_missing) {
             Some(name) => Err(SignatureRejection::NotSigned(name.to_owned())),
             None => Ok(names),
         }

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use crate::s3::sigv4::canonical::is_hmac;
 use crate::s3::sigv4::claim::{Claim, Scope};
+use crate::s3::sigv4::mismatch::fingerprint;
 use crate::s3::sigv4::query::LIFETIME_SECONDS_MAX;
-use crate::s3::sigv4::{Place, SignatureRejection, Timestamp};
+use crate::s3::sigv4::{Place, SignatureMismatch, SignatureRejection, Timestamp};
 
 impl<'a> Claim<'a> {
     /// Reads what a form's fields say of who signed its policy.
@@ -40,6 +41,16 @@ impl<'a> Claim<'a> {
     pub(crate) fn verify_policy(&self, policy: &str, key: &[u8; 32]) -> Result<(), SignatureRejection> {
         let given = self.signature_bytes()?;
         if is_hmac(key, policy.as_bytes(), &given) { Ok(()) } else { Err(SignatureRejection::Mismatch) }
+    }
+
+    /// The elements of the answer to a signature that does not match. A policy repeats the session token of its form, so the policy
+    /// of a form with a token is not shown.
+    pub(crate) fn policy_mismatch(&self, policy: &str) -> SignatureMismatch {
+        let shown = match self.token {
+            None => Cow::Borrowed(policy),
+            Some(_) => Cow::Owned(fingerprint(policy.as_bytes())),
+        };
+        SignatureMismatch::new(self.access_key_id(), &self.signature, shown.as_bytes())
     }
 }
 

@@ -12,6 +12,7 @@ pub mod bench;
 pub(crate) mod canonical;
 mod claim;
 mod form;
+mod mismatch;
 mod payload;
 pub(crate) mod query;
 mod rejection;
@@ -19,7 +20,12 @@ mod seed;
 mod timestamp;
 
 pub(crate) use claim::{Claim, SECURITY_TOKEN, SKEW_MAX, Verified, check_token, header_token, offers_proof};
+pub(crate) use mismatch::{SignatureMismatch, fingerprint, is_s3_secret};
 pub(crate) use payload::PayloadHash;
 pub(crate) use rejection::{Place, SignatureRejection};
 pub(crate) use seed::Seed;
 pub(crate) use timestamp::Timestamp;
+
+/// Headers that Amazon CloudFront and API Gateway add to requests on their way to S3, which ignores them. They may be unsigned,
+/// and they end at the gateway.
+pub(crate) const CDN_HEADERS: [&str; 2] = ["x-amz-apigw-id", "x-amz-cf-id"];

@@ -29,7 +29,7 @@ pub(crate) enum SignatureRejection {
     Version2(Version2Rejection),
     /// It does not have the form of one.
     Malformed(Place, &'static str),
-    /// The scope's region is not the bucket's.
+    /// The scope names a region that the bucket does not accept.
     Region { place: Place, given: String, expected: String },
     /// Neither `x-amz-date` nor `date`, or one that is no date.
     NoDate,

@@ -48,6 +48,12 @@ impl Timestamp {
         Self { text, seconds }
     }
 
+    /// The same moment in ISO 8601's extended format, as error documents show it: `2013-05-24T00:00:00Z`.
+    pub(crate) fn extended(&self) -> String {
+        let part = |from: usize, to: usize| self.text.get(from..to).unwrap_or_default();
+        format!("{}-{}-{}:{}:{}", part(0, 4), part(4, 6), part(6, 11), part(11, 13), part(13, 16))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
@@ -86,7 +92,8 @@ mod tests {
             let read = Timestamp::parse(text).unwrap();
             assert_eq!(Timestamp::of(read.moment()), read);
         }
-        assert_eq!(Timestamp::parse("20130524T000000Z").unwrap().date(), "20130524");
+        let read = Timestamp::parse("20130524T010203Z").unwrap();
+        assert_eq!((read.date(), read.extended().as_str()), ("20130524", "2013-05-24T01:02:03Z"));
     }
 
     #[test]

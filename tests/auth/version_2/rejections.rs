@@ -262,3 +262,28 @@ async fn expired(upstream: &Upstream) {
     let answer = ask(&gateway, &Signer::new("GUEST", GUEST), "GET", "/b/public/k").await;
     assert_eq!(told(&answer), expected(400, "ExpiredToken", "key_expired"));
 }
+
+/// A8, C4: a signature that does not match is answered with the string that the gateway computed, without secrets
+#[tokio::test]
+async fn a_mismatch_shows_the_string_to_sign() {
+    let upstream = Upstream::ok("x");
+    let gateway = builder(&upstream).set("keys.reader.session_token", "the-token-of-the-key").start().await;
+    let wrong = Signer::new(ID, "wrong");
+    let secrets = [
+        ("x-amz-security-token", "the-token-of-the-key"),
+        ("x-amz-server-side-encryption-customer-key", "a-key-of-the-customer"),
+        ("x-amz-meta-a", "shown"),
+    ];
+    let headers = wrong.headers("GET", "/b/k?acl", &secrets);
+    let answer = send(&gateway, "GET", "/b/k?acl", &headers, None).await;
+    assert_eq!(told(&answer), expected(403, "SignatureDoesNotMatch", "signature_mismatch"));
+    let text = answer.text();
+    let (_, shown) = text.split_once("<StringToSign>GET\n\n\n").unwrap();
+    let (shown, _) = shown.split_once("</StringToSign>").unwrap();
+    assert!(shown.ends_with("\n/b/k?acl") && shown.contains("\nx-amz-meta-a:shown\n"), "{shown}");
+    assert!(!text.contains("the-token") && !text.contains("a-key-of"), "{text}");
+    let with_cdn = signer().headers("GET", "/b/k", &secrets);
+    let cdn = [&with_cdn[..], &[("x-amz-cf-id".to_owned(), "5Zx==".to_owned())]].concat();
+    assert_eq!(send(&gateway, "GET", "/b/k", &cdn, None).await.whole(), 200, "a CDN may add its header");
+    assert_eq!(upstream.last().header("x-amz-cf-id"), None);
+}

@@ -326,3 +326,22 @@ add(
   },
   { signed: true },
 );
+
+add(
+  "a clock that is an hour ahead corrects itself",
+  async (place) => {
+    const client = new s3.S3Client({
+      endpoint: place.endpoint,
+      region: "us-east-1",
+      forcePathStyle: true,
+      credentials: { accessKeyId: place.keyId, secretAccessKey: place.secret },
+      maxAttempts: 2,
+      systemClockOffset: 3_600_000,
+    });
+    const put = await send(client, "PutObject", place.at("o", { Body: "x" }));
+    assert.equal(put.$metadata.attempts, 2);
+    const head = await send(client, "HeadObject", place.at("o"));
+    assert.deepEqual([head.ContentLength, head.$metadata.attempts], [1, 1]);
+  },
+  { signed: true },
+);

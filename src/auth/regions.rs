@@ -1,0 +1,168 @@
+//! Regions of clients' signatures (A9): those that a bucket accepts, and the one that answers advertise.
+//!
+//! A client takes the region of a scope from its own configuration, so by default any region is accepted and the signature is
+//! verified with the scope's own. The region says nothing about who signed.
+
+use std::collections::HashSet;
+
+use tidegate_config::{BucketConfig, Config};
+
+use crate::http::edge::Head;
+use crate::s3::{location, naming};
+use crate::worker::Worker;
+
+/// The region that clients sign for before they know the region of a bucket.
+const FIRST_REGION: &str = "us-east-1";
+/// The longest region that is accepted without being configured.
+const REGION_BYTES_MAX: usize = 32;
+
+/// The regions of a configuration.
+pub(crate) struct Regions {
+    /// The gateway's.
+    own: String,
+    /// Every region that the configuration names.
+    configured: HashSet<String>,
+}
+
+impl Regions {
+    pub(crate) fn new(config: &Config) -> Self {
+        let own = config.s3.region.clone();
+        let of_buckets = config.buckets.values().flat_map(|bucket| {
+            bucket.client_regions.iter().chain([&bucket.upstream.region]).map(String::as_str)
+        });
+        let configured = of_buckets.chain([FIRST_REGION, &own]).map(str::to_owned).collect();
+        Self { own, configured }
+    }
+
+    /// Whether the configuration names this region. The number of such regions is fixed at the start.
+    pub(super) fn is_configured(&self, region: &str) -> bool {
+        self.configured.contains(region)
+    }
+
+    /// The region that answers to clients of a bucket name; without a bucket the gateway's.
+    pub(crate) fn advertised<'a>(&'a self, bucket: Option<&'a BucketConfig>) -> &'a str {
+        let listed = bucket.map(|bucket| bucket.client_regions.as_slice()).unwrap_or_default();
+        match listed.first() {
+            Some(first) if !listed.contains(&self.own) => first,
+            _ => &self.own,
+        }
+    }
+
+    /// Whether a signature for this region is accepted where none are listed.
+    fn accepts_unlisted(&self, region: &str) -> bool {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let is_region = region.len() <= REGION_BYTES_MAX && region.bytes().all(is_plain);
+        is_region || self.is_configured(region)
+    }
+}
+
+/// The regions that the signature of one request may name.
+pub(super) struct AcceptedRegions<'a> {
+    regions: &'a Regions,
+    bucket: Option<&'a BucketConfig>,
+    request: Option<(Head<'a>, &'a [String])>,
+}
+
+impl<'a> AcceptedRegions<'a> {
+    /// Of a request to a bucket.
+    pub(super) fn of_request(head: Head<'a>, bucket: &'a BucketConfig, worker: &'a Worker) -> Self {
+        let request = Some((head, worker.shared.config.server.base_domains.as_slice()));
+        Self { request, ..Self::of_form(bucket, worker) }
+    }
+
+    /// Of a form that is sent to a bucket.
+    pub(super) fn of_form(bucket: &'a BucketConfig, worker: &'a Worker) -> Self {
+        Self { regions: &worker.shared.regions, bucket: Some(bucket), request: None }
+    }
+
+    /// Of a request for the list of buckets.
+    pub(super) fn of_lister(worker: &'a Worker) -> Self {
+        Self { regions: &worker.shared.regions, bucket: None, request: None }
+    }
+
+    pub(super) fn contains(&self, region: &str) -> bool {
+        let listed = self.bucket.map(|bucket| bucket.client_regions.as_slice()).unwrap_or_default();
+        match listed {
+            [] => self.regions.accepts_unlisted(region),
+            listed => {
+                listed.iter().any(|known| known == region)
+                    || (region == FIRST_REGION && self.asks_for_region())
+            }
+        }
+    }
+
+    /// The region in the answer to a signature for a region that is not accepted.
+    pub(super) fn advertised(&self) -> &'a str {
+        self.regions.advertised(self.bucket)
+    }
+
+    fn asks_for_region(&self) -> bool {
+        self.request.is_some_and(|(head, base_domains)| {
+            location::is_asked_for(head, &naming::of(head.uri, head.headers, base_domains))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn regions(own: &str, listed: &[&str]) -> (Regions, BucketConfig) {
+        let listed: Vec<String> = listed.iter().map(|region| (*region).to_owned()).collect();
+        let mut bucket = BucketConfig { client_regions: listed, ..BucketConfig::default() };
+        bucket.upstream.region = "RegionOne".to_owned();
+        let mut config = Config::default();
+        config.s3.region = own.to_owned();
+        config.buckets.insert("b".to_owned(), bucket.clone());
+        (Regions::new(&config), bucket)
+    }
+
+    fn accepts(regions: &Regions, bucket: &BucketConfig, region: &str) -> bool {
+        AcceptedRegions { regions, bucket: Some(bucket), request: None }.contains(region)
+    }
+
+    /// A9: any region, the empty one included, unless some are listed
+    #[test]
+    fn any_region_is_accepted_unless_some_are_listed() {
+        let (any, bucket) = regions("us-east-1", &[]);
+        for region in ["", "us-east-1", "eu-west-1", "x", "default", "RegionOne", &"r".repeat(32)] {
+            assert!(accepts(&any, &bucket, region), "{region}");
+        }
+        for region in ["US-EAST-1", "us_east_1", "us-east-1 ", "ü", "us%2Deast", "a\0", &"r".repeat(33)] {
+            assert!(!accepts(&any, &bucket, region), "{region}");
+        }
+        let (some, bucket) = regions("us-east-1", &["eu-west-1", "Zürich"]);
+        for (region, expected) in
+            [("eu-west-1", true), ("Zürich", true), ("us-east-1", false), ("", false), ("RegionOne", false)]
+        {
+            assert_eq!(accepts(&some, &bucket, region), expected, "{region}");
+        }
+    }
+
+    /// A9: clients are told a region that they may sign for
+    #[test]
+    fn the_region_that_clients_are_told_is_accepted() {
+        for (own, listed, told) in [
+            ("eu-central-1", &[][..], "eu-central-1"),
+            ("eu-central-1", &["eu-west-1", "eu-central-1"], "eu-central-1"),
+            ("eu-central-1", &["eu-west-1", "eu-north-1"], "eu-west-1"),
+        ] {
+            let (regions, bucket) = regions(own, listed);
+            assert_eq!((regions.advertised(Some(&bucket)), regions.advertised(None)), (told, own));
+            assert!(accepts(&regions, &bucket, told));
+        }
+    }
+
+    proptest! {
+        /// A9, V8
+        #[test]
+        fn a_region_is_short_and_plain(region in "\\PC{0,40}") {
+            let (any, bucket) = regions("us-east-1", &[]);
+            let is_region = region.len() <= 32
+                && region.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-'));
+            prop_assert_eq!(accepts(&any, &bucket, &region), is_region || region == "RegionOne");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! `GetBucketLocation`: which request it is, and the document that answers it.
+//!
+//! Source: S3 API Reference, "GetBucketLocation": us-east-1 is the empty element.
+
+use actix_web::http::Method;
+
+use crate::http::edge::Head;
+use crate::s3::document::escape;
+use crate::s3::naming::Named;
+use crate::s3::sigv4::query::{name_of, pairs};
+
+/// Whether a request to an `s3` bucket asks for the bucket's region.
+pub(crate) fn is_asked_for(head: Head<'_>, named: &Named<'_>) -> bool {
+    let query = head.uri.query().unwrap_or_default();
+    *head.method == Method::GET && named.is_bucket() && pairs(query).any(|pair| name_of(pair) == "location")
+}
+
+/// The answer with this region.
+pub(crate) fn document(region: &str) -> String {
+    let region = if region == "us-east-1" { "" } else { region };
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <LocationConstraint xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{}</LocationConstraint>",
+        escape(region)
+    )
+}

@@ -1,0 +1,295 @@
+//! Regions of clients' signatures: which ones are accepted, and where an answer tells the right one.
+
+use std::time::Duration;
+
+use super::{ID, SECRET, Signer, ask, code, send, signed_bucket, signer, with_key};
+use crate::support::{Act, Answer, Client, Gateway, Upstream, get, head, request};
+
+const REGION: &str = "x-amz-bucket-region";
+
+fn from(region: &str) -> Signer {
+    Signer { region: region.to_owned(), ..Signer::new(ID, SECRET) }
+}
+
+/// The region in the scope of the gateway's own signature.
+fn upstream_region(upstream: &Upstream) -> String {
+    let seen = upstream.last();
+    let authorization = seen.header("authorization").unwrap();
+    authorization.split('/').nth(2).unwrap().to_owned()
+}
+
+/// A9: a signature may name any region, or none, in the header and in a URL, and the store sees the bucket's
+#[tokio::test]
+async fn any_region_is_accepted() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream)
+        .set("buckets.b.s3.region", "RegionOne")
+        .set("buckets.b.s3.access_key_id", "STORE")
+        .set("buckets.b.s3.secret_access_key", "stores-own")
+        .start()
+        .await;
+    for region in ["us-east-1", "eu-west-1", "", "0", "default", "RegionOne", &"r".repeat(32)] {
+        for method in ["GET", "HEAD", "PUT", "DELETE"] {
+            let answer = ask(&gateway, &from(region), method, "/b/k").await;
+            assert_eq!(answer.whole(), 200, "{region} {method}: {}", answer.text());
+            assert_eq!(upstream_region(&upstream), "RegionOne");
+        }
+        let url = from(region).presigned("GET", "/b/k", "60");
+        assert_eq!(get(gateway.address(), &url).await.whole(), 200, "{url}");
+        let forged = Signer { secret: "another".to_owned(), ..from(region) };
+        assert_eq!(ask(&gateway, &forged, "GET", "/b/k").await.reason(), "signature_mismatch");
+    }
+    let url = from("eu-west-1").presigned("GET", "/b/k", "60").replace("eu-west-1", "eu%2Dwe%73t-1");
+    assert_eq!(get(gateway.address(), &url).await.whole(), 200, "the same region, encoded");
+    let url = from("eu-west-1").presigned("GET", "/b/k", "60").replace("eu-west-1", "eu-west-2");
+    assert_eq!(get(gateway.address(), &url).await.reason(), "signature_mismatch", "the signature covers it");
+}
+
+/// A9, V8: a region that is none is refused with the one to use, however long it is, and nothing goes upstream
+#[tokio::test]
+async fn an_odd_region_is_refused() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream).start().await;
+    let long = "r".repeat(33);
+    for region in ["US-EAST-1", "us_east_1", "us-east-1 ", "<r>", "r\tr", "*", ".", &long, &"r".repeat(7000)]
+    {
+        let answer = ask(&gateway, &from(region), "GET", "/b/k").await;
+        let expected = (400, "AuthorizationHeaderMalformed".to_owned());
+        assert_eq!((answer.whole(), code(&answer)), expected, "{region}");
+        assert_eq!(answer.header(REGION), Some("us-east-1"));
+        assert!(answer.text().contains("<Region>us-east-1</Region>") && answer.body.len() < 1000);
+    }
+    for region in ["US-EAST-1", "%C3%BC", "%00", "eu%2Fwest", "eu%252Fwest", "r+r", &"r".repeat(6000)] {
+        let url = from(region).presigned("GET", "/b/k", "60");
+        let answer = get(gateway.address(), &url).await;
+        assert_eq!(answer.whole(), 400, "{region}: {}", answer.text());
+        assert!(answer.body.len() < 1000);
+    }
+    // Of two scopes the first is a part of the key's ID.
+    let mut twice = signer().headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
+    let (_, value) = twice.iter_mut().find(|(name, _)| name == "authorization").unwrap();
+    *value = value.replace("/aws4_request", "/aws4_request/20261129/eu-west-1/s3/aws4_request");
+    let answer = send(&gateway, "GET", "/b/k", &twice, None).await;
+    assert_eq!((answer.whole(), code(&answer)), (403, "InvalidAccessKeyId".to_owned()));
+    let megabyte = from(&"r".repeat(1 << 20));
+    let mut client = Client::connect(gateway.address()).await;
+    let headers = megabyte.headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    // The gateway may close before it has read all of it.
+    let _ = client.try_send(crate::support::client::message("GET", "/b/k", &headers, None)).await;
+    assert!(client.try_answer("GET").await.is_none_or(|answer| answer.status == 431));
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200);
+}
+
+/// A9: a bucket that lists regions takes no other, and says which, also where the answer has no body
+#[tokio::test]
+async fn listed_regions_are_the_only_ones() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream)
+        .set("buckets.b.client_regions", "eu-west-1,eu-north-1")
+        .set("s3.region", "eu-central-1")
+        .start()
+        .await;
+    for region in ["eu-west-1", "eu-north-1"] {
+        assert_eq!(ask(&gateway, &from(region), "GET", "/b/k").await.whole(), 200);
+    }
+    for region in ["us-east-1", "eu-central-1", "", "eu-west-2"] {
+        let answer = ask(&gateway, &from(region), "GET", "/b/k").await;
+        let expected = (400, "AuthorizationHeaderMalformed".to_owned());
+        assert_eq!((answer.whole(), code(&answer)), expected, "{region}");
+        assert!(answer.text().contains("<Region>eu-west-1</Region>"), "{}", answer.text());
+        assert_eq!(answer.all(REGION), ["eu-west-1"]);
+        let without_body = ask(&gateway, &from(region), "HEAD", "/b/k").await;
+        assert_eq!((without_body.whole(), without_body.all(REGION)), (400, vec!["eu-west-1"]));
+    }
+    assert_eq!(upstream.count(), 2);
+    // Who does not know the region yet asks for it like this.
+    for target in ["/b?location", "/b/?location="] {
+        let answer = ask(&gateway, &signer(), "GET", target).await;
+        assert_eq!(answer.whole(), 200, "{target}");
+        assert!(answer.text().contains(">eu-west-1</LocationConstraint>"), "{}", answer.text());
+        assert_eq!(ask(&gateway, &from("eu-west-2"), "GET", target).await.whole(), 400);
+    }
+    for target in ["/b/k?location", "/b?locations", "/b", "/b?prefix=location"] {
+        assert_eq!(ask(&gateway, &signer(), "GET", target).await.whole(), 400, "{target}");
+    }
+    assert_eq!(ask(&gateway, &signer(), "PUT", "/b?location").await.whole(), 400);
+}
+
+/// A9: the list of buckets is answered to a signature for any region
+#[tokio::test]
+async fn the_list_of_buckets_is_for_any_region() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream).set("buckets.b.client_regions", "eu-west-1").start().await;
+    for region in ["us-east-1", "ap-south-1", ""] {
+        let answer = ask(&gateway, &from(region), "GET", "/").await;
+        assert_eq!(answer.whole(), 200, "{region}: {}", answer.text());
+        assert!(answer.text().contains("<Name>b</Name>"));
+    }
+    assert_eq!(ask(&gateway, &from("A"), "GET", "/").await.whole(), 400);
+}
+
+/// C1, A9: forged signatures for new regions store nothing, and the right client still asks for its key once
+#[tokio::test]
+async fn forged_regions_do_not_reach_the_cache() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream).set("sessions.capacity", "10").start().await;
+    assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.whole(), 200);
+    let before = gateway.status().await["sessions"].clone();
+    for n in 0..40 {
+        let forged = Signer { secret: "another".to_owned(), ..from(&format!("region-{n}")) };
+        assert_eq!(ask(&gateway, &forged, "GET", "/b/k").await.reason(), "signature_mismatch");
+        let url = forged.presigned("GET", "/b/k", "60");
+        assert_eq!(get(gateway.address(), &url).await.reason(), "signature_mismatch");
+    }
+    for n in 0..20 {
+        assert_eq!(ask(&gateway, &from(&format!("region-{n}")), "GET", "/b/k").await.whole(), 200);
+    }
+    assert_eq!(gateway.status().await["sessions"], before, "neither asked nor remembered");
+}
+
+fn location(region: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <LocationConstraint xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{region}</LocationConstraint>"
+    )
+}
+
+fn is_location(answer: &Answer, region: &str) {
+    assert_eq!((answer.whole(), answer.text()), (200, location(region)));
+    assert_eq!(answer.header("content-type"), Some("application/xml"));
+    assert!(answer.header("x-request-id").is_some() && answer.header("x-amz-request-id").is_some());
+}
+
+/// A9, E6: the location is the gateway's, whatever the store's document is, and the store's connection is used again
+#[tokio::test]
+async fn the_location_is_the_gateways() {
+    let xml = |body: &str| Act::ok(body).header("content-type", "application/xml");
+    let huge = "<".repeat(3 << 20);
+    for act in [
+        xml(&location("default")),
+        xml(&location("default")).header(REGION, "default"),
+        Act::ok("<html>not found</html>").header("content-type", "text/html"),
+        xml("\u{1}<a><b"),
+        xml(""),
+        Act::ok(&huge),
+        Act::ok(&huge).chunked(),
+        xml(&location("x")).chunked().then_after(Duration::from_millis(50), "more"),
+        xml(&location("x")).until_close(),
+        xml(&location("x")).cut_at(9),
+    ] {
+        let upstream = Upstream::start(move |_| act.clone());
+        let gateway = signed_bucket(&upstream).start().await;
+        is_location(&ask(&gateway, &signer(), "GET", "/b?location").await, "");
+        is_location(&get(gateway.address(), &signer().presigned("GET", "/b/?location", "60")).await, "");
+        assert_eq!(upstream.count(), 2);
+        assert!(upstream.seen().iter().all(|seen| seen.target.ends_with("?location")));
+        gateway.is_idle().await;
+    }
+    let upstream = Upstream::start(move |_| xml(&location("default")));
+    let gateway = Gateway::builder().bucket("b", &upstream).set("s3.region", "eu-central-1").start().await;
+    is_location(&get(gateway.address(), "/b?location").await, "eu-central-1");
+    let upstream = Upstream::start(move |_| xml(&location("default")));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for _ in 0..3 {
+        is_location(&get(gateway.address(), "/b?location").await, "");
+    }
+    assert!(upstream.connections() <= 2, "a connection for each worker, and no more");
+}
+
+/// A9, E2: the store's errors over a location are passed on, and the policy is asked first
+#[tokio::test]
+async fn a_location_is_the_stores_to_refuse() {
+    for (status, error) in [(403, "AccessDenied"), (404, "NoSuchBucket"), (501, "NotImplemented")] {
+        let upstream = Upstream::start(move |_| Act::s3_error(status, error));
+        let gateway = signed_bucket(&upstream)
+            .set("keys.writer.access_key_id", "AKIDWRITER")
+            .set("keys.writer.secret", "writers-secret")
+            .set("keys.writer.policy", "writes")
+            .set("policies.writes.buckets", "*")
+            .set("policies.writes.methods", "write")
+            .start()
+            .await;
+        let answer = ask(&gateway, &signer(), "GET", "/b?location").await;
+        assert_eq!((answer.whole(), code(&answer), answer.reason()), (status, error.to_owned(), ""));
+        let denied = ask(&gateway, &Signer::new("AKIDWRITER", "writers-secret"), "GET", "/b?location").await;
+        assert_eq!((denied.whole(), denied.reason()), (403, "policy_denied"));
+        assert_eq!(upstream.count(), 1);
+    }
+}
+
+/// A9: HeadBucket and every HEAD error tell the gateway's region, once, and so does an answer in which the store tells its own
+#[tokio::test]
+async fn answers_tell_the_gateways_region() {
+    let upstream = Upstream::start(|seen| match seen.target.as_str() {
+        "/b/none" => Act::status(404),
+        "/b/old" => Act::status(304),
+        "/b/told" => Act::ok("x").header("x-amz-bucket-region", "stores"),
+        "/b/denied" => Act::s3_error(403, "AccessDenied").header("X-Amz-Bucket-Region", "stores"),
+        "/b" => Act::ok("").header("x-amz-bucket-region", "stores"),
+        _ => Act::ok("x"),
+    });
+    let gateway = signed_bucket(&upstream)
+        .set("buckets.b.auth", "sigv4,anonymous")
+        .set("buckets.b.anonymous", "read,list")
+        .set("s3.region", "eu-central-1")
+        .http_bucket("api", &upstream)
+        .start()
+        .await;
+    let told = |answer: &Answer| answer.all(REGION).join(",");
+    for (method, target, status, region) in [
+        ("HEAD", "/b", 200, "eu-central-1"),
+        ("HEAD", "/b/", 200, "eu-central-1"),
+        ("HEAD", "/b/none", 404, "eu-central-1"),
+        ("HEAD", "/b/denied", 403, "eu-central-1"),
+        ("HEAD", "/b/told", 200, "eu-central-1"),
+        ("HEAD", "/b/k", 200, ""),
+        ("HEAD", "/b/old", 304, ""),
+        ("GET", "/b/denied", 403, "eu-central-1"),
+        ("GET", "/b/told", 200, "eu-central-1"),
+        ("GET", "/b/none", 404, ""),
+        ("GET", "/b/k", 200, ""),
+        ("HEAD", "/unknown", 404, "eu-central-1"),
+        ("HEAD", "/unknown/k", 404, "eu-central-1"),
+        ("HEAD", "/", 405, "eu-central-1"),
+        ("GET", "/unknown/k", 404, ""),
+        ("HEAD", "/b/k?acl", 403, "eu-central-1"),
+        ("HEAD", "/api/k", 200, ""),
+        ("HEAD", "/api/none", 200, ""),
+    ] {
+        let answer = request(gateway.address(), method, target, &[], None).await;
+        assert_eq!((answer.whole(), told(&answer).as_str()), (status, region), "{method} {target}");
+    }
+    for (secret, reason) in [(SECRET, ""), ("another", "signature_mismatch")] {
+        let answer = ask(&gateway, &Signer::new(ID, secret), "HEAD", "/b").await;
+        assert_eq!((answer.reason(), told(&answer).as_str()), (reason, "eu-central-1"));
+    }
+    upstream.stop().await;
+    let failed = head(gateway.address(), "/b/k").await;
+    assert_eq!((failed.whole(), told(&failed).as_str()), (502, "eu-central-1"));
+}
+
+/// A9, G1: what is no region is a start-up error, and so is a list that has no effect
+#[tokio::test]
+async fn bad_regions_stop_the_start() {
+    let upstream = Upstream::ok("x");
+    for (key, value, said) in [
+        ("s3.region", "eu west", "s3.region"),
+        ("s3.region", "", "s3.region"),
+        ("buckets.b.client_regions", "eu-west-1,<r>", "buckets.b.client_regions"),
+        ("buckets.b.client_regions", "eu-west-1,", "buckets.b.client_regions"),
+    ] {
+        let ended = signed_bucket(&upstream).set(key, value).run();
+        assert_eq!(ended.code, Some(78), "{key} = {value}");
+        assert!(
+            ended.stderr.contains(said) && ended.stderr.contains("not the name of a region"),
+            "{ended:?}"
+        );
+    }
+    let open =
+        with_key(Gateway::builder().bucket("b", &upstream)).set("buckets.b.client_regions", "eu-west-1");
+    let ended = open.run();
+    assert_eq!(ended.code, Some(78));
+    assert!(ended.stderr.contains("does not list sigv4"), "{ended:?}");
+}
