@@ -125,7 +125,7 @@ const LEDGER: [(&str, &str, Standing); 132] = [
     ("A5", "policy per client key", Met),
     ("A6", "CORS", Met),
     ("A7", "TLS on both sides", Met),
-    ("A8", "SigV2 from clients, opt-in", Later("not begun")),
+    ("A8", "SigV2 from clients, opt-in", Met),
     ("A9", "regions as clients expect them", Met),
     ("A10", "client certificates, address lists per bucket", Later("not begun")),
     ("A11", "temporary keys from web identities", Later("not begun")),

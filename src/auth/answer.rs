@@ -5,9 +5,9 @@
 
 use tidegate_config::{Access, Kind};
 
-use crate::auth::AuthRejection;
 use crate::auth::jwt::JwtRejection;
 use crate::auth::operation::Exception;
+use crate::auth::{AuthRejection, version_2};
 use crate::http::answer::Answer;
 use crate::http::error::{bad_request, forbidden, not_implemented, unauthorized, unprepared};
 use crate::s3::sigv4::{Place, SKEW_MAX, SignatureRejection};
@@ -151,7 +151,7 @@ fn signature(rejection: &SignatureRejection) -> Answer {
         SignatureRejection::Ambiguous => bad_request(
             "InvalidArgument",
             "signature_ambiguous",
-            "only one auth mechanism allowed: the Authorization header or the X-Amz-Algorithm query parameter, once",
+            "only one auth mechanism allowed: the Authorization header, or the parameters of one signature version, once",
         ),
         SignatureRejection::Scheme => bad_request(
             "InvalidArgument",
@@ -162,6 +162,7 @@ fn signature(rejection: &SignatureRejection) -> Answer {
             "signature_not_implemented",
             format!("{what} is not implemented; sign with AWS4-HMAC-SHA256"),
         ),
+        SignatureRejection::Version2(rejection) => version_2::answer(rejection),
         SignatureRejection::Malformed(place, what) => malformed(*place, what),
         SignatureRejection::Region { place, given, expected } => {
             let message = format!("the region '{given}' is wrong; expecting '{expected}'");

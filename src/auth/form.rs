@@ -8,7 +8,7 @@ use tidegate_actors::{Identity, clock};
 use tidegate_config::Access;
 
 use crate::auth::regions::AcceptedRegions;
-use crate::auth::{AuthRejection, Caller, Keyring, unproven};
+use crate::auth::{AuthRejection, Caller, Keyring, unproven, version_2};
 use crate::http::error::GatewayError;
 use crate::router::Bucket;
 use crate::s3::form::FormRejection;
@@ -44,6 +44,9 @@ pub(crate) async fn authenticate_form(
         return Err(AuthRejection::Closed.into());
     }
     if bucket.proofs.signature && fields.offers_proof() {
+        if fields.is_version_2() {
+            return version_2::authenticate_form(fields, &bucket.proofs, &worker.shared.keyring);
+        }
         return verify(fields, &AcceptedRegions::of_form(&bucket.config, worker), worker).await;
     }
     if bucket.proofs.anonymous { Ok(Caller::ANONYMOUS) } else { Err(unproven(bucket).into()) }
@@ -55,9 +58,6 @@ async fn verify(
     worker: &Worker,
 ) -> Result<Caller, GatewayError> {
     let refused = |rejection: SignatureRejection| GatewayError::from(AuthRejection::from(rejection));
-    if fields.is_version_2() {
-        return Err(refused(SignatureRejection::NotImplemented("SigV2 (AWSAccessKeyId)")));
-    }
     let policy = fields.need("policy")?;
     match fields.need("x-amz-algorithm")? {
         ALGORITHM => {}
@@ -86,5 +86,5 @@ async fn verify(
     if keyring.has_expired(id, clock::wall()) {
         return Err(refused(SignatureRejection::KeyExpired));
     }
-    Ok(Caller { identity: Identity::Key(id), verified: None })
+    Ok(Caller { identity: Identity::Key(id), verified: None, is_version_2: false })
 }

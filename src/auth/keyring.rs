@@ -84,7 +84,7 @@ impl Keyring {
         }
     }
 
-    /// The secret of a client key, for deriving a signing key and for nothing else.
+    /// The secret of a client key, for deriving a signing key or verifying a SigV2 signature, and for nothing else.
     pub(crate) fn secret(&self, id: KeyId) -> &str {
         self.keys[id.index()].0.secret.expose()
     }

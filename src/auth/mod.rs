@@ -9,7 +9,7 @@
 //! A client may carry a session ID, under which an identity is kept. Clients choose these IDs, so they prove nothing: what
 //! is kept there is only that the client is anonymous, and a signature is verified every time. What makes that cheap is
 //! that the keys it is verified with are kept (`signing_keys`). A token proves something, and is remembered by its hash
-//! (`bearers`). A form brings its signature in its body, where `form` looks for it.
+//! (`bearers`). SigV2, where a bucket accepts it, is verified in `version_2`. A form brings its signature in its body, where `form` looks for it.
 
 mod answer;
 mod bearers;
@@ -23,6 +23,7 @@ mod proofs;
 mod recent;
 mod regions;
 mod signing_keys;
+mod version_2;
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 use tidegate_actors::{Identity, KeyId, SessionId, SessionsHandle, clock};
@@ -31,6 +32,7 @@ use tidegate_config::{Access, Kind, PolicyConfig};
 use crate::http::edge::Head;
 use crate::router::Bucket;
 use crate::s3::copy_source::{CopySource, NoSource};
+use crate::s3::sigv2;
 use crate::s3::sigv4::{Claim, PayloadHash, Seed, SignatureMismatch, SignatureRejection, Verified};
 use crate::worker::Worker;
 
@@ -50,6 +52,7 @@ pub(crate) use operation::Operation;
 pub(crate) use proofs::Proofs;
 pub(crate) use regions::Regions;
 pub(crate) use signing_keys::SigningKeys;
+pub(crate) use version_2::check_form_lifetime;
 
 /// The header by which a client names its session; it never travels on.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("x-tidegate-session");
@@ -149,14 +152,17 @@ pub(crate) struct Caller {
     pub(crate) identity: Identity,
     /// What the signature says of the body; none where nothing was verified.
     pub(crate) verified: Option<Verified>,
+    /// Whether its signature is of version 2, which covers less.
+    is_version_2: bool,
 }
 
 impl Caller {
     /// A client without proof of identity.
-    pub(crate) const ANONYMOUS: Self = Self { identity: Identity::Anonymous, verified: None };
+    pub(crate) const ANONYMOUS: Self =
+        Self { identity: Identity::Anonymous, verified: None, is_version_2: false };
 
     fn known(identity: Identity) -> Self {
-        Self { identity, verified: None }
+        Self { identity, verified: None, is_version_2: false }
     }
 
     /// The key it signed with, or the API key it showed.
@@ -199,6 +205,9 @@ pub(crate) async fn authenticate(
     }
     let proofs = &bucket.proofs;
     if proofs.are_signature(head) {
+        if sigv2::is_offered(head) {
+            return version_2::authenticate(head, proofs, worker);
+        }
         let accepted = AcceptedRegions::of_request(head, &bucket.config, worker);
         return verify(head, &accepted, worker).await;
     }
@@ -217,6 +226,9 @@ pub(crate) async fn authenticate(
 /// Says who asks for the list of buckets. Proofs that no bucket takes are not looked at.
 pub(crate) async fn authenticate_lister(head: Head<'_>, worker: &Worker) -> Result<Caller, AuthRejection> {
     let router = &worker.shared.router;
+    if router.proofs().are_signature(head) && sigv2::is_offered(head) {
+        return version_2::authenticate(head, router.proofs(), worker);
+    }
     if router.proofs().are_signature(head) {
         return verify(head, &AcceptedRegions::of_lister(worker), worker).await;
     }
@@ -269,7 +281,7 @@ async fn verify(
     if keyring.has_expired(id, clock::wall()) {
         return Err(SignatureRejection::KeyExpired.into());
     }
-    Ok(Caller { identity: Identity::Key(id), verified: Some(verified) })
+    Ok(Caller { identity: Identity::Key(id), verified: Some(verified), is_version_2: false })
 }
 
 fn session(headers: &HeaderMap) -> Result<Option<SessionId>, AuthRejection> {
@@ -302,6 +314,10 @@ pub(crate) fn authorize(
     keyring: &Keyring,
 ) -> Result<(), AuthRejection> {
     let config = &bucket.config;
+    let query = head.uri.query().unwrap_or_default();
+    if caller.is_version_2 {
+        version_2::check_coverage(operation, &bucket.proofs.without_proofs(query))?;
+    }
     let may = |name: &str, operation: &Operation<'_>| match caller.policy(keyring) {
         Some(policy) => policy::allows(policy, name, operation),
         None if config.anonymous.contains(&operation.access) => Ok(()),
@@ -315,7 +331,6 @@ pub(crate) fn authorize(
     if config.kind != Kind::S3 {
         return Ok(());
     }
-    let query = head.uri.query().unwrap_or_default();
     match CopySource::of(head.headers, query) {
         Ok(None) => Ok(()),
         Ok(Some(source)) if config.pattern.matches(&source.bucket) => {
@@ -352,6 +367,7 @@ fn accepted_policy<'a>(
         Identity::Anonymous => false,
         Identity::Token(_) => proofs.takes_tokens(),
         Identity::Key(id) if keyring.is_api_key(*id) => proofs.api_key,
+        Identity::Key(_) if caller.is_version_2 => proofs.version_2.is_some(),
         Identity::Key(_) => proofs.signature,
     };
     caller.policy(keyring).filter(|_| is_taken)

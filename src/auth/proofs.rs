@@ -6,12 +6,14 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use tidegate_config::AuthMethod;
+use tidegate_config::{AuthMethod, BucketConfig, Kind};
 
 use super::jwt::{JwtRejection, Places, bearer};
 use crate::http::edge::Head;
+use crate::s3::sigv2::query as version_2;
 use crate::s3::sigv4;
 use crate::s3::sigv4::query;
 
@@ -22,10 +24,13 @@ pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Proofs {
     pub(super) signature: bool,
+    /// How far ahead a SigV2 URL or form may expire; none where SigV2 is not accepted.
+    pub(super) version_2: Option<Duration>,
     pub(super) api_key: bool,
     pub(super) anonymous: bool,
     /// Where tokens stand, if they are taken.
     token: Option<Arc<Places>>,
+    is_s3: bool,
 }
 
 /// Where a client showed an API key: of `Authorization` it is not known whether it is one.
@@ -35,13 +40,15 @@ pub(super) enum Shown<'a> {
 }
 
 impl Proofs {
-    pub(crate) fn of(auth: &[AuthMethod], places: Option<&Arc<Places>>) -> Self {
-        let takes = |method| auth.contains(&method);
+    pub(crate) fn of(bucket: &BucketConfig, places: Option<&Arc<Places>>) -> Self {
+        let takes = |method| bucket.auth.contains(&method);
         Self {
             signature: takes(AuthMethod::Sigv4),
+            version_2: takes(AuthMethod::Sigv2).then_some(bucket.sigv2_max_lifetime),
             api_key: takes(AuthMethod::ApiKey),
             anonymous: takes(AuthMethod::Anonymous),
             token: places.filter(|_| takes(AuthMethod::Jwt)).cloned(),
+            is_s3: bucket.kind == Kind::S3,
         }
     }
 
@@ -49,9 +56,11 @@ impl Proofs {
     pub(crate) fn any<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
         all.into_iter().fold(Self::default(), |one, other| Self {
             signature: one.signature || other.signature,
+            version_2: one.version_2.max(other.version_2),
             api_key: one.api_key || other.api_key,
             anonymous: one.anonymous || other.anonymous,
             token: one.token.or_else(|| other.token.clone()),
+            is_s3: one.is_s3 || other.is_s3,
         })
     }
 
@@ -68,6 +77,7 @@ impl Proofs {
     pub(crate) fn are_offered(&self, head: Head<'_>) -> bool {
         let query = head.uri.query().unwrap_or_default();
         sigv4::offers_proof(head)
+            || (self.signature && version_2::presigns(query))
             || (self.api_key && head.headers.contains_key(API_KEY))
             || !matches!(self.token(head.headers, query), Ok(None))
     }
@@ -75,8 +85,10 @@ impl Proofs {
     /// Whether a request is to be taken for a signed one: what is neither that nor a bearer's proof is a signature gone wrong.
     pub(super) fn are_signature(&self, head: Head<'_>) -> bool {
         let is_bearer = || head.headers.get_all(AUTHORIZATION).all(|value| bearer(value).is_some());
-        let presigns = query::offers_proof(head.uri.query().unwrap_or_default());
-        self.signature && sigv4::offers_proof(head) && (presigns || !self.takes_bearer() || !is_bearer())
+        let query = head.uri.query().unwrap_or_default();
+        let presigns = query::offers_proof(query) || version_2::presigns(query);
+        let offers = presigns || head.headers.contains_key(AUTHORIZATION);
+        self.signature && offers && (presigns || !self.takes_bearer() || !is_bearer())
     }
 
     /// What may be an API key; several are an error.
@@ -131,17 +143,23 @@ impl Proofs {
         }
     }
 
-    /// Whether a pair of a query is where a token stands.
-    pub(crate) fn is_token(&self, pair: &str) -> bool {
-        self.token.as_ref().is_some_and(|places| places.is_parameter(pair))
+    /// Whether a pair of this query proves an identity here, so that it must not travel on. The parameters of SigV4 are told apart by
+    /// their names alone (`sigv4::query::presigns`).
+    pub(crate) fn filter<'a>(&'a self, query: &str) -> impl Fn(&str) -> bool + use<'a> {
+        let is_version_2 = self.is_s3 && version_2::presigns(query);
+        move |pair| {
+            self.token.as_ref().is_some_and(|places| places.is_parameter(pair))
+                || (is_version_2 && version_2::is_proof(pair))
+        }
     }
 
-    /// A query without the token that may stand in it.
-    pub(crate) fn without_token<'a>(&self, query: &'a str) -> Cow<'a, str> {
-        if !query::pairs(query).any(|pair| self.is_token(pair)) {
+    /// A query without what `filter` finds in it.
+    pub(crate) fn without_proofs<'a>(&self, query: &'a str) -> Cow<'a, str> {
+        let is_proof = self.filter(query);
+        if !query::pairs(query).any(&is_proof) {
             return Cow::Borrowed(query);
         }
-        let kept: Vec<&str> = query.split('&').filter(|pair| !self.is_token(pair)).collect();
+        let kept: Vec<&str> = query.split('&').filter(|pair| !is_proof(pair)).collect();
         Cow::Owned(kept.join("&"))
     }
 }

@@ -1,4 +1,4 @@
-//! Target `sigv4`: heads of signed requests, compared with the AWS SDK's own signer.
+//! Target `sigv4`: heads of signed requests, compared with the AWS SDK's own signer; raw heads are also read as SigV2.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +13,7 @@ use aws_sigv4::sign::v4::SigningParams;
 
 use crate::fuzzing::Input;
 use crate::http::edge::Head;
+use crate::s3::sigv2;
 use crate::s3::sigv4::canonical::{encode, signing_key};
 use crate::s3::sigv4::{Claim, PayloadHash, SignatureRejection, Timestamp};
 
@@ -55,6 +56,18 @@ impl Sent {
         let key = signing_key(secret, claim.date(), claim.region());
         let payload = claim.verify(head, &key)?.payload;
         if is_known { Ok(payload) } else { Err(SignatureRejection::UnknownKey) }
+    }
+
+    /// The same of a request that is taken for one that is signed with SigV2.
+    fn verify_version_2(&self, secret: &str) -> Result<(), SignatureRejection> {
+        let uri: Uri = self.target.parse().expect("only targets that are some are built");
+        let head =
+            Head { method: &self.method, uri: &uri, version: Version::HTTP_11, headers: &self.headers };
+        sigv2::check_alone(head)?;
+        let claim = sigv2::Claim::of(head)?;
+        let bucket = self.target.starts_with("/k").then_some("b");
+        claim.verify(head, bucket, secret)?;
+        claim.check_time(now(), EXPIRES)
     }
 }
 
@@ -277,4 +290,10 @@ fn any_head(mut input: Input<'_>) {
     let text = |name: &str| sent.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = Claim::of_form(text("credential"), text("date"), text("signature"), None);
     assert!(form.is_err() || form.is_ok_and(|claim| claim.verify_policy("a policy", &[7; 32]).is_err()));
+    assert!(
+        sent.verify_version_2("a secret that signed nothing").is_err(),
+        "{} {:?}",
+        sent.target,
+        sent.headers
+    );
 }

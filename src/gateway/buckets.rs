@@ -45,7 +45,7 @@ impl BucketParts<'_> {
             let mut sources = Sources { name, kind, upstream, config, log, chores: background_tasks };
             let credentials =
                 sources.make().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
-            let proofs = Proofs::of(&bucket.auth, self.tokens.map(|tokens| &tokens.places));
+            let proofs = Proofs::of(bucket, self.tokens.map(|tokens| &tokens.places));
             buckets.push(Bucket {
                 id,
                 name: name.clone(),

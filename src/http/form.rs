@@ -18,7 +18,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use tidegate_actors::{BucketId, ClientId, ClientTicket, IpKey, OperationClass, clock};
 use tidegate_config::{Kind, LimitsConfig};
 
-use crate::auth::{Operation, authenticate_form, authorize, may_prove_form};
+use crate::auth::{Operation, authenticate_form, authorize, check_form_lifetime, may_prove_form};
 use crate::http::answer::REQUEST_ID;
 use crate::http::edge::{self, BodyLength, Head};
 use crate::http::error::{GatewayError, form_answer};
@@ -136,7 +136,9 @@ pub(super) async fn receive(
     let named = naming::of(form.uri, form.headers, &shared.config.server.base_domains);
     let policy = fields.get("policy").map(Policy::parse).transpose()?;
     if let Some(policy) = &policy {
-        policy.check(&fields, &named.bucket, clock::wall())?;
+        let now = clock::wall();
+        policy.check(&fields, &named.bucket, now)?;
+        check_form_lifetime(&caller, policy.time_left(now), bucket.config.sigv2_max_lifetime)?;
     }
     let key = fields.key()?;
     let put = Put::new(form, &named, key, fields.headers()?).ok_or(UpstreamRejection::Target)?;

@@ -168,7 +168,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     record.sharing = bucket.config.cors.as_ref().map(|rules| Sharing::of(rules, head.method, head.headers));
 
     // 3 monitor, 4 limiter
-    let query = bucket.proofs.without_token(head.uri.query().unwrap_or_default());
+    let query = bucket.proofs.without_proofs(head.uri.query().unwrap_or_default());
     let operation = Operation::of(head, &query, bucket.config.kind, rest);
     let is_options = *head.method == Method::OPTIONS;
     let class = if is_options { OperationClass::Read } else { operation.class() };

@@ -19,6 +19,7 @@ pub(crate) mod naming;
 pub(crate) mod pieces;
 pub(crate) mod rename;
 pub(crate) mod sign;
+pub(crate) mod sigv2;
 pub(crate) mod sigv4;
 pub(crate) mod store_name;
 pub(crate) mod target;

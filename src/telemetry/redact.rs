@@ -15,7 +15,7 @@ use crate::http::edge::decode;
 const REDACTED: &str = "redacted";
 
 /// The usual names, as they are compared.
-const NAMES: [&str; 52] = [
+const NAMES: [&str; 54] = [
     "accesskey",
     "accesskeyid",
     "accesstoken",
@@ -64,8 +64,10 @@ const NAMES: [&str; 52] = [
     "subscriptionkey",
     "ticket",
     "token",
+    "xamzcopysourceserversideencryptioncustomerkey",
     "xamzcredential",
     "xamzsecuritytoken",
+    "xamzserversideencryptioncustomerkey",
     "xamzsignature",
     "xapikey",
 ];
@@ -209,6 +211,10 @@ mod tests {
             "X-Amz-Signature",
             "X-Amz-Credential",
             "x-amz-security-token",
+            "AWSAccessKeyId",
+            "awsaccesskey%49d",
+            "x-amz-server-side-encryption-customer-key",
+            "X-Amz-Copy-Source-Server-Side-Encryption-Customer-Key",
             "Signature",
             "sig",
             "key",

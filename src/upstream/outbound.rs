@@ -151,10 +151,10 @@ fn map_target(
     let name = bucket.config.upstream.bucket.as_deref().unwrap_or(ours);
     let original = head.uri.path_and_query().ok_or(UpstreamRejection::Target)?;
     let is_s3 = bucket.config.kind == Kind::S3;
+    let is_proof = bucket.proofs.filter(original.query().unwrap_or_default());
     let strips = bucket.config.upstream.integrity.checksums == Checksums::Strip;
-    let ends_here = |pair: &str| {
-        (is_s3 && presigns(pair)) || bucket.proofs.is_token(pair) || (strips && is_checksum_parameter(pair))
-    };
+    let ends_here =
+        |pair: &str| (is_s3 && presigns(pair)) || is_proof(pair) || (strips && is_checksum_parameter(pair));
     let unsigned = target::without(original, ends_here);
     let original = unsigned.as_ref().unwrap_or(original);
     let mapped = match (bucket.config.kind, from, bucket.config.upstream.addressing) {

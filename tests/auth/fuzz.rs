@@ -13,7 +13,7 @@ const COUNT: usize = 10_000;
 const TARGET: &str = "/b/k?a=1&b=%20x";
 
 /// Changes that keep the head of a request parseable: nothing that ends a line.
-fn mangle(text: &str, random: &mut SmallRng) -> String {
+pub(super) fn mangle(text: &str, random: &mut SmallRng) -> String {
     const BYTES: &[u8] = b"0aZ/=;,:&%+-_.~ \"'\\<>@{}|^`X";
     const WORDS: [&str; 12] = [
         "AWS4-HMAC-SHA256",
@@ -48,7 +48,7 @@ fn mangle(text: &str, random: &mut SmallRng) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-async fn answers(gateway: &Gateway, heads: impl Iterator<Item = (String, String)>) -> Vec<u16> {
+pub(super) async fn answers(gateway: &Gateway, heads: impl Iterator<Item = (String, String)>) -> Vec<u16> {
     let mut client = Client::connect(gateway.address()).await;
     let mut statuses = Vec::new();
     for (target, headers) in heads {
@@ -118,7 +118,7 @@ async fn ten_thousand_mangled_presigned_urls_open_nothing() {
 }
 
 /// Two spellings of one query: pairs in any order, decoded; a plus sign is a blank.
-fn meaning(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(super) fn meaning(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let decode = |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).collect();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let mut pairs: Vec<_> = pairs

@@ -20,6 +20,7 @@ mod signed;
 pub(crate) mod signer;
 mod spellings;
 mod tokens;
+mod version_2;
 
 use crate::support::{Answer, Gateway, Upstream, gateway, request};
 use signer::{Headers, Signer};

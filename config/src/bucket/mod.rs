@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cost::{Costs, OwnCostKeys, OwnCosts};
-use crate::form::{Choice, bytes, list, or_unlimited, shown};
+use crate::form::{Choice, bytes, list, or_unlimited, seconds, shown};
 use crate::policy::{ACCESS, Access};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
 use crate::s3::RegionName;
@@ -78,6 +78,8 @@ const REQUEST_SIZE_HTTP: u64 = 100 << 20;
 const URI_LENGTH_S3: u64 = 8192;
 const URI_LENGTH_HTTP: u64 = 2048;
 const REQUEST_TIMEOUT_HTTP: Duration = Duration::from_secs(60);
+/// A week: the longest lifetime that S3 allows a SigV4 presigned URL.
+const SIGV2_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What a bucket's upstream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,6 +133,8 @@ pub struct BucketConfig {
     pub client_regions: Vec<String>,
     /// what clients may do without proof; nothing, unless `auth` lists anonymous
     pub anonymous: Vec<Access>,
+    /// how far ahead a SigV2 presigned URL or form may expire; used only where `auth` lists sigv2
+    pub sigv2_max_lifetime: Duration,
     /// what is done about paths and queries that look like an attack
     pub injection_patterns: InjectionPatterns,
     /// what becomes of the headers that name the client's address, protocol and host
@@ -178,6 +182,12 @@ section! {
         client_regions: Vec<String> = key("client_regions", list(RegionName), Vec::new());
         /// what clients may do who bring no proof, where `auth` lists anonymous
         anonymous: Option<Vec<Access>> = unset("anonymous", list(ACCESS), "everything");
+        /// how far in the future the `Expires` of a SigV2 presigned URL, or the expiration of a SigV2 form's policy, may lie;
+        /// beyond it 403
+        ///
+        /// A SigV2 URL names only its end, so it is valid until then for everybody who learns it. It has an effect where `auth` lists sigv2.
+        sigv2_max_lifetime: Option<Duration> =
+            unset("sigv2_max_lifetime", seconds(1.0..=315_360_000.0), "7d");
         /// paths and queries that look like an attack: `'; DROP TABLE`, `' OR '1'='1`, `<script>`, `javascript:`, a `..`
         /// segment, an encoded NUL, CR or LF
         ///
@@ -305,10 +315,7 @@ fn check_auth(section: &mut Section<'_>, keys: &Keys) {
         let hint = format!("add sigv4 to {auth}, or remove this key");
         section.refuse("client_regions", format!("has no effect: {auth} does not list sigv4"), Some(hint));
     }
-    if keys.kind == Kind::Http && keys.auth.contains(&AuthMethod::Sigv4) {
-        let hint = format!("set {} to s3, or list another method", section.spell("kind"));
-        section.refuse("auth", "sigv4 is for buckets of kind s3", Some(hint));
-    }
+    auth::check_signatures(section, keys.kind, &keys.auth);
 }
 
 fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
@@ -318,6 +325,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         auth,
         client_regions,
         anonymous,
+        sigv2_max_lifetime,
         injection_patterns,
         forwarded,
         cors,
@@ -343,6 +351,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         auth,
         client_regions,
         anonymous,
+        sigv2_max_lifetime: sigv2_max_lifetime.unwrap_or(SIGV2_LIFETIME),
         injection_patterns,
         forwarded: forwarded.unwrap_or(ForwardedHeaders::of(kind)),
         cors,

@@ -173,8 +173,25 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "auth = [\"anonymus\"]\ns3.endpoints = [\"http://a\"]",
-        "auth: \"anonymus\" is no authentication method (from t.toml); sigv4 asks for a client key's signature, jwt \
-         for a token, api_key for a secret in a header, anonymous lets everybody in",
+        "auth: \"anonymus\" is no authentication method (from t.toml); sigv4 asks for a client key's signature, sigv2 also \
+         accepts the older signature, jwt asks for a token, api_key for a secret in a header, anonymous lets everybody in",
+    ),
+    (
+        "auth = [\"sigv2\"]\ns3.endpoints = [\"http://a\"]",
+        "auth: lists sigv2 without sigv4 (from t.toml); list sigv4 as well: clients that can sign with SigV4 should",
+    ),
+    (
+        "auth = [\"sigv2\"]\nkind = \"http\"\nhttp.endpoints = [\"http://a\"]",
+        "auth: sigv2 is for buckets of kind s3 (from t.toml); set buckets.b.kind to s3, or list another method",
+    ),
+    (
+        "auth = [\"sigv4\"]\nsigv2_max_lifetime = \"1d\"\ns3.endpoints = [\"http://a\"]",
+        "sigv2_max_lifetime: has no effect: buckets.b.auth does not list sigv2 (from t.toml); add sigv2 to \
+         buckets.b.auth, or take this away",
+    ),
+    (
+        "auth = [\"sigv4\", \"sigv2\"]\nsigv2_max_lifetime = 0\ns3.endpoints = [\"http://a\"]",
+        "sigv2_max_lifetime: 0 is out of range 1–315360000 s (from t.toml)",
     ),
     (
         "auth = [\"sigv4\"]\nkind = \"http\"\nhttp.endpoints = [\"http://a\"]",

@@ -116,6 +116,11 @@ const WARNINGS: &[(&str, &str)] = &[
          keys.ID.secret and keys.ID.policy define one",
     ),
     (
+        "buckets.c = { auth = [\"sigv2\", \"sigv4\"], s3.endpoints = [\"http://store\"] }",
+        "buckets.c.auth: lists sigv4 alone, and there are no keys: the bucket is closed to everybody (from t.toml); \
+         keys.ID.secret and keys.ID.policy define one",
+    ),
+    (
         "buckets.c = { auth = [\"api_key\"], s3.endpoints = [\"http://store\"] }",
         "buckets.c.auth: lists api_key alone, and there are no API keys: the bucket is closed to everybody (from \
          t.toml); api_keys.NAME.secret and api_keys.NAME.policy define one",

@@ -38,7 +38,7 @@ fn admin(root: &mut Section<'_>, config: &Config) {
 /// A bucket that refuses everybody (A4): it takes no proof, or none that anybody has.
 fn closed(root: &mut Section<'_>, config: &Config, name: &str, bucket: &BucketConfig) {
     let nobody_has = |method: &AuthMethod| match method {
-        AuthMethod::Sigv4 => config.keys.is_empty(),
+        AuthMethod::Sigv4 | AuthMethod::Sigv2 => config.keys.is_empty(),
         AuthMethod::ApiKey => config.api_keys.is_empty(),
         // that no tokens are believed is an error, not a warning
         AuthMethod::Jwt | AuthMethod::Anonymous => false,
@@ -46,7 +46,9 @@ fn closed(root: &mut Section<'_>, config: &Config, name: &str, bucket: &BucketCo
     if !bucket.auth.iter().all(nobody_has) {
         return;
     }
-    let (why, hint) = match bucket.auth[..] {
+    // sigv2 never stands without sigv4, and needs the same keys.
+    let methods: Vec<_> = bucket.auth.iter().filter(|method| **method != AuthMethod::Sigv2).collect();
+    let (why, hint) = match methods[..] {
         [] => {
             let hint = format!(
                 "buckets.{name}.auth = [\"sigv4\"] opens it to client keys, [\"anonymous\"] to everybody"

@@ -10,6 +10,7 @@
 //! Deliberately absent: a model of what an operation does at the store, and its body, apart from the keys of a multi-delete
 //! (`multi_delete.rs`). A request to an `http` bucket has no sub-resources: its method decides.
 
+mod coverage;
 mod headers;
 mod query;
 mod table;

@@ -41,6 +41,8 @@ const SIGNATURE: [&str; 6] = [
 
 /// The header that the field `tagging` becomes.
 const TAGGING: HeaderName = HeaderName::from_static("x-amz-tagging");
+/// Fields of the signature that only SigV4 has.
+const VERSION_4: [&str; 4] = ["x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"];
 
 /// The fields that stand before the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,9 +86,14 @@ impl Fields {
         self.names().any(|name| SIGNATURE.contains(&name) && name != "policy" || is_version_2(name))
     }
 
-    /// Whether it is signed in the way that S3 has left behind.
+    /// Whether it has a field of a SigV2 signature.
     pub(crate) fn is_version_2(&self) -> bool {
         self.names().any(is_version_2)
+    }
+
+    /// Whether it has a field of a SigV4 signature.
+    pub(crate) fn is_version_4(&self) -> bool {
+        self.names().any(|name| VERSION_4.contains(&name))
     }
 
     /// The object's key.

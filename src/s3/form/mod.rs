@@ -12,7 +12,7 @@
 //! Smaller files are read whole, and fields behind them are ignored, as S3 does.
 //!
 //! All of it is pure: bytes and fields in, verdicts out. Source: S3 "Browser-Based Uploads Using POST (AWS Signature Version
-//! 4)", RFC 7578. Deliberately absent: SigV2 forms, which are told apart and answered `NotImplemented`.
+//! 4)", RFC 7578.
 
 pub(crate) mod done;
 pub(crate) mod fields;

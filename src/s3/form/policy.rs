@@ -128,6 +128,11 @@ impl Policy {
         }
     }
 
+    /// For how long it is still valid.
+    pub(crate) fn time_left(&self, now: SystemTime) -> Duration {
+        self.expires.duration_since(now).unwrap_or_default()
+    }
+
     /// Whether the file may have so many bytes.
     pub(crate) fn check_length(&self, bytes: u64) -> Result<(), FormRejection> {
         match self.range {

@@ -111,7 +111,6 @@ impl<'a> Claim<'a> {
             "AWS4-ECDSA-P256-SHA256" => {
                 return Err(SignatureRejection::NotImplemented("SigV4A (AWS4-ECDSA-P256-SHA256)"));
             }
-            "AWS" => return Err(SignatureRejection::NotImplemented("SigV2 (AWS)")),
             _ => return Err(SignatureRejection::Scheme),
         }
         let (mut credential, mut signed, mut signature) = (None, None, None);
@@ -300,7 +299,7 @@ pub(crate) fn check_token(expected: Option<&str>, given: Option<&str>) -> Result
 }
 
 /// The session token in the headers, once.
-pub(super) fn header_token(headers: &HeaderMap) -> Result<Option<&str>, SignatureRejection> {
+pub(crate) fn header_token(headers: &HeaderMap) -> Result<Option<&str>, SignatureRejection> {
     let mut tokens = headers.get_all(SECURITY_TOKEN);
     let Some(token) = tokens.next() else { return Ok(None) };
     let text = token.to_str().ok().filter(|_| tokens.next().is_none());

@@ -95,7 +95,7 @@ fn is_shown(name: &str) -> bool {
 }
 
 /// Whether a header, or a parameter that stands for one, is a secret between a client and S3.
-fn is_s3_secret(name: &str) -> bool {
+pub(crate) fn is_s3_secret(name: &str) -> bool {
     name == SESSION_TOKEN || name.ends_with(CUSTOMER_KEY_SUFFIX)
 }
 
@@ -111,7 +111,7 @@ fn shown_query(canonical: &str, is_secret: impl Fn(&str) -> bool) -> String {
 }
 
 /// The text that replaces a secret.
-pub(super) fn fingerprint(value: &[u8]) -> String {
+pub(crate) fn fingerprint(value: &[u8]) -> String {
     format!("({} bytes, SHA-256 {})", value.len(), hex::encode(Sha256::digest(value)))
 }
 

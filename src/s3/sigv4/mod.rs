@@ -4,7 +4,7 @@
 //! against clock and place; `verify` against a key. Nothing here knows configured keys, caches or buckets, and nothing
 //! reads the time. `canonical` is shared with the signer towards upstreams (`s3/sign.rs`), `seed` with chunked bodies.
 //!
-//! Deliberately absent: SigV2, which S3 has left behind, and SigV4A: both are told apart and answered `NotImplemented`.
+//! Deliberately absent: SigV2, which `s3/sigv2` verifies, and SigV4A, which is answered `NotImplemented`.
 //! Session tokens are compared with the one that a key was given; the gateway makes none of its own.
 
 #[cfg(feature = "bench")]
@@ -19,8 +19,8 @@ mod rejection;
 mod seed;
 mod timestamp;
 
-pub(crate) use claim::{Claim, SKEW_MAX, Verified, offers_proof};
-pub(crate) use mismatch::SignatureMismatch;
+pub(crate) use claim::{Claim, SECURITY_TOKEN, SKEW_MAX, Verified, check_token, header_token, offers_proof};
+pub(crate) use mismatch::{SignatureMismatch, fingerprint, is_s3_secret};
 pub(crate) use payload::PayloadHash;
 pub(crate) use rejection::{Place, SignatureRejection};
 pub(crate) use seed::Seed;

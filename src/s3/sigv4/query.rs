@@ -40,12 +40,9 @@ pub(crate) fn pairs(query: &str) -> impl Iterator<Item = &str> {
     split.into_iter().flatten()
 }
 
-/// Whether a query makes its URL a presigned one, of whatever version.
+/// Whether a query makes its URL a presigned one.
 pub(crate) fn offers_proof(query: &str) -> bool {
-    pairs(query).any(|pair| {
-        let name = name_of(pair);
-        is_version_2(&name) || position(&name).is_some_and(|at| NAMES[at].1)
-    })
+    pairs(query).any(|pair| position(&name_of(pair)).is_some_and(|at| NAMES[at].1))
 }
 
 /// Whether a pair of a query belongs to a presigned URL's signature: it must not travel on.
@@ -55,10 +52,6 @@ pub(crate) fn presigns(pair: &str) -> bool {
 
 fn position(name: &str) -> Option<usize> {
     NAMES.iter().position(|(known, _)| known.eq_ignore_ascii_case(name))
-}
-
-fn is_version_2(name: &str) -> bool {
-    name.eq_ignore_ascii_case("AWSAccessKeyId")
 }
 
 /// The name of a pair, as it decodes.
@@ -96,9 +89,6 @@ impl<'a> Presigning<'a> {
         let mut values = Self::default();
         for pair in query.split('&') {
             let name = name_of(pair);
-            if is_version_2(&name) {
-                return Err(SignatureRejection::NotImplemented("SigV2 (AWSAccessKeyId)"));
-            }
             let Some(at) = position(&name) else { continue };
             if name != NAMES[at].0 {
                 return Err(malformed("a parameter's name is in another case"));

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::s3::sigv2::Version2Rejection;
+
 /// Where the signature stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -23,6 +25,8 @@ pub(crate) enum SignatureRejection {
     Scheme,
     /// A kind that S3 has and the gateway does not.
     NotImplemented(&'static str),
+    /// What SigV2 alone can be refused for.
+    Version2(Version2Rejection),
     /// It does not have the form of one.
     Malformed(Place, &'static str),
     /// The scope names a region that the bucket does not accept.
@@ -56,6 +60,7 @@ impl SignatureRejection {
     pub(crate) fn is_suspect(&self) -> bool {
         match self {
             Self::Skewed { .. } | Self::Expired { .. } | Self::NotYetValid | Self::NotImplemented(_) => false,
+            Self::Version2(rejection) => rejection.is_suspect(),
             Self::KeyExpired | Self::Region { .. } | Self::NoContentSha256 | Self::ContentSha256 => false,
             Self::Ambiguous
             | Self::Scheme

@@ -1,0 +1,13 @@
+//! The SigV2 signature of a form: over its policy as it stands in the field, in base64.
+
+use crate::s3::sigv2::canonical::{is_hmac, signature_bytes};
+use crate::s3::sigv4::SignatureRejection;
+
+/// Whether a form's policy is signed with the secret.
+pub(crate) fn verify_policy(policy: &str, signature: &str, secret: &str) -> Result<(), SignatureRejection> {
+    let given = signature_bytes(signature)?;
+    match is_hmac(secret, [policy.as_bytes(), b""], &given) {
+        true => Ok(()),
+        false => Err(SignatureRejection::Mismatch),
+    }
+}

@@ -1,0 +1,111 @@
+//! A query as SigV2 reads it: the parameters of a presigned URL, and the parameters that a signature covers.
+//!
+//! Names are compared as they decode. Those of a presigned URL end at the gateway in whatever case, and only their exact spelling,
+//! once each, is accepted.
+
+use std::borrow::Cow;
+
+use crate::s3::sigv2::Version2Rejection;
+use crate::s3::sigv4::Place;
+use crate::s3::sigv4::query::{name_of, pairs, text_of};
+
+/// The parameters of a presigned URL.
+const NAMES: [&str; 3] = ["AWSAccessKeyId", "Signature", "Expires"];
+/// Headers that botocore repeats in the query of a presigned URL. S3 reads the headers and ignores the parameters.
+const REPEATED: [&str; 2] = ["content-md5", "content-type"];
+/// What the names of S3's own headers begin with.
+pub(super) const AMAZON: &str = "x-amz-";
+
+/// The parameters that SigV2 covers, in the order in which they are signed: the sub-resources and overrides of the S3 User Guide
+/// ("Constructing the CanonicalizedResource Element"), and those that the AWS SDKs for Java and Python sign besides. botocore also
+/// signs `select`; servers do not, so it is not here.
+const COVERED: [&str; 31] = [
+    "accelerate",
+    "acl",
+    "analytics",
+    "cors",
+    "delete",
+    "inventory",
+    "lifecycle",
+    "location",
+    "logging",
+    "metrics",
+    "notification",
+    "object-lock",
+    "partNumber",
+    "policy",
+    "replication",
+    "requestPayment",
+    "response-cache-control",
+    "response-content-disposition",
+    "response-content-encoding",
+    "response-content-language",
+    "response-content-type",
+    "response-expires",
+    "restore",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "versionId",
+    "versioning",
+    "versions",
+    "website",
+];
+
+/// Whether a query makes its URL a presigned one.
+pub(crate) fn presigns(query: &str) -> bool {
+    pairs(query).any(|pair| {
+        let name = name_of(pair);
+        NAMES[..2].iter().any(|known| known.eq_ignore_ascii_case(&name))
+    })
+}
+
+/// Whether a pair of a presigned URL's query belongs to its signature. It must not travel on.
+pub(crate) fn is_proof(pair: &str) -> bool {
+    let name = name_of(pair);
+    NAMES.iter().chain(&REPEATED).any(|known| known.eq_ignore_ascii_case(&name))
+}
+
+/// Whether a signature covers the parameter of this name. `x-amz-` parameters are signed like the headers of their names.
+pub(crate) fn covers(name: &str) -> bool {
+    is_covered(name) || is_header(name)
+}
+
+pub(super) fn is_covered(name: &str) -> bool {
+    COVERED.binary_search(&name).is_ok()
+}
+
+/// Whether a parameter is one of S3's headers that the client moved into the query.
+pub(super) fn is_header(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    begins_like_header(name) && name.bytes().all(is_plain)
+}
+
+pub(super) fn begins_like_header(name: &str) -> bool {
+    name.get(..AMAZON.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(AMAZON))
+}
+
+const fn malformed(what: &'static str) -> Version2Rejection {
+    Version2Rejection::Malformed(Place::Query, what)
+}
+
+/// The parameters' values, in the order of `NAMES`.
+pub(super) fn presigned(query: &str) -> Result<[Cow<'_, str>; 3], Version2Rejection> {
+    let mut values: [Option<Cow<'_, str>>; 3] = Default::default();
+    for pair in pairs(query) {
+        let name = name_of(pair);
+        let Some(at) = NAMES.iter().position(|known| known.eq_ignore_ascii_case(&name)) else { continue };
+        if name != NAMES[at] {
+            return Err(malformed("the name of a parameter is in another case"));
+        }
+        let value = text_of(pair.split_once('=').map_or("", |(_, value)| value));
+        if values[at].replace(value).is_some() {
+            return Err(malformed("a parameter stands in the query twice"));
+        }
+    }
+    match values {
+        [Some(key_id), Some(signature), Some(expires)] => Ok([key_id, signature, expires]),
+        _ => Err(malformed("a presigned URL needs AWSAccessKeyId, Signature and Expires")),
+    }
+}

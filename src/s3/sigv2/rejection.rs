@@ -1,0 +1,35 @@
+//! Why a SigV2 signature was not accepted, where SigV4 has no such cause. `auth/version_2.rs` says what a client is told.
+
+use std::time::Duration;
+
+use crate::s3::sigv4::{Place, SignatureRejection};
+
+/// Why a SigV2 signature was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Version2Rejection {
+    /// The bucket does not accept SigV2.
+    Off,
+    /// It does not have the form of one.
+    Malformed(Place, &'static str),
+    /// The body comes in chunks, which SigV2 cannot sign.
+    Chunks,
+    /// The request rests on this parameter or header, which the signature does not cover.
+    Uncovered(String),
+    /// A presigned URL after its end.
+    Expired { expires: String, now: String },
+    /// A presigned URL or a form that would be valid for too long.
+    TooFarAhead { max: Duration },
+}
+
+impl Version2Rejection {
+    /// Whether somebody may be guessing (L8).
+    pub(crate) fn is_suspect(&self) -> bool {
+        matches!(self, Self::Malformed(..))
+    }
+}
+
+impl From<Version2Rejection> for SignatureRejection {
+    fn from(rejection: Version2Rejection) -> Self {
+        Self::Version2(rejection)
+    }
+}
