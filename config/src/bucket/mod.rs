@@ -59,7 +59,7 @@ use forwarded::FORWARDED_HEADERS;
 pub(crate) use pattern::Glob;
 use upstream::{HttpKeys, S3Keys};
 
-/// The name of the bucket on the embedded origin.
+/// The name of the section of the embedded origin, and of the bucket that it begins with.
 pub(crate) const DEMO: &str = "demo";
 
 /// Eight times what SDKs send; sixteen uploads at a time then stay within 64 MiB.
@@ -326,8 +326,8 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
     }
 }
 
-/// The bucket on the embedded origin: signed towards the origin, open towards whoever reaches the listener, for reading
-/// only where that may be another machine.
+/// The section of the embedded origin, for every bucket on it: signed towards the origin, open to every client that reaches the
+/// listener, for reading and listing alone where that may be another machine.
 pub(crate) fn demo(
     server: &ServerConfig,
     costs: Costs,
@@ -335,7 +335,7 @@ pub(crate) fn demo(
     credentials: Credentials,
 ) -> BucketConfig {
     let inherited = Inherited::of(server, true, costs);
-    let mut bucket = resolve(Pattern::known(DEMO), defaults(), &inherited);
+    let mut bucket = resolve(Pattern::any(), defaults(), &inherited);
     bucket.auth = vec![AuthMethod::Anonymous];
     bucket.anonymous = match server.address.is_loopback() {
         true => Access::ALL.to_vec(),
