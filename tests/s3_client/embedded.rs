@@ -77,9 +77,10 @@ async fn conditional_writes_hold_in_the_moment_of_the_write() {
     let codes = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()?.code());
     assert!(codes.clone().all(|code| code == "PreconditionFailed"), "{:?}", codes.collect::<Vec<_>>());
     let etag = client.head_object().bucket("demo").key("once").send().await.unwrap();
-    let put = client.put_object().bucket("demo").key("once").body(b"second".to_vec().into());
-    put.clone().if_match("\"other\"").send().await.unwrap_err();
-    put.if_match(etag.e_tag().unwrap()).send().await.unwrap();
+    let put = || client.put_object().bucket("demo").key("once").body(b"second".to_vec().into());
+    let refused = put().if_match("\"other\"").send().await.unwrap_err();
+    assert_eq!(refused.code(), Some("PreconditionFailed"));
+    put().if_match(etag.e_tag().unwrap()).send().await.unwrap();
     assert_eq!(read(&client, "demo", "once").await, b"second");
 }
 
