@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidegate_actors::{BreakerHandle, BucketId, CredentialId, PoolHandle};
-use tidegate_config::{BucketConfig, Pattern};
+use tidegate_config::{BucketConfig, Pattern, is_bucket_name};
 
 use crate::auth::Proofs;
 use crate::telemetry::metrics::BucketMetrics;
@@ -80,19 +80,20 @@ impl Router {
         Self { buckets, proofs, exact, globs }
     }
 
-    /// The bucket that a client's bucket name stands for.
+    /// The bucket that a client's bucket name, decoded, stands for. Text that is no bucket name stands for none.
     pub(crate) fn route(&self, name: &str) -> Result<&Bucket, RouteRejection> {
         if name.is_empty() {
             return Err(RouteRejection::NoBucket);
         }
-        let legal =
-            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
-        let no_such = || RouteRejection::NoSuchBucket(name.chars().take(128).collect());
-        if !legal {
-            return Err(no_such());
+        let found = self.exact.get(name).or_else(|| self.glob(name)).map(|id| self.bucket(*id));
+        found.ok_or_else(|| RouteRejection::NoSuchBucket(name.chars().take(128).collect()))
+    }
+
+    fn glob(&self, name: &str) -> Option<&BucketId> {
+        if !is_bucket_name(name) {
+            return None;
         }
-        let glob = || self.globs.iter().find(|(pattern, _)| pattern.matches(name)).map(|(_, id)| id);
-        self.exact.get(name).or_else(glob).map(|id| self.bucket(*id)).ok_or_else(no_such)
+        self.globs.iter().find(|(pattern, _)| pattern.matches(name)).map(|(_, id)| id)
     }
 
     pub(crate) fn bucket(&self, id: BucketId) -> &Bucket {

@@ -17,6 +17,7 @@ mod adaptive;
 mod admin;
 mod auth;
 mod breaker;
+mod bucket_list;
 mod buffers;
 mod client_address;
 mod client_waits;

@@ -49,7 +49,7 @@ const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----";
 section! {
     /// The claims that say what a token allows, each a list of text.
     pub struct JwtClaims {
-        /// claim that lists the buckets, as clients use their names; `*` stands for any run of characters
+        /// claim that lists the buckets, as clients use their names; `*` stands for any run of characters but `:`
         pub buckets: String = key("buckets", Word("name of a claim"), "buckets".to_owned());
         /// claim that lists the beginnings of the keys; an empty text in it allows all keys
         pub prefixes: String = key("prefixes", Word("name of a claim"), "prefixes".to_owned());
@@ -79,7 +79,7 @@ section! {
         /// key they lack
         ///
         /// While it fails, the keys that were fetched last go on holding.
-        jwks_url: Option<Endpoint> = unset("jwks_url", BaseUrl { has_path: true }, "none");
+        jwks_url: Option<Endpoint> = unset("jwks_url", BaseUrl, "none");
         /// header that a token stands in, with `Bearer` before it or, in another header than `authorization`, by itself
         header: String = key("header", HeaderName, "authorization".to_owned());
         /// cookie that a token may stand in

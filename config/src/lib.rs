@@ -30,6 +30,7 @@ mod problem;
 mod rate_limit;
 mod reference;
 mod regular_file;
+mod s3;
 mod secret_file;
 mod section;
 mod server;
@@ -58,8 +59,8 @@ pub use bucket::{
     ConcurrencyConfig, ConnectionPoolConfig, ContainerCredentials, CorsConfig, CredentialPoolConfig,
     Credentials, Endpoint, EndpointError, FailoverConfig, ForwardedHeaders, HealthCheckConfig, HedgingConfig,
     Identity, InjectionPatterns, Kind, OutlierEjectionConfig, Overload, Pattern, PatternError, Pem, PemError,
-    PooledCredential, RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, TlsConfig,
-    UploadFraming, UpstreamConfig,
+    PooledCredential, RetryBudgetConfig, RetryConfig, RotationConfig, Scheme, Secret, Sni, TlsConfig,
+    UploadFraming, UpstreamConfig, is_bucket_name,
 };
 pub use client_key::{ClientKey, SignAs};
 pub use concurrency::ClientConcurrencyConfig;
@@ -76,6 +77,7 @@ pub use problem::{Origin, Problem, Problems, Warnings};
 pub use rate_limit::{LimitHeaders, LimitMode, OnFailure, RateLimit, RateLimitConfig};
 pub use reference::{is_secret_variable, reference_file, reference_spellings, reference_table};
 pub use regular_file::open_regular;
+pub use s3::S3Config;
 pub use secret_file::{SecretFile, SecretFileError};
 pub use server::{ClientAddressHeader, LimitsConfig, ServerConfig};
 pub use server_tls::ServerTlsConfig;
@@ -106,6 +108,8 @@ pub struct Config {
     pub dns: DnsConfig,
     /// the session cache
     pub sessions: SessionsConfig,
+    /// the S3 API as clients see it
+    pub s3: S3Config,
     /// the buckets by name
     pub buckets: BTreeMap<String, BucketConfig>,
     /// what client keys may do, by name
@@ -186,6 +190,7 @@ impl Config {
             root.take(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked));
         let dns = root.take(&[" looking up the names of upstreams"], nested("dns"));
         let sessions = root.take(&[" the session cache"], nested("sessions"));
+        let s3 = root.take(&[" the S3 API as clients see it"], nested("s3"));
         let buckets = bucket::read(&mut root.child("buckets"), &inherited);
         let policies = policy::read(&mut root.child("policies"), &buckets);
         let keys = client_key::read(&mut root.child("keys"), &policies);
@@ -203,6 +208,7 @@ impl Config {
             monitor,
             dns,
             sessions,
+            s3,
             buckets,
             policies,
             keys,

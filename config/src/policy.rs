@@ -50,7 +50,7 @@ pub(crate) const ACCESS: Choice<Access> = Choice(&[
 section! {
     /// What those who have this policy may do.
     pub struct PolicyConfig {
-        /// bucket names, as clients use them; `*` stands for any run of characters
+        /// bucket names, as clients use them; `*` stands for any run of characters but `:`, so that it reaches no other tenant
         pub buckets: Vec<Pattern> = key("buckets", list(Glob), Vec::new()).yielding("required");
         /// beginnings of the keys that it is about; with any, buckets are listed only below one of them
         pub prefixes: Vec<String> = key("prefixes", list(KeyPrefix), Vec::new()).yielding("all keys");

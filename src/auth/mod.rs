@@ -315,8 +315,28 @@ pub(crate) fn authorize(
     }
 }
 
-/// Whether the caller sees a bucket in the list of buckets.
+/// Whether the caller sees a bucket with an exact name in the list of buckets.
 pub(crate) fn sees(caller: &Caller, bucket: &Bucket, keyring: &Keyring) -> bool {
+    bucket.proofs.anonymous || sees_name(caller, bucket, bucket.config.pattern.as_str(), keyring)
+}
+
+/// Whether the caller's proof lets it see the bucket `name` of a section in the list of buckets.
+pub(crate) fn sees_name(caller: &Caller, bucket: &Bucket, name: &str, keyring: &Keyring) -> bool {
+    accepted_policy(caller, bucket, keyring).is_some_and(|policy| policy::names(policy, name))
+}
+
+/// Whether there is a name of the section by pattern that the caller's proof lets it see.
+pub(crate) fn may_see_any(caller: &Caller, bucket: &Bucket, keyring: &Keyring) -> bool {
+    accepted_policy(caller, bucket, keyring)
+        .is_some_and(|policy| policy::overlaps(policy, &bucket.config.pattern))
+}
+
+/// The policy of a caller in a section, if the section accepts the caller's proof.
+fn accepted_policy<'a>(
+    caller: &'a Caller,
+    bucket: &Bucket,
+    keyring: &'a Keyring,
+) -> Option<&'a PolicyConfig> {
     let proofs = &bucket.proofs;
     let is_taken = match &caller.identity {
         Identity::Anonymous => false,
@@ -324,6 +344,5 @@ pub(crate) fn sees(caller: &Caller, bucket: &Bucket, keyring: &Keyring) -> bool 
         Identity::Key(id) if keyring.is_api_key(*id) => proofs.api_key,
         Identity::Key(_) => proofs.signature,
     };
-    let named = |policy| policy::names(policy, bucket.config.pattern.as_str());
-    proofs.anonymous || (is_taken && caller.policy(keyring).is_some_and(named))
+    caller.policy(keyring).filter(|_| is_taken)
 }

@@ -71,7 +71,7 @@ fn keys(text: &str) -> Result<Vec<String>, &'static str> {
             ["Delete", "Object", "Key"] if content.contains('\r') => {
                 return Err("a key has a carriage return");
             }
-            ["Delete", "Object", "Key"] if tag == "/Key" => keys.push(unescape(content)?),
+            ["Delete", "Object", "Key"] if tag == "/Key" => keys.push(xml::unescape(content)?),
             ["Delete", "Object", _] | ["Delete", "Quiet"] if tag.starts_with('/') => {}
             _ if content.trim().is_empty() => {}
             _ => return Err("there is text where none belongs"),
@@ -109,11 +109,6 @@ fn open_tag<'a>(tag: &'a str, open: &mut Vec<&'a str>) -> Result<(), &'static st
     Ok(())
 }
 
-/// The characters of XML 1.0 (2.2): readers differ on what others are.
-fn is_xml(c: char) -> bool {
-    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
-}
-
 /// Whether the attributes are one namespace. Its value holds no tag: a tag ends at the first `>` here and behind the
 /// closing quote elsewhere.
 fn is_namespace(attributes: &str) -> bool {
@@ -121,36 +116,6 @@ fn is_namespace(attributes: &str) -> bool {
     let inside = |quote: char| quoted.strip_prefix(quote)?.strip_suffix(quote);
     let value = inside('"').or_else(|| inside('\''));
     value.is_some_and(|value| !value.contains(['"', '\'', '&', '<']))
-}
-
-/// The five named entities and numbers.
-fn unescape(text: &str) -> Result<String, &'static str> {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('&') {
-        plain.push_str(&rest[..at]);
-        let (entity, after) = rest[at + 1..].split_once(';').ok_or("an entity does not end")?;
-        plain.push(match entity {
-            "amp" => '&',
-            "lt" => '<',
-            "gt" => '>',
-            "quot" => '"',
-            "apos" => '\'',
-            _ => numbered(entity).ok_or("an entity is not known")?,
-        });
-        rest = after;
-    }
-    plain.push_str(rest);
-    if plain.chars().all(is_xml) { Ok(plain) } else { Err("a key has a character that XML does not have") }
-}
-
-fn numbered(entity: &str) -> Option<char> {
-    let number = entity.strip_prefix('#')?;
-    let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
-    // `from_str_radix` would take a sign.
-    let plain = digits.chars().all(|c| c.is_digit(radix));
-    let number = plain.then(|| u32::from_str_radix(digits, radix).ok()).flatten();
-    number.and_then(char::from_u32).filter(|c| *c != '\0')
 }
 
 #[cfg(test)]

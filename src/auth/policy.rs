@@ -8,7 +8,7 @@
 //! A store that resolves dot segments would take `public/../secret` out of its prefix. So with prefixes a key with a dot segment
 //! in any reading (`http/path.rs`) is refused whatever the bucket's `injection_patterns` say.
 
-use tidegate_config::{Access, PolicyConfig};
+use tidegate_config::{Access, Pattern, PolicyConfig};
 
 use crate::auth::AuthRejection;
 use crate::auth::operation::{On, Operation};
@@ -41,6 +41,11 @@ pub(super) fn allows(
 /// Whether a policy is about the bucket `name`.
 pub(super) fn names(policy: &PolicyConfig, name: &str) -> bool {
     policy.buckets.iter().any(|pattern| pattern.matches(name))
+}
+
+/// Whether a policy is about any bucket that the pattern matches.
+pub(super) fn overlaps(policy: &PolicyConfig, pattern: &Pattern) -> bool {
+    policy.buckets.iter().any(|named| named.overlaps(pattern))
 }
 
 /// Whether a key, or a prefix of keys, lies below an allowed prefix of a policy that has some.

@@ -6,7 +6,9 @@ use quick_xml::events::Event;
 
 use crate::auth::delete_keys;
 use crate::fuzzing::{Input, pieces};
-use crate::s3::document::{ErrorDocument, escape, list_buckets};
+use crate::s3::bucket_elements::Document;
+use crate::s3::bucket_list::{self, BucketListDocument, ListedBucket};
+use crate::s3::document::{ErrorDocument, escape};
 use crate::s3::late_error::LateError;
 use crate::s3::rename::{Names, Renamer};
 
@@ -20,7 +22,11 @@ pub fn xml(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (mode, cuts) = (input.byte(), input.byte());
     match mode % 4 {
-        0 => any_delete(input.rest()),
+        0 => {
+            let bytes = input.rest();
+            any_delete(bytes);
+            any_bucket_list(bytes);
+        }
         1 => delete_round_trip(input),
         2 => renamed(cuts, input.rest()),
         _ => written(input),
@@ -32,6 +38,17 @@ fn any_delete(bytes: &[u8]) {
     if let Ok(keys) = delete_keys(bytes) {
         assert_eq!(read_texts(text, "Key"), Ok(keys), "two readers differ");
     }
+}
+
+/// What is read of a list of buckets is no more than the document has.
+fn any_bucket_list(bytes: &[u8]) {
+    let mut names_bytes = 0;
+    let read = bucket_list::read(bytes, &mut |ListedBucket { name, created }| {
+        names_bytes += name.len() + created.len();
+        Ok(())
+    });
+    let token_bytes = read.ok().flatten().map_or(0, |token| token.len());
+    assert!(names_bytes + token_bytes <= bytes.len());
 }
 
 /// The texts of all elements of this name, by the other reader; an error where it takes the document for none.
@@ -81,7 +98,9 @@ fn delete_round_trip(mut input: Input<'_>) {
 
 fn rename(text: &[u8], theirs: &str, ours: &str, cuts: u8) -> Vec<u8> {
     let (theirs, ours) = (theirs.to_owned(), ours.to_owned());
-    let mut renamer = Renamer::new(Names { theirs, ours, location: "http://gateway/b/k".to_owned() });
+    let location = "http://gateway/b/k".to_owned();
+    let names = Names { theirs, ours, location, key_path: None, below: String::new() };
+    let mut renamer = Renamer::new(names, &Document::ALL);
     let has_location = memchr::memmem::find(text, b"Location").is_some();
     let (mut out, mut taken) = (Vec::new(), 0);
     for piece in pieces(text, cuts) {
@@ -128,8 +147,17 @@ fn written(mut input: Input<'_>) {
         assert_eq!(read_texts(&document, element), Ok(vec![shown(text)]), "{element}");
     }
     assert!(is_xml(&document), "{document:?} holds what XML cannot");
-    let list = list_buckets([code.as_str(), message].into_iter());
+    let buckets = [code, message].map(|name| ListedBucket { name: name.clone(), created: String::new() });
+    let list =
+        BucketListDocument { buckets: &buckets, prefix: Some(resource), ..Default::default() }.to_xml();
     assert_eq!(read_texts(&list, "Name"), Ok(vec![shown(code), shown(message)]));
+    assert_eq!(read_texts(&list, "Prefix"), Ok(vec![shown(resource)]));
+    let mut names = Vec::new();
+    let read = bucket_list::read(list.as_bytes(), &mut |bucket| {
+        names.push(bucket.name);
+        Ok(())
+    });
+    assert_eq!((read, names), (Ok(None), vec![shown(code), shown(message)]));
     assert!(is_xml(&list));
 }
 

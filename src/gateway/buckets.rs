@@ -73,7 +73,7 @@ fn client_headers(bucket: &BucketConfig, proofs: &Proofs, credentials: &Source) 
 
 fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, StartError> {
     let parse = |endpoint: &tidegate_config::Endpoint| {
-        Destination::of(endpoint).map_err(|source| StartError::Endpoint {
+        Destination::of(endpoint, bucket.upstream.sni).map_err(|source| StartError::Endpoint {
             bucket: name.to_owned(),
             endpoint: endpoint.url(),
             source,

@@ -136,16 +136,16 @@ pub(super) async fn receive(
     let named = naming::of(form.uri, form.headers, &shared.config.server.base_domains);
     let policy = fields.get("policy").map(Policy::parse).transpose()?;
     if let Some(policy) = &policy {
-        policy.check(&fields, named.bucket, clock::wall())?;
+        policy.check(&fields, &named.bucket, clock::wall())?;
     }
     let key = fields.key()?;
-    let put = Put::new(form, named, key, fields.headers()?).ok_or(UpstreamRejection::Target)?;
+    let put = Put::new(form, &named, key, fields.headers()?).ok_or(UpstreamRejection::Target)?;
     let head = put.head();
     edge::check_target(head.uri, bucket.config.max_uri_length)?;
     proxy::look(worker, bucket, head.uri, record)?;
     let rest = naming::of(head.uri, head.headers, &shared.config.server.base_domains).key;
     let operation = Operation::of(head, head.uri.query().unwrap_or_default(), Kind::S3, rest);
-    authorize(&caller, (bucket, named.bucket), head, &operation, &shared.keyring)?;
+    authorize(&caller, (bucket, &named.bucket), head, &operation, &shared.keyring)?;
 
     // 3 monitor: the slot, now that the proof is verified
     let slot = shared.actors.monitor.enter()?;
@@ -165,7 +165,7 @@ pub(super) async fn receive(
     let scheme = upstream::scheme(&shared.config.server);
     let location = format!("{scheme}://{}{}", naming::host(form.uri, form.headers), head.uri.path());
     let told =
-        Told { done: Done::of(&fields), bucket: named.bucket.to_owned(), key: key.to_owned(), location };
+        Told { done: Done::of(&fields), bucket: named.bucket.into_owned(), key: key.to_owned(), location };
     let length = if length == 0 { BodyLength::Empty } else { BodyLength::Known(length) };
     let declared = Some(declared);
     let call = Call { bucket: bucket.id, length, caller, declared, screens: false, slot, leave };

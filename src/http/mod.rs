@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod admin_guard;
 pub(crate) mod answer;
 mod authority;
+mod bucket_list;
 pub(crate) mod client_address;
 pub(crate) mod client_wait;
 pub(crate) mod connection;

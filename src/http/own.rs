@@ -1,4 +1,4 @@
-//! What the gateway answers by itself on the data listener: refusals and the list of buckets.
+//! What the gateway answers by itself on the data listener.
 //!
 //! An answer carries the request's record as its body's companion, so that the access log is written when the last byte
 //! has left, as with an answer from upstream. Deliberately absent: which status a refusal has (`error/`).
@@ -7,12 +7,10 @@ use actix_web::HttpResponse;
 use tidegate_actors::Allowed;
 use tidegate_config::Kind;
 
-use crate::auth::{self, Caller};
 use crate::http::answer::Addressee;
 use crate::http::cors::Sharing;
-use crate::http::error::{GatewayError, xml_answer};
+use crate::http::error::GatewayError;
 use crate::http::limits;
-use crate::s3::document;
 use crate::telemetry::record::Record;
 use crate::upstream::ProxyBody;
 use crate::worker::Worker;
@@ -58,16 +56,4 @@ impl Besides {
         limits::say(self.allowed, response.headers_mut());
         response
     }
-}
-
-/// `GET /`: the buckets that a client may see by name; a glob has no names to list.
-pub(super) fn list_buckets(worker: &Worker, caller: &Caller) -> HttpResponse {
-    let open = worker.shared.router.buckets().iter().filter(|bucket| {
-        let config = &bucket.config;
-        config.kind == Kind::S3
-            && config.pattern.is_exact()
-            && auth::sees(caller, bucket, &worker.shared.keyring)
-    });
-    let document = document::list_buckets(open.map(|bucket| bucket.config.pattern.as_str()));
-    xml_answer(document)
 }

@@ -44,7 +44,7 @@ pub(super) fn answer(worker: &Worker, head: Head<'_>) -> Option<HttpResponse> {
         return None;
     }
     let named = naming::of(head.uri, head.headers, &worker.shared.config.server.base_domains);
-    let is_key = named.addressing == Addressing::Virtual && worker.shared.router.route(named.bucket).is_ok();
+    let is_key = named.addressing == Addressing::Virtual && worker.shared.router.route(&named.bucket).is_ok();
     match path {
         _ if is_key => None,
         LIVE => Some(alive()),

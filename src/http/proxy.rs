@@ -43,9 +43,9 @@ use crate::http::edge::{self, BodyLength, EdgeRejection, Head};
 use crate::http::error::GatewayError;
 use crate::http::form::{self, Awaited};
 use crate::http::introduce::introduce;
-use crate::http::own::{Besides, list_buckets, own, refuse};
+use crate::http::own::{Besides, own, refuse};
 use crate::http::send_progress::SendProgress;
-use crate::http::{injection, priority, probes, request_id};
+use crate::http::{bucket_list, injection, priority, probes, request_id};
 use crate::router::{Bucket, RouteRejection};
 use crate::s3::late_error;
 use crate::s3::naming;
@@ -153,13 +153,13 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
             return Err(rejection.into());
         }
     };
-    let Named { bucket: name, key: rest, .. } =
-        naming::of(head.uri, head.headers, &shared.config.server.base_domains);
-    let bucket = match shared.router.route(name) {
+    let named = naming::of(head.uri, head.headers, &shared.config.server.base_domains);
+    let bucket = match shared.router.route(&named.bucket) {
         Ok(bucket) => bucket,
         Err(rejection) => return unrouted(worker, rejection, head, record).await,
     };
-    record.bucket = Some(bucket.id);
+    record.set_bucket(bucket, &named);
+    let Named { bucket: name, key: rest, .. } = named;
     record.sharing = bucket.config.cors.as_ref().map(|rules| Sharing::of(rules, head.method, head.headers));
 
     // 3 monitor, 4 limiter
@@ -196,7 +196,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
         return Ok(Admitted::Form(Box::new(awaited)));
     };
     let caller = introduce(worker, Some(bucket), class, head, record).await?;
-    authorize(&caller, (bucket, name), head, &operation, &shared.keyring)?;
+    authorize(&caller, (bucket, &name), head, &operation, &shared.keyring)?;
     let screens = auth::screens(&caller, &operation, head, bytes, &shared.keyring)?;
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
 
@@ -222,7 +222,9 @@ async fn unrouted(
     }
     let caller = introduce(worker, None, OperationClass::List, head, record).await?;
     record.slot = Some(slot);
-    Ok(Admitted::Own(list_buckets(worker, &caller)))
+    // Boxed, so that no other request has room for its state.
+    let listing = Box::pin(bucket_list::answer(worker, &caller, head, record));
+    Ok(Admitted::Own(listing.await?))
 }
 
 /// Steps 3 and 4 of a request without a bucket: the level, a slot, and the limits of all requests and of the client's address.

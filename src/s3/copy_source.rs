@@ -2,11 +2,14 @@
 //!
 //! The gateway's credentials may read more than its clients may, so the source must be in a bucket of the same
 //! upstream that the client could read itself. What travels on is put together anew from what was checked, with the
-//! upstream's name for the bucket: two readers of the client's own spelling could see two keys. Only the presence of the
-//! leading slash is the client's: a store compares the whole value with the `s3:x-amz-copy-source` conditions of its policies.
+//! upstream's name for the bucket: two readers of the client's own spelling could see two keys. A store compares the whole value with the
+//! `s3:x-amz-copy-source` conditions of its policies, so two things stay as the client wrote them: the presence of the leading slash, and the
+//! spelling of a bucket that the upstream calls the same. The decoded bucket has the grammar of names, which leaves a second reader nothing
+//! to decode.
 //! Stores read the parameter of the same name in presigned URLs; here it is refused.
 
 use actix_web::http::header::{HeaderMap, HeaderName};
+use tidegate_config::is_bucket_name;
 
 use crate::http::edge::decode;
 use crate::http::path::has_parent_segment;
@@ -25,7 +28,10 @@ pub(crate) struct NoSource;
 pub(crate) struct CopySource {
     /// Whether the client wrote a slash before the bucket.
     has_leading_slash: bool,
+    /// Decoded.
     pub(crate) bucket: String,
+    /// The bucket as it was sent; encoded where it was not sent apart from the key.
+    spelling: String,
     /// Decoded.
     pub(crate) key: Vec<u8>,
     /// As it was sent.
@@ -57,20 +63,27 @@ impl CopySource {
         let path = stripped.unwrap_or(&decoded);
         let slash = path.iter().position(|byte| *byte == b'/')?;
         let (bucket, key) = (path[..slash].to_vec(), path[slash + 1..].to_vec());
-        // Nothing that a store takes for more than a name: a tenant, an access point.
-        let is_name = |name: &String| {
-            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+        // Nothing that a store takes for more than a name, such as an access point.
+        let bucket = String::from_utf8(bucket).ok().filter(|name| is_bucket_name(name))?;
+        let sent = value.strip_prefix('/').unwrap_or(value).split('/').next().unwrap_or_default();
+        let spelling = match decode(sent.as_bytes()) == bucket.as_bytes() {
+            true => sent.to_owned(),
+            false => encode(bucket.as_bytes(), false),
         };
-        let bucket = String::from_utf8(bucket).ok().filter(|name| !name.is_empty()).filter(is_name)?;
         let is_key = !key.is_empty() && !has_parent_segment(&key);
-        is_key.then_some(Self { has_leading_slash: stripped.is_some(), bucket, key, version })
+        is_key.then_some(Self { has_leading_slash: stripped.is_some(), bucket, spelling, key, version })
     }
 
-    /// The header's value, for a bucket of another name.
-    pub(crate) fn value(&self, bucket: &str) -> String {
-        let version = self.version.as_ref().map_or_else(String::new, |id| format!("?versionId={id}"));
-        let slash = if self.has_leading_slash { "/" } else { "" };
-        format!("{slash}{bucket}/{}{version}", encode(&self.key, true))
+    /// The header's value where the upstream calls the bucket `upstream_name`.
+    pub(crate) fn value(&self, upstream_name: &str) -> String {
+        let Self { has_leading_slash, bucket, spelling, key, version } = self;
+        let version = version.as_ref().map_or_else(String::new, |id| format!("?versionId={id}"));
+        let slash = if *has_leading_slash { "/" } else { "" };
+        let bucket = match bucket == upstream_name {
+            true => spelling.clone(),
+            false => encode(upstream_name.as_bytes(), false),
+        };
+        format!("{slash}{bucket}/{}{version}", encode(key, true))
     }
 }
 
@@ -95,6 +108,29 @@ mod tests {
         }
     }
 
+    /// V12, V5: every spelling of a bucket is one name; it travels as it was sent, and encoded where the upstream calls it otherwise
+    #[test]
+    fn a_bucket_may_have_a_tenant_in_any_spelling() {
+        for (value, bucket, sent, renamed) in [
+            ("acme:photos/k", "acme:photos", "acme:photos/k", "up%3Ax/k"),
+            ("/acme:photos/k", "acme:photos", "/acme:photos/k", "/up%3Ax/k"),
+            ("acme%3Aphotos/k", "acme:photos", "acme%3Aphotos/k", "up%3Ax/k"),
+            ("acme%3aphotos/a%2Fb", "acme:photos", "acme%3aphotos/a/b", "up%3Ax/a/b"),
+            ("%2Facme%3Aphotos%2Fk", "acme:photos", "/acme%3Aphotos/k", "/up%3Ax/k"),
+            ("acme:photos%2Fk/x", "acme:photos", "acme%3Aphotos/k/x", "up%3Ax/k/x"),
+            (":cs-a/k?versionId=a:b", ":cs-a", ":cs-a/k?versionId=a:b", "up%3Ax/k?versionId=a:b"),
+            ("cs%2Da/k", "cs-a", "cs%2Da/k", "up%3Ax/k"),
+        ] {
+            let source = CopySource::parse(value).unwrap();
+            assert_eq!(source.bucket, bucket, "{value}");
+            assert_eq!(
+                (source.value(bucket), source.value("up:x")),
+                (sent.to_owned(), renamed.to_owned()),
+                "{value}"
+            );
+        }
+    }
+
     /// V3, V12
     #[test]
     fn what_names_no_object_is_no_source() {
@@ -111,7 +147,16 @@ mod tests {
             "src/public/%c0%ae%c0%ae/secret",
             "src/public%5c..%5csecret",
             "%ff/k",
-            "t:b/k",
+            "t:u:b/k",
+            "arn:aws:s3:eu-west-1:1:accesspoint/a/object/k",
+            "acme:/k",
+            ":/k",
+            "acme%253Aphotos/k",
+            "..:photos/k",
+            "acme:../k",
+            "-a/k",
+            "a%00b/k",
+            "a%c0%bab/k",
         ] {
             assert_eq!(CopySource::parse(bad), None, "{bad}");
         }

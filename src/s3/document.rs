@@ -1,4 +1,4 @@
-//! The two XML documents the gateway writes itself: errors in S3's shape (E1) and the list of buckets.
+//! Error documents of the gateway's own, in the format of S3 (E1).
 
 /// An error as S3 clients expect it.
 pub(crate) struct ErrorDocument<'a> {
@@ -25,22 +25,7 @@ impl ErrorDocument<'_> {
     }
 }
 
-/// The answer to `GET /`.
-pub(crate) fn list_buckets<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let buckets: String = names
-        .map(|name| {
-            format!(
-                "<Bucket><Name>{}</Name><CreationDate>1970-01-01T00:00:00.000Z</CreationDate></Bucket>",
-                escape(name)
-            )
-        })
-        .collect();
-    format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListAllMyBucketsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-         <Owner><ID>tidegate</ID><DisplayName>tidegate</DisplayName></Owner><Buckets>{buckets}</Buckets></ListAllMyBucketsResult>"
-    )
-}
-
+/// A text as an element can hold it.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,25 +1,26 @@
-//! Answers in the client's words where the store calls the bucket by another name.
+//! Answers with the client's name of a bucket that has another name at the store.
 //!
-//! Some documents of S3 name their bucket: listings, the steps of a multipart upload, errors. They are rewritten as they stream
-//! by, element by element: of the root's own children those that name the bucket, everywhere else not a byte. What is held
-//! back is one tag or one such name, 8 KiB at most; a document in which either is longer passes as it is, and so does whatever
-//! is none of these documents. The new length is not known ahead, so such an answer goes out in chunks. Objects are never
-//! touched, whatever they hold.
+//! A document is rewritten as it streams by, in the elements in which the S3 schema has a bucket name (`bucket_elements.rs`) and
+//! nowhere else. Held back are one tag or one such element, 8 KiB at most; a document in which either is longer passes
+//! unchanged, and so does any document that the operation does not answer with. The new length is not known in advance, so
+//! such an answer is sent in chunks.
 //!
-//! Source: S3 API reference, the responses of ListObjects (V2), ListObjectVersions, ListMultipartUploads, ListParts,
-//! CreateMultipartUpload, CompleteMultipartUpload, and "Error responses". Deliberately absent: messages, which are prose, and
-//! documents in a content coding.
+//! Deliberately absent: documents in a content coding.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 use memchr::memmem::find;
 
+use crate::http::edge::decode;
+use crate::s3::bucket_elements::{BucketElement, Document, Elements};
 use crate::s3::document::escape;
+use crate::s3::store_name;
+use crate::s3::xml::unescape;
 
 /// The longest tag or name that is held back.
 const HELD_BYTES_MAX: usize = 8 << 10;
 
-/// What is called how.
+/// The names of a bucket and of what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Names {
     /// The bucket, as the store calls it.
@@ -28,6 +29,10 @@ pub(crate) struct Names {
     pub(crate) ours: String,
     /// The object's URL, as the client calls it.
     pub(crate) location: String,
+    /// The path that the store receives, decoded, where that path does not contain the bucket.
+    pub(crate) key_path: Option<Vec<u8>>,
+    /// The path of the store's endpoint, which clients do not see.
+    pub(crate) below: String,
 }
 
 /// Rewrites one document as it streams by.
@@ -36,7 +41,11 @@ pub(crate) struct Renamer {
     names: Names,
     held: BytesMut,
     depth: usize,
-    field: Option<Field>,
+    /// The documents that the operation answers with.
+    expected: &'static [Document],
+    /// The elements of the document that name the bucket.
+    elements: Elements,
+    field: Option<BucketElement>,
     mode: Mode,
 }
 
@@ -50,55 +59,48 @@ enum Mode {
     Pass,
 }
 
-/// An element that names the bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Name,
-    Resource,
-    Location,
-}
-
-const ROOTS: [&[u8]; 7] = [
-    b"ListBucketResult",
-    b"ListVersionsResult",
-    b"ListMultipartUploadsResult",
-    b"ListPartsResult",
-    b"InitiateMultipartUploadResult",
-    b"CompleteMultipartUploadResult",
-    b"Error",
-];
-
-impl Field {
-    fn of(element: &[u8]) -> Option<Self> {
-        match element {
-            b"Name" | b"Bucket" | b"BucketName" => Some(Self::Name),
-            b"Resource" => Some(Self::Resource),
-            b"Location" => Some(Self::Location),
-            _ => None,
-        }
-    }
-}
-
 impl Names {
-    /// A path that begins with the store's name, in the client's words.
+    /// A path that begins with the store's name, with the client's name in its place. None where the path names no bucket: a key
+    /// may begin with the same characters.
     pub(crate) fn path(&self, path: &str) -> Option<String> {
-        let rest = path.strip_prefix('/')?.strip_prefix(&self.theirs)?;
-        (rest.is_empty() || rest.starts_with('/')).then(|| format!("/{}{rest}", self.ours))
+        let bare = path.strip_prefix(&self.below).unwrap_or(path);
+        let is_key = |key: &Vec<u8>| is_path_of(path, key) || is_path_of(bare, key);
+        if self.key_path.as_ref().is_some_and(is_key) {
+            return None;
+        }
+        let rest = store_name::behind_bucket(&self.below, &self.theirs, path)?;
+        Some(format!("/{}{rest}", self.ours))
     }
 
-    fn renamed(&self, field: Field, text: &[u8]) -> Option<String> {
+    fn renamed(&self, element: BucketElement, text: &[u8]) -> Option<String> {
         let text = std::str::from_utf8(text).ok()?;
-        match field {
-            Field::Name => (text == self.theirs).then(|| self.ours.clone()),
-            Field::Resource => self.path(text),
-            Field::Location => Some(escape(&self.location)),
+        match element {
+            BucketElement::Name if self.theirs == self.ours => None,
+            BucketElement::Name => store_name::is_name(&self.theirs, text).then(|| self.ours.clone()),
+            BucketElement::Path => self.path(text),
+            BucketElement::Url => (!text.is_empty()).then(|| escape(&self.location)),
         }
     }
+}
+
+/// Whether a path in a document is this one, which is decoded. Stores repeat paths as they were sent or decoded.
+fn is_path_of(text: &str, decoded: &[u8]) -> bool {
+    let is_it = |text: String| text.as_bytes() == decoded || decode(text.as_bytes()) == decoded;
+    unescape(text).is_ok_and(is_it)
 }
 
 impl Renamer {
-    pub(crate) fn new(names: Names) -> Self {
-        Self { names, held: BytesMut::new(), depth: 0, field: None, mode: Mode::Text }
+    /// For the answer to an operation that answers with one of these documents.
+    pub(crate) fn new(names: Names, expected: &'static [Document]) -> Self {
+        Self {
+            names,
+            held: BytesMut::new(),
+            depth: 0,
+            expected,
+            elements: &[],
+            field: None,
+            mode: Mode::Text,
+        }
     }
 
     /// Takes the next bytes and gives what can go on.
@@ -184,8 +186,14 @@ impl Renamer {
                 self.depth += 1;
                 let name = local_name(tag);
                 match self.depth {
-                    1 if !ROOTS.contains(&name) => self.mode = Mode::Pass,
-                    2 => self.field = Field::of(name),
+                    1 => match Document::elements_of(name, self.expected) {
+                        Some(elements) => self.elements = elements,
+                        None => self.mode = Mode::Pass,
+                    },
+                    2 => {
+                        let is_it = |(element, _): &&(&str, _)| element.as_bytes() == name;
+                        self.field = self.elements.iter().find(is_it).map(|(_, contents)| *contents);
+                    }
                     _ => {}
                 }
             }
@@ -194,7 +202,7 @@ impl Renamer {
 }
 
 /// The length of the tag, comment or the like at the beginning, once it is whole.
-fn tag_length(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn tag_length(bytes: &[u8]) -> Option<usize> {
     let to = |end: &[u8]| find(bytes, end).map(|at| at + end.len());
     match bytes {
         // what may yet become one of these

@@ -1,13 +1,21 @@
 //! Documents before and after, in every way they can be cut into pieces.
 
+use proptest::prelude::*;
+
 use super::*;
 
-fn renamer() -> Renamer {
-    Renamer::new(Names {
+fn names() -> Names {
+    Names {
         theirs: "real".to_owned(),
         ours: "alias".to_owned(),
         location: "http://gw/alias/a&b".to_owned(),
-    })
+        key_path: None,
+        below: "/s3".to_owned(),
+    }
+}
+
+fn renamer() -> Renamer {
+    Renamer::new(names(), &Document::ALL)
 }
 
 fn in_pieces(text: &str, size: usize) -> String {
@@ -65,7 +73,129 @@ fn errors_name_it() {
     };
     assert_eq!(renamed(&error("real", "/real/k")), error("alias", "/alias/k"));
     assert_eq!(renamed(&error("real", "/real")), error("alias", "/alias"));
+    assert_eq!(renamed(&error("real", "/s3/real/k")), error("alias", "/alias/k"));
     assert_eq!(renamed(&error("other", "/really/k")), error("other", "/really/k"));
+}
+
+/// V5: a path that the store received without the bucket is a key, also where the key begins with the bucket's name
+#[test]
+fn a_key_that_looks_like_a_path_of_the_bucket_stays() {
+    for (key, resource, expected) in [
+        ("/real/k", "/real/k", None),
+        ("/real", "/real", None),
+        ("/real/a b&c", "/real/a b&amp;c", None),
+        ("/real/a b&c", "/real/a%20b%26c", None),
+        ("/real/k", "/s3/real/k", None),
+        ("/real/k", "/s3/real/real/k", Some("/alias/real/k")),
+        ("/real/k", "/real/real/k", Some("/alias/real/k")),
+        ("/real/k", "/real", Some("/alias")),
+        ("/", "/real", Some("/alias")),
+        ("/k", "/k", None),
+    ] {
+        let names = Names { key_path: Some(key.as_bytes().to_vec()), ..names() };
+        assert_eq!(names.path(resource).as_deref(), expected, "{resource} of {key}");
+    }
+}
+
+/// V5: only a document that the operation answers with is rewritten
+#[test]
+fn a_document_of_another_operation_passes_unchanged() {
+    let listing = "<ListBucketResult><Name>real</Name></ListBucketResult>";
+    let mut renamer = Renamer::new(names(), &[Document::ListParts, Document::Error]);
+    assert_eq!(renamer.push(Bytes::from_static(listing.as_bytes())), listing.as_bytes());
+}
+
+/// One element of a document, with its children or its text.
+#[derive(Debug, Clone)]
+struct Element {
+    name: &'static str,
+    text: &'static str,
+    children: Vec<Self>,
+}
+
+impl Element {
+    /// Its text, with the bucket's name replaced where `parent` is the root and the S3 schema has it there.
+    fn write(&self, root: &str, depth: usize, renames: bool, out: &mut String) {
+        const NAMES: [(&str, &str); 9] = [
+            ("ListBucketResult", "Name"),
+            ("ListVersionsResult", "Name"),
+            ("ListMultipartUploadsResult", "Bucket"),
+            ("ListPartsResult", "Bucket"),
+            ("InitiateMultipartUploadResult", "Bucket"),
+            ("CompleteMultipartUploadResult", "Bucket"),
+            ("Error", "BucketName"),
+            ("Error", "Bucket"),
+            ("Error", "Resource"),
+        ];
+        let is_bucket = renames && depth == 1 && NAMES.contains(&(root, self.name));
+        let is_path = self.name == "Resource";
+        let text = match (is_bucket, is_path, self.text) {
+            (true, false, "real") => "alias",
+            (true, true, "/real/k") => "/alias/k",
+            (true, true, "/real") => "/alias",
+            (_, _, text) => text,
+        };
+        let is_url =
+            renames && depth == 1 && (root, self.name) == ("CompleteMultipartUploadResult", "Location");
+        let text = if is_url && !text.is_empty() { "http://gw/alias/a&amp;b" } else { text };
+        out.push_str(&format!("<{}>{text}", self.name));
+        self.children.iter().for_each(|child| child.write(root, depth + 1, renames, out));
+        out.push_str(&format!("</{}>", self.name));
+    }
+}
+
+fn element() -> impl Strategy<Value = Element> {
+    const ELEMENTS: [&str; 16] = [
+        "Name",
+        "Bucket",
+        "BucketName",
+        "Resource",
+        "Location",
+        "Key",
+        "Prefix",
+        "Delimiter",
+        "Marker",
+        "NextMarker",
+        "UploadId",
+        "CommonPrefixes",
+        "Contents",
+        "Message",
+        "StartAfter",
+        "Error",
+    ];
+    const TEXTS: [&str; 9] =
+        ["real", "alias", "/real/k", "/real", "real/k", "real2", "http://store/real/k", "", "/reality/k"];
+    let text = prop::sample::select(&TEXTS[..]);
+    let leaf = (prop::sample::select(&ELEMENTS[..]), text).prop_map(|(name, text)| Element {
+        name,
+        text,
+        children: Vec::new(),
+    });
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        (prop::sample::select(&ELEMENTS[..]), prop::collection::vec(inner, 1..5))
+            .prop_map(|(name, children)| Element { name, text: "", children })
+    })
+}
+
+proptest! {
+    /// V5: a document in which every text is the bucket's name or looks like it differs in the schema's elements alone
+    #[test]
+    fn only_elements_of_the_schema_change(
+        root in prop::sample::select(&[
+            "ListBucketResult", "ListVersionsResult", "ListMultipartUploadsResult", "ListPartsResult",
+            "InitiateMultipartUploadResult", "CompleteMultipartUploadResult", "Error", "DeleteResult",
+            "ListAllMyBucketsResult", "Tagging", "LocationConstraint",
+        ][..]),
+        children in prop::collection::vec(element(), 0..12),
+        piece in 1_usize..200,
+    ) {
+        let document = |renames| {
+            let mut out = format!("<?xml version=\"1.0\"?>\n<{root} xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
+            children.iter().for_each(|child| child.write(root, 1, renames, &mut out));
+            out + &format!("</{root}>")
+        };
+        prop_assert_eq!(in_pieces(&document(false), piece), document(true));
+    }
 }
 
 /// V5

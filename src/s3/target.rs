@@ -2,6 +2,8 @@
 
 use actix_web::http::uri::PathAndQuery;
 
+use crate::s3::sigv4::canonical::encode;
+
 /// The path's first segment, which names the bucket, and the rest with its slash.
 pub(crate) fn split(path: &str) -> (&str, &str) {
     let path = path.strip_prefix('/').unwrap_or(path);
@@ -11,10 +13,15 @@ pub(crate) fn split(path: &str) -> (&str, &str) {
     }
 }
 
-/// Puts `name` in the place of the path's first segment.
+/// Puts a bucket's name, encoded, in the place of the path's first segment.
 pub(crate) fn rename(target: &PathAndQuery, name: &str) -> Option<PathAndQuery> {
     let (_, rest) = split(target.path());
-    assemble(&format!("/{name}{rest}"), target.query())
+    assemble(&format!("{}{rest}", path_of(name)), target.query())
+}
+
+/// The path of a bucket. The `:` of a tenant is encoded, so that the bytes are those that the signature covers.
+pub(crate) fn path_of(bucket: &str) -> String {
+    format!("/{}", encode(bucket.as_bytes(), false))
 }
 
 /// Takes the path's first segment away.
@@ -23,7 +30,7 @@ pub(crate) fn strip(target: &PathAndQuery) -> Option<PathAndQuery> {
     assemble(if rest.is_empty() { "/" } else { rest }, target.query())
 }
 
-/// Puts a path before the target's: an endpoint's own, or a bucket's name.
+/// Puts a path before the target's: an endpoint's own, or a bucket's.
 pub(crate) fn prefix(target: &PathAndQuery, prefix: &str) -> Option<PathAndQuery> {
     assemble(&format!("{prefix}{}", target.path()), target.query())
 }
@@ -70,6 +77,7 @@ mod tests {
         assert_eq!(strip(&target("/api/v1//x?q")).unwrap(), target("/v1//x?q"));
         assert_eq!(strip(&target("/api")).unwrap(), target("/"));
         assert_eq!(prefix(&target("/v1//x?q"), "/base").unwrap(), target("/base/v1//x?q"));
+        assert_eq!(rename(&target("/b%2Dx/a%3Ab"), "acme:photos").unwrap(), target("/acme%3Aphotos/a%3Ab"));
     }
 
     /// A2, V7

@@ -66,6 +66,42 @@ fn check_declaration(declaration: &str) -> Result<(), &'static str> {
     if has_version { Ok(()) } else { Err(MALFORMED) }
 }
 
+/// The characters of XML 1.0 (2.2): readers differ on what others are.
+fn is_xml(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// Replaces the five named entities and numeric character references of a text.
+pub(crate) fn unescape(text: &str) -> Result<String, &'static str> {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('&') {
+        plain.push_str(&rest[..at]);
+        let (entity, after) = rest[at + 1..].split_once(';').ok_or("an entity does not end")?;
+        plain.push(match entity {
+            "amp" => '&',
+            "lt" => '<',
+            "gt" => '>',
+            "quot" => '"',
+            "apos" => '\'',
+            _ => character(entity).ok_or("an entity is not known")?,
+        });
+        rest = after;
+    }
+    plain.push_str(rest);
+    if plain.chars().all(is_xml) { Ok(plain) } else { Err("a text has a character that XML does not have") }
+}
+
+/// The character of a numeric reference.
+fn character(entity: &str) -> Option<char> {
+    let number = entity.strip_prefix('#')?;
+    let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
+    // `from_str_radix` accepts a sign.
+    let plain = digits.chars().all(|c| c.is_digit(radix));
+    let number = plain.then(|| u32::from_str_radix(digits, radix).ok()).flatten();
+    number.and_then(char::from_u32).filter(|c| *c != '\0')
+}
+
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::HeaderValue;

@@ -20,6 +20,8 @@ use crate::http::client_address::ClientAddress;
 use crate::http::client_wait::Places;
 use crate::http::cors::Sharing;
 use crate::http::send_progress::SendProgress;
+use crate::router::Bucket;
+use crate::s3::naming::Named;
 use crate::upstream::flow::{Flow, Pace};
 use crate::worker::Worker;
 
@@ -30,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) id: HeaderValue,
     pub(crate) request: Asked,
     pub(crate) bucket: Option<BucketId>,
+    /// The bucket's name, decoded, where neither the path nor the bucket's section shows it.
+    bucket_name: Option<Box<str>>,
     /// Who asks, once that is known.
     pub(crate) caller: Option<Identity>,
     /// What the answer says to pages of other origins, in a bucket with rules for them.
@@ -56,6 +60,8 @@ pub(crate) struct Record {
     pub(crate) phases: Phases,
     /// Its place among its client's requests in flight, where those have a bound.
     pub(crate) client_ticket: Option<ClientTicket>,
+    /// Whether it is the record of one call of several, which the request's own record includes.
+    is_part: bool,
 }
 
 /// What became of a hedge.
@@ -77,6 +83,7 @@ impl Hedged {
 }
 
 /// What was asked, kept beyond the request itself.
+#[derive(Clone)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
@@ -98,6 +105,14 @@ pub(crate) struct Phases {
 }
 
 impl Record {
+    /// Notes the section of a request, and the name of its bucket where nothing else in the log line shows it.
+    pub(crate) fn set_bucket(&mut self, bucket: &Bucket, named: &Named<'_>) {
+        self.bucket = Some(bucket.id);
+        if !bucket.config.pattern.is_exact() && !named.stands_in_path() {
+            self.bucket_name = Some(named.bucket.as_ref().into());
+        }
+    }
+
     /// The answer ends before its last byte.
     pub(crate) fn unfinished(&mut self) {
         self.reason = Some(self.worker.shared.reason_of_unfinished());
@@ -110,6 +125,7 @@ impl Record {
             id,
             request,
             bucket: None,
+            bucket_name: None,
             caller: None,
             sharing: None,
             allowed: Allowed::default(),
@@ -126,7 +142,18 @@ impl Record {
             sent_bytes: 0,
             phases: Phases::default(),
             client_ticket: None,
+            is_part: false,
         }
+    }
+
+    /// The record of one call of several that the gateway makes for this request. It is never written.
+    pub(crate) fn part(&self, bucket: BucketId) -> Self {
+        let mut part = Self::new(&self.worker, self.id.clone(), self.request.clone());
+        part.started = self.started;
+        part.bucket = Some(bucket);
+        part.caller.clone_from(&self.caller);
+        part.is_part = true;
+        part
     }
 
     /// The client as far as bounds on what one client holds tell clients apart.
@@ -196,6 +223,7 @@ impl Record {
             "detail" => self.detail.as_deref(),
             "reason" => self.reason,
             "status" => self.status,
+            "bucket_name" => self.bucket_name.as_deref(),
             "bucket" => bucket.map(|bucket| bucket.name.as_str()),
             "query" => uri.query().filter(|_| detailed).map(|query| shared.redaction.query(query).into_owned()),
             "path" => shared.redaction.path(uri.path()).as_ref(),
@@ -206,6 +234,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.is_part {
+            return;
+        }
         let now = clock::now();
         if self.status == 0 && self.reason.is_none() {
             // Nobody was answered: the connection ended, and the handler with it.

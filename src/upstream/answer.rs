@@ -65,7 +65,7 @@ pub(crate) enum TransferError {
 
 /// How an answer's body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
+pub(super) enum Ending {
     /// After so many bytes.
     Length(u64),
     /// With the last chunk.
@@ -130,6 +130,7 @@ pub(crate) fn pass_on(
     let Passing { called, bucket, slot, late, renaming } = passing;
     let Called { response: upstream, document, permit, ticket, socket } = called;
     let bucket = worker.shared.router.bucket(bucket);
+    let destination = &bucket.destinations[permit.endpoint().0];
     let status = upstream.status();
     let headers = upstream.headers();
     let mut response = HttpResponse::new(status);
@@ -170,7 +171,8 @@ pub(crate) fn pass_on(
         body.transfer.begin(worker, progress, clock::now());
     }
     let body = Box::new(body);
-    let body = match renaming.and_then(|renaming| renaming.apply(status, response.headers_mut())) {
+    let renamer = renaming.and_then(|renaming| renaming.apply(destination, status, response.headers_mut()));
+    let body = match renamer {
         Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),
         None => ProxyBody::Upstream(body),
     };
@@ -181,7 +183,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-fn ending(headers: &HeaderMap, status: StatusCode, method: &Method) -> Ending {
+pub(super) fn ending(headers: &HeaderMap, status: StatusCode, method: &Method) -> Ending {
     if method == Method::HEAD || matches!(status.as_u16(), 100..=199 | 204 | 304) {
         return Ending::Nothing;
     }

@@ -26,6 +26,7 @@ use crate::upstream::flow::Flow;
 use crate::upstream::hedge::{self, Held, Race};
 use crate::upstream::hold::{self, Entered, Entry};
 use crate::upstream::identity::{self, Said};
+use crate::upstream::misdirected;
 use crate::upstream::outbound::Outbound;
 use crate::upstream::reply::{Answered, head, heard};
 use crate::upstream::retry::{Asked, is_clients_retry, is_conditional_write, wait};
@@ -106,7 +107,10 @@ pub(crate) async fn call(
             && monitor.level() < Level::Critical;
         // What it was a ticket for is over.
         drop(retrying.take());
-        if may_retry && said.is_setback() {
+        let mut stays = said.is_setback();
+        if let Some(ticket) = misdirected::retry(worker, bucket, &mut outbound, &result, record).await {
+            (retrying, stays) = (Some((Duration::ZERO, ticket)), true);
+        } else if may_retry && said.is_setback() {
             retrying = identity::go_on_as_other(bucket, &mut permit).await;
         } else if may_retry {
             let left = deadline.total.saturating_duration_since(ended);
@@ -119,13 +123,13 @@ pub(crate) async fn call(
             drop(result);
             bucket.metrics.retry_attempts.inc();
             tokio::time::sleep(pause).await;
-            if !said.is_setback() {
+            if !stays {
                 bucket.pool.repick(&mut permit).await?;
             }
             place = Some(permit);
             continue;
         }
-        count_retries(bucket, record, &judged.verdict);
+        count_retries(bucket, record, &judged.verdict, misdirected::is_answer(&result));
         if let Some(rejection) = said.rejection() {
             ticket.report(judged.verdict.outcome);
             return Err(rejection.into());
@@ -170,9 +174,9 @@ fn finish(
     Ok(Called { response, document, permit, ticket, socket })
 }
 
-fn count_retries(bucket: &Bucket, record: &Record, verdict: &Verdict) {
+fn count_retries(bucket: &Bucket, record: &Record, verdict: &Verdict, is_misdirected: bool) {
     if record.attempts - u32::from(record.hedged.is_some()) > 1 {
-        if verdict.transient || matches!(verdict.outcome, Outcome::Failure { .. }) {
+        if is_misdirected || verdict.transient || matches!(verdict.outcome, Outcome::Failure { .. }) {
             bucket.metrics.retry_exhausted.inc();
         } else {
             bucket.metrics.retry_success.inc();
@@ -297,14 +301,8 @@ pub(super) fn send(
     let client = worker.client(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
     let signer = client.signer(outbound.key, &bucket.credentials, permit.credential())?;
-    let prefix = &bucket.config.upstream.endpoints[permit.endpoint().0].path_prefix;
     let request = outbound
-        .build(
-            client,
-            (signer.as_deref(), permit.credential()),
-            (destination, prefix),
-            (limits.deadline, limits.began),
-        )
+        .build(client, (signer.as_deref(), permit.credential()), destination, (limits.deadline, limits.began))
         .ok_or(UpstreamRejection::Target)?;
     let (sending, upload) = match &mut outbound.body {
         RequestBody::None => (request.send_body(NoBody::new()), None),

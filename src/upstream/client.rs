@@ -6,7 +6,7 @@
 //! TLS is the dialer's, so that it, too, is under the connection that notices early answers.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +24,7 @@ use crate::router::Bucket;
 use crate::s3::sign::Signer;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::connection::Connection;
+use crate::upstream::connection_key::ConnectionKey;
 use crate::upstream::credentials::Source;
 use crate::upstream::dial::Dialer;
 
@@ -50,6 +51,9 @@ type Made = Option<(Arc<Credentials>, Rc<Signer>)>;
 /// What a worker calls a bucket's upstream with.
 pub(crate) struct Client {
     http: RefCell<awc::Client>,
+    /// Buckets that awc may keep connections for, where they have connections of their own.
+    kept_buckets: RefCell<HashSet<String>>,
+    kept_buckets_max: usize,
     connect: Connect,
     region: String,
     /// The signer made last for each of the bucket's credentials, and for what they were.
@@ -77,6 +81,8 @@ impl Client {
         };
         Self {
             http: RefCell::new(connect.client()),
+            kept_buckets: RefCell::default(),
+            kept_buckets_max: upstream.connection_pool.max_idle.max(1),
             connect,
             region,
             signers: RefCell::new(vec![None; upstream.credentials_by_name.len().max(1)]),
@@ -87,6 +93,20 @@ impl Client {
     /// A request that goes over one of its connections.
     pub(crate) fn request(&self, method: Method, uri: Uri) -> awc::ClientRequest {
         self.http.borrow().request(method, uri)
+    }
+
+    /// Notes a bucket that has connections of its own. awc neither forgets a key nor closes the idle connections of one that is not asked for
+    /// again, and clients invent names under a glob. So awc is replaced when there are more buckets than connections that may be idle.
+    pub(crate) fn note_bucket(&self, bucket: &str) {
+        let mut kept = self.kept_buckets.borrow_mut();
+        if kept.contains(bucket) {
+            return;
+        }
+        if kept.len() >= self.kept_buckets_max {
+            kept.clear();
+            self.close_idle();
+        }
+        kept.insert(bucket.to_owned());
     }
 
     /// Closes the connections that are idle on this thread; returns how many that were. awc has no call for that, but drops them with
@@ -159,7 +179,9 @@ impl Connect {
         let connect = fn_service(move |info: ConnectInfo<Uri>| {
             let (dialer, open) = (Arc::clone(&dialer), Arc::clone(&open));
             async move {
-                let stream = dialer.dial(info.hostname(), info.port()).await.map_err(ConnectError::Io)?;
+                let ConnectionKey { tls_bucket, .. } = ConnectionKey::of(info.request());
+                let dialled = dialer.dial(info.hostname(), info.port(), tls_bucket).await;
+                let stream = dialled.map_err(ConnectError::Io)?;
                 Ok(Connected::new(info.request().clone(), Connection::new(stream, open, dialer.keeps())))
             }
         });

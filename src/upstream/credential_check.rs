@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::router::Bucket;
+use crate::s3::target;
 use crate::shortage::Shortage;
 use crate::upstream::client;
 use crate::upstream::identity::names_credential;
@@ -121,6 +122,7 @@ async fn ask_store(
     credential: CredentialId,
 ) -> Result<CredentialCheck, Shortage> {
     let (target, host_bucket) = listing(bucket);
+    let target = format!("{}{target}", bucket.destinations[endpoint.0].path());
     let call = OwnCall { bucket, endpoint, target: &target, host_bucket, as_whom: AsWhom::One(credential) };
     let mut response = match get(http, call).await {
         Ok(response) => response,
@@ -138,7 +140,7 @@ fn listing(bucket: &Bucket) -> (String, Option<&str>) {
     let pattern = &bucket.config.pattern;
     let name = upstream.bucket.as_deref().or_else(|| pattern.is_exact().then(|| pattern.as_str()));
     match (name, upstream.addressing) {
-        (Some(name), Addressing::Path) => (format!("/{name}?{QUERY}"), None),
+        (Some(name), Addressing::Path) => (format!("{}?{QUERY}", target::path_of(name)), None),
         (Some(name), Addressing::Virtual) => (format!("/?{QUERY}"), Some(name)),
         (None, _) => ("/".to_owned(), None),
     }

@@ -1,12 +1,19 @@
 //! Where an endpoint is connected to, and what a request to it says as `Host`.
 //!
 //! The two are not the same. Connections go to the endpoint's own name and port, whatever bucket a request is for: names that
-//! clients invent under a pattern cost no look-up and no connection, and a bucket name with dots needs no certificate of its
-//! own. `Host` is the endpoint's, with the bucket before it where the store wants it there.
+//! clients invent under a pattern cost no look-up. `Host` is the endpoint's, with the bucket before it where the store wants it there.
+//! TLS asks for the endpoint's name, so that a bucket name with dots needs no certificate of its own, or for the name in `Host`
+//! (`tls.sni`). Only in the second case does a bucket have connections of its own.
+
+use std::borrow::Cow;
 
 use actix_web::http::header::{HeaderValue, InvalidHeaderValue};
-use actix_web::http::uri::{Authority, InvalidUri};
-use tidegate_config::{Addressing, Endpoint};
+use actix_web::http::uri::{Authority, InvalidUri, PathAndQuery};
+use tidegate_config::{Addressing, Endpoint, Sni};
+
+use crate::s3::target;
+use crate::upstream::connection_key::ConnectionKey;
+use crate::upstream::tls;
 
 /// One endpoint, as a request needs it.
 #[derive(Debug)]
@@ -14,14 +21,57 @@ pub(crate) struct Destination {
     /// Host and port, for the connection.
     pub(crate) connection: Authority,
     host: String,
+    /// The path before every request's, without a slash at its end.
+    path: String,
+    /// Whether TLS asks for the name in `Host`.
+    tls_asks_for_host: bool,
 }
 
 impl Destination {
-    pub(crate) fn of(endpoint: &Endpoint) -> Result<Self, InvalidUri> {
+    pub(crate) fn of(endpoint: &Endpoint, sni: Sni) -> Result<Self, InvalidUri> {
         let Endpoint { host, port, .. } = endpoint;
         let connection =
             if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        Ok(Self { connection: connection.parse()?, host: endpoint.authority.clone() })
+        Ok(Self {
+            connection: connection.parse()?,
+            host: endpoint.authority.clone(),
+            path: endpoint.path_prefix.clone(),
+            tls_asks_for_host: endpoint.is_tls() && sni == Sni::Host,
+        })
+    }
+
+    /// The authority to connect to, with the key of the connections that a request for this bucket may use; none where the name that TLS
+    /// asks for would be no name.
+    pub(crate) fn connection_for(
+        &self,
+        addressing: Addressing,
+        bucket: &str,
+        is_own: bool,
+    ) -> Option<Authority> {
+        let has_tls_name = self.tls_asks_for_host && addressing == Addressing::Virtual;
+        let tls_bucket = if has_tls_name { bucket } else { "" };
+        if has_tls_name && tls::name_below(bucket, self.connection.host()).is_err() {
+            return None;
+        }
+        ConnectionKey { tls_bucket, is_own }.authority(&self.connection)
+    }
+
+    /// Whether the buckets of this endpoint have connections of their own.
+    pub(crate) fn keeps_connections_by_bucket(&self) -> bool {
+        self.tls_asks_for_host
+    }
+
+    /// The target of a request to this endpoint, which is also what a signature covers.
+    pub(crate) fn target<'a>(&self, target: &'a PathAndQuery) -> Option<Cow<'a, PathAndQuery>> {
+        if self.path.is_empty() {
+            return Some(Cow::Borrowed(target));
+        }
+        target::prefix(target, &self.path).map(Cow::Owned)
+    }
+
+    /// The endpoint's own path, without a slash at its end.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 
     /// The `Host` of a request for this bucket.
@@ -43,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_bucket_stands_in_the_host_and_never_in_the_connection() {
-        let destination = |url| Destination::of(&Endpoint::parse(url).unwrap()).unwrap();
+        let destination = |url| Destination::of(&Endpoint::parse(url).unwrap(), Sni::Endpoint).unwrap();
         let tls = destination("https://s3.example.com");
         assert_eq!(tls.connection, "s3.example.com:443");
         assert_eq!(tls.host(Addressing::Path, "b").unwrap(), "s3.example.com");
@@ -51,5 +101,38 @@ mod tests {
         let plain = destination("http://store:9000");
         assert_eq!(plain.host(Addressing::Virtual, "b").unwrap(), "b.store:9000");
         assert_eq!(destination("http://[::1]").connection, "[::1]:80");
+        for one in [&tls, &plain] {
+            let shared = one.connection_for(Addressing::Virtual, "my.b", false).unwrap();
+            assert_eq!(shared, one.connection);
+            let own = one.connection_for(Addressing::Virtual, "my.b", true).unwrap();
+            assert_ne!(own, one.connection);
+        }
+    }
+
+    /// A7: a bucket has connections of its own only where TLS asks for its name
+    #[test]
+    fn tls_may_ask_for_the_name_in_host() {
+        let destination = |url| Destination::of(&Endpoint::parse(url).unwrap(), Sni::Host).unwrap();
+        let tls = destination("https://s3.example.com");
+        let of = |bucket| tls.connection_for(Addressing::Virtual, bucket, false);
+        assert_eq!(of("my.b").unwrap(), "my.b@s3.example.com:443");
+        assert_ne!(of("a"), of("b"));
+        assert_eq!(tls.connection_for(Addressing::Path, "b", false).unwrap(), "s3.example.com:443");
+        for no_name in ["a..b", ".a", "a-", &"a".repeat(64)] {
+            assert_eq!(of(no_name), None, "{no_name}");
+        }
+        let plain = destination("http://s3.example.com");
+        assert_eq!(plain.connection_for(Addressing::Virtual, "b", false).unwrap(), "s3.example.com:80");
+        assert!(tls.keeps_connections_by_bucket() && !plain.keeps_connections_by_bucket());
+    }
+
+    /// V5: an endpoint's path stands before the request's
+    #[test]
+    fn an_endpoint_may_lie_below_a_path() {
+        let destination = |url| Destination::of(&Endpoint::parse(url).unwrap(), Sni::Endpoint).unwrap();
+        let target: PathAndQuery = "/b//a%2Fb?x=%20".parse().unwrap();
+        let below = destination("https://h/storage/v1/s3/");
+        assert_eq!(*below.target(&target).unwrap(), "/storage/v1/s3/b//a%2Fb?x=%20");
+        assert_eq!(*destination("https://h").target(&target).unwrap(), target);
     }
 }

@@ -77,8 +77,8 @@ impl Dialer {
         self.has_names
     }
 
-    /// Connects to the endpoint of this host and port.
-    pub(crate) async fn dial(&self, host: &str, port: u16) -> io::Result<Stream> {
+    /// Connects to the endpoint of this host and port. TLS asks for its name, with `tls_bucket` before it if that is not empty.
+    pub(crate) async fn dial(&self, host: &str, port: u16, tls_bucket: &str) -> io::Result<Stream> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let Some(Place { name, securer }) = self.places.get(&(host.to_owned(), port)) else {
             return Err(unknown(host, port));
@@ -86,7 +86,7 @@ impl Dialer {
         let stream = noted(self.reach(name, port).await)?;
         Ok(match securer {
             None => Stream::Plain(stream),
-            Some(securer) => Stream::Tls(Box::new(securer.secure(stream).await?)),
+            Some(securer) => Stream::Tls(Box::new(securer.secure(stream, tls_bucket).await?)),
         })
     }
 
@@ -162,7 +162,7 @@ mod tests {
             let mut upstream = UpstreamConfig::default();
             upstream.connection_pool.receive_buffer = bytes;
             let dialer = Dialer::new([&Endpoint::loopback(port)], &upstream, &DnsConfig::default()).unwrap();
-            let Stream::Plain(stream) = dialer.dial("127.0.0.1", port).await.unwrap() else {
+            let Stream::Plain(stream) = dialer.dial("127.0.0.1", port, "").await.unwrap() else {
                 panic!("no TLS")
             };
             assert!(stream.nodelay().unwrap());

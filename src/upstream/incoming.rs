@@ -1,4 +1,4 @@
-//! A request that goes on to an upstream: the client's own, or the one that its form stands for.
+//! A request that goes on to an upstream: the client's own, or one that the gateway makes for the client, from a form or to list buckets.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -8,7 +8,13 @@ use tidegate_config::Addressing;
 use crate::http::edge::Head;
 use crate::s3::naming::{self, Named};
 use crate::s3::sigv4::canonical::encode;
+use crate::s3::target;
 use crate::upstream::forwarded;
+
+/// The most buckets that a store is asked for at a time; S3's own limit.
+const BUCKETS_MAX: &str = "max-buckets=10000";
+/// The header by which AWS SDKs number their attempts.
+const SDK_REQUEST: HeaderName = HeaderName::from_static("amz-sdk-request");
 
 /// Headers of a form's request that are about the request and not about the form, besides those that `forwarded` reads.
 const KEPT: [HeaderName; 3] =
@@ -20,6 +26,8 @@ pub(crate) enum Incoming {
     Client(HttpRequest),
     /// The upload that a form asks for.
     Form(Box<Put>),
+    /// One page of the store's list of buckets.
+    BucketList(Box<BucketListPage>),
 }
 
 impl Incoming {
@@ -28,6 +36,7 @@ impl Incoming {
         match self {
             Self::Client(request) => Head::from(request.head()),
             Self::Form(put) => put.head(),
+            Self::BucketList(page) => page.head(),
         }
     }
 }
@@ -43,22 +52,17 @@ impl Put {
     /// An upload to the bucket that the form was sent to; none where the key makes no target.
     pub(crate) fn new(
         form: Head<'_>,
-        named: Named<'_>,
+        named: &Named<'_>,
         key: &str,
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> Option<Self> {
         let key = encode(key.as_bytes(), true);
         let target = match named.addressing {
-            Addressing::Path => format!("/{}/{key}", named.bucket),
+            // The bucket's bytes are those that the form was sent to.
+            Addressing::Path => format!("/{}/{key}", target::split(form.uri.path()).0),
             Addressing::Virtual => format!("/{key}"),
         };
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, naming::host(form.uri, form.headers).parse().ok()?);
-        for name in KEPT.into_iter().chain(forwarded::READ) {
-            for value in form.headers.get_all(&name) {
-                headers.append(name.clone(), value.clone());
-            }
-        }
+        let mut headers = common_headers(form)?;
         for (name, value) in fields {
             headers.append(name, value);
         }
@@ -67,5 +71,42 @@ impl Put {
 
     pub(crate) fn head(&self) -> Head<'_> {
         Head { method: &self.method, uri: &self.uri, version: Version::HTTP_11, headers: &self.headers }
+    }
+}
+
+/// The headers of a client's request that a request made for it has too.
+fn common_headers(client: Head<'_>) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, naming::host(client.uri, client.headers).parse().ok()?);
+    for name in KEPT.into_iter().chain(forwarded::READ) {
+        for value in client.headers.get_all(&name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    Some(headers)
+}
+
+/// A request for a page of the list of buckets, made for a client that asks the gateway for a list.
+pub(crate) struct BucketListPage {
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl BucketListPage {
+    /// The first page, or the one with this token of the store's.
+    pub(crate) fn new(client: Head<'_>, token: Option<&str>) -> Option<Self> {
+        let next = token.map_or_else(String::new, |token| {
+            format!("&continuation-token={}", encode(token.as_bytes(), false))
+        });
+        let mut headers = common_headers(client)?;
+        // Kept so that the attempts of a client that tries again are not multiplied (R7).
+        if let Some(attempt) = client.headers.get(SDK_REQUEST) {
+            headers.insert(SDK_REQUEST, attempt.clone());
+        }
+        Some(Self { uri: format!("/?{BUCKETS_MAX}{next}").parse().ok()?, headers })
+    }
+
+    fn head(&self) -> Head<'_> {
+        Head { method: &Method::GET, uri: &self.uri, version: Version::HTTP_11, headers: &self.headers }
     }
 }

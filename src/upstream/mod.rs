@@ -9,8 +9,10 @@ mod blame;
 pub(crate) mod body;
 mod call;
 pub(crate) mod client;
+mod collect;
 mod conclude;
 mod connection;
+mod connection_key;
 pub(crate) mod credential_check;
 pub(crate) mod credentials;
 pub(crate) mod deadline;
@@ -29,6 +31,7 @@ mod identity;
 mod incoming;
 mod intake;
 pub(crate) mod late;
+mod misdirected;
 mod names;
 mod outbound;
 mod own_call;
@@ -52,16 +55,18 @@ use actix_web::http::StatusCode;
 
 pub(crate) use answer::{Passing, pass_on};
 pub(crate) use call::{Leave, call};
+pub(crate) use collect::{CollectError, CollectLimits, collect};
 pub(crate) use conclude::conclude;
 pub(crate) use hedge::Suppressed;
 pub(crate) use hold::{is_patient, may_wait};
-pub(crate) use incoming::{Incoming, Put};
+pub(crate) use incoming::{BucketListPage, Incoming, Put};
 pub(crate) use intake::{Taking, declare};
-pub(crate) use outbound::prepare;
+pub(crate) use outbound::{prepare, prepare_bucket_list};
 pub(crate) use proxy_body::ProxyBody;
 pub(crate) use renamed::{names_of, scheme};
 pub(crate) use reply::shortage_of;
 pub(crate) use retry::Oddity;
+pub(crate) use verdict::error_code;
 pub(crate) use watch::Phase;
 
 /// Why there is no answer to pass on.
@@ -73,6 +78,8 @@ pub(crate) enum UpstreamRejection {
     Connect(String),
     /// The endpoint is not trusted, or speaks no TLS that the gateway does.
     Distrust(String),
+    /// The endpoint's certificate does not hold the name in `Host`, which TLS asked for.
+    HostNotInCertificate(String),
     /// There are no credentials to sign with, for this reason.
     Credentials(&'static str),
     /// The connection broke before the answer's head was there.
@@ -103,6 +110,12 @@ pub(crate) enum UpstreamRejection {
 impl UpstreamRejection {
     /// Whether it failed before a byte of the request was sent.
     pub(crate) fn is_unsent(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Distrust(_) | Self::Timeout(Phase::Connect))
+        matches!(
+            self,
+            Self::Connect(_)
+                | Self::Distrust(_)
+                | Self::HostNotInCertificate(_)
+                | Self::Timeout(Phase::Connect)
+        )
     }
 }

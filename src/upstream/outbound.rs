@@ -17,7 +17,7 @@ use crate::router::Bucket;
 use crate::s3::chunked::encode::Encoder;
 use crate::s3::copy_source::{COPY_SOURCE, CopySource};
 use crate::s3::naming::{self, Named};
-use crate::s3::sign::{CONTENT_SHA256, Signer};
+use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, Signer};
 use crate::s3::sigv4::query::presigns;
 use crate::s3::{target, upload};
 use crate::telemetry::record::Record;
@@ -29,7 +29,7 @@ use crate::upstream::deadline::Deadline;
 use crate::upstream::destination::Destination;
 use crate::upstream::forwarded::Forwarded;
 use crate::upstream::headers::{ClientHeaders, Nominated};
-use crate::upstream::incoming::Incoming;
+use crate::upstream::incoming::{BucketListPage, Incoming};
 use crate::upstream::intake::{self, Intake, Reframing, Taking};
 
 /// Everything about a request that does not change between attempts.
@@ -55,6 +55,8 @@ pub(crate) struct Outbound {
     injected: Option<Arc<Injected>>,
     /// The key that the client signed with.
     pub(crate) key: Option<KeyId>,
+    /// Whether the next attempt goes over a connection that serves it alone.
+    own_connection: bool,
 }
 
 /// Maps the target and takes the body in hand. `key` is whose request it is.
@@ -66,9 +68,9 @@ pub(crate) async fn prepare(
     record: &Record,
 ) -> Result<Outbound, GatewayError> {
     let head = request.head();
-    let Named { bucket: name, addressing, .. } = naming::of(head.uri, head.headers, &server.base_domains);
-    let upstream_name = bucket.config.upstream.bucket.as_deref().unwrap_or(name).to_owned();
-    let target = map_target(head, addressing, bucket, &upstream_name)?;
+    let named = naming::of(head.uri, head.headers, &server.base_domains);
+    let target = map_target(head, &named, bucket)?;
+    let upstream_name = bucket.config.upstream.bucket.clone().unwrap_or_else(|| named.bucket.into_owned());
     let copy_source = map_copy_source(head, bucket)?;
     let sets = bucket.config.forwarded == ForwardedHeaders::Set;
     let forwarded = sets.then(|| Forwarded::of(head, record.request.peer, server));
@@ -89,6 +91,38 @@ pub(crate) async fn prepare(
         proofs: bucket.proofs.clone(),
         injected: bucket.credentials.injected().cloned(),
         key,
+        own_connection: false,
+    })
+}
+
+/// A page of the store's list of buckets, which names no bucket. `key` is the client's whose list it is.
+pub(crate) fn prepare_bucket_list(
+    page: BucketListPage,
+    (bucket, key): (&Bucket, Option<KeyId>),
+    server: &ServerConfig,
+    record: &Record,
+) -> Result<Outbound, GatewayError> {
+    let request = Incoming::BucketList(Box::new(page));
+    let head = request.head();
+    let target = head.uri.path_and_query().cloned().ok_or(UpstreamRejection::Target)?;
+    let sets = bucket.config.forwarded == ForwardedHeaders::Set;
+    Ok(Outbound {
+        forwarded: sets.then(|| Forwarded::of(head, record.request.peer, server)),
+        nominated: Nominated::of(head.headers),
+        client_headers: Arc::clone(&bucket.client_headers),
+        target,
+        body: RequestBody::None,
+        copy_source: None,
+        bucket: String::new(),
+        addressing: Addressing::Path,
+        request_id: record.id.clone(),
+        content_sha256: Some(HeaderValue::from_static(EMPTY_SHA256)),
+        reframing: None,
+        proofs: bucket.proofs.clone(),
+        injected: None,
+        key,
+        own_connection: false,
+        request,
     })
 }
 
@@ -96,13 +130,14 @@ pub(super) fn idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE)
 }
 
-/// The same bytes, but for the bucket's name: it is moved and changed to where and what the upstream calls it.
+/// The same bytes, but for the bucket's name: it is moved and changed to where and what the upstream calls it. One that the upstream calls
+/// the same stays as it was sent, encoded or not.
 fn map_target(
     head: Head<'_>,
-    from: Addressing,
+    Named { bucket: ours, addressing: from, .. }: &Named<'_>,
     bucket: &Bucket,
-    name: &str,
 ) -> Result<PathAndQuery, UpstreamRejection> {
+    let name = bucket.config.upstream.bucket.as_deref().unwrap_or(ours);
     let original = head.uri.path_and_query().ok_or(UpstreamRejection::Target)?;
     let is_s3 = bucket.config.kind == Kind::S3;
     let ends_here = |pair: &str| (is_s3 && presigns(pair)) || bucket.proofs.is_token(pair);
@@ -112,10 +147,8 @@ fn map_target(
         (Kind::Http, Addressing::Path, _) | (Kind::S3, Addressing::Path, Addressing::Virtual) => {
             target::strip(original)
         }
-        (Kind::S3, Addressing::Path, Addressing::Path) if target::split(original.path()).0 != name => {
-            target::rename(original, name)
-        }
-        (Kind::S3, Addressing::Virtual, Addressing::Path) => target::prefix(original, &format!("/{name}")),
+        (Kind::S3, Addressing::Path, Addressing::Path) if name != ours => target::rename(original, name),
+        (Kind::S3, Addressing::Virtual, Addressing::Path) => target::prefix(original, &target::path_of(name)),
         _ => Some(original.clone()),
     };
     mapped.ok_or(UpstreamRejection::Target)
@@ -139,23 +172,22 @@ impl Outbound {
         idempotent(self.request.head().method) && !matches!(self.body, RequestBody::Stream(None))
     }
 
+    /// Has the next attempts go over a connection each that serves nothing else. False if that is so already.
+    pub(crate) fn take_own_connection(&mut self) -> bool {
+        !std::mem::replace(&mut self.own_connection, true)
+    }
+
     /// Builds the request for one attempt at an endpoint, and frames a body that can be sent once.
     pub(crate) fn build(
         &mut self,
         client: &Client,
         (signer, credential): (Option<&Signer>, Option<CredentialId>),
-        (destination, prefix): (&Destination, &str),
+        destination: &Destination,
         (deadline, now): (Deadline, Instant),
     ) -> Option<awc::ClientRequest> {
-        let mut parts = uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(destination.connection.clone());
-        let prefixed =
-            if prefix.is_empty() { Some(self.target.clone()) } else { target::prefix(&self.target, prefix) };
-        parts.path_and_query = Some(prefixed?);
-        let uri = Uri::from_parts(parts).ok()?;
+        let target = destination.target(&self.target)?;
+        let mut request = self.begin(client, destination, &target)?;
         let Head { method, headers: of_client, .. } = self.request.head();
-        let mut request = client.request(method.clone(), uri).no_decompress();
         let headers = request.headers_mut();
         for (name, value) in of_client {
             if self.client_headers.travel(name, &self.nominated)
@@ -185,11 +217,34 @@ impl Outbound {
         {
             headers.insert(CONTENT_SHA256, hash.clone());
         }
-        let seed = signer.map(|signer| signer.sign(method.as_str(), &self.target, headers, clock::wall()));
+        let seed = signer.map(|signer| signer.sign(method.as_str(), &target, headers, clock::wall()));
         if let RequestBody::Stream(Some(upload)) = &mut self.body
             && let Some(frame) = self.reframing.as_ref().and_then(|reframing| reframing.frame)
         {
             upload.frame(frame, Encoder::new(frame, seed));
+        }
+        Some(request)
+    }
+
+    /// A request without headers to this endpoint.
+    fn begin(
+        &self,
+        client: &Client,
+        destination: &Destination,
+        target: &PathAndQuery,
+    ) -> Option<awc::ClientRequest> {
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority =
+            Some(destination.connection_for(self.addressing, &self.bucket, self.own_connection)?);
+        parts.path_and_query = Some(target.clone());
+        let uri = Uri::from_parts(parts).ok()?;
+        let request = client.request(self.request.head().method.clone(), uri).no_decompress();
+        if self.own_connection {
+            return Some(request.force_close());
+        }
+        if destination.keeps_connections_by_bucket() {
+            client.note_bucket(&self.bucket);
         }
         Some(request)
     }

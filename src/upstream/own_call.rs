@@ -66,16 +66,17 @@ pub(super) async fn get(http: &awc::Client, call: OwnCall<'_>) -> Result<ClientR
     let OwnCall { bucket, endpoint, target, host_bucket, as_whom } = call;
     let destination = &bucket.destinations[endpoint.0];
     let target: PathAndQuery = target.parse().map_err(|_| OwnCallError::Path)?;
+    let addressing = if host_bucket.is_some() { Addressing::Virtual } else { Addressing::Path };
+    let host_bucket = host_bucket.unwrap_or_default();
     let mut parts = uri::Parts::default();
     // The dialer knows which of its endpoints speak TLS.
     parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(destination.connection.clone());
+    parts.authority =
+        Some(destination.connection_for(addressing, host_bucket, true).ok_or(OwnCallError::Path)?);
     parts.path_and_query = Some(target.clone());
     let uri = Uri::from_parts(parts).map_err(|_| OwnCallError::Path)?;
     let mut request = http.get(uri).no_decompress().force_close();
-    let addressing = if host_bucket.is_some() { Addressing::Virtual } else { Addressing::Path };
-    let host =
-        destination.host(addressing, host_bucket.unwrap_or_default()).map_err(|_| OwnCallError::Path)?;
+    let host = destination.host(addressing, host_bucket).map_err(|_| OwnCallError::Path)?;
     request.headers_mut().insert(header::HOST, host);
     let credential = match as_whom {
         AsWhom::One(credential) => Some(credential),

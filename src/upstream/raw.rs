@@ -16,7 +16,7 @@ use tidegate_config::Addressing;
 
 use crate::http::answer::Addressee;
 use crate::http::error::GatewayError;
-use crate::s3::target;
+use crate::s3::{naming, target};
 use crate::upstream::headers::{Nominated, travels_down};
 use crate::upstream::{ProxyBody, UpstreamRejection};
 use crate::worker::Worker;
@@ -41,7 +41,8 @@ async fn call(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, GatewayError> {
-    let bucket = worker.shared.router.route(target::split(request.path()).0)?;
+    let name = naming::decoded(target::split(request.path()).0);
+    let bucket = worker.shared.router.route(&name)?;
     let destination = &bucket.destinations[0];
     let mut parts = uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);

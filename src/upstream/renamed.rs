@@ -1,7 +1,8 @@
-//! An answer whose document names the bucket, on its way through `s3/rename.rs`.
+//! Replaces the store's name of the bucket in an answer: which documents and headers of an operation contain it.
 //!
-//! Which answers those are is told from the request, so that no object is taken for one of S3's documents: whatever is about a
-//! bucket or about a multipart upload, and errors.
+//! The operation decides, so that no object passes for one of S3's documents. A success has the document of its operation
+//! (`documents`), any other status an error document. Of the headers only `Location` of CreateBucket has the bucket's name. Metadata is the
+//! client's, whatever it looks like; `x-amz-bucket-arn` is the store's, like every ARN.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,35 +11,64 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
-use tidegate_config::{Kind, ServerConfig};
+use tidegate_config::{Addressing, Kind, ServerConfig};
 
-use crate::http::edge::Head;
+use crate::http::edge::{Head, decode};
 use crate::router::Bucket;
+use crate::s3::bucket_elements::Document;
+use crate::s3::late_error;
 use crate::s3::naming::{self, Named};
 use crate::s3::rename::{Names, Renamer};
+use crate::s3::sigv4::query::{name_of, pairs};
 use crate::upstream::answer::{AnswerBody, TransferError};
+use crate::upstream::destination::Destination;
 
-/// What is to be renamed in the answer to a request, and in which answers.
+/// What is to be renamed in the answer to a request.
 pub(crate) struct Renaming {
     names: Names,
-    /// Whether a success is a document of S3's own.
-    is_document: bool,
+    /// The documents that a success may have.
+    documents: &'static [Document],
+    /// Whether the request creates the bucket.
+    creates_bucket: bool,
 }
 
-/// What is to be renamed in the answer, if the names differ.
+const LISTINGS: &[Document] = &[Document::ListObjects, Document::ListVersions, Document::ListUploads];
+const ERROR: &[Document] = &[Document::Error];
+
+/// The documents of a success that name the bucket.
+fn documents(head: Head<'_>, named: &Named<'_>) -> &'static [Document] {
+    let has = |name: &str| pairs(head.uri.query().unwrap_or_default()).any(|pair| name_of(pair) == name);
+    match (head.method, named.is_bucket()) {
+        (&Method::GET, true) => LISTINGS,
+        (&Method::GET, false) if has("uploadId") => &[Document::ListParts],
+        (&Method::POST, false) if has("uploads") => &[Document::CreateUpload],
+        (&Method::POST, false) if has("uploadId") => &[Document::CompleteUpload, Document::Error],
+        // A 200 may turn out to be one.
+        _ if late_error::may_come(head) => ERROR,
+        _ => &[],
+    }
+}
+
+/// What is to be renamed in the answer, if the names differ or a store lies below a path that clients do not see.
 pub(crate) fn names_of(head: Head<'_>, bucket: &Bucket, server: &ServerConfig) -> Option<Renaming> {
-    let theirs = bucket.config.upstream.bucket.as_deref()?;
-    let named @ Named { bucket: ours, .. } = naming::of(head.uri, head.headers, &server.base_domains);
-    if bucket.config.kind != Kind::S3 || theirs == ours || head.method == Method::HEAD {
+    let upstream = &bucket.config.upstream;
+    let is_below_path = bucket.destinations.iter().any(|destination| !destination.path().is_empty());
+    let may_differ = upstream.bucket.is_some() || is_below_path;
+    if !may_differ || bucket.config.kind != Kind::S3 || head.method == Method::HEAD {
         return None;
     }
-    let is_upload =
-        |pair: &str| pair == "uploads" || pair.starts_with("uploads=") || pair.starts_with("uploadId=");
-    let is_document = named.is_bucket() || head.uri.query().unwrap_or_default().split('&').any(is_upload);
+    let named = naming::of(head.uri, head.headers, &server.base_domains);
+    let theirs = upstream.bucket.as_deref().unwrap_or(&named.bucket).to_owned();
+    if theirs == named.bucket && !is_below_path {
+        return None;
+    }
     let location =
         format!("{}://{}{}", scheme(server), naming::host(head.uri, head.headers), head.uri.path());
-    let names = Names { theirs: theirs.to_owned(), ours: ours.to_owned(), location };
-    Some(Renaming { names, is_document })
+    let key_path = (upstream.addressing == Addressing::Virtual).then(|| decode(named.key.as_bytes()));
+    let (documents, creates_bucket) =
+        (documents(head, &named), head.method == Method::PUT && named.is_bucket());
+    let names = Names { theirs, ours: named.bucket.into_owned(), location, key_path, below: String::new() };
+    Some(Renaming { names, documents, creates_bucket })
 }
 
 /// What the client itself speaks, whatever a header claims.
@@ -47,17 +77,32 @@ pub(crate) fn scheme(server: &ServerConfig) -> &'static str {
 }
 
 impl Renaming {
-    /// Renames in the headers, and gives what renames in the body if there is one to look at.
-    pub(crate) fn apply(self, status: StatusCode, headers: &mut HeaderMap) -> Option<Renamer> {
-        let location = headers.get(LOCATION).and_then(|value| self.names.path(value.to_str().ok()?));
-        if let Some(Ok(location)) = location.map(HeaderValue::try_from) {
+    /// Renames in the headers, and gives what renames in the body if there is one to look at. The answer comes from `destination`.
+    pub(crate) fn apply(
+        mut self,
+        destination: &Destination,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+    ) -> Option<Renamer> {
+        self.names.below = destination.path().to_owned();
+        if self.creates_bucket
+            && let Some(location) = headers.get(LOCATION).and_then(|value| value.to_str().ok())
+            && let Some(Ok(location)) = self.bucket_location(location).map(HeaderValue::try_from)
+        {
             headers.insert(LOCATION, location);
         }
-        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let is_error = status.is_client_error() || status.is_server_error();
+        let documents = if is_error { ERROR } else { self.documents };
+        let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let fits =
-            (self.is_document || is_error) && kind.contains("xml") && !headers.contains_key(CONTENT_ENCODING);
-        fits.then(|| Renamer::new(self.names))
+            !documents.is_empty() && media_type.contains("xml") && !headers.contains_key(CONTENT_ENCODING);
+        fits.then(|| Renamer::new(self.names, documents))
+    }
+
+    /// Where the client finds the bucket that it created. Stores answer with a path or with a URL.
+    fn bucket_location(&self, theirs: &str) -> Option<String> {
+        let is_url = theirs.starts_with("http://") || theirs.starts_with("https://");
+        if is_url { Some(self.names.location.clone()) } else { self.names.path(theirs) }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::shortage::{Shortage, note};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::flow::Flow;
 use crate::upstream::identity;
-use crate::upstream::tls::is_distrust;
+use crate::upstream::tls::{is_distrust, is_of_host};
 use crate::upstream::verdict;
 use crate::upstream::watch::Phase;
 
@@ -130,6 +130,9 @@ fn fault(error: &SendRequestError) -> UpstreamRejection {
         SendRequestError::Connect(ConnectError::Timeout) => UpstreamRejection::Timeout(Phase::Connect),
         SendRequestError::Connect(ConnectError::Disconnected) => {
             UpstreamRejection::Reset("disconnected".to_owned())
+        }
+        SendRequestError::Connect(ConnectError::Io(error)) if is_of_host(error) => {
+            UpstreamRejection::HostNotInCertificate(error.to_string())
         }
         SendRequestError::Connect(ConnectError::Io(error)) if is_distrust(error) => {
             UpstreamRejection::Distrust(error.to_string())

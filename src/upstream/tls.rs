@@ -1,8 +1,8 @@
 //! TLS towards upstreams (A7): whom a bucket believes, and how a connection is secured.
 //!
 //! rustls on ring, which speaks TLS 1.2 and 1.3 only. HTTP/1.1 is the one protocol offered, for it is what the client behind
-//! it speaks. The name that is asked for and verified is the endpoint's, whatever bucket a request's `Host` names: connections
-//! are shared by all of an endpoint's requests. Each bucket has its own set of authorities and, with it, its own sessions to
+//! it speaks. The name that is asked for and verified is the endpoint's, whatever bucket a request's `Host` names, so that connections
+//! are shared by all of an endpoint's requests; or, with `tls.sni = "host"`, the name in `Host`. Each bucket section has its own set of authorities and, with it, its own sessions to
 //! resume. Deliberately absent: client certificates, and any way not to verify.
 
 use std::io;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use thiserror::Error;
 use tidegate_config::{Pem, TlsConfig};
 use tokio::net::TcpStream;
@@ -40,22 +40,56 @@ pub enum TlsError {
     Name(String),
 }
 
+/// The certificate does not hold the name in a request's `Host`, which a client chose.
+#[derive(Debug, Error)]
+#[error("its certificate does not hold the name `{name}`")]
+pub(crate) struct HostNotInCertificate {
+    name: String,
+}
+
+/// The name of a bucket below an endpoint's.
+pub(crate) fn name_below(bucket: &str, host: &str) -> Result<ServerName<'static>, TlsError> {
+    let name = format!("{bucket}.{host}");
+    ServerName::try_from(name.clone()).map_err(|_| TlsError::Name(name))
+}
+
 /// Secures the connections to one endpoint.
 #[derive(Clone)]
 pub(crate) struct Securer {
     connector: TlsConnector,
+    host: String,
     name: ServerName<'static>,
 }
 
 impl Securer {
     pub(crate) fn new(config: &Arc<ClientConfig>, host: &str) -> Result<Self, TlsError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
-        Ok(Self { connector: TlsConnector::from(Arc::clone(config)), name })
+        Ok(Self { connector: TlsConnector::from(Arc::clone(config)), host: host.to_owned(), name })
     }
 
-    pub(crate) async fn secure(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        self.connector.connect(self.name.clone(), stream).await
+    /// Asks for the endpoint's name, with `bucket` before it if that is not empty.
+    pub(crate) async fn secure(&self, stream: TcpStream, bucket: &str) -> io::Result<TlsStream<TcpStream>> {
+        if bucket.is_empty() {
+            return self.connector.connect(self.name.clone(), stream).await;
+        }
+        let name = name_below(bucket, &self.host).map_err(io::Error::other)?;
+        let secured = self.connector.connect(name.clone(), stream).await;
+        secured.map_err(|error| match holds_another_name(&error) {
+            true => io::Error::other(HostNotInCertificate { name: name.to_str().into_owned() }),
+            false => error,
+        })
     }
+}
+
+/// Whether a connection failed because the certificate is for other names (RFC 9525).
+fn holds_another_name(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(
+        cause,
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        ))
+    )
 }
 
 /// What a bucket's connections have in common.
@@ -92,6 +126,11 @@ fn add(roots: &mut RootCertStore, Pem { path, text }: &Pem) -> Result<(), TlsErr
 /// Whether a connection failed for want of trust or of a common protocol, and not for want of an answer.
 pub(crate) fn is_distrust(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
+}
+
+/// Whether a connection failed because the certificate does not hold the name in a request's `Host`.
+pub(crate) fn is_of_host(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<HostNotInCertificate>())
 }
 
 #[cfg(test)]

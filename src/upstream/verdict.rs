@@ -42,6 +42,11 @@ pub(crate) fn is_overload(status: u16) -> bool {
     matches!(status, 429 | 503)
 }
 
+/// Whether a status says that the connection is the wrong one for this `Host`.
+pub(crate) fn is_misdirected(status: u16) -> bool {
+    status == 421
+}
+
 /// Judges a call without an answer.
 pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
     let failed = |cause| Verdict { outcome: failure(cause, None), transient: true };
@@ -61,6 +66,7 @@ pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
         | UpstreamRejection::ClientGone
         | UpstreamRejection::BodyMalformed(_)
         | UpstreamRejection::Upload(_)
+        | UpstreamRejection::HostNotInCertificate(_)
         | UpstreamRejection::Credentials(_)
         | UpstreamRejection::MemoryPressure
         | UpstreamRejection::Target => Verdict { outcome: Outcome::Neutral, transient: false },
@@ -106,6 +112,9 @@ mod tests {
             !counts(503, Some("SlowDown")) && !counts(429, None) && !counts(404, None) && !counts(501, None)
         );
         assert_eq!(of_failure(&UpstreamRejection::ClientGone).outcome, Outcome::Neutral);
+        let misnamed = UpstreamRejection::HostNotInCertificate(String::new());
+        let neutral = Verdict { outcome: Outcome::Neutral, transient: false };
+        assert_eq!((of_failure(&misnamed), of_status(421, None, None)), (neutral, neutral));
         for shortage in Shortage::ALL {
             let verdict = of_failure(&UpstreamRejection::Shortage(shortage));
             assert_eq!(verdict, Verdict { outcome: Outcome::Neutral, transient: false }, "{shortage}");

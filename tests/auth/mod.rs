@@ -7,6 +7,7 @@ mod forms;
 mod fuzz;
 mod limits;
 mod multi_delete;
+mod names;
 mod operations;
 mod policies;
 mod readings;

@@ -8,6 +8,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
+use crate::support::Seen;
+
 /// The host that `support::request` sends.
 pub(crate) const HOST: &str = "gateway.test";
 
@@ -97,6 +99,21 @@ impl Signer {
         let host = [("host".to_owned(), HOST.to_owned())];
         let signature = self.signature(method, &target, &host, "UNSIGNED-PAYLOAD", &timestamp);
         format!("{target}&X-Amz-Signature={signature}")
+    }
+
+    /// Whether a request that an upstream saw has this signer's signature over `target`, which is encoded in S3's way.
+    pub(crate) fn has_signed(&self, seen: &Seen, target: &str) -> bool {
+        let authorization = seen.header("authorization").unwrap_or_default();
+        let part = |name: &str| {
+            let (_, rest) = authorization.split_once(name).unwrap();
+            rest.split(',').next().unwrap().to_owned()
+        };
+        let value = |name: &str| seen.all(name).join(",");
+        let names = part("SignedHeaders=");
+        let signed: Headers = names.split(';').map(|name| (name.to_owned(), value(name))).collect();
+        let (payload, timestamp) = (value("x-amz-content-sha256"), value("x-amz-date"));
+        let payload = if payload.is_empty() { "UNSIGNED-PAYLOAD".to_owned() } else { payload };
+        self.signature(&seen.method, target, &signed, &payload, &timestamp) == part("Signature=")
     }
 
     fn signature(

@@ -3,16 +3,17 @@
 #
 #   RGW_PORT=N MON_PORT=N rgw.sh start DIRECTORY   returns once S3 requests are answered on 127.0.0.1:RGW_PORT
 #   rgw.sh stop DIRECTORY                          ends exactly the processes that start began
+#   RGW_TENANT=NAME rgw.sh user DIRECTORY          makes a user of a tenant, with these keys
 #
 # Choose ports below 32768: above, an outgoing connection may hold one. Needs the Debian packages
-# ceph-mon ceph-osd radosgw ceph-common. The user's keys are RGW_ACCESS_KEY_ID and RGW_SECRET_ACCESS_KEY.
+# ceph-mon ceph-osd radosgw ceph-common. The keys of the user are RGW_ACCESS_KEY_ID and RGW_SECRET_ACCESS_KEY.
 set -euo pipefail
 
 fail() { echo "rgw.sh: $*" >&2; exit 1; }
 
 action=${1:-}
 directory=${2:-}
-[[ -n $directory ]] || fail "usage: rgw.sh start|stop DIRECTORY"
+[[ -n $directory ]] || fail "usage: rgw.sh start|user|stop DIRECTORY"
 
 alive() { # name: only a pid that still is the program that was started counts
   local file="$directory/pids/$1" pid
@@ -119,9 +120,13 @@ start_all() {
 
   background radosgw radosgw "${ceph[@]}" -n client.rgw.solo --foreground
   eventually 90 "radosgw" radosgw curl -fsS -o /dev/null "http://127.0.0.1:$RGW_PORT/"
-  radosgw-admin "${ceph[@]}" -n client.rgw.solo user create --uid=main --display-name=main \
+  make_user --uid=main || { stop_all; fail "the user could not be made"; }
+}
+
+make_user() { # arguments that name it
+  radosgw-admin -c "$directory/ceph.conf" -n client.rgw.solo user create "$@" --display-name=main \
     --access-key="$RGW_ACCESS_KEY_ID" --secret-key="$RGW_SECRET_ACCESS_KEY" >/dev/null 2>"$directory/logs/user" ||
-    { cat "$directory/logs/user" >&2; stop_all; fail "the user could not be made"; }
+    { cat "$directory/logs/user" >&2; return 1; }
 }
 
 case $action in
@@ -135,6 +140,11 @@ case $action in
     rm -rf "${directory:?}"/{mon,osd,pids,logs,monmap,keyring}
     mkdir -p "$directory"/{mon,osd,pids,logs}
     start_all
+    ;;
+  user)
+    : "${RGW_TENANT:?}" "${RGW_ACCESS_KEY_ID:?}" "${RGW_SECRET_ACCESS_KEY:?}"
+    directory=$(cd "$directory" && pwd)
+    make_user --tenant="$RGW_TENANT" --uid="$RGW_TENANT" || fail "the user could not be made"
     ;;
   stop)
     [[ -d $directory ]] || fail "no such directory: $directory"

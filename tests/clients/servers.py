@@ -180,6 +180,12 @@ class Rgw:
         if done.returncode != 0:
             raise StartError(done.stdout)
 
+    def make_user(self, tenant):
+        """Makes a user of this tenant; the answer is its key pair."""
+        key_id, secret = f"KEYOF{tenant.upper()}", f"secret-of-{tenant}"
+        self._run("user", RGW_TENANT=tenant, RGW_ACCESS_KEY_ID=key_id, RGW_SECRET_ACCESS_KEY=secret)
+        return key_id, secret
+
     def stop(self):
         if self.is_ours:
             self._run("stop")

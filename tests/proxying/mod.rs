@@ -4,4 +4,5 @@ mod aborts;
 mod bodies;
 mod forwarded;
 mod headers;
+mod names;
 mod targets;

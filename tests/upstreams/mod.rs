@@ -2,7 +2,11 @@
 
 mod addressing;
 mod alpn;
+mod below_path;
 mod credentials;
+mod misdirected;
+mod renaming;
 mod secrets;
 mod slow_tls;
+mod sni;
 mod tls;

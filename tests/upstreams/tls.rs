@@ -35,13 +35,23 @@ impl Front {
         Self::offering(&["h2", "http/1.1"], upstream, farewell).await
     }
 
+    /// A front with a certificate for these names.
+    pub(super) async fn named(names: &[&str], upstream: &Upstream) -> Self {
+        Self::new(names, &["http/1.1"], upstream, Farewell::Said).await
+    }
+
     /// A front that offers these protocols by ALPN.
     pub(super) async fn offering(protocols: &[&str], upstream: &Upstream, farewell: Farewell) -> Self {
+        Self::new(&["localhost"], protocols, upstream, farewell).await
+    }
+
+    async fn new(names: &[&str], protocols: &[&str], upstream: &Upstream, farewell: Farewell) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
-        let names = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let names = CertificateParams::new(names).unwrap();
         let certificate = names.signed_by(&key, &authority).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let mut config =
@@ -78,6 +88,16 @@ impl Front {
     ) -> (Gateway, Arc<Mutex<Vec<(String, String)>>>) {
         let gateway = self.gateway("localhost", &self.authority, directory).start().await;
         (gateway, self.greetings)
+    }
+
+    /// A gateway that calls it `localhost` and believes it.
+    pub(super) fn trusted(&self, directory: &Scratch) -> gateway::Builder {
+        self.gateway("localhost", &self.authority, directory)
+    }
+
+    /// The names that were asked for, one for each connection.
+    pub(super) fn asked_for(&self) -> Vec<String> {
+        self.greetings.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
     }
 
     /// A gateway that calls it `host` and believes this authority alone.

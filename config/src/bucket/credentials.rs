@@ -65,7 +65,7 @@ section! {
     /// A credentials endpoint as it is written.
     struct ContainerKeys {
         /// where credentials are asked for (ECS, EKS pod identity); they are renewed before they expire
-        url: Option<Endpoint> = unset("url", BaseUrl { has_path: true }, "no such endpoint");
+        url: Option<Endpoint> = unset("url", BaseUrl, "no such endpoint");
         /// file whose content is sent there as `authorization`; read anew each time
         authorization_token_file: Option<SecretFile> =
             unset("authorization_token_file", SecretPath, "none is sent");

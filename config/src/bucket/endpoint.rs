@@ -6,10 +6,12 @@
 //!
 //! Deliberately absent: credentials in the URL, which would show in logs.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::form::{Fault, Faults, Form, shown};
 use crate::setting::Raw;
+use crate::walk::Section;
 
 /// How an endpoint is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,7 +50,7 @@ pub struct Endpoint {
     pub port: u16,
     /// what is sent and signed as `Host`: the port is left out where it is the scheme's own
     pub authority: String,
-    /// path in front of every request's, without a slash at its end; empty for s3
+    /// path in front of every request's, without a slash at its end
     pub path_prefix: String,
 }
 
@@ -151,37 +153,62 @@ fn authority_of(scheme: Scheme, host: &str, port: u16) -> String {
     if port == scheme.port() { host } else { format!("{host}:{port}") }
 }
 
-/// An endpoint, with or without a path.
-pub(crate) struct BaseUrl {
-    pub(crate) has_path: bool,
-}
+/// The base URL of an endpoint.
+pub(crate) struct BaseUrl;
 
 impl Form for BaseUrl {
     type Value = Endpoint;
 
     fn parse(&self, raw: &Raw) -> Result<Endpoint, Faults> {
         let text = raw.text()?;
-        let endpoint = Endpoint::parse(text).map_err(|error| {
+        Ok(Endpoint::parse(text).map_err(|error| {
             let fault = Fault::new(error.to_string());
             match error {
                 EndpointError::UserInfo => fault.hinting("credentials have keys of their own"),
                 _ => fault.hinting("such as http://10.0.0.5:9000"),
             }
-        })?;
-        if !self.has_path && !endpoint.path_prefix.is_empty() {
-            let fault = Fault::new(format!("{} has a path, an s3 endpoint has none", shown(text)));
-            return Err(fault.hinting("the upstream's bucket name has a key of its own, bucket").into());
-        }
-        Ok(endpoint)
+        })?)
     }
 
     fn accepts(&self) -> String {
-        let url = "http:// or https:// URL";
-        if self.has_path { url.to_owned() } else { format!("{url} without a path") }
+        "http:// or https:// URL".to_owned()
     }
 
     fn show(&self, value: &Endpoint) -> String {
         shown(&value.url())
+    }
+}
+
+/// Refuses endpoints that a bucket cannot have together. `standby` are those of its failover.
+pub(super) fn check_endpoints(
+    section: &mut Section<'_>,
+    endpoints: Option<&[Endpoint]>,
+    standby: &[Endpoint],
+) {
+    let endpoints = match endpoints {
+        // what was set and could not be read has been refused already
+        None if section.is_set("endpoints") => return,
+        None | Some([]) => {
+            let hint = "name at least one, such as http://10.0.0.5:9000".to_owned();
+            section.refuse("endpoints", "a bucket needs an endpoint", Some(hint));
+            return;
+        }
+        Some(endpoints) => endpoints,
+    };
+    let all: Vec<&Endpoint> = endpoints.iter().chain(standby).collect();
+    let mut seen = BTreeSet::new();
+    for endpoint in &all {
+        if !seen.insert(endpoint.url()) {
+            section.refuse("endpoints", format!("{} is listed twice", endpoint.url()), None);
+        }
+    }
+    // connections are kept by host and port
+    let is_mixed = |one: &Endpoint, other: &Endpoint| {
+        one.port == other.port && one.host == other.host && one.is_tls() != other.is_tls()
+    };
+    if let Some(mixed) = all.iter().find(|one| all.iter().any(|other| is_mixed(one, other))) {
+        let message = format!("port {} of {} is listed with TLS and without", mixed.port, mixed.host);
+        section.refuse("endpoints", message, None);
     }
 }
 

@@ -15,10 +15,12 @@ mod credentials;
 mod endpoint;
 mod forwarded;
 mod hedging;
+mod name;
 mod pattern;
 mod policy;
 mod rotation;
 mod secret;
+mod store_tls;
 mod tls;
 mod upstream;
 
@@ -29,6 +31,7 @@ use crate::cost::{Costs, OwnCostKeys, OwnCosts};
 use crate::form::{Choice, bytes, list, or_unlimited, shown};
 use crate::policy::{ACCESS, Access};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
+use crate::s3::RegionName;
 use crate::section::section;
 use crate::server::ServerConfig;
 use crate::walk::{Read as _, Section, defaults, key, nested, unset};
@@ -41,12 +44,14 @@ pub use credentials::{ContainerCredentials, Credentials};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use forwarded::ForwardedHeaders;
 pub use hedging::HedgingConfig;
-pub use pattern::{Pattern, PatternError};
+pub use name::{PatternError, is_bucket_name};
+pub use pattern::Pattern;
 pub use policy::{
     AdaptiveConfig, ConcurrencyConfig, ConnectionPoolConfig, Overload, RetryBudgetConfig, RetryConfig,
 };
 pub use rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, RotationConfig};
 pub use secret::Secret;
+pub use store_tls::Sni;
 pub(crate) use tls::PemIn;
 pub use tls::{Pem, PemError, TlsConfig};
 pub use upstream::{Addressing, ClientDeadline, UploadFraming, UpstreamConfig};
@@ -116,6 +121,8 @@ pub struct BucketConfig {
     pub pattern: Pattern,
     /// how clients may prove who they are; empty refuses everybody
     pub auth: Vec<AuthMethod>,
+    /// regions that signatures of clients may name; empty is any
+    pub client_regions: Vec<String>,
     /// what clients may do without proof; nothing, unless `auth` lists anonymous
     pub anonymous: Vec<Access>,
     /// what is done about paths and queries that look like an attack
@@ -150,13 +157,19 @@ section! {
     struct Keys {
         /// what the upstream speaks; the upstream's section is called the same
         kind: Kind = key("kind", KINDS, Kind::S3);
-        /// bucket names that are served; `*` stands for any run of characters
+        /// bucket names that are served; `*` stands for any run of characters but `:`
         ///
+        /// A name may have a tenant of a Ceph store before it, `acme:photos`. `*` matches no name with a tenant, `acme:*` all of one.
         /// State is kept per bucket, not per name, so invented names cost nothing. It also lets a variable name
         /// what a shell cannot spell: `TIDEGATE_BUCKETS__PHOTOS__PATTERN=my-photos`.
         pattern: Option<Pattern> = unset("pattern", Glob, "the bucket's name");
         /// how clients may prove who they are; a bucket without an entry refuses everybody
         auth: Vec<AuthMethod> = key("auth", list(Method), Vec::new());
+        /// regions that SigV4 signatures of clients may name; empty accepts any region
+        ///
+        /// A request that is signed for a region outside the list is answered 400 with the region to use: `s3.region` if the list
+        /// contains it, else the first of the list. `GetBucketLocation` may always be signed for us-east-1.
+        client_regions: Vec<String> = key("client_regions", list(RegionName), Vec::new());
         /// what clients may do who bring no proof, where `auth` lists anonymous
         anonymous: Option<Vec<Access>> = unset("anonymous", list(ACCESS), "everything");
         /// paths and queries that look like an attack: `'; DROP TABLE`, `' OR '1'='1`, `<script>`, `javascript:`, a `..`
@@ -265,7 +278,10 @@ fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> Buc
     check_auth(&mut section, &keys);
     let total = ("server.request_timeout", inherited.request_timeout(keys.kind));
     match keys.kind {
-        Kind::S3 => keys.s3.check(&mut section.child("s3"), total),
+        Kind::S3 => {
+            let served = keys.pattern.as_ref().unwrap_or(&named);
+            keys.s3.check(&mut section.child("s3"), total, served);
+        }
         Kind::Http => keys.http.check(&mut section.child("http"), total),
     }
     resolve(named, keys, inherited)
@@ -278,6 +294,11 @@ fn check_auth(section: &mut Section<'_>, keys: &Keys) {
         let hint = format!("add anonymous to {auth}, or take this away");
         section.refuse("anonymous", format!("has no effect: {auth} does not list anonymous"), Some(hint));
     }
+    if !keys.client_regions.is_empty() && !keys.auth.contains(&AuthMethod::Sigv4) {
+        let auth = section.spell("auth");
+        let hint = format!("add sigv4 to {auth}, or remove this key");
+        section.refuse("client_regions", format!("has no effect: {auth} does not list sigv4"), Some(hint));
+    }
     if keys.kind == Kind::Http && keys.auth.contains(&AuthMethod::Sigv4) {
         let hint = format!("set {} to s3, or list another method", section.spell("kind"));
         section.refuse("auth", "sigv4 is for buckets of kind s3", Some(hint));
@@ -289,6 +310,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         kind,
         pattern,
         auth,
+        client_regions,
         anonymous,
         injection_patterns,
         forwarded,
@@ -313,6 +335,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         kind,
         pattern: pattern.unwrap_or(named),
         auth,
+        client_regions,
         anonymous,
         injection_patterns,
         forwarded: forwarded.unwrap_or(ForwardedHeaders::of(kind)),

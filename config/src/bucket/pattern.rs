@@ -1,11 +1,11 @@
-//! The bucket names that a bucket serves: one name, or a glob.
+//! The bucket names that a bucket section serves: one name, or a glob.
 //!
-//! Only letters, digits, `.`, `_`, `-` and the `*` of a glob: a name is a metrics label, a log field and a
-//! path segment, and must need no escaping in any of them. A name cannot begin with `-`, because `/-/` is where
-//! the data listener answers its own probes.
+//! A name (`name.rs`) is a metrics label, a log field and a path segment, and needs no escaping in any of them. `*` stands for any run of
+//! characters but `:`, so the pattern `*` matches no bucket of another tenant, while `acme:*` matches those of one.
 //!
-//! Deliberately absent: `?`, classes and `**`. A name has no structure for them to match.
+//! Deliberately absent: `?`, classes and `**`. A name has no structure but its tenant for them to match.
 
+use super::name::{PatternError, check};
 use crate::form::{Fault, Faults, Form, shown};
 use crate::setting::Raw;
 
@@ -17,37 +17,14 @@ pub struct Pattern {
     text: String,
 }
 
-/// Why a text is no pattern.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    /// no characters at all
-    #[error("it is empty")]
-    Empty,
-    /// more characters than any store allows
-    #[error("it is longer than 128 bytes")]
-    TooLong,
-    /// `/-/` belongs to the gateway
-    #[error("it begins with `-`")]
-    LeadingHyphen,
-    /// a name was wanted, not a glob
-    #[error("it holds `*`")]
-    Wildcard,
-    /// a character that would need escaping somewhere
-    #[error("it holds {0:?}, only letters, digits, `.`, `_` and `-` are allowed")]
-    Character(char),
-}
-
 impl Pattern {
     /// Reads a name or a glob.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let is_allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '*');
-        match text.chars().find(|c| !is_allowed(c)) {
-            _ if text.is_empty() => Err(PatternError::Empty),
-            _ if text.len() > NAME_BYTES_MAX => Err(PatternError::TooLong),
-            _ if text.starts_with('-') => Err(PatternError::LeadingHyphen),
-            Some(character) => Err(PatternError::Character(character)),
-            None => Ok(Self { text: text.to_owned() }),
+        if text.len() > NAME_BYTES_MAX {
+            return Err(PatternError::TooLong);
         }
+        check(text, |c| c == '*')?;
+        Ok(Self { text: text.to_owned() })
     }
 
     /// Reads a name.
@@ -61,7 +38,7 @@ impl Pattern {
         Self { text: text.to_owned() }
     }
 
-    /// The pattern of every name.
+    /// The pattern of every name without a tenant.
     pub fn any() -> Self {
         Self::known("*")
     }
@@ -76,33 +53,33 @@ impl Pattern {
         !self.text.contains('*')
     }
 
-    /// Characters that must match literally: of two patterns that match a name, the one with more is meant.
+    /// Whether it matches names with a tenant, and no others.
+    pub fn has_tenant(&self) -> bool {
+        self.text.contains(':')
+    }
+
+    /// Characters that must match literally: of two patterns that match a name, the one with more is meant. The `:` of a tenant stands
+    /// in both.
     pub fn literal_len(&self) -> usize {
-        self.text.bytes().filter(|byte| *byte != b'*').count()
+        self.text.bytes().filter(|byte| !matches!(byte, b'*' | b':')).count()
     }
 
     /// Whether `name` is served; takes time in the length of name and pattern, however many `*` there are.
     pub fn matches(&self, name: &str) -> bool {
-        let Some((prefix, rest)) = self.text.split_once('*') else {
+        if self.is_exact() {
             return self.text == name;
-        };
-        let (middle, suffix) = rest.rsplit_once('*').unwrap_or(("", rest));
-        let within = name.strip_prefix(prefix).and_then(|name| name.strip_suffix(suffix));
-        let Some(mut within) = within else {
-            return false;
-        };
-        // the leftmost place for each part leaves the most room for those after it
-        for part in middle.split('*') {
-            let Some(at) = within.find(part) else {
-                return false;
-            };
-            within = &within[at + part.len()..];
         }
-        true
+        match (self.text.split_once(':'), name.split_once(':')) {
+            (None, None) => is_match(&self.text, name),
+            (Some((tenants, buckets)), Some((tenant, bucket))) => {
+                !bucket.contains(':') && is_match(tenants, tenant) && is_match(buckets, bucket)
+            }
+            _ => false,
+        }
     }
 
     /// Whether there is a name that both match; takes time in the product of their lengths.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         let (one, other) = (self.text.as_bytes(), other.text.as_bytes());
         // `row[j]`: whether the rest of `one` and the rest of `other` from `j` on match a name together
         let stars = |rest: &[u8]| rest.iter().all(|byte| *byte == b'*');
@@ -113,13 +90,36 @@ impl Pattern {
             row[other.len()] = stars(&one[i..]);
             for (j, right) in other.iter().enumerate().rev() {
                 row[j] = match (left, right) {
-                    (b'*', _) | (_, b'*') => below[j] || row[j + 1],
+                    (b'*', b'*') => below[j] || row[j + 1],
+                    // a `*` stands for no `:`
+                    (b'*', right) => below[j] || (*right != b':' && row[j + 1]),
+                    (left, b'*') => row[j + 1] || (*left != b':' && below[j]),
                     (left, right) => left == right && below[j + 1],
                 };
             }
         }
         row[0]
     }
+}
+
+/// Whether a glob matches a text.
+fn is_match(glob: &str, text: &str) -> bool {
+    let Some((prefix, rest)) = glob.split_once('*') else {
+        return glob == text;
+    };
+    let (middle, suffix) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let within = text.strip_prefix(prefix).and_then(|text| text.strip_suffix(suffix));
+    let Some(mut within) = within else {
+        return false;
+    };
+    // the leftmost place for each part leaves the most room for those after it
+    for part in middle.split('*') {
+        let Some(at) = within.find(part) else {
+            return false;
+        };
+        within = &within[at + part.len()..];
+    }
+    true
 }
 
 pub(crate) struct Glob;
@@ -139,6 +139,33 @@ impl Form for Glob {
 
     fn show(&self, value: &Pattern) -> String {
         shown(value.as_str())
+    }
+}
+
+/// One bucket name, of any length.
+pub(super) struct BucketName;
+
+impl Form for BucketName {
+    type Value = String;
+
+    fn parse(&self, raw: &Raw) -> Result<String, Faults> {
+        let text = raw.text()?;
+        match check(text, |_| false) {
+            Ok(()) => Ok(text.to_owned()),
+            Err(PatternError::Character('/')) => {
+                let fault = Fault::new(format!("{} is no bucket name: it holds '/'", shown(text)));
+                Err(fault.hinting("the path of an API below one belongs in the URL of its endpoints").into())
+            }
+            Err(error) => Err(Fault::new(format!("{} is no bucket name: {error}", shown(text))).into()),
+        }
+    }
+
+    fn accepts(&self) -> String {
+        "name".to_owned()
+    }
+
+    fn show(&self, value: &String) -> String {
+        shown(value)
     }
 }
 
@@ -176,6 +203,69 @@ mod tests {
         }
     }
 
+    /// A5: a pattern without a tenant reaches no bucket of any
+    #[test]
+    fn a_star_stands_for_no_colon() {
+        for (pattern, name) in [
+            ("acme:*", "acme:photos"),
+            ("acme:photos", "acme:photos"),
+            ("*:photos", "acme:photos"),
+            ("*:photos", ":photos"),
+            (":*", ":photos"),
+            ("*:*", "acme:photos"),
+            ("a*e:p*s", "acme:photos"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("*", "acme:photos"),
+            ("*", ":photos"),
+            ("**", "acme:photos"),
+            ("a*", "acme:photos"),
+            ("*photos", "acme:photos"),
+            ("a*s", "acme:photos"),
+            ("acme*", "acme:photos"),
+            ("acme:*", "photos"),
+            ("acme:*", "acme"),
+            ("acme:*", "acme:a:photos"),
+            ("acme:*", "other:photos"),
+            ("acme:*", "xacme:photos"),
+            (":*", "acme:photos"),
+            (":*", "photos"),
+            ("*:*", "photos"),
+            ("*:*", "a:b:c"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    /// Every text of up to this length of these characters.
+    fn texts(characters: &str, length_max: usize) -> Vec<String> {
+        let mut texts = vec![String::new()];
+        for at in 0..length_max {
+            let longest: Vec<String> = texts.iter().filter(|text| text.len() == at).cloned().collect();
+            texts.extend(
+                longest.iter().flat_map(|text| characters.chars().map(move |c| format!("{text}{c}"))),
+            );
+        }
+        texts
+    }
+
+    /// A5: of all short patterns and names, both sides of a match have a tenant or neither has, and patterns that match one name overlap
+    #[test]
+    fn no_pattern_crosses_tenants() {
+        let patterns: Vec<Pattern> =
+            texts("a:*", 4).iter().filter_map(|text| Pattern::parse(text).ok()).collect();
+        for name in texts("ab:", 3) {
+            let matching: Vec<&Pattern> = patterns.iter().filter(|pattern| pattern.matches(&name)).collect();
+            for pattern in &matching {
+                assert_eq!(pattern.has_tenant(), name.contains(':'), "{} {name}", pattern.as_str());
+                let others = matching.iter().filter(|other| !pattern.overlaps(other));
+                assert_eq!(others.count(), 0, "{} {name}", pattern.as_str());
+            }
+        }
+    }
+
     #[test]
     fn literal_parts_do_not_overlap() {
         for (pattern, name) in
@@ -200,10 +290,22 @@ mod tests {
             ("a*b*c", "*x*"),
             ("logs-*", "logs-"),
             ("**", "*"),
+            ("acme:*", "*:photos"),
+            ("*:*", "acme:a"),
         ] {
             assert!(overlap(one, other), "{one} {other}");
         }
-        for (one, other) in [("logs-*", "data-*"), ("*-a", "*-b"), ("a*c", "b*c"), ("a", "b"), ("ab*", "a")] {
+        for (one, other) in [
+            ("logs-*", "data-*"),
+            ("*-a", "*-b"),
+            ("a*c", "b*c"),
+            ("a", "b"),
+            ("ab*", "a"),
+            ("*", "acme:*"),
+            ("*", "acme:photos"),
+            ("acme:*", "other:*"),
+            ("*photos", "acme:photos"),
+        ] {
             assert!(!overlap(one, other), "{one} {other}");
         }
     }
@@ -212,6 +314,7 @@ mod tests {
     fn literal_length_ranks_the_more_specific_pattern_higher() {
         let length = |text| Pattern::parse(text).unwrap().literal_len();
         assert_eq!((length("*"), length("logs-*"), length("logs-*-eu")), (0, 5, 8));
+        assert_eq!((length("*:*"), length("acme:*")), (0, 4));
         assert!(Pattern::parse("logs").unwrap().is_exact());
         assert!(!Pattern::any().is_exact());
     }
@@ -223,6 +326,7 @@ mod tests {
         assert_eq!(Pattern::parse("a/b"), Err(PatternError::Character('/')));
         assert_eq!(Pattern::parse("a\nb"), Err(PatternError::Character('\n')));
         assert_eq!(Pattern::parse(&"a".repeat(129)), Err(PatternError::TooLong));
+        assert_eq!(Pattern::parse("acme:"), Err(PatternError::TenantAlone));
         assert_eq!(Pattern::exact("a*"), Err(PatternError::Wildcard));
     }
 }

@@ -81,7 +81,7 @@ section! {
     /// Endpoints that stand by.
     pub struct FailoverConfig {
         /// base URLs of endpoints that are called only while too few of `endpoints` are usable
-        pub endpoints: Vec<Endpoint> = key("endpoints", list(BaseUrl { has_path: true }), Vec::new());
+        pub endpoints: Vec<Endpoint> = key("endpoints", list(BaseUrl), Vec::new());
         /// share of `endpoints` below which requests go to those that stand by; 1 waits until none is left
         pub min_usable_percent: u32 = key("min_usable_percent", percent(1..=100), 1);
         /// how long enough of `endpoints` must have been usable before requests return to them

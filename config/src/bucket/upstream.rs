@@ -1,6 +1,5 @@
 //! Where a bucket's requests go, as whom, and how long it waits for them.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::breaker::BreakerConfig;
@@ -8,16 +7,17 @@ use super::credential_pool::{
     CredentialPoolConfig, HeaderKeys, Identity, PairKeys, PooledCredential, pool_of,
 };
 use super::credentials::{ContainerCredentials, CredentialKeys, Credentials, check_one_source};
-use super::endpoint::{BaseUrl, Endpoint};
+use super::endpoint::{BaseUrl, Endpoint, check_endpoints};
 use super::hedging::HedgingConfig;
+use super::pattern::{BucketName, Pattern};
 use super::policy::{ConcurrencyConfig, ConnectionPoolConfig, RetryConfig};
 use super::rotation::{FailoverConfig, HealthCheckConfig, OutlierEjectionConfig, PathOnly, RotationConfig};
+use super::store_tls::{Sni, StoreTlsKeys, check_virtual};
 use super::tls::TlsConfig;
 use crate::form::{Choice, Word, list, seconds};
+use crate::s3::DEFAULT_REGION;
 use crate::section::section;
 use crate::walk::{Section, key, nested, nested_checked, shared, unset};
-
-const REGION: &str = "us-east-1";
 
 /// Where a request names its bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +91,8 @@ pub struct UpstreamConfig {
     pub credential_check_path: Option<String>,
     /// whom https endpoints are believed
     pub tls: TlsConfig,
+    /// which name TLS asks for
+    pub sni: Sni,
     /// how chunked uploads go on
     pub upload_framing: UploadFraming,
     /// from the end of the request's body to the first byte of the answer
@@ -152,8 +154,6 @@ section! {
         slow_start: Duration = key("slow_start_seconds", seconds(0.0..=3_600.0), Duration::from_secs(10));
         /// endpoints that stand by
         failover: FailoverConfig = nested_checked("failover", FailoverConfig::checked);
-        /// whom https endpoints are believed
-        tls: TlsConfig = nested("tls");
         /// what is done about credentials that the upstream throttles or refuses, where there are several
         credential_pool: CredentialPoolConfig =
             nested_checked("credential_pool", CredentialPoolConfig::checked);
@@ -177,17 +177,17 @@ impl UpstreamConfig {
 section! {
     /// The upstream of a bucket of kind s3, as it is written.
     pub(super) struct S3Keys {
-        /// base URLs of the store
-        endpoints: Option<Vec<Endpoint>> =
-            unset("endpoints", list(BaseUrl { has_path: false }), "required");
-        /// the bucket's name at the upstream
-        bucket: Option<String> = unset("bucket", Word("text"), "the name the client used");
+        /// base URLs of the store; a path in them (`https://host/storage/v1/s3`) stands before each request's and is signed
+        endpoints: Option<Vec<Endpoint>> = unset("endpoints", list(BaseUrl), "required");
+        /// the bucket's name at the upstream; it may have a tenant of Ceph before it, `acme:photos`
+        bucket: Option<String> = unset("bucket", BucketName, "the name the client used");
         /// where requests name the bucket to the store: `path`, or `virtual` for the Host
         ///
-        /// Connections go to the endpoint's own name either way, and that name is what its certificate must hold.
+        /// Connections go to the endpoint's own name either way; `tls.sni` says which name its certificate must hold. `virtual` takes
+        /// endpoints without a path, and names without a tenant.
         addressing: Addressing = key("addressing", ADDRESSINGS, Addressing::Path);
         /// region that requests are signed for
-        region: String = key("region", Word("text"), REGION.to_owned());
+        region: String = key("region", Word("text"), DEFAULT_REGION.to_owned());
         credentials: CredentialKeys = shared();
         /// several key pairs by name, in place of the one above: a request goes on as the least loaded that may be used
         by_name: Vec<PooledCredential> = pool_of::<PairKeys>("credentials");
@@ -204,6 +204,8 @@ section! {
         /// A store copies large objects for minutes before it answers.
         long_operation_timeout: Duration =
             key("long_operation_timeout", seconds(0.001..=86_400.0), Duration::from_secs(300));
+        /// whom https endpoints are believed, and for which name
+        tls: StoreTlsKeys = nested("tls");
         common: CommonKeys = shared();
     }
 }
@@ -212,8 +214,7 @@ section! {
     /// The upstream of a bucket of kind http, as it is written.
     pub(super) struct HttpKeys {
         /// base URLs of the API; a path in them stands before each request's
-        endpoints: Option<Vec<Endpoint>> =
-            unset("endpoints", list(BaseUrl { has_path: true }), "required");
+        endpoints: Option<Vec<Endpoint>> = unset("endpoints", list(BaseUrl), "required");
         /// credentials of the API by name: a request goes on with the least loaded that may be used
         by_name: Vec<PooledCredential> = pool_of::<HeaderKeys>("credentials");
         /// path that only a valid credential may read: asked for with GET, with and without the credential, before a doubted one is left out
@@ -224,28 +225,27 @@ section! {
             PathOnly,
             "no check: answers to different clients must agree",
         );
+        /// whom https endpoints are believed
+        tls: TlsConfig = nested("tls");
         common: CommonKeys = shared();
     }
 }
 
 impl S3Keys {
     /// Fits defaults to what is set, then refuses what the keys of this section cannot say together.
-    pub(super) fn check(&mut self, section: &mut Section<'_>, total: (&str, Duration)) {
+    ///
+    /// `served` are the bucket names that clients use.
+    pub(super) fn check(&mut self, section: &mut Section<'_>, total: (&str, Duration), served: &Pattern) {
         self.common.fit(section);
         check_endpoints(section, self.endpoints.as_deref(), &self.common.failover.endpoints);
         self.common.check(section, total);
+        self.tls.trust.check(&mut section.child("tls"));
         self.credentials.check(section);
         check_one_source(section);
-        let standby = &self.common.failover.endpoints;
-        if let Some(endpoint) = standby.iter().find(|endpoint| !endpoint.path_prefix.is_empty()) {
-            let message = format!("{} has a path, an s3 endpoint has none", endpoint.url());
-            section.child("failover").refuse("endpoints", message, None);
-        }
-        let all = self.endpoints.iter().flatten().chain(standby);
-        let address = all.into_iter().find(|endpoint| endpoint.is_address());
-        if let (Addressing::Virtual, Some(endpoint)) = (self.addressing, address) {
-            let message = format!("virtual needs a name, and {} has an address", endpoint.url());
-            section.refuse("addressing", message, Some("name the endpoint, or use path".to_owned()));
+        let endpoints = self.endpoints.iter().flatten().chain(&self.common.failover.endpoints);
+        match self.addressing {
+            Addressing::Path => self.tls.check_path_addressing(section),
+            Addressing::Virtual => check_virtual(section, endpoints, (self.bucket.as_deref(), served)),
         }
     }
 
@@ -259,10 +259,11 @@ impl S3Keys {
             by_name,
             upload_framing,
             long_operation_timeout,
+            tls,
             common,
         } = self;
         let (credentials, container_credentials) = credentials.resolve();
-        let common = common.resolve(endpoints.unwrap_or_default(), request_timeout);
+        let common = common.resolve(endpoints.unwrap_or_default(), tls.trust, request_timeout);
         UpstreamConfig {
             bucket,
             addressing,
@@ -271,6 +272,7 @@ impl S3Keys {
             container_credentials,
             credentials_by_name: by_name,
             upload_framing,
+            sni: tls.sni,
             // A long operation never has less time than any other.
             long_operation_timeout: Some(long_operation_timeout.max(common.timeout)),
             ..common
@@ -284,6 +286,7 @@ impl HttpKeys {
         self.common.fit(section);
         check_endpoints(section, self.endpoints.as_deref(), &self.common.failover.endpoints);
         self.common.check(section, total);
+        self.tls.check(&mut section.child("tls"));
         if self.by_name.is_empty() && self.credential_check_path.is_some() {
             let hint = format!("set {}, or leave it out", section.spell("credentials"));
             section.refuse("credential_check_path", "has no effect without credentials", Some(hint));
@@ -291,8 +294,8 @@ impl HttpKeys {
     }
 
     pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
-        let Self { endpoints, by_name, credential_check_path, common } = self;
-        let common = common.resolve(endpoints.unwrap_or_default(), request_timeout);
+        let Self { endpoints, by_name, credential_check_path, tls, common } = self;
+        let common = common.resolve(endpoints.unwrap_or_default(), tls, request_timeout);
         UpstreamConfig { credentials_by_name: by_name, credential_check_path, ..common }
     }
 }
@@ -308,7 +311,6 @@ impl CommonKeys {
 
     /// `total` is the key of the total request timeout, and its value.
     fn check(&self, section: &mut Section<'_>, total: (&str, Duration)) {
-        self.tls.check(&mut section.child("tls"));
         let timeout = section.spell("timeout");
         self.circuit_breaker.check_slow(&mut section.child("circuit_breaker"), &timeout, self.timeout);
         self.circuit_breaker.check_hold(&mut section.child("circuit_breaker"), total.0, total.1);
@@ -317,7 +319,12 @@ impl CommonKeys {
         self.hedging.check(section, &self.retry, places, self.timeout);
     }
 
-    fn resolve(self, mut endpoints: Vec<Endpoint>, request_timeout: Duration) -> UpstreamConfig {
+    fn resolve(
+        self,
+        mut endpoints: Vec<Endpoint>,
+        tls: TlsConfig,
+        request_timeout: Duration,
+    ) -> UpstreamConfig {
         let Self {
             timeout,
             connect_timeout,
@@ -330,7 +337,6 @@ impl CommonKeys {
             health_check,
             slow_start,
             failover,
-            tls,
             credential_pool,
             connection_pool,
             concurrency,
@@ -342,7 +348,7 @@ impl CommonKeys {
             rotation,
             bucket: None,
             addressing: Addressing::Path,
-            region: REGION.to_owned(),
+            region: DEFAULT_REGION.to_owned(),
             credentials: None,
             container_credentials: None,
             credentials_by_name: Vec::new(),
@@ -350,6 +356,7 @@ impl CommonKeys {
             credential_check_path: None,
             upload_framing: UploadFraming::SignedChunks,
             tls,
+            sni: Sni::Endpoint,
             timeout,
             connect_timeout,
             idle_timeout,
@@ -365,33 +372,5 @@ impl CommonKeys {
                 ..concurrency
             },
         }
-    }
-}
-
-fn check_endpoints(section: &mut Section<'_>, endpoints: Option<&[Endpoint]>, standby: &[Endpoint]) {
-    let endpoints = match endpoints {
-        // what was set and could not be read has been refused already
-        None if section.is_set("endpoints") => return,
-        None | Some([]) => {
-            let hint = "name at least one, such as http://10.0.0.5:9000".to_owned();
-            section.refuse("endpoints", "a bucket needs an endpoint", Some(hint));
-            return;
-        }
-        Some(endpoints) => endpoints,
-    };
-    let all: Vec<&Endpoint> = endpoints.iter().chain(standby).collect();
-    let mut seen = BTreeSet::new();
-    for endpoint in &all {
-        if !seen.insert(endpoint.url()) {
-            section.refuse("endpoints", format!("{} is listed twice", endpoint.url()), None);
-        }
-    }
-    // connections are kept by host and port
-    let is_mixed = |one: &Endpoint, other: &Endpoint| {
-        one.port == other.port && one.host == other.host && one.is_tls() != other.is_tls()
-    };
-    if let Some(mixed) = all.iter().find(|one| all.iter().any(|other| is_mixed(one, other))) {
-        let message = format!("port {} of {} is listed with TLS and without", mixed.port, mixed.host);
-        section.refuse("endpoints", message, None);
     }
 }

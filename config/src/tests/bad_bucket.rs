@@ -35,9 +35,34 @@ const BUCKETS: &[(&str, &str)] = &[
          endpoint, or use path",
     ),
     (
-        "s3.endpoints = [\"http://a/b\"]",
-        "s3.endpoints: \"http://a/b\" has a path, an s3 endpoint has none (from t.toml); the upstream's bucket \
-         name has a key of its own, bucket",
+        "s3 = { endpoints = [\"http://a/b\"], addressing = \"virtual\" }",
+        "s3.addressing: virtual needs endpoints without a path, and http://a/b has one (from t.toml); use path",
+    ),
+    (
+        "pattern = \"acme:*\"\ns3 = { endpoints = [\"http://a\"], addressing = \"virtual\" }",
+        "s3.addressing: virtual needs a name without a tenant: no Host can hold \"acme:*\" (from t.toml); use path",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], addressing = \"virtual\", bucket = \"acme:photos\" }",
+        "s3.addressing: virtual needs a name without a tenant: no Host can hold \"acme:photos\" (from t.toml); use path",
+    ),
+    (
+        "s3 = { endpoints = [\"https://a\"], tls.sni = \"host\" }",
+        "s3.tls.sni: host has no effect: buckets.b.s3.addressing is path, so each Host is the endpoint's (from t.toml); \
+         set buckets.b.s3.addressing to virtual, or take this away",
+    ),
+    (
+        "s3 = { endpoints = [\"https://a\"], tls.sni = \"bucket\", addressing = \"virtual\" }",
+        "s3.tls.sni: \"bucket\" is none of endpoint, host (from t.toml)",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], bucket = \"storage/v1/b\" }",
+        "s3.bucket: \"storage/v1/b\" is no bucket name: it holds '/' (from t.toml); the path of an API below one belongs \
+         in the URL of its endpoints",
+    ),
+    (
+        "s3 = { endpoints = [\"http://a\"], bucket = \"acme:\" }",
+        "s3.bucket: \"acme:\" is no bucket name: no bucket stands behind its `:` (from t.toml)",
     ),
     (
         "s3.endpoints = [\"http://me:hunter2@a\"]",
@@ -162,8 +187,8 @@ const BUCKETS: &[(&str, &str)] = &[
     ),
     (
         "pattern = \"a/b\"\ns3.endpoints = [\"http://a\"]",
-        "pattern: \"a/b\" is no pattern: it holds '/', only letters, digits, `.`, `_` and `-` are allowed \
-         (from t.toml)",
+        "pattern: \"a/b\" is no pattern: it holds '/', only letters, digits, `.`, `_`, `-` and one `:` \
+         behind a tenant are allowed (from t.toml)",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], access_key_id = \"x\" }",
@@ -228,8 +253,8 @@ const BUCKETS: &[(&str, &str)] = &[
         "s3.endpoints: http://a is listed twice (from t.toml)",
     ),
     (
-        "s3 = { endpoints = [\"http://a\"], failover.endpoints = [\"http://b/c\"] }",
-        "s3.failover.endpoints: http://b/c has a path, an s3 endpoint has none (from t.toml)",
+        "s3 = { endpoints = [\"http://a\"], failover.endpoints = [\"http://b/c\"], addressing = \"virtual\" }",
+        "s3.addressing: virtual needs endpoints without a path, and http://b/c has one (from t.toml); use path",
     ),
     (
         "s3 = { endpoints = [\"http://a\"], retry.max_attempts = 0 }",
@@ -257,7 +282,12 @@ fn each_wrong_key_of_a_bucket_gives_one_line() {
 fn bad_bucket_names_are_refused() {
     for (name, why) in [
         ("-x", "it begins with `-` (from t.toml)"),
-        ("a/b", "it holds '/', only letters, digits, `.`, `_` and `-` are allowed (from t.toml)"),
+        (
+            "a/b",
+            "it holds '/', only letters, digits, `.`, `_`, `-` and one `:` behind a tenant are allowed (from t.toml)",
+        ),
+        ("a:b:c", "it holds more than one `:` (from t.toml)"),
+        ("..", "its tenant or bucket is `.` or `..` (from t.toml)"),
         ("", "it is empty (from t.toml)"),
         ("a*", "it holds `*` (from t.toml); give the bucket a name and a pattern"),
     ] {

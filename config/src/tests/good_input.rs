@@ -89,6 +89,26 @@ fn bucket_names_and_patterns_may_hold_what_buckets_are_called() {
 }
 
 #[test]
+fn sections_patterns_and_upstream_names_may_have_a_tenant() {
+    let text = "[buckets.\"acme:photos\"]\ns3 = { endpoints = [\"http://a\"] }\n\
+                [buckets.all]\npattern = \"acme:*\"\ns3 = { endpoints = [\"http://a\"], bucket = \":one\" }\n";
+    let config = from_toml(text).unwrap();
+    assert!(config.buckets["acme:photos"].pattern.matches("acme:photos"));
+    assert_eq!(config.buckets["all"].upstream.bucket.as_deref(), Some(":one"));
+}
+
+#[test]
+fn a_store_may_lie_below_a_path_and_tls_ask_for_the_host() {
+    let text = "[buckets.a]\ns3 = { endpoints = [\"https://h/storage/v1/s3/\"], failover.endpoints = [\"https://i/s3\"] }\n\
+                [buckets.b]\ns3 = { endpoints = [\"https://h\"], addressing = \"virtual\", tls.sni = \"host\" }\n";
+    let config = from_toml(text).unwrap();
+    let upstream = |name: &str| &config.buckets[name].upstream;
+    let prefixes: Vec<&str> = upstream("a").endpoints.iter().map(|one| one.path_prefix.as_str()).collect();
+    assert_eq!(prefixes, ["/storage/v1/s3", "/s3"]);
+    assert_eq!((upstream("a").sni, upstream("b").sni), (Sni::Endpoint, Sni::Host));
+}
+
+#[test]
 fn sizes_take_units_and_no_limit() {
     for (text, bytes) in [
         ("1000", Some(1000)),

@@ -5,6 +5,7 @@
 //! forgotten. Outside says little, the log says all. What the upstream and the passage to it cause is in [`upstream`], what the
 //! gateway answers as itself in [`own`], what a bucket's queue says in [`pool`], and when to come back in [`retry_after`].
 
+mod bucket_list;
 mod form;
 mod own;
 mod pool;
@@ -18,6 +19,7 @@ use tidegate_actors::{AskError, BreakerRejection, LimiterRejection, MonitorRejec
 
 use crate::auth::{self, AuthRejection};
 use crate::http::answer::Answer;
+use crate::http::bucket_list::BucketListRejection;
 use crate::http::cors::CorsRejection;
 use crate::http::edge::EdgeRejection;
 use crate::http::http1::{HeadError, Refused};
@@ -57,6 +59,7 @@ causes!(
     Limiter(LimiterRejection),
     Auth(AuthRejection),
     Form(FormRejection),
+    BucketList(BucketListRejection),
     Pool(PoolRejection),
     Breaker(BreakerRejection),
     Upstream(UpstreamRejection),
@@ -84,6 +87,7 @@ impl GatewayError {
             Self::Limiter(rejection) => limiter(rejection),
             Self::Auth(rejection) => auth::answer(rejection),
             Self::Form(rejection) => form::answer(rejection),
+            Self::BucketList(rejection) => bucket_list::answer(rejection),
             Self::Pool(rejection) => pool::answer(rejection),
             Self::Breaker(rejection) => breaker(rejection),
             Self::Upstream(rejection) => upstream::answer(rejection),

@@ -25,6 +25,10 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
         UpstreamRejection::Distrust(why) => {
             bad("upstream_tls", format!("the upstream's identity cannot be verified: {why}"))
         }
+        UpstreamRejection::HostNotInCertificate(why) => bad(
+            "upstream_tls_host",
+            format!("the upstream cannot be asked for this bucket under its own name: {why}"),
+        ),
         UpstreamRejection::Credentials(why) => Answer::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",

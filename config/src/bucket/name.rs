@@ -1,0 +1,101 @@
+//! The grammar of a bucket's name: `bucket`, or `tenant:bucket` as the Ceph Object Gateway writes it.
+//!
+//! Patterns, copy sources and the first segment of a path have this one grammar. The tenant may be empty: `:bucket` is a bucket of
+//! Ceph's default tenant. A name cannot begin with `-`, because `/-/` is where the data listener answers its own probes.
+//!
+//! Source: Ceph documentation, "Multitenancy" (`tenant:bucket` in S3 paths). Upper case and `_` are allowed, as in names of old
+//! AWS buckets. Deliberately absent: length, and a second `:`, which Ceph takes for a bucket's instance.
+
+/// Why a text is no bucket name or no pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// no characters at all
+    #[error("it is empty")]
+    Empty,
+    /// more characters than any store allows
+    #[error("it is longer than 128 bytes")]
+    TooLong,
+    /// `/-/` belongs to the gateway
+    #[error("it begins with `-`")]
+    LeadingHyphen,
+    /// a name was wanted, not a glob
+    #[error("it holds `*`")]
+    Wildcard,
+    /// a character that would need escaping somewhere
+    #[error("it holds {0:?}, only letters, digits, `.`, `_`, `-` and one `:` behind a tenant are allowed")]
+    Character(char),
+    /// more than a tenant and a bucket
+    #[error("it holds more than one `:`")]
+    Colons,
+    /// a tenant alone, which Ceph takes for the list of buckets
+    #[error("no bucket stands behind its `:`")]
+    TenantAlone,
+    /// a dot segment of a path
+    #[error("its tenant or bucket is `.` or `..`")]
+    DotSegment,
+}
+
+/// Whether a text is a bucket name.
+pub fn is_bucket_name(text: &str) -> bool {
+    check(text, |_| false).is_ok()
+}
+
+/// Checks a name in which `is_special` characters are allowed as well.
+pub(super) fn check(text: &str, is_special: fn(char) -> bool) -> Result<(), PatternError> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
+    if text.is_empty() {
+        return Err(PatternError::Empty);
+    }
+    if text.starts_with('-') {
+        return Err(PatternError::LeadingHyphen);
+    }
+    match text.chars().find(|c| !is_allowed(*c) && !is_special(*c)) {
+        Some('*') => return Err(PatternError::Wildcard),
+        Some(character) => return Err(PatternError::Character(character)),
+        None => {}
+    }
+    let (tenant, bucket) = text.split_once(':').unwrap_or(("", text));
+    if bucket.contains(':') {
+        return Err(PatternError::Colons);
+    }
+    if bucket.is_empty() {
+        return Err(PatternError::TenantAlone);
+    }
+    let is_dots = |part: &str| matches!(part, "." | "..");
+    if is_dots(tenant) || is_dots(bucket) { Err(PatternError::DotSegment) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// V12: one grammar, in which nothing means anything else to another reader
+    #[test]
+    fn a_name_is_a_bucket_and_perhaps_a_tenant() {
+        for name in ["b", "My.bucket_1-x", "acme:photos", ":photos", "...", "a:b.c", "9"] {
+            assert!(is_bucket_name(name), "{name}");
+        }
+        for (text, error) in [
+            ("", PatternError::Empty),
+            ("-", PatternError::LeadingHyphen),
+            ("-b", PatternError::LeadingHyphen),
+            ("a*", PatternError::Wildcard),
+            ("a/b", PatternError::Character('/')),
+            ("a%3Ab", PatternError::Character('%')),
+            ("a\0", PatternError::Character('\0')),
+            ("a b", PatternError::Character(' ')),
+            ("a\u{ff1a}b", PatternError::Character('\u{ff1a}')),
+            ("a:b:c", PatternError::Colons),
+            ("::b", PatternError::Colons),
+            ("acme:", PatternError::TenantAlone),
+            (":", PatternError::TenantAlone),
+            (".", PatternError::DotSegment),
+            ("..", PatternError::DotSegment),
+            ("..:b", PatternError::DotSegment),
+            ("acme:..", PatternError::DotSegment),
+            (":.", PatternError::DotSegment),
+        ] {
+            assert_eq!(check(text, |_| false), Err(error), "{text:?}");
+        }
+    }
+}

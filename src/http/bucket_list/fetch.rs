@@ -1,0 +1,139 @@
+//! The buckets of one section by pattern, as its store lists them.
+//!
+//! A call is like any other of the section: it waits for a place in the gate, needs a closed circuit, is tried again within the budget,
+//! ends with the deadline, and reports its outcome. A store may answer in pages; all of them together have one bound of bytes, of
+//! names and of pages. What the store lists is a claim: a name counts if it leads to this section, if the client's policy names it,
+//! and if the section does not send all names to one bucket of the store.
+//!
+//! An answer that is no list, or one over the bounds, counts for nothing against the store, because it serves objects all the same.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use actix_web::http::{Method, StatusCode};
+use bytes::BytesMut;
+use tidegate_actors::OperationClass;
+
+use crate::auth::{self, Caller};
+use crate::http::edge::{BodyLength, Head};
+use crate::http::error::GatewayError;
+use crate::http::proxy::reserve;
+use crate::router::Bucket;
+use crate::s3::bucket_list::{ListedBucket, read};
+use crate::telemetry::record::Record;
+use crate::upstream::deadline::Deadline;
+use crate::upstream::{self, BucketListPage, CollectError, CollectLimits, UpstreamRejection, error_code};
+use crate::worker::Worker;
+
+/// The most bytes of all pages of one store's list (E6).
+pub(super) const BYTES_MAX: usize = 4 << 20;
+/// The most names of one store that lead to one section: S3's quota of an account.
+const NAMES_MAX: usize = 10_000;
+/// The most pages of one store's list.
+const PAGES_MAX: usize = 100;
+/// The longest name: what S3 has ever allowed.
+const NAME_BYTES_MAX: usize = 255;
+/// The most bytes of an error document that are read for its code.
+const ERROR_BYTES_MAX: usize = 8 << 10;
+
+/// Why a store gave no list.
+#[derive(Debug)]
+pub(crate) enum FetchError {
+    /// It was not called, or gave no answer.
+    Gateway(Box<GatewayError>),
+    /// It answered with this status, and this code.
+    Status(StatusCode, Option<String>),
+    /// The body did not come whole.
+    Body(CollectError),
+    /// The body is no list.
+    Document(&'static str),
+    /// It has more buckets than a list may have.
+    TooMany,
+}
+
+impl From<GatewayError> for FetchError {
+    fn from(error: GatewayError) -> Self {
+        Self::Gateway(Box::new(error))
+    }
+}
+
+/// A section, and the request for which its store lists its buckets.
+#[derive(Clone, Copy)]
+pub(super) struct Fetch<'a> {
+    pub(super) section: &'a Bucket,
+    pub(super) caller: &'a Caller,
+    pub(super) head: Head<'a>,
+    pub(super) deadline: Deadline,
+}
+
+/// Fetches all buckets of the section's store, and keeps those that the caller may see.
+pub(super) async fn fetch(
+    worker: &Rc<Worker>,
+    fetch: Fetch<'_>,
+    record: &mut Record,
+) -> Result<Vec<ListedBucket>, FetchError> {
+    let mut kept = BTreeMap::new();
+    let mut token: Option<String> = None;
+    let mut bytes_left = BYTES_MAX;
+    for _ in 0..PAGES_MAX {
+        let document = fetch_page(worker, fetch, token.as_deref(), bytes_left, record).await?;
+        bytes_left -= document.len();
+        let next = read(&document, &mut |bucket| {
+            if is_seen(worker, fetch, &bucket.name) {
+                kept.entry(bucket.name).or_insert(bucket.created);
+            }
+            if kept.len() > NAMES_MAX { Err(TOO_MANY) } else { Ok(()) }
+        });
+        let next = next
+            .map_err(|why| if why == TOO_MANY { FetchError::TooMany } else { FetchError::Document(why) })?;
+        match next {
+            None => {
+                return Ok(kept.into_iter().map(|(name, created)| ListedBucket { name, created }).collect());
+            }
+            same if same == token => return Err(FetchError::Document("its pages repeat their token")),
+            next => token = next,
+        }
+    }
+    Err(FetchError::TooMany)
+}
+
+const TOO_MANY: &str = "it has too many buckets";
+
+/// Whether a name of the store is one of the section's that the caller may see.
+fn is_seen(worker: &Worker, Fetch { section, caller, .. }: Fetch<'_>, name: &str) -> bool {
+    let shared = &worker.shared;
+    let is_only = section.config.upstream.bucket.as_deref().is_none_or(|only| only == name);
+    name.len() <= NAME_BYTES_MAX
+        && is_only
+        && shared.router.route(name).is_ok_and(|routed| routed.id == section.id)
+        && auth::sees_name(caller, section, name, &shared.keyring)
+}
+
+/// One page of the store's list.
+async fn fetch_page(
+    worker: &Rc<Worker>,
+    Fetch { section, caller, head, deadline }: Fetch<'_>,
+    token: Option<&str>,
+    bytes_max: usize,
+    record: &mut Record,
+) -> Result<BytesMut, FetchError> {
+    let is_patient = upstream::is_patient(&Method::GET, BodyLength::Empty);
+    let leave = reserve(worker, section, (OperationClass::List, is_patient), deadline, record).await?;
+    let page =
+        BucketListPage::new(head, token).ok_or(UpstreamRejection::Target).map_err(GatewayError::from)?;
+    let server = &worker.shared.config.server;
+    let outbound = upstream::prepare_bucket_list(page, (section, caller.key()), server, record)?;
+    let called = upstream::call(worker, section, outbound, leave, record).await?;
+    let status = called.response.status();
+    let is_success = status.is_success();
+    let limits = CollectLimits {
+        bytes_max: if is_success { bytes_max } else { ERROR_BYTES_MAX },
+        deadline: deadline.total,
+        is_clients: deadline.is_clients,
+    };
+    let body = upstream::collect(section, called, limits).await;
+    match (is_success, body) {
+        (true, body) => body.map_err(FetchError::Body),
+        (false, body) => Err(FetchError::Status(status, body.ok().and_then(|body| error_code(&body)))),
+    }
+}

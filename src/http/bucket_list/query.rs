@@ -1,0 +1,143 @@
+//! What a client asks of a list of buckets, and the token of its next page.
+//!
+//! A token is the last name of the page before, with a hash against damage, so the gateway keeps nothing and every gateway
+//! reads the tokens of every other. It is not secret: one that a client makes up gets it no more than the names that it may see.
+//!
+//! Source: S3 API reference, ListBuckets.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use crate::s3::sigv4::query::{name_of, pairs, text_of};
+
+/// The most buckets of a page.
+const BUCKETS_MAX: usize = 10_000;
+const HASH_BYTES: usize = 6;
+/// S3's own bound of a token.
+const TOKEN_CHARS_MAX: usize = 1024;
+
+/// What a client asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Query {
+    pub(super) prefix: Option<String>,
+    /// The most buckets of the page.
+    pub(super) max: Option<usize>,
+    /// The last name of the page before.
+    pub(super) after: Option<String>,
+    pub(super) region: Option<String>,
+}
+
+impl Query {
+    /// Reads a query; an error is the parameter that has no value it can have. Others, such as those of a signature, are ignored.
+    pub(super) fn parse(query: &str) -> Result<Self, &'static str> {
+        let mut parsed = Self::default();
+        for pair in pairs(query) {
+            let value = text_of(pair.split_once('=').map_or("", |(_, value)| value)).into_owned();
+            match &*name_of(pair) {
+                "prefix" => set_once(&mut parsed.prefix, Some(value)).ok_or("prefix")?,
+                "max-buckets" => set_once(&mut parsed.max, parse_count(&value)).ok_or("max-buckets")?,
+                "bucket-region" => set_once(&mut parsed.region, Some(value)).ok_or("bucket-region")?,
+                "continuation-token" => {
+                    set_once(&mut parsed.after, decode_token(&value)).ok_or("continuation-token")?;
+                }
+                _ => {}
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// Whether buckets of this region are asked for.
+    pub(super) fn is_of_region(&self, region: &str) -> bool {
+        self.region.as_ref().is_none_or(|asked| asked == region)
+    }
+
+    /// Whether the answer names the region of each bucket: where the query has any of the parameters.
+    pub(super) fn names_region(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+/// Sets a parameter, which may be there once; none where it cannot have this value.
+fn set_once<T>(parameter: &mut Option<T>, value: Option<T>) -> Option<()> {
+    parameter.replace(value?).is_none().then_some(())
+}
+
+fn parse_count(text: &str) -> Option<usize> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|count| is_number && (1..=BUCKETS_MAX).contains(count))
+}
+
+/// The token of the page after this name.
+pub(super) fn encode_token(last: &str) -> String {
+    URL_SAFE_NO_PAD.encode([&hash(last)[..], last.as_bytes()].concat())
+}
+
+/// The name in a token; none in one that no gateway made.
+fn decode_token(token: &str) -> Option<String> {
+    if token.len() > TOKEN_CHARS_MAX {
+        return None;
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+    let (hashed, name) = bytes.split_at_checked(HASH_BYTES)?;
+    let name = String::from_utf8(name.to_vec()).ok()?;
+    (hashed == hash(&name)).then_some(name)
+}
+
+fn hash(name: &str) -> [u8; HASH_BYTES] {
+    let digest = Sha256::new().chain_update("tidegate bucket list\0").chain_update(name).finalize();
+    std::array::from_fn(|at| digest[at])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn parameters_are_read_by_their_decoded_names() {
+        let query =
+            Query::parse("x-id=ListBuckets&pre%66ix=a%20b&max-buckets=7&bucket-region=eu-1&X-Amz-Date=x");
+        let query = query.unwrap();
+        assert_eq!((query.prefix.as_deref(), query.max), (Some("a b"), Some(7)));
+        assert!(query.is_of_region("eu-1") && !query.is_of_region("us-east-1") && query.names_region());
+        let plain = Query::parse("x-id=ListBuckets").unwrap();
+        assert!(plain.is_of_region("eu-1") && !plain.names_region());
+    }
+
+    #[test]
+    fn a_value_that_a_parameter_cannot_have_is_refused() {
+        for count in ["", "0", "-1", "+1", "10001", "1e3", "99999999999999999999999", " 1"] {
+            assert_eq!(Query::parse(&format!("max-buckets={count}")), Err("max-buckets"), "{count}");
+        }
+        assert_eq!(Query::parse("max-buckets=10000").unwrap().max, Some(10_000));
+        for (query, parameter) in [
+            ("prefix=a&prefix=a", "prefix"),
+            ("max-buckets=1&max-buckets=1", "max-buckets"),
+            ("bucket-region=a&bucket-region=a", "bucket-region"),
+            ("continuation-token=", "continuation-token"),
+            ("continuation-token=YQ", "continuation-token"),
+            ("continuation-token=%00", "continuation-token"),
+        ] {
+            assert_eq!(Query::parse(query), Err(parameter), "{query}");
+        }
+        let long = "A".repeat(2000);
+        assert_eq!(Query::parse(&format!("continuation-token={long}")), Err("continuation-token"));
+    }
+
+    proptest! {
+        /// V8: a token leads to its name, and one with a changed byte to nothing
+        #[test]
+        fn a_token_is_read_back_or_refused(name in "[a-z0-9.-]{1,63}", at in any::<prop::sample::Index>(), bit in 0..6) {
+            let token = encode_token(&name);
+            prop_assert_eq!(decode_token(&token), Some(name.clone()));
+            let mut forged = token.clone().into_bytes();
+            let at = at.index(forged.len());
+            forged[at] ^= 1_u8 << bit;
+            if let Ok(forged) = String::from_utf8(forged) {
+                prop_assert_eq!(decode_token(&forged), None);
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Answers to a list of buckets that could not be made.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+
+use crate::http::answer::Answer;
+use crate::http::bucket_list::{BucketListRejection, FetchError};
+use crate::http::error::bad_request;
+
+/// What a client is told that gets no list of buckets.
+pub(super) fn answer(rejection: &BucketListRejection) -> Answer {
+    let (section, error) = match rejection {
+        BucketListRejection::Parameter(name) => {
+            let message = format!("`{name}` has no value that it can have, or is there twice");
+            return bad_request("InvalidArgument", "bucket_list_parameter", message);
+        }
+        BucketListRejection::Store { section, error } => (section, error),
+    };
+    let incomplete = |why: &str| {
+        let message = format!("the list would lack the buckets of section `{section}`: {why}");
+        Answer::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "bucket_list_incomplete", message)
+            .retry(Duration::from_secs(1))
+    };
+    match error {
+        FetchError::Gateway(error) => {
+            let cause = error.answer();
+            let figures = cause.log_detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
+            let answer = incomplete(&cause.message).logged(format!("{}{figures}", cause.reason));
+            Answer { retry_after: cause.retry_after.or(answer.retry_after), ..answer }
+        }
+        FetchError::Status(status, code) => {
+            let code = code.as_ref().map_or_else(String::new, |code| format!(" {code}"));
+            incomplete(&format!("its store answered {}{code}", status.as_u16()))
+        }
+        FetchError::Body(error) => incomplete(&format!("of its store, {error}")),
+        FetchError::Document(why) => incomplete(&format!("its store's answer is no list of buckets: {why}")),
+        FetchError::TooMany => incomplete("its store has more buckets than the gateway lists"),
+    }
+}

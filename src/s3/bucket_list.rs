@@ -1,0 +1,180 @@
+//! The document of ListBuckets: the stores' are read, the gateway's is written.
+//!
+//! The reader follows elements by their path and ignores those that it does not know, because stores add their own. It refuses a
+//! document that another reader could read in another way: one with a document type or a section, one of another encoding (`xml.rs`),
+//! and one that does not end.
+//!
+//! Source: S3 API reference, ListBuckets.
+
+use crate::s3::document::escape;
+use crate::s3::rename::tag_length;
+use crate::s3::xml;
+
+const ROOT: &str = "ListAllMyBucketsResult";
+/// More levels than the schema has.
+const DEPTH_MAX: usize = 8;
+/// The creation date of a bucket of which no date is known.
+const UNKNOWN_DATE: &str = "1970-01-01T00:00:00.000Z";
+const DATE_BYTES_MAX: usize = 40;
+
+/// A bucket as a list names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ListedBucket {
+    pub(crate) name: String,
+    /// When it was created, as the store writes it; empty where that is not known.
+    pub(crate) created: String,
+}
+
+/// Passes each bucket of a document to `take`, and returns the token of the next page, if there is one.
+pub(crate) fn read(
+    document: &[u8],
+    take: &mut dyn FnMut(ListedBucket) -> Result<(), &'static str>,
+) -> Result<Option<String>, &'static str> {
+    let mut rest = xml::text(document)?;
+    let mut reader =
+        Reader { open: Vec::new(), text: String::new(), bucket: ListedBucket::default(), next: None };
+    loop {
+        let at = rest.find('<').ok_or("it does not end where it should")?;
+        let (text, tagged) = rest.split_at(at);
+        let (tag, after) = tagged.split_at(tag_length(tagged.as_bytes()).ok_or("a tag does not end")?);
+        reader.text(text)?;
+        reader.tag(tag, take)?;
+        rest = after;
+        if reader.open.is_empty() && is_element(tag) {
+            return if rest.trim().is_empty() { Ok(reader.next) } else { Err("text follows its end") };
+        }
+    }
+}
+
+/// Whether a tag is that of an element, and no comment or instruction.
+fn is_element(tag: &str) -> bool {
+    !tag.starts_with("<!") && !tag.starts_with("<?")
+}
+
+/// The place in a document, and what was read so far.
+struct Reader<'a> {
+    open: Vec<&'a str>,
+    text: String,
+    bucket: ListedBucket,
+    next: Option<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn text(&mut self, text: &str) -> Result<(), &'static str> {
+        if self.open.is_empty() && !text.trim().is_empty() {
+            return Err("text precedes its root");
+        }
+        self.text.push_str(text);
+        Ok(())
+    }
+
+    fn tag(
+        &mut self,
+        tag: &'a str,
+        take: &mut dyn FnMut(ListedBucket) -> Result<(), &'static str>,
+    ) -> Result<(), &'static str> {
+        if tag.starts_with("<!--") || tag.starts_with("<?") {
+            return Ok(());
+        }
+        if tag.starts_with("<!") {
+            return Err("it has a document type or a section");
+        }
+        if let Some(name) = tag.strip_prefix("</") {
+            return self.close(name.trim_end_matches('>').trim_end(), take);
+        }
+        let name = name_of(tag);
+        if self.open.is_empty() && local(name) != ROOT {
+            return Err("its root is not ListAllMyBucketsResult");
+        }
+        if self.open.len() == DEPTH_MAX {
+            return Err("its elements are nested too deeply");
+        }
+        self.text.clear();
+        if !tag.ends_with("/>") {
+            self.open.push(name);
+        }
+        Ok(())
+    }
+
+    fn close(
+        &mut self,
+        name: &str,
+        take: &mut dyn FnMut(ListedBucket) -> Result<(), &'static str>,
+    ) -> Result<(), &'static str> {
+        let path: Vec<&str> = self.open.iter().skip(1).map(|name| local(name)).collect();
+        match path[..] {
+            ["Buckets", "Bucket", "Name"] => self.bucket.name = xml::unescape(&self.text)?,
+            ["Buckets", "Bucket", "CreationDate"] => self.bucket.created = date(&self.text),
+            ["Buckets", "Bucket"] => take(std::mem::take(&mut self.bucket))?,
+            ["ContinuationToken"] if !self.text.is_empty() => self.next = Some(xml::unescape(&self.text)?),
+            _ => {}
+        }
+        self.text.clear();
+        if self.open.pop() == Some(name) { Ok(()) } else { Err("its tags do not match") }
+    }
+}
+
+/// The name in a start tag, with its prefix.
+fn name_of(tag: &str) -> &str {
+    let inner = tag.trim_start_matches('<').trim_end_matches('>');
+    let end = inner.find(|c: char| c.is_ascii_whitespace() || c == '/').unwrap_or(inner.len());
+    &inner[..end]
+}
+
+/// A name without its namespace prefix.
+fn local(name: &str) -> &str {
+    name.rsplit_once(':').map_or(name, |(_, local)| local)
+}
+
+/// A date as it was written; empty where it cannot be one.
+fn date(text: &str) -> String {
+    let is_date = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'T' | b'Z' | b':' | b'.' | b'-' | b'+');
+    let text = text.trim();
+    if text.len() <= DATE_BYTES_MAX && text.bytes().all(is_date) { text.to_owned() } else { String::new() }
+}
+
+/// The answer to ListBuckets.
+#[derive(Debug, Default)]
+pub(crate) struct BucketListDocument<'a> {
+    pub(crate) buckets: &'a [ListedBucket],
+    /// The region of the buckets, where the request asked for more than a plain list.
+    pub(crate) region: Option<&'a str>,
+    pub(crate) prefix: Option<&'a str>,
+    /// The token of the next page.
+    pub(crate) next: Option<&'a str>,
+}
+
+impl BucketListDocument<'_> {
+    pub(crate) fn to_xml(&self) -> String {
+        let mut xml = String::with_capacity(512 + 160 * self.buckets.len());
+        xml.push_str(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+             <ListAllMyBucketsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+             <Owner><ID>tidegate</ID><DisplayName>tidegate</DisplayName></Owner><Buckets>",
+        );
+        for ListedBucket { name, created } in self.buckets {
+            xml.push_str("<Bucket>");
+            element(&mut xml, "Name", Some(name));
+            element(&mut xml, "CreationDate", Some(if created.is_empty() { UNKNOWN_DATE } else { created }));
+            element(&mut xml, "BucketRegion", self.region);
+            xml.push_str("</Bucket>");
+        }
+        xml.push_str("</Buckets>");
+        element(&mut xml, "ContinuationToken", self.next);
+        element(&mut xml, "Prefix", self.prefix);
+        xml.push_str("</ListAllMyBucketsResult>");
+        xml
+    }
+}
+
+fn element(xml: &mut String, name: &str, text: Option<&str>) {
+    if let Some(text) = text {
+        for part in ["<", name, ">", &escape(text), "</", name, ">"] {
+            xml.push_str(part);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "bucket_list_tests.rs"]
+mod tests;

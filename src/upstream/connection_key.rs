@@ -1,0 +1,65 @@
+//! Which connections a request may use, beyond its endpoint's host and port.
+//!
+//! awc keeps idle connections by the authority of the URI and hands that URI to the connector. The user information of the authority
+//! (RFC 3986, 3.2.1) means nothing on either way and is never sent: `Host` is set apart, and endpoints hold none. So it carries the key:
+//! `BUCKET` where TLS asks for the request's host, and `:own` behind it for a connection that serves one request. Requests with the
+//! same key share connections, others do not.
+
+use actix_web::http::Uri;
+use actix_web::http::uri::Authority;
+
+/// What stands behind the bucket for a connection that serves one request.
+const OWN: &str = ":own";
+
+/// The key of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ConnectionKey<'a> {
+    /// The bucket before the endpoint's name in the name that TLS asks for; empty for the endpoint's name alone.
+    pub(crate) tls_bucket: &'a str,
+    /// Whether it serves one request.
+    pub(crate) is_own: bool,
+}
+
+impl<'a> ConnectionKey<'a> {
+    /// The endpoint's authority with the key; none where the bucket can stand in no authority.
+    pub(crate) fn authority(self, endpoint: &Authority) -> Option<Authority> {
+        let Self { tls_bucket, is_own } = self;
+        if self == Self::default() {
+            return Some(endpoint.clone());
+        }
+        format!("{tls_bucket}{}@{endpoint}", if is_own { OWN } else { "" }).parse().ok()
+    }
+
+    /// Reads the key of a URI.
+    pub(crate) fn of(uri: &'a Uri) -> Self {
+        let authority = uri.authority().map_or("", Authority::as_str);
+        let Some((key, _)) = authority.rsplit_once('@') else { return Self::default() };
+        match key.strip_suffix(OWN) {
+            Some(tls_bucket) => Self { tls_bucket, is_own: true },
+            None => Self { tls_bucket: key, is_own: false },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_was_written_and_leaves_host_and_port_alone() {
+        for endpoint in ["store.example:443", "[::1]:9000"] {
+            let endpoint: Authority = endpoint.parse().unwrap();
+            for tls_bucket in ["", "my.bucket", "a_b-C"] {
+                for is_own in [false, true] {
+                    let key = ConnectionKey { tls_bucket, is_own };
+                    let authority = key.authority(&endpoint).unwrap();
+                    let uri = Uri::builder().scheme("http").authority(authority).path_and_query("/b").build();
+                    let uri = uri.unwrap();
+                    assert_eq!(ConnectionKey::of(&uri), key);
+                    assert_eq!((uri.host(), uri.port_u16()), (Some(endpoint.host()), endpoint.port_u16()));
+                    assert_eq!(uri.path(), "/b");
+                }
+            }
+        }
+    }
+}

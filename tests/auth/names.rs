@@ -1,0 +1,144 @@
+//! Bucket names with tenants and encoded characters: one decoded name for policies and copy sources, whatever was signed and sent.
+
+use super::{Signer, code, send, signed_bucket, signer};
+use crate::support::{Act, Answer, Gateway, Upstream};
+
+const GUEST: &str = "guest-secret";
+
+fn guest() -> Signer {
+    Signer::new("GUEST", GUEST)
+}
+
+/// Sections for `acme:*` and for all names without a tenant. The guest may read and write what `buckets` says, the reader all names without a
+/// tenant.
+async fn tenants(upstream: &Upstream, buckets: &str) -> Gateway {
+    signed_bucket(upstream)
+        .bucket("acme", upstream)
+        .set("buckets.acme.pattern", "acme:*")
+        .set("buckets.acme.auth", "sigv4")
+        .bucket("all", upstream)
+        .set("buckets.all.pattern", "*")
+        .set("buckets.all.auth", "sigv4")
+        .set("keys.guest.access_key_id", "GUEST")
+        .set("keys.guest.secret", GUEST)
+        .set("keys.guest.policy", "guests")
+        .set("policies.guests.buckets", buckets)
+        .set("policies.guests.methods", "read,write")
+        .start()
+        .await
+}
+
+/// Sends `target` with the signature of `canonical`, which is the path as S3 encodes it.
+async fn ask_as(gateway: &Gateway, signer: &Signer, canonical: &str, target: &str) -> Answer {
+    let headers = signer.headers("GET", canonical, "UNSIGNED-PAYLOAD", &[]);
+    send(gateway, "GET", target, &headers, None).await
+}
+
+/// A1, V5, V12: a signature covers the name in any spelling, the policy sees the decoded one, and the bytes go up as they were sent
+#[tokio::test]
+async fn every_spelling_of_a_name_is_verified_and_allowed_as_one() {
+    let upstream = Upstream::ok("x");
+    let gateway = tenants(&upstream, "acme:photos,cs-a").await;
+    for (canonical, targets) in [
+        (
+            "/acme%3Aphotos/k",
+            &["/acme:photos/k", "/acme%3Aphotos/k", "/acme%3aphotos/k", "/%61cme:photos/k"][..],
+        ),
+        ("/acme%3Aphotos/a%2Bb", &["/acme:photos/a+b", "/acme%3Aphotos/a%2Bb"]),
+        ("/cs-a/k", &["/cs-a/k", "/cs%2Da/k", "/%63s-a/k"]),
+        ("/cs-a", &["/cs-a", "/cs%2Da"]),
+    ] {
+        for target in targets {
+            let answer = ask_as(&gateway, &guest(), canonical, target).await;
+            let is_listing = canonical == "/cs-a";
+            let expected = if is_listing { (403, "policy_denied") } else { (200, "") };
+            assert_eq!((answer.whole(), answer.reason()), expected, "{target}: {}", answer.text());
+            if !is_listing {
+                assert_eq!(upstream.last().target, *target);
+            }
+        }
+    }
+    let forged = ask_as(&gateway, &guest(), "/acme%3Aother/k", "/acme%3Aphotos/k").await;
+    assert_eq!((forged.whole(), code(&forged).as_str()), (403, "SignatureDoesNotMatch"));
+}
+
+/// A5, V12: no spelling of a bucket passes for one that the policy names, and `*` names no bucket of a tenant
+#[tokio::test]
+async fn no_spelling_leads_out_of_a_policy() {
+    let upstream = Upstream::ok("x");
+    let gateway = tenants(&upstream, "photos*").await;
+    assert_eq!(ask_as(&gateway, &guest(), "/photos-1/k", "/%70hotos%2D1/k").await.whole(), 200);
+    let allowed = upstream.count();
+    for (canonical, target, status, reason) in [
+        ("/secret/k", "/secre%74/k", 403, "policy_denied"),
+        ("/acme%3Aphotos/k", "/acme%3Aphotos/k", 403, "policy_denied"),
+        ("/photos%2F../k", "/photos%2F../k", 400, "path"),
+        ("/photos%2F..%2Fsecret/k", "/photos%2F..%2Fsecret/k", 400, "path"),
+        ("/photos%252F..%252Fsecret/k", "/photos%252F..%252Fsecret/k", 400, "path"),
+        ("/photos/../secret/k", "/photos%2F..%2Fsecret/k", 400, "path"),
+        ("/photos%2Fk/x", "/photos%2Fk/x", 404, "no_such_bucket"),
+        ("/photos%253A1/k", "/photos%253A1/k", 404, "no_such_bucket"),
+        ("/photos%00/k", "/photos%00/k", 404, "no_such_bucket"),
+        ("/photos%C0%BA1/k", "/photos%c0%ba1/k", 404, "no_such_bucket"),
+        ("/photos%2A/k", "/photos%2A/k", 404, "no_such_bucket"),
+        ("/photos%3A1/k", "/photos:1/k", 404, "no_such_bucket"),
+    ] {
+        let answer = ask_as(&gateway, &guest(), canonical, target).await;
+        assert_eq!((answer.whole(), answer.reason()), (status, reason), "{target}");
+    }
+    // The reader's policy names `*`.
+    assert_eq!(ask_as(&gateway, &signer(), "/any/k", "/any/k").await.whole(), 200);
+    let answer = ask_as(&gateway, &signer(), "/acme%3Aphotos/k", "/acme:photos/k").await;
+    assert_eq!((answer.whole(), answer.reason()), (403, "policy_denied"));
+    assert_eq!(upstream.count(), allowed + 1);
+}
+
+/// A5, V12: a copy's source is one decoded name for its section and its policy; where the store calls it the same, the bucket goes up as it was sent
+#[tokio::test]
+async fn a_copy_source_may_have_a_tenant() {
+    let upstream =
+        Upstream::start(|_| Act::ok("<CopyObjectResult/>").header("content-type", "application/xml"));
+    let gateway = tenants(&upstream, "acme:photos,photos").await;
+    let copy = async |target: &str, source: &str| {
+        let headers = guest().headers("PUT", target, "UNSIGNED-PAYLOAD", &[("x-amz-copy-source", source)]);
+        send(&gateway, "PUT", target, &headers, None).await
+    };
+    for (source, sent) in [
+        ("acme:photos/k", "acme:photos/k"),
+        ("/acme:photos/k", "/acme:photos/k"),
+        ("acme%3Aphotos/k", "acme%3Aphotos/k"),
+        ("acme%3aphotos/a%2Fb?versionId=3", "acme%3aphotos/a/b?versionId=3"),
+        ("%2Facme%3Aphotos%2Fk", "/acme%3Aphotos/k"),
+    ] {
+        let answer = copy("/acme%3Aphotos/new", source).await;
+        assert_eq!(answer.whole(), 200, "{source}: {}", answer.text());
+        assert_eq!(upstream.last().all("x-amz-copy-source"), [sent], "{source}");
+    }
+    assert_eq!(copy("/photos/new", "photos/k").await.whole(), 200);
+    assert_eq!(
+        upstream.last().all("x-amz-copy-source"),
+        ["photos/k"],
+        "no slash where the client wrote none"
+    );
+    let before = upstream.count();
+    for (target, source) in [
+        ("/acme%3Aphotos/new", "acme:secret/k"),
+        ("/acme%3Aphotos/new", "acme%3Asecret/k"),
+        ("/acme%3Aphotos/new", "/acme:secret/k"),
+        ("/acme%3Aphotos/new", "%2Facme%3Asecret%2Fk"),
+        ("/acme%3Aphotos/new", "photos/k"),
+        ("/acme%3Aphotos/new", ":photos/k"),
+        ("/acme%3Aphotos/new", "other:photos/k"),
+        ("/acme%3Aphotos/new", "acme%253Aphotos/k"),
+        ("/acme%3Aphotos/new", "acme:photos:x/k"),
+        ("/acme%3Aphotos/new", "acme:photos%2F..%2Fsecret/k/x"),
+        ("/acme%3Aphotos/new", "acme:/photos/k"),
+        ("/photos/new", "acme:photos/k"),
+        ("/photos/new", "acme%3Aphotos/k"),
+        ("/photos/new", "photos%00/k"),
+    ] {
+        let answer = copy(target, source).await;
+        assert_eq!((answer.whole(), answer.reason()), (403, "copy_source"), "{target} {source}");
+    }
+    assert_eq!(upstream.count(), before);
+}

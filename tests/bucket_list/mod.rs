@@ -1,0 +1,182 @@
+//! `GET /` where sections by pattern ask their stores: what is listed, to whom, and what happens where a store fails.
+
+mod failures;
+mod pages;
+
+use crate::auth::signer::Signer;
+use crate::support::{Act, Answer, Gateway, Latch, Upstream, gateway, get, request};
+
+const ID: &str = "AKIDLISTER";
+const SECRET: &str = "lister/secret";
+const DATE: &str = "2026-01-02T03:04:05.000Z";
+
+/// A store's list of these buckets.
+fn list(names: &[&str]) -> String {
+    let bucket =
+        |name: &&str| format!("<Bucket><Name>{name}</Name><CreationDate>{DATE}</CreationDate></Bucket>");
+    let buckets: String = names.iter().map(bucket).collect();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListAllMyBucketsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+         <Owner><ID>store-owner</ID><DisplayName>store-owner</DisplayName></Owner><Buckets>{buckets}</Buckets>\
+         </ListAllMyBucketsResult>"
+    )
+}
+
+fn xml(document: impl AsRef<[u8]>) -> Act {
+    Act::ok(document).header("content-type", "application/xml")
+}
+
+/// A store with these buckets, in which every object is `x`.
+fn store(names: &'static [&'static str]) -> Upstream {
+    Upstream::start(move |seen| if seen.target.starts_with("/?") { xml(list(names)) } else { Act::ok("x") })
+}
+
+/// A section by pattern that accepts signatures only.
+fn section(builder: gateway::Builder, name: &str, pattern: &str, store: &Upstream) -> gateway::Builder {
+    builder
+        .bucket(name, store)
+        .set(&format!("buckets.{name}.pattern"), pattern)
+        .set(&format!("buckets.{name}.auth"), "sigv4")
+        .set(&format!("buckets.{name}.s3.access_key_id"), "STOREKEY")
+        .set(&format!("buckets.{name}.s3.secret_access_key"), "store-secret")
+}
+
+/// One key, with a policy for these buckets.
+fn with_key(buckets: &str) -> gateway::Builder {
+    Gateway::builder()
+        .set("keys.lister.access_key_id", ID)
+        .set("keys.lister.secret", SECRET)
+        .set("keys.lister.policy", "some")
+        .set("policies.some.buckets", buckets)
+        .set("policies.some.methods", "read,list")
+}
+
+/// Sends a signed GET with these headers besides.
+async fn ask_with(gateway: &Gateway, target: &str, more: &[(&str, &str)]) -> Answer {
+    let headers = Signer::new(ID, SECRET).headers("GET", target, "UNSIGNED-PAYLOAD", &[]);
+    let signed = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let headers: Vec<_> = signed.chain(more.iter().copied()).collect();
+    request(gateway.address(), "GET", target, &headers, None).await
+}
+
+async fn ask(gateway: &Gateway, target: &str) -> Answer {
+    ask_with(gateway, target, &[]).await
+}
+
+/// The texts of all elements of this name.
+fn texts(answer: &Answer, element: &str) -> Vec<String> {
+    let (text, tag) = (answer.text(), format!("<{element}>"));
+    let parts = text.split(&tag).skip(1);
+    parts.map(|part| part.split('<').next().unwrap().to_owned()).collect()
+}
+
+fn names(answer: &Answer) -> Vec<String> {
+    assert_eq!(answer.whole(), 200, "{}", answer.text());
+    texts(answer, "Name")
+}
+
+/// A5, A2: a section by pattern has its store's buckets, as far as pattern and policy go; the store is asked in the section's name
+#[tokio::test]
+async fn a_section_by_pattern_lists_the_buckets_of_its_store() {
+    let store = store(&["logs-b", "logs-a", "logs-secret", "other", "logs"]);
+    let builder = with_key("logs-a,logs-b,photos").bucket("photos", &store);
+    let gateway = section(builder, "logs", "logs-*", &store).start().await;
+    let answer = ask(&gateway, "/").await;
+    assert_eq!(names(&answer), ["logs-a", "logs-b", "photos"]);
+    assert_eq!(texts(&answer, "CreationDate")[..2], [DATE, DATE]);
+    assert_eq!(texts(&answer, "ID"), ["tidegate"]);
+    assert!(!answer.text().contains("store-owner") && !answer.text().contains("BucketRegion"));
+    let [seen] = <[_; 1]>::try_from(store.seen()).unwrap();
+    assert_eq!((&*seen.method, &*seen.target), ("GET", "/?max-buckets=10000"));
+    assert_eq!(seen.header("host"), Some(&*store.address().to_string()));
+    assert!(seen.header("authorization").unwrap().contains("Credential=STOREKEY/"), "{seen:?}");
+    assert!(!format!("{seen:?}").contains(ID), "{seen:?}");
+    let line = gateway.access_line(answer.header("x-request-id").unwrap_or_default()).await;
+    assert_eq!((&line["attempts"], &line["status"], &line["bucket"]), (&1.into(), &200.into(), &().into()));
+    gateway.is_idle().await;
+}
+
+/// A2: a key that signs as itself upstream gets the list of its own account
+#[tokio::test]
+async fn the_store_is_asked_as_the_caller() {
+    let store = store(&["a"]);
+    let gateway =
+        section(with_key("*"), "all", "*", &store).set("keys.lister.upstream", "same").start().await;
+    assert_eq!(names(&ask(&gateway, "/").await), ["a"]);
+    assert!(store.last().header("authorization").unwrap().contains(&format!("Credential={ID}/")));
+}
+
+/// V5, A5: several stores make one list; a name counts in the section that it leads to, and once
+#[tokio::test]
+async fn the_lists_of_several_stores_are_merged() {
+    let every = store(&["zebra", "photos", "logs-x", "alpha", "zebra"]);
+    let logs = store(&["logs-2", "logs-1", "alpha", "logs-2"]);
+    let builder = with_key("*").bucket("photos", &every).set("buckets.photos.s3.bucket", "real");
+    let builder = section(section(builder, "every", "*", &every), "logs", "logs-*", &logs);
+    let gateway = builder.start().await;
+    assert_eq!(names(&ask(&gateway, "/").await), ["alpha", "logs-1", "logs-2", "photos", "zebra"]);
+    assert_eq!((every.count(), logs.count()), (1, 1));
+}
+
+/// V5: of a section that has one bucket at the store, that bucket is listed if clients may use its name
+#[tokio::test]
+async fn a_section_with_one_bucket_at_the_store_lists_no_other() {
+    let store = store(&["real", "hidden"]);
+    let builder = section(with_key("*"), "all", "*", &store).set("buckets.all.s3.bucket", "real");
+    let builder = section(builder, "team", "team-*", &store).set("buckets.team.s3.bucket", "hidden");
+    let gateway = builder.start().await;
+    assert_eq!(names(&ask(&gateway, "/").await), ["real"]);
+}
+
+/// A4, A5: without a proof, or with one that opens nothing there, no store is asked
+#[tokio::test]
+async fn a_caller_without_a_proof_causes_no_call() {
+    let store = store(&["public-a", "private-a"]);
+    let builder = section(with_key("photos"), "public", "public-*", &store)
+        .set("buckets.public.auth", "sigv4,anonymous")
+        .bucket("photos", &store);
+    let builder = section(builder, "private", "private-*", &store);
+    let gateway = builder.start().await;
+    assert_eq!(names(&get(gateway.address(), "/").await), ["photos"]);
+    assert_eq!(names(&ask(&gateway, "/").await), ["photos"], "its policy names no bucket of the patterns");
+    assert_eq!(store.count(), 0);
+    let wrong = Signer::new(ID, "wrong").headers("GET", "/", "UNSIGNED-PAYLOAD", &[]);
+    let wrong: Vec<_> = wrong.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let refused = request(gateway.address(), "GET", "/", &wrong, None).await;
+    assert_eq!((refused.whole(), refused.reason()), (403, "signature_mismatch"));
+    assert_eq!(store.count(), 0);
+}
+
+/// P3: stores are asked at the same time, each through the gate of its section
+#[tokio::test]
+async fn stores_are_asked_at_the_same_time() {
+    let latch = Latch::new();
+    let held = |names: &'static [&'static str]| {
+        let latch = latch.clone();
+        Upstream::start(move |_| xml(list(names)).held(&latch))
+    };
+    let stores = [held(&["a-1"]), held(&["b-1"])];
+    let builder = section(section(with_key("*"), "a", "a-*", &stores[0]), "b", "b-*", &stores[1]);
+    let gateway = builder.start().await;
+    let both = async {
+        stores[0].works_on(1).await;
+        stores[1].works_on(1).await;
+        latch.open_for_all();
+    };
+    let (answer, ()) = tokio::join!(ask(&gateway, "/"), both);
+    assert_eq!(names(&answer), ["a-1", "b-1"]);
+    gateway.is_idle().await;
+}
+
+/// V5: a list names no bucket, so the host of a store that is addressed by its host is the endpoint's
+#[tokio::test]
+async fn the_list_is_asked_for_at_the_endpoint_itself() {
+    let upstream = Upstream::start(|_| xml(list(&["a"])));
+    let endpoint = format!("localhost:{}", upstream.address().port());
+    let builder = section(with_key("*"), "all", "*", &upstream)
+        .set("buckets.all.s3.endpoints", &format!("http://{endpoint}"))
+        .set("buckets.all.s3.addressing", "virtual");
+    let gateway = builder.start().await;
+    assert_eq!(names(&ask(&gateway, "/").await), ["a"]);
+    assert_eq!(upstream.last().all("host"), [endpoint]);
+}

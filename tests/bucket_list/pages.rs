@@ -1,0 +1,92 @@
+//! The parameters of a list, and pages on both sides of the gateway.
+
+use super::{ask, list, names, section, store, texts, with_key, xml};
+use crate::support::Upstream;
+
+/// V5: pages of the gateway join to the whole list, with names of stores and of sections in one order
+#[tokio::test]
+async fn the_gateways_pages_join_to_the_whole() {
+    let store = store(&["e", "c", "a", "g"]);
+    let builder = section(with_key("*"), "all", "*", &store);
+    let gateway = builder.bucket("b", &store).bucket("f", &store).start().await;
+    let whole = names(&ask(&gateway, "/").await);
+    assert_eq!(whole, ["a", "b", "c", "e", "f", "g"]);
+    for size in [1, 2, 4, 6, 100] {
+        let mut joined = Vec::new();
+        let mut target = format!("/?max-buckets={size}");
+        loop {
+            let page = ask(&gateway, &target).await;
+            let listed = names(&page);
+            assert!(listed.len() <= size);
+            joined.extend(listed);
+            let Some(token) = texts(&page, "ContinuationToken").pop() else { break };
+            target = format!("/?continuation-token={token}&max-buckets={size}");
+        }
+        assert_eq!(joined, whole, "pages of {size}");
+    }
+}
+
+/// V5: `prefix` and `bucket-region` narrow the list, and buckets are then named with their region
+#[tokio::test]
+async fn prefix_and_region_narrow_the_list() {
+    let store = store(&["logs-1", "logs-2", "photos-1"]);
+    let gateway = section(with_key("*"), "all", "*", &store).bucket("lobby", &store).start().await;
+    let narrowed = ask(&gateway, "/?bucket-region=us-east-1&prefix=lo").await;
+    assert_eq!(names(&narrowed), ["lobby", "logs-1", "logs-2"]);
+    assert_eq!(texts(&narrowed, "BucketRegion"), ["us-east-1"; 3]);
+    assert_eq!(texts(&narrowed, "Prefix"), ["lo"]);
+    assert_eq!(names(&ask(&gateway, "/?prefix=logs-2").await), ["logs-2"]);
+    assert_eq!(names(&ask(&gateway, "/?prefix=%3CName%3E").await), [""; 0]);
+    assert_eq!(store.count(), 3);
+    assert_eq!(names(&ask(&gateway, "/?bucket-region=mars-1").await), [""; 0]);
+    assert_eq!(store.count(), 3, "no bucket of the gateway is there, so no store is asked");
+}
+
+/// V8: a value that a parameter cannot have is refused before a store is asked
+#[tokio::test]
+async fn a_forged_token_is_refused() {
+    let store = store(&["a", "b"]);
+    let gateway = section(with_key("*"), "all", "*", &store).start().await;
+    let token = texts(&ask(&gateway, "/?max-buckets=1").await, "ContinuationToken").pop().unwrap();
+    assert_eq!(names(&ask(&gateway, &format!("/?continuation-token={token}")).await), ["b"]);
+    let forged = token.replace(&token[..1], if token.starts_with('A') { "B" } else { "A" });
+    let asked = store.count();
+    for query in [
+        format!("continuation-token={forged}"),
+        format!("continuation-token={token}AA"),
+        format!("continuation-token={}", &token[1..]),
+        format!("continuation-token={token}&continuation-token={token}"),
+        "continuation-token=YQ".to_owned(),
+        format!("continuation-token={}", "A".repeat(1500)),
+        "max-buckets=0".to_owned(),
+        "max-buckets=10001".to_owned(),
+        "max-buckets=many".to_owned(),
+        "prefix=a&prefix=b".to_owned(),
+    ] {
+        let answer = ask(&gateway, &format!("/?{query}")).await;
+        assert_eq!((answer.whole(), answer.reason()), (400, "bucket_list_parameter"), "{query}");
+        assert_eq!(texts(&answer, "Code"), ["InvalidArgument"]);
+    }
+    assert_eq!(store.count(), asked);
+}
+
+/// V5: a store that answers in pages is asked for all of them, with its own token encoded
+#[tokio::test]
+async fn the_stores_pages_are_followed() {
+    let store = Upstream::start(|seen| {
+        let page = |names, token: &str| {
+            let token = format!("<ContinuationToken>{token}</ContinuationToken></ListAllMyBucketsResult>");
+            xml(list(names).replace("</ListAllMyBucketsResult>", &token))
+        };
+        match seen.target.split_once("continuation-token=").map(|(_, token)| token) {
+            None => page(&["a", "b"], "1/&amp;+="),
+            Some("1%2F%26%2B%3D") => page(&["c"], "2"),
+            Some("2") => xml(list(&["d"])),
+            Some(_) => xml("<Error/>"),
+        }
+    });
+    let gateway = section(with_key("*"), "all", "*", &store).start().await;
+    assert_eq!(names(&ask(&gateway, "/").await), ["a", "b", "c", "d"]);
+    assert_eq!(store.count(), 3);
+    gateway.is_idle().await;
+}

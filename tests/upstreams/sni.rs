@@ -1,0 +1,103 @@
+//! Which name TLS asks a store for where the bucket stands in the Host (`tls.sni`).
+
+use super::tls::Front;
+use crate::support::{Act, Gateway, Scratch, Upstream, gateway};
+
+/// The gateway has one worker, and so one pool of connections. The store's address is looked up by its endpoint's name alone.
+fn virtual_hosts(front: &Front, directory: &Scratch) -> gateway::Builder {
+    front
+        .trusted(directory)
+        .set("buckets.b.pattern", "*")
+        .set("buckets.b.s3.addressing", "virtual")
+        .set("server.workers", "1")
+}
+
+async fn ask(gateway: &Gateway, bucket: &str) -> (u16, String) {
+    let answer = gateway.get(&format!("/{bucket}/k")).await;
+    (answer.whole(), answer.reason().to_owned())
+}
+
+/// A7: by default TLS asks for the endpoint's name, whose certificate is enough for every bucket, dots or not, over one connection
+#[tokio::test]
+async fn the_endpoints_name_is_asked_for() {
+    for sni in [None, Some("endpoint")] {
+        let (upstream, directory) = (Upstream::ok("x"), Scratch::new());
+        let front = Front::named(&["localhost"], &upstream).await;
+        let mut builder = virtual_hosts(&front, &directory);
+        if let Some(sni) = sni {
+            builder = builder.set("buckets.b.s3.tls.sni", sni);
+        }
+        let gateway = builder.start().await;
+        for bucket in ["photos", "my.photos", "a..b"] {
+            assert_eq!(ask(&gateway, bucket).await, (200, String::new()), "{bucket}");
+            let host = upstream.last().header("host").unwrap().to_owned();
+            assert!(host.starts_with(&format!("{bucket}.localhost:")), "{host}");
+        }
+        assert_eq!(front.asked_for(), ["localhost"]);
+    }
+}
+
+/// A7: TLS asks for the name in the Host, over connections of that name's own, which are kept
+#[tokio::test]
+async fn the_hosts_name_is_asked_for() {
+    let (upstream, directory) = (Upstream::ok("x"), Scratch::new());
+    let names = ["localhost", "photos.localhost", "my.photos.localhost"];
+    let front = Front::named(&names, &upstream).await;
+    let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", "host").start().await;
+    for bucket in ["photos", "my.photos", "photos", "my.photos", "photos"] {
+        assert_eq!(ask(&gateway, bucket).await, (200, String::new()), "{bucket}");
+        let host = upstream.last().header("host").unwrap().to_owned();
+        assert!(host.starts_with(&format!("{bucket}.localhost:")), "{host}");
+    }
+    assert_eq!(front.asked_for(), ["photos.localhost", "my.photos.localhost"], "a connection each");
+}
+
+/// A7, B3: a bucket that the certificate does not hold is not sent, and no client can open the circuit by naming such buckets
+#[tokio::test]
+async fn a_name_that_the_certificate_does_not_hold_is_not_believed() {
+    let (upstream, directory) = (Upstream::ok("x"), Scratch::new());
+    let front = Front::named(&["localhost", "photos.localhost"], &upstream).await;
+    let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", "host").start().await;
+    for number in 0..10 {
+        let answer = gateway.get(&format!("/my.bucket-{number}/k")).await;
+        assert_eq!((answer.whole(), answer.reason()), (502, "upstream_tls_host"), "{}", answer.text());
+        assert!(answer.text().contains(&format!("my.bucket-{number}.localhost")), "{}", answer.text());
+    }
+    for no_name in ["a..b", "b-", &"x".repeat(64)] {
+        assert_eq!(ask(&gateway, no_name).await, (400, "target".to_owned()), "{no_name}");
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(ask(&gateway, "photos").await, (200, String::new()), "the circuit is closed");
+    assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"b\",class=\"read\"}").await, 0.0);
+}
+
+/// P6, A7: names that clients invent do not keep connections for ever
+#[tokio::test]
+async fn invented_names_do_not_pile_up_connections() {
+    let (upstream, directory) = (Upstream::ok("x"), Scratch::new());
+    let names: Vec<String> = (0..300).map(|number| format!("b{number}.localhost")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let front = Front::named(&names, &upstream).await;
+    let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", "host").start().await;
+    for number in 0..300 {
+        assert_eq!(ask(&gateway, &format!("b{number}")).await, (200, String::new()));
+        assert!(upstream.live() <= 12, "{} connections after {number} buckets", upstream.live());
+    }
+}
+
+/// R3, P9, A7: a store that answers 421 on a shared connection is asked again over a new one, with the same name of TLS
+#[tokio::test]
+async fn a_misdirected_request_gets_a_new_tls_connection() {
+    for (sni, asked_for) in [("endpoint", "localhost"), ("host", "photos.localhost")] {
+        let directory = Scratch::new();
+        let upstream = Upstream::start(|seen| if seen.number == 2 { Act::status(421) } else { Act::ok("x") });
+        let front = Front::named(&["localhost", "photos.localhost"], &upstream).await;
+        let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", sni).start().await;
+        for _ in 0..2 {
+            assert_eq!(ask(&gateway, "photos").await, (200, String::new()));
+        }
+        let connections: Vec<usize> = upstream.seen().iter().map(|seen| seen.connection).collect();
+        assert_eq!(connections, [1, 1, 2], "{sni}");
+        assert_eq!(front.asked_for(), [asked_for, asked_for]);
+    }
+}
