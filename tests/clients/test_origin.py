@@ -60,10 +60,11 @@ def test_a_key_may_be_as_long_as_s3_allows(origin, client, prefix, length):
 
 
 def test_buckets_are_made_and_removed(origin, prefix, tmp_path):
-    """E1: `aws s3 mb`, `cp`, `rb --force`; a bucket with an object in it is 409."""
+    """E1: `aws s3 mb`, `ls`, `cp`, `rb --force`; a bucket with an object in it is 409."""
     bucket = f"made-{uuid.uuid4().hex[:8]}"
     (tmp_path / "o").write_bytes(b"tide")
     origin.aws("s3", "mb", f"s3://{bucket}")
+    assert {bucket, "demo"} <= set(origin.aws("s3", "ls").stdout.decode().split())
     origin.aws("s3", "cp", "--no-progress", tmp_path / "o", f"s3://{bucket}/o")
     assert origin.aws("s3", "cp", f"s3://{bucket}/o", "-").stdout == b"tide"
     kept = origin.aws("s3", "rb", f"s3://{bucket}", check=False)

@@ -89,6 +89,10 @@ async fn conditional_writes_hold_in_the_moment_of_the_write() {
 async fn buckets_come_and_go() {
     let (gateway, client) = demo().await;
     client.create_bucket().bucket("second-one").send().await.unwrap();
+    let listed = gateway.get("/").await;
+    assert_eq!(listed.whole(), 200);
+    let names = ["<Name>demo</Name>", "<Name>second-one</Name>"];
+    assert!(names.iter().all(|name| listed.text().contains(name)), "{}", listed.text());
     let again = client.create_bucket().bucket("second-one").send().await.unwrap_err();
     assert_eq!(again.code(), Some("BucketAlreadyOwnedByYou"));
     put(&client, "second-one", "k", b"2".to_vec()).await;

@@ -127,6 +127,8 @@ pub struct BucketConfig {
     pub anonymous: Vec<Access>,
     /// what is done about paths and queries that look like an attack
     pub injection_patterns: InjectionPatterns,
+    /// whether this is the section of the embedded origin, whichever name its buckets have: anonymous clients may list them
+    pub is_embedded: bool,
     /// what becomes of the headers that name the client's address, protocol and host
     pub forwarded: ForwardedHeaders,
     /// which pages of other origins may use the bucket; `None` is none, and says nothing about it
@@ -338,6 +340,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         client_regions,
         anonymous,
         injection_patterns,
+        is_embedded: false,
         forwarded: forwarded.unwrap_or(ForwardedHeaders::of(kind)),
         cors,
         max_request_size: max_request_size.unwrap_or(inherited.max_request_size),
@@ -359,6 +362,7 @@ pub(crate) fn demo(
 ) -> BucketConfig {
     let inherited = Inherited::of(server, true, costs);
     let mut bucket = resolve(Pattern::any(), defaults(), &inherited);
+    bucket.is_embedded = true;
     bucket.auth = vec![AuthMethod::Anonymous];
     bucket.anonymous = match server.address.is_loopback() {
         true => Access::ALL.to_vec(),

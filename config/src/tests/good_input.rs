@@ -220,6 +220,7 @@ fn the_demo_bucket_is_open_and_signed() {
     let demo = &config.buckets["demo"];
     assert_eq!(demo.auth, [AuthMethod::Anonymous]);
     assert!(demo.pattern.matches("demo") && demo.pattern.matches("another"));
+    assert!(demo.is_embedded);
     assert_eq!(demo.upstream.endpoints, [Endpoint::loopback(9999)]);
     assert_eq!(demo.upstream.credentials.as_ref().unwrap().secret_access_key.expose(), "secret");
     assert!(!format!("{config:?}").contains("\"secret\""));
