@@ -110,7 +110,7 @@ async fn buckets_come_and_go() {
     assert_eq!(outcome(&gateway, "HEAD", "/second-one", &[]).await.0, 404);
     let gone = outcome(&gateway, "GET", "/second-one/k", &[]).await;
     assert_eq!(gone, (404, "NoSuchBucket".to_owned()));
-    assert_eq!(outcome(&gateway, "PUT", "/Not_A_Name", &[]).await, (400, "InvalidBucketName".to_owned()));
+    assert_eq!(outcome(&gateway, "GET", "/Not_A_Name", &[]).await, (400, "InvalidBucketName".to_owned()));
 }
 
 /// V5: keys that a file system takes for one name or for none are keys of their own

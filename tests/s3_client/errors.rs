@@ -103,7 +103,7 @@ async fn wrong_upstream_credentials_give_the_servers_own_error() {
 #[tokio::test]
 async fn an_operation_the_server_lacks_is_not_implemented() {
     let (_gateway, client) = demo().await;
-    let refused = client.list_multipart_uploads().bucket("demo").send().await.unwrap_err();
+    let refused = client.list_object_versions().bucket("demo").send().await.unwrap_err();
     assert_eq!(refused.raw_response().unwrap().status().as_u16(), 501);
     assert_eq!(refused.code(), Some("NotImplemented"));
 }
