@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use crate::origin::scratch::Scratch;
 
-    /// E4: what nothing names any more is gone, and what is being read stays until it has been read
+    /// What nothing names any more is gone, and what is being read stays until it has been read.
     #[test]
     fn a_file_lives_as_long_as_somebody_needs_it() {
         let scratch = Scratch::new();

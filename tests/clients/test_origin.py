@@ -90,7 +90,7 @@ def test_conditions_of_reads(origin, client, prefix):
 
 
 def test_a_large_copy_in_parts(origin, client, prefix):
-    """E5: boto3's and the AWS CLI's own copies of 65 MiB, and its tags, which version 2 of the CLI asks for first."""
+    """V2, V5: boto3's and the AWS CLI's own copies of 65 MiB, and its tags, which version 2 of the CLI asks for first."""
     body = os.urandom(LARGE_BYTES)
     client.put_object(Bucket=origin.bucket, Key=prefix + "large", Body=body, Tagging="a=1")
     tags = client.get_object_tagging(Bucket=origin.bucket, Key=prefix + "large")
@@ -105,7 +105,7 @@ def test_a_large_copy_in_parts(origin, client, prefix):
 
 
 def test_uploads_are_listed(origin, client, prefix):
-    """E5: ListMultipartUploads, ListParts, AbortMultipartUpload."""
+    """V5: ListMultipartUploads, ListParts, AbortMultipartUpload."""
     place = {"Bucket": origin.bucket, "Key": prefix + "o"}
     upload = {**place, "UploadId": client.create_multipart_upload(**place)["UploadId"]}
     tag = client.upload_part(PartNumber=2, Body=b"x" * 10, **upload)["ETag"]

@@ -1,5 +1,7 @@
 //! The embedded origin as newcomers meet it: a gateway with nothing configured, and the S3 server behind it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::SystemTime;
 
 use aws_sdk_s3::Client;
@@ -9,12 +11,13 @@ use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, CompletedMultipartUpload, CompletedPart, Tag, Tagging, VersioningConfiguration,
 };
+use rustix::process::Signal;
 use tidegate::origin;
 
-use super::{MIB, demo, direct, hash_of, noise, put, read};
+use super::{MIB, client, demo, direct, hash_of, noise, put, read};
 use crate::auth::signer::Signer;
 use crate::support::client::sha256;
-use crate::support::{Gateway, Scratch, request};
+use crate::support::{Gateway, Scratch, request, until};
 
 /// Status and code of an answer.
 async fn outcome(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> (u16, String) {
@@ -84,7 +87,7 @@ async fn conditional_writes_hold_in_the_moment_of_the_write() {
     assert_eq!(read(&client, "demo", "once").await, b"second");
 }
 
-/// G4: further buckets: created, used, listed, removed; each error is S3's
+/// E1, E2: further buckets are created, used, listed and removed; each error is S3's
 #[tokio::test]
 async fn buckets_come_and_go() {
     let (gateway, client) = demo().await;
@@ -145,7 +148,7 @@ async fn keys_are_not_paths() {
     assert_eq!(too_long.code(), Some("KeyTooLongError"));
 }
 
-/// E5: the calls of AWS CLI version 2 that copies a large object: its tags first, then parts of it
+/// V2, V5: the calls of AWS CLI version 2 that copies a large object: its tags first, then parts of it
 #[tokio::test]
 async fn a_large_object_is_copied_in_parts() {
     const BYTES: usize = 65 * MIB + 17;
@@ -194,7 +197,7 @@ fn pairs(tags: &GetObjectTaggingOutput) -> Vec<(&str, &str)> {
     tags.tag_set().iter().map(|tag| (tag.key(), tag.value())).collect()
 }
 
-/// E5: tags are set, replaced, removed; an object without any has an empty set
+/// V5: tags are set, replaced and removed; an object without any has an empty set
 #[tokio::test]
 async fn tags_are_kept() {
     let (_gateway, client) = demo().await;
@@ -327,7 +330,7 @@ async fn the_origin_verifies_what_it_is_sent() {
     assert_eq!(read(&client, "real", "o").await, b"right");
 }
 
-/// E4: objects, buckets and unfinished uploads are there after a restart, and replaced bytes are not
+/// Objects, buckets and unfinished uploads are there after a restart, and replaced bytes are not.
 #[tokio::test]
 async fn a_restart_keeps_what_was_stored() {
     let directory = Scratch::new();
@@ -366,4 +369,46 @@ async fn a_restart_keeps_what_was_stored() {
     assert_eq!(read(&client, "real", "parts").await.len(), 5 * MIB + 3);
     client.delete_object().bucket("real").key("parts").send().await.unwrap();
     assert_eq!(files(), 2);
+}
+
+/// M5: a kill in the midst of writes loses none that was acknowledged, and serves none that is half there
+#[tokio::test]
+async fn a_kill_loses_nothing_that_was_acknowledged() {
+    const BYTES: usize = 300_000;
+    let mut gateway = Gateway::builder().start().await;
+    let acknowledged: Arc<[AtomicU8; 6]> = Arc::default();
+    let write = |at: usize| {
+        let (client, acknowledged) = (client(&gateway), Arc::clone(&acknowledged));
+        tokio::spawn(async move {
+            for version in 1..=u8::MAX {
+                let put = client.put_object().bucket("demo").key(format!("k{at}"));
+                if put.body(vec![version; BYTES].into()).send().await.is_err() {
+                    break;
+                }
+                acknowledged[at].store(version, Ordering::Relaxed);
+            }
+        })
+    };
+    let writers: Vec<_> = (0..acknowledged.len()).map(write).collect();
+    let versions = || acknowledged.iter().map(|version| version.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    until("each key was written twice", || versions().iter().all(|version| *version >= 2)).await;
+    gateway.signal(Signal::KILL);
+    gateway.wait_exit().await;
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let builder = Gateway::builder();
+    let data = gateway.directory().join("tidegate-data");
+    std::os::unix::fs::symlink(&data, builder.directory().join("tidegate-data")).unwrap();
+    let again = builder.start().await;
+    let client = client(&again);
+    for (at, version) in versions().into_iter().enumerate() {
+        let stored = read(&client, "demo", &format!("k{at}")).await;
+        assert_eq!(stored.len(), BYTES);
+        assert!(stored.iter().all(|byte| *byte == stored[0]), "k{at} is of two versions");
+        // The last write may have been done and not acknowledged.
+        assert!([version, version + 1].contains(&stored[0]), "k{at}: {} after {version}", stored[0]);
+    }
+    let files = std::fs::read_dir(data.join("store_v2/data")).unwrap().count();
+    assert_eq!(files, versions().len(), "data that nothing names was left behind");
 }
