@@ -190,6 +190,7 @@ async fn a_large_object_is_copied_in_parts() {
     assert_eq!(hash_of(got).await, (BYTES, sha256(&whole)));
     let second = client.get_object().bucket("demo").key("copy").part_number(2).send().await.unwrap();
     assert_eq!((second.parts_count(), second.content_length()), (Some(9), Some(PART as i64)));
+    assert_eq!(hash_of(second).await, (PART, sha256(&whole[PART..2 * PART])));
     gateway.is_idle().await;
 }
 
