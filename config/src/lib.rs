@@ -222,7 +222,7 @@ impl Config {
         }
     }
 
-    /// Adds the bucket `demo`, open to everybody, on an S3 server of this machine.
+    /// Adds the section `demo`, for every bucket on an S3 server of this machine, open to everybody.
     pub fn add_demo(&mut self, endpoint_port: u16, access_key_id: impl Into<String>, secret: Secret) {
         let credentials = Credentials {
             access_key_id: access_key_id.into(),

@@ -345,15 +345,18 @@ pub(crate) fn sees(caller: &Caller, bucket: &Bucket, keyring: &Keyring) -> bool 
     bucket.proofs.anonymous || sees_name(caller, bucket, bucket.config.pattern.as_str(), keyring)
 }
 
-/// Whether the caller's proof lets it see the bucket `name` of a section in the list of buckets.
+/// Whether the caller's proof lets it see the bucket `name` of a section in the list of buckets. Those of the embedded origin need
+/// no proof.
 pub(crate) fn sees_name(caller: &Caller, bucket: &Bucket, name: &str, keyring: &Keyring) -> bool {
-    accepted_policy(caller, bucket, keyring).is_some_and(|policy| policy::names(policy, name))
+    bucket.config.is_embedded
+        || accepted_policy(caller, bucket, keyring).is_some_and(|policy| policy::names(policy, name))
 }
 
 /// Whether there is a name of the section by pattern that the caller's proof lets it see.
 pub(crate) fn may_see_any(caller: &Caller, bucket: &Bucket, keyring: &Keyring) -> bool {
-    accepted_policy(caller, bucket, keyring)
-        .is_some_and(|policy| policy::overlaps(policy, &bucket.config.pattern))
+    bucket.config.is_embedded
+        || accepted_policy(caller, bucket, keyring)
+            .is_some_and(|policy| policy::overlaps(policy, &bucket.config.pattern))
 }
 
 /// The policy of a caller in a section, if the section accepts the caller's proof.

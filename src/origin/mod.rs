@@ -2,32 +2,61 @@
 //!
 //! It is an upstream like any other: the gateway reaches it over a loopback socket with signed requests, and no
 //! shortcut leads around the path that production traffic takes. Hence it has a thread and a runtime of its own
-//! (its disk work never delays a worker), a port of the kernel's choosing, and a secret made afresh at every start,
-//! which it verifies: whoever finds the port cannot get past the gateway.
+//! (its disk work never delays a worker), a port of the kernel's choosing, and a secret made afresh at every start.
+//! It verifies that secret: a process that finds the port cannot get past the gateway.
 //!
-//! The access key id stays the same, because the store remembers which id began a multipart upload: with a new
-//! one, uploads that were under way at a restart could never be completed or aborted.
+//! ```text
+//! serve.rs ── s3s (HTTP, signatures, XML) ── api.rs ── objects, copies, multipart, pages, tags, buckets
+//!                                                        └── store.rs (index) ── disk.rs, data.rs, load.rs
+//! ```
 //!
-//! Deliberately absent: TLS, durability beyond the file system's, conditional reads, versioning, policies. It is for
-//! trying out and for tests; production images leave it out (cargo feature `origin`).
-mod keys;
+//! A demo store, for trying out and for tests; production images leave it out (cargo feature `origin`). It survives a kill.
+//! Deliberately absent: TLS, durability beyond the file system's, versioning, policies, lifecycle rules, encryption, object
+//! locks, ACLs beyond the owner's, and every other operation that `api.rs` does not list. Each of those is 501.
+mod api;
+mod buckets;
+mod checksum;
+mod conditions;
+mod copies;
+mod data;
+mod directory;
+mod disk;
+mod import;
+mod intake;
+mod listing;
+mod load;
+mod multipart;
+mod objects;
+mod pages;
+mod reader;
+mod record;
 mod serve;
 mod store;
+mod tags;
+mod unsupported;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use http::StatusCode;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3Error, S3ErrorCode, S3Result};
 use thiserror::Error;
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
-use self::store::Claim;
+use self::api::Api;
+use self::directory::DirectoryLock;
+use self::store::Store;
 
 const ACCESS_KEY_ID: &str = "tidegate-embedded-origin";
 const SECRET_BYTES: usize = 32;
 
-/// A running embedded origin. Dropping it stops the server and gives the directory free.
+/// A running embedded origin. Dropping it stops the server and unlocks the directory.
 #[derive(Debug)]
 pub struct Origin {
     /// Where it listens: always a loopback address.
@@ -38,27 +67,27 @@ pub struct Origin {
     pub secret_access_key: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    // Declared last: the directory is given free after the server has ended.
-    _claim: Claim,
+    // Declared last: the directory is unlocked after the server has ended.
+    _lock: DirectoryLock,
 }
 
 /// Why the embedded origin did not start.
 #[derive(Debug, Error)]
 pub enum OriginError {
-    /// The data directory, or the bucket's folder in it, could not be made.
+    /// The data directory could not be created.
     #[error("cannot create the data directory {}: {source}", .directory.display())]
     Create {
-        /// The directory that was to be made.
+        /// The directory that was to be created.
         directory: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The data directory exists, yet a trial write failed.
+    /// The data directory exists, but a trial write failed.
     #[error("cannot write to the data directory {}: {source}", .directory.display())]
     Write {
         /// The directory that was tried.
         directory: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Another process serves this directory: two servers would delete each other's unfinished writes.
@@ -67,24 +96,26 @@ pub enum OriginError {
         /// The directory that is taken.
         directory: PathBuf,
     },
-    /// The store refused the data directory.
-    #[error("cannot open the data directory {}: {message}", .directory.display())]
+    /// What is in the data directory could not be read or taken over.
+    #[error("cannot open the data directory {}: {source}", .directory.display())]
     Open {
-        /// The directory that was refused.
+        /// The directory that was tried.
         directory: PathBuf,
-        /// What the store said.
-        message: String,
+        /// The system's error.
+        source: io::Error,
     },
     /// The server's socket, runtime or thread could not be had.
     #[error("cannot start the embedded origin: {0}")]
     Server(#[from] io::Error),
 }
 
-/// Starts the origin on a loopback port with `bucket` in `directory`; both are made if missing.
+/// Starts the origin on a loopback port with `bucket` in `directory`; both are created if missing.
 pub fn start(directory: &Path, bucket: &str) -> Result<Origin, OriginError> {
-    let claim = store::claim(directory, bucket)?;
+    let lock = directory::prepare(directory)?;
+    let store = open(directory, bucket)
+        .map_err(|source| OriginError::Open { directory: directory.to_owned(), source })?;
     let secret_access_key = hex::encode(rand::random::<[u8; SECRET_BYTES]>());
-    let service = store::service(directory, ACCESS_KEY_ID, &secret_access_key)?;
+    let service = service(store, &secret_access_key);
     let runtime = serve::runtime()?;
     let listener = serve::listen(&runtime)?;
     let address = listener.local_addr()?;
@@ -98,8 +129,36 @@ pub fn start(directory: &Path, bucket: &str) -> Result<Origin, OriginError> {
         secret_access_key,
         stop: Some(stop),
         thread: Some(thread),
-        _claim: claim,
+        _lock: lock,
     })
+}
+
+fn open(directory: &Path, bucket: &str) -> io::Result<Store> {
+    let store = Store::open(directory)?;
+    import::import(&store, directory)?;
+    if store.in_bucket(bucket, |_| Ok(())).is_err() {
+        store.create_bucket(bucket).map_err(io::Error::other)?;
+    }
+    Ok(store)
+}
+
+/// The library's own access check stays: it refuses every request without a valid signature.
+fn service(store: Store, secret_access_key: &str) -> S3Service {
+    let mut builder = S3ServiceBuilder::new(Api { store: Arc::new(store) });
+    builder.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, secret_access_key));
+    builder.build()
+}
+
+/// Runs work that waits for the disk on one of the runtime's blocking threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> S3Result<T> + Send + 'static) -> S3Result<T> {
+    spawn_blocking(work).await.map_err(S3Error::internal_error)?
+}
+
+/// An error with a code that the library has no name for.
+fn coded(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
+    let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
+    error.set_status_code(status);
+    error
 }
 
 impl Drop for Origin {
@@ -114,5 +173,7 @@ impl Drop for Origin {
 
 #[cfg(test)]
 mod scratch;
+#[cfg(test)]
+mod test_objects;
 #[cfg(test)]
 mod tests;

@@ -20,8 +20,11 @@ const STOP_GRACE: Duration = Duration::from_millis(300);
 // Without descriptors `accept` fails at once, for as long as that lasts: wait instead of spinning.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
+/// Operations that wait for the disk at a time; others queue.
+const DISK_THREADS_MAX: usize = 16;
+
 pub(super) fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
+    Builder::new_current_thread().enable_all().max_blocking_threads(DISK_THREADS_MAX).build()
 }
 
 /// Binds before the thread exists, so that every failure is the caller's to report.

@@ -1,68 +1,298 @@
-//! The origin's directory: made, proven writable, and claimed for one process, before anything is served from it.
+//! The store: an ordered index in memory over the documents on disk.
 //!
-//! The proof is a write and not a look at mode bits: those say nothing about a read-only mount, a full disk, or root.
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+//! A change is made on disk first (one rename, `disk.rs`) and then in the index, both under the index's lock, so the two never
+//! disagree and conditions of writes hold in the moment of the write. Bytes are written before and removed after the lock.
+//! Everything here may wait for the disk: the shell calls it from blocking threads, look-ups apart.
+//!
+//! Bounded: `BUCKETS_MAX`, `OBJECTS_MAX` and `UPLOADS_MAX`; the index takes about 1 KiB an object.
+
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use s3s::auth::SimpleAuth;
-use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s_fs::FileSystem;
+use s3s::dto::Timestamp;
+use s3s::{S3Error, S3Result, s3_error};
+use tidegate_actors::clock;
 
-use super::OriginError;
-use super::keys::FileKeys;
+use super::conditions::WriteConditions;
+use super::disk::Disk;
+use super::load;
+use super::record::{BucketRecord, Object, UploadRecord};
 
-// Names that begin with a dot: no bucket and, in the bucket's folder, no key a client is likely to use.
-const LOCK_FILE: &str = ".tidegate-origin.lock";
-const PROBE_FILE: &str = ".tidegate-write-probe";
+/// S3's own default.
+const BUCKETS_MAX: usize = 100;
+/// A bucket.
+const OBJECTS_MAX: usize = 250_000;
+/// A bucket.
+const UPLOADS_MAX: usize = 1000;
 
-/// The hold on a data directory. The lock ends with the file handle, so a killed process leaves none behind.
+/// What is in the store.
+pub(super) type Index = BTreeMap<String, Bucket>;
+
+/// A bucket in the index.
 #[derive(Debug)]
-pub(super) struct Claim(#[expect(dead_code, reason = "held for its lock")] File);
-
-pub(super) fn claim(directory: &Path, bucket: &str) -> Result<Claim, OriginError> {
-    let bucket_directory = directory.join(bucket);
-    fs::create_dir_all(&bucket_directory)
-        .map_err(|source| OriginError::Create { directory: bucket_directory.clone(), source })?;
-    let lock = lock(directory)?;
-    probe(&bucket_directory)
-        .map_err(|source| OriginError::Write { directory: bucket_directory.clone(), source })?;
-    Ok(Claim(lock))
+pub(super) struct Bucket {
+    pub(super) created: Timestamp,
+    pub(super) objects: BTreeMap<String, Arc<Object>>,
+    /// By key and ID.
+    pub(super) uploads: BTreeMap<(String, String), Upload>,
 }
 
-fn lock(directory: &Path) -> Result<File, OriginError> {
-    let write_error = |source| OriginError::Write { directory: directory.to_owned(), source };
-    let path = directory.join(LOCK_FILE);
-    let file = File::options().create(true).append(true).open(path).map_err(write_error)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(OriginError::InUse { directory: directory.to_owned() });
-        }
-        Err(TryLockError::Error(source)) => return Err(write_error(source)),
+/// An upload that is neither completed nor aborted.
+#[derive(Debug, Clone)]
+pub(super) struct Upload {
+    pub(super) record: Arc<UploadRecord>,
+    pub(super) parts: BTreeMap<i32, Arc<Object>>,
+}
+
+/// The store.
+#[derive(Debug)]
+pub(super) struct Store {
+    disk: Disk,
+    index: Mutex<Index>,
+}
+
+pub(super) fn now() -> Timestamp {
+    clock::wall().into()
+}
+
+impl Store {
+    /// Opens a store with what an earlier process left in it.
+    pub(super) fn open(directory: &Path) -> std::io::Result<Self> {
+        let disk = Disk::open(directory)?;
+        let index = Mutex::new(load::load(&disk)?);
+        Ok(Self { disk, index })
     }
-    Ok(file)
+
+    pub(super) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// A panic under the lock leaves an index that agrees with the disk or lacks the last change.
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Buckets in order, with what `view` makes of each.
+    pub(super) fn buckets<T>(&self, view: impl Fn(&str, &Bucket) -> T) -> Vec<T> {
+        self.lock().iter().map(|(name, bucket)| view(name, bucket)).collect()
+    }
+
+    /// Reads a bucket.
+    pub(super) fn in_bucket<T>(
+        &self,
+        bucket: &str,
+        read: impl FnOnce(&Bucket) -> S3Result<T>,
+    ) -> S3Result<T> {
+        self.change(bucket, |bucket| read(bucket))
+    }
+
+    /// Changes a bucket.
+    fn change<T>(&self, bucket: &str, change: impl FnOnce(&mut Bucket) -> S3Result<T>) -> S3Result<T> {
+        let mut index = self.lock();
+        let bucket = index.get_mut(bucket);
+        change(bucket.ok_or_else(|| s3_error!(NoSuchBucket, "the specified bucket does not exist"))?)
+    }
+
+    pub(super) fn create_bucket(&self, bucket: &str) -> S3Result<()> {
+        let mut index = self.lock();
+        if index.contains_key(bucket) {
+            return Err(s3_error!(BucketAlreadyOwnedByYou, "the bucket exists"));
+        }
+        if index.len() >= BUCKETS_MAX {
+            return Err(s3_error!(TooManyBuckets, "the embedded origin holds at most {BUCKETS_MAX} buckets"));
+        }
+        let record = BucketRecord { created: now() };
+        self.disk.create_bucket(bucket, &record).map_err(S3Error::internal_error)?;
+        index.insert(bucket.to_owned(), Bucket::new(record.created));
+        Ok(())
+    }
+
+    /// Unfinished uploads end with their bucket.
+    pub(super) fn delete_bucket(&self, bucket: &str) -> S3Result<()> {
+        let mut index = self.lock();
+        let held = index.get(bucket).ok_or_else(|| s3_error!(NoSuchBucket, "the bucket does not exist"))?;
+        if !held.objects.is_empty() {
+            return Err(s3_error!(BucketNotEmpty, "the bucket is not empty"));
+        }
+        self.disk.remove_bucket(bucket).map_err(S3Error::internal_error)?;
+        let removed = index.remove(bucket);
+        drop(index);
+        removed
+            .into_iter()
+            .flat_map(|bucket| bucket.uploads.into_values())
+            .for_each(|upload| upload.discard());
+        Ok(())
+    }
+
+    pub(super) fn object(&self, bucket: &str, key: &str) -> S3Result<Arc<Object>> {
+        self.in_bucket(bucket, |bucket| {
+            let object = bucket.objects.get(key).cloned();
+            object.ok_or_else(|| s3_error!(NoSuchKey, "the specified key does not exist"))
+        })
+    }
+
+    pub(super) fn put(
+        &self,
+        bucket: &str,
+        key: &str,
+        object: Object,
+        conditions: &WriteConditions,
+    ) -> S3Result<Arc<Object>> {
+        let document = self.disk.prepare(&object.record(key)).map_err(S3Error::internal_error)?;
+        let object = Arc::new(object);
+        let replaced = self.change(bucket, |held| {
+            let current = held.objects.get(key);
+            conditions.check(current.map(AsRef::as_ref))?;
+            held.check_room(current.is_none())?;
+            document.place(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
+            object.keep();
+            Ok(held.objects.insert(key.to_owned(), Arc::clone(&object)))
+        })?;
+        if let Some(replaced) = replaced {
+            replaced.discard();
+        }
+        Ok(object)
+    }
+
+    /// Replaces an object's tags; its bytes stay.
+    pub(super) fn tag(&self, bucket: &str, key: &str, tags: Vec<(String, String)>) -> S3Result<()> {
+        self.change(bucket, |held| {
+            let current = held.objects.get_mut(key);
+            let current = current.ok_or_else(|| s3_error!(NoSuchKey, "the specified key does not exist"))?;
+            let mut object = Object::clone(current);
+            object.facts.tags = tags;
+            let document = self.disk.prepare(&object.record(key)).map_err(S3Error::internal_error)?;
+            document.place(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
+            *current = Arc::new(object);
+            Ok(())
+        })
+    }
+
+    /// Deletes an object if it is there.
+    pub(super) fn delete(&self, bucket: &str, key: &str, conditions: &WriteConditions) -> S3Result<()> {
+        let removed = self.change(bucket, |held| {
+            let current = held.objects.get(key);
+            conditions.check(current.map(AsRef::as_ref))?;
+            if current.is_some() {
+                fs::remove_file(self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
+            }
+            Ok(held.objects.remove(key))
+        })?;
+        if let Some(removed) = removed {
+            removed.discard();
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_upload(&self, bucket: &str, id: &str, record: UploadRecord) -> S3Result<()> {
+        self.change(bucket, |held| {
+            if held.uploads.len() >= UPLOADS_MAX {
+                let message = "the embedded origin holds at most";
+                return Err(s3_error!(InvalidRequest, "{message} {UPLOADS_MAX} unfinished uploads a bucket"));
+            }
+            self.disk.create_upload(bucket, id, &record).map_err(S3Error::internal_error)?;
+            let at = (record.key.clone(), id.to_owned());
+            held.uploads.insert(at, Upload { record: Arc::new(record), parts: BTreeMap::new() });
+            Ok(())
+        })
+    }
+
+    pub(super) fn upload(&self, bucket: &str, key: &str, id: &str) -> S3Result<Upload> {
+        self.change(bucket, |held| held.upload(key, id).cloned())
+    }
+
+    pub(super) fn check_upload(&self, bucket: &str, key: &str, id: &str) -> S3Result<()> {
+        self.change(bucket, |held| held.upload(key, id).map(|_| ()))
+    }
+
+    pub(super) fn put_part(
+        &self,
+        bucket: &str,
+        (key, id): (&str, &str),
+        number: i32,
+        part: Object,
+    ) -> S3Result<()> {
+        let document = self.disk.prepare(&part.record(key)).map_err(S3Error::internal_error)?;
+        let part = Arc::new(part);
+        let replaced = self.change(bucket, |held| {
+            let upload = held.upload(key, id)?;
+            document.place(&self.disk.part(bucket, id, number)).map_err(S3Error::internal_error)?;
+            part.keep();
+            Ok(upload.parts.insert(number, Arc::clone(&part)))
+        })?;
+        if let Some(replaced) = replaced {
+            replaced.discard();
+        }
+        Ok(())
+    }
+
+    /// Makes an object of an upload's parts. Parts that are not part of it are removed.
+    pub(super) fn complete(
+        &self,
+        bucket: &str,
+        (key, id): (&str, &str),
+        object: Object,
+        conditions: &WriteConditions,
+    ) -> S3Result<()> {
+        let document = self.disk.prepare(&object.record(key)).map_err(S3Error::internal_error)?;
+        let object = Arc::new(object);
+        let (replaced, upload) = self.change(bucket, |held| {
+            let current = held.objects.get(key);
+            let is_new = current.is_none();
+            conditions.check(current.map(AsRef::as_ref))?;
+            held.check_room(is_new)?;
+            let upload = held.upload(key, id)?.clone();
+            document.place(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
+            held.uploads.remove(&(key.to_owned(), id.to_owned()));
+            upload.discard();
+            object.keep();
+            Ok((held.objects.insert(key.to_owned(), Arc::clone(&object)), upload))
+        })?;
+        // Parts that are not of the object end here, outside the lock.
+        drop(upload);
+        if let Some(replaced) = replaced {
+            replaced.discard();
+        }
+        // What cannot be removed now is removed at the next start.
+        drop(self.disk.remove_upload(bucket, id));
+        Ok(())
+    }
+
+    pub(super) fn abort(&self, bucket: &str, (key, id): (&str, &str)) -> S3Result<()> {
+        let upload = self.change(bucket, |held| {
+            let upload = held.upload(key, id)?.clone();
+            self.disk.remove_upload(bucket, id).map_err(S3Error::internal_error)?;
+            held.uploads.remove(&(key.to_owned(), id.to_owned()));
+            Ok(upload)
+        })?;
+        upload.discard();
+        Ok(())
+    }
 }
 
-fn probe(directory: &Path) -> io::Result<()> {
-    let path = directory.join(PROBE_FILE);
-    let written = File::create(&path).and_then(|mut file| file.write_all(b"tidegate"));
-    // Also after a failed write: a full disk leaves an empty file.
-    let removed = fs::remove_file(&path);
-    written.and(removed)
+impl Bucket {
+    pub(super) fn new(created: Timestamp) -> Self {
+        Self { created, objects: BTreeMap::new(), uploads: BTreeMap::new() }
+    }
+
+    fn upload(&mut self, key: &str, id: &str) -> S3Result<&mut Upload> {
+        let upload = self.uploads.get_mut(&(key.to_owned(), id.to_owned()));
+        upload.ok_or_else(|| s3_error!(NoSuchUpload, "the specified upload does not exist"))
+    }
+
+    fn check_room(&self, is_new: bool) -> S3Result<()> {
+        if is_new && self.objects.len() >= OBJECTS_MAX {
+            let message = "the embedded origin holds at most";
+            return Err(s3_error!(InvalidRequest, "{message} {OBJECTS_MAX} objects a bucket"));
+        }
+        Ok(())
+    }
 }
 
-pub(super) fn service(
-    directory: &Path,
-    access_key_id: &str,
-    secret_access_key: &str,
-) -> Result<S3Service, OriginError> {
-    let store = FileSystem::new(directory).map_err(|error| OriginError::Open {
-        directory: directory.to_owned(),
-        message: format!("{error:?}"),
-    })?;
-    let mut builder = S3ServiceBuilder::new(store);
-    builder.set_access(FileKeys::new(directory));
-    builder.set_auth(SimpleAuth::from_single(access_key_id, secret_access_key));
-    Ok(builder.build())
+impl Upload {
+    fn discard(&self) {
+        self.parts.values().for_each(|part| part.discard());
+    }
 }

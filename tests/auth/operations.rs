@@ -174,14 +174,40 @@ async fn an_unknown_parameter_needs_configure() {
 async fn listings_of_other_stores_are_listings() {
     let upstream = Upstream::ok("x");
     let gateway = gateway(&upstream).await;
-    for query in
-        ["list-type=2&metadata=true", "allow-unordered=true", "versions&metadata=true", "format=json"]
-    {
-        assert_eq!(get(gateway.address(), &format!("/l?{query}")).await.whole(), 200, "{query}");
+    let queries = [
+        "list-type=2&metadata=true",
+        "list-type=2&unsorted=true&metadata=true&delimiter=/",
+        "list-type=2&fetch-owner=true&start-after=a&encoding-type=url&max-keys=7",
+        "list-type=2&continuation-token=a%2Bb&x-id=ListObjectsV2",
+        "allow-unordered=true&marker=a",
+        "versions&metadata=true&key-marker=a&version-id-marker=b",
+        "versions&objs-container=true&format=json",
+        "uploads&max-uploads=1&key-marker=a&upload-id-marker=b",
+        "format=json",
+    ];
+    for query in queries {
+        let target = format!("/l?{query}");
+        assert_eq!(get(gateway.address(), &target).await.whole(), 200, "{query}");
+        assert_eq!(upstream.last().target, target);
         let denied = get(gateway.address(), &format!("/l?{query}&policy")).await;
         assert_ne!(denied.whole(), 200, "{query}");
     }
-    assert_eq!(upstream.count(), 4);
+    assert_eq!(upstream.count(), queries.len());
+}
+
+/// V11: MinIO's stream of notifications never ends; no listing beside it makes it one
+#[tokio::test]
+async fn a_stream_of_notifications_is_no_listing() {
+    let upstream = Upstream::ok("x");
+    let gateway = gateway(&upstream).await;
+    for query in ["events=s3:*", "events=s3:*&prefix=a&suffix=b", "list-type=2&metadata=true&events="] {
+        let anonymous = get(gateway.address(), &format!("/l?{query}")).await;
+        assert_eq!(denied(&anonymous), (403, "anonymous_denied"), "{query}");
+        let answer = ask(&gateway, "most", "GET", &format!("/b?{query}")).await;
+        assert_eq!(denied(&answer), (403, "policy_denied"), "{query}");
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(ask(&gateway, "all", "GET", "/b?events=s3:*").await.whole(), 200);
 }
 
 /// V11: what lets others in or overrides a lock needs `configure`, as a header, in a presigned URL or as a form's field

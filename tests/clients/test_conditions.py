@@ -1,7 +1,4 @@
-"""Conditional requests, each against the servers that know them.
-
-RGW knows those of GET and HEAD, the embedded origin those of copies, both those of PUT.
-"""
+"""Conditional requests, each against the servers that know them: RGW does not know those of copies."""
 
 import datetime
 
@@ -20,15 +17,10 @@ def store(target, prefix):
     return place, client.head_object(**place)
 
 
-@pytest.fixture(scope="module")
-def client(rgw):
-    return rgw.client()
-
-
 @pytest.fixture
-def stored(rgw, prefix):
-    """An object behind RGW: its place, its ETag and its time."""
-    place, head = store(rgw, prefix)
+def stored(target, prefix):
+    """An object: its place, its ETag and its time."""
+    place, head = store(target, prefix)
     return place, head["ETag"], head["LastModified"]
 
 

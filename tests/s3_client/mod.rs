@@ -1,11 +1,9 @@
 //! A real S3 client: the AWS SDK, through the real binary, onto a real S3 server.
 //!
 //! Mostly that server is the embedded origin, in the gateway's process or, where a test must look behind the gateway, in
-//! its own. What a file system cannot tell apart (`a//b` and `a/b`) is shown on a scripted upstream, which sees the
-//! request target itself. The SDK tries once, so that no retry hides what the gateway did.
-//!
-//! Deliberately absent: conditional requests, which the origin does not know; the Python suites show them on RGW.
+//! its own. The SDK tries once, so that no retry hides what the gateway did.
 
+mod embedded;
 mod errors;
 mod identity;
 mod large;
@@ -57,6 +55,16 @@ async fn demo() -> (Gateway, Client) {
 pub(crate) fn origin() -> (Origin, Scratch) {
     let directory = Scratch::new();
     (tidegate::origin::start(directory.path(), "real").unwrap(), directory)
+}
+
+/// A client of the origin, without a gateway between.
+pub(crate) fn direct(origin: &Origin) -> Client {
+    let keys = Credentials::builder()
+        .access_key_id(&origin.access_key_id)
+        .secret_access_key(&origin.secret_access_key)
+        .provider_name("test");
+    let config = config(format!("http://{}", origin.address));
+    Client::from_conf(config.credentials_provider(keys.build()).build())
 }
 
 /// Bucket `alias` for bucket `real` of the origin, with its credentials.

@@ -172,7 +172,9 @@ const READS_STATUSES: [(&str, &str); 1] = [
 ];
 
 fn status_codes(source: &Source) -> Lines {
-    if !source.path.starts_with("src/") || source.path.starts_with("src/http/error/") {
+    // The embedded origin is a server of its own: an upstream.
+    let answers = ["src/http/error/", "src/origin/"];
+    if !source.path.starts_with("src/") || answers.iter().any(|folder| source.path.starts_with(folder)) {
         return Lines::new();
     }
     let is_read =

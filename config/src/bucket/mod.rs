@@ -66,7 +66,7 @@ use forwarded::FORWARDED_HEADERS;
 pub(crate) use pattern::Glob;
 use upstream::{HttpKeys, S3Keys};
 
-/// The name of the bucket on the embedded origin.
+/// The name of the section of the embedded origin, and of the bucket that it begins with.
 pub(crate) const DEMO: &str = "demo";
 
 /// Eight times what SDKs send; sixteen uploads at a time then stay within 64 MiB.
@@ -137,6 +137,8 @@ pub struct BucketConfig {
     pub sigv2_max_lifetime: Duration,
     /// what is done about paths and queries that look like an attack
     pub injection_patterns: InjectionPatterns,
+    /// whether this is the section of the embedded origin, whichever name its buckets have: anonymous clients may list them
+    pub is_embedded: bool,
     /// what becomes of the headers that name the client's address, protocol and host
     pub forwarded: ForwardedHeaders,
     /// which pages of other origins may use the bucket; `None` is none, and says nothing about it
@@ -353,6 +355,7 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         anonymous,
         sigv2_max_lifetime: sigv2_max_lifetime.unwrap_or(SIGV2_LIFETIME),
         injection_patterns,
+        is_embedded: false,
         forwarded: forwarded.unwrap_or(ForwardedHeaders::of(kind)),
         cors,
         max_request_size: max_request_size.or(inherited.max_request_size).unwrap_or(Some(request_size)),
@@ -364,8 +367,8 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
     }
 }
 
-/// The bucket on the embedded origin: signed towards the origin, open towards whoever reaches the listener, for reading
-/// only where that may be another machine.
+/// The section of the embedded origin, for every bucket on it: signed towards the origin, open to every client that reaches the
+/// listener, for reading and listing alone where that may be another machine.
 pub(crate) fn demo(
     server: &ServerConfig,
     costs: Costs,
@@ -373,7 +376,8 @@ pub(crate) fn demo(
     credentials: Credentials,
 ) -> BucketConfig {
     let inherited = Inherited::of(server, true, costs);
-    let mut bucket = resolve(Pattern::known(DEMO), defaults(), &inherited);
+    let mut bucket = resolve(Pattern::any(), defaults(), &inherited);
+    bucket.is_embedded = true;
     bucket.auth = vec![AuthMethod::Anonymous];
     bucket.anonymous = match server.address.is_loopback() {
         true => Access::ALL.to_vec(),

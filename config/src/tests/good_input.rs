@@ -234,7 +234,8 @@ fn the_demo_bucket_is_open_and_signed() {
     config.add_demo(9999, "key", Secret::new("secret"));
     let demo = &config.buckets["demo"];
     assert_eq!(demo.auth, [AuthMethod::Anonymous]);
-    assert!(demo.pattern.matches("demo") && demo.pattern.is_exact());
+    assert!(demo.pattern.matches("demo") && demo.pattern.matches("another"));
+    assert!(demo.is_embedded);
     assert_eq!(demo.upstream.endpoints, [Endpoint::loopback(9999)]);
     assert_eq!(demo.upstream.credentials.as_ref().unwrap().secret_access_key.expose(), "secret");
     assert!(!format!("{config:?}").contains("\"secret\""));

@@ -3,7 +3,8 @@
 //! An operation is its method, its subject (bucket or object) and at most one sub-resource. The table is closed: a request that
 //! no row describes needs `configure`, so an extension of a store cannot turn a read into something else. Names are compared
 //! with their case, as S3 does. Source: Amazon S3 API Reference, "Actions"; the listing parameters of RGW and MinIO are from
-//! their documentation.
+//! their documentation and from what their servers and clients read and send. `events` is none of them: MinIO answers it with a
+//! stream of notifications that does not end, whatever listing stands beside it.
 //!
 //! Object locks are configuration: a retention or legal hold decides who may delete, and an ACL decides who may read.
 
@@ -110,11 +111,13 @@ const LISTING: &[&str] = &[
     "version-id-marker",
     "upload-id-marker",
     "max-uploads",
-    // RGW
+    // RGW: any order, JSON, and the entries of a listing of versions in one element
     "allow-unordered",
     "format",
-    // MinIO
+    "objs-container",
+    // MinIO and its clients: each key's metadata and tags, any order
     "metadata",
+    "unsorted",
 ];
 
 /// The parameters of reading an object.

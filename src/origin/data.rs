@@ -1,0 +1,119 @@
+//! Files with the bytes of objects and parts.
+//!
+//! A data file is written once and never changed. It belongs to one object or part. The value that owns it removes the file
+//! on its drop unless the file is kept: an upload that fails, and an object that is replaced while it is still being read,
+//! need no further clean-up. A kill of the process leaves such files behind; the next start removes them (`load.rs`).
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use uuid::Uuid;
+
+/// One data file.
+#[derive(Debug)]
+pub(super) struct DataFile {
+    path: PathBuf,
+    name: String,
+    is_kept: AtomicBool,
+}
+
+impl DataFile {
+    /// Creates an empty file that is not kept.
+    pub(super) fn create(directory: &Path) -> io::Result<(Self, File)> {
+        let data = Self::unnamed(directory);
+        let file = File::create_new(&data.path)?;
+        Ok((data, file))
+    }
+
+    /// A second name for the bytes of `source`, or a copy where the file system has no hard links.
+    pub(super) fn link(directory: &Path, source: &Path) -> io::Result<Self> {
+        let data = Self::unnamed(directory);
+        if fs::hard_link(source, &data.path).is_err() {
+            fs::copy(source, &data.path)?;
+        }
+        Ok(data)
+    }
+
+    /// A file that a record names.
+    pub(super) fn existing(directory: &Path, name: String) -> Self {
+        Self { path: directory.join(&name), name, is_kept: AtomicBool::new(true) }
+    }
+
+    fn unnamed(directory: &Path) -> Self {
+        let name = Uuid::new_v4().simple().to_string();
+        Self { path: directory.join(&name), name, is_kept: AtomicBool::new(false) }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn open(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
+    /// The file outlives this value: a record names it.
+    pub(super) fn keep(&self) {
+        self.is_kept.store(true, Ordering::Relaxed);
+    }
+
+    /// The file ends with the last reader: no record names it any more.
+    pub(super) fn discard(&self) {
+        self.is_kept.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for DataFile {
+    fn drop(&mut self) {
+        if !*self.is_kept.get_mut() {
+            // A file that cannot be removed now is removed at the next start.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::origin::scratch::Scratch;
+
+    /// What nothing names any more is gone, and what is being read stays until it has been read.
+    #[test]
+    fn a_file_lives_as_long_as_somebody_needs_it() {
+        let scratch = Scratch::new();
+        let count = || fs::read_dir(scratch.path()).unwrap().count();
+        let (data, _file) = DataFile::create(scratch.path()).unwrap();
+        drop(data);
+        assert_eq!(count(), 0);
+        let (data, _file) = DataFile::create(scratch.path()).unwrap();
+        data.keep();
+        let name = data.name().to_owned();
+        drop(data);
+        assert_eq!(count(), 1);
+        let stored = Arc::new(DataFile::existing(scratch.path(), name));
+        let reader = Arc::clone(&stored);
+        stored.discard();
+        drop(stored);
+        assert!(reader.open().is_ok());
+        drop(reader);
+        assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn a_link_outlives_its_source() {
+        let scratch = Scratch::new();
+        let source = scratch.path().join("source");
+        fs::write(&source, "bytes").unwrap();
+        let link = DataFile::link(scratch.path(), &source).unwrap();
+        fs::remove_file(&source).unwrap();
+        assert_eq!(fs::read(link.path()).unwrap(), b"bytes");
+    }
+}

@@ -1,0 +1,148 @@
+//! Takes a request's body in: into a data file, hashed as it is written.
+//!
+//! Disk work and hashing happen on the runtime's blocking threads, in pieces of `WRITE_BYTES`, so that one upload does not hold
+//! up the others. A body that fails leaves nothing.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::mem;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::StatusCode;
+use s3s::checksum::ChecksumHasher;
+use s3s::crypto::{Checksum, Md5};
+use s3s::dto::{ChecksumAlgorithm, StreamingBlob};
+use s3s::{S3Error, S3Result, StdError, TrailingHeaders, s3_error};
+
+use super::data::DataFile;
+use super::record::{Checksums, Segment};
+use super::{blocking, checksum, coded};
+
+/// Memory that an upload holds, about.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// What a client says of its body.
+#[derive(Default)]
+pub(super) struct Expected {
+    pub(super) content_md5: Option<String>,
+    pub(super) checksums: Checksums,
+    pub(super) announced: Option<ChecksumAlgorithm>,
+    pub(super) trailers: Option<TrailingHeaders>,
+}
+
+/// A body that was taken in.
+pub(super) struct Received {
+    /// None for an empty body.
+    pub(super) segment: Option<Segment>,
+    pub(super) md5: [u8; 16],
+    pub(super) checksums: Checksums,
+}
+
+/// Takes a body in and holds it against what the client says of it.
+pub(super) async fn receive(
+    directory: PathBuf,
+    mut body: StreamingBlob,
+    expected: Expected,
+) -> S3Result<Received> {
+    let hasher = checksum::hasher(&expected.checksums, expected.announced.as_ref());
+    let mut sink = Sink { directory, file: None, bytes: 0, md5: Md5::new(), hasher };
+    let (mut pieces, mut held_bytes) = (Vec::new(), 0);
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| body_error(&error))?;
+        held_bytes += piece.len();
+        pieces.push(piece);
+        if held_bytes >= WRITE_BYTES {
+            held_bytes = 0;
+            let pieces = mem::take(&mut pieces);
+            sink = blocking(move || {
+                sink.write(&pieces)?;
+                Ok(sink)
+            })
+            .await?;
+        }
+    }
+    blocking(move || {
+        sink.write(&pieces)?;
+        sink.finish(expected)
+    })
+    .await
+}
+
+/// Copies bytes that another data file holds.
+pub(super) fn copy_from(directory: PathBuf, source: &mut dyn io::Read) -> S3Result<Received> {
+    let mut sink = Sink { directory, file: None, bytes: 0, md5: Md5::new(), hasher: Default::default() };
+    let mut buffer = vec![0; WRITE_BYTES];
+    loop {
+        match source.read(&mut buffer).map_err(S3Error::internal_error)? {
+            0 => return sink.finish(Expected::default()),
+            bytes => sink.write_piece(&buffer[..bytes])?,
+        }
+    }
+}
+
+/// Where a body goes.
+struct Sink {
+    directory: PathBuf,
+    file: Option<(DataFile, File)>,
+    bytes: u64,
+    md5: Md5,
+    hasher: ChecksumHasher,
+}
+
+impl Sink {
+    fn write(&mut self, pieces: &[Bytes]) -> S3Result<()> {
+        pieces.iter().try_for_each(|piece| self.write_piece(piece))
+    }
+
+    fn write_piece(&mut self, piece: &[u8]) -> S3Result<()> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.md5.update(piece);
+        self.hasher.update(piece);
+        self.bytes += piece.len() as u64;
+        let opened = match &mut self.file {
+            Some(opened) => opened,
+            none => none.insert(DataFile::create(&self.directory).map_err(S3Error::internal_error)?),
+        };
+        opened.1.write_all(piece).map_err(S3Error::internal_error)
+    }
+
+    fn finish(self, mut expected: Expected) -> S3Result<Received> {
+        let md5 = self.md5.finalize();
+        if let Some(sent) = expected.content_md5 {
+            let sent = BASE64_STANDARD.decode(sent).ok().filter(|sent| sent.len() == md5.len());
+            let sent = sent.ok_or_else(|| s3_error!(InvalidDigest, "Content-MD5 is no MD5 in base64"))?;
+            if sent != md5 {
+                return Err(s3_error!(BadDigest, "Content-MD5 does not fit the body"));
+            }
+        }
+        expected.checksums.add_trailers(expected.trailers.as_ref());
+        let checksums = checksum::computed(self.hasher);
+        expected.checksums.verify(checksums.clone())?;
+        let bytes = self.bytes;
+        let segment = self.file.map(|(data, _)| Segment { data: Arc::new(data), bytes });
+        Ok(Received { segment, md5, checksums })
+    }
+}
+
+/// A body that breaks off or is not what was signed is the client's error. The library names the cause in text alone.
+fn body_error(error: &StdError) -> S3Error {
+    let text = error.to_string();
+    if text.contains("Sha256Mismatch") {
+        return coded(
+            "XAmzContentSHA256Mismatch",
+            StatusCode::BAD_REQUEST,
+            "x-amz-content-sha256 does not fit the body",
+        );
+    }
+    if text.contains("SignatureMismatch") {
+        return s3_error!(SignatureDoesNotMatch, "the signature of a chunk does not fit it");
+    }
+    s3_error!(IncompleteBody, "the body did not come as its head announced it")
+}

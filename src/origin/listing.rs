@@ -1,0 +1,208 @@
+//! Pages of listings: which keys and groups of keys stand on a page, and how they are written.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use s3s::dto::EncodingType;
+use s3s::{S3Result, s3_error};
+
+use crate::s3::sigv4::canonical::encode;
+
+/// S3's largest page.
+const PAGE_ITEMS_MAX: i32 = 1000;
+
+/// What a listing asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Query<'a> {
+    pub(super) prefix: &'a str,
+    /// Empty for none.
+    pub(super) delimiter: &'a str,
+    /// Keys and groups up to this one are left out.
+    pub(super) after: &'a str,
+    pub(super) items_max: usize,
+}
+
+/// A page of a listing.
+#[derive(Debug, PartialEq)]
+pub(super) struct Page<V> {
+    pub(super) items: Vec<(String, V)>,
+    /// Beginnings that keys have in common, up to the delimiter.
+    pub(super) groups: Vec<String>,
+    /// The last key or group, if there are more.
+    pub(super) next_after: Option<String>,
+}
+
+/// Lists one page of a map.
+pub(super) fn page<V: Clone>(map: &BTreeMap<String, V>, query: &Query<'_>) -> Page<V> {
+    let mut page = Page { items: Vec::new(), groups: Vec::new(), next_after: None };
+    let mut last = None;
+    let mut from = match query.after >= query.prefix {
+        true => Bound::Excluded(query.after.to_owned()),
+        false => Bound::Included(query.prefix.to_owned()),
+    };
+    while let Some((key, value)) = map.range((from, Bound::Unbounded)).next() {
+        if !key.starts_with(query.prefix) || query.items_max == 0 {
+            break;
+        }
+        let group = group(key, query);
+        let name = group.unwrap_or(key);
+        if name > query.after {
+            if page.items.len() + page.groups.len() == query.items_max {
+                page.next_after = last;
+                break;
+            }
+            match group {
+                Some(group) => page.groups.push(group.to_owned()),
+                None => page.items.push((key.clone(), value.clone())),
+            }
+            last = Some(name.to_owned());
+        }
+        from = match group {
+            None => Bound::Excluded(key.clone()),
+            Some(group) => match successor(group) {
+                Some(successor) => Bound::Included(successor),
+                None => break,
+            },
+        };
+    }
+    page
+}
+
+/// The group that a key belongs to.
+pub(super) fn group<'a>(key: &'a str, query: &Query<'_>) -> Option<&'a str> {
+    let rest = &key[query.prefix.len()..];
+    let at = rest.find(query.delimiter).filter(|_| !query.delimiter.is_empty())?;
+    Some(&key[..query.prefix.len() + at + query.delimiter.len()])
+}
+
+/// The least text behind all that begin with `prefix`; none where there is none.
+fn successor(prefix: &str) -> Option<String> {
+    let mut text = prefix.to_owned();
+    while let Some(last) = text.pop() {
+        let next = u32::from(last) + 1;
+        // Behind the surrogates, which are no characters.
+        let next = if next == 0xD800 { 0xE000 } else { next };
+        if let Some(next) = char::from_u32(next) {
+            text.push(next);
+            return Some(text);
+        }
+    }
+    None
+}
+
+/// How names are written in a listing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Encoding(bool);
+
+impl Encoding {
+    pub(super) fn of(encoding: Option<&EncodingType>) -> S3Result<Self> {
+        match encoding.map(EncodingType::as_str) {
+            None | Some("") => Ok(Self(false)),
+            Some(EncodingType::URL) => Ok(Self(true)),
+            Some(_) => Err(s3_error!(InvalidArgument, "encoding-type is url or absent")),
+        }
+    }
+
+    pub(super) fn write(self, name: &str) -> String {
+        if self.0 { encode(name.as_bytes(), true) } else { name.to_owned() }
+    }
+
+    pub(super) fn write_sent(self, name: Option<String>) -> Option<String> {
+        name.map(|name| self.write(&name))
+    }
+}
+
+/// The size of a page as asked for, within S3's bounds.
+pub(super) fn page_items(asked: Option<i32>) -> S3Result<i32> {
+    match asked.unwrap_or(PAGE_ITEMS_MAX) {
+        0.. => Ok(asked.unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX)),
+        _ => Err(s3_error!(InvalidArgument, "the size of a page cannot be negative")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn map(keys: &[String]) -> BTreeMap<String, ()> {
+        keys.iter().map(|key| (key.clone(), ())).collect()
+    }
+
+    /// Keys and groups of all pages together.
+    fn all(map: &BTreeMap<String, ()>, prefix: &str, delimiter: &str, items_max: usize) -> Vec<String> {
+        let (mut names, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = page(map, &Query { prefix, delimiter, after: &after, items_max });
+            assert!(page.items.len() + page.groups.len() <= items_max);
+            let mut found: Vec<_> = page.items.into_iter().map(|(key, ())| key).chain(page.groups).collect();
+            found.sort();
+            names.extend(found);
+            match page.next_after {
+                Some(next) => after = next,
+                None => return names,
+            }
+        }
+    }
+
+    /// S3's definition, written down without a thought for time.
+    fn model(keys: &[String], prefix: &str, delimiter: &str) -> Vec<String> {
+        let name = |key: &String| {
+            let rest = key.strip_prefix(prefix)?;
+            let cut = (!delimiter.is_empty()).then(|| rest.split_once(delimiter)).flatten();
+            Some(cut.map_or_else(|| key.clone(), |(head, _)| format!("{prefix}{head}{delimiter}")))
+        };
+        let mut names: Vec<_> = keys.iter().filter_map(name).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    proptest! {
+        /// V5: pages of any size join to what the definition gives, each name once and in order
+        #[test]
+        fn pages_join_to_the_whole(
+            keys in prop::collection::vec("[ab/\u{d7ff}\u{10ffff}]{1,6}", 0..20),
+            prefix in "[ab/]{0,2}",
+            delimiter in prop::sample::select(vec!["", "/", "b", "a/", "\u{10ffff}"]),
+            items_max in 1_usize..8,
+        ) {
+            let expected = model(&keys, &prefix, delimiter);
+            prop_assert_eq!(all(&map(&keys), &prefix, delimiter, items_max), expected);
+        }
+    }
+
+    /// V5: a marker may be a group, a key in a group, or a text before the prefix
+    #[test]
+    fn a_listing_begins_behind_its_marker() {
+        let keys = ["a", "a/", "a//b", "a/b", "b/1", "b/2", "c"].map(str::to_owned);
+        let map = map(&keys);
+        let names = |prefix, delimiter, after| {
+            let page = page(&map, &Query { prefix, delimiter, after, items_max: 10 });
+            assert_eq!(page.next_after, None);
+            let keys: Vec<_> = page.items.into_iter().map(|(key, ())| key).collect();
+            (keys.join(" "), page.groups.join(" "))
+        };
+        let expect = |keys: &str, groups: &str| (keys.to_owned(), groups.to_owned());
+        assert_eq!(names("", "/", ""), expect("a c", "a/ b/"));
+        assert_eq!(names("", "/", "a/"), expect("c", "b/"));
+        assert_eq!(names("", "/", "b/1"), expect("c", ""));
+        assert_eq!(names("", "", "b/1"), expect("b/2 c", ""));
+        assert_eq!(names("a/", "/", ""), expect("a/ a/b", "a//"));
+        assert_eq!(names("b/", "/", "a"), expect("b/1 b/2", ""));
+        assert_eq!(names("x", "", ""), expect("", ""));
+        let empty = page(&map, &Query { prefix: "", delimiter: "", after: "", items_max: 0 });
+        assert_eq!((empty.items.len(), empty.next_after), (0, None));
+    }
+
+    #[test]
+    fn names_are_encoded_where_that_is_asked_for() {
+        let url = EncodingType::from_static(EncodingType::URL);
+        assert_eq!(Encoding::of(Some(&url)).unwrap().write("a b+c/ü%"), "a%20b%2Bc/%C3%BC%25");
+        assert_eq!(Encoding::of(None).unwrap().write("a b+c"), "a b+c");
+        assert!(Encoding::of(Some(&EncodingType::from_static("xml"))).is_err());
+        assert_eq!(page_items(Some(5000)).unwrap(), 1000);
+        assert!(page_items(Some(-1)).is_err());
+    }
+}

@@ -1,0 +1,251 @@
+//! Uploads in parts. Completing one copies nothing: the parts become the object's segments.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use s3s::crypto::{Checksum, Md5};
+use s3s::dto::{
+    AbortMultipartUploadInput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, UploadPartInput, UploadPartOutput,
+};
+use s3s::{S3Error, S3Request, S3Result, s3_error};
+use uuid::Uuid;
+
+use super::blocking;
+use super::checksum::{self, sent_checksums, show_checksums};
+use super::conditions::WriteConditions;
+use super::intake::{Expected, Received, receive};
+use super::reader::ObjectReader;
+use super::record::{Attributes, Checksums, Facts, Object, UploadRecord, attributes};
+use super::store::{Store, Upload, now};
+use super::tags;
+use super::unsupported::{refuse_extras, refuse_set};
+
+/// The least size of a part that is not the last.
+const PART_BYTES_MIN: u64 = 5 << 20;
+const PART_NUMBER_MAX: i32 = 10_000;
+
+pub(super) fn begin(
+    store: &Store,
+    mut input: CreateMultipartUploadInput,
+) -> S3Result<CreateMultipartUploadOutput> {
+    refuse_extras!(input);
+    let id = Uuid::new_v4().simple().to_string();
+    let record = UploadRecord {
+        key: input.key.clone(),
+        initiated: now(),
+        attributes: attributes!(input),
+        tags: tags::of_header(input.tagging.as_deref())?,
+    };
+    store.begin_upload(&input.bucket, &id, record)?;
+    Ok(CreateMultipartUploadOutput {
+        bucket: Some(input.bucket),
+        key: Some(input.key),
+        upload_id: Some(id),
+        checksum_algorithm: input.checksum_algorithm,
+        checksum_type: input.checksum_type,
+        ..Default::default()
+    })
+}
+
+pub(super) async fn put_part(
+    store: Arc<Store>,
+    request: S3Request<UploadPartInput>,
+) -> S3Result<UploadPartOutput> {
+    let mut input = request.input;
+    refuse_set!(input, sse_customer_algorithm);
+    check_part_number(input.part_number)?;
+    store.check_upload(&input.bucket, &input.key, &input.upload_id)?;
+    let body = input.body.take().ok_or_else(|| s3_error!(IncompleteBody, "the request has no body"))?;
+    let expected = Expected {
+        content_md5: input.content_md5.take(),
+        checksums: sent_checksums!(input),
+        announced: input.checksum_algorithm.take(),
+        trailers: request.trailing_headers,
+    };
+    let part = receive(store.disk().data(), body, expected).await?.into_part();
+    let mut output = UploadPartOutput { e_tag: Some(part.etag()), ..Default::default() };
+    show_checksums!(output, part.facts.checksums);
+    blocking(move || {
+        store.put_part(&input.bucket, (&input.key, &input.upload_id), input.part_number, part)?;
+        Ok(output)
+    })
+    .await
+}
+
+impl Received {
+    pub(super) fn into_part(self) -> Object {
+        let facts = Facts {
+            etag: hex::encode(self.md5),
+            modified: now(),
+            attributes: Attributes::default(),
+            tags: Vec::new(),
+            checksums: self.checksums,
+            is_multipart: false,
+        };
+        Object { facts, segments: self.segment.into_iter().collect() }
+    }
+}
+
+pub(super) fn check_part_number(number: i32) -> S3Result<()> {
+    match number {
+        1..=PART_NUMBER_MAX => Ok(()),
+        _ => Err(s3_error!(InvalidArgument, "the number of a part is 1 to {PART_NUMBER_MAX}")),
+    }
+}
+
+pub(super) fn complete(
+    store: &Store,
+    mut input: CompleteMultipartUploadInput,
+) -> S3Result<CompleteMultipartUploadOutput> {
+    let conditions = WriteConditions::new(input.if_match.take(), input.if_none_match.take())?;
+    let upload = store.upload(&input.bucket, &input.key, &input.upload_id)?;
+    let listed = input.multipart_upload.take().and_then(|upload| upload.parts).unwrap_or_default();
+    let mut object = assemble(&upload, listed)?;
+    if input.mpu_object_size.is_some_and(|bytes| u64::try_from(bytes) != Ok(object.bytes())) {
+        return Err(s3_error!(InvalidRequest, "x-amz-mp-object-size is not the size of the parts together"));
+    }
+    object.facts.checksums = verify_whole(&object, &sent_checksums!(input), input.checksum_type.as_ref())?;
+    let mut output = CompleteMultipartUploadOutput {
+        e_tag: Some(object.etag()),
+        location: Some(format!("/{}/{}", input.bucket, input.key)),
+        ..Default::default()
+    };
+    show_checksums!(output, object.facts.checksums);
+    store.complete(&input.bucket, (&input.key, &input.upload_id), object, &conditions)?;
+    output.bucket = Some(input.bucket);
+    output.key = Some(input.key);
+    Ok(output)
+}
+
+/// The object that the listed parts make together.
+fn assemble(upload: &Upload, listed: Vec<CompletedPart>) -> S3Result<Object> {
+    if listed.is_empty() {
+        return Err(s3_error!(MalformedXML, "a completion lists at least one part"));
+    }
+    if !listed.is_sorted_by(|one, next| one.part_number < next.part_number) {
+        return Err(s3_error!(InvalidPartOrder, "parts are listed in ascending order"));
+    }
+    let (count, mut md5, mut segments) = (listed.len(), Md5::new(), Vec::new());
+    for (at, mut listed) in listed.into_iter().enumerate() {
+        let part = listed.part_number.and_then(|number| upload.parts.get(&number));
+        let part = part.filter(|part| is_listed(part, &mut listed));
+        let part = part.ok_or_else(|| s3_error!(InvalidPart, "a listed part was not uploaded as listed"))?;
+        if at + 1 < count && part.bytes() < PART_BYTES_MIN {
+            return Err(s3_error!(EntityTooSmall, "a part that is not the last has at least 5 MiB"));
+        }
+        md5.update(&hex::decode(&part.facts.etag).map_err(S3Error::internal_error)?);
+        segments.extend(part.segments.iter().cloned());
+    }
+    let facts = Facts {
+        etag: format!("{}-{count}", hex::encode(md5.finalize())),
+        modified: now(),
+        attributes: upload.record.attributes.clone(),
+        tags: upload.record.tags.clone(),
+        checksums: Checksums::default(),
+        is_multipart: true,
+    };
+    Ok(Object { facts, segments })
+}
+
+/// Whether a part is the one that the client has in mind.
+fn is_listed(part: &Object, listed: &mut CompletedPart) -> bool {
+    let is_tagged = listed.e_tag.as_ref().is_none_or(|etag| etag.value() == part.facts.etag);
+    // A checksum counts where the part has one by that algorithm.
+    let known = &part.facts.checksums;
+    let mut sent = sent_checksums!(listed);
+    sent.retain_known(known);
+    is_tagged && sent.verify(known.clone()).is_ok()
+}
+
+/// A checksum over the whole object is verified. One over the parts' checksums has been: each part's was.
+fn verify_whole(
+    object: &Object,
+    sent: &Checksums,
+    kind: Option<&s3s::dto::ChecksumType>,
+) -> S3Result<Checksums> {
+    let is_full = kind.is_some_and(|kind| kind.as_str() == s3s::dto::ChecksumType::FULL_OBJECT);
+    if !is_full || *sent == Checksums::default() {
+        return Ok(Checksums::default());
+    }
+    let mut hasher = checksum::hasher(sent, None);
+    let mut reader = ObjectReader::new(object, &(0..object.bytes()));
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match reader.read(&mut buffer).map_err(S3Error::internal_error)? {
+            0 => break,
+            bytes => hasher.update(&buffer[..bytes]),
+        }
+    }
+    let computed = checksum::computed(hasher);
+    sent.clone().verify(computed.clone())?;
+    Ok(computed)
+}
+
+pub(super) fn abort(store: &Store, input: &AbortMultipartUploadInput) -> S3Result<()> {
+    refuse_set!(input, if_match_initiated_time);
+    store.abort(&input.bucket, (&input.key, &input.upload_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use s3s::dto::{ETag, Timestamp};
+
+    use super::*;
+    use crate::origin::data::DataFile;
+    use crate::origin::record::Segment;
+    use crate::origin::test_objects::facts;
+
+    /// Parts 1, 2 and 4 of these sizes in MiB, with a hash each.
+    fn upload() -> Upload {
+        let part = |number: i32, mebibytes: u64| {
+            let directory = std::path::Path::new("/nonexistent");
+            let data = Arc::new(DataFile::existing(directory, number.to_string()));
+            let etag = hex::encode([u8::try_from(number).unwrap(); 16]);
+            let segments = vec![Segment { data, bytes: mebibytes << 20 }];
+            (number, Arc::new(Object { facts: facts(&etag), segments }))
+        };
+        let record = UploadRecord {
+            key: "k".to_owned(),
+            initiated: Timestamp::default(),
+            attributes: Attributes::default(),
+            tags: Vec::new(),
+        };
+        Upload {
+            record: Arc::new(record),
+            parts: BTreeMap::from([part(1, 5), part(2, 4), part(4, 5), part(5, 1)]),
+        }
+    }
+
+    /// E1: what a completion may list, and what becomes of it
+    #[test]
+    fn a_completion_lists_the_parts_that_were_uploaded() {
+        let listed = |numbers: &[i32], etag: Option<&str>| {
+            let part = |number: &i32| CompletedPart {
+                part_number: Some(*number),
+                e_tag: etag.map(|etag| ETag::Strong(etag.to_owned())),
+                ..Default::default()
+            };
+            match assemble(&upload(), numbers.iter().map(part).collect()) {
+                Ok(object) => format!("{} {}", object.bytes() >> 20, object.facts.etag),
+                Err(error) => error.code().as_str().to_owned(),
+            }
+        };
+        // md5 of sixteen bytes 1, sixteen bytes 4, sixteen bytes 5
+        let etag = {
+            let mut md5 = Md5::new();
+            [1_u8, 4, 5].iter().for_each(|byte| md5.update(&[*byte; 16]));
+            hex::encode(md5.finalize())
+        };
+        assert_eq!(listed(&[1, 4, 5], None), format!("11 {etag}-3"));
+        assert_eq!(listed(&[], None), "MalformedXML");
+        assert_eq!(listed(&[4, 1], None), "InvalidPartOrder");
+        assert_eq!(listed(&[1, 1], None), "InvalidPartOrder");
+        assert_eq!(listed(&[1, 3], None), "InvalidPart");
+        assert_eq!(listed(&[1, 2, 4], None), "EntityTooSmall");
+        assert_eq!(listed(&[1], Some(&hex::encode([1; 16]))).split(' ').next(), Some("5"));
+        assert_eq!(listed(&[1], Some("other")), "InvalidPart");
+    }
+}

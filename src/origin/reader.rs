@@ -1,0 +1,152 @@
+//! The bytes of an object as a response's body.
+//!
+//! Reads happen on the runtime's blocking threads. A read holds its object: data that is replaced or deleted in the meantime is
+//! read to its end.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use s3s::dto::StreamingBlob;
+use s3s::{Body, S3Error, S3Result};
+use tokio::task::spawn_blocking;
+
+use super::blocking;
+use super::data::DataFile;
+use super::record::Object;
+
+/// Memory that a download holds, about.
+const READ_BYTES: u64 = 256 << 10;
+
+/// Reads a range of an object from its data files.
+pub(super) struct ObjectReader {
+    pieces: VecDeque<Piece>,
+    file: Option<File>,
+}
+
+/// What is still to be read of a data file.
+struct Piece {
+    data: Arc<DataFile>,
+    rest: Range<u64>,
+}
+
+impl ObjectReader {
+    pub(super) fn new(object: &Object, range: &Range<u64>) -> Self {
+        let mut start = 0;
+        let mut pieces = VecDeque::new();
+        for segment in &object.segments {
+            let within = |at: u64| at.saturating_sub(start).min(segment.bytes);
+            let rest = within(range.start)..within(range.end);
+            start += segment.bytes;
+            if !rest.is_empty() {
+                pieces.push_back(Piece { data: Arc::clone(&segment.data), rest });
+            }
+        }
+        Self { pieces, file: None }
+    }
+
+    fn remaining_bytes(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.rest.end - piece.rest.start).sum()
+    }
+
+    /// The next bytes; none at the end.
+    fn next_bytes(&mut self, bytes_max: u64) -> io::Result<Option<Bytes>> {
+        let Some(piece) = self.pieces.front() else {
+            return Ok(None);
+        };
+        let bytes = bytes_max.min(piece.rest.end - piece.rest.start);
+        let mut buffer = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
+        self.read_exact(&mut buffer)?;
+        Ok(Some(buffer.into()))
+    }
+
+    fn whole(mut self) -> S3Result<Bytes> {
+        let mut whole = Vec::with_capacity(usize::try_from(self.remaining_bytes()).unwrap_or_default());
+        self.read_to_end(&mut whole).map_err(S3Error::internal_error)?;
+        Ok(whole.into())
+    }
+}
+
+impl Read for ObjectReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(piece) = self.pieces.front_mut() else {
+            return Ok(0);
+        };
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(piece.data.open()?),
+        };
+        let rest = usize::try_from(piece.rest.end - piece.rest.start).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(rest);
+        let bytes = file.read_at(&mut buffer[..wanted], piece.rest.start)?;
+        if bytes == 0 && wanted > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        piece.rest.start += bytes as u64;
+        if piece.rest.is_empty() {
+            self.pieces.pop_front();
+            self.file = None;
+        }
+        Ok(bytes)
+    }
+}
+
+/// A range of an object as a body. A small one is read at once.
+pub(super) async fn body(object: &Object, range: &Range<u64>) -> S3Result<StreamingBlob> {
+    let reader = ObjectReader::new(object, range);
+    match reader.remaining_bytes() {
+        0 => Ok(Body::empty().into()),
+        1..=READ_BYTES => blocking(move || reader.whole()).await.map(|whole| Body::from(whole).into()),
+        _ => Ok(StreamingBlob::wrap(stream::try_unfold(reader, next_piece))),
+    }
+}
+
+async fn next_piece(mut reader: ObjectReader) -> io::Result<Option<(Bytes, ObjectReader)>> {
+    let read = move || reader.next_bytes(READ_BYTES).map(|bytes| Some((bytes?, reader)));
+    spawn_blocking(read).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::origin::record::Segment;
+    use crate::origin::scratch::Scratch;
+    use crate::origin::test_objects::facts;
+
+    /// I2: every range of an object in several segments holds the right bytes
+    #[test]
+    fn ranges_span_segments() {
+        let scratch = Scratch::new();
+        let segments = ["abc", "d", "efgh"].map(|text| {
+            let (data, mut file) = DataFile::create(scratch.path()).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            Segment { data: Arc::new(data), bytes: text.len() as u64 }
+        });
+        let object = Object { facts: facts("x"), segments: segments.into() };
+        let whole = b"abcdefgh";
+        for start in 0..=whole.len() {
+            for end in start..=whole.len() {
+                let reader = ObjectReader::new(&object, &(start as u64..end as u64));
+                assert_eq!(reader.remaining_bytes(), (end - start) as u64);
+                assert_eq!(reader.whole().unwrap(), whole[start..end]);
+            }
+        }
+    }
+
+    /// T6: data that is shorter than its record says is an error, never a short body
+    #[test]
+    fn missing_bytes_are_an_error() {
+        let scratch = Scratch::new();
+        let (data, _file) = DataFile::create(scratch.path()).unwrap();
+        let segments = vec![Segment { data: Arc::new(data), bytes: 3 }];
+        let object = Object { facts: facts("x"), segments };
+        assert!(ObjectReader::new(&object, &(0..3)).whole().is_err());
+    }
+}

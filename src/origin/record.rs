@@ -1,0 +1,208 @@
+//! What the store keeps of objects, parts and uploads, in memory and as JSON documents on disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use s3s::dto::{ETag, Timestamp};
+use s3s::{S3Result, s3_error};
+use serde::{Deserialize, Serialize};
+
+use super::data::DataFile;
+
+/// Headers that a client stores with an object.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Attributes {
+    pub(super) cache_control: Option<String>,
+    pub(super) content_disposition: Option<String>,
+    pub(super) content_encoding: Option<String>,
+    pub(super) content_language: Option<String>,
+    pub(super) content_type: Option<String>,
+    pub(super) expires: Option<Timestamp>,
+    pub(super) website_redirect_location: Option<String>,
+    pub(super) metadata: BTreeMap<String, String>,
+}
+
+/// S3's bound of the user's metadata, names and values together.
+const METADATA_BYTES_MAX: usize = 2048;
+
+impl Attributes {
+    pub(super) fn checked(self) -> S3Result<Self> {
+        let bytes: usize = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > METADATA_BYTES_MAX {
+            return Err(s3_error!(
+                MetadataTooLarge,
+                "the metadata is larger than {METADATA_BYTES_MAX} bytes"
+            ));
+        }
+        Ok(self)
+    }
+}
+
+/// The attributes in an operation's input: three operations name them alike.
+macro_rules! attributes {
+    ($input:expr) => {
+        $crate::origin::record::Attributes {
+            cache_control: $input.cache_control.take(),
+            content_disposition: $input.content_disposition.take(),
+            content_encoding: $crate::origin::record::stored_encoding($input.content_encoding.take()),
+            content_language: $input.content_language.take(),
+            content_type: $input.content_type.take(),
+            expires: $input.expires.take(),
+            website_redirect_location: $input.website_redirect_location.take(),
+            metadata: $input.metadata.take().into_iter().flatten().collect(),
+        }
+        .checked()?
+    };
+}
+
+/// Puts an object's attributes into an operation's output: two operations name them alike.
+macro_rules! show_attributes {
+    ($output:expr, $attributes:expr) => {{
+        let attributes = &$attributes;
+        $output.cache_control.clone_from(&attributes.cache_control);
+        $output.content_disposition.clone_from(&attributes.content_disposition);
+        $output.content_encoding.clone_from(&attributes.content_encoding);
+        $output.content_language.clone_from(&attributes.content_language);
+        let content_type = attributes.content_type.as_deref().unwrap_or("binary/octet-stream");
+        $output.content_type = Some(content_type.to_owned());
+        $output.expires.clone_from(&attributes.expires);
+        $output.website_redirect_location.clone_from(&attributes.website_redirect_location);
+        $output.metadata = Some(attributes.metadata.clone().into_iter().collect());
+    }};
+}
+
+pub(super) use {attributes, show_attributes};
+
+/// The content encoding without the framing that ended with the upload.
+pub(super) fn stored_encoding(encoding: Option<String>) -> Option<String> {
+    let encoding = encoding?;
+    let codings = encoding.split(',').map(str::trim);
+    let kept: Vec<_> = codings.filter(|coding| !coding.eq_ignore_ascii_case("aws-chunked")).collect();
+    Some(kept.join(",")).filter(|kept| !kept.is_empty())
+}
+
+/// Checksums in base64, by the algorithms that the server library reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Checksums {
+    pub(super) crc32: Option<String>,
+    pub(super) crc32c: Option<String>,
+    pub(super) crc64nvme: Option<String>,
+    pub(super) sha1: Option<String>,
+    pub(super) sha256: Option<String>,
+}
+
+/// What is known of the bytes of an object or a part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Facts {
+    /// Without quotes.
+    pub(super) etag: String,
+    pub(super) modified: Timestamp,
+    #[serde(default)]
+    pub(super) attributes: Attributes,
+    #[serde(default)]
+    pub(super) tags: Vec<(String, String)>,
+    #[serde(default)]
+    pub(super) checksums: Checksums,
+    /// Whether it was uploaded in parts, of which each is a segment.
+    #[serde(default)]
+    pub(super) is_multipart: bool,
+}
+
+/// Consecutive bytes of an object.
+#[derive(Debug, Clone)]
+pub(super) struct Segment {
+    pub(super) data: Arc<DataFile>,
+    pub(super) bytes: u64,
+}
+
+/// An object, or a part of an upload.
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    pub(super) facts: Facts,
+    pub(super) segments: Vec<Segment>,
+}
+
+impl Object {
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    pub(super) fn etag(&self) -> ETag {
+        ETag::Strong(self.facts.etag.clone())
+    }
+
+    pub(super) fn keep(&self) {
+        self.segments.iter().for_each(|segment| segment.data.keep());
+    }
+
+    pub(super) fn discard(&self) {
+        self.segments.iter().for_each(|segment| segment.data.discard());
+    }
+
+    pub(super) fn record(&self, key: &str) -> ObjectRecord {
+        let segments = self
+            .segments
+            .iter()
+            .map(|segment| SegmentRecord { file: segment.data.name().to_owned(), bytes: segment.bytes });
+        ObjectRecord { key: key.to_owned(), facts: self.facts.clone(), segments: segments.collect() }
+    }
+}
+
+/// An object as it stands on disk.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ObjectRecord {
+    pub(super) key: String,
+    facts: Facts,
+    segments: Vec<SegmentRecord>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SegmentRecord {
+    file: String,
+    bytes: u64,
+}
+
+impl ObjectRecord {
+    /// The object, if its data is whole.
+    pub(super) fn load(self, data_directory: &Path) -> Option<(String, Object)> {
+        let is_name = |file: &str| file.len() == 32 && file.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let load = |SegmentRecord { file, bytes }| {
+            let is_whole = is_name(&file)
+                && data_directory.join(&file).metadata().is_ok_and(|metadata| metadata.len() == bytes);
+            is_whole.then(|| Segment { data: Arc::new(DataFile::existing(data_directory, file)), bytes })
+        };
+        let segments = self.segments.into_iter().map(load).collect::<Option<Vec<_>>>()?;
+        Some((self.key, Object { facts: self.facts, segments }))
+    }
+}
+
+/// An upload as it stands on disk, without its parts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct UploadRecord {
+    pub(super) key: String,
+    pub(super) initiated: Timestamp,
+    pub(super) attributes: Attributes,
+    pub(super) tags: Vec<(String, String)>,
+}
+
+/// A bucket as it stands on disk, without what is in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct BucketRecord {
+    pub(super) created: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_framing_of_an_upload_is_no_encoding_of_the_object() {
+        let stored = |encoding: &str| stored_encoding(Some(encoding.to_owned()));
+        assert_eq!(stored("aws-chunked"), None);
+        assert_eq!(stored("gzip, aws-chunked").as_deref(), Some("gzip"));
+        assert_eq!(stored("gzip").as_deref(), Some("gzip"));
+    }
+}

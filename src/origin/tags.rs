@@ -1,0 +1,90 @@
+//! Tags of objects, within S3's limits (User Guide, "Categorizing your objects using tags").
+
+use std::collections::HashSet;
+
+use http::StatusCode;
+use s3s::dto::{GetObjectTaggingOutput, Tag};
+use s3s::{S3Result, s3_error};
+
+use super::coded;
+use super::record::Object;
+use super::store::Store;
+use crate::s3::sigv4::query::{name_of, pairs, text_of};
+
+const TAGS_MAX: usize = 10;
+const KEY_CHARACTERS_MAX: usize = 128;
+const VALUE_CHARACTERS_MAX: usize = 256;
+
+pub(super) type Tags = Vec<(String, String)>;
+
+/// The tags of the header `x-amz-tagging`, which is written as a query is.
+pub(super) fn of_header(header: Option<&str>) -> S3Result<Tags> {
+    let pairs = pairs(header.unwrap_or_default()).filter(|pair| !pair.is_empty());
+    let value = |pair: &str| text_of(pair.split_once('=').map_or("", |(_, value)| value)).into_owned();
+    check(pairs.map(|pair| (name_of(pair).into_owned(), value(pair))).collect())
+}
+
+/// The tags of a document.
+pub(super) fn of_document(set: Vec<Tag>) -> S3Result<Tags> {
+    let pair = |tag: Tag| Some((tag.key?, tag.value.unwrap_or_default()));
+    let tags: Option<Tags> = set.into_iter().map(pair).collect();
+    check(tags.ok_or_else(|| s3_error!(MalformedXML, "a tag has no key"))?)
+}
+
+fn check(tags: Tags) -> S3Result<Tags> {
+    let is_short = |(key, value): &(String, String)| {
+        (1..=KEY_CHARACTERS_MAX).contains(&key.chars().count())
+            && value.chars().count() <= VALUE_CHARACTERS_MAX
+    };
+    if !tags.iter().all(is_short) {
+        return Err(s3_error!(InvalidTag, "a tag's key is 1 to 128 characters long, its value at most 256"));
+    }
+    let keys: HashSet<_> = tags.iter().map(|(key, _)| key).collect();
+    if keys.len() < tags.len() {
+        return Err(s3_error!(InvalidTag, "two tags have the same key"));
+    }
+    if tags.len() > TAGS_MAX {
+        return Err(coded("BadRequest", StatusCode::BAD_REQUEST, "an object has at most 10 tags"));
+    }
+    Ok(tags)
+}
+
+/// None where there are none, as S3 shows it.
+pub(super) fn count(object: &Object) -> Option<i32> {
+    i32::try_from(object.facts.tags.len()).ok().filter(|count| *count > 0)
+}
+
+pub(super) fn get(store: &Store, bucket: &str, key: &str) -> S3Result<GetObjectTaggingOutput> {
+    let object = store.object(bucket, key)?;
+    let tag = |(key, value): &(String, String)| Tag { key: Some(key.clone()), value: Some(value.clone()) };
+    Ok(GetObjectTaggingOutput { tag_set: object.facts.tags.iter().map(tag).collect(), version_id: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_keep_within_s3s_limits() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(of_header(None).unwrap(), []);
+        let expected = [pair("a b", "c d"), pair("ü", ""), pair("e", "")];
+        assert_eq!(of_header(Some("a+b=c%20d&%C3%BC=&e")).unwrap(), expected);
+        let many = |count: usize| (0..count).map(|n| format!("{n}=x")).collect::<Vec<_>>().join("&");
+        let long = |key: usize, value: usize| format!("{}={}", "k".repeat(key), "v".repeat(value));
+        for (header, code) in [
+            (many(10), "ok"),
+            (many(11), "BadRequest"),
+            (long(128, 256), "ok"),
+            (long(129, 0), "InvalidTag"),
+            (long(1, 257), "InvalidTag"),
+            ("=x".to_owned(), "InvalidTag"),
+            ("a=1&a=2".to_owned(), "InvalidTag"),
+        ] {
+            let outcome = of_header(Some(&header));
+            let outcome = outcome.map_or_else(|error| error.code().as_str().to_owned(), |_| "ok".to_owned());
+            assert_eq!(outcome, code, "{header}");
+        }
+        assert!(of_document(vec![Tag { key: None, value: None }]).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! What the origin does not do: 501, never a silent success.
+//!
+//! An operation without a method in `api.rs` is 501 by the server library. Here are the headers that ask an operation for more
+//! than the origin does.
+
+use s3s::{S3Result, s3_error};
+
+/// Refuses an input with one of the fields set.
+macro_rules! refuse_set {
+    ($input:expr, $($field:ident),+ $(,)?) => {
+        $(if $input.$field.is_some() {
+            return Err($crate::origin::unsupported::lacks(stringify!($field)));
+        })+
+    };
+}
+
+/// Refuses what a write may ask for beside the object: encryption, object locks, ACLs, other storage classes.
+macro_rules! refuse_extras {
+    ($input:expr) => {
+        $crate::origin::unsupported::refuse_set!(
+            $input,
+            grant_full_control,
+            grant_read,
+            grant_read_acp,
+            grant_write_acp,
+            object_lock_legal_hold_status,
+            object_lock_mode,
+            object_lock_retain_until_date,
+            server_side_encryption,
+            sse_customer_algorithm,
+            ssekms_key_id,
+        );
+        $crate::origin::unsupported::check_acl($input.acl.as_ref().map(|acl| acl.as_str()))?;
+        $crate::origin::unsupported::check_storage_class(
+            $input.storage_class.as_ref().map(|class| class.as_str()),
+        )?;
+    };
+}
+
+pub(super) use {refuse_extras, refuse_set};
+
+/// The canned ACLs that give nobody access but the owner, who has it here as well.
+const OWNERS_ACLS: [&str; 3] = ["private", "bucket-owner-read", "bucket-owner-full-control"];
+
+pub(super) fn lacks(what: &str) -> s3s::S3Error {
+    s3_error!(NotImplemented, "the embedded origin does not do this: {what}")
+}
+
+pub(super) fn check_acl(acl: Option<&str>) -> S3Result<()> {
+    match acl {
+        Some(acl) if !OWNERS_ACLS.contains(&acl) => Err(lacks("acl")),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_storage_class(class: Option<&str>) -> S3Result<()> {
+    match class {
+        None | Some("STANDARD" | "REDUCED_REDUNDANCY") => Ok(()),
+        Some(_) => Err(s3_error!(InvalidStorageClass, "the embedded origin has the class STANDARD alone")),
+    }
+}
+
+/// Without versioning, each object has the version `null`.
+pub(super) fn check_version(version: Option<&str>) -> S3Result<()> {
+    match version {
+        None | Some("null") => Ok(()),
+        Some(_) => Err(s3_error!(NoSuchVersion, "the specified version does not exist")),
+    }
+}
