@@ -20,6 +20,7 @@ use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::blame::Attempted;
 use crate::upstream::body::RequestBody;
+use crate::upstream::conditional_write;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::early::Ongoing;
 use crate::upstream::flow::Flow;
@@ -28,7 +29,7 @@ use crate::upstream::hold::{self, Entered, Entry};
 use crate::upstream::identity::{self, Said};
 use crate::upstream::outbound::Outbound;
 use crate::upstream::reply::{Answered, head, heard};
-use crate::upstream::retry::{Asked, is_clients_retry, is_conditional_write, wait};
+use crate::upstream::retry::{Asked, is_clients_retry, wait};
 use crate::upstream::verdict::{self, Verdict};
 use crate::upstream::watch::{Limits, watch};
 use crate::worker::Worker;
@@ -136,8 +137,9 @@ pub(crate) async fn call(
 
 /// Whether a request that failed may be sent once more, as far as it is the request's to say.
 fn may_repeat(outbound: &Outbound, is_untouched: bool, bucket: &Bucket) -> bool {
-    let Head { method, headers, .. } = outbound.request.head();
-    if !outbound.replays() || (!is_untouched && is_conditional_write(method, headers)) {
+    let Head { method, headers, uri, .. } = outbound.request.head();
+    let query = uri.query().unwrap_or_default();
+    if !outbound.replays() || (!is_untouched && conditional_write::is_conditional(method, headers, query)) {
         return false;
     }
     let is_clients = is_clients_retry(headers);

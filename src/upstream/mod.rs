@@ -10,6 +10,7 @@ pub(crate) mod body;
 mod call;
 pub(crate) mod client;
 mod conclude;
+mod conditional_write;
 mod connection;
 pub(crate) mod credential_check;
 pub(crate) mod credentials;
