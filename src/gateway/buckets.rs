@@ -53,7 +53,7 @@ impl BucketParts<'_> {
                 client_headers: client_headers(bucket, &proofs, &credentials),
                 proofs,
                 destinations: destinations(name, bucket)?,
-                dialer: Arc::new(dialer.map_err(tls)?),
+                dialer: Arc::new(dialer.map_err(tls)?.logging(name, self.log)),
                 credentials,
                 pool,
                 breaker,

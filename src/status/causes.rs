@@ -15,6 +15,7 @@ use tidegate_config::BreakerMode;
 use crate::shortage::Shortage;
 use crate::telemetry::log::CurrentFault;
 use crate::upstream::late::LateView;
+use crate::upstream::tls::FailingTls;
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -78,6 +79,8 @@ pub(crate) struct BucketFacts<'a> {
     /// The authority of each endpoint, in the pool's order.
     pub(crate) authorities: Vec<&'a str>,
     pub(crate) late: Option<LateView>,
+    /// The endpoints with which TLS fails, by host and port.
+    pub(crate) tls_failures: Vec<(String, FailingTls)>,
 }
 
 /// The headline of the status document.
@@ -230,6 +233,8 @@ impl BucketFacts<'_> {
             )
         }));
         causes.extend(self.of_endpoints(now));
+        causes
+            .extend(self.tls_failures.iter().map(|(endpoint, failing)| self.of_tls(endpoint, failing, now)));
         causes.extend(self.pool.credentials.iter().filter_map(|view| self.of_credential(view, now)));
         causes
     }
@@ -271,6 +276,17 @@ impl BucketFacts<'_> {
             _ => ("endpoint_out", "the other endpoints take its requests"),
         };
         vec![self.cause(id, effect, out.join(", "))]
+    }
+
+    fn of_tls(&self, endpoint: &str, failing: &FailingTls, now: Instant) -> Cause {
+        Cause {
+            since_ms: Some(since(failing.since, now)),
+            ..self.cause(
+                "upstream_tls",
+                "requests that the endpoint is called for are answered 502",
+                format!("{endpoint}: {}", failing.failure),
+            )
+        }
     }
 
     fn of_credential(&self, view: &CredentialView, now: Instant) -> Option<Cause> {

@@ -68,6 +68,7 @@ fn sound(now: Instant) -> Facts<'static> {
             pool: pool(vec![endpoint(Standing::InRotation), endpoint(Standing::InRotation)], Vec::new()),
             authorities: vec!["a:80", "b:80"],
             late: None,
+            tls_failures: Vec::new(),
         }],
         log: None,
         log_lines_lost: 0,

@@ -44,11 +44,13 @@ mod resolver;
 mod retry;
 mod stream;
 pub(crate) mod tls;
+pub(crate) mod tls_failure;
 mod verdict;
 mod watch;
 
 use crate::s3::upload::UploadFault;
 use crate::shortage::Shortage;
+use crate::upstream::tls_failure::TlsFailure;
 use actix_web::http::StatusCode;
 
 pub(crate) use answer::{Passing, pass_on};
@@ -73,7 +75,7 @@ pub(crate) enum UpstreamRejection {
     /// No connection.
     Connect(String),
     /// The endpoint is not trusted, or speaks no TLS that the gateway does.
-    Distrust(String),
+    Distrust(TlsFailure),
     /// There are no credentials to sign with, for this reason.
     Credentials(&'static str),
     /// The connection broke before the answer's head was there.

@@ -20,7 +20,7 @@ use crate::shortage::{Shortage, note};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::flow::Flow;
 use crate::upstream::identity;
-use crate::upstream::tls::is_distrust;
+use crate::upstream::tls_failure::TlsFailure;
 use crate::upstream::verdict;
 use crate::upstream::watch::Phase;
 
@@ -131,12 +131,17 @@ fn fault(error: &SendRequestError) -> UpstreamRejection {
         SendRequestError::Connect(ConnectError::Disconnected) => {
             UpstreamRejection::Reset("disconnected".to_owned())
         }
-        SendRequestError::Connect(ConnectError::Io(error)) if is_distrust(error) => {
-            UpstreamRejection::Distrust(error.to_string())
-        }
+        SendRequestError::Connect(ConnectError::Io(error)) => match TlsFailure::of(error) {
+            Some(failure) => UpstreamRejection::Distrust(failure.clone()),
+            None => UpstreamRejection::Connect(error.to_string()),
+        },
         SendRequestError::Connect(error) => UpstreamRejection::Connect(error.to_string()),
-        SendRequestError::Send(error) => UpstreamRejection::Reset(error.to_string()),
-        SendRequestError::Response(ParseError::Io(error)) => UpstreamRejection::Reset(error.to_string()),
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
+            match TlsFailure::of(error).filter(|failure| failure.is_before_request()) {
+                Some(failure) => UpstreamRejection::Distrust(failure.clone()),
+                None => UpstreamRejection::Reset(error.to_string()),
+            }
+        }
         SendRequestError::Response(error) => UpstreamRejection::Decode(error.to_string()),
         SendRequestError::Timeout => UpstreamRejection::Timeout(Phase::FirstByte),
         other => UpstreamRejection::Reset(other.to_string()),

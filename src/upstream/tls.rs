@@ -6,17 +6,21 @@
 //! resume. Deliberately absent: client certificates, and any way not to verify.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
+use tidegate_actors::clock;
 use tidegate_config::{Pem, TlsConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::upstream::tls_failure::TlsFailure;
 
 /// Why a bucket's https endpoints cannot be spoken to.
 #[derive(Debug, Error)]
@@ -41,20 +45,65 @@ pub enum TlsError {
 }
 
 /// Secures the connections to one endpoint.
-#[derive(Clone)]
 pub(crate) struct Securer {
     connector: TlsConnector,
     name: ServerName<'static>,
+    /// The failure of the last handshake, until one succeeds.
+    failing: Mutex<Option<FailingTls>>,
+}
+
+/// An endpoint with which no handshake has succeeded since one failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FailingTls {
+    pub(crate) since: Instant,
+    pub(crate) failure: TlsFailure,
+}
+
+/// What changed with a handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TlsNews {
+    /// It failed for another reason than the last one.
+    Fails(TlsFailure),
+    /// It succeeded, the last one failed.
+    Succeeds,
 }
 
 impl Securer {
     pub(crate) fn new(config: &Arc<ClientConfig>, host: &str) -> Result<Self, TlsError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
-        Ok(Self { connector: TlsConnector::from(Arc::clone(config)), name })
+        Ok(Self { connector: TlsConnector::from(Arc::clone(config)), name, failing: Mutex::default() })
     }
 
-    pub(crate) async fn secure(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        self.connector.connect(self.name.clone(), stream).await
+    /// Makes the handshake; what changed with it is for the log.
+    pub(super) async fn secure(
+        &self,
+        stream: TcpStream,
+    ) -> (io::Result<TlsStream<TcpStream>>, Option<TlsNews>) {
+        let secured = self.connector.connect(self.name.clone(), stream).await.map_err(TlsFailure::wrap);
+        let news = match secured.as_ref().map_err(TlsFailure::of) {
+            Ok(_) => self.failing().take().map(|_| TlsNews::Succeeds),
+            Err(Some(failure)) => self.fails(failure, clock::now()),
+            // It broke, and says nothing of trust.
+            Err(None) => None,
+        };
+        (secured, news)
+    }
+
+    fn fails(&self, failure: &TlsFailure, now: Instant) -> Option<TlsNews> {
+        let mut failing = self.failing();
+        let is_known = failing.as_ref().is_some_and(|known| known.failure == *failure);
+        let since = failing.as_ref().map_or(now, |known| known.since);
+        *failing = Some(FailingTls { since, failure: failure.clone() });
+        (!is_known).then(|| TlsNews::Fails(failure.clone()))
+    }
+
+    fn failing(&self) -> MutexGuard<'_, Option<FailingTls>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How its handshakes fail; none if the last one succeeded.
+    pub(super) fn failure(&self) -> Option<FailingTls> {
+        self.failing().clone()
     }
 }
 
@@ -87,11 +136,6 @@ fn add(roots: &mut RootCertStore, Pem { path, text }: &Pem) -> Result<(), TlsErr
         roots.add(certificate).map_err(|error| fault(error.to_string()))?;
     }
     Ok(())
-}
-
-/// Whether a connection failed for want of trust or of a common protocol, and not for want of an answer.
-pub(crate) fn is_distrust(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
 }
 
 #[cfg(test)]

@@ -6,3 +6,4 @@ mod credentials;
 mod secrets;
 mod slow_tls;
 mod tls;
+mod tls_reasons;

@@ -8,6 +8,7 @@ use crate::http::answer::Answer;
 use crate::http::edge::EdgeRejection;
 use crate::http::error::{edge, slow_down};
 use crate::s3::upload::{Refusal, UploadFault};
+use crate::upstream::tls_failure::TlsFailure;
 use crate::upstream::{Phase, UpstreamRejection};
 
 /// What the client is told of an upstream that failed, or of a request that failed on its way there.
@@ -22,9 +23,7 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
         UpstreamRejection::Connect(why) => {
             bad("upstream_connect", format!("cannot connect to the upstream: {why}"))
         }
-        UpstreamRejection::Distrust(why) => {
-            bad("upstream_tls", format!("the upstream's identity cannot be verified: {why}"))
-        }
+        UpstreamRejection::Distrust(failure) => distrust(failure),
         UpstreamRejection::Credentials(why) => Answer::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
@@ -79,6 +78,12 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
             "the upstream target cannot be built from this path",
         ),
     }
+}
+
+/// The names in the certificate and the keys of the configuration are the operator's.
+fn distrust(failure: &TlsFailure) -> Answer {
+    let message = format!("no TLS connection to the upstream: {}", failure.what());
+    Answer::new(StatusCode::BAD_GATEWAY, "BadGateway", "upstream_tls", message).logged(failure.to_string())
 }
 
 /// A timeout that the client causes is 408, any other 504.
