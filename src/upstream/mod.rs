@@ -4,11 +4,13 @@
 //! given back by `Drop` on every path.
 
 pub(crate) mod answer;
+mod answer_source;
 mod answer_transfer;
 mod blame;
 pub(crate) mod body;
 mod call;
 pub(crate) mod client;
+mod clock_reading;
 mod conclude;
 mod conditional_write;
 mod connection;
@@ -18,6 +20,7 @@ pub(crate) mod deadline;
 pub(crate) mod destination;
 pub(crate) mod dial;
 mod early;
+mod error_document;
 pub(crate) mod flow;
 mod forwarded;
 mod head;
@@ -42,6 +45,7 @@ mod renamed;
 mod reply;
 mod resolver;
 mod retry;
+pub(crate) mod store_clock;
 mod stream;
 pub(crate) mod tls;
 pub(crate) mod tls_failure;
@@ -50,6 +54,7 @@ mod watch;
 
 use crate::s3::upload::UploadFault;
 use crate::shortage::Shortage;
+use crate::upstream::store_clock::Skew;
 use crate::upstream::tls_failure::TlsFailure;
 use actix_web::http::StatusCode;
 
@@ -78,6 +83,8 @@ pub(crate) enum UpstreamRejection {
     Distrust(TlsFailure),
     /// There are no credentials to sign with, for this reason.
     Credentials(&'static str),
+    /// The store refuses the time of the gateway's signature.
+    ClockSkew(Skew),
     /// The connection broke before the answer's head was there.
     Reset(String),
     /// The answer's head is no HTTP.

@@ -31,6 +31,7 @@ use crate::upstream::forwarded::Forwarded;
 use crate::upstream::headers::{ClientHeaders, Nominated};
 use crate::upstream::incoming::Incoming;
 use crate::upstream::intake::{self, Intake, Reframing, Taking};
+use crate::upstream::store_clock::{ClockOffset, Skew};
 
 /// Everything about a request that does not change between attempts.
 pub(crate) struct Outbound {
@@ -55,6 +56,25 @@ pub(crate) struct Outbound {
     injected: Option<Arc<Injected>>,
     /// The key that the client signed with.
     pub(crate) key: Option<KeyId>,
+    pub(super) resign: Resign,
+}
+
+/// Whether the request is signed once more because the store refused the time of its signature. That is done once at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resign {
+    NotYet,
+    /// The next signature is made with this offset of the clock.
+    With(ClockOffset),
+    Done,
+}
+
+impl Resign {
+    /// The offset for the next signature, if it is not the endpoint's.
+    pub(super) fn take(&mut self) -> Option<ClockOffset> {
+        let Self::With(offset) = *self else { return None };
+        *self = Self::Done;
+        Some(offset)
+    }
 }
 
 /// Maps the target and takes the body in hand. `key` is whose request it is.
@@ -89,6 +109,7 @@ pub(crate) async fn prepare(
         proofs: bucket.proofs.clone(),
         injected: bucket.credentials.injected().cloned(),
         key,
+        resign: Resign::NotYet,
     })
 }
 
@@ -136,14 +157,24 @@ fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue
 impl Outbound {
     /// Whether the request may be sent once more (R3). A streamed body is gone with the first connection that took it.
     pub(crate) fn replays(&self) -> bool {
-        idempotent(self.request.head().method) && !matches!(self.body, RequestBody::Stream(None))
+        idempotent(self.request.head().method) && self.has_body()
+    }
+
+    /// Whether the body is there to be sent, or sent once more.
+    pub(super) fn has_body(&self) -> bool {
+        !matches!(self.body, RequestBody::Stream(None))
+    }
+
+    /// The offset to sign with once more after a refusal.
+    pub(super) fn resigns(&self, skew: Option<&Skew>) -> Option<ClockOffset> {
+        skew?.resign.filter(|_| self.resign == Resign::NotYet)
     }
 
     /// Builds the request for one attempt at an endpoint, and frames a body that can be sent once.
     pub(crate) fn build(
         &mut self,
         client: &Client,
-        (signer, credential): (Option<&Signer>, Option<CredentialId>),
+        (signer, credential): (Option<(&Signer, ClockOffset)>, Option<CredentialId>),
         (destination, prefix): (&Destination, &str),
         (deadline, now): (Deadline, Instant),
     ) -> Option<awc::ClientRequest> {
@@ -185,7 +216,9 @@ impl Outbound {
         {
             headers.insert(CONTENT_SHA256, hash.clone());
         }
-        let seed = signer.map(|signer| signer.sign(method.as_str(), &self.target, headers, clock::wall()));
+        let seed = signer.map(|(signer, offset)| {
+            signer.sign(method.as_str(), &self.target, headers, offset.applied_to(clock::wall()))
+        });
         if let RequestBody::Stream(Some(upload)) = &mut self.body
             && let Some(frame) = self.reframing.as_ref().and_then(|reframing| reframing.frame)
         {
