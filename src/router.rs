@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tidegate_actors::{BreakerHandle, BucketId, CredentialId, PoolHandle};
+use tidegate_actors::{BreakerHandle, BucketId, CredentialId, EndpointId, PoolHandle};
 use tidegate_config::{BucketConfig, Pattern, is_bucket_name};
 
 use crate::auth::Proofs;
@@ -18,6 +18,7 @@ use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
 use crate::upstream::headers::ClientHeaders;
 use crate::upstream::late::LateCalls;
+use crate::upstream::store_clock::StoreClock;
 
 /// Why no bucket takes a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(crate) struct Bucket {
     pub(crate) client_headers: Arc<ClientHeaders>,
     /// Where each endpoint is, in the order of the configuration.
     pub(crate) destinations: Vec<Destination>,
+    /// The clock of each endpoint, in the same order.
+    pub(crate) clocks: Vec<StoreClock>,
     pub(crate) dialer: Arc<Dialer>,
     /// As whom its requests are signed.
     pub(crate) credentials: Source,
@@ -49,6 +52,11 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
+    /// The clock of an endpoint.
+    pub(crate) fn clock(&self, endpoint: EndpointId) -> &StoreClock {
+        &self.clocks[endpoint.0]
+    }
+
     /// What a credential is called (C4).
     pub(crate) fn credential(&self, id: CredentialId) -> Option<&str> {
         self.config.upstream.credentials_by_name.get(id.0).map(|credential| credential.name.as_str())

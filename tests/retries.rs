@@ -246,6 +246,36 @@ async fn too_long_a_retry_after_is_passed_on() {
     }
 }
 
+/// R3: a write that depends on what is there is tried once, whichever header says so, also in the query of a presigned URL; without the
+/// header it is tried three times
+#[tokio::test]
+async fn a_conditional_write_is_tried_once() {
+    let write = async |method: &str, target: &str, headers: &[(&str, &str)]| {
+        let upstream = Upstream::start(|_| Act::status(AGAIN));
+        let gateway = Gateway::in_front_of(&upstream).await;
+        let answer = request(gateway.address(), method, target, headers, Some(b"x")).await;
+        assert_eq!(answer.whole(), AGAIN, "{target} {headers:?}");
+        upstream.count()
+    };
+    for name in [
+        "if-match",
+        "if-none-match",
+        "if-unmodified-since",
+        "x-amz-if-match-last-modified-time",
+        "x-amz-if-match-size",
+        "x-amz-write-offset-bytes",
+        "x-goog-if-generation-match",
+    ] {
+        for method in ["PUT", "DELETE"] {
+            assert_eq!(write(method, "/b/k", &[(name, "1")]).await, 1, "{method} {name}");
+        }
+    }
+    assert_eq!(write("PUT", "/b/k?X-Amz-Write-Offset-Bytes=7", &[]).await, 1);
+    let copy = [("x-amz-copy-source", "/b/k"), ("x-amz-copy-source-if-unmodified-since", "x")];
+    assert_eq!((write("PUT", "/b/k", &copy).await, write("PUT", "/b/k", &copy[..1]).await), (1, 3));
+    assert_eq!(write("PUT", "/b/k", &[("x-amz-acl", "private")]).await, 3);
+}
+
 /// R1, B3: the store's own words: SlowDown is tried again and is no failure, RequestTimeout (400) is transient, any other 400 is not
 #[tokio::test]
 async fn s3s_own_error_codes_are_understood() {

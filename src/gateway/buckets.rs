@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use slog::Logger;
 use tidegate_actors::{BreakerHandle, BucketId, PoolHandle};
-use tidegate_config::{BucketConfig, Config};
+use tidegate_config::{BucketConfig, Config, Endpoint};
 use tokio::task::JoinHandle;
 
 use super::StartError;
@@ -18,6 +18,7 @@ use crate::upstream::destination::Destination;
 use crate::upstream::dial::Dialer;
 use crate::upstream::headers::ClientHeaders;
 use crate::upstream::late::LateCalls;
+use crate::upstream::store_clock::StoreClock;
 
 /// What buckets are built from.
 pub(super) struct BucketParts<'a> {
@@ -53,7 +54,8 @@ impl BucketParts<'_> {
                 client_headers: client_headers(bucket, &proofs, &credentials),
                 proofs,
                 destinations: destinations(name, bucket)?,
-                dialer: Arc::new(dialer.map_err(tls)?),
+                clocks: clocks(name, bucket, self.log),
+                dialer: Arc::new(dialer.map_err(tls)?.logging(name, self.log)),
                 credentials,
                 pool,
                 breaker,
@@ -72,7 +74,7 @@ fn client_headers(bucket: &BucketConfig, proofs: &Proofs, credentials: &Source) 
 }
 
 fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, StartError> {
-    let parse = |endpoint: &tidegate_config::Endpoint| {
+    let parse = |endpoint: &Endpoint| {
         Destination::of(endpoint, bucket.upstream.sni).map_err(|source| StartError::Endpoint {
             bucket: name.to_owned(),
             endpoint: endpoint.url(),
@@ -80,4 +82,11 @@ fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, S
         })
     };
     bucket.upstream.endpoints.iter().map(parse).collect()
+}
+
+fn clocks(name: &str, bucket: &BucketConfig, log: &Logger) -> Vec<StoreClock> {
+    let clock = |endpoint: &Endpoint| {
+        StoreClock::new(endpoint.is_tls() || endpoint.is_loopback(), name, &endpoint.authority, log)
+    };
+    bucket.upstream.endpoints.iter().map(clock).collect()
 }

@@ -1,8 +1,9 @@
 //! A 200 that is none: CompleteMultipartUpload and CopyObject answer 200 before they know, and may end in an
 //! error document (R1, E2).
 //!
-//! The bytes pass on as they come, for a client waits on them for minutes; the scan only looks at the first element,
-//! behind the white space that such an answer keeps alive with.
+//! The bytes pass on as they come, for a client waits on them for minutes. The scan keeps the start of the document: it leaves out the
+//! white space that a store sends to keep the connection alive, before the declaration or behind it, and it keeps more of an error than
+//! of any other document, because the code may stand behind a long message.
 
 use actix_web::http::Method;
 
@@ -27,14 +28,31 @@ pub(crate) struct LateError {
 /// Codes of errors that S3 answers with 500 or 503 ("Error responses", S3 API reference), and those that other stores use for it.
 const STORES_FAULTS: [&str; 4] = ["InternalError", "InternalFailure", "ServiceUnavailable", "UnknownError"];
 
-/// Enough for a declaration, the first element's name and an error's code.
+/// Enough for a declaration and the first element's name.
 const HEAD_MAX: usize = 512;
+/// An error's code stands within this many bytes.
+const ERROR_BYTES_MAX: usize = 8 << 10;
 
 impl LateError {
     pub(crate) fn look(&mut self, bytes: &[u8]) {
-        let rest = if self.head.is_empty() { bytes.trim_ascii_start() } else { bytes };
-        let room = HEAD_MAX - self.head.len();
-        self.head.extend_from_slice(&rest[..rest.len().min(room)]);
+        let mut rest = bytes.iter();
+        while self.has_room()
+            && let Some(byte) = rest.next()
+        {
+            let is_padding =
+                byte.is_ascii_whitespace() && (self.head.is_empty() || self.head.ends_with(b"?>"));
+            if !is_padding {
+                self.head.push(*byte);
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        match self.head.len() {
+            ..HEAD_MAX => true,
+            HEAD_MAX => self.found(),
+            bytes => bytes < ERROR_BYTES_MAX,
+        }
     }
 
     /// Whether an error in the document is the store's own. Parts that are missing or too small, a failed condition and the like are
@@ -66,6 +84,12 @@ mod tests {
             scan.look(chunk.as_bytes());
         }
         assert!(scan.found());
+        for padding in ["\n", ""] {
+            let mut behind = LateError::default();
+            behind.look(format!("{padding}<?xml version=\"1.0\"?>{}", " \n".repeat(600)).as_bytes());
+            behind.look(b"  <Error><Code>InternalError</Code></Error>");
+            assert!(behind.found() && behind.is_stores(), "{padding:?}");
+        }
         let mut fine = LateError::default();
         fine.look(b"  <?xml version=\"1.0\"?><CopyObjectResult><ETag>&lt;Error&gt;</ETag>");
         assert!(!fine.found() && !fine.is_stores());
@@ -81,6 +105,8 @@ mod tests {
         };
         assert_eq!(of("<Error><Code>InternalError</Code></Error>"), (true, true));
         assert_eq!(of("<Error></Error>"), (true, true));
+        let late = |bytes| format!("<Error><Message>{}</Message><Code>InvalidPart</Code>", "m".repeat(bytes));
+        assert_eq!((of(&late(7000)), of(&late(9000))), ((true, false), (true, true)));
         for code in ["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "PreconditionFailed", "SlowDown"] {
             assert_eq!(of(&format!("<Error><Code>{code}</Code></Error>")), (true, false), "{code}");
         }

@@ -15,6 +15,8 @@ use tidegate_config::BreakerMode;
 use crate::shortage::Shortage;
 use crate::telemetry::log::CurrentFault;
 use crate::upstream::late::LateView;
+use crate::upstream::store_clock::ClockView;
+use crate::upstream::tls::FailingTls;
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -78,6 +80,10 @@ pub(crate) struct BucketFacts<'a> {
     /// The authority of each endpoint, in the pool's order.
     pub(crate) authorities: Vec<&'a str>,
     pub(crate) late: Option<LateView>,
+    /// The clock of each endpoint that differs, in the pool's order.
+    pub(crate) clocks: Vec<Option<ClockView>>,
+    /// The endpoints with which TLS fails, by host and port.
+    pub(crate) tls_failures: Vec<(String, FailingTls)>,
 }
 
 /// The headline of the status document.
@@ -230,6 +236,11 @@ impl BucketFacts<'_> {
             )
         }));
         causes.extend(self.of_endpoints(now));
+        causes
+            .extend(self.tls_failures.iter().map(|(endpoint, failing)| self.of_tls(endpoint, failing, now)));
+        let clocks = self.authorities.iter().zip(&self.clocks);
+        causes
+            .extend(clocks.filter_map(|(endpoint, view)| Some(self.of_clock(endpoint, view.as_ref()?, now))));
         causes.extend(self.pool.credentials.iter().filter_map(|view| self.of_credential(view, now)));
         causes
     }
@@ -271,6 +282,28 @@ impl BucketFacts<'_> {
             _ => ("endpoint_out", "the other endpoints take its requests"),
         };
         vec![self.cause(id, effect, out.join(", "))]
+    }
+
+    fn of_tls(&self, endpoint: &str, failing: &FailingTls, now: Instant) -> Cause {
+        Cause {
+            since_ms: Some(since(failing.since, now)),
+            ..self.cause(
+                "upstream_tls",
+                "requests that the endpoint is called for are answered 502",
+                format!("{endpoint}: {}", failing.failure),
+            )
+        }
+    }
+
+    fn of_clock(&self, endpoint: &str, view: &ClockView, now: Instant) -> Cause {
+        let effect = match view.obstacle {
+            None => "none: requests are signed with the store's time",
+            Some(_) => "requests that the endpoint is called for are answered 503",
+        };
+        Cause {
+            since_ms: Some(since(view.began, now)),
+            ..self.cause("upstream_clock_skew", effect, format!("{endpoint}: {view}"))
+        }
     }
 
     fn of_credential(&self, view: &CredentialView, now: Instant) -> Option<Cause> {

@@ -1,9 +1,14 @@
 //! Each cause by itself, in a gateway that is sound otherwise.
 
+use std::time::SystemTime;
+
+use rustls::CertificateError;
 use tidegate_actors::{CredentialView, clock};
 
 use super::*;
 use crate::telemetry::log::LogFault;
+use crate::upstream::store_clock::{ClockOffset, Obstacle};
+use crate::upstream::tls_failure::TlsFailure;
 
 fn endpoint(standing: Standing) -> EndpointView {
     EndpointView { in_flight: 0, standing, latency: None, ejections: 0 }
@@ -68,6 +73,8 @@ fn sound(now: Instant) -> Facts<'static> {
             pool: pool(vec![endpoint(Standing::InRotation), endpoint(Standing::InRotation)], Vec::new()),
             authorities: vec!["a:80", "b:80"],
             late: None,
+            clocks: vec![None, None],
+            tls_failures: Vec::new(),
         }],
         log: None,
         log_lines_lost: 0,
@@ -266,4 +273,27 @@ fn draining_wins_the_headline_and_chaos_is_said() {
         assert!(cause.effect.contains(effect), "{cause:?}");
     }
     assert_eq!(only(|facts, _| facts.chaos = true).1.id, "chaos");
+}
+
+/// X10, A2, A7: a clock that differs and a certificate that is refused name the endpoint, and last until they are over
+#[test]
+fn clocks_and_certificates_are_causes() {
+    let (headline, causes) = after(|facts, now| {
+        let ahead =
+            ClockOffset::between(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(3600));
+        let began = now.checked_sub(Duration::from_secs(4)).unwrap();
+        let view = |obstacle| Some(ClockView { began, measured: Some(ahead), obstacle });
+        facts.buckets[0].clocks = vec![view(None), view(Some(Obstacle::Untrusted))];
+        let failure = TlsFailure::from(&rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        facts.buckets[0].tls_failures = vec![("a:443".to_owned(), FailingTls { since: began, failure })];
+    });
+    assert_eq!(headline, "degraded");
+    let ids: Vec<_> =
+        causes.iter().map(|cause| (cause.id, cause.subject.as_deref(), cause.since_ms)).collect();
+    let clock = ("upstream_clock_skew", Some("photos"), Some(4000));
+    assert_eq!(ids, [("upstream_tls", Some("photos"), Some(4000)), clock, clock]);
+    assert!(causes[0].detail.starts_with("a:443: no authority") && causes[0].detail.contains("tls.ca_file"));
+    assert!(causes[1].detail.starts_with("a:80: the store's clock is 3600 s ahead of the gateway's"));
+    assert!(causes[1].effect.starts_with("none") && causes[2].effect.ends_with("answered 503"));
+    assert!(causes[2].detail.contains("https://"), "{}", causes[2].detail);
 }

@@ -47,5 +47,7 @@ fn bucket(bucket: &Bucket, now: Instant) -> BucketFacts<'_> {
         pool: bucket.pool.view(now),
         authorities: endpoints.iter().map(|endpoint| endpoint.authority.as_str()).collect(),
         late: bucket.late.view(),
+        clocks: bucket.clocks.iter().map(|clock| clock.view(now)).collect(),
+        tls_failures: bucket.dialer.tls_failures(),
     }
 }

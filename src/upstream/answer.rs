@@ -6,7 +6,6 @@
 //! is not what its checksum says (I1), which is known before its last piece is handed on.
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -15,11 +14,9 @@ use std::time::{Duration, Instant};
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::http::{Method, StatusCode};
-use awc::ClientResponse;
 use bytes::Bytes;
-use futures_util::Stream;
 use thiserror::Error;
 use tidegate_actors::{BreakerTicket, BucketId, Cause, Outcome, Permit, Slot, clock};
 use tidegate_config::Kind;
@@ -30,10 +27,12 @@ use crate::http::answer::REQUEST_ID;
 use crate::s3::checksum::down::Answered;
 use crate::s3::late_error::LateError;
 use crate::telemetry::record::Record;
+use crate::upstream::answer_source::{Ending, Source, is_close};
 use crate::upstream::answer_transfer::{AnswerTransfer, Moved};
 use crate::upstream::appended::Errors;
 use crate::upstream::blame;
 use crate::upstream::call::Called;
+use crate::upstream::error_document::{ErrorDocument, Rest};
 use crate::upstream::headers::{Nominated, travels_down};
 use crate::upstream::proxy_body::ProxyBody;
 use crate::upstream::renamed::{RenamedBody, Renaming};
@@ -62,29 +61,6 @@ pub(crate) enum TransferError {
     /// The transfer was cut.
     #[error("memory is exhausted, and this is one of the heaviest transfers")]
     Memory,
-}
-
-/// How an answer's body ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// After so many bytes.
-    Length(u64),
-    /// With the last chunk.
-    Chunked,
-    /// When the upstream closes.
-    Close,
-    /// It has no body (HEAD, 204, 304).
-    Nothing,
-}
-
-/// Where the bytes come from.
-enum Source {
-    /// A document that was read whole; its response is at its end and must not be polled again.
-    Document(Bytes),
-    /// The upstream. Dropped before its end, it takes its connection along.
-    Stream(ClientResponse),
-    /// Nothing more comes.
-    Ended,
 }
 
 /// What is held to the last byte.
@@ -150,15 +126,15 @@ pub(crate) fn pass_on(
     response.headers_mut().insert(REQUEST_ID, record.id.clone());
     record.status = status.as_u16();
     let ending = match &document {
-        Some(document) => Ending::Length(document.len() as u64),
-        None => ending(headers, status, &record.request.method),
+        Some(ErrorDocument { bytes, rest: Rest::Nothing }) => Ending::Length(bytes.len() as u64),
+        Some(_) | None => Ending::of(headers, status, &record.request.method),
     };
     let is_object = status.as_u16() == 200 && record.request.method == Method::GET;
     let checksum = if is_object && bucket.config.kind == Kind::S3 { Answered::of(headers) } else { None };
     let mut body = AnswerBody {
         transfer: AnswerTransfer::new(socket),
-        size: size(ending, headers, &record.request.method),
-        source: document.map_or(Source::Stream(upstream), Source::Document),
+        size: ending.size(headers, &record.request.method),
+        source: Source::of(upstream, document),
         ending,
         received: 0,
         idle: bucket.config.upstream.idle_timeout,
@@ -180,30 +156,6 @@ pub(crate) fn pass_on(
         None => ProxyBody::Upstream(body),
     };
     response.set_body(body.appending(errors.filter(|_| status.is_success())))
-}
-
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
-}
-
-pub(super) fn ending(headers: &HeaderMap, status: StatusCode, method: &Method) -> Ending {
-    if method == Method::HEAD || matches!(status.as_u16(), 100..=199 | 204 | 304) {
-        return Ending::Nothing;
-    }
-    if headers.contains_key(TRANSFER_ENCODING) {
-        return Ending::Chunked;
-    }
-    length(headers).map_or(Ending::Close, Ending::Length)
-}
-
-fn size(ending: Ending, headers: &HeaderMap, method: &Method) -> BodySize {
-    match ending {
-        Ending::Length(bytes) => BodySize::Sized(bytes),
-        Ending::Chunked | Ending::Close => BodySize::Stream,
-        // HEAD keeps the length of the body that GET would have had.
-        Ending::Nothing if method == Method::HEAD => length(headers).map_or(BodySize::None, BodySize::Sized),
-        Ending::Nothing => BodySize::None,
-    }
 }
 
 impl AnswerBody {
@@ -355,13 +307,10 @@ impl MessageBody for AnswerBody {
             // The connection ends the answer, and the record says why.
             return Poll::Ready(Some(Err(TransferError::Memory)));
         }
-        let polled = match &mut this.source {
-            Source::Stream(response) => Pin::new(response).poll_next(cx),
-            Source::Document(document) if document.is_empty() => Poll::Ready(None),
-            Source::Document(document) => Poll::Ready(Some(Ok(std::mem::take(document)))),
-            Source::Ended => return Poll::Ready(None),
-        };
-        match polled {
+        if matches!(this.source, Source::Ended) {
+            return Poll::Ready(None);
+        }
+        match this.source.poll(cx) {
             Poll::Ready(Some(Ok(chunk))) => {
                 this.moved = clock::now();
                 this.received += chunk.len() as u64;
@@ -384,9 +333,7 @@ impl MessageBody for AnswerBody {
                 Poll::Ready(Some(Ok(chunk)))
             }
             Poll::Ready(Some(Err(error))) => {
-                let closed = matches!(&error, PayloadError::Io(cause) | PayloadError::Incomplete(Some(cause))
-                    if cause.kind() == io::ErrorKind::UnexpectedEof);
-                if closed && matches!(this.ending, Ending::Close | Ending::Length(_)) {
+                if is_close(&error) && matches!(this.ending, Ending::Close | Ending::Length(_)) {
                     return this.ended();
                 }
                 let error = TransferError::Broken(error);

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use actix_http::body::None as NoBody;
 use awc::{ClientResponse, SendClientRequest};
-use bytes::Bytes;
 use tidegate_actors::{
     BreakerTicket, CircuitId, Evidence, Level, OperationClass, Outcome, Permit, RetryTicket, clock,
 };
@@ -20,16 +19,19 @@ use crate::telemetry::record::Record;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::blame::Attempted;
 use crate::upstream::body::RequestBody;
+use crate::upstream::conditional_write;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::early::Ongoing;
+use crate::upstream::error_document::ErrorDocument;
 use crate::upstream::flow::Flow;
 use crate::upstream::hedge::{self, Held, Race};
 use crate::upstream::hold::{self, Entered, Entry};
 use crate::upstream::identity::{self, Said};
 use crate::upstream::misdirected;
-use crate::upstream::outbound::Outbound;
-use crate::upstream::reply::{Answered, head, heard};
-use crate::upstream::retry::{Asked, is_clients_retry, is_conditional_write, wait};
+use crate::upstream::outbound::{Outbound, Resign};
+use crate::upstream::reply::{Answered, CallFacts, head, heard};
+use crate::upstream::retry::{Asked, is_clients_retry, wait};
+use crate::upstream::store_clock::{ClockOffset, Skew};
 use crate::upstream::verdict::{self, Verdict};
 use crate::upstream::watch::{Limits, watch};
 use crate::worker::Worker;
@@ -47,8 +49,8 @@ pub(crate) struct Leave {
 /// An answer whose body is still to come, and what is held for it.
 pub(crate) struct Called {
     pub(crate) response: ClientResponse,
-    /// The whole body, where it was read because its error code mattered.
-    pub(crate) document: Option<Bytes>,
+    /// As much of the body as was read because its error code mattered.
+    pub(crate) document: Option<ErrorDocument>,
     pub(crate) permit: Permit,
     /// Where the outcome is known only at the last byte.
     pub(crate) ticket: Option<BreakerTicket>,
@@ -94,30 +96,21 @@ pub(crate) async fn call(
             let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
             Tried::of((bucket, evidence), limits, &record.flow, (&permit, &mut ticket), result)
         };
-        let Tried { result, judged, said, ended } = tried;
+        let ended = tried.ended;
         record.phases.first_byte = Some(ended);
-        if let Some(kind) = read.filter(|_| judged.verdict.outcome == Outcome::Success) {
+        if let Some(kind) = read.filter(|_| tried.judged.verdict.outcome == Outcome::Success) {
             bucket.pool.measured(kind, ended.saturating_duration_since(began), ended);
         }
 
-        let is_untouched = said.is_setback() || matches!(&result, Err(rejection) if rejection.is_unsent());
-        let may_retry = (judged.verdict.transient || said.is_setback())
-            && record.attempts < upstream.retry.max_attempts.get()
-            && may_repeat(&outbound, is_untouched, bucket)
-            && worker.shared.actors.monitor.level() < Level::Critical;
         // What it was a ticket for is over.
         drop(retrying.take());
-        let mut stays = said.is_setback();
-        if let Some(ticket) = misdirected::retry(worker, bucket, &mut outbound, &result, record).await {
+        let mut stays = tried.is_refused();
+        if let Some(ticket) = misdirected::retry(worker, bucket, &mut outbound, &tried.result, record).await {
             (retrying, stays) = (Some((Duration::ZERO, ticket)), true);
-        } else if may_retry && said.is_setback() {
-            retrying = identity::go_on_as_other(bucket, &mut permit).await;
-        } else if may_retry {
-            let left = deadline.total.saturating_duration_since(ended);
-            if let Some(pause) = wait(&upstream.retry, record.attempts + 1, judged.asked.wait, left) {
-                retrying = bucket.pool.retry().await.map(|ticket| (pause, ticket));
-            }
+        } else if may_retry(worker, bucket, &outbound, &tried, record) {
+            retrying = leave_to_retry(bucket, &mut outbound, &mut permit, (&tried, record, deadline)).await;
         }
+        let Tried { result, judged, said, skew, .. } = tried;
         if let Some((pause, _)) = retrying {
             ticket.report(judged.verdict.outcome);
             drop(result);
@@ -129,8 +122,11 @@ pub(crate) async fn call(
             place = Some(permit);
             continue;
         }
-        count_retries(bucket, record, &judged.verdict, misdirected::is_answer(&result));
-        if let Some(rejection) = said.rejection() {
+        let skew = skew.filter(|skew| skew.is_named);
+        let is_refused = skew.is_some() || misdirected::is_answer(&result);
+        count_retries(bucket, record, &judged.verdict, is_refused);
+        let rejection = said.rejection().or_else(|| skew.map(UpstreamRejection::ClockSkew));
+        if let Some(rejection) = rejection {
             ticket.report(judged.verdict.outcome);
             return Err(rejection.into());
         }
@@ -138,10 +134,45 @@ pub(crate) async fn call(
     }
 }
 
+/// Whether an attempt that has ended may be followed by another.
+fn may_retry(worker: &Worker, bucket: &Bucket, outbound: &Outbound, tried: &Tried, record: &Record) -> bool {
+    let resigns = outbound.resigns(tried.skew.as_ref()).is_some();
+    let is_refused = tried.said.is_setback() || resigns;
+    let is_unsent = matches!(&tried.result, Err(rejection) if rejection.is_unsent());
+    // A signature that was refused for its time had no effect, whatever the method.
+    let replays = if resigns { outbound.has_body() } else { outbound.replays() };
+    (tried.judged.verdict.transient || is_refused)
+        && replays
+        && record.attempts < bucket.config.upstream.retry.max_attempts.get()
+        && may_repeat(outbound, is_refused || is_unsent, bucket)
+        && worker.shared.actors.monitor.level() < Level::Critical
+}
+
+/// Leave of the bucket for another attempt, and the pause before it.
+async fn leave_to_retry(
+    bucket: &Bucket,
+    outbound: &mut Outbound,
+    permit: &mut Permit,
+    (tried, record, deadline): (&Tried, &Record, Deadline),
+) -> Option<(Duration, RetryTicket)> {
+    if let Some(offset) = outbound.resigns(tried.skew.as_ref()) {
+        let ticket = bucket.pool.retry().await?;
+        outbound.resign = Resign::With(offset);
+        return Some((Duration::ZERO, ticket));
+    }
+    if tried.said.is_setback() {
+        return identity::go_on_as_other(bucket, permit).await;
+    }
+    let left = deadline.total.saturating_duration_since(tried.ended);
+    let asked = tried.judged.asked.wait;
+    let pause = wait(&bucket.config.upstream.retry, record.attempts + 1, asked, left)?;
+    bucket.pool.retry().await.map(|ticket| (pause, ticket))
+}
+
 /// Whether a request that failed may be sent once more, as far as it is the request's to say.
 fn may_repeat(outbound: &Outbound, is_untouched: bool, bucket: &Bucket) -> bool {
-    let Head { method, headers, .. } = outbound.request.head();
-    if !outbound.replays() || (!is_untouched && is_conditional_write(method, headers)) {
+    let Head { method, headers, uri, .. } = outbound.request.head();
+    if !is_untouched && conditional_write::is_conditional(method, headers, uri.query().unwrap_or_default()) {
         return false;
     }
     let is_clients = is_clients_retry(headers);
@@ -157,7 +188,7 @@ fn finish(
     ticket: BreakerTicket,
     permit: Permit,
 ) -> Result<Called, GatewayError> {
-    let Answered { response, document, code: _, socket } = match result {
+    let Answered { response, document, socket, .. } = match result {
         Ok(head) => head,
         Err(rejection) => {
             ticket.report(verdict.outcome);
@@ -174,9 +205,9 @@ fn finish(
     Ok(Called { response, document, permit, ticket, socket })
 }
 
-fn count_retries(bucket: &Bucket, record: &Record, verdict: &Verdict, is_misdirected: bool) {
+fn count_retries(bucket: &Bucket, record: &Record, verdict: &Verdict, is_refused: bool) {
     if record.attempts - u32::from(record.hedged.is_some()) > 1 {
-        if is_misdirected || verdict.transient || matches!(verdict.outcome, Outcome::Failure { .. }) {
+        if is_refused || verdict.transient || matches!(verdict.outcome, Outcome::Failure { .. }) {
             bucket.metrics.retry_exhausted.inc();
         } else {
             bucket.metrics.retry_success.inc();
@@ -190,6 +221,8 @@ pub(super) struct Tried {
     pub(super) judged: Judged,
     /// Of the credential that it was made with.
     said: Said,
+    /// The store refused the time of the signature.
+    skew: Option<Skew>,
     pub(super) ended: Instant,
 }
 
@@ -221,13 +254,27 @@ impl Tried {
         judged.verdict.outcome = attempted.settle(bucket, judged.verdict.outcome, told);
         let answer = result.as_ref().ok().map(Answered::said);
         let said = identity::settle(bucket, permit, answer, (judged.asked.wait, evidence));
-        Self { result, judged, said, ended }
+        let skew =
+            result.as_ref().ok().and_then(|answer| answer.settle_clock(bucket.clock(permit.endpoint())));
+        if skew.as_ref().is_some_and(|skew| skew.is_named) {
+            bucket.metrics.clock_refused.inc();
+        }
+        // The clock of another endpoint may be right.
+        let is_hopeless = skew.as_ref().is_some_and(|skew| skew.is_named && skew.resign.is_none());
+        judged.verdict.transient |= is_hopeless && bucket.config.upstream.endpoints.len() > 1;
+        Self { result, judged, said, skew, ended }
+    }
+
+    /// Whether the store has refused the credential or the signature, and not looked at the request.
+    fn is_refused(&self) -> bool {
+        self.said.is_setback() || self.skew.as_ref().is_some_and(|skew| skew.resign.is_some())
     }
 
     /// Whether it is an answer about the request, and not about how the upstream is.
     pub(super) fn settles(&self) -> bool {
         let is_answer = |answered: &Answered| !matches!(answered.response.status().as_u16(), 429 | 500..);
-        !self.judged.verdict.transient && !self.said.is_setback() && self.result.as_ref().is_ok_and(is_answer)
+        let is_refused = self.said.is_setback() || self.skew.is_some();
+        !self.judged.verdict.transient && !is_refused && self.result.as_ref().is_ok_and(is_answer)
     }
 }
 
@@ -253,7 +300,8 @@ fn judge(result: &Result<Answered, UpstreamRejection>, bucket: &Bucket) -> Judge
             if let Some(oddity) = asked.odd {
                 bucket.metrics.odd_retry_after(oddity);
             }
-            let verdict = verdict::of_status(status, head.code.as_deref(), asked.wait);
+            let mut verdict = verdict::of_status(status, head.code.as_deref(), asked.wait);
+            verdict.transient |= head.is_broken();
             Judged { verdict, asked }
         }
         Err(rejection) => {
@@ -274,7 +322,7 @@ async fn attempt(
     limits: Limits,
     record: &Record,
 ) -> Result<Answered, UpstreamRejection> {
-    let (call, ongoing) = send(worker, bucket, outbound, permit, limits, &record.flow)?;
+    let Sending { call, ongoing, signed } = send(worker, bucket, outbound, permit, limits, &record.flow)?;
     let response = match heard(watch(call, limits, &ongoing, &bucket.late).await, &ongoing.flow) {
         Ok(response) => response,
         Err(rejection) => {
@@ -284,9 +332,17 @@ async fn attempt(
             return Err(rejection);
         }
     };
-    let is_pooled = permit.credential().is_some();
-    let how = (bucket.config.kind, is_pooled);
-    head(response, how, outbound.request.head().method, ongoing.socket()).await
+    let method = outbound.request.head().method;
+    let facts = CallFacts { kind: bucket.config.kind, method, signed, due: limits.deadline.total };
+    head(response, facts, ongoing.socket()).await
+}
+
+/// A call that begins when it is polled.
+pub(super) struct Sending {
+    pub(super) call: SendClientRequest,
+    pub(super) ongoing: Rc<Ongoing>,
+    /// The offset of the clock that it is signed with; none where it is not signed.
+    pub(super) signed: Option<ClockOffset>,
 }
 
 /// Sends a request, as soon as what is returned is polled.
@@ -297,15 +353,19 @@ pub(super) fn send(
     permit: &Permit,
     limits: Limits,
     flow: &Rc<Flow>,
-) -> Result<(SendClientRequest, Rc<Ongoing>), UpstreamRejection> {
+) -> Result<Sending, UpstreamRejection> {
     let client = worker.client(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
     let signer = match outbound.request.is_preflight() {
         true => None,
         false => client.signer(outbound.key, &bucket.credentials, permit.credential())?,
     };
+    let clock = bucket.clock(permit.endpoint());
+    let signed =
+        signer.as_ref().map(|_| outbound.resign.take().unwrap_or_else(|| clock.offset(limits.began)));
+    let signer = signer.as_deref().zip(signed);
     let request = outbound
-        .build(client, (signer.as_deref(), permit.credential()), destination, (limits.deadline, limits.began))
+        .build(client, (signer, permit.credential()), destination, (limits.deadline, limits.began))
         .ok_or(UpstreamRejection::Target)?;
     let (sending, upload) = match &mut outbound.body {
         RequestBody::None => (request.send_body(NoBody::new()), None),
@@ -319,5 +379,5 @@ pub(super) fn send(
             (request.send_body(NoBody::new()), Some(upload))
         }
     };
-    Ok((sending, Ongoing::new(Rc::clone(flow), upload)))
+    Ok(Sending { call: sending, ongoing: Ongoing::new(Rc::clone(flow), upload), signed })
 }

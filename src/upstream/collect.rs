@@ -3,10 +3,8 @@
 //! A body that ends before its announced end is an error, as for answers that are passed on (`answer.rs`), and the outcome is reported in
 //! the same way: what the upstream broke counts against it, a body over the bound does not.
 
-use std::io;
 use std::time::Instant;
 
-use actix_web::error::PayloadError;
 use actix_web::http::Method;
 use bytes::BytesMut;
 use futures_util::StreamExt;
@@ -15,9 +13,10 @@ use tidegate_actors::{Cause, Outcome, clock};
 use tokio::time::timeout_at;
 
 use crate::router::Bucket;
-use crate::upstream::answer::{Ending, ending};
+use crate::upstream::answer_source::{Ending, is_close};
 use crate::upstream::blame;
 use crate::upstream::call::Called;
+use crate::upstream::error_document::Rest;
 
 /// Why an answer is not there whole.
 #[derive(Debug, Error)]
@@ -55,11 +54,15 @@ pub(crate) async fn collect(
 ) -> Result<BytesMut, CollectError> {
     let Called { mut response, document, permit, ticket, socket: _ } = called;
     let began = clock::now();
-    let ending = ending(response.headers(), response.status(), &Method::GET);
-    let mut body = document.as_ref().map(|document| BytesMut::from(&document[..])).unwrap_or_default();
-    let read = match document {
-        Some(_) => Ok(()),
-        None => read(&mut response, ending, bucket, limits, &mut body).await,
+    let ending = Ending::of(response.headers(), response.status(), &Method::GET);
+    let (mut body, rest) = match document {
+        Some(document) => (BytesMut::from(&document.bytes[..]), document.rest),
+        None => (BytesMut::new(), Rest::Stream),
+    };
+    let read = match rest {
+        Rest::Nothing => Ok(()),
+        Rest::Broken(_) => Err(CollectError::Cut),
+        Rest::Stream => read(&mut response, ending, bucket, limits, &mut body).await,
     };
     // An unread rest takes its connection along, before the place is given back.
     drop(response);
@@ -109,12 +112,6 @@ async fn read(
             }
         }
     }
-}
-
-/// Whether the connection ended.
-fn is_close(error: &PayloadError) -> bool {
-    matches!(error, PayloadError::Io(cause) | PayloadError::Incomplete(Some(cause))
-        if cause.kind() == io::ErrorKind::UnexpectedEof)
 }
 
 fn failed(cause: Cause) -> Outcome {

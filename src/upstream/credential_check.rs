@@ -23,8 +23,7 @@ use crate::s3::target;
 use crate::shortage::Shortage;
 use crate::upstream::client;
 use crate::upstream::identity::names_credential;
-use crate::upstream::own_call::{AsWhom, OwnCall, get};
-use crate::upstream::verdict::error_code;
+use crate::upstream::own_call::{AsWhom, OwnAnswer, OwnCall, get};
 use crate::worker::Shared;
 
 /// From one round of checks to the next, at least.
@@ -35,8 +34,6 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPTED: &str = "accepted";
 const REFUSED: &str = "refused";
 const INCONCLUSIVE: &str = "inconclusive";
-/// An error document up to this size is read for its code.
-const DOCUMENT_BYTES_MAX: usize = 8 << 10;
 
 /// Begins to wait for suspects in every bucket that can be asked about its credentials.
 pub(crate) fn begin(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
@@ -124,13 +121,10 @@ async fn ask_store(
     let (target, host_bucket) = listing(bucket);
     let target = format!("{}{target}", bucket.destinations[endpoint.0].path());
     let call = OwnCall { bucket, endpoint, target: &target, host_bucket, as_whom: AsWhom::One(credential) };
-    let mut response = match get(http, call).await {
-        Ok(response) => response,
-        Err(error) => return error.shortage().map_or(Ok(CredentialCheck::Inconclusive), Err),
-    };
-    let status = response.status().as_u16();
-    let document = response.body().limit(DOCUMENT_BYTES_MAX).await.unwrap_or_default();
-    Ok(of_store(status, error_code(&document).as_deref()))
+    match get(http, call).await {
+        Ok(OwnAnswer { status, code }) => Ok(of_store(status, code.as_deref())),
+        Err(error) => error.shortage().map_or(Ok(CredentialCheck::Inconclusive), Err),
+    }
 }
 
 /// What a store is asked for: the bucket where it has one name, else the list of buckets.
@@ -169,7 +163,7 @@ async fn ask_api(
     let status = async |as_whom| {
         let call = OwnCall { bucket, endpoint, target, host_bucket: None, as_whom };
         match get(http, call).await {
-            Ok(response) => Ok(Some(response.status().as_u16())),
+            Ok(answer) => Ok(Some(answer.status)),
             Err(error) => error.shortage().map_or(Ok(None), Err),
         }
     };

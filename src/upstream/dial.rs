@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use slog::{Logger, info, warn};
 use tidegate_config::{DnsConfig, Endpoint, UpstreamConfig};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -19,7 +20,7 @@ use crate::shortage::{Shortage, noted};
 use crate::upstream::names::Name;
 use crate::upstream::resolver;
 use crate::upstream::stream::Stream;
-use crate::upstream::tls::{Securer, TlsError, client_config};
+use crate::upstream::tls::{FailingTls, Securer, TlsError, TlsNews, client_config};
 
 /// Where one endpoint is.
 struct Place {
@@ -33,6 +34,8 @@ pub(crate) struct Dialer {
     connect_timeout: Duration,
     receive_buffer: Option<u64>,
     has_names: bool,
+    /// Where changes of TLS are logged, and the bucket that they concern. The callers of other dialers log each failure themselves.
+    log: Option<(Logger, String)>,
 }
 
 impl Dialer {
@@ -64,7 +67,23 @@ impl Dialer {
             connect_timeout: *connect_timeout,
             receive_buffer: connection_pool.receive_buffer.filter(|bytes| *bytes <= receive_buffer_max()),
             has_names,
+            log: None,
         })
+    }
+
+    /// Logs when TLS with an endpoint of this bucket begins to fail, and when it succeeds again.
+    pub(crate) fn logging(self, bucket: &str, log: &Logger) -> Self {
+        Self { log: Some((log.clone(), bucket.to_owned())), ..self }
+    }
+
+    /// The endpoints with which TLS fails, by host and port.
+    pub(crate) fn tls_failures(&self) -> Vec<(String, FailingTls)> {
+        let failure = |((host, port), place): (&(String, u16), &Place)| {
+            Some((format!("{host}:{port}"), place.securer.as_ref()?.failure()?))
+        };
+        let mut failures: Vec<_> = self.places.iter().filter_map(failure).collect();
+        failures.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        failures
     }
 
     /// What its connections keep of their receive buffers between large bodies.
@@ -86,8 +105,29 @@ impl Dialer {
         let stream = noted(self.reach(name, port).await)?;
         Ok(match securer {
             None => Stream::Plain(stream),
-            Some(securer) => Stream::Tls(Box::new(securer.secure(stream, tls_bucket).await?)),
+            Some(securer) => {
+                let (secured, news) = securer.secure(stream, tls_bucket).await;
+                if let Some(news) = news {
+                    self.log_tls(&news, host, port);
+                }
+                Stream::Tls(Box::new(secured?))
+            }
         })
+    }
+
+    fn log_tls(&self, news: &TlsNews, host: &str, port: u16) {
+        let Some((log, bucket)) = &self.log else { return };
+        let endpoint = format!("{host}:{port}");
+        match news {
+            TlsNews::Fails(failure) => {
+                warn!(log, "TLS handshake with the endpoint failed"; "bucket" => bucket, "endpoint" => endpoint,
+                    "error" => failure.to_string());
+            }
+            TlsNews::Succeeds => {
+                info!(log, "TLS handshake with the endpoint succeeds again"; "bucket" => bucket,
+                    "endpoint" => endpoint);
+            }
+        }
     }
 
     /// Connects to the endpoint of this host and port, and closes the connection: no TLS, and not a byte.

@@ -35,12 +35,12 @@ use crate::router::Bucket;
 use crate::telemetry::record::{Hedged, Record};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
-use crate::upstream::call::{Tried, send};
+use crate::upstream::call::{Sending, Tried, send};
 use crate::upstream::early::Ongoing;
 use crate::upstream::flow::Flow;
 use crate::upstream::identity;
 use crate::upstream::outbound::Outbound;
-use crate::upstream::reply::{Answered, head, heard};
+use crate::upstream::reply::{Answered, CallFacts, head, heard};
 use crate::upstream::retry::is_clients_retry;
 use crate::upstream::watch::{Limits, watch};
 use crate::worker::Worker;
@@ -136,14 +136,15 @@ pub(super) async fn race(
     let over = |held: &mut Held, limits, result| {
         Tried::of((bucket, evidence), limits, &flow, (&held.permit, &mut held.ticket), result)
     };
-    let (call, ongoing) = match send(worker, bucket, outbound, &held.permit, limits, &flow) {
+    let Sending { call, ongoing, signed } = match send(worker, bucket, outbound, &held.permit, limits, &flow)
+    {
         Ok(sending) => sending,
         Err(rejection) => return (over(&mut held, limits, Err(rejection)), held),
     };
     ongoing.ring_at(moment);
     let method = outbound.request.head().method.clone();
-    let how = (bucket, held.permit.credential().is_some(), &method);
-    let mut first = pin!(run(call, Rc::clone(&ongoing), limits, how).fuse());
+    let facts = CallFacts { kind: bucket.config.kind, method: &method, signed, due: limits.deadline.total };
+    let mut first = pin!(run(call, Rc::clone(&ongoing), limits, (bucket, facts)).fuse());
 
     if let Either::Left((result, _)) = select(first.as_mut(), pin!(ongoing.rung())).await {
         return (over(&mut held, limits, result), held);
@@ -153,7 +154,7 @@ pub(super) async fn race(
         Either::Left((result, _)) => return (over(&mut held, limits, result), held),
         Either::Right((entered, _)) => entered,
     };
-    let Entered { held: mut hedges, limits: hedge_limits, call, ongoing } = match entered {
+    let Entered { held: mut hedges, limits: hedge_limits, sending } = match entered {
         Ok(entered) => entered,
         Err(cause) => {
             bucket.metrics.hedges.suppressed(cause);
@@ -164,7 +165,8 @@ pub(super) async fn race(
     record.attempts += 1;
     record.hedged = Some(Hedged::Lost);
     bucket.metrics.hedges.sent.inc();
-    let mut second = Box::pin(run(call, ongoing, hedge_limits, how));
+    let Sending { call, ongoing, signed } = sending;
+    let mut second = Box::pin(run(call, ongoing, hedge_limits, (bucket, CallFacts { signed, ..facts })));
     let (tried, held) = match select(first.as_mut(), second.as_mut()).await {
         Either::Left((result, _)) => {
             let tried = over(&mut held, limits, result);
@@ -199,8 +201,7 @@ pub(super) async fn race(
 struct Entered {
     held: Held,
     limits: Limits,
-    call: SendClientRequest,
-    ongoing: Rc<Ongoing>,
+    sending: Sending,
 }
 
 /// Whether a hedge may be sent now that its moment has come.
@@ -230,8 +231,8 @@ async fn enter(
     let held = Held { permit, ticket };
     let limits = Limits { began: clock::now(), ..race.limits };
     let sending = send(worker, bucket, outbound, &held.permit, limits, flow);
-    let (call, ongoing) = sending.map_err(|_| Suppressed::Credentials)?;
-    Ok(Entered { held, limits, call, ongoing })
+    let sending = sending.map_err(|_| Suppressed::Credentials)?;
+    Ok(Entered { held, limits, sending })
 }
 
 /// Runs an attempt to the head of its answer; dropped before that, it takes its connection along.
@@ -239,8 +240,8 @@ async fn run(
     call: SendClientRequest,
     ongoing: Rc<Ongoing>,
     limits: Limits,
-    (bucket, is_pooled, method): (&Bucket, bool, &Method),
+    (bucket, facts): (&Bucket, CallFacts<'_>),
 ) -> Result<Answered, UpstreamRejection> {
     let response = heard(watch(call, limits, &ongoing, &bucket.late).await, &ongoing.flow)?;
-    head(response, (bucket.config.kind, is_pooled), method, ongoing.socket()).await
+    head(response, facts, ongoing.socket()).await
 }

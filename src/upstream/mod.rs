@@ -4,6 +4,7 @@
 //! given back by `Drop` on every path.
 
 pub(crate) mod answer;
+mod answer_source;
 mod answer_transfer;
 mod appended;
 mod blame;
@@ -11,8 +12,10 @@ pub(crate) mod body;
 mod bucket_region;
 mod call;
 pub(crate) mod client;
+mod clock_reading;
 mod collect;
 mod conclude;
+mod conditional_write;
 mod connection;
 mod connection_key;
 pub(crate) mod credential_check;
@@ -21,6 +24,7 @@ pub(crate) mod deadline;
 pub(crate) mod destination;
 pub(crate) mod dial;
 mod early;
+mod error_document;
 pub(crate) mod flow;
 mod forwarded;
 mod head;
@@ -46,13 +50,17 @@ mod renamed;
 mod reply;
 mod resolver;
 mod retry;
+pub(crate) mod store_clock;
 mod stream;
 pub(crate) mod tls;
+pub(crate) mod tls_failure;
 mod verdict;
 mod watch;
 
 use crate::s3::upload::UploadFault;
 use crate::shortage::Shortage;
+use crate::upstream::store_clock::Skew;
+use crate::upstream::tls_failure::TlsFailure;
 use actix_web::http::StatusCode;
 
 pub(crate) use answer::{Passing, pass_on};
@@ -61,6 +69,7 @@ pub(crate) use bucket_region::RegionHeader;
 pub(crate) use call::{Leave, call};
 pub(crate) use collect::{CollectError, CollectLimits, collect};
 pub(crate) use conclude::conclude;
+pub(crate) use error_document::error_code;
 pub(crate) use hedge::Suppressed;
 pub(crate) use hold::{is_patient, may_wait};
 pub(crate) use incoming::{BucketListPage, Incoming, Put};
@@ -70,7 +79,6 @@ pub(crate) use proxy_body::ProxyBody;
 pub(crate) use renamed::{names_of, scheme};
 pub(crate) use reply::shortage_of;
 pub(crate) use retry::Oddity;
-pub(crate) use verdict::error_code;
 pub(crate) use watch::Phase;
 
 /// Why there is no answer to pass on.
@@ -81,11 +89,13 @@ pub(crate) enum UpstreamRejection {
     /// No connection.
     Connect(String),
     /// The endpoint is not trusted, or speaks no TLS that the gateway does.
-    Distrust(String),
+    Distrust(TlsFailure),
     /// The endpoint's certificate does not hold the name in `Host`, which TLS asked for.
     HostNotInCertificate(String),
     /// There are no credentials to sign with, for this reason.
     Credentials(&'static str),
+    /// The store refuses the time of the gateway's signature.
+    ClockSkew(Skew),
     /// The connection broke before the answer's head was there.
     Reset(String),
     /// The answer's head is no HTTP.

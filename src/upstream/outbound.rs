@@ -34,6 +34,7 @@ use crate::upstream::forwarded::Forwarded;
 use crate::upstream::headers::{ClientHeaders, Nominated, is_checksum_parameter, of_preflight};
 use crate::upstream::incoming::{BucketListPage, Incoming};
 use crate::upstream::intake::{self, Intake, Reframing, Taking};
+use crate::upstream::store_clock::{ClockOffset, Skew};
 
 /// Everything about a request that does not change between attempts.
 pub(crate) struct Outbound {
@@ -64,6 +65,25 @@ pub(crate) struct Outbound {
     has_new_body: bool,
     /// Whether the next attempt goes over a connection that serves it alone.
     own_connection: bool,
+    pub(super) resign: Resign,
+}
+
+/// Whether the request is signed once more because the store refused the time of its signature. That is done once at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resign {
+    NotYet,
+    /// The next signature is made with this offset of the clock.
+    With(ClockOffset),
+    Done,
+}
+
+impl Resign {
+    /// The offset for the next signature, if it is not the endpoint's.
+    pub(super) fn take(&mut self) -> Option<ClockOffset> {
+        let Self::With(offset) = *self else { return None };
+        *self = Self::Done;
+        Some(offset)
+    }
 }
 
 /// Maps the target and takes the body in hand. `key` is whose request it is.
@@ -101,6 +121,7 @@ pub(crate) async fn prepare(
         key,
         has_new_body: false,
         own_connection: false,
+        resign: Resign::NotYet,
     })
 }
 
@@ -133,6 +154,7 @@ pub(crate) fn prepare_bucket_list(
         has_new_body: false,
         md5_header: Md5Header::default(),
         own_connection: false,
+        resign: Resign::NotYet,
         request,
     })
 }
@@ -183,7 +205,17 @@ fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue
 impl Outbound {
     /// Whether the request may be sent once more (R3). A streamed body is gone with the first connection that took it.
     pub(crate) fn replays(&self) -> bool {
-        idempotent(self.request.head().method) && !matches!(self.body, RequestBody::Stream(None))
+        idempotent(self.request.head().method) && self.has_body()
+    }
+
+    /// Whether the body is there to be sent, or sent once more.
+    pub(super) fn has_body(&self) -> bool {
+        !matches!(self.body, RequestBody::Stream(None))
+    }
+
+    /// The offset to sign with once more after a refusal.
+    pub(super) fn resigns(&self, skew: Option<&Skew>) -> Option<ClockOffset> {
+        skew?.resign.filter(|_| self.resign == Resign::NotYet)
     }
 
     /// Puts a body in the place of the client's, which was read whole and verified.
@@ -202,7 +234,7 @@ impl Outbound {
     pub(crate) fn build(
         &mut self,
         client: &Client,
-        (signer, credential): (Option<&Signer>, Option<CredentialId>),
+        (signer, credential): (Option<(&Signer, ClockOffset)>, Option<CredentialId>),
         destination: &Destination,
         (deadline, now): (Deadline, Instant),
     ) -> Option<awc::ClientRequest> {
@@ -248,7 +280,9 @@ impl Outbound {
         if let Some(body) = self.body.whole() {
             self.md5_header.write(headers, body);
         }
-        let seed = signer.map(|signer| signer.sign(method.as_str(), &target, headers, clock::wall()));
+        let seed = signer.map(|(signer, offset)| {
+            signer.sign(method.as_str(), &target, headers, offset.applied_to(clock::wall()))
+        });
         if let RequestBody::Stream(Some(upload)) = &mut self.body
             && let Some(frame) = self.reframing.as_ref().and_then(|reframing| reframing.frame)
         {

@@ -1,12 +1,12 @@
 //! GET requests that the gateway makes for itself to one endpoint: health checks (P5) and checks of credentials (C3).
 //!
-//! Each goes over a connection of its own, secured, named and signed as the bucket's requests are. Deliberately absent: retries and
+//! Each goes over a connection of its own, secured, named and signed as the bucket's requests are. A signature that the store refuses
+//! for its time is made once more with the store's (`store_clock.rs`). Deliberately absent: other retries and
 //! timeouts, which are the caller's, and any client's bytes.
 
-use actix_web::http::Uri;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::uri::{self, PathAndQuery, Scheme};
-use awc::ClientResponse;
+use actix_web::http::{Method, Uri};
 use awc::error::SendRequestError;
 use thiserror::Error;
 use tidegate_actors::{CredentialId, EndpointId, clock};
@@ -16,7 +16,8 @@ use crate::router::Bucket;
 use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, Signer};
 use crate::shortage::Shortage;
 use crate::upstream::UpstreamRejection;
-use crate::upstream::reply::shortage_of;
+use crate::upstream::reply::{CallFacts, look, shortage_of};
+use crate::upstream::store_clock::{ClockOffset, Skew};
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -27,6 +28,15 @@ pub(super) enum OwnCallError {
     Unsigned(&'static str),
     #[error("the path cannot be asked for")]
     Path,
+    #[error("it refuses the time of the gateway's signature: {0}")]
+    Clock(String),
+}
+
+/// The answer to a request of the gateway's own.
+pub(super) struct OwnAnswer {
+    pub(super) status: u16,
+    /// The error code, where the document was looked at.
+    pub(super) code: Option<String>,
 }
 
 impl OwnCallError {
@@ -61,9 +71,50 @@ pub(super) enum AsWhom {
     Nobody,
 }
 
-/// Sends it and waits for the head of the answer.
-pub(super) async fn get(http: &awc::Client, call: OwnCall<'_>) -> Result<ClientResponse, OwnCallError> {
-    let OwnCall { bucket, endpoint, target, host_bucket, as_whom } = call;
+/// Sends it and waits for the head of the answer, and for its error code where that matters.
+pub(super) async fn get(http: &awc::Client, call: OwnCall<'_>) -> Result<OwnAnswer, OwnCallError> {
+    let clock = call.bucket.clock(call.endpoint);
+    let (mut answer, mut skew) = ask(http, &call, clock.offset(clock::now())).await?;
+    if let Some(offset) = skew.as_ref().and_then(|skew| skew.resign) {
+        (answer, skew) = ask(http, &call, offset).await?;
+    }
+    match skew {
+        Some(skew) => Err(OwnCallError::Clock(skew.detail)),
+        None => Ok(answer),
+    }
+}
+
+/// Asks once, with a clock that is put forward by `offset`.
+async fn ask(
+    http: &awc::Client,
+    call: &OwnCall<'_>,
+    offset: ClockOffset,
+) -> Result<(OwnAnswer, Option<Skew>), OwnCallError> {
+    let bucket = call.bucket;
+    let (request, is_signed) = build(http, call, offset)?;
+    let facts = CallFacts {
+        kind: bucket.config.kind,
+        method: &Method::GET,
+        signed: is_signed.then_some(offset),
+        due: clock::now() + bucket.config.upstream.timeout,
+    };
+    let response = request.send().await?;
+    let status = response.status().as_u16();
+    let answered = look(response, facts, None).await;
+    let skew = answered.settle_clock(bucket.clock(call.endpoint));
+    if skew.is_some() {
+        bucket.metrics.clock_refused.inc();
+    }
+    Ok((OwnAnswer { status, code: answered.code }, skew))
+}
+
+/// The request, and whether it is signed.
+fn build(
+    http: &awc::Client,
+    call: &OwnCall<'_>,
+    offset: ClockOffset,
+) -> Result<(awc::ClientRequest, bool), OwnCallError> {
+    let OwnCall { bucket, endpoint, target, host_bucket, as_whom } = *call;
     let destination = &bucket.destinations[endpoint.0];
     let target: PathAndQuery = target.parse().map_err(|_| OwnCallError::Path)?;
     let addressing = if host_bucket.is_some() { Addressing::Virtual } else { Addressing::Path };
@@ -85,16 +136,17 @@ pub(super) async fn get(http: &awc::Client, call: OwnCall<'_>) -> Result<ClientR
     if let Some((injected, credential)) = bucket.credentials.injected().zip(credential) {
         injected.add(credential, request.headers_mut());
     }
-    if bucket.config.kind == Kind::S3
-        && as_whom != AsWhom::Nobody
-        && let Some(credentials) =
-            bucket.credentials.of(credential).current(clock::wall()).map_err(unsigned)?
-    {
-        let signer = Signer::new((*credentials).clone(), bucket.config.upstream.region.clone());
-        request.headers_mut().insert(CONTENT_SHA256, HeaderValue::from_static(EMPTY_SHA256));
-        signer.sign("GET", &target, request.headers_mut(), clock::wall());
+    if bucket.config.kind != Kind::S3 || as_whom == AsWhom::Nobody {
+        return Ok((request, false));
     }
-    Ok(request.send().await?)
+    let now = clock::wall();
+    let Some(credentials) = bucket.credentials.of(credential).current(now).map_err(unsigned)? else {
+        return Ok((request, false));
+    };
+    let signer = Signer::new((*credentials).clone(), bucket.config.upstream.region.clone());
+    request.headers_mut().insert(CONTENT_SHA256, HeaderValue::from_static(EMPTY_SHA256));
+    signer.sign("GET", &target, request.headers_mut(), offset.applied_to(now));
+    Ok((request, true))
 }
 
 fn unsigned(rejection: UpstreamRejection) -> OwnCallError {

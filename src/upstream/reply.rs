@@ -1,39 +1,59 @@
 //! What came of a call: the head of an answer, or why there is none.
 //!
-//! A small error document is read here, because the code in it decides what the answer means (`verdict.rs`).
+//! The beginning of an error document is read here, because the code in it decides what the answer means (`verdict.rs`).
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::Instant;
 
 use actix_web::error::ParseError;
 use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use awc::ClientResponse;
 use awc::error::{ConnectError, SendRequestError};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
 use tidegate_actors::clock;
 use tidegate_config::Kind;
 
 use crate::buffers::SocketBuffers;
 use crate::shortage::{Shortage, note};
 use crate::upstream::UpstreamRejection;
+use crate::upstream::clock_reading::DatedAnswer;
+use crate::upstream::error_document::{ErrorDocument, is_xml};
 use crate::upstream::flow::Flow;
 use crate::upstream::identity;
-use crate::upstream::tls::{is_distrust, is_of_host};
-use crate::upstream::verdict;
+use crate::upstream::store_clock::{ClockOffset, Skew, StoreClock};
+use crate::upstream::tls::is_of_host;
+use crate::upstream::tls_failure::TlsFailure;
 use crate::upstream::watch::Phase;
 
-/// Error documents up to this size are read for their code.
-const DOCUMENT_BYTES_MAX: u64 = 8 << 10;
-/// How long such a document may take.
-const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(1);
+/// What is known of a call before its answer comes.
+#[derive(Clone, Copy)]
+pub(super) struct CallFacts<'a> {
+    pub(super) kind: Kind,
+    pub(super) method: &'a Method,
+    /// How far the clock was put forward that the gateway signed with; none where it did not sign.
+    pub(super) signed: Option<ClockOffset>,
+    /// When the request's total time is up.
+    pub(super) due: Instant,
+}
+
+impl CallFacts<'_> {
+    /// Whether the code in an error document decides what the answer means.
+    fn asks_for_code(&self, response: &ClientResponse) -> bool {
+        let status = response.status().as_u16();
+        let is_told_by_code =
+            matches!(status, 400 | 503) || (self.signed.is_some() && identity::is_told_by_code(status));
+        let may_have_document = self.kind == Kind::S3 && self.method != Method::HEAD;
+        may_have_document && is_told_by_code && is_xml(response.headers())
+    }
+}
 
 /// An answer up to its head.
 pub(super) struct Answered {
     pub(super) response: ClientResponse,
-    pub(super) document: Option<Bytes>,
+    /// As much of its error document as was read for the code.
+    pub(super) document: Option<ErrorDocument>,
     pub(super) code: Option<String>,
+    is_head: bool,
+    signed: Option<ClockOffset>,
     /// Of the connection that it comes from.
     pub(super) socket: Option<Rc<SocketBuffers>>,
 }
@@ -42,6 +62,23 @@ impl Answered {
     /// Its status, and the error code if it was looked at.
     pub(super) fn said(&self) -> (u16, Option<&str>) {
         (self.response.status().as_u16(), self.code.as_deref())
+    }
+
+    /// Whether its error document broke off before its code was known.
+    pub(super) fn is_broken(&self) -> bool {
+        self.code.is_none() && self.document.as_ref().is_some_and(ErrorDocument::is_broken)
+    }
+
+    /// Tells the endpoint's clock how the store took the time of the signature.
+    pub(super) fn settle_clock(&self, stores: &StoreClock) -> Option<Skew> {
+        let dated = DatedAnswer {
+            status: self.response.status().as_u16(),
+            headers: self.response.headers(),
+            is_head: self.is_head,
+            code: self.code.as_deref(),
+            document: self.document.as_ref(),
+        };
+        dated.settle(self.signed?, stores)
     }
 }
 
@@ -66,49 +103,31 @@ fn attribute(fault: UpstreamRejection, flow: &Flow) -> UpstreamRejection {
 
 /// Looks at the head of an answer, and at its body where the error code in it matters.
 pub(super) async fn head(
-    mut response: ClientResponse,
-    (kind, is_pooled): (Kind, bool),
-    method: &Method,
+    response: ClientResponse,
+    facts: CallFacts<'_>,
     socket: Option<Rc<SocketBuffers>>,
 ) -> Result<Answered, UpstreamRejection> {
     // S3 redirects to another of its own endpoints or regions. Followed by the client, it would lead past the gateway;
     // followed by the gateway, it would let the upstream choose who gets its requests (H4). An API's redirects are its own.
-    if kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
+    if facts.kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
         return Err(UpstreamRejection::Redirect(response.status()));
     }
-    let status = response.status().as_u16();
-    let is_told_by_code = matches!(status, 400 | 503) || (is_pooled && identity::is_told_by_code(status));
-    let worth_a_look = kind == Kind::S3 && method != Method::HEAD && is_told_by_code;
-    if !worth_a_look || !is_small_xml(response.headers()) {
-        return Ok(Answered { response, document: None, code: None, socket });
-    }
-    let document = read_document(&mut response).await?;
-    let code = verdict::error_code(&document);
-    Ok(Answered { response, document: Some(document), code, socket })
+    Ok(look(response, facts, socket).await)
 }
 
-fn is_small_xml(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    text(CONTENT_TYPE).is_some_and(|kind| kind.contains("xml"))
-        && text(CONTENT_LENGTH)
-            .is_none_or(|length| length.parse().is_ok_and(|bytes: u64| bytes <= DOCUMENT_BYTES_MAX))
-}
-
-async fn read_document(body: &mut ClientResponse) -> Result<Bytes, UpstreamRejection> {
-    let read = async {
-        let mut document = BytesMut::new();
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|error| UpstreamRejection::Reset(error.to_string()))?;
-            document.extend_from_slice(&chunk);
-            if document.len() as u64 > DOCUMENT_BYTES_MAX {
-                return Err(UpstreamRejection::Decode("an error document larger than 8 KiB".to_owned()));
-            }
-        }
-        Ok(document.freeze())
+/// The same for an answer that does not go to a client.
+pub(super) async fn look(
+    mut response: ClientResponse,
+    facts: CallFacts<'_>,
+    socket: Option<Rc<SocketBuffers>>,
+) -> Answered {
+    let document = match facts.asks_for_code(&response) {
+        true => Some(ErrorDocument::read(&mut response, facts.method, facts.due).await),
+        false => None,
     };
-    tokio::time::timeout(DOCUMENT_TIME_MAX, read)
-        .await
-        .map_err(|_| UpstreamRejection::Timeout(Phase::Idle))?
+    let code = document.as_ref().and_then(ErrorDocument::code);
+    let (is_head, signed) = (facts.method == Method::HEAD, facts.signed);
+    Answered { response, document, code, is_head, signed, socket }
 }
 
 /// The gateway's own shortage that kept a request from being sent.
@@ -134,12 +153,17 @@ fn fault(error: &SendRequestError) -> UpstreamRejection {
         SendRequestError::Connect(ConnectError::Io(error)) if is_of_host(error) => {
             UpstreamRejection::HostNotInCertificate(error.to_string())
         }
-        SendRequestError::Connect(ConnectError::Io(error)) if is_distrust(error) => {
-            UpstreamRejection::Distrust(error.to_string())
-        }
+        SendRequestError::Connect(ConnectError::Io(error)) => match TlsFailure::of(error) {
+            Some(failure) => UpstreamRejection::Distrust(failure.clone()),
+            None => UpstreamRejection::Connect(error.to_string()),
+        },
         SendRequestError::Connect(error) => UpstreamRejection::Connect(error.to_string()),
-        SendRequestError::Send(error) => UpstreamRejection::Reset(error.to_string()),
-        SendRequestError::Response(ParseError::Io(error)) => UpstreamRejection::Reset(error.to_string()),
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
+            match TlsFailure::of(error).filter(|failure| failure.is_before_request()) {
+                Some(failure) => UpstreamRejection::Distrust(failure.clone()),
+                None => UpstreamRejection::Reset(error.to_string()),
+            }
+        }
         SendRequestError::Response(error) => UpstreamRejection::Decode(error.to_string()),
         SendRequestError::Timeout => UpstreamRejection::Timeout(Phase::FirstByte),
         other => UpstreamRejection::Reset(other.to_string()),

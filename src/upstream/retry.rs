@@ -6,8 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use actix_web::http::Method;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use rand::Rng;
 use tidegate_config::RetryConfig;
 
@@ -32,13 +31,6 @@ pub(crate) fn is_clients_retry(headers: &HeaderMap) -> bool {
         })
         || over(STAINLESS_RETRIES, 0, |text| Some(text))
         || over(ENVOY_ATTEMPTS, 1, |text| Some(text))
-}
-
-/// Whether a write depends on what is there already. Tried again after it was sent, it may meet its own first try, and be told
-/// that what it just wrote is in the way.
-pub(crate) fn is_conditional_write(method: &Method, headers: &HeaderMap) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD)
-        && [IF_MATCH, IF_NONE_MATCH].iter().any(|name| headers.contains_key(name))
 }
 
 /// The wait before attempt `next` (2, 3, …), or none if the upstream asks for more than it may have.
@@ -189,19 +181,5 @@ mod tests {
         let [first, again] = google.map(|value| HeaderMap::from_iter([(GOOGLE_CLIENT, value)]));
         assert_eq!((is_clients_retry(&first), is_clients_retry(&again)), (false, true));
         assert!(!is_clients_retry(&HeaderMap::new()));
-    }
-
-    /// R3
-    #[test]
-    fn reads_and_unconditional_writes_may_be_repeated() {
-        let conditional = headers(IF_NONE_MATCH, "*");
-        for (method, header, is) in [
-            (Method::PUT, &conditional, true),
-            (Method::DELETE, &headers(IF_MATCH, "\"e\""), true),
-            (Method::GET, &conditional, false),
-            (Method::PUT, &HeaderMap::new(), false),
-        ] {
-            assert_eq!(is_conditional_write(&method, header), is, "{method}");
-        }
     }
 }

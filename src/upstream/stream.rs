@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::upstream::tls_failure::TlsFailure;
+
 /// A connection's bytes.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -74,8 +76,10 @@ impl AsyncRead for Stream {
     }
 }
 
-/// The end of the stream has a meaning of its own to whoever reads an answer, and this is not it.
+/// The end of the stream has a meaning of its own to whoever reads an answer, and this is not it. With TLS 1.3 an endpoint may refuse
+/// the handshake after the gateway's part of it is over.
 fn cut_off(error: io::Error) -> io::Error {
+    let error = TlsFailure::wrap(error);
     if error.kind() == io::ErrorKind::UnexpectedEof {
         io::Error::new(io::ErrorKind::ConnectionAborted, "the upstream's TLS ended without its closing word")
     } else {

@@ -6,17 +6,21 @@
 //! resume. Deliberately absent: client certificates, and any way not to verify.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use thiserror::Error;
+use tidegate_actors::clock;
 use tidegate_config::{Pem, TlsConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::upstream::tls_failure::TlsFailure;
 
 /// Why a bucket's https endpoints cannot be spoken to.
 #[derive(Debug, Error)]
@@ -54,30 +58,83 @@ pub(crate) fn name_below(bucket: &str, host: &str) -> Result<ServerName<'static>
 }
 
 /// Secures the connections to one endpoint.
-#[derive(Clone)]
 pub(crate) struct Securer {
     connector: TlsConnector,
     host: String,
     name: ServerName<'static>,
+    /// The failure of the last handshake, until one succeeds.
+    failing: Mutex<Option<FailingTls>>,
+}
+
+/// An endpoint with which no handshake has succeeded since one failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FailingTls {
+    pub(crate) since: Instant,
+    pub(crate) failure: TlsFailure,
+}
+
+/// What changed with a handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TlsNews {
+    /// It failed for another reason than the last one.
+    Fails(TlsFailure),
+    /// It succeeded, the last one failed.
+    Succeeds,
 }
 
 impl Securer {
     pub(crate) fn new(config: &Arc<ClientConfig>, host: &str) -> Result<Self, TlsError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
-        Ok(Self { connector: TlsConnector::from(Arc::clone(config)), host: host.to_owned(), name })
+        let connector = TlsConnector::from(Arc::clone(config));
+        Ok(Self { connector, host: host.to_owned(), name, failing: Mutex::default() })
     }
 
-    /// Asks for the endpoint's name, with `bucket` before it if that is not empty.
-    pub(crate) async fn secure(&self, stream: TcpStream, bucket: &str) -> io::Result<TlsStream<TcpStream>> {
-        if bucket.is_empty() {
-            return self.connector.connect(self.name.clone(), stream).await;
-        }
-        let name = name_below(bucket, &self.host).map_err(io::Error::other)?;
-        let secured = self.connector.connect(name.clone(), stream).await;
-        secured.map_err(|error| match holds_another_name(&error) {
-            true => io::Error::other(HostNotInCertificate { name: name.to_str().into_owned() }),
-            false => error,
-        })
+    /// Makes the handshake; what changed with it is for the log. It asks for the endpoint's name, with `bucket` before it if that is
+    /// not empty.
+    pub(super) async fn secure(
+        &self,
+        stream: TcpStream,
+        bucket: &str,
+    ) -> (io::Result<TlsStream<TcpStream>>, Option<TlsNews>) {
+        let name = match bucket.is_empty() {
+            true => Ok(self.name.clone()),
+            false => name_below(bucket, &self.host),
+        };
+        let name = match name {
+            Ok(name) => name,
+            Err(error) => return (Err(io::Error::other(error)), None),
+        };
+        let secured = self.connector.connect(name.clone(), stream).await.map_err(|error| {
+            if !bucket.is_empty() && holds_another_name(&error) {
+                io::Error::other(HostNotInCertificate { name: name.to_str().into_owned() })
+            } else {
+                TlsFailure::wrap(error)
+            }
+        });
+        let news = match secured.as_ref().map_err(TlsFailure::of) {
+            Ok(_) => self.failing().take().map(|_| TlsNews::Succeeds),
+            Err(Some(failure)) => self.fails(failure, clock::now()),
+            // It broke, or the certificate does not hold a name that a client chose: that says nothing of trust.
+            Err(None) => None,
+        };
+        (secured, news)
+    }
+
+    fn fails(&self, failure: &TlsFailure, now: Instant) -> Option<TlsNews> {
+        let mut failing = self.failing();
+        let is_known = failing.as_ref().is_some_and(|known| known.failure == *failure);
+        let since = failing.as_ref().map_or(now, |known| known.since);
+        *failing = Some(FailingTls { since, failure: failure.clone() });
+        (!is_known).then(|| TlsNews::Fails(failure.clone()))
+    }
+
+    fn failing(&self) -> MutexGuard<'_, Option<FailingTls>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How its handshakes fail; none if the last one succeeded.
+    pub(super) fn failure(&self) -> Option<FailingTls> {
+        self.failing().clone()
     }
 }
 
@@ -121,11 +178,6 @@ fn add(roots: &mut RootCertStore, Pem { path, text }: &Pem) -> Result<(), TlsErr
         roots.add(certificate).map_err(|error| fault(error.to_string()))?;
     }
     Ok(())
-}
-
-/// Whether a connection failed for want of trust or of a common protocol, and not for want of an answer.
-pub(crate) fn is_distrust(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
 }
 
 /// Whether a connection failed because the certificate does not hold the name in a request's `Host`.

@@ -69,6 +69,7 @@ pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
         | UpstreamRejection::Upload(_)
         | UpstreamRejection::HostNotInCertificate(_)
         | UpstreamRejection::Credentials(_)
+        | UpstreamRejection::ClockSkew(_)
         | UpstreamRejection::MemoryPressure
         | UpstreamRejection::Target => Verdict { outcome: Outcome::Neutral, transient: false },
     }
@@ -76,14 +77,6 @@ pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
 
 fn failure(cause: Cause, retry_after: Option<Duration>) -> Outcome {
     Outcome::Failure { cause, retry_after }
-}
-
-/// The code in an S3 error document.
-pub(crate) fn error_code(body: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(body);
-    let (_, rest) = text.split_once("<Code>")?;
-    let (code, _) = rest.split_once("</Code>")?;
-    Some(code.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -124,13 +117,5 @@ mod tests {
             of_failure(&UpstreamRejection::Connect(String::new())).outcome,
             Outcome::Failure { .. }
         ));
-    }
-
-    /// E2
-    #[test]
-    fn the_error_code_is_found() {
-        let body = b"<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>x</Message></Error>";
-        assert_eq!(error_code(body).as_deref(), Some("SlowDown"));
-        assert_eq!(error_code(b"<html>"), None);
     }
 }

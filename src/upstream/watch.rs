@@ -39,8 +39,6 @@ pub(crate) enum Phase {
     Total,
     /// The time that the client gave is up.
     Deadline,
-    /// The answer's body stood still.
-    Idle,
 }
 
 impl Phase {
@@ -54,7 +52,6 @@ impl Phase {
             Self::FirstByte => "timeout_first_byte",
             Self::Total => "timeout_total",
             Self::Deadline => "timeout_deadline",
-            Self::Idle => "timeout_idle",
         }
     }
 
@@ -72,7 +69,6 @@ impl Phase {
             Self::FirstByte => "waiting for the first byte",
             Self::Total => "the request's total time is up",
             Self::Deadline => "the time that the client gave is up",
-            Self::Idle => "the answer stood still",
         }
     }
 }

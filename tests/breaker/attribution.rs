@@ -224,12 +224,16 @@ async fn who_leaves_after_an_early_answer_counts_for_nothing() {
     nothing_counts(&gateway, "b").await;
 }
 
-/// R1, B3: an error behind a 200 counts only where its code is the store's fault
+/// R1, B3, E2: an error behind a 200 counts only where its code is the store's fault, also behind the white space that keeps the connection
+/// alive and behind a long message
 #[tokio::test]
 async fn a_late_error_counts_by_its_code() {
     let upstream = Upstream::start(|seen| {
         let code = if seen.target.contains("own") { "InternalError" } else { "InvalidPart" };
-        Act::ok(format!("<Error><Code>{code}</Code></Error>"))
+        let (padding, message) = (" \n".repeat(600), "m".repeat(2000));
+        Act::ok(format!(
+            "<?xml version=\"1.0\"?>{padding}<Error><Message>{message}</Message><Code>{code}</Code></Error>"
+        ))
     });
     let gateway = start(&upstream).await;
     let complete = async |key: &str| {

@@ -10,3 +10,4 @@ mod secrets;
 mod slow_tls;
 mod sni;
 mod tls;
+mod tls_reasons;

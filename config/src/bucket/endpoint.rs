@@ -121,6 +121,17 @@ impl Endpoint {
         self.host.parse::<IpAddr>().is_ok()
     }
 
+    /// Whether its host is this machine, by address or by the name that is reserved for it (RFC 6761, 6.3).
+    pub fn is_loopback(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => {
+                let host = self.host.trim_end_matches('.').to_ascii_lowercase();
+                host == "localhost" || host.ends_with(".localhost")
+            }
+        }
+    }
+
     /// The endpoint as a URL.
     pub fn url(&self) -> String {
         format!("{}://{}{}", self.scheme.as_str(), self.authority, self.path_prefix)
@@ -235,6 +246,25 @@ mod tests {
         assert_eq!(parts("https://store:80"), owned("store", 80, "store:80", ""));
         assert_eq!(parts("http://store:443"), owned("store", 443, "store:443", ""));
         assert_eq!(parts("http://api/v1/"), owned("api", 80, "api", "/v1"));
+    }
+
+    #[test]
+    fn a_host_that_is_this_machine_is_loopback() {
+        let is_loopback = |url| Endpoint::parse(url).unwrap().is_loopback();
+        for url in [
+            "http://127.0.0.1",
+            "http://127.9.8.7:1",
+            "http://[::1]:9",
+            "http://localhost",
+            "http://a.LOCALHOST:1",
+        ] {
+            assert!(is_loopback(url), "{url}");
+        }
+        for url in
+            ["http://10.0.0.1", "http://0.0.0.0", "http://localhost.example", "http://127.0.0.1.example"]
+        {
+            assert!(!is_loopback(url), "{url}");
+        }
     }
 
     #[test]

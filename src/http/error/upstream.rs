@@ -9,7 +9,12 @@ use crate::http::edge::EdgeRejection;
 use crate::http::error::{edge, slow_down};
 use crate::s3::chunked::ChunkFault;
 use crate::s3::upload::{Refusal, UploadFault};
+use crate::upstream::store_clock::Skew;
+use crate::upstream::tls_failure::TlsFailure;
 use crate::upstream::{Phase, UpstreamRejection};
+
+/// When to try again where the gateway cannot sign with the store's time.
+const CLOCK_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// What the client is told of an upstream that failed, or of a request that failed on its way there.
 pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
@@ -23,9 +28,8 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
         UpstreamRejection::Connect(why) => {
             bad("upstream_connect", format!("cannot connect to the upstream: {why}"))
         }
-        UpstreamRejection::Distrust(why) => {
-            bad("upstream_tls", format!("the upstream's identity cannot be verified: {why}"))
-        }
+        UpstreamRejection::Distrust(failure) => distrust(failure),
+        UpstreamRejection::ClockSkew(skew) => clock_skew(skew),
         UpstreamRejection::HostNotInCertificate(why) => bad(
             "upstream_tls_host",
             format!("the upstream cannot be asked for this bucket under its own name: {why}"),
@@ -89,6 +93,24 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
             "the upstream target cannot be built from this path",
         ),
     }
+}
+
+/// The names in the certificate and the keys of the configuration are the operator's.
+fn distrust(failure: &TlsFailure) -> Answer {
+    let message = format!("no TLS connection to the upstream: {}", failure.what());
+    Answer::new(StatusCode::BAD_GATEWAY, "BadGateway", "upstream_tls", message).logged(failure.to_string())
+}
+
+fn clock_skew(skew: &Skew) -> Answer {
+    let after = if skew.resign.is_some() { Duration::from_secs(1) } else { CLOCK_RETRY_AFTER };
+    Answer::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "ServiceUnavailable",
+        "upstream_clock_skew",
+        "the store refuses the time of the gateway's signature",
+    )
+    .retry(after)
+    .logged(skew.detail.clone())
 }
 
 /// A timeout that the client causes is 408, any other 504.

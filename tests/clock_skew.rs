@@ -1,0 +1,346 @@
+//! A store with another clock than the gateway's: its refusals are the gateway's to deal with, and no client's, circuit's or credential's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::support::gateway::Builder;
+use crate::support::{Act, Gateway, Seen, Upstream, eventually, head, noise, put, request};
+
+const HOUR: i64 = 3600;
+/// More failures than open a circuit by default.
+const TIMES: usize = 6;
+const REFUSALS: &str = "upstream_clock_refusals_total{bucket=\"b\"}";
+
+fn seconds(time: SystemTime) -> i64 {
+    i64::try_from(time.duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+fn now() -> i64 {
+    seconds(SystemTime::now())
+}
+
+fn http_date(seconds: i64) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap()))
+}
+
+/// When a request says that it was signed.
+fn signed_at(seen: &Seen) -> i64 {
+    let text = seen.header("x-amz-date").unwrap();
+    let [year, month, day] = [&text[..4], &text[4..6], &text[6..8]];
+    let [hour, minute, second] = [&text[9..11], &text[11..13], &text[13..15]];
+    let text = format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z");
+    OffsetDateTime::parse(&text, &Rfc3339).unwrap().unix_timestamp()
+}
+
+fn refusal(date: Option<&str>) -> Act {
+    let refusal = Act::s3_error(403, "RequestTimeTooSkewed");
+    match date {
+        Some(date) => refusal.header("date", date),
+        None => refusal,
+    }
+}
+
+/// Answers as a store whose clock is ahead by so many seconds, and which tolerates 15 minutes.
+fn at(ahead: i64, seen: &Seen) -> Act {
+    let time = now() + ahead;
+    let is_refused = (signed_at(seen) - time).abs() > 900;
+    match is_refused {
+        true => refusal(Some(&http_date(time))),
+        false => Act::ok("x").header("date", &http_date(time)),
+    }
+}
+
+/// A store with a clock that the test moves.
+fn store(ahead: i64) -> (Upstream, Arc<AtomicI64>) {
+    let clock = Arc::new(AtomicI64::new(ahead));
+    let of_store = Arc::clone(&clock);
+    (Upstream::start(move |seen| at(of_store.load(Ordering::SeqCst), seen)), clock)
+}
+
+/// A signed bucket `b`.
+fn before(upstream: &Upstream) -> Builder {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .set("buckets.b.s3.access_key_id", "A")
+        .set("buckets.b.s3.secret_access_key", "s")
+}
+
+/// The cause in the status, if it is there.
+async fn cause(gateway: &Gateway) -> Option<Value> {
+    let status = gateway.status().await;
+    let causes = status["causes"].as_array().unwrap();
+    causes.iter().find(|cause| cause["id"] == "upstream_clock_skew").cloned()
+}
+
+/// Nothing was held against the store.
+async fn nothing_counts(gateway: &Gateway) {
+    gateway.is_idle().await;
+    let bucket = gateway.status().await["buckets"]["b"].clone();
+    for class in ["read", "write"] {
+        let circuit = &bucket["breaker"][class];
+        assert_eq!(
+            (&circuit["opened_total"], &circuit["consecutive_failures"]),
+            (&0.into(), &0.into()),
+            "{circuit}"
+        );
+    }
+    assert_eq!(bucket["pool"]["endpoints"][0]["state"], "in_rotation");
+}
+
+fn lines(gateway: &Gateway) -> usize {
+    let message = "the store refuses the time of the gateway's signatures";
+    gateway.log_lines().iter().filter(|line| line["msg"] == message).count()
+}
+
+/// A2, X10: one more signature with the store's time, which is kept for later requests; an operator sees it, a client does not
+#[tokio::test]
+async fn a_store_with_another_clock_is_served_with_its_time() {
+    for ahead in [HOUR, -HOUR, 23 * HOUR] {
+        let (upstream, _) = store(ahead);
+        let gateway = before(&upstream).start().await;
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        assert_eq!(upstream.count(), 2);
+        assert!((signed_at(&upstream.last()) - now() - ahead).abs() < 60);
+        for _ in 0..3 {
+            assert_eq!(gateway.get("/b/k").await.whole(), 200);
+            assert_eq!(
+                put(gateway.address(), "/b/k", noise(200_000)).await.whole(),
+                200,
+                "a body that is sent once"
+            );
+        }
+        assert_eq!(upstream.count(), 8, "the offset is known");
+        let cause = cause(&gateway).await.unwrap();
+        let direction = if ahead < 0 { "behind" } else { "ahead of" };
+        let detail = cause["detail"].as_str().unwrap();
+        assert!(detail.contains(direction) && detail.contains("correct the clock"), "{detail}");
+        assert_eq!(cause["subject"], "b");
+        assert!(
+            cause["effect"].as_str().unwrap().starts_with("none") && cause["since_ms"].is_u64(),
+            "{cause}"
+        );
+        assert_eq!(gateway.metric(REFUSALS).await, 1.0);
+        let line = gateway.log_line("the store refuses the time of the gateway's signatures", |_| true).await;
+        assert_eq!((&line["bucket"], lines(&gateway)), (&"b".into(), 1));
+        nothing_counts(&gateway).await;
+    }
+}
+
+/// A2: what the store writes into its document counts more than a date that a proxy may have written
+#[tokio::test]
+async fn the_stores_own_word_counts_more_than_the_date() {
+    let upstream = Upstream::start(|seen| match (signed_at(seen) - now() - HOUR).abs() > 900 {
+        false => Act::ok("x"),
+        true => {
+            let time = OffsetDateTime::from_unix_timestamp(now() + HOUR).unwrap();
+            let time = time.format(&Rfc3339).unwrap();
+            let text =
+                format!("<Error><Code>RequestTimeTooSkewed</Code><ServerTime>{time}</ServerTime></Error>");
+            let act = Act::answer(403, text).header("content-type", "application/xml");
+            act.header("date", &http_date(now()))
+        }
+    });
+    let gateway = before(&upstream).start().await;
+    assert_eq!((gateway.get("/b/k").await.whole(), upstream.count()), (200, 2));
+}
+
+/// A2: the answer to a HEAD names no code, so its date tells; a 403 that is no matter of time passes as it is
+#[tokio::test]
+async fn a_head_learns_the_clock_as_well() {
+    let (upstream, _) = store(HOUR);
+    let gateway = before(&upstream).start().await;
+    for requests in [2, 3] {
+        assert_eq!(head(gateway.address(), "/b/k").await.whole(), 200);
+        assert_eq!(upstream.count(), requests);
+    }
+    let denying = Upstream::start(|_| Act::status(403).header("date", &http_date(now() + HOUR)));
+    let gateway = before(&denying).start().await;
+    assert_eq!(head(gateway.address(), "/b/k").await.whole(), 403);
+    assert_eq!((denying.count(), cause(&gateway).await), (2, None));
+}
+
+/// A2, X8, X10: the plain clock is used again once it is right, whether the store refuses the old offset or only shows its date
+#[tokio::test]
+async fn the_offset_is_forgotten_when_the_clocks_agree() {
+    let (upstream, clock) = store(HOUR);
+    let gateway = before(&upstream).start().await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert!(cause(&gateway).await.is_some());
+    clock.store(0, Ordering::SeqCst);
+    assert_eq!((gateway.get("/b/k").await.whole(), upstream.count()), (200, 4), "the old offset is refused");
+    assert_eq!(cause(&gateway).await, None);
+    assert_eq!((gateway.get("/b/k").await.whole(), upstream.count()), (200, 5));
+    gateway.log_line("requests are signed with the gateway's own time again", |_| true).await;
+
+    let lenient = Upstream::start(|seen| match seen.number {
+        1 => refusal(Some(&http_date(now() + HOUR))),
+        2 => Act::ok("x").header("date", &http_date(now() + HOUR)),
+        _ => Act::ok("x").header("date", &http_date(now())),
+    });
+    let gateway = before(&lenient).start().await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    }
+    assert_eq!((lenient.count(), cause(&gateway).await), (4, None));
+    assert!((signed_at(&lenient.last()) - now()).abs() < 60);
+}
+
+/// A2, R3: a body that is gone cannot be sent again: 503 with the reason, and the client's next try is signed with the store's time. A
+/// POST had no effect, so it can
+#[tokio::test]
+async fn a_body_that_is_gone_is_the_clients_to_send_again() {
+    let (upstream, _) = store(HOUR);
+    let gateway = before(&upstream).start().await;
+    let body = noise(200_000);
+    let refused = put(gateway.address(), "/b/k", &body).await;
+    assert_eq!((refused.whole(), refused.reason()), (503, "upstream_clock_skew"));
+    assert!(refused.retry_after().is_some() && !refused.text().contains("3600"), "{}", refused.text());
+    let line = gateway.log_line("request", |line| line["reason"] == "upstream_clock_skew").await;
+    assert!(line["detail"].as_str().unwrap().contains("ahead of the gateway's"), "{line}");
+    assert_eq!((put(gateway.address(), "/b/k", &body).await.whole(), upstream.count()), (200, 2));
+    assert_eq!(upstream.last().body, body);
+
+    let (upstream, _) = store(HOUR);
+    let gateway = before(&upstream).start().await;
+    let answer = request(gateway.address(), "POST", "/b/k?uploads", &[], Some(b"")).await;
+    assert_eq!((answer.whole(), upstream.count()), (200, 2));
+}
+
+/// A2, R3: a conditional write that was refused for its time had no effect either
+#[tokio::test]
+async fn a_conditional_write_is_signed_once_more() {
+    let (upstream, _) = store(HOUR);
+    let gateway = before(&upstream).start().await;
+    let answer = request(gateway.address(), "PUT", "/b/k", &[("if-none-match", "*")], Some(b"x")).await;
+    assert_eq!((answer.whole(), upstream.count()), (200, 2));
+}
+
+/// A2, B3, C3, R5: a store that refuses every time gets one more try at first, then none; nothing is held against it or a credential
+#[tokio::test]
+async fn a_store_that_always_refuses_is_the_gateways_503() {
+    let upstream = Upstream::start(|_| refusal(Some(&http_date(now() + HOUR))));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.credentials.one.access_key_id", "A")
+        .set("buckets.b.s3.credentials.one.secret_access_key", "s")
+        .set("buckets.b.s3.credentials.two.access_key_id", "B")
+        .set("buckets.b.s3.credentials.two.secret_access_key", "t")
+        .start()
+        .await;
+    for number in 1..=TIMES {
+        let answer = gateway.get("/b/k").await;
+        assert_eq!((answer.whole(), answer.reason()), (503, "upstream_clock_skew"));
+        assert_eq!(upstream.count(), number + 1, "one more try in all");
+    }
+    nothing_counts(&gateway).await;
+    let credentials = gateway.status().await["buckets"]["b"]["pool"]["credentials"].clone();
+    for credential in credentials.as_array().unwrap() {
+        assert_eq!(
+            (&credential["state"], &credential["refused"]),
+            (&"in_use".into(), &0.into()),
+            "{credential}"
+        );
+    }
+    let cause = cause(&gateway).await.unwrap();
+    assert!(cause["detail"].as_str().unwrap().contains("refuses its own date"), "{cause}");
+    assert!(cause["effect"].as_str().unwrap().contains("503"), "{cause}");
+    assert_eq!(gateway.metric(REFUSALS).await, (TIMES + 1) as f64);
+    assert_eq!(lines(&gateway), 1);
+}
+
+/// A2, P5: one endpoint of two with a clock that cannot be followed: the other one serves
+#[tokio::test]
+async fn another_endpoint_serves_while_one_clock_is_absurd() {
+    let (absurd, sound) = (Upstream::start(|_| refusal(Some(&http_date(0)))), Upstream::ok("x"));
+    let gateway = Gateway::builder()
+        .bucket_at("b", &[absurd.address(), sound.address()])
+        .set("buckets.b.s3.access_key_id", "A")
+        .set("buckets.b.s3.secret_access_key", "s")
+        .start()
+        .await;
+    eventually("the absurd one was called", || async {
+        assert_eq!(gateway.get("/b/k").await.whole(), 200);
+        (absurd.count() >= 2).then_some(())
+    })
+    .await;
+    nothing_counts(&gateway).await;
+}
+
+/// A2, X9: dates that are none, or absurd, are not signed with: 503 at once
+#[tokio::test]
+async fn an_absurd_date_is_not_signed_with() {
+    let dates = [
+        None,
+        Some("yesterday".to_owned()),
+        Some(http_date(now() + 25 * HOUR)),
+        Some(http_date(0)),
+        Some("Fri, 31 Dec 9999 23:59:59 GMT".to_owned()),
+    ];
+    for date in dates {
+        let of_store = date.clone();
+        let upstream = Upstream::start(move |_| refusal(of_store.as_deref()));
+        let gateway = before(&upstream).start().await;
+        let answer = gateway.get("/b/k").await;
+        assert_eq!(
+            (answer.whole(), answer.reason(), upstream.count()),
+            (503, "upstream_clock_skew", 1),
+            "{date:?}"
+        );
+        assert!(cause(&gateway).await.is_some(), "{date:?}");
+    }
+}
+
+/// A2: who sits between could move the gateway's clock, so a date that came over plain HTTP from elsewhere is not signed with
+#[tokio::test]
+async fn a_date_over_plain_http_is_not_signed_with() {
+    let (upstream, clock) = store(HOUR);
+    // A name that leads to the loopback interface, but does not say so.
+    let url = format!("http://127.1:{}", upstream.address().port());
+    let gateway = before(&upstream).set("buckets.b.s3.endpoints", &url).start().await;
+    for _ in 0..TIMES {
+        let answer = gateway.get("/b/k").await;
+        assert_eq!((answer.whole(), answer.reason()), (503, "upstream_clock_skew"));
+    }
+    assert_eq!((upstream.count(), head(gateway.address(), "/b/k").await.whole()), (TIMES, 403));
+    let detail = cause(&gateway).await.unwrap()["detail"].to_string();
+    assert!(detail.contains("without TLS") && detail.contains("https://"), "{detail}");
+    nothing_counts(&gateway).await;
+    clock.store(0, Ordering::SeqCst);
+    assert_eq!(gateway.get("/b/k").await.whole(), 200);
+    assert_eq!(cause(&gateway).await, None, "the cause ends with the first signature that is accepted");
+}
+
+/// A2: without a signature of the gateway there is no time that is the gateway's; the answer passes
+#[tokio::test]
+async fn without_a_signature_the_answer_is_the_clients() {
+    let upstream = Upstream::start(|_| refusal(Some(&http_date(now() + HOUR))));
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.whole(), answer.reason(), upstream.count()), (403, "", 1));
+    assert_eq!(cause(&gateway).await, None);
+}
+
+/// A2, P5: the gateway's own requests are signed with the store's time as well, and learn it
+#[tokio::test]
+async fn health_checks_follow_the_stores_clock() {
+    let (upstream, clock) = store(HOUR);
+    let builder = before(&upstream)
+        .set("buckets.b.s3.health_check.path", "/b/health")
+        .set("buckets.b.s3.health_check.interval_seconds", "0.1")
+        .set("buckets.b.s3.health_check.unhealthy_threshold", "1");
+    let gateway = builder.start().await;
+    eventually("five checks", || async { (upstream.count() >= 5).then_some(()) }).await;
+    assert_eq!(gateway.metric(REFUSALS).await, 1.0);
+    nothing_counts(&gateway).await;
+    let failed =
+        |gateway: &Gateway| gateway.log_lines().into_iter().any(|line| line["msg"] == "health check failed");
+    assert!(!failed(&gateway), "{:?}", gateway.log_lines());
+    clock.store(30 * HOUR, Ordering::SeqCst);
+    let line = gateway.log_line("health check failed", |_| true).await;
+    assert!(line["error"].as_str().unwrap().contains("the time of the gateway's signature"), "{line}");
+}
