@@ -1,11 +1,11 @@
-//! Who signed a request or a form with SigV2 (A8), and whether the signature covers what the request does.
+//! Authenticates requests and forms that are signed with SigV2 (A8), and checks that the signature covers the operation.
 //!
-//! The keys, tokens, ends, policies and limits are those of SigV4. Only a bucket that lists `sigv2` accepts SigV2, and the list of
-//! buckets does where some bucket lists it and shows those buckets alone.
+//! Keys, session tokens, expirations, policies and limits are those of SigV4. Only buckets that list `sigv2` accept SigV2. The list of
+//! buckets accepts it if some bucket does, and shows only such buckets.
 //!
 //! SigV2 leaves most of a query unsigned. Listings are allowed all the same: their parameters choose among keys that the policy
-//! allows. A sub-resource that is not covered, or a parameter that takes the request out of the table of operations, could have been
-//! added by anybody who saw the request, so it is refused.
+//! allows. Anybody who sees a request could add a sub-resource that is not covered, or a parameter that takes the request out of the
+//! table of operations. Such requests are refused.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::s3::sigv2::{self, Claim, Version2Rejection};
 use crate::s3::sigv4::{Place, SignatureMismatch, SignatureRejection, check_token};
 use crate::worker::Worker;
 
-/// Says who signed a request that is signed with SigV2.
+/// Authenticates a request that is signed with SigV2.
 pub(super) fn authenticate(
     head: Head<'_>,
     proofs: &Proofs,
@@ -53,7 +53,7 @@ pub(super) fn authenticate(
     Ok(Caller { identity: Identity::Key(id), verified: Some(verified), is_version_2: true })
 }
 
-/// Says who sent a form that is signed with SigV2.
+/// Authenticates a form that is signed with SigV2.
 pub(super) fn authenticate_form(
     fields: &Fields,
     proofs: &Proofs,
@@ -80,7 +80,7 @@ pub(super) fn authenticate_form(
     Ok(Caller { identity: Identity::Key(id), verified: None, is_version_2: true })
 }
 
-/// Holds the time for which the policy of a form is still valid against the bucket's limit for SigV2.
+/// Checks the remaining validity of a form's policy against the limit of its bucket, if the form is signed with SigV2.
 pub(crate) fn check_form_lifetime(
     caller: &Caller,
     left: Duration,
@@ -100,7 +100,7 @@ pub(super) fn check_coverage(operation: &Operation<'_>, query: &str) -> Result<(
     }
 }
 
-/// What a client is told.
+/// The answer to the client.
 pub(super) fn answer(rejection: &Version2Rejection) -> Answer {
     match rejection {
         Version2Rejection::Off => not_implemented(

@@ -58,7 +58,7 @@ fn the_readmes_examples_are_sound() {
         })
         .collect();
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(loaded.len(), 3);
+    assert_eq!(loaded.len(), 4);
     for loaded in loaded {
         let warnings: Vec<_> = loaded.unwrap().warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings, [""; 0]);

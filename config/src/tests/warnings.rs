@@ -344,6 +344,7 @@ fn the_examples_of_the_documents_give_no_warning() {
     let secrets = [
         ("TIDEGATE_BUCKETS__PHOTOS__S3__SECRET_ACCESS_KEY", "0123456789"),
         ("TIDEGATE_KEYS__UPLOADER__SECRET", "0123456789"),
+        ("TIDEGATE_KEYS__ARCHIVIST__SECRET", "0123456789"),
         ("TIDEGATE_API_KEYS__APP__SECRET", "0123456789abcdef"),
         ("TIDEGATE_API_KEYS__WORKER__SECRET", "fedcba9876543210"),
         ("TIDEGATE_BUCKETS__MODELS__HTTP__CREDENTIALS__FIRST__VALUE", "a"),

@@ -1,7 +1,7 @@
 //! What a SigV2 signature covers: the string to sign, in two parts.
 //!
-//! The string is ambiguous where decoded values meet separators: a value `a&versionId=3` would be signed like the value `a`
-//! beside a `versionId`. Whoever holds a URL could turn one into the other, so values that could be read in two ways are refused.
+//! Values are signed decoded, so the string can be ambiguous: the value `a&versionId=3` would be signed like the value `a` beside a
+//! `versionId`. The holder of a URL could turn one into the other, so ambiguous values are refused.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What a request says of who signed it with SigV2 and until when, and whether that holds.
+//! The SigV2 signature of a request: reading it, and checking it against the clock and the secret.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -20,17 +20,17 @@ const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 /// Headers of a body in chunks.
 const CHUNKED: [&str; 2] = ["x-amz-decoded-content-length", "x-amz-trailer"];
 
-/// A signature and what it names, not yet believed.
+/// A signature and what it names, before it is verified.
 #[derive(Debug)]
 pub(crate) struct Claim<'a> {
     place: Place,
     access_key_id: Cow<'a, str>,
     /// In base64.
     signature: Cow<'a, str>,
-    /// The line of the string to sign that says when.
+    /// The fourth line of the string to sign.
     date: Cow<'a, [u8]>,
     time: Time,
-    /// What a client with a temporary key sends besides.
+    /// The session token of a temporary key.
     token: Option<Cow<'a, str>>,
 }
 
@@ -42,7 +42,7 @@ enum Time {
     Until(SystemTime),
 }
 
-/// Whether a request is signed with SigV2, or wants to be.
+/// Whether a request has any part of a SigV2 signature.
 pub(crate) fn is_offered(head: Head<'_>) -> bool {
     let is_version_2 = |value: &[u8]| value == b"AWS" || value.starts_with(b"AWS ");
     head.headers.get_all(AUTHORIZATION).any(|value| is_version_2(value.as_bytes()))
@@ -107,12 +107,12 @@ impl<'a> Claim<'a> {
         &self.access_key_id
     }
 
-    /// Holds the claim against the session token that its key has.
+    /// Checks the session token against that of the key.
     pub(crate) fn check_token(&self, expected: Option<&str>) -> Result<(), SignatureRejection> {
         check_token(expected, self.token.as_deref())
     }
 
-    /// Holds the claim against the clock. `lifetime_max` is how far ahead the end of a presigned URL may lie.
+    /// Checks the claim against the clock. `lifetime_max` is how far ahead the end of a presigned URL may lie.
     pub(crate) fn check_time(
         &self,
         now: SystemTime,
@@ -188,7 +188,7 @@ fn query_token(query: &str) -> Result<Option<Cow<'_, str>>, SignatureRejection> 
     }
 }
 
-/// What the body must turn out to be: its hash, where the client sends one although SigV2 does not ask for it.
+/// The hash that the body must have, if the client sends one. SigV2 does not require it.
 fn payload(headers: &HeaderMap) -> Result<PayloadHash, SignatureRejection> {
     let is_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"aws-chunked");
     let mut codings =

@@ -1,4 +1,4 @@
-//! Why a SigV2 signature was not accepted, where SigV4 has no such cause. `auth/version_2.rs` says what a client is told.
+//! Rejections that only SigV2 has. `auth/version_2.rs` holds their answers.
 
 use std::time::Duration;
 
