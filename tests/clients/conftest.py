@@ -29,6 +29,9 @@ BIG_BYTES = 100 * 1024 * 1024
 # Clients of the gateway sign with keys that no server here knows: it must put its own in their place.
 DUMMY_KEYS = ("AKIADUMMYDUMMYDUMMY0", "dummy-secret-that-no-server-knows")
 
+# The keys of tools before a gateway that verifies signatures.
+TOOL_KEYS = ("AKIATOOLS", "tools/secret+of/forty=characters")
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -197,6 +200,44 @@ def rgw(request, rgw_direct):
         return rgw_direct
     gateway = request.getfixturevalue("rgw_gateway")
     return dataclasses.replace(rgw_direct, endpoint=gateway.endpoint, keys=DUMMY_KEYS)
+
+
+@pytest.fixture(scope="session")
+def verifying_gateway(tmp_path_factory, rgw_server):
+    """A gateway before RGW that verifies signatures of both versions, for buckets of any name."""
+    configuration = f"""
+[buckets.every]
+pattern = "*"
+auth = ["sigv4", "sigv2"]
+[buckets.every.s3]
+endpoints = ["{rgw_server.endpoint}"]
+access_key_id = "{rgw_server.access_key_id}"
+secret_access_key = "{rgw_server.secret_access_key}"
+[keys.{TOOL_KEYS[0]}]
+secret = "{TOOL_KEYS[1]}"
+policy = "all"
+[policies.all]
+buckets = ["*"]
+methods = ["read", "write", "delete", "list", "configure"]
+"""
+    gateway = servers.Gateway(tmp_path_factory.mktemp("gateway-verifying"), configuration)
+    yield gateway
+    assert gateway.stop() == 0
+
+
+@pytest.fixture
+def place(request, rgw_direct):
+    """Where tools with their defaults connect. A tool that the gateway refused even once fails, also if it recovered."""
+    if DIRECT:
+        yield rgw_direct
+        return
+    gateway = request.getfixturevalue("verifying_gateway")
+    before = sum(1 for _ in gateway.lines())
+    yield dataclasses.replace(rgw_direct, endpoint=gateway.endpoint, keys=TOOL_KEYS)
+    lines = list(gateway.lines())[before:]
+    refused = [line for line in lines if line.get("msg") == "request" and "reason" in line]
+    allowed = getattr(request.module, "REFUSALS", ())
+    assert [line for line in refused if line["reason"] not in allowed] == []
 
 
 @pytest.fixture(scope="session", params=["origin", "rgw"])

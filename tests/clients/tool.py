@@ -1,0 +1,65 @@
+"""Command-line clients of S3 as a user runs them: keys and endpoint are configured, everything else is a default."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import servers
+import urllib3
+
+BIN = pathlib.Path(sys.executable).parent
+#: Keys that proxies, shells and signatures read differently.
+AWKWARD = ["plain.txt", "a b+c.txt", "100%.txt", "sub dir/ü 日本.txt", "sub dir/deep/it's (1)&=;.txt", "~tilde/@home,$x.txt"]
+
+
+class Tool:
+    """One program with a home directory of its own."""
+
+    def __init__(self, directory, command, **environment):
+        self.command = [str(part) for part in command]
+        self.directory = directory
+        home = {"HOME": str(directory), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "utf-8"}
+        self.environment = servers.clean_environment(**home, **environment)
+
+    def __call__(self, *arguments, check=True, stdin=None):
+        """Runs it; the answer is its output as text."""
+        done = self.run(*arguments, stdin=stdin)
+        if check:
+            assert done.returncode == 0, f"{self.command[0]} {arguments}: {done.stderr.decode()[-3000:]}"
+        return done.stdout.decode()
+
+    def run(self, *arguments, stdin=None):
+        options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+        return subprocess.run(
+            [*self.command, *map(str, arguments)],
+            cwd=self.directory,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=120,
+            **options,
+        )
+
+
+def make_tree(directory, names=AWKWARD, size=3000):
+    """Files with these names; the answer maps each to its content."""
+    content = {name: os.urandom(size) for name in names}
+    for name, body in content.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+    return content
+
+
+def read_tree(directory):
+    """The content of every file below a directory."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in files}
+
+
+def fetch(url, method="GET", body=None):
+    """What a browser does with a presigned URL; the answer is status and body."""
+    with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(10)) as pool:
+        answer = pool.request(method, url, body=body)
+        return answer.status, answer.data
