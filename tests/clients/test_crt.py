@@ -1,65 +1,59 @@
-"""The AWS Common Runtime: as the transfer client of boto3, and by itself with its parallel ranges."""
+"""The AWS Common Runtime: under boto3's transfer manager, and by itself.
+
+boto3's own `preferred_transfer_client = "crt"` overlooks `endpoint_url`, so the transfer manager is put together here.
+"""
 
 import os
 
-import boto3
 import pytest
 from awscrt.auth import AwsCredentialsProvider
 from awscrt.http import HttpHeaders, HttpRequest
-from awscrt.io import ClientBootstrap, ClientTlsContext, DefaultHostResolver, EventLoopGroup, TlsContextOptions
-from awscrt.s3 import S3Client, S3RequestTlsMode, S3RequestType, create_default_s3_signing_config
-from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
+from awscrt.s3 import (
+    S3ChecksumAlgorithm,
+    S3ChecksumConfig,
+    S3ChecksumLocation,
+    S3RequestType,
+)
+from botocore.session import Session
 from conftest import sha256
+from s3transfer.crt import BotocoreCRTRequestSerializer, CRTTransferManager, create_s3_crt_client
 
 SIZE = 21 << 20
-
-
-def test_boto3_transfers(place, prefix, tmp_path):
-    """A1, A9, I1, I2: a file in parts up, in ranges down, by `preferred_transfer_client = "crt"`."""
-    client = boto3.session.Session().client(
-        "s3",
-        endpoint_url=place.endpoint,
-        region_name="eu-west-1",
-        aws_access_key_id=place.keys[0],
-        aws_secret_access_key=place.keys[1],
-        config=Config(s3={"addressing_style": "path"}),
-    )
-    (tmp_path / "in").write_bytes(os.urandom(SIZE))
-    config = TransferConfig(preferred_transfer_client="crt")
-    client.upload_file(str(tmp_path / "in"), place.bucket, prefix + "a b+ü", Config=config)
-    client.download_file(place.bucket, prefix + "a b+ü", str(tmp_path / "out"), Config=config)
-    assert sha256(tmp_path / "out") == sha256(tmp_path / "in")
+REGION = "eu-west-1"
 
 
 @pytest.fixture
-def crt():
-    group = EventLoopGroup(1)
-    return ClientBootstrap(group, DefaultHostResolver(group))
-
-
-def test_the_client_of_awscrt(place, prefix, tmp_path, crt):
-    """A1, A9, I1, I2: parts with checksums in trailers up, parallel ranges down."""
+def crt(place):
     credentials = AwsCredentialsProvider.new_static(*place.keys)
-    client = S3Client(
-        bootstrap=crt,
-        region="eu-west-1",
-        tls_mode=S3RequestTlsMode.DISABLED,
-        signing_config=create_default_s3_signing_config(region="eu-west-1", credential_provider=credentials),
-        part_size=5 << 20,
-        throughput_target_gbps=1,
+    return create_s3_crt_client(
+        REGION, crt_credentials_provider=credentials, part_size=5 << 20, use_ssl=False, target_throughput=125_000_000
     )
+
+
+def test_the_transfer_manager(place, prefix, tmp_path, crt):
+    """A1, A9, I1, I2: a file in parts up, in parallel ranges down, deleted."""
     (tmp_path / "in").write_bytes(os.urandom(SIZE))
-    host = place.endpoint.removeprefix("http://")
-
-    def transfer(kind, method, file, **options):
-        headers = HttpHeaders([("host", host)])
-        if method == "PUT":
-            headers.add("content-length", str(SIZE))
-        request = HttpRequest(method, f"/{place.bucket}/{prefix}crt", headers)
-        made = client.make_request(type=kind, request=request, endpoint=place.endpoint, **{file: str(tmp_path / options["path"])})
-        made.finished_future.result(60)
-
-    transfer(S3RequestType.PUT_OBJECT, "PUT", "send_filepath", path="in")
-    transfer(S3RequestType.GET_OBJECT, "GET", "recv_filepath", path="out")
+    settings = {"region_name": REGION, "endpoint_url": place.endpoint}
+    with CRTTransferManager(crt, BotocoreCRTRequestSerializer(Session(), settings)) as manager:
+        manager.upload(str(tmp_path / "in"), place.bucket, prefix + "a b+ü").result()
+        manager.download(place.bucket, prefix + "a b+ü", str(tmp_path / "out")).result()
+        manager.delete(place.bucket, prefix + "a b+ü").result()
     assert sha256(tmp_path / "out") == sha256(tmp_path / "in")
+
+
+@pytest.mark.gateway
+@pytest.mark.parametrize("algorithm", ["CRC32C", "CRC64NVME", "SHA256"])
+def test_checksums_in_trailers(place, prefix, tmp_path, crt, algorithm):
+    """A1, I1: parts whose checksums come behind their bytes. RGW by itself refuses them."""
+    (tmp_path / "in").write_bytes(os.urandom(SIZE))
+    kind = getattr(S3ChecksumAlgorithm, algorithm, None)
+    headers = HttpHeaders([("host", place.endpoint.removeprefix("http://")), ("content-length", str(SIZE))])
+    made = crt.make_request(
+        type=S3RequestType.PUT_OBJECT,
+        request=HttpRequest("PUT", f"/{place.bucket}/{prefix}crt", headers),
+        send_filepath=str(tmp_path / "in"),
+        checksum_config=S3ChecksumConfig(algorithm=kind, location=S3ChecksumLocation.TRAILER),
+    )
+    made.finished_future.result(60)
+    got = place.client().get_object(Bucket=place.bucket, Key=prefix + "crt")
+    assert sha256(got["Body"]) == sha256(tmp_path / "in")

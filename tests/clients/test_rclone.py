@@ -4,7 +4,7 @@ import pytest
 from tool import Tool, fetch, make_tree, read_tree
 
 
-@pytest.fixture(params=["Other", "Ceph", "AWS"])
+@pytest.fixture(params=["Other", "Ceph", "Minio"])
 def rclone(request, place, tmp_path):
     settings = {
         "TYPE": "s3",
@@ -13,9 +13,6 @@ def rclone(request, place, tmp_path):
         "SECRET_ACCESS_KEY": place.keys[1],
         "ENDPOINT": place.endpoint,
     }
-    if request.param == "AWS":
-        # This provider's default is the bucket in the host, which needs names that the machine can resolve.
-        settings["FORCE_PATH_STYLE"] = "true"
     environment = {f"RCLONE_CONFIG_R_{name}": value for name, value in settings.items()}
     return Tool(tmp_path, ["rclone", "--config", "/dev/null", "--retries", "1", "--low-level-retries", "1"], **environment)
 
@@ -27,7 +24,6 @@ def test_rclone(rclone, place, prefix, tmp_path):
     rclone("copy", tmp_path / "up", base + "tree")
     assert sorted(rclone("lsf", "-R", "--files-only", base + "tree").splitlines()) == sorted(files)
     rclone("check", tmp_path / "up", base + "tree")
-    assert rclone("cat", "--offset", 2, "--count", 5, base + "tree/plain.txt", check=False) is not None
     rclone("copyto", base + "tree/a b+c.txt", base + "copied ü+.txt")
     rclone("moveto", base + "copied ü+.txt", base + "moved.txt")
     (tmp_path / "up/plain.txt").unlink()

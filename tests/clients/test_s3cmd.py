@@ -5,6 +5,9 @@ import datetime
 import pytest
 from tool import BIN, Tool, fetch, make_tree, read_tree
 
+#: Refusals that s3cmd provokes and recovers from.
+REFUSALS = {"authorization_malformed": "without a region it signs for `US` first, and then for the region of the error"}
+
 
 @pytest.fixture(params=["no region", "eu-west-1"])
 def s3cmd(request, place, tmp_path):
@@ -51,7 +54,7 @@ def test_s3cmd(s3cmd, place, prefix, tmp_path):
 
 
 def test_s3cmd_multipart_and_presigned(s3cmd, place, prefix, tmp_path):
-    """A8, A9, V5: an upload in parts; a URL of `signurl`, which SigV2 signs; access lists; a bucket made and removed."""
+    """A8, A9, V5: an upload in parts; a URL of `signurl`, which SigV2 signs; access lists."""
     body = make_tree(tmp_path / "in", ["big"], 11 << 20)["big"]
     remote = f"s3://{place.bucket}/{prefix}big"
     s3cmd("put", "--multipart-chunk-size-mb=5", tmp_path / "in/big", remote)
@@ -62,7 +65,12 @@ def test_s3cmd_multipart_and_presigned(s3cmd, place, prefix, tmp_path):
     s3cmd("setacl", "--acl-public", remote)
     assert "*anon*" in s3cmd("info", remote)
     s3cmd("del", remote)
-    bucket = f"{place.bucket}-{prefix[2:-1]}"
-    s3cmd("mb", f"s3://{bucket}")
-    assert f"s3://{bucket}\n" in s3cmd("ls")
-    s3cmd("rb", f"s3://{bucket}")
+
+
+@pytest.mark.parametrize("s3cmd", ["no region"], indirect=True)
+def test_s3cmd_makes_buckets(s3cmd, place, prefix):
+    """A9, V5: a bucket is made, listed and removed. With a region RGW refuses it: its only region has another name."""
+    bucket = f"s3://{place.bucket}-{prefix[2:-1]}"
+    s3cmd("mb", bucket)
+    assert f"{bucket}\n" in s3cmd("ls")
+    s3cmd("rb", bucket)

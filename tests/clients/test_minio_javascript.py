@@ -1,0 +1,19 @@
+"""minio-js with its defaults: javascript/minio.js, which `npm ci` in javascript/ installs the package for."""
+
+import json
+
+import servers
+from tool import Tool
+
+
+def test_minio_js(place, prefix, tmp_path):
+    """A9, A1, V5, I2: objects, ranges, copies, parts, presigned URLs, a form, a bucket."""
+    settings = {
+        "endpoint": place.endpoint,
+        "bucket": place.bucket,
+        "keyId": place.keys[0],
+        "secret": place.keys[1],
+        "prefix": prefix,
+    }
+    node = Tool(tmp_path, ["node", servers.HERE / "javascript/minio.js"])
+    node(stdin=json.dumps(settings).encode())
