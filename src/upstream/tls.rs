@@ -44,9 +44,9 @@ pub enum TlsError {
     Name(String),
 }
 
-/// The certificate does not hold the name in a request's `Host`, which a client chose.
+/// The endpoint has no certificate for the name in a request's `Host`, which a client chose.
 #[derive(Debug, Error)]
-#[error("its certificate does not hold the name `{name}`")]
+#[error("it has no certificate for the name `{name}`")]
 pub(crate) struct HostNotInCertificate {
     name: String,
 }
@@ -105,7 +105,7 @@ impl Securer {
             Err(error) => return (Err(io::Error::other(error)), None),
         };
         let secured = self.connector.connect(name.clone(), stream).await.map_err(|error| {
-            if !bucket.is_empty() && holds_another_name(&error) {
+            if !bucket.is_empty() && refuses_name(&error) {
                 io::Error::other(HostNotInCertificate { name: name.to_str().into_owned() })
             } else {
                 TlsFailure::wrap(error)
@@ -138,14 +138,19 @@ impl Securer {
     }
 }
 
-/// Whether a connection failed because the certificate is for other names (RFC 9525).
-fn holds_another_name(error: &io::Error) -> bool {
+/// Whether a handshake may have failed because of the name that it asked for: the certificate is for other names (RFC 9525), or the server
+/// ended the handshake. Servers without a certificate for a name send `unrecognized_name` (RFC 6066, section 3), `access_denied`,
+/// `handshake_failure` or another alert.
+fn refuses_name(error: &io::Error) -> bool {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     matches!(
         cause,
-        Some(rustls::Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-        ))
+        Some(
+            rustls::Error::AlertReceived(_)
+                | rustls::Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+                )
+        )
     )
 }
 
@@ -180,7 +185,7 @@ fn add(roots: &mut RootCertStore, Pem { path, text }: &Pem) -> Result<(), TlsErr
     Ok(())
 }
 
-/// Whether a connection failed because the certificate does not hold the name in a request's `Host`.
+/// Whether a connection failed because the endpoint has no certificate for the name in a request's `Host`.
 pub(crate) fn is_of_host(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|cause| cause.is::<HostNotInCertificate>())
 }

@@ -55,20 +55,27 @@ async fn the_hosts_name_is_asked_for() {
 /// A7, B3: a bucket that the certificate does not hold is not sent, and no client can open the circuit by naming such buckets
 #[tokio::test]
 async fn a_name_that_the_certificate_does_not_hold_is_not_believed() {
-    let (upstream, directory) = (Upstream::ok("x"), Scratch::new());
-    let front = Front::named(&["localhost", "photos.localhost"], &upstream).await;
-    let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", "host").start().await;
-    for number in 0..10 {
-        let answer = gateway.get(&format!("/my.bucket-{number}/k")).await;
-        assert_eq!((answer.whole(), answer.reason()), (502, "upstream_tls_host"), "{}", answer.text());
-        assert!(answer.text().contains(&format!("my.bucket-{number}.localhost")), "{}", answer.text());
+    for is_strict in [false, true] {
+        let (upstream, directory) = (Upstream::ok("x"), Scratch::new());
+        let names = ["localhost", "photos.localhost"];
+        let front = match is_strict {
+            false => Front::named(&names, &upstream).await,
+            // It ends the handshake and shows no certificate.
+            true => Front::strict(&names, &upstream).await,
+        };
+        let gateway = virtual_hosts(&front, &directory).set("buckets.b.s3.tls.sni", "host").start().await;
+        for number in 0..10 {
+            let answer = gateway.get(&format!("/my.bucket-{number}/k")).await;
+            assert_eq!((answer.whole(), answer.reason()), (502, "upstream_tls_host"), "{}", answer.text());
+            assert!(answer.text().contains(&format!("my.bucket-{number}.localhost")), "{}", answer.text());
+        }
+        for no_name in ["a..b", "b-", &"x".repeat(64)] {
+            assert_eq!(ask(&gateway, no_name).await, (400, "target".to_owned()), "{no_name}");
+        }
+        assert_eq!(upstream.count(), 0);
+        assert_eq!(ask(&gateway, "photos").await, (200, String::new()), "the circuit is closed");
+        assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"b\",class=\"read\"}").await, 0.0);
     }
-    for no_name in ["a..b", "b-", &"x".repeat(64)] {
-        assert_eq!(ask(&gateway, no_name).await, (400, "target".to_owned()), "{no_name}");
-    }
-    assert_eq!(upstream.count(), 0);
-    assert_eq!(ask(&gateway, "photos").await, (200, String::new()), "the circuit is closed");
-    assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"b\",class=\"read\"}").await, 0.0);
 }
 
 /// P6, A7: names that clients invent do not keep connections for ever

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::ResolvesServerCertUsingSni;
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -37,30 +39,50 @@ impl Front {
 
     /// A front with a certificate for these names.
     pub(super) async fn named(names: &[&str], upstream: &Upstream) -> Self {
-        Self::new(names, &["http/1.1"], upstream, Farewell::Said).await
+        Self::new(names, false, &["http/1.1"], upstream, Farewell::Said).await
+    }
+
+    /// The same, which ends the handshake where it is asked for another name.
+    pub(super) async fn strict(names: &[&str], upstream: &Upstream) -> Self {
+        Self::new(names, true, &["http/1.1"], upstream, Farewell::Said).await
     }
 
     /// A front that offers these protocols by ALPN.
     pub(super) async fn offering(protocols: &[&str], upstream: &Upstream, farewell: Farewell) -> Self {
-        Self::new(&["localhost"], protocols, upstream, farewell).await
+        Self::new(&["localhost"], false, protocols, upstream, farewell).await
     }
 
-    async fn new(names: &[&str], protocols: &[&str], upstream: &Upstream, farewell: Farewell) -> Self {
+    async fn new(
+        served: &[&str],
+        is_strict: bool,
+        protocols: &[&str],
+        upstream: &Upstream,
+        farewell: Farewell,
+    ) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let names: Vec<String> = served.iter().map(|name| (*name).to_owned()).collect();
         let names = CertificateParams::new(names).unwrap();
         let certificate = names.signed_by(&key, &authority).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config =
-            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(vec![certificate.der().clone()], key)
-                .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let chain = vec![certificate.der().clone()];
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.clone(), key.clone_key())
+            .unwrap();
+        if is_strict {
+            let mut by_name = ResolvesServerCertUsingSni::new();
+            let certified = CertifiedKey::from_der(chain, key, &provider).unwrap();
+            for name in served {
+                by_name.add(name, certified.clone()).unwrap();
+            }
+            config.cert_resolver = Arc::new(by_name);
+        }
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

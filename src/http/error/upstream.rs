@@ -70,13 +70,7 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
             "the request's body ended before its announced length",
         )
         .closing(),
-        UpstreamRejection::BodyMalformed(why) => Answer::new(
-            StatusCode::BAD_REQUEST,
-            "InvalidRequest",
-            "body_malformed",
-            format!("the body is malformed: {why}"),
-        )
-        .closing(),
+        UpstreamRejection::BodyMalformed(why) => body_malformed(why),
         UpstreamRejection::Upload(fault) => upload(*fault),
         UpstreamRejection::MemoryPressure => Answer::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -93,6 +87,11 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
             "the upstream target cannot be built from this path",
         ),
     }
+}
+
+fn body_malformed(why: &str) -> Answer {
+    let message = format!("the body is malformed: {why}");
+    Answer::new(StatusCode::BAD_REQUEST, "InvalidRequest", "body_malformed", message).closing()
 }
 
 /// The names in the certificate and the keys of the configuration are the operator's.
