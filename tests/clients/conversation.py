@@ -69,11 +69,16 @@ class Conversation:
         self.keys = keys
         self.bucket = f"same-{uuid.uuid4().hex[:12]}"
         self.told = []
+        #: Of presigned URLs, in seconds.
+        self.lifetime = "300"
 
-    def ask(self, method, path="", query="", headers=(), body=b"", signed="header", host=None, own=False):
-        """`path` is below the bucket and already encoded, "" is the bucket itself; `own`: the gateway may say it."""
+    def ask(self, method, path="", query="", headers=(), body=b"", signed="header", host=None, own=False, whole=False):
+        """`path` is below the bucket and already encoded, "" is the bucket itself; `own`: the gateway may say it.
+
+        `whole`: the path is all of the target's.
+        """
         host = host and host.replace("BUCKET", self.bucket)
-        target = path if host else f"/{self.bucket}{path}"
+        target = path.replace("BUCKET", self.bucket) if host or whole else f"/{self.bucket}{path}"
         headers = [(name.lower(), self._here(value)) for name, value in headers]
         body = self._here(body)
         headers.append(("host", host or self.place))
@@ -156,7 +161,7 @@ class Conversation:
         credential = encoded(f"{self.keys[0]}/{scope}")
         query += "&" * bool(query) + (
             f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}"
-            f"&X-Amz-Date={now}&X-Amz-Expires=300&X-Amz-SignedHeaders=host"
+            f"&X-Amz-Date={now}&X-Amz-Expires={self.lifetime}&X-Amz-SignedHeaders=host"
         )
         _, signature = self._signed(method, target, query, host, "UNSIGNED-PAYLOAD", now, scope)
         return f"{query}&X-Amz-Signature={signature}"
