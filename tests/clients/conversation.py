@@ -75,7 +75,7 @@ class Conversation:
     def ask(self, method, path="", query="", headers=(), body=b"", signed="header", host=None, own=False, whole=False):
         """`path` is below the bucket and already encoded, "" is the bucket itself; `own`: the gateway may say it.
 
-        `whole`: the path is all of the target's.
+        `whole`: the path is all of the target's. A text as `own` names a difference that is known.
         """
         host = host and host.replace("BUCKET", self.bucket)
         target = path.replace("BUCKET", self.bucket) if host or whole else f"/{self.bucket}{path}"
@@ -171,7 +171,7 @@ class Conversation:
         return [(step.replace(self.bucket, "BUCKET"), self._comparable(answer, own)) for step, answer, own in self.told]
 
     def _comparable(self, answer, own):
-        if own:
+        if own is True:
             return {"status": answer.status, "code": OWN_DOCUMENT.findall(answer.body)}
         headers = []
         for name, value in answer.headers:

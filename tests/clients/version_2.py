@@ -71,10 +71,15 @@ class Talk(Conversation):
             lines.append(b'--%s\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n' % (BOUNDARY.encode(), name.encode(), more, value))
         body = b"".join([*lines, f"--{BOUNDARY}--\r\n".encode()])
         kind = ("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
-        return self.ask("POST", "", headers=[kind], body=body, signed=None, own=own, **options)
+        answer = self.ask("POST", "", headers=[kind], body=body, signed=None, own=own, **options)
+        self.note("the form leads to", answer.status == 303 and answer.header("location").replace(self.bucket, "BUCKET"))
 
     def policy(self, document, version):
         """The fields of a form that prove its policy, by either signature."""
+        if version == 4 and isinstance(document, dict) and len(document.get("conditions", ())) > 1:
+            fields = ("algorithm", "credential", "date")
+            conditions = [*document["conditions"], *(["starts-with", f"$x-amz-{name}", ""] for name in fields)]
+            document = {**document, "conditions": conditions}
         text = document if isinstance(document, str) else json.dumps(document)
         policy = base64.b64encode(text.replace("BUCKET", self.bucket).encode())
         if version == 2:
@@ -90,7 +95,7 @@ class Talk(Conversation):
         ]
         return [*proof, ("policy", policy), ("x-amz-signature", hmac.digest(key, policy, "sha256").hex())]
 
-    def first_answer(self, method, path, headers=(), length=123):
+    def first_answer(self, method, path, headers=(), length=123, own=False):
         """The status line after a head whose body is not sent."""
         host, _, port = self.place.partition(":")
         lines = [f"{method} /{self.bucket}{path} HTTP/1.1", f"Host: {self.place}", f"Content-Length: {length}"]
@@ -98,11 +103,11 @@ class Talk(Conversation):
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall("\r\n".join([*lines, "", ""]).encode())
             status = int(connection.recv(1024).split(b" ")[1])
-        self.told.append((f"{method} {path} {headers}, only its head", Answer(status, [], b""), False))
+        self.told.append((f"{method} {path} {headers}, only its head", Answer(status, [], b""), own))
 
-    def note(self, what, found):
+    def note(self, what, found, own=False):
         """Something that was read from an answer which differs in other respects."""
-        self.told.append((what, Answer(0, [], repr(found).encode()), False))
+        self.told.append((what, Answer(0, [], repr(found).encode()), own))
 
 
 def document(conditions=None, expiration=None, **more):
