@@ -1,4 +1,4 @@
-"""The processes under test: the gateway, the embedded origin by itself, a Ceph Object Gateway, proxies before the gateway.
+"""The processes under test: the gateway, the embedded origin by itself, a Ceph Object Gateway, JuiceFS, proxies.
 
 Each is started on ports of its own, with its output in files, and ended by its process id. Nothing of the caller's
 environment that could change an outcome (keys, proxies, gateway settings) is passed on.
@@ -11,6 +11,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 HERE = pathlib.Path(__file__).parent
@@ -191,6 +192,56 @@ class Rgw:
             self._run("stop")
 
 
+class Juicefs:
+    """JuiceFS's gateway on a local directory: the S3 server of MinIO's time as a gateway."""
+
+    access_key_id = "SECONDSTOREKEY"
+    secret_access_key = "second-store-secret"
+
+    def __init__(self, directory):
+        program = pathlib.Path(sys.executable).parent / "juicefs"
+        port = free_port()
+        self.endpoint = f"http://127.0.0.1:{port}"
+        meta = f"badger://{directory}/meta"
+        environment = clean_environment(
+            MINIO_ROOT_USER=self.access_key_id,
+            MINIO_ROOT_PASSWORD=self.secret_access_key,
+            HOME=str(directory),
+        )
+        options = ["--storage", "file", "--bucket", f"{directory}/data/", "--trash-days", "0", "--no-update"]
+        subprocess.run([program, "format", *options, meta, "store"], env=environment, check=True, capture_output=True)
+        options = ["--no-usage-report", "--no-banner", "--multi-buckets", "--keep-etag", "--object-tag", "--object-meta"]
+        options += ["--hide-dir-object", "--cache-dir", f"{directory}/cache"]
+        self.output = directory / "output.log"
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [program, "gateway", *options, meta, f"127.0.0.1:{port}"],
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        await_port(self.process, port, self.output)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=STOP_SECONDS)
+
+
+def await_port(process, port, output):
+    """Returns once something listens there; ends the process if that takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    raise StartError(f"{process.args} is not ready: {output.read_text()[-3000:]}")
+
+
 class FrontProxy:
     """A proxy that clients meet before the gateway, configured by a template of its own."""
 
@@ -219,21 +270,10 @@ class FrontProxy:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        self._await(port)
+        await_port(self.process, port, self.output)
 
     def command(self, path):
         raise NotImplementedError
-
-    def _await(self, port):
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            time.sleep(0.02)
-        self.process.kill()
-        self.process.wait()
-        raise StartError(f"{self.process.args} is not ready: {self.output.read_text()[-3000:]}")
 
     def stop(self):
         self.process.terminate()
@@ -294,6 +334,44 @@ backend gateway
 
     def command(self, path):
         return ["haproxy", "-db", "-f", path]
+
+
+#: What CDNs, API gateways and balancers add to a request; none of it is signed.
+CDN_HEADERS = {
+    "X-Amz-Cf-Id": "5Zx-q_Y9vB3==",
+    "X-Amz-Apigw-Id": "dGVzdA-QoEF=",
+    "X-Amzn-Trace-Id": "Root=1-67891233-abcdef012345678912345678",
+    "Via": "2.0 0123456789abcdef.cloudfront.net (CloudFront)",
+    "Forwarded": "for=203.0.113.9;proto=https",
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "cdn.example",
+    "X-Forwarded-Port": "443",
+    "X-Real-Ip": "203.0.113.9",
+    "CloudFront-Viewer-Country": "DE",
+    "CF-Connecting-IP": "203.0.113.9",
+    "CF-Ray": "0123456789abcdef-FRA",
+    "CDN-Loop": "cloudflare",
+}
+
+
+class NginxCdn(Nginx):
+    """Leaves Host as the client signed it, and adds the headers of a CDN."""
+
+    template = Nginx.template.replace(
+        "      proxy_set_header Host $host;\n      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n",
+        "      proxy_set_header Host $http_host;\n      proxy_request_buffering off;\n      proxy_buffering off;\n      client_max_body_size 0;\n"
+        + "".join(f"      proxy_set_header {name} '{value}';\n" for name, value in CDN_HEADERS.items()),
+    )
+
+
+class HaproxyCdn(Haproxy):
+    """Adds the headers of a CDN."""
+
+    values = {
+        "FORWARD": "\n".join(f"  http-request set-header {name} '{value}'" for name, value in CDN_HEADERS.items()),
+        "SEND": "",
+    }
 
 
 class HaproxyLine(Haproxy):

@@ -3,12 +3,17 @@
 Clients come from addresses of their own on the loopback network, the proxies from 127.0.0.1, which alone is trusted.
 """
 
+import dataclasses
+import os
 import time
 import uuid
 
 import pytest
 import servers
 import urllib3
+from conftest import TOOL_KEYS, sha256
+from test_transparency import md5
+from version_2 import Talk
 
 pytestmark = pytest.mark.gateway
 
@@ -52,6 +57,14 @@ def named_by_connection(request, tmp_path_factory, proxied_gateway):
 def front(request, tmp_path_factory, gateway):
     proxy = request.param(tmp_path_factory.mktemp("front"), gateway.endpoint)
     yield proxy
+    proxy.stop()
+
+
+@pytest.fixture(scope="module", params=[servers.NginxCdn, servers.HaproxyCdn])
+def cdn(request, tmp_path_factory, verifying_gateway, rgw_direct):
+    """A bucket of RGW behind a gateway that verifies signatures, behind a proxy that adds what a CDN adds."""
+    proxy = request.param(tmp_path_factory.mktemp("cdn"), verifying_gateway.endpoint)
+    yield dataclasses.replace(rgw_direct, endpoint=proxy.endpoint, keys=TOOL_KEYS)
     proxy.stop()
 
 
@@ -119,3 +132,50 @@ def test_a_client_that_goes_past_the_proxy_has_no_say_in_its_address(proxied_gat
     """L3: a peer that is no trusted proxy begins with HTTP, as without the setting."""
     status, line = asked(proxied_gateway, proxied_gateway.endpoint, "127.0.0.4")
     assert (status, line["client"], line["client_source"]) == (404, "127.0.0.4", "peer")
+
+
+def test_signed_requests_pass_a_cdn(cdn, prefix):
+    """A9, A1, V13: header-signed requests hold, with the headers that the proxy added unsigned beside them."""
+    client = cdn.client()
+    body = os.urandom(9 << 20)
+    client.put_object(Bucket=cdn.bucket, Key=prefix + "a b+ü", Body=body, Metadata={"who": "me"})
+    got = client.get_object(Bucket=cdn.bucket, Key=prefix + "a b+ü")
+    assert (sha256(got["Body"]), got["Metadata"]) == (sha256(body), {"who": "me"})
+    assert client.head_object(Bucket=cdn.bucket, Key=prefix + "a b+ü")["ContentLength"] == len(body)
+    ranged = client.get_object(Bucket=cdn.bucket, Key=prefix + "a b+ü", Range="bytes=5-9")
+    assert ranged["Body"].read() == body[5:10]
+    client.copy_object(Bucket=cdn.bucket, Key=prefix + "copy", CopySource={"Bucket": cdn.bucket, "Key": prefix + "a b+ü"})
+    upload = client.create_multipart_upload(Bucket=cdn.bucket, Key=prefix + "parts")["UploadId"]
+    named = {"Bucket": cdn.bucket, "Key": prefix + "parts", "UploadId": upload}
+    part = client.upload_part(**named, PartNumber=1, Body=body)
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    client.complete_multipart_upload(**named, MultipartUpload=parts)
+    listed = client.list_objects_v2(Bucket=cdn.bucket, Prefix=prefix)["Contents"]
+    assert [each["Key"] for each in listed] == [prefix + "a b+ü", prefix + "copy", prefix + "parts"]
+    client.delete_objects(Bucket=cdn.bucket, Delete={"Objects": [{"Key": each["Key"]} for each in listed]})
+    assert client.list_objects_v2(Bucket=cdn.bucket, Prefix=prefix)["KeyCount"] == 0
+
+
+def test_presigned_urls_pass_a_cdn(cdn, prefix):
+    """A9, A1, A8: URLs of SigV4 and of SigV2, and requests that SigV2 signs in the header."""
+    client = cdn.client()
+    params = {"Bucket": cdn.bucket, "Key": prefix + "a b"}
+    path = client.generate_presigned_url("put_object", Params=params).removeprefix(cdn.endpoint)
+    assert cdn.raw("PUT", path, body=b"tide").status == 200
+    path = client.generate_presigned_url("get_object", Params=params).removeprefix(cdn.endpoint)
+    assert cdn.raw("GET", path).data == b"tide"
+    assert cdn.raw("GET", path.replace("a%20b", "a%20c")).status == 403
+    talk = Talk(cdn.endpoint, cdn.keys)
+    talk.bucket = cdn.bucket
+    assert talk.old_url("GET", f"/{prefix}a%20b").body == b"tide"
+    headers = [("x-amz-meta-one", "1"), ("Content-MD5", md5(b"old"))]
+    assert talk.old("PUT", f"/{prefix}old", headers=headers, body=b"old").status == 200
+    assert talk.old("GET", f"/{prefix}old").header("x-amz-meta-one") == "1"
+
+
+def test_an_unsigned_header_of_s3_does_not_pass_a_cdn(cdn, prefix):
+    """A1: an `x-amz-` header that means something to the store must be signed, whoever added it."""
+    url = cdn.client().generate_presigned_url("put_object", Params={"Bucket": cdn.bucket, "Key": prefix + "o"})
+    answer = cdn.raw("PUT", url.removeprefix(cdn.endpoint), body=b"x", headers={"x-amz-acl": "public-read"})
+    assert answer.status == 403
+    assert b"<Code>AccessDenied</Code>" in answer.data
