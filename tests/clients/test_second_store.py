@@ -4,8 +4,10 @@ import dataclasses
 import io
 import os
 
+import crt
 import pytest
 import servers
+from awscrt.s3 import S3ResponseError
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 from conftest import DIRECT, TOOL_KEYS, Target, code_of, sha256
@@ -105,12 +107,15 @@ def test_several_deletes(second, direct, prefix):
 
 
 @pytest.mark.gateway
-def test_a_stream_whose_checksum_comes_last(second, direct, prefix):
-    """A1, I1: the store refuses trailers, so the gateway verifies the checksum and sends the bytes plain."""
-    body = os.urandom(300_000)
-    made = second.client().put_object
-    made(Bucket=second.bucket, Key=prefix + "o", Body=io.BytesIO(body), ChecksumAlgorithm="SHA256")
-    assert sha256(second.client().get_object(Bucket=second.bucket, Key=prefix + "o")["Body"]) == sha256(body)
+def test_a_checksum_in_a_trailer(second, direct, prefix, tmp_path):
+    """A1, I1: alone the store refuses it; the gateway verifies the checksum and sends the bytes plain."""
+    (tmp_path / "in").write_bytes(os.urandom(6 << 20))
+    with pytest.raises(S3ResponseError) as error:
+        crt.put_with_trailer(crt.make_client(direct), direct, prefix + "o", tmp_path / "in", "CRC32C")
+    assert error.value.status_code == 400
+    crt.put_with_trailer(crt.make_client(second), second, prefix + "o", tmp_path / "in", "CRC32C")
+    got = second.client().get_object(Bucket=second.bucket, Key=prefix + "o")
+    assert sha256(got["Body"]) == sha256(tmp_path / "in")
 
 
 def test_buckets(second, prefix):
