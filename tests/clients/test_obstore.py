@@ -1,6 +1,6 @@
 """obstore: the object_store crate of Rust, which polars, delta-rs and DataFusion use too, in a small wheel.
 
-polars and pyarrow are not installed: their wheels are five times as large, and they add file formats, not requests.
+polars and pyarrow are not installed: their wheels have 54 MB against 6 MB, and polars sends the same requests.
 """
 
 import datetime
