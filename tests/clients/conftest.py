@@ -14,6 +14,9 @@ import subprocess
 import sys
 import uuid
 
+# Before botocore is imported: where awscrt is installed, which has tests of its own, botocore would sign with it.
+os.environ["BOTO_DISABLE_CRT"] = "true"
+
 import boto3
 import botocore
 import pytest
