@@ -32,7 +32,7 @@ BIG_BYTES = 100 * 1024 * 1024
 # Clients of the gateway sign with keys that no server here knows: it must put its own in their place.
 DUMMY_KEYS = ("AKIADUMMYDUMMYDUMMY0", "dummy-secret-that-no-server-knows")
 
-# The keys of tools before a gateway that verifies signatures.
+# The key pair of tools at the gateway that verifies signatures.
 TOOL_KEYS = ("AKIATOOLS", "tools/secret+of/forty=characters")
 
 
@@ -207,7 +207,7 @@ def rgw(request, rgw_direct):
 
 @pytest.fixture(scope="session")
 def verifying_gateway(tmp_path_factory, rgw_server):
-    """A gateway before RGW that verifies signatures of both versions, for buckets of any name."""
+    """A gateway in front of RGW. It verifies SigV4 and SigV2 for buckets of any name."""
     configuration = f"""
 [buckets.every]
 pattern = "*"
@@ -230,7 +230,7 @@ methods = ["read", "write", "delete", "list", "configure"]
 
 @pytest.fixture
 def place(request, rgw_direct):
-    """Where tools with their defaults connect. A tool that the gateway refused even once fails, also if it recovered."""
+    """The endpoint for tools with default settings. The test fails if the gateway refused a request, also if the tool recovered."""
     if DIRECT:
         yield rgw_direct
         return

@@ -1,4 +1,4 @@
-"""minio-py with endpoint and keys only: it asks for each bucket's region and signs for the answer."""
+"""minio-py with endpoint and keys only: it sends GetBucketLocation and signs for the region in the answer."""
 
 import datetime
 import io

@@ -90,9 +90,7 @@ def test_denied_keys_are_reported_and_the_others_deleted(endpoint, bucket, quiet
     assert {(error["Key"], error["Code"]) for error in answer["Errors"]} == {(key, "AccessDenied") for key in denied}
     assert len(answer["Errors"]) == len(denied)
     deleted = {item["Key"] for item in answer.get("Deleted", [])}
-    # The embedded origin's S3 server does not know `Quiet`.
-    is_quiet = quiet and bucket == "at-rgw"
-    assert deleted == (set() if is_quiet else {*allowed, f"public/{run}/never-there"})
+    assert deleted == (set() if quiet else {*allowed, f"public/{run}/never-there"})
     left = {key for key in allowed + denied if exists(owner, bucket, key)}
     assert left == set(denied)
 

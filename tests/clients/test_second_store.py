@@ -93,7 +93,7 @@ def test_parts(second, prefix):
 
 @pytest.mark.gateway
 def test_several_deletes(second, direct, prefix):
-    """I1, E5: boto3 sends CRC32, the store wants Content-MD5: alone it is refused, through the gateway it is done."""
+    """I1, E5: boto3 sends CRC32, the store wants Content-MD5: the store alone refuses the request, the gateway adds the digest."""
     client = second.client()
     for name in ("a b", "c+d", "ü"):
         client.put_object(Bucket=second.bucket, Key=prefix + name, Body=b"x")
@@ -108,7 +108,7 @@ def test_several_deletes(second, direct, prefix):
 
 @pytest.mark.gateway
 def test_a_checksum_in_a_trailer(second, direct, prefix, tmp_path):
-    """A1, I1: alone the store refuses it; the gateway verifies the checksum and sends the bytes plain."""
+    """A1, I1: the store alone refuses it; the gateway verifies the checksum and sends the body without a trailer."""
     (tmp_path / "in").write_bytes(os.urandom(6 << 20))
     with pytest.raises(S3ResponseError) as error:
         crt.put_with_trailer(crt.make_client(direct), direct, prefix + "o", tmp_path / "in", "CRC32C")
@@ -119,7 +119,7 @@ def test_a_checksum_in_a_trailer(second, direct, prefix, tmp_path):
 
 
 def test_buckets(second, prefix):
-    """V5: a bucket is made, listed, removed; one that is not there is told."""
+    """V5: a bucket is made, listed, removed; a listing of a missing bucket is NoSuchBucket."""
     client, name = second.client(), f"made-{prefix[2:-1]}"
     client.create_bucket(Bucket=name)
     assert {second.bucket, name} <= {each["Name"] for each in client.list_buckets()["Buckets"]}

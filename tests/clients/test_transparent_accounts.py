@@ -1,7 +1,7 @@
 """The comparison of gateway and store for SigV2, forms, browsers, tenants and expectations.
 
-The client's keys are users of the store (`upstream = "same"`), so that both servers are asked the same. These chapters hold
-what a public conformance suite for S3 found: each of its tests that the store passed and the gateway did not has its kind here.
+The keys of the clients are users of the store (`upstream = "same"`), so that both servers get the same requests. A public
+conformance suite for S3 had tests that passed on the store and failed through the gateway; each kind of them has requests here.
 """
 
 import json
@@ -16,15 +16,15 @@ pytestmark = pytest.mark.gateway
 
 TENANT = "quay"
 
-#: Differences that remain: what is equal nonetheless, and the reason. A chapter fails that names one and meets none.
+#: Known differences: what must be equal nevertheless, and the reason. A chapter fails if a difference that it names has ended.
 DIFFERENCES = {
     "reply of a form": ("status", "RGW leaves out ETag and Location, which S3 sends; what was stored is compared"),
     "code of a form": ("status", "the codes of S3; RGW 16 says AccessDenied or InvalidArgument for nearly everything"),
     "code of a preflight": ("status", "S3 says BadRequest where the method asked for is missing, RGW InvalidArgument"),
     "code of a lifetime": ("status", "S3 says AuthorizationQueryParametersError, RGW AccessDenied"),
     "list of buckets": ("status", "the owner is the gateway's; which buckets the list names is compared"),
-    "usage": ("nothing", "`GET /?usage` is RGW's own report about one of its users; the gateway lists buckets"),
-    "leave to send a body": ("nothing", "the gateway says 100 by itself; the store has its say once it has the head"),
+    "usage": ("nothing", "`GET /?usage` is an operation of RGW alone, about a user of the store"),
+    "leave to send a body": ("nothing", "the gateway answers 100 before it has connected to the store"),
 }
 
 
@@ -171,7 +171,7 @@ def forms(talk, version):
     tags = "<Tagging><TagSet><Tag><Key>0</Key><Value>0</Value></Tag><Tag><Key>1</Key><Value>1</Value></Tag></TagSet></Tagging>"
     send(document([*conditions, ["starts-with", "$tagging", ""]]), fields=[("tagging", tags)])
     talk.ask("GET", "/foo.txt", "tagging")
-    # From here on each is refused, by the gateway before the store hears of it.
+    # The gateway refuses each of the following forms before it connects to the store.
     send(own=True, replaced={signature: "bm8="if version == 2 else "00"})
     send(own=True, replaced={signature: None})
     send(own=True, replaced={key: "nobody" if version == 2 else talk.policy(document(), 4)[1][1].replace(talk.keys[0], "nobody")})
@@ -319,6 +319,8 @@ def tenants(talk):
     talk.by("tenant").ask("PUT", "", "cors", headers=[("Content-MD5", md5(CORS))], body=CORS)
     asked = [("Origin", "example"), ("Access-Control-Request-Method", "PUT")]
     talk.ask("OPTIONS", f"/{TENANT}:BUCKET/o", whole=True, headers=asked, signed="query")
+    talk.ask("OPTIONS", "/o", headers=asked, signed="query")
+    talk.ask("OPTIONS", "/o", headers=asked, signed=None)
     talk.by("main")
 
 

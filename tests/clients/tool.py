@@ -9,7 +9,7 @@ import servers
 import urllib3
 
 BIN = pathlib.Path(sys.executable).parent
-#: Keys that proxies, shells and signatures read differently.
+#: Keys with characters that clients, proxies and signatures encode differently.
 AWKWARD = ["plain.txt", "a b+c.txt", "100%.txt", "sub dir/ü 日本.txt", "sub dir/deep/it's (1)&=;.txt", "~tilde/@home,$x.txt"]
 
 
@@ -23,7 +23,7 @@ class Tool:
         self.environment = servers.clean_environment(**home, **environment)
 
     def __call__(self, *arguments, check=True, stdin=None):
-        """Runs it; the answer is its output as text."""
+        """Runs the program and returns its output as text."""
         done = self.run(*arguments, stdin=stdin)
         if check:
             assert done.returncode == 0, f"{self.command[0]} {arguments}: {done.stderr.decode()[-3000:]}"
@@ -43,7 +43,7 @@ class Tool:
 
 
 def make_tree(directory, names=AWKWARD, size=3000):
-    """Files with these names; the answer maps each to its content."""
+    """Writes files with these names; returns the content of each."""
     content = {name: os.urandom(size) for name in names}
     for name, body in content.items():
         path = directory / name
@@ -59,7 +59,7 @@ def read_tree(directory):
 
 
 def fetch(url, method="GET", body=None):
-    """What a browser does with a presigned URL; the answer is status and body."""
+    """Sends a request to a presigned URL without other proof; returns status and body."""
     with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(10)) as pool:
         answer = pool.request(method, url, body=body)
         return answer.status, answer.data

@@ -31,6 +31,8 @@ class Talk(Conversation):
     def __init__(self, endpoint, keys, others=None):
         super().__init__(endpoint, keys)
         self.users = {"main": keys, **(others or {})}
+        #: The policy that the next form shows.
+        self.proved = ""
 
     def by(self, user):
         """The requests that follow are this user's."""
@@ -72,6 +74,10 @@ class Talk(Conversation):
         body = b"".join([*lines, f"--{BOUNDARY}--\r\n".encode()])
         kind = ("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
         answer = self.ask("POST", "", headers=[kind], body=body, signed=None, own=own, **options)
+        shown = [(name, value[:40]) for name, value in fields if name not in ("policy", "x-amz-credential", "x-amz-date")]
+        _, told, known = self.told.pop()
+        self.told.append((f"form {self.proved} {shown}, {len(file)} bytes", told, known))
+        self.proved = ""
         self.note("the form leads to", answer.status == 303 and answer.header("location").replace(self.bucket, "BUCKET"))
 
     def policy(self, document, version):
@@ -81,6 +87,7 @@ class Talk(Conversation):
             conditions = [*document["conditions"], *(["starts-with", f"$x-amz-{name}", ""] for name in fields)]
             document = {**document, "conditions": conditions}
         text = document if isinstance(document, str) else json.dumps(document)
+        self.proved = text
         policy = base64.b64encode(text.replace("BUCKET", self.bucket).encode())
         if version == 2:
             return [("AWSAccessKeyId", self.keys[0]), ("policy", policy), ("signature", hmac_sha1(self.keys[1], policy))]

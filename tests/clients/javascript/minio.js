@@ -1,5 +1,5 @@
-// minio-js with endpoint and keys only: it asks for each bucket's region and signs for the answer. Throws where
-// something does not hold.
+// minio-js with endpoint and keys only: it sends GetBucketLocation and signs for the region in the answer.
+// Throws at the first failed assertion.
 //
 //   node minio.js < place   the place as JSON: endpoint, bucket, keyId, secret, prefix
 import assert from "node:assert/strict";
