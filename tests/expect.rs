@@ -159,3 +159,17 @@ async fn a_client_that_leaves_after_the_100_holds_nothing() {
     gateway.is_idle().await;
     assert_eq!(gateway.get("/-/livez").await.whole(), 200);
 }
+
+/// M3: an SDK that announces an empty object waits for the 100 as well, and reads the answer to its next request wrongly without it
+#[tokio::test]
+async fn an_empty_object_gets_its_100() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let mut client = Client::connect(gateway.address()).await;
+    for _ in 0..2 {
+        client.send(format!("{}\r\n", HEAD.replace("70000", "0"))).await;
+        assert_eq!(client.head().await.status, 100);
+        assert_eq!(client.answer("PUT").await.whole(), 200);
+    }
+    assert_eq!((upstream.count(), upstream.last().body.len()), (2, 0));
+}

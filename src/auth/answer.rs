@@ -51,7 +51,7 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
         ),
         AuthRejection::CopySource => denied(
             "copy_source",
-            "x-amz-copy-source must name an object in a bucket of the same upstream that you may read"
+            "x-amz-copy-source must be a percent-encoded BUCKET/KEY that you may read, in the same section as the target"
                 .to_owned(),
         ),
         AuthRejection::DeleteList(why) => bad_request(

@@ -30,7 +30,7 @@ use tidegate_actors::{Identity, KeyId, SessionId, SessionsHandle, clock};
 use tidegate_config::{Access, Kind, PolicyConfig};
 
 use crate::http::edge::Head;
-use crate::router::Bucket;
+use crate::router::{Bucket, Router};
 use crate::s3::copy_source::{CopySource, NoSource};
 use crate::s3::sigv2;
 use crate::s3::sigv4::{Claim, PayloadHash, Seed, SignatureMismatch, SignatureRejection, Verified};
@@ -311,7 +311,7 @@ pub(crate) fn authorize(
     (bucket, name): (&Bucket, &str),
     head: Head<'_>,
     operation: &Operation<'_>,
-    keyring: &Keyring,
+    (router, keyring): (&Router, &Keyring),
 ) -> Result<(), AuthRejection> {
     let config = &bucket.config;
     let query = head.uri.query().unwrap_or_default();
@@ -333,7 +333,8 @@ pub(crate) fn authorize(
     }
     match CopySource::of(head.headers, query) {
         Ok(None) => Ok(()),
-        Ok(Some(source)) if config.pattern.matches(&source.bucket) => {
+        // The section that a read of the source would reach: a narrower pattern may have other rules, or another store.
+        Ok(Some(source)) if router.route(&source.bucket).is_ok_and(|found| found.id == bucket.id) => {
             may(&source.bucket, &Operation::read(&source.key)).map_err(|_| AuthRejection::CopySource)
         }
         Ok(Some(_)) | Err(NoSource) => Err(AuthRejection::CopySource),

@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use actix_web::dev::RequestHead;
-use actix_web::http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use actix_web::http::{Method, Uri, Version};
 use tidegate_config::{Kind, LimitsConfig};
 
@@ -26,8 +26,6 @@ use crate::upstream::deadline::Deadline;
 pub(crate) enum EdgeRejection {
     /// Not exactly one valid Host; HTTP/1.0 may do without.
     Host,
-    /// Another expectation than `100-continue`.
-    Expectation,
     /// Content-Length and Transfer-Encoding together, repeated, or not understood.
     Framing(&'static str),
     /// The target is not a path alone.
@@ -119,9 +117,6 @@ pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength,
     for (name, value) in head.headers {
         bytes += name.as_str().len() + value.len() + 4;
         count += 1;
-        if *name == EXPECT && !is_continue(value) {
-            return Err(EdgeRejection::Expectation);
-        }
     }
     if count > limits.max_headers {
         return Err(EdgeRejection::TooManyHeaders { count, limit: limits.max_headers });
@@ -161,7 +156,8 @@ fn names_one_host(head: Head<'_>) -> bool {
     }
 }
 
-/// Whether this is the one expectation there is (RFC 9110, 10.1.1).
+/// Whether this is the one expectation there is (RFC 9110, 10.1.1). Others are ignored, as by Ceph, nginx and HAProxy: a server may, and the
+/// header ends here.
 pub(crate) fn is_continue(expectation: &HeaderValue) -> bool {
     expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
@@ -366,14 +362,13 @@ mod tests {
         assert_eq!(get("ftp://a/b/k", &[]), Err(EdgeRejection::Target));
     }
 
-    /// V1: of expectations there is one
+    /// V1: of expectations there is one; others are ignored
     #[test]
     fn only_the_100_may_be_expected() {
-        let put =
-            |expect| run(Method::PUT, "/b/k", &[("host", "a"), ("content-length", "1"), ("expect", expect)]);
-        assert_eq!(put("100-Continue"), Ok(BodyLength::Known(1)));
+        let is = |expect: &str| is_continue(&HeaderValue::from_str(expect).unwrap());
+        assert!(is("100-Continue"));
         for other in ["200-ok", "", "100-continue, x", "100-continued"] {
-            assert_eq!(put(other), Err(EdgeRejection::Expectation), "{other}");
+            assert!(!is(other), "{other}");
         }
     }
 }

@@ -148,7 +148,7 @@ pub(super) async fn receive(
     proxy::look(worker, bucket, head.uri, record)?;
     let rest = naming::of(head.uri, head.headers, &shared.config.server.base_domains).key;
     let operation = Operation::of(head, head.uri.query().unwrap_or_default(), Kind::S3, rest);
-    authorize(&caller, (bucket, &named.bucket), head, &operation, &shared.keyring)?;
+    authorize(&caller, (bucket, &named.bucket), head, &operation, (&shared.router, &shared.keyring))?;
 
     // 3 monitor: the slot, now that the proof is verified
     let slot = shared.actors.monitor.enter()?;

@@ -1,7 +1,7 @@
 //! A request's way through the gateway. The order is the documentation:
 //!
 //! ```text
-//!  1 edge      framing, header size, path safety; a refusal  400 405 411 417 431
+//!  1 edge      framing, header size, path safety; a refusal  400 405 411 431
 //!              passes 3 and 4 like any answer
 //!  2 route     Host or path → bucket
 //!  3 monitor   level, then the in-flight slot                503
@@ -160,7 +160,8 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     let named = naming::of(head.uri, head.headers, &shared.config.server.base_domains);
     let bucket = match shared.router.route(&named.bucket) {
         Ok(bucket) => bucket,
-        Err(rejection) => return unrouted(worker, rejection, head, record).await,
+        // Boxed, as other rare ways: no other request has room for their state.
+        Err(rejection) => return Box::pin(unrouted(worker, rejection, head, record)).await,
     };
     record.region = RegionHeader::answer_to(head, bucket, &shared.config.server);
     record.set_bucket(bucket, &named);
@@ -193,14 +194,14 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
 
     // 5 auth
     let Some(slot) = slot else {
-        let awaited = form::admit(worker, bucket, (head, length), deadline, record).await?;
+        let awaited = Box::pin(form::admit(worker, bucket, (head, length), deadline, record)).await?;
         return Ok(Admitted::Form(Box::new(awaited)));
     };
     if is_options {
-        return preflight::admit(worker, bucket, (head, length), (slot, deadline), record).await;
+        return Box::pin(preflight::admit(worker, bucket, (head, length), (slot, deadline), record)).await;
     }
     let caller = introduce(worker, Some(bucket), class, head, record).await?;
-    authorize(&caller, (bucket, &name), head, &operation, &shared.keyring)?;
+    authorize(&caller, (bucket, &name), head, &operation, (&shared.router, &shared.keyring))?;
     let screens = auth::screens(&caller, &operation, head, bytes, &shared.keyring)?;
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
 
@@ -227,9 +228,7 @@ async fn unrouted(
     }
     let caller = introduce(worker, None, OperationClass::List, head, record).await?;
     record.slot = Some(slot);
-    // Boxed, so that no other request has room for its state.
-    let listing = Box::pin(bucket_list::answer(worker, &caller, head, record));
-    Ok(Admitted::Own(listing.await?))
+    Ok(Admitted::Own(bucket_list::answer(worker, &caller, head, record).await?))
 }
 
 /// Steps 3 and 4 of a request without a bucket: the level, a slot, and the limits of all requests and of the client's address.
@@ -330,7 +329,7 @@ async fn handle(
             (incoming(request), call, source, None)
         }
         Admitted::Form(awaited) => {
-            let received = form::receive(worker, &request, payload, record, *awaited).await?;
+            let received = Box::pin(form::receive(worker, &request, payload, record, *awaited)).await?;
             record.hold_for_body(received.call.leave.permit.as_ref().map(|_| received.call.bucket));
             (Incoming::Form(received.put), received.call, received.source, Some(received.told))
         }
@@ -361,11 +360,11 @@ async fn handle(
         multi_delete::check_answer(called.response.status(), called.response.headers())?;
     }
     if let Some(told) = told.filter(|_| called.response.status().is_success()) {
-        let headers = upstream::conclude(bucket, called).await;
+        let headers = Box::pin(upstream::conclude(bucket, called)).await;
         return Ok(Handled::Own(told.answer(&headers, &record.id)));
     }
     if record.region.replaces(called.response.status()) {
-        upstream::conclude(bucket, called).await;
+        Box::pin(upstream::conclude(bucket, called)).await;
         let region = worker.shared.regions.advertised(Some(&bucket.config));
         return Ok(Handled::Own(location_answer(region, &record.id)));
     }

@@ -1,7 +1,7 @@
 //! Bucket names with tenants and encoded characters: one decoded name for policies and copy sources, whatever was signed and sent.
 
 use super::{Signer, code, send, signed_bucket, signer};
-use crate::support::{Act, Answer, Gateway, Upstream};
+use crate::support::{Act, Answer, Gateway, Upstream, request};
 
 const GUEST: &str = "guest-secret";
 
@@ -139,6 +139,35 @@ async fn a_copy_source_may_have_a_tenant() {
     ] {
         let answer = copy(target, source).await;
         assert_eq!((answer.whole(), answer.reason()), (403, "copy_source"), "{target} {source}");
+    }
+    assert_eq!(upstream.count(), before);
+}
+
+/// A4, A5, V12: a copy reads its source in the section that a read of it would reach, which may be a narrower one with other rules
+#[tokio::test]
+async fn a_copy_source_is_routed_as_a_read() {
+    let upstream =
+        Upstream::start(|_| Act::ok("<CopyObjectResult/>").header("content-type", "application/xml"));
+    let gateway = Gateway::builder()
+        .bucket("open", &upstream)
+        .set("buckets.open.pattern", "*")
+        .bucket("exact", &upstream)
+        .set("buckets.exact.auth", "sigv4")
+        .bucket("narrow", &upstream)
+        .set("buckets.narrow.pattern", "secret-*")
+        .set("buckets.narrow.auth", "sigv4")
+        .start()
+        .await;
+    let copy = async |target: &str, source: &str| {
+        request(gateway.address(), "PUT", target, &[("x-amz-copy-source", source)], None).await
+    };
+    assert_eq!(copy("/pub/k", "other/k").await.whole(), 200);
+    let before = upstream.count();
+    for target in ["/pub/k", "/pub/k?partNumber=1&uploadId=u"] {
+        for source in ["exact/k", "/exact/k", "e%78act/k", "secret-1/k", "/secret%2D1/k", "%2Fsecret-1%2Fk"] {
+            let answer = copy(target, source).await;
+            assert_eq!((answer.whole(), answer.reason()), (403, "copy_source"), "{target} {source}");
+        }
     }
     assert_eq!(upstream.count(), before);
 }

@@ -89,6 +89,16 @@ def test_conditions_of_reads(origin, client, prefix):
         assert client.get_object(**place)["Body"].read() == b"stored"
 
 
+def test_several_attributes_are_told_at_once(origin, client, prefix):
+    """V5: clients send the names of attributes as one list."""
+    key = prefix + "attributes"
+    client.put_object(Bucket=origin.bucket, Key=key, Body=b"five!")
+    wanted = ["ETag", "ObjectSize", "StorageClass"]
+    told = client.get_object_attributes(Bucket=origin.bucket, Key=key, ObjectAttributes=wanted)
+    assert (told["ObjectSize"], told["StorageClass"]) == (5, "STANDARD")
+    assert told["ETag"].strip('"') == client.head_object(Bucket=origin.bucket, Key=key)["ETag"].strip('"')
+
+
 def test_a_large_copy_in_parts(origin, client, prefix):
     """V2, V5: boto3's and the AWS CLI's own copies of 65 MiB, and its tags, which version 2 of the CLI asks for first."""
     body = os.urandom(LARGE_BYTES)

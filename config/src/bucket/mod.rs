@@ -191,7 +191,7 @@ section! {
         sigv2_max_lifetime: Option<Duration> =
             unset("sigv2_max_lifetime", seconds(1.0..=315_360_000.0), "7d");
         /// paths and queries that look like an attack: `'; DROP TABLE`, `' OR '1'='1`, `<script>`, `javascript:`, a `..`
-        /// segment, an encoded NUL, CR or LF
+        /// segment or an encoded NUL, CR or LF in the path
         ///
         /// `block` refuses the few legal keys that hold one of these, and no others; `log` passes them on with a warning.
         /// A path that climbs out of its bucket is refused in every mode.

@@ -122,12 +122,6 @@ fn edge(rejection: &EdgeRejection) -> Answer {
         EdgeRejection::Host => {
             bad("host", "an HTTP/1.1 request needs exactly one valid host header".to_owned()).closing()
         }
-        EdgeRejection::Expectation => Answer::new(
-            StatusCode::EXPECTATION_FAILED,
-            "InvalidRequest",
-            "expectation",
-            "the gateway meets no other expectation than 100-continue",
-        ),
         EdgeRejection::Framing(what) => {
             bad("framing", format!("the body's length is ambiguous: {what}")).closing()
         }

@@ -98,7 +98,13 @@ impl Inbound {
         inbound.turn += 1;
         inbound.waiting = None;
         let has_body = !inbound.decoder.has_ended();
-        inbound.owed = if has_body && expects_continue { Continue::Owed } else { Continue::Settled };
+        // A client that waits before it sends nothing waits all the same: botocore does so for empty objects, and reads the answer
+        // without a 100 as that of its next request.
+        inbound.owed = match (expects_continue, has_body) {
+            (true, true) => Continue::Owed,
+            (true, false) => Continue::Due,
+            (false, _) => Continue::Settled,
+        };
         inbound.is_held = has_body;
         has_body.then(|| Body { inbound: Rc::clone(this), turn: inbound.turn })
     }

@@ -171,11 +171,12 @@ fn header_date(headers: &HeaderMap) -> Result<(&[u8], SystemTime), SignatureReje
     moment.map(|moment| (line, moment)).ok_or(SignatureRejection::NoDate)
 }
 
-/// A date of HTTP, also with a numeric zone as in S3's examples, or in the form of SigV4.
+/// A date of HTTP, also with a numeric zone as in S3's examples, or in the form of SigV4. To S3 one before 1970 is no date.
 fn moment_of(text: &str) -> Option<SystemTime> {
     let of_mail = || OffsetDateTime::parse(text, &Rfc2822).ok().map(SystemTime::from);
     let of_http = httpdate::parse_http_date(text).ok();
-    of_http.or_else(|| Timestamp::parse(text).map(|at| at.moment())).or_else(of_mail)
+    let moment = of_http.or_else(|| Timestamp::parse(text).map(|at| at.moment())).or_else(of_mail);
+    moment.filter(|moment| *moment >= SystemTime::UNIX_EPOCH)
 }
 
 /// The session token in the query, once.
