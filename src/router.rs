@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tidegate_actors::{BreakerHandle, BucketId, CredentialId, EndpointId, PoolHandle};
 use tidegate_config::{BucketConfig, Pattern, is_bucket_name};
+use tokio::sync::Semaphore;
 
 use crate::auth::Proofs;
 use crate::telemetry::metrics::BucketMetrics;
@@ -49,6 +50,8 @@ pub(crate) struct Bucket {
     pub(crate) breaker: BreakerHandle,
     pub(crate) metrics: BucketMetrics,
     pub(crate) late: LateCalls,
+    /// Places for preflights at its store.
+    pub(crate) preflights: Arc<Semaphore>,
 }
 
 impl Bucket {

@@ -164,6 +164,10 @@ fn signature(rejection: &SignatureRejection) -> Answer {
         ),
         SignatureRejection::Version2(rejection) => version_2::answer(rejection),
         SignatureRejection::Malformed(place, what) => malformed(*place, what),
+        // S3's code with Ceph's status: the URL is understood, and is never valid.
+        SignatureRejection::Lifetime(what) => {
+            forbidden("AuthorizationQueryParametersError", "presigned_malformed", *what)
+        }
         SignatureRejection::Region { place, given, expected } => {
             let message = format!("the region '{given}' is wrong; expecting '{expected}'");
             malformed(*place, &message).with_region()

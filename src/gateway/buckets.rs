@@ -5,11 +5,13 @@ use std::sync::Arc;
 use slog::Logger;
 use tidegate_actors::{BreakerHandle, BucketId, PoolHandle};
 use tidegate_config::{BucketConfig, Config, Endpoint};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::StartError;
 use crate::auth::Proofs;
 use crate::auth::jwt::Tokens;
+use crate::http::preflight;
 use crate::router::Bucket;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::upstream::credentials::Source;
@@ -61,6 +63,7 @@ impl BucketParts<'_> {
                 breaker,
                 metrics: self.metrics.bucket(name),
                 late: LateCalls::default(),
+                preflights: Arc::new(Semaphore::new(preflight::places(bucket))),
             });
         }
         Ok(buckets)

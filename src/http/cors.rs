@@ -31,6 +31,11 @@ pub(crate) enum CorsRejection {
     Missing(HeaderName),
     /// It has a body.
     Body,
+    /// As many preflights as may be at the store are there.
+    Full {
+        /// How many.
+        limit: usize,
+    },
     /// The rules do not allow it this.
     NotAllowed(&'static str),
 }

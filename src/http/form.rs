@@ -134,13 +134,14 @@ pub(super) async fn receive(
         introduce::settle(worker, Some(bucket), OperationClass::Write, authenticated, record).await?;
     let form = Head::from(request.head());
     let named = naming::of(form.uri, form.headers, &shared.config.server.base_domains);
+    // A form without a key is wrong whatever its policy says of keys.
+    let key = fields.key()?;
     let policy = fields.get("policy").map(Policy::parse).transpose()?;
     if let Some(policy) = &policy {
         let now = clock::wall();
         policy.check(&fields, &named.bucket, now)?;
         check_form_lifetime(&caller, policy.time_left(now), bucket.config.sigv2_max_lifetime)?;
     }
-    let key = fields.key()?;
     let put = Put::new(form, &named, key, fields.headers()?).ok_or(UpstreamRejection::Target)?;
     let head = put.head();
     check_headers(head.headers, &shared.config.server.limits)?;

@@ -22,7 +22,7 @@ pub(crate) mod listener;
 mod multi_delete;
 mod own;
 pub(crate) mod path;
-mod preflight;
+pub(crate) mod preflight;
 mod priority;
 mod probes;
 mod proxy;

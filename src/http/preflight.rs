@@ -9,15 +9,18 @@
 //!
 //! A preflight for the store passes the level, the limits, the circuit of reads and the bucket's gate. It carries no proof of
 //! identity (Fetch Standard, "CORS-preflight fetch"), so it goes on unsigned, without one of the bucket's credentials and with a
-//! closed list of headers (`upstream/header_names.rs`). Its answer says nothing of any credential.
+//! closed list of headers (`upstream/header_names.rs`). Its answer says nothing of any credential, and counts for nothing: what
+//! anybody may send must not open a circuit, leave an endpoint out, or fill the gate. It is tried once.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tidegate_actors::{OperationClass, Slot};
-use tidegate_config::Kind;
+use tidegate_config::{BucketConfig, Kind};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::auth::{AuthRejection, Caller};
-use crate::http::cors;
+use crate::http::cors::{self, CorsRejection};
 use crate::http::edge::{BodyLength, EdgeRejection, Head};
 use crate::http::error::GatewayError;
 use crate::http::introduce;
@@ -27,6 +30,20 @@ use crate::telemetry::record::Record;
 use crate::upstream;
 use crate::upstream::deadline::Deadline;
 use crate::worker::Worker;
+
+/// The share of a bucket's gate that preflights may take: they come without a proof, so they must not take it all.
+const GATE_SHARE: usize = 10;
+
+/// How many preflights of a bucket may be at its store at a time.
+pub(crate) fn places(bucket: &BucketConfig) -> usize {
+    bucket.upstream.concurrency.max_concurrent.get().div_ceil(GATE_SHARE)
+}
+
+/// A place for a preflight, held until its answer has been sent.
+fn place(bucket: &Bucket) -> Result<OwnedSemaphorePermit, CorsRejection> {
+    let taken = Arc::clone(&bucket.preflights).try_acquire_owned();
+    taken.map_err(|_| CorsRejection::Full { limit: places(&bucket.config) })
+}
 
 /// Steps 5 and 6 of an OPTIONS request.
 pub(super) async fn admit(
@@ -47,6 +64,7 @@ pub(super) async fn admit(
     if bucket.config.auth.is_empty() {
         return Err(AuthRejection::Closed.into());
     }
+    record.preflight = Some(place(bucket)?);
     let class = OperationClass::Read;
     let nobody = Ok(Caller::ANONYMOUS);
     let caller = introduce::settle(worker, Some(bucket), class, nobody, record).await?;

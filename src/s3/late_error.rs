@@ -9,12 +9,13 @@ use actix_web::http::Method;
 
 use crate::http::edge::Head;
 use crate::s3::copy_source::COPY_SOURCE;
+use crate::s3::upload::completion;
 
 /// Operations whose 200 may turn out to be an error document: those that the store works on until it answers.
 pub(crate) fn may_come(head: Head<'_>) -> bool {
     match *head.method {
         Method::PUT => head.headers.contains_key(COPY_SOURCE),
-        Method::POST => head.uri.query().is_some_and(|query| query.contains("uploadId=")),
+        Method::POST => head.uri.query().is_some_and(|query| completion::is_completion(head.method, query)),
         _ => false,
     }
 }

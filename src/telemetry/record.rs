@@ -15,6 +15,7 @@ use slog::info;
 use tidegate_actors::{
     Allowed, BucketId, ClientId, ClientTicket, CredentialId, Identity, IpKey, Slot, clock,
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::http::client_address::ClientAddress;
 use crate::http::client_wait::Places;
@@ -45,6 +46,8 @@ pub(crate) struct Record {
     pub(crate) allowed: Allowed,
     /// The in-flight slot of an answer of the gateway's own.
     pub(crate) slot: Option<Slot>,
+    /// Its place among the bucket's preflights at the store.
+    pub(crate) preflight: Option<OwnedSemaphorePermit>,
     pub(crate) status: u16,
     /// Why the gateway answered itself or broke the transfer; none where the upstream's answer passed whole.
     pub(crate) reason: Option<&'static str>,
@@ -135,6 +138,7 @@ impl Record {
             region,
             allowed: Allowed::default(),
             slot: None,
+            preflight: None,
             status: 0,
             reason: None,
             detail: None,

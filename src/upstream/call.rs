@@ -94,7 +94,9 @@ pub(crate) async fn call(
             tried
         } else {
             let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
-            Tried::of((bucket, evidence), limits, &record.flow, (&permit, &mut ticket), result)
+            let attempt = (&permit, &mut ticket);
+            let is_preflight = outbound.request.is_preflight();
+            Tried::of((bucket, evidence, is_preflight), limits, &record.flow, attempt, result)
         };
         let ended = tried.ended;
         record.phases.first_byte = Some(ended);
@@ -229,7 +231,7 @@ pub(super) struct Tried {
 impl Tried {
     /// Judges an attempt that has just ended, and tells the pool of it.
     pub(super) fn of(
-        (bucket, evidence): (&Bucket, Option<Evidence>),
+        (bucket, evidence, is_preflight): (&Bucket, Option<Evidence>, bool),
         limits: Limits,
         flow: &Flow,
         (permit, ticket): (&Permit, &mut BreakerTicket),
@@ -238,7 +240,8 @@ impl Tried {
         let ended = clock::now();
         let waited = limits.waited(flow, ended);
         let is_long = limits.deadline.is_long;
-        let slow = bucket.config.upstream.circuit_breaker.slow_call_duration.filter(|_| !is_long);
+        let slow =
+            bucket.config.upstream.circuit_breaker.slow_call_duration.filter(|_| !is_long && !is_preflight);
         if slow.is_some_and(|slow| waited > slow) {
             ticket.drag();
         }
@@ -247,8 +250,12 @@ impl Tried {
         if result.is_ok() && flow.is_stalled_by_client(ended) {
             judged.verdict.outcome = Outcome::Neutral;
         }
-        // How long a store works on a copy says nothing of how it serves.
-        let waited = if is_long { Duration::ZERO } else { waited };
+        // Anybody may send a preflight, and other rules than a request's may answer it.
+        if is_preflight {
+            judged.verdict = Verdict { outcome: Outcome::Neutral, transient: false };
+        }
+        // How long a store works on a copy or a preflight says nothing of how it serves.
+        let waited = if is_long || is_preflight { Duration::ZERO } else { waited };
         let attempted = Attempted { endpoint: permit.endpoint(), began: limits.began, waited };
         let told = result.as_ref().map(|answer| answer.response.status().as_u16());
         judged.verdict.outcome = attempted.settle(bucket, judged.verdict.outcome, told);

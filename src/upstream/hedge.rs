@@ -134,7 +134,7 @@ pub(super) async fn race(
     let Race { worker, bucket, limits, moment, evidence, .. } = race;
     let flow = Rc::clone(&record.flow);
     let over = |held: &mut Held, limits, result| {
-        Tried::of((bucket, evidence), limits, &flow, (&held.permit, &mut held.ticket), result)
+        Tried::of((bucket, evidence, false), limits, &flow, (&held.permit, &mut held.ticket), result)
     };
     let Sending { call, ongoing, signed } = match send(worker, bucket, outbound, &held.permit, limits, &flow)
     {

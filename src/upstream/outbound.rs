@@ -160,7 +160,7 @@ pub(crate) fn prepare_bucket_list(
 }
 
 pub(super) fn idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS)
+    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE)
 }
 
 /// The same bytes, but for the bucket's name: it is moved and changed to where and what the upstream calls it. One that the upstream calls

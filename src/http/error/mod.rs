@@ -184,6 +184,9 @@ fn cors(rejection: &CorsRejection) -> Answer {
             format!("a preflight needs exactly one {header} header"),
         ),
         CorsRejection::Body => bad_request("BadRequest", "preflight", "a preflight has no body"),
+        CorsRejection::Full { limit } => {
+            slow_down("too_many_preflights", format!("{limit} preflights of this bucket wait for the store"))
+        }
         CorsRejection::NotAllowed(what) => Answer::new(
             StatusCode::FORBIDDEN,
             "AccessForbidden",

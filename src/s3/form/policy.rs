@@ -164,9 +164,7 @@ fn moment_of(text: &str) -> Option<SystemTime> {
     if text.as_bytes().get(10) != Some(&b'T') || !text.ends_with('Z') {
         return None;
     }
-    let nanoseconds = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
-    let since = Duration::from_nanos(u64::try_from(nanoseconds).ok()?);
-    SystemTime::UNIX_EPOCH.checked_add(since)
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ const INCOMPLETE: &str = "a presigned URL needs X-Amz-Algorithm, X-Amz-Credentia
 fn lifetime(text: &str) -> Result<Duration, SignatureRejection> {
     let is_negative = text.strip_prefix('-').is_some_and(|digits| digits.parse::<u64>().is_ok());
     if is_negative {
-        return Err(malformed("X-Amz-Expires must not be negative"));
+        return Err(SignatureRejection::Lifetime("X-Amz-Expires must not be negative"));
     }
     let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
     if !digits {
@@ -158,6 +158,8 @@ fn lifetime(text: &str) -> Result<Duration, SignatureRejection> {
     }
     match text.parse() {
         Ok(seconds) if seconds <= LIFETIME_SECONDS_MAX => Ok(Duration::from_secs(seconds)),
-        Ok(_) | Err(_) => Err(malformed("X-Amz-Expires must not be more than a week, 604800 seconds")),
+        Ok(_) | Err(_) => {
+            Err(SignatureRejection::Lifetime("X-Amz-Expires must not be more than a week, 604800 seconds"))
+        }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) enum SignatureRejection {
     UnknownKey,
     /// Signed too long ago, or too far ahead.
     Skewed { signed: String, now: String },
+    /// A presigned URL with a lifetime that S3 does not have.
+    Lifetime(&'static str),
     /// A presigned URL whose time is over.
     Expired { lifetime: Duration },
     /// A presigned URL whose time has not begun.
@@ -65,6 +67,7 @@ impl SignatureRejection {
             Self::Ambiguous
             | Self::Scheme
             | Self::Malformed(..)
+            | Self::Lifetime(_)
             | Self::NoDate
             | Self::NotSigned(_)
             | Self::Token
