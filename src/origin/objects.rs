@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::StreamExt;
 use http::StatusCode;
 use s3s::dto;
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectsInput, DeleteObjectsOutput, GetObjectAttributesInput,
     GetObjectAttributesOutput, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
-    PutObjectInput, PutObjectOutput, Timestamp, TimestampFormat,
+    PutObjectInput, PutObjectOutput, StreamingBlob, Timestamp, TimestampFormat,
 };
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 
@@ -23,6 +25,10 @@ use super::{blocking, coded, reader};
 
 /// S3's own bound of a multi-delete.
 const DELETED_KEYS_MAX: usize = 1000;
+/// The most that is read of a body that is refused.
+const DRAIN_BYTES_MAX: usize = 1 << 20;
+/// How long it is read.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The conditions in a read's input: two operations name them alike.
 macro_rules! conditions {
@@ -45,9 +51,13 @@ pub(super) async fn put(store: Arc<Store>, request: S3Request<PutObjectInput>) -
     let attributes = attributes!(input);
     let body = input.body.take().ok_or_else(|| s3_error!(IncompleteBody, "the request has no body"))?;
     // Before the body, which may be large; the write itself looks again.
-    store.in_bucket(&input.bucket, |bucket| {
+    let looked = store.in_bucket(&input.bucket, |bucket| {
         conditions.check(bucket.objects.get(&input.key).map(AsRef::as_ref))
-    })?;
+    });
+    if let Err(refused) = looked {
+        drain(body).await;
+        return Err(refused);
+    }
     let expected = Expected {
         content_md5: input.content_md5.take(),
         checksums: sent_checksums!(input),
@@ -68,6 +78,21 @@ pub(super) async fn put(store: Arc<Store>, request: S3Request<PutObjectInput>) -
     let mut output = PutObjectOutput { e_tag: Some(object.etag()), ..Default::default() };
     show_checksums!(output, object.facts.checksums);
     Ok(output)
+}
+
+/// Reads what comes of a body that is refused. A connection that closes with unread bytes is reset, and the reset may overtake the
+/// answer.
+async fn drain(mut body: StreamingBlob) {
+    let mut bytes = 0;
+    let reading = async {
+        while bytes < DRAIN_BYTES_MAX
+            && let Some(Ok(piece)) = body.next().await
+        {
+            bytes += piece.len();
+        }
+    };
+    // A body that stands still keeps nobody.
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, reading).await;
 }
 
 pub(super) async fn get(store: &Store, request: S3Request<GetObjectInput>) -> S3Result<GetObjectOutput> {
