@@ -25,6 +25,7 @@ use tokio::time::Sleep;
 use crate::buffers::{Gate, LARGE_BODY_BYTES};
 use crate::http::answer::REQUEST_ID;
 use crate::s3::checksum::down::Answered;
+use crate::s3::checksum::renewed;
 use crate::s3::late_error::LateError;
 use crate::telemetry::record::Record;
 use crate::upstream::answer_source::{Ending, Source, is_close};
@@ -151,11 +152,15 @@ pub(crate) fn pass_on(
     }
     let body = Box::new(body);
     let renamer = renaming.and_then(|renaming| renaming.apply(destination, status, response.headers_mut()));
+    let errors = errors.filter(|_| status.is_success());
+    if renamer.is_some() || errors.is_some() {
+        renewed::remove(response.headers_mut());
+    }
     let body = match renamer {
         Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),
         None => ProxyBody::Upstream(body),
     };
-    response.set_body(body.appending(errors.filter(|_| status.is_success())))
+    response.set_body(body.appending(errors))
 }
 
 impl AnswerBody {

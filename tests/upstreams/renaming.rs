@@ -52,6 +52,24 @@ async fn a_listing_keeps_keys_that_look_like_the_bucket() {
     }
 }
 
+/// I1, V5: the store's digests are those of its own document, so they end where the document is changed
+#[tokio::test]
+async fn digests_end_where_a_document_is_changed() {
+    let listing = |digested: Act| digested.header("x-amz-checksum-crc32", "AAAAAA==").header("content-md5", "AAAA");
+    for (target, document, stays) in [
+        ("/a?prefix=x", "<ListBucketResult><Name>b</Name></ListBucketResult>", false),
+        ("/a/k?acl", "<AccessControlPolicy></AccessControlPolicy>", true),
+    ] {
+        let upstream = always(listing(xml(200, document)).header("x-amz-checksum-type", "COMPOSITE"));
+        let gateway = renamed(&upstream, "path").await;
+        let answer = get(gateway.address(), target).await;
+        assert_eq!(answer.whole(), 200);
+        for name in ["x-amz-checksum-crc32", "content-md5"] {
+            assert_eq!(answer.header(name).is_some(), stays, "{target} {name}");
+        }
+    }
+}
+
 /// V5, E2: in an error the path of the request is the client's; a key that looks like that path is a key
 #[tokio::test]
 async fn an_error_keeps_a_key_that_looks_like_its_path() {

@@ -34,6 +34,11 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
             "upstream_tls_host",
             format!("the upstream cannot be asked for this bucket under its own name: {why}"),
         ),
+        UpstreamRejection::Region(region) => bad(
+            "upstream_region",
+            "the store wants signatures for another region than the gateway's configuration says".to_owned(),
+        )
+        .logged(format!("the store wants signatures for region {region:?}: set it in buckets.NAME.s3.region")),
         UpstreamRejection::Credentials(why) => Answer::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
