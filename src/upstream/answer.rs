@@ -190,7 +190,8 @@ impl AnswerBody {
                 ticket.report(Outcome::Success);
             }
         }
-        if !late && record.status < 500 {
+        // A preflight says nothing of the endpoint.
+        if !late && record.status < 500 && record.preflight.is_none() {
             bucket.pool.succeeded(permit.endpoint());
         }
         bucket.pool.finish(permit, self.moved);
@@ -211,10 +212,10 @@ impl AnswerBody {
                 "error" => error.to_string());
             let bucket = held.record.bucket.map(|id| self.worker.shared.router.bucket(id));
             let began = held.record.phases.first_byte.unwrap_or(held.record.started);
-            // An upstream may give up on a gateway that stopped reading.
-            let has_paused = self.transfer.has_paused();
+            // An upstream may give up on a gateway that stopped reading. Without a ticket the outcome was reported with the head.
+            let is_settled = self.transfer.has_paused() || held.ticket.is_none();
             let outcome = match bucket {
-                _ if has_paused => Outcome::Neutral,
+                _ if is_settled => Outcome::Neutral,
                 Some(bucket) => blame::lay(bucket, held.permit.endpoint(), failed(cause), began),
                 None => failed(cause),
             };

@@ -82,7 +82,7 @@ impl Answered {
         Some(region.chars().take(REGION_CHARS_MAX).collect())
     }
 
-    /// Tells the endpoint's clock how the store took the time of the signature.
+    /// Reports to the endpoint's clock whether the store accepted the time of the signature.
     pub(super) fn settle_clock(&self, stores: &StoreClock) -> Option<Skew> {
         let dated = DatedAnswer {
             status: self.response.status().as_u16(),

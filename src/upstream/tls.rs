@@ -140,18 +140,16 @@ impl Securer {
 
 /// Whether a handshake may have failed because of the name that it asked for: the certificate is for other names (RFC 9525), or the server
 /// ended the handshake. Servers without a certificate for a name send `unrecognized_name` (RFC 6066, section 3), `access_denied`,
-/// `handshake_failure` or another alert.
+/// `handshake_failure` or another alert. Alerts about versions, protocols and client certificates are about no name.
 fn refuses_name(error: &io::Error) -> bool {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    matches!(
-        cause,
-        Some(
-            rustls::Error::AlertReceived(_)
-                | rustls::Error::InvalidCertificate(
-                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-                )
-        )
-    )
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(alert)) => TlsFailure::may_be_of_name(*alert),
+        Some(rustls::Error::InvalidCertificate(fault)) => matches!(
+            fault,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        ),
+        _ => false,
+    }
 }
 
 /// What a bucket's connections have in common.
