@@ -54,6 +54,11 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
             "x-amz-copy-source must be a percent-encoded BUCKET/KEY that you may read, in the same section as the target"
                 .to_owned(),
         ),
+        AuthRejection::AnonymousOverride => bad_request(
+            "InvalidRequest",
+            "anonymous_override",
+            "Request specific response headers cannot be used for anonymous GET requests.",
+        ),
         AuthRejection::DeleteList(why) => bad_request(
             "MalformedXML",
             "delete_list",

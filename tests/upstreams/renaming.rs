@@ -175,3 +175,14 @@ async fn an_upload_keeps_a_key_that_looks_like_the_bucket() {
     let answer = write(xml(200, &done("http://store/b/b", "b")), "POST", "/a/b?uploadId=b", &[]).await;
     assert_eq!(answer.text(), done("http://gateway.test/a/b", "a"));
 }
+
+/// V5: a compressed document would keep the store's name, so a renamed bucket's store is asked for none
+#[tokio::test]
+async fn a_renamed_buckets_answers_are_not_compressed() {
+    let upstream = Upstream::ok("x");
+    let gateway = renamed(&upstream, "path").await;
+    for target in ["/a?list-type=2", "/a/k"] {
+        request(gateway.address(), "GET", target, &[("accept-encoding", "gzip")], None).await.whole();
+        assert_eq!(upstream.last().header("accept-encoding"), None, "{target}");
+    }
+}
