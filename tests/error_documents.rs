@@ -118,7 +118,7 @@ async fn a_document_that_drips_passes_whole() {
     client.body(&mut answer, "GET").await;
     assert_eq!(answer.text(), text);
     nothing_counts(&gateway, "b").await;
-    assert_eq!(upstream.count(), 3);
+    assert_eq!(upstream.count(), 4);
 }
 
 /// E2, T5, T6: what never ends is passed on as it comes, and is cut by the idle timeout; the status has said what counts
@@ -162,7 +162,9 @@ async fn a_document_that_is_cut_is_never_whole() {
         }
     }
     nothing_counts(&gateway, "b").await;
-    let others = [(); 2].map(|()| Upstream::start(|_| answer(403, &document("AccessDenied", 20_000)).chunked().cut_at(15_000)));
+    let others = [(); 2].map(|()| {
+        Upstream::start(|_| answer(403, &document("AccessDenied", 20_000)).chunked().cut_at(15_000))
+    });
     let several = Gateway::builder()
         .bucket_at("b", &[others[0].address(), others[1].address()])
         .set("buckets.b.s3.outlier_ejection.consecutive_failures", "1")

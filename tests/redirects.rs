@@ -72,9 +72,12 @@ async fn an_s3_buckets_redirects_do_not_lead_past_the_gateway() {
 /// A9, E4: a store that wants another region is about the gateway's configuration, so the client hears of no region of the store
 #[tokio::test]
 async fn a_stores_wrong_region_is_the_operators() {
-    let document = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>m</Message><Region>eu-x</Region></Error>";
+    let document =
+        "<Error><Code>AuthorizationHeaderMalformed</Code><Message>m</Message><Region>eu-x</Region></Error>";
     let upstream = Upstream::start(move |_| {
-        Act::answer(400, document).header("content-type", "application/xml").header("x-amz-bucket-region", "eu-x")
+        Act::answer(400, document)
+            .header("content-type", "application/xml")
+            .header("x-amz-bucket-region", "eu-x")
     });
     let gateway = Gateway::builder()
         .bucket("b", &upstream)

@@ -240,8 +240,7 @@ impl Tried {
         let ended = clock::now();
         let waited = limits.waited(flow, ended);
         let is_long = limits.deadline.is_long;
-        let slow =
-            bucket.config.upstream.circuit_breaker.slow_call_duration.filter(|_| !is_long && counts);
+        let slow = bucket.config.upstream.circuit_breaker.slow_call_duration.filter(|_| !is_long && counts);
         if slow.is_some_and(|slow| waited > slow) {
             ticket.drag();
         }

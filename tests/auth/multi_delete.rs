@@ -253,9 +253,13 @@ async fn a_store_that_answers_otherwise_is_not_merged() {
         assert!(!answer.text().contains("<Key>x</Key>"), "{}", answer.text());
         gateway.is_idle().await;
     }
-    for act in
-        [Act::ok(""), Act::ok("<html></html>"), Act::ok(&result[..40]), Act::ok(hidden), Act::ok("x".repeat(9000)).chunked()]
-    {
+    for act in [
+        Act::ok(""),
+        Act::ok("<html></html>"),
+        Act::ok(&result[..40]),
+        Act::ok(hidden),
+        Act::ok("x".repeat(9000)).chunked(),
+    ] {
         let upstream = Upstream::start(move |_| act.clone());
         let gateway = gateway(&upstream).await;
         let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;

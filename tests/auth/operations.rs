@@ -263,6 +263,8 @@ async fn an_alias_of_a_header_ends_here() {
 async fn an_anonymous_client_chooses_no_headers_of_the_answer() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream)
+        .set("buckets.b.s3.access_key_id", "A")
+        .set("buckets.b.s3.secret_access_key", "s")
         .set("buckets.b.auth", "sigv4,anonymous")
         .set("buckets.b.anonymous", "read")
         .bucket("unsigned", &upstream)

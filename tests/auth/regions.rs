@@ -301,7 +301,8 @@ async fn form(gateway: &Gateway, signer: &Signer) -> Answer {
     let mut fields = signer.form_fields();
     fields.push(("key".to_owned(), "k".to_owned()));
     let exact = |(name, value): &(String, String)| format!("{{\"{name}\": \"{value}\"}}");
-    let conditions: Vec<String> = fields.iter().map(exact).collect();
+    let mut conditions: Vec<String> = fields.iter().map(exact).collect();
+    conditions.push("{\"bucket\": \"b\"}".to_owned());
     let policy =
         format!("{{\"expiration\": \"2099-01-01T00:00:00Z\", \"conditions\": [{}]}}", conditions.join(", "));
     fields.extend(signer.sign_policy(&policy));

@@ -55,7 +55,8 @@ async fn a_listing_keeps_keys_that_look_like_the_bucket() {
 /// I1, V5: the store's digests are those of its own document, so they end where the document is changed
 #[tokio::test]
 async fn digests_end_where_a_document_is_changed() {
-    let listing = |digested: Act| digested.header("x-amz-checksum-crc32", "AAAAAA==").header("content-md5", "AAAA");
+    let listing =
+        |digested: Act| digested.header("x-amz-checksum-crc32", "AAAAAA==").header("content-md5", "AAAA");
     for (target, document, stays) in [
         ("/a?prefix=x", "<ListBucketResult><Name>b</Name></ListBucketResult>", false),
         ("/a/k?acl", "<AccessControlPolicy></AccessControlPolicy>", true),
