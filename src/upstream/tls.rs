@@ -152,7 +152,7 @@ impl Securer {
         });
         let news = match secured.as_ref().map_err(TlsFailure::of) {
             Ok(_) => self.history().record(None, clock::now()),
-            Err(Some(failure)) => self.history().record(Some(&failure), clock::now()),
+            Err(Some(failure)) => self.history().record(Some(failure), clock::now()),
             // It broke, or the certificate does not hold a name that a client chose: that says nothing of trust.
             Err(None) => None,
         };
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn alternating_handshakes_write_few_log_lines() {
         let failure = TlsFailure::from(&rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
-        let began = Instant::now();
+        let began = clock::now();
         let mut history = History::default();
         let mut last = None;
         let mut lines = 0;
