@@ -34,7 +34,7 @@ use crate::http::edge::Head;
 use crate::router::{Bucket, Router};
 use crate::s3::copy_source::{CopySource, NoSource};
 use crate::s3::sigv2;
-use crate::s3::sigv4::{Claim, PayloadHash, Seed, SignatureMismatch, SignatureRejection, Verified};
+use crate::s3::sigv4::{self, Claim, PayloadHash, Seed, SignatureMismatch, SignatureRejection, Verified};
 use crate::worker::Worker;
 
 use jwt::JwtRejection;
@@ -226,6 +226,14 @@ pub(crate) async fn authenticate(
         recognise(&id, &worker.shared.actors.sessions).await;
     }
     Ok(Caller::ANONYMOUS)
+}
+
+/// The key that a presigned URL (SigV4) names. The signature is not verified.
+pub(crate) fn presigned_key(head: Head<'_>, proofs: &Proofs, keyring: &Keyring) -> Option<KeyId> {
+    if !proofs.signature || !sigv4::query::offers_proof(head.uri.query()?) {
+        return None;
+    }
+    keyring.find(Claim::of(head).ok()??.access_key_id())
 }
 
 /// Says who asks for the list of buckets. Proofs that no bucket takes are not looked at.
