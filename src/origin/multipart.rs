@@ -6,7 +6,8 @@ use std::sync::Arc;
 use s3s::crypto::{Checksum, Md5};
 use s3s::dto::{
     AbortMultipartUploadInput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, UploadPartInput, UploadPartOutput,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, StreamingBlob, UploadPartInput,
+    UploadPartOutput,
 };
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::blocking;
 use super::checksum::{self, sent_checksums, show_checksums};
 use super::conditions::WriteConditions;
-use super::intake::{Expected, Received, receive};
+use super::intake::{Expected, Received, drained, receive, take};
 use super::reader::ObjectReader;
 use super::record::{Attributes, Checksums, Facts, Object, UploadRecord, attributes};
 use super::store::{Store, Upload, now};
@@ -50,13 +51,22 @@ pub(super) fn begin(
 
 pub(super) async fn put_part(
     store: Arc<Store>,
+    mut request: S3Request<UploadPartInput>,
+) -> S3Result<UploadPartOutput> {
+    let mut body = take(&mut request.input.body)?;
+    let outcome = put_part_body(store, request, &mut body).await;
+    drained(body, outcome).await
+}
+
+async fn put_part_body(
+    store: Arc<Store>,
     request: S3Request<UploadPartInput>,
+    body: &mut StreamingBlob,
 ) -> S3Result<UploadPartOutput> {
     let mut input = request.input;
     refuse_set!(input, sse_customer_algorithm);
     check_part_number(input.part_number)?;
     store.check_upload(&input.bucket, &input.key, &input.upload_id)?;
-    let body = input.body.take().ok_or_else(|| s3_error!(IncompleteBody, "the request has no body"))?;
     let expected = Expected {
         content_md5: input.content_md5.take(),
         checksums: sent_checksums!(input),
@@ -83,7 +93,7 @@ impl Received {
             checksums: self.checksums,
             is_multipart: false,
         };
-        Object { facts, segments: self.segment.into_iter().collect() }
+        Object { facts, segments: vec![self.segment] }
     }
 }
 
@@ -202,7 +212,7 @@ mod tests {
     fn upload() -> Upload {
         let part = |number: i32, mebibytes: u64| {
             let directory = std::path::Path::new("/nonexistent");
-            let data = Arc::new(DataFile::existing(directory, number.to_string()));
+            let data = Arc::new(DataFile::existing(directory, &number.to_string()));
             let etag = hex::encode([u8::try_from(number).unwrap(); 16]);
             let segments = vec![Segment { data, bytes: mebibytes << 20 }];
             (number, Arc::new(Object { facts: facts(&etag), segments }))

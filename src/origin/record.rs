@@ -166,13 +166,18 @@ struct SegmentRecord {
 }
 
 impl ObjectRecord {
+    /// The data files that the document names.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map(|segment| segment.file.as_str())
+    }
+
     /// The object, if its data is whole.
     pub(super) fn load(self, data_directory: &Path) -> Option<(String, Object)> {
         let is_name = |file: &str| file.len() == 32 && file.bytes().all(|byte| byte.is_ascii_hexdigit());
         let load = |SegmentRecord { file, bytes }| {
             let is_whole = is_name(&file)
                 && data_directory.join(&file).metadata().is_ok_and(|metadata| metadata.len() == bytes);
-            is_whole.then(|| Segment { data: Arc::new(DataFile::existing(data_directory, file)), bytes })
+            is_whole.then(|| Segment { data: Arc::new(DataFile::existing(data_directory, &file)), bytes })
         };
         let segments = self.segments.into_iter().map(load).collect::<Option<Vec<_>>>()?;
         Some((self.key, Object { facts: self.facts, segments }))

@@ -48,10 +48,11 @@ pub(super) fn run(
             _ = stopped => {}
             () = accept(listener, &service, &connections) => {}
         }
-        // Past the grace the runtime's end cuts what is left.
+        // Connections that are open after the grace are cut by the runtime's shutdown.
         drop(timeout(STOP_GRACE, connections.shutdown()).await);
     });
-    runtime.shutdown_background();
+    // Writes on blocking threads change the store. The directory is unlocked after this function returns.
+    runtime.shutdown_timeout(STOP_GRACE);
 }
 
 async fn accept(listener: TcpListener, service: &S3Service, connections: &GracefulShutdown) {
