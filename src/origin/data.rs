@@ -70,6 +70,11 @@ impl DataFile {
     }
 }
 
+/// Whether a file is named as data files are: the 32 hexadecimal digits of a UUID.
+pub(super) fn is_data_name(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 impl Drop for DataFile {
     fn drop(&mut self) {
         if !*self.is_kept.get_mut() {

@@ -23,6 +23,7 @@ mod directory;
 mod disk;
 mod import;
 mod intake;
+mod limits;
 mod listing;
 mod load;
 mod multipart;
@@ -51,12 +52,13 @@ use tokio::task::spawn_blocking;
 
 use self::api::Api;
 use self::directory::DirectoryLock;
+use self::limits::Limits;
 use self::store::Store;
 
 const ACCESS_KEY_ID: &str = "tidegate-embedded-origin";
 const SECRET_BYTES: usize = 32;
 
-/// A running embedded origin. Dropping it stops the server and unlocks the directory.
+/// A running embedded origin. Dropping it stops the server. The directory is unlocked after the last operation on the store.
 #[derive(Debug)]
 pub struct Origin {
     /// Where it listens: always a loopback address.
@@ -65,10 +67,21 @@ pub struct Origin {
     pub access_key_id: String,
     /// The secret to sign requests with; it ends with this process.
     pub secret_access_key: String,
+    /// Files in the data directory that are not served.
+    pub faults: Vec<StorageFault>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    // Declared last: the directory is unlocked after the server has ended.
-    _lock: DirectoryLock,
+}
+
+/// A file in the data directory that is not served. It stays where it is.
+#[derive(Debug)]
+pub struct StorageFault {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it is not served.
+    pub problem: String,
+    /// The fix.
+    pub hint: &'static str,
 }
 
 /// Why the embedded origin did not start.
@@ -112,7 +125,7 @@ pub enum OriginError {
 /// Starts the origin on a loopback port with `bucket` in `directory`; both are created if missing.
 pub fn start(directory: &Path, bucket: &str) -> Result<Origin, OriginError> {
     let lock = directory::prepare(directory)?;
-    let store = open(directory, bucket)
+    let (store, faults) = open(directory, lock, bucket)
         .map_err(|source| OriginError::Open { directory: directory.to_owned(), source })?;
     let secret_access_key = hex::encode(rand::random::<[u8; SECRET_BYTES]>());
     let service = service(store, &secret_access_key);
@@ -127,19 +140,19 @@ pub fn start(directory: &Path, bucket: &str) -> Result<Origin, OriginError> {
         address,
         access_key_id: ACCESS_KEY_ID.to_owned(),
         secret_access_key,
+        faults,
         stop: Some(stop),
         thread: Some(thread),
-        _lock: lock,
     })
 }
 
-fn open(directory: &Path, bucket: &str) -> io::Result<Store> {
-    let store = Store::open(directory)?;
-    import::import(&store, directory)?;
+fn open(directory: &Path, lock: DirectoryLock, bucket: &str) -> io::Result<(Store, Vec<StorageFault>)> {
+    let (store, mut faults) = Store::open(directory, lock, Limits::default())?;
+    faults.extend(import::import(&store, directory)?);
     if store.in_bucket(bucket, |_| Ok(())).is_err() {
         store.create_bucket(bucket).map_err(io::Error::other)?;
     }
-    Ok(store)
+    Ok((store, faults))
 }
 
 /// The library's own access check stays: it refuses every request without a valid signature.

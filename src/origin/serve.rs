@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-// The gateway has drained before it stops its origin: what is still open by then is idle or lost.
+// The gateway stops its origin after `server.drain_timeout`: connections that are open by then are idle or cut off.
 const STOP_GRACE: Duration = Duration::from_millis(300);
 // Without descriptors `accept` fails at once, for as long as that lasts: wait instead of spinning.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -51,7 +51,7 @@ pub(super) fn run(
         // Connections that are open after the grace are cut by the runtime's shutdown.
         drop(timeout(STOP_GRACE, connections.shutdown()).await);
     });
-    // Writes on blocking threads change the store. The directory is unlocked after this function returns.
+    // A write that takes longer ends on its thread. It holds the store, and so the lock on the directory.
     runtime.shutdown_timeout(STOP_GRACE);
 }
 
