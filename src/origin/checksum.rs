@@ -98,7 +98,7 @@ impl Checksums {
         }
     }
 
-    fn named(&mut self) -> [(&'static str, &mut Option<String>); 5] {
+    pub(super) fn named(&mut self) -> [(&'static str, &mut Option<String>); 5] {
         [
             ("crc32", &mut self.crc32),
             ("crc32c", &mut self.crc32c),

@@ -101,9 +101,14 @@ pub(super) async fn drained<T>(mut body: StreamingBlob, outcome: S3Result<T>) ->
     outcome
 }
 
-/// Copies bytes that another data file holds.
-pub(super) fn copy_from(directory: PathBuf, source: &mut dyn io::Read) -> S3Result<Received> {
-    let mut sink = Sink { directory, file: None, bytes: 0, md5: Md5::new(), hasher: Default::default() };
+/// Copies bytes that another data file holds, and hashes them by the algorithm.
+pub(super) fn copy_from(
+    directory: PathBuf,
+    source: &mut dyn io::Read,
+    algorithm: Option<&ChecksumAlgorithm>,
+) -> S3Result<Received> {
+    let hasher = checksum::hasher(&Checksums::default(), algorithm);
+    let mut sink = Sink { directory, file: None, bytes: 0, md5: Md5::new(), hasher };
     let mut buffer = vec![0; WRITE_BYTES];
     loop {
         match source.read(&mut buffer).map_err(S3Error::internal_error)? {

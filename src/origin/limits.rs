@@ -42,6 +42,7 @@ mod tests {
     use crate::origin::scratch::Scratch;
     use crate::origin::store::{Store, now};
     use crate::origin::test_objects::object;
+    use crate::origin::upload_checksum::UploadChecksum;
 
     fn code<T>(outcome: S3Result<T>) -> String {
         outcome.map_or_else(|error| error.code().as_str().to_owned(), |_| "ok".to_owned())
@@ -62,6 +63,7 @@ mod tests {
             initiated: now(),
             attributes: Attributes::default(),
             tags: Vec::new(),
+            checksum: UploadChecksum::default(),
         };
         let begin = |id: &str| code(store.begin_upload("one", id, record("a")));
         assert_eq!(["1", "2", "3"].map(begin), ["ok", "ok", "QuotaExceeded"]);

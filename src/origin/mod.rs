@@ -31,10 +31,12 @@ mod objects;
 mod pages;
 mod reader;
 mod record;
+mod request_validation;
 mod serve;
 mod store;
 mod tags;
 mod unsupported;
+mod upload_checksum;
 
 use std::io;
 use std::net::SocketAddr;
@@ -44,7 +46,7 @@ use std::thread::{self, JoinHandle};
 
 use http::StatusCode;
 use s3s::auth::SimpleAuth;
-use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::service::S3ServiceBuilder;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -53,6 +55,7 @@ use tokio::task::spawn_blocking;
 use self::api::Api;
 use self::directory::DirectoryLock;
 use self::limits::Limits;
+use self::request_validation::ValidatedService;
 use self::store::Store;
 
 const ACCESS_KEY_ID: &str = "tidegate-embedded-origin";
@@ -156,10 +159,10 @@ fn open(directory: &Path, lock: DirectoryLock, bucket: &str) -> io::Result<(Stor
 }
 
 /// The library's own access check stays: it refuses every request without a valid signature.
-fn service(store: Store, secret_access_key: &str) -> S3Service {
+fn service(store: Store, secret_access_key: &str) -> ValidatedService {
     let mut builder = S3ServiceBuilder::new(Api { store: Arc::new(store) });
     builder.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, secret_access_key));
-    builder.build()
+    ValidatedService(builder.build())
 }
 
 /// Runs work that waits for the disk on one of the runtime's blocking threads.

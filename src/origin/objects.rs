@@ -256,7 +256,12 @@ pub(super) fn delete_many(store: &Store, input: DeleteObjectsInput) -> S3Result<
 fn delete_listed(store: &Store, bucket: &str, listed: &ObjectIdentifier) -> S3Result<()> {
     refuse_set!(listed, last_modified_time, size);
     check_version(listed.version_id.as_deref())?;
-    let conditions = WriteConditions::new(listed.e_tag.clone().map(ETagCondition::ETag), None)?;
+    // The server library reads `*` as an ETag.
+    let condition = listed.e_tag.clone().map(|etag| match etag.value() {
+        "*" => ETagCondition::Any,
+        _ => ETagCondition::ETag(etag),
+    });
+    let conditions = WriteConditions::new(condition, None)?;
     store.delete(bucket, &listed.key, &conditions)
 }
 

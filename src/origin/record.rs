@@ -9,6 +9,7 @@ use s3s::{S3Result, s3_error};
 use serde::{Deserialize, Serialize};
 
 use super::data::{DataFile, is_data_name};
+use super::upload_checksum::UploadChecksum;
 
 /// Headers that a client stores with an object.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -208,6 +209,8 @@ pub(super) struct UploadRecord {
     pub(super) initiated: Timestamp,
     pub(super) attributes: Attributes,
     pub(super) tags: Vec<(String, String)>,
+    #[serde(default)]
+    pub(super) checksum: UploadChecksum,
 }
 
 /// A bucket as it stands on disk, without what is in it.

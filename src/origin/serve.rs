@@ -9,11 +9,12 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use s3s::service::S3Service;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
+
+use super::request_validation::ValidatedService;
 
 // The gateway stops its origin after `server.drain_timeout`: connections that are open by then are idle or cut off.
 const STOP_GRACE: Duration = Duration::from_millis(300);
@@ -39,7 +40,7 @@ pub(super) fn listen(runtime: &Runtime) -> io::Result<TcpListener> {
 pub(super) fn run(
     runtime: Runtime,
     listener: TcpListener,
-    service: S3Service,
+    service: ValidatedService,
     stopped: oneshot::Receiver<()>,
 ) {
     runtime.block_on(async move {
@@ -55,7 +56,7 @@ pub(super) fn run(
     runtime.shutdown_timeout(STOP_GRACE);
 }
 
-async fn accept(listener: TcpListener, service: &S3Service, connections: &GracefulShutdown) {
+async fn accept(listener: TcpListener, service: &ValidatedService, connections: &GracefulShutdown) {
     loop {
         match listener.accept().await {
             Ok((stream, _peer)) => serve(stream, service.clone(), connections),
@@ -64,7 +65,7 @@ async fn accept(listener: TcpListener, service: &S3Service, connections: &Gracef
     }
 }
 
-fn serve(stream: TcpStream, service: S3Service, connections: &GracefulShutdown) {
+fn serve(stream: TcpStream, service: ValidatedService, connections: &GracefulShutdown) {
     if stream.set_nodelay(true).is_err() {
         // Only a socket that is already closed refuses the option.
         return;

@@ -204,8 +204,8 @@ impl Store {
         self.change(bucket, |held| held.upload(key, id).cloned())
     }
 
-    pub(super) fn check_upload(&self, bucket: &str, key: &str, id: &str) -> S3Result<()> {
-        self.change(bucket, |held| held.upload(key, id).map(|_| ()))
+    pub(super) fn upload_record(&self, bucket: &str, key: &str, id: &str) -> S3Result<Arc<UploadRecord>> {
+        self.change(bucket, |held| held.upload(key, id).map(|upload| Arc::clone(&upload.record)))
     }
 
     pub(super) fn put_part(
