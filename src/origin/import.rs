@@ -1,8 +1,9 @@
 //! Takes over a data directory of the earlier layout, in which a bucket was a directory and a key a path below it.
 //!
 //! Each object gets its new place before its old one is removed, and nothing is served in between: a kill in the middle loses
-//! nothing, and the next start goes on. What cannot be an object stays where it is, and a `StorageFault` names it: a key over the
-//! limit of S3 or not in UTF-8, metadata over the limit, a file beyond the bounds of the store. Unfinished uploads stay too.
+//! nothing, and the next start goes on. A `StorageFault` names each file that is not taken over and stays where it is: its
+//! key is too long for S3 or not UTF-8, its metadata is too large, the store is full, or it is no regular file. Unfinished uploads of
+//! that layout stay too.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use super::StorageFault;
 use super::conditions::WriteConditions;
 use super::data::DataFile;
+use super::load::{entries, with_path};
 use super::record::{Attributes, Checksums, Facts, Object, Segment};
 use super::store::Store;
 
@@ -80,7 +82,7 @@ impl From<S3Error> for Skipped {
     }
 }
 
-/// Takes over every bucket of the earlier layout. The faults name what stays where it is.
+/// Takes over every bucket of the earlier layout. The faults name the files that stay where they are.
 pub(super) fn import(store: &Store, directory: &Path) -> io::Result<Vec<StorageFault>> {
     let mut import = Import { store, directory, faults: Vec::new() };
     for entry in fs::read_dir(directory)? {
@@ -102,11 +104,11 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    /// Notes what was skipped. An error of the disk passes.
+    /// Adds a fault for a skipped file. An error of the disk is returned with the path.
     fn note(&mut self, path: &Path, hint: &'static str, outcome: Result<(), Skipped>) -> io::Result<bool> {
         match outcome {
             Ok(()) => Ok(true),
-            Err(Skipped::Disk(error)) => Err(error),
+            Err(Skipped::Disk(error)) => Err(with_path(path)(error)),
             Err(Skipped::Fault(problem)) => {
                 self.faults.push(StorageFault { path: path.to_owned(), problem, hint });
                 Ok(false)
@@ -126,17 +128,17 @@ impl Import<'_> {
         let mut at = 0;
         while let Some(folder) = folders.get(at).cloned() {
             at += 1;
-            for entry in fs::read_dir(folder)? {
-                let path = entry?.path();
+            for path in entries(&folder)? {
                 let kind = path.symlink_metadata()?.file_type();
                 if kind.is_dir() {
                     folders.push(path);
-                } else if kind.is_file() {
-                    let key = path.strip_prefix(&root).ok().and_then(Path::to_str);
-                    let key = key.ok_or_else(|| Skipped::Fault("the name is no UTF-8".to_owned()));
-                    let imported = key.and_then(|key| self.object((bucket, key), &path));
-                    self.note(&path, LEFT, imported)?;
+                    continue;
                 }
+                let key = path.strip_prefix(&root).ok().and_then(Path::to_str).filter(|_| kind.is_file());
+                let key =
+                    key.ok_or_else(|| Skipped::Fault("no regular file with a name in UTF-8".to_owned()));
+                let imported = key.and_then(|key| self.object((bucket, key), &path));
+                self.note(&path, LEFT, imported)?;
             }
         }
         // The deepest first. One with something left in it stays.
@@ -200,7 +202,7 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// A file beside an object. None if there is none. One that cannot be read is noted and stays: the object itself counts.
+    /// A file beside an object. None if there is none. A file that cannot be read stays and has a fault: the object is taken over without it.
     fn beside<T: for<'a> Deserialize<'a>>(&mut self, path: &Path) -> Option<T> {
         match fs::read(path).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
             Ok(read) => Some(read),
@@ -277,7 +279,7 @@ mod tests {
         assert_eq!(left, [LOCK_FILE, ".upload-x.json", "NO_BUCKET", "store_v2"]);
     }
 
-    /// What the start finds in a directory.
+    /// Opens the store as the start does.
     fn open(directory: &Path) -> (Store, Vec<StorageFault>) {
         let lock = prepare(directory).unwrap();
         let (store, mut faults) = Store::open(directory, lock, Limits::default()).unwrap();
@@ -285,7 +287,7 @@ mod tests {
         (store, faults)
     }
 
-    /// What is beyond a bound is named and stays, at every start, and the rest is taken over.
+    /// A file beyond a bound has a fault at every start and stays. The other files are taken over.
     #[test]
     fn what_cannot_be_taken_over_is_named_and_stays() {
         let scratch = Scratch::new();
@@ -303,6 +305,8 @@ mod tests {
         let heavy = directory.join("demo/heavy");
         let plain = directory.join("demo/plain");
         let latin = directory.join("demo").join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+        let link = directory.join("demo/link");
+        std::os::unix::fs::symlink("plain", &link).unwrap();
         for path in [&long, &heavy, &plain, &latin] {
             fs::write(path, "bytes").unwrap();
         }
@@ -312,7 +316,9 @@ mod tests {
         };
         fs::write(beside("heavy"), format!(r#"{{"user_metadata":{{"a":"{}"}}}}"#, "x".repeat(2048))).unwrap();
         fs::write(beside("plain"), "{ damaged").unwrap();
-        for expected in [vec![&long, &heavy, &latin, &beside("plain")], vec![&long, &heavy, &latin]] {
+        for expected in
+            [vec![&long, &heavy, &latin, &link, &beside("plain")], vec![&long, &heavy, &latin, &link]]
+        {
             let (store, faults) = open(directory);
             let mut named: Vec<_> = faults.iter().map(|fault| &fault.path).collect();
             let mut expected = expected;

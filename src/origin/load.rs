@@ -151,6 +151,12 @@ fn file_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
-fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
+pub(super) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let read = || -> io::Result<_> { fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect() };
+    read().map_err(with_path(directory))
+}
+
+/// Adds the path to an error.
+pub(super) fn with_path(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

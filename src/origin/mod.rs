@@ -6,7 +6,7 @@
 //! It verifies that secret: a process that finds the port cannot get past the gateway.
 //!
 //! ```text
-//! serve.rs ── s3s (HTTP, signatures, XML) ── api.rs ── objects, copies, multipart, pages, tags, buckets
+//! serve.rs ── request_validation.rs ── s3s (HTTP, signatures, XML) ── api.rs ── objects, copies, multipart, pages, tags, buckets
 //!                                                        └── store.rs (index) ── disk.rs, data.rs, load.rs
 //! ```
 //!

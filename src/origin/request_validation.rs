@@ -1,8 +1,8 @@
 //! Requests that the server library would misread, ahead of it.
 //!
 //! The library decodes a query that is not UTF-8 to other characters, so that its signature does not fit: 400 here. The library refuses
-//! a range with a number above 2^63 as malformed. RFC 9110, 14.1.2, has a last position beyond the end mean the end, and a first one
-//! beyond the end is 416. Such numbers are replaced by 2^63 - 1, which is beyond the end of every object.
+//! a range with a number above 2^63 as malformed. By RFC 9110, 14.1.2, a last position beyond the end means the end, and a first
+//! position beyond the end is 416. Such numbers are replaced by 2^63 - 1, which is beyond the end of every object.
 
 use futures_util::future::{Either, Ready, ready};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
@@ -96,7 +96,7 @@ mod tests {
         }
     }
 
-    /// Numbers beyond 2^63 - 1 and beyond 2^64 mean beyond the end; what is no single range is the library's to judge
+    /// Numbers beyond 2^63 - 1 and beyond 2^64 mean beyond the end; other forms than a single range pass unchanged
     #[test]
     fn ranges_are_bounded() {
         let max = "9223372036854775807";

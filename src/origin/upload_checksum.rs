@@ -1,7 +1,7 @@
 //! Checksums of uploads in parts (S3 User Guide, "Checking object integrity for data uploads").
 //!
 //! A full-object checksum covers the bytes of the object. A composite checksum covers the checksums of the parts in their order and
-//! ends in `-N` with the number of parts. Only the CRCs can cover the full object, and CRC64NVME can only do that.
+//! ends in `-N` with the number of parts. Only CRCs exist as full-object checksums. CRC64NVME does not exist as a composite one.
 
 use std::io::Read;
 use std::sync::Arc;

@@ -76,7 +76,7 @@ async fn each_bound_has_its_error() {
     assert_eq!(code(refused.code()), "MalformedXML");
 }
 
-/// E2: a refused part is answered although its body is still on the way, and the connection is used again
+/// E2: a refused part is answered although its body is still on the way
 #[tokio::test]
 async fn a_refused_part_is_answered() {
     let (origin, _directory) = origin();
@@ -88,7 +88,7 @@ async fn a_refused_part_is_answered() {
     }
 }
 
-/// RFC 9110, 14.1.2: a position beyond the end means the end, also where no integer holds it; E2: a query that is no text is 400
+/// I2, E2: a position beyond the end means the end (RFC 9110, 14.1.2), also where no integer holds it; a query that is not UTF-8 is 400
 #[tokio::test]
 async fn numbers_and_names_beyond_all_bounds_are_answered() {
     let (gateway, client) = demo().await;

@@ -213,3 +213,23 @@ async fn damaged_uploads_are_kept_and_named() {
     assert_eq!(listed.parts().iter().map(|part| part.part_number()).collect::<Vec<_>>(), [Some(1)]);
     assert!(part.exists());
 }
+
+/// O4: a file of the earlier layout beyond a limit of S3 stays on disk and is named; it stops neither the start nor the other files
+#[tokio::test]
+async fn earlier_files_beyond_a_limit_are_kept_and_named() {
+    let directory = Scratch::new();
+    let folder = directory.path().join(format!("real/{0}/{0}/{0}/{0}/{0}", "k".repeat(204)));
+    fs::create_dir_all(&folder).unwrap();
+    let (long, short) = (folder.join("long"), directory.path().join("real/short"));
+    fs::write(&long, "long").unwrap();
+    fs::write(&short, "short").unwrap();
+    for _ in 0..2 {
+        let origin = origin::start(directory.path(), "real").unwrap();
+        let named: Vec<_> = origin.faults.iter().map(|fault| &fault.path).collect();
+        assert_eq!(named, [&long]);
+        assert!(!origin.faults[0].problem.is_empty() && !origin.faults[0].hint.is_empty());
+        assert_eq!(read(&direct(&origin), "real", "short").await, b"short");
+        assert_eq!(fs::read(&long).unwrap(), b"long");
+        assert!(!short.exists());
+    }
+}
