@@ -230,7 +230,9 @@ mod tests {
     /// A1
     #[test]
     fn a_policy_ends_and_bounds_the_file() {
-        let policy = policy(r#"[["content-length-range", 5, 20], ["content-length-range", 0, 10]]"#).unwrap();
+        let policy =
+            policy(r#"[{"bucket": "b"}, ["content-length-range", 5, 20], ["content-length-range", 0, 10]]"#)
+                .unwrap();
         let none = Fields::of(Vec::new(), "").unwrap();
         let end = moment_of("2007-12-01T12:00:00Z").unwrap();
         assert_eq!(policy.check(&none, "b", end), Err(FormRejection::Denied("Policy expired.".to_owned())));
