@@ -316,7 +316,7 @@ pub(crate) fn authorize(
     let config = &bucket.config;
     let query = head.uri.query().unwrap_or_default();
     if caller.is_version_2 {
-        version_2::check_coverage(operation, &bucket.proofs.without_proofs(query))?;
+        version_2::check_coverage(operation, head, &bucket.proofs.without_proofs(query))?;
     }
     let may = |name: &str, operation: &Operation<'_>| match caller.policy(keyring) {
         Some(policy) => policy::allows(policy, name, operation),

@@ -92,9 +92,13 @@ pub(crate) fn check_form_lifetime(
     Ok(())
 }
 
-/// Refuses an operation that rests on what a signature does not cover. `query` is without the signature.
-pub(super) fn check_coverage(operation: &Operation<'_>, query: &str) -> Result<(), SignatureRejection> {
-    match operation.uncovered(query, sigv2::query::covers) {
+/// Refuses an operation that depends on a header or parameter that the signature does not cover. `query` is without the signature.
+pub(super) fn check_coverage(
+    operation: &Operation<'_>,
+    head: Head<'_>,
+    query: &str,
+) -> Result<(), SignatureRejection> {
+    match operation.uncovered(head, query, sigv2::query::covers) {
         Some(name) => Err(Version2Rejection::Uncovered(name.chars().take(64).collect()).into()),
         None => Ok(()),
     }

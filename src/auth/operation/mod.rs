@@ -87,7 +87,7 @@ impl<'a> Operation<'a> {
             Selected::Unlisted(exception) => Self::unlisted(method, key, exception),
         };
         if operation.exception.is_none()
-            && let Some(name) = headers::privileged(method, head.headers, query)
+            && let Some(name) = headers::privileged(method, head.headers, query).next()
         {
             operation.access = Access::Configure;
             operation.exception = Some(Exception::Header(name.into_owned()));

@@ -1,7 +1,8 @@
 //! What a request says of who signed it, when, for where and over what; and whether that holds.
 //!
-//! A client must sign `host` and every `x-amz-*` header it sends: what is not signed could be another's, and would mean
-//! something upstream. The exceptions are `CDN_HEADERS`, which the gateway removes. What could be read in two ways (two proofs, a name twice, a name in another case) is refused.
+//! A client must sign `host` and every `x-amz-*` and `x-minio-*` header it sends: one that is not signed may have been added on the
+//! way, and the store obeys it. The exceptions are `CDN_HEADERS`, which the gateway removes. A request that can be read in two ways
+//! (two proofs, a name twice, a name in another case) is refused.
 //! The path is taken as the server computes it, decoded and encoded anew, or else as it was sent: signers differ in
 //! what they leave unencoded, and both spellings name the same object.
 //!
@@ -23,6 +24,8 @@ use crate::s3::sigv4::{CDN_HEADERS, PayloadHash, Seed, SignatureMismatch, Signat
 /// How far a client's clock may be from the gateway's.
 pub(crate) const SKEW_MAX: Duration = Duration::from_secs(15 * 60);
 pub(crate) const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+/// The beginnings of the names of headers that must be signed: S3's, and MinIO's, which override protections.
+const STORE_PREFIXES: [&str; 2] = ["x-amz-", "x-minio-"];
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const DATE: HeaderName = HeaderName::from_static("date");
 
@@ -277,7 +280,8 @@ impl<'a> Claim<'a> {
         }
         let must_be_signed = |name: &str| {
             // A presigned URL says UNSIGNED-PAYLOAD or signs the hash's value as the payload's line.
-            name.starts_with("x-amz-") && !(self.place == Place::Query && name == CONTENT_SHA256.as_str())
+            let is_payload = self.place == Place::Query && name == CONTENT_SHA256.as_str();
+            STORE_PREFIXES.iter().any(|beginning| name.starts_with(beginning)) && !is_payload
         };
         let is_missing =
             |name: &&str| must_be_signed(name) && !names.contains(name) && !CDN_HEADERS.contains(name);
