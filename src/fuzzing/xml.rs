@@ -7,7 +7,7 @@ use quick_xml::events::Event;
 use crate::auth::delete_keys;
 use crate::fuzzing::{Input, pieces};
 use crate::s3::bucket_elements::Document;
-use crate::s3::bucket_list::{self, BucketListDocument, ListedBucket};
+use crate::s3::bucket_list::{self, BucketListDocument, ListedBucket, RegionalBucket};
 use crate::s3::delete_list::DeleteList;
 use crate::s3::delete_result::Appender;
 use crate::s3::document::{ErrorDocument, escape};
@@ -181,7 +181,10 @@ fn written(mut input: Input<'_>) {
         assert_eq!(read_texts(&document, element), Ok(vec![lines.join("\n")]), "{element}");
     }
     assert!(is_xml(&document), "{document:?} holds what XML cannot");
-    let buckets = [code, message].map(|name| ListedBucket { name: name.clone(), created: String::new() });
+    let buckets = [code, message].map(|name| RegionalBucket {
+        bucket: ListedBucket { name: name.clone(), created: String::new() },
+        region: "us-east-1",
+    });
     let list =
         BucketListDocument { buckets: &buckets, prefix: Some(resource), ..Default::default() }.to_xml();
     assert_eq!(read_texts(&list, "Name"), Ok(vec![shown(code), shown(message)]));

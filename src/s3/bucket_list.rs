@@ -25,6 +25,14 @@ pub(crate) struct ListedBucket {
     pub(crate) created: String,
 }
 
+/// A bucket of the gateway's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RegionalBucket<'a> {
+    pub(crate) bucket: ListedBucket,
+    /// The region that answers to requests for it name.
+    pub(crate) region: &'a str,
+}
+
 /// Passes each bucket of a document to `take`, and returns the token of the next page, if there is one.
 pub(crate) fn read(
     document: &[u8],
@@ -136,9 +144,9 @@ fn date(text: &str) -> String {
 /// The answer to ListBuckets.
 #[derive(Debug, Default)]
 pub(crate) struct BucketListDocument<'a> {
-    pub(crate) buckets: &'a [ListedBucket],
-    /// The region of the buckets, where the request asked for more than a plain list.
-    pub(crate) region: Option<&'a str>,
+    pub(crate) buckets: &'a [RegionalBucket<'a>],
+    /// Whether each bucket is listed with its region.
+    pub(crate) has_regions: bool,
     pub(crate) prefix: Option<&'a str>,
     /// The token of the next page.
     pub(crate) next: Option<&'a str>,
@@ -152,11 +160,11 @@ impl BucketListDocument<'_> {
              <ListAllMyBucketsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
              <Owner><ID>tidegate</ID><DisplayName>tidegate</DisplayName></Owner><Buckets>",
         );
-        for ListedBucket { name, created } in self.buckets {
+        for RegionalBucket { bucket: ListedBucket { name, created }, region } in self.buckets {
             xml.push_str("<Bucket>");
             element(&mut xml, "Name", Some(name));
             element(&mut xml, "CreationDate", Some(if created.is_empty() { UNKNOWN_DATE } else { created }));
-            element(&mut xml, "BucketRegion", self.region);
+            element(&mut xml, "BucketRegion", self.has_regions.then_some(region));
             xml.push_str("</Bucket>");
         }
         xml.push_str("</Buckets>");

@@ -13,6 +13,7 @@ mod fetch;
 mod page;
 mod query;
 
+use std::iter;
 use std::rc::Rc;
 
 use actix_web::HttpResponse;
@@ -67,24 +68,21 @@ pub(super) async fn answer(
 ) -> Result<HttpResponse, GatewayError> {
     let query = Query::parse(head.uri.query().unwrap_or_default()).map_err(BucketListRejection::Parameter)?;
     let shared = &worker.shared;
-    let region = shared.config.s3.region.as_str();
+    let is_asked_for =
+        |section: &&Bucket| section.config.kind == Kind::S3 && query.is_of_region(region(worker, section));
+    let sections = shared.router.buckets().iter().filter(is_asked_for);
+    let (exact, patterns): (Vec<_>, Vec<_>) = sections.partition(|bucket| bucket.config.pattern.is_exact());
     let mut listed = Buckets::default();
-    if query.is_of_region(region) {
-        let sections = shared.router.buckets().iter().filter(|bucket| bucket.config.kind == Kind::S3);
-        let (exact, patterns): (Vec<_>, Vec<_>) =
-            sections.partition(|bucket| bucket.config.pattern.is_exact());
-        let seen = exact.into_iter().filter(|bucket| auth::sees(caller, bucket, &shared.keyring));
-        listed.add(seen.map(|bucket| ListedBucket {
-            name: bucket.config.pattern.as_str().to_owned(),
-            created: String::new(),
-        }));
-        let called = patterns.into_iter().filter(|bucket| auth::may_see_any(caller, bucket, &shared.keyring));
-        fetch_all(worker, called, (caller, head), &mut listed, record).await?;
+    for section in exact.into_iter().filter(|bucket| auth::sees(caller, bucket, &shared.keyring)) {
+        let name = section.config.pattern.as_str().to_owned();
+        listed.add(region(worker, section), iter::once(ListedBucket { name, created: String::new() }));
     }
+    let called = patterns.into_iter().filter(|bucket| auth::may_see_any(caller, bucket, &shared.keyring));
+    fetch_all(worker, called, (caller, head), &mut listed, record).await?;
     let page = listed.page(&query);
     let document = BucketListDocument {
         buckets: &page.buckets,
-        region: query.names_region().then_some(region),
+        has_regions: query.names_region(),
         prefix: query.prefix.as_deref(),
         next: page.next.as_deref(),
     };
@@ -95,12 +93,17 @@ pub(super) async fn answer(
     Ok(answer)
 }
 
+/// The region of a section's buckets, as their other answers name it.
+fn region<'w>(worker: &'w Worker, section: &'w Bucket) -> &'w str {
+    worker.shared.regions.advertised(Some(&section.config))
+}
+
 /// Fetches the buckets of these sections, some sections at a time.
-async fn fetch_all<'a>(
-    worker: &Rc<Worker>,
-    sections: impl Iterator<Item = &'a Bucket>,
+async fn fetch_all<'w>(
+    worker: &'w Rc<Worker>,
+    sections: impl Iterator<Item = &'w Bucket>,
     (caller, head): (&Caller, Head<'_>),
-    listed: &mut Buckets,
+    listed: &mut Buckets<'w>,
     record: &mut Record,
 ) -> Result<(), GatewayError> {
     let mut calls: Vec<(BucketId, Deadline, Box<Record>)> = Vec::new();
@@ -117,7 +120,7 @@ async fn fetch_all<'a>(
     while let Some((section, attempts, found)) = answers.next().await {
         record.attempts += attempts;
         match found {
-            Ok(buckets) => listed.add(buckets.into_iter()),
+            Ok(buckets) => listed.add(region(worker, section), buckets.into_iter()),
             Err(error) => {
                 // The log line and the metrics of the failure are the section's.
                 record.bucket = Some(section.id);
