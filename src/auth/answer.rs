@@ -10,6 +10,7 @@ use crate::auth::operation::Exception;
 use crate::auth::{AuthRejection, version_2};
 use crate::http::answer::Answer;
 use crate::http::error::{bad_request, forbidden, not_implemented, unauthorized, unprepared};
+use crate::s3::delete_list::BYTES_MAX;
 use crate::s3::sigv4::{Place, SKEW_MAX, SignatureRejection};
 
 /// The answer to a client that was not let in.
@@ -54,11 +55,10 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
             "x-amz-copy-source must be a percent-encoded BUCKET/KEY that you may read, in the same section as the target"
                 .to_owned(),
         ),
-        AuthRejection::DeleteList(why) => bad_request(
-            "MalformedXML",
-            "delete_list",
-            format!("the list of keys to delete is not taken: {why}"),
-        ),
+        AuthRejection::DeleteList(why) => delete_list(why),
+        AuthRejection::DeleteListLength => delete_list(&format!(
+            "it must have a content-length of at most {BYTES_MAX} bytes to be checked against the policy"
+        )),
         AuthRejection::DotSegment => bad_request(
             "InvalidURI",
             "dot_segment",
@@ -77,6 +77,11 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
             format!("conflicting query string parameters: {}", names.join(", ")),
         ),
     }
+}
+
+fn delete_list(why: &str) -> Answer {
+    let message = format!("the list of keys to delete is refused: {why}");
+    bad_request("MalformedXML", "delete_list", message)
 }
 
 /// The most of a client's name for something that an answer repeats.

@@ -47,12 +47,14 @@ pub(crate) use form::{authenticate_form, may_prove_form};
 pub(crate) use keyring::Keyring;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use multi_delete::keys_of as delete_keys;
-pub(crate) use multi_delete::{BYTES_MAX as LIST_BYTES_MAX, Screened, screen, screens};
+pub(crate) use multi_delete::{Screened, screen, screens};
 pub(crate) use operation::Operation;
 pub(crate) use proofs::Proofs;
 pub(crate) use regions::Regions;
 pub(crate) use signing_keys::SigningKeys;
 pub(crate) use version_2::check_form_lifetime;
+
+pub(crate) use crate::s3::delete_list::BYTES_MAX as LIST_BYTES_MAX;
 
 /// The header by which a client names its session; it never travels on.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("x-tidegate-session");
@@ -84,6 +86,8 @@ pub(crate) enum AuthRejection {
     CopySource,
     /// A list of keys to delete that is not understood.
     DeleteList(&'static str),
+    /// A list of keys to delete that has no announced length, or is too long to be read.
+    DeleteListLength,
     /// A key with dot segments, for a caller whose policy has prefixes.
     DotSegment,
     /// An operation that needs `configure` because of this, for a caller without it. It is anonymous, or its policy lacks it.
@@ -140,6 +144,7 @@ impl AuthRejection {
             | Self::PolicyLacks(_)
             | Self::CopySource
             | Self::DeleteList(_)
+            | Self::DeleteListLength
             | Self::DotSegment
             | Self::Exception { .. }
             | Self::Contradiction(_) => false,

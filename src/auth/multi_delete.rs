@@ -1,7 +1,7 @@
 //! Several objects deleted by one request: its body lists them, and a policy with prefixes is checked for every key.
 //!
-//! Only then is the body read before it is forwarded, up to 1 MiB (a thousand keys of full length). It has been taken out of its
-//! `aws-chunked` framing and verified by then. Objects that the policy does not allow are taken out of the list
+//! Only then is the body read before it is forwarded, up to `delete_list::BYTES_MAX`. It has been taken out of its `aws-chunked`
+//! framing and verified by then. Objects that the policy does not allow are taken out of the list
 //! (`s3/delete_list.rs`), and the answer reports each of them (E5), as S3 does.
 
 use bytes::Bytes;
@@ -10,13 +10,11 @@ use tidegate_config::Access;
 use crate::auth::operation::On;
 use crate::auth::{AuthRejection, Caller, Keyring, Operation, policy};
 use crate::http::edge::Head;
-use crate::s3::delete_list::DeleteList;
+use crate::s3::delete_list::{BYTES_MAX, DeleteList};
 use crate::s3::delete_result::error_element;
 use crate::s3::sigv4::query::{name_of, pairs};
 use crate::s3::xml;
 
-/// The longest list that is read.
-pub(crate) const BYTES_MAX: u64 = 1 << 20;
 /// S3's bound on the objects of one request. A longer list must not become a shorter one that the store accepts.
 const OBJECTS_MAX: usize = 1000;
 
@@ -33,7 +31,11 @@ pub(crate) fn screens(
         return Ok(false);
     }
     xml::check_media_type(head.headers).map_err(AuthRejection::DeleteList)?;
-    if bytes.is_some_and(|bytes| bytes <= BYTES_MAX) { Ok(true) } else { Err(TOO_LONG) }
+    if bytes.is_some_and(|bytes| bytes <= BYTES_MAX) {
+        Ok(true)
+    } else {
+        Err(AuthRejection::DeleteListLength)
+    }
 }
 
 /// A list of objects to delete, checked against a policy.
@@ -62,7 +64,8 @@ pub(crate) fn screen(
     keyring: &Keyring,
 ) -> Result<Screened, AuthRejection> {
     let policy = caller.policy(keyring).ok_or(AuthRejection::PolicyLacks(Access::Delete))?;
-    let list = DeleteList::read(body.ok_or(TOO_LONG)?).map_err(AuthRejection::DeleteList)?;
+    let list =
+        DeleteList::read(body.ok_or(AuthRejection::DeleteListLength)?).map_err(AuthRejection::DeleteList)?;
     let is_allowed = |key: &str| policy::has_key(policy, key.as_bytes()).unwrap_or(false);
     let screened = reduce(&list, is_allowed)?;
     // The store would hold the reduced list to a checksum of the whole one.
@@ -71,10 +74,6 @@ pub(crate) fn screen(
     }
     Ok(screened)
 }
-
-const TOO_LONG: AuthRejection = AuthRejection::DeleteList(
-    "it must have a content-length of at most 1 MiB to be checked against the policy",
-);
 
 fn reduce(list: &DeleteList<'_>, is_allowed: impl Fn(&str) -> bool) -> Result<Screened, AuthRejection> {
     let objects = &list.objects;

@@ -10,6 +10,9 @@ use std::ops::Range;
 use crate::s3::elements::{Elements, Event, unescape};
 use crate::s3::xml;
 
+/// The longest list that is read, in bytes: 1,000 keys of 1,024 bytes, and as much again for tags and escapes.
+pub(crate) const BYTES_MAX: u64 = 2 << 20;
+
 /// One object of a list.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Listed<'a> {

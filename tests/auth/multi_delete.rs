@@ -288,3 +288,24 @@ async fn a_list_of_more_than_a_thousand_is_not_made_shorter() {
     assert_eq!((answer.whole(), answer.reason()), (400, "delete_list"));
     assert_eq!(upstream.count(), 1);
 }
+
+/// E5, A5: a thousand keys of S3's longest length fit, also where each is spelled with its version; the refusal of a longer list names the bound
+#[tokio::test]
+async fn a_list_of_a_thousand_long_keys_is_checked() {
+    let upstream = deleting_store();
+    let gateway = gateway(&upstream).await;
+    let long = |at: usize| format!("<Key>é/{at:01021}</Key><VersionId>{at:032}</VersionId>");
+    let keys: Vec<String> = (0..1000).map(long).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let document = list(&keys);
+    assert!(document.len() > 1 << 20);
+    let (deleted, denied) = results(&delete(&gateway, &guest(), document.as_bytes(), &[]).await);
+    assert_eq!((deleted.len(), denied.len()), (1000, 0));
+    assert_eq!(upstream.last().body, document.as_bytes());
+    let padded = |bytes: usize| format!("{document}{}", " ".repeat(bytes - document.len()));
+    assert_eq!(delete(&gateway, &guest(), padded(2 << 20).as_bytes(), &[]).await.whole(), 200);
+    let answer = delete(&gateway, &guest(), padded((2 << 20) + 1).as_bytes(), &[]).await;
+    assert_eq!((answer.whole(), answer.reason()), (400, "delete_list"));
+    assert!(answer.text().contains("at most 2097152 bytes"), "{}", answer.text());
+    assert_eq!(upstream.count(), 2);
+}
