@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 
 use crate::s3::delete_list::Listed;
+use crate::s3::rename::tag_length;
 
 const ROOT: &[u8] = b"DeleteResult";
 const END: &[u8] = b"</DeleteResult";
@@ -133,7 +134,7 @@ fn root(document: &[u8]) -> Option<(std::ops::Range<usize>, usize)> {
     let mut from = 0;
     loop {
         let start = from + memchr::memchr(b'<', &document[from..])?;
-        let end = start + memchr::memchr(b'>', &document[start..])? + 1;
+        let end = start + tag_length(&document[start..])?;
         if !matches!(document.get(start + 1), Some(b'?' | b'!')) {
             let is_name = |byte: &u8| byte.is_ascii_alphanumeric();
             let name = document[start + 1..end].iter().take_while(|byte| is_name(byte)).count();
@@ -173,6 +174,7 @@ mod tests {
                 "<Deleted><Key>&lt;/DeleteResult&gt;</Key></Deleted>\n",
                 "</DeleteResult>",
             ),
+            ("<!-- > <Error> /> --><?p > <Error?><DeleteResult a='/>' b=\">\">", "", "</DeleteResult>"),
         ] {
             for slice in 1..60 {
                 let merged = append(&format!("{declared}{before}{inner}{after}"), slice);
