@@ -51,7 +51,7 @@ fn any_bucket_list(bytes: &[u8]) {
     let mut names_bytes = 0;
     let read = bucket_list::read(bytes, &mut |ListedBucket { name, created }| {
         names_bytes += name.len() + created.len();
-        Ok(())
+        Ok::<_, &str>(())
     });
     let token_bytes = read.ok().flatten().map_or(0, |token| token.len());
     assert!(names_bytes + token_bytes <= bytes.len());
@@ -192,7 +192,7 @@ fn written(mut input: Input<'_>) {
     let mut names = Vec::new();
     let read = bucket_list::read(list.as_bytes(), &mut |bucket| {
         names.push(bucket.name);
-        Ok(())
+        Ok::<_, &str>(())
     });
     assert_eq!((read, names), (Ok(None), vec![shown(code), shown(message)]));
     assert!(is_xml(&list));

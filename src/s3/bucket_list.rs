@@ -33,11 +33,12 @@ pub(crate) struct RegionalBucket<'a> {
     pub(crate) region: &'a str,
 }
 
-/// Passes each bucket of a document to `take`, and returns the token of the next page, if there is one.
-pub(crate) fn read(
+/// Passes each bucket of a document to `take`, and returns the token of the next page, if there is one. An error
+/// of `take` ends the reading.
+pub(crate) fn read<E: From<&'static str>>(
     document: &[u8],
-    take: &mut dyn FnMut(ListedBucket) -> Result<(), &'static str>,
-) -> Result<Option<String>, &'static str> {
+    take: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
+) -> Result<Option<String>, E> {
     let mut rest = xml::text(document)?;
     let mut reader =
         Reader { open: Vec::new(), text: String::new(), bucket: ListedBucket::default(), next: None };
@@ -49,7 +50,7 @@ pub(crate) fn read(
         reader.tag(tag, take)?;
         rest = after;
         if reader.open.is_empty() && is_element(tag) {
-            return if rest.trim().is_empty() { Ok(reader.next) } else { Err("text follows its end") };
+            return if rest.trim().is_empty() { Ok(reader.next) } else { Err("text follows its end".into()) };
         }
     }
 }
@@ -76,26 +77,26 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn tag(
+    fn tag<E: From<&'static str>>(
         &mut self,
         tag: &'a str,
-        take: &mut dyn FnMut(ListedBucket) -> Result<(), &'static str>,
-    ) -> Result<(), &'static str> {
+        take: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
+    ) -> Result<(), E> {
         if tag.starts_with("<!--") || tag.starts_with("<?") {
             return Ok(());
         }
         if tag.starts_with("<!") {
-            return Err("it has a document type or a section");
+            return Err("it has a document type or a section".into());
         }
         if let Some(name) = tag.strip_prefix("</") {
             return self.close(name.trim_end_matches('>').trim_end(), take);
         }
         let name = name_of(tag);
         if self.open.is_empty() && local(name) != ROOT {
-            return Err("its root is not ListAllMyBucketsResult");
+            return Err("its root is not ListAllMyBucketsResult".into());
         }
         if self.open.len() == DEPTH_MAX {
-            return Err("its elements are nested too deeply");
+            return Err("its elements are nested too deeply".into());
         }
         self.text.clear();
         if !tag.ends_with("/>") {
@@ -104,11 +105,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn close(
+    fn close<E: From<&'static str>>(
         &mut self,
         name: &str,
-        take: &mut dyn FnMut(ListedBucket) -> Result<(), &'static str>,
-    ) -> Result<(), &'static str> {
+        take: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
+    ) -> Result<(), E> {
         let path: Vec<&str> = self.open.iter().skip(1).map(|name| local(name)).collect();
         match path[..] {
             ["Buckets", "Bucket", "Name"] => self.bucket.name = xml::unescape(&self.text)?,
@@ -118,7 +119,7 @@ impl<'a> Reader<'a> {
             _ => {}
         }
         self.text.clear();
-        if self.open.pop() == Some(name) { Ok(()) } else { Err("its tags do not match") }
+        if self.open.pop() == Some(name) { Ok(()) } else { Err("its tags do not match".into()) }
     }
 }
 

@@ -76,7 +76,36 @@ async fn a_store_without_a_whole_list_makes_the_answer_a_503() {
 async fn the_stores_own_refusal_is_told() {
     let bad = Upstream::start(|_| Act::s3_error(403, "AccessDenied"));
     let (gateway, _good) = beside(&bad).await;
-    assert!(ask(&gateway, "/").await.text().contains("its store answered 403 AccessDenied"));
+    let text = ask(&gateway, "/").await.text();
+    let told =
+        "its store answered 403 AccessDenied; its credentials may not list buckets (s3:ListAllMyBuckets)";
+    assert!(text.contains(told), "{text}");
+}
+
+/// E6: the bounds of names and bytes hold for all pages of a store together, and the answer names the bound that is exceeded
+#[tokio::test]
+async fn the_bounds_hold_for_all_pages_together() {
+    let page = |from: usize, padding: usize| {
+        let names: Vec<String> = (from..from + 4000).map(|number| format!("bad-{number:06}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let end = format!("<ContinuationToken>{from}</ContinuationToken></ListAllMyBucketsResult>");
+        list(&names).replace("</ListAllMyBucketsResult>", &(" ".repeat(padding) + &end))
+    };
+    for (padding, pages, told) in [
+        (0, 3, "more than 10000 buckets of the section"),
+        (3 << 20, 2, "the store's answer has more than 4194304 bytes"),
+    ] {
+        let bad = Upstream::start(move |seen| {
+            let token = seen.target.split_once("continuation-token=").map_or("0", |(_, token)| token);
+            xml(page(token.parse::<usize>().unwrap() + 4000, padding))
+        });
+        let (gateway, _good) = beside(&bad).await;
+        let answer = ask(&gateway, "/").await;
+        assert_incomplete(&answer, told);
+        assert!(answer.text().contains(told), "{}", answer.text());
+        assert_eq!(bad.count(), pages, "{told}");
+        gateway.is_idle().await;
+    }
 }
 
 /// V8: names that no client could use are left out, whatever they hold, and the list stays a document

@@ -26,11 +26,11 @@ use crate::upstream::{self, BucketListPage, CollectError, CollectLimits, Upstrea
 use crate::worker::Worker;
 
 /// The most bytes of all pages of one store's list (E6).
-pub(super) const BYTES_MAX: usize = 4 << 20;
+pub(crate) const BYTES_MAX: usize = 4 << 20;
 /// The most names of one store that lead to one section: S3's quota of an account.
-const NAMES_MAX: usize = 10_000;
+pub(crate) const NAMES_MAX: usize = 10_000;
 /// The most pages of one store's list.
-const PAGES_MAX: usize = 100;
+pub(crate) const PAGES_MAX: usize = 100;
 /// The longest name: what S3 has ever allowed.
 const NAME_BYTES_MAX: usize = 255;
 /// The most bytes of an error document that are read for its code.
@@ -45,10 +45,18 @@ pub(crate) enum FetchError {
     Status(StatusCode, Option<String>),
     /// The body did not come whole.
     Body(CollectError),
+    /// Its pages together are larger than `BYTES_MAX`.
+    TooManyBytes,
     /// The body is no list.
     Document(&'static str),
-    /// It has more buckets than a list may have.
+    /// It has more than `NAMES_MAX` buckets of the section, or more than `PAGES_MAX` pages.
     TooMany,
+}
+
+impl From<&'static str> for FetchError {
+    fn from(why: &'static str) -> Self {
+        Self::Document(why)
+    }
 }
 
 impl From<GatewayError> for FetchError {
@@ -77,15 +85,13 @@ pub(super) async fn fetch(
     let mut bytes_left = BYTES_MAX;
     for _ in 0..PAGES_MAX {
         let document = fetch_page(worker, fetch, token.as_deref(), bytes_left, record).await?;
-        bytes_left -= document.len();
+        bytes_left = bytes_left.checked_sub(document.len()).ok_or(FetchError::TooManyBytes)?;
         let next = read(&document, &mut |bucket| {
             if is_seen(worker, fetch, &bucket.name) {
                 kept.entry(bucket.name).or_insert(bucket.created);
             }
-            if kept.len() > NAMES_MAX { Err(TOO_MANY) } else { Ok(()) }
-        });
-        let next = next
-            .map_err(|why| if why == TOO_MANY { FetchError::TooMany } else { FetchError::Document(why) })?;
+            if kept.len() > NAMES_MAX { Err(FetchError::TooMany) } else { Ok(()) }
+        })?;
         match next {
             None => {
                 return Ok(kept.into_iter().map(|(name, created)| ListedBucket { name, created }).collect());
@@ -96,8 +102,6 @@ pub(super) async fn fetch(
     }
     Err(FetchError::TooMany)
 }
-
-const TOO_MANY: &str = "it has too many buckets";
 
 /// Whether a name of the store is one of the section's that the caller may see.
 fn is_seen(worker: &Worker, Fetch { section, caller, .. }: Fetch<'_>, name: &str) -> bool {
@@ -133,6 +137,8 @@ async fn fetch_page(
     };
     let body = upstream::collect(section, called, limits).await;
     match (is_success, body) {
+        // The bound of this page is what the pages before have left.
+        (true, Err(CollectError::TooLarge(_))) => Err(FetchError::TooManyBytes),
         (true, body) => body.map_err(FetchError::Body),
         (false, body) => Err(FetchError::Status(status, body.ok().and_then(|body| error_code(&body)))),
     }

@@ -37,7 +37,7 @@ use fetch::{Fetch, fetch};
 use page::Buckets;
 use query::Query;
 
-pub(crate) use fetch::FetchError;
+pub(crate) use fetch::{BYTES_MAX, FetchError, NAMES_MAX, PAGES_MAX};
 
 /// Stores that are called at a time for one list. Each may hold `fetch::BYTES_MAX` of its answer in memory.
 const FETCHES_MAX: usize = 4;
