@@ -59,6 +59,12 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
         AuthRejection::DeleteListLength => delete_list(&format!(
             "it must have a content-length of at most {BYTES_MAX} bytes to be checked against the policy"
         )),
+        AuthRejection::DeleteListChecksum => denied(
+            "policy_denied",
+            "the list of keys to delete cannot be shortened: its presigned query has a checksum, and the policy denies some of \
+             its keys; send the checksum as a header"
+                .to_owned(),
+        ),
         AuthRejection::DotSegment => bad_request(
             "InvalidURI",
             "dot_segment",

@@ -88,6 +88,8 @@ pub(crate) enum AuthRejection {
     DeleteList(&'static str),
     /// A list of keys to delete that has no announced length, or is too long to be read.
     DeleteListLength,
+    /// A list of keys of which the policy denies some, with a checksum that its presigned query has signed.
+    DeleteListChecksum,
     /// A key with dot segments, for a caller whose policy has prefixes.
     DotSegment,
     /// An operation that needs `configure` because of this, for a caller without it. It is anonymous, or its policy lacks it.
@@ -145,6 +147,7 @@ impl AuthRejection {
             | Self::CopySource
             | Self::DeleteList(_)
             | Self::DeleteListLength
+            | Self::DeleteListChecksum
             | Self::DotSegment
             | Self::Exception { .. }
             | Self::Contradiction(_) => false,

@@ -68,9 +68,9 @@ pub(crate) fn screen(
         DeleteList::read(body.ok_or(AuthRejection::DeleteListLength)?).map_err(AuthRejection::DeleteList)?;
     let is_allowed = |key: &str| policy::has_key(policy, key.as_bytes()).unwrap_or(false);
     let screened = reduce(&list, is_allowed)?;
-    // The store would hold the reduced list to a checksum of the whole one.
+    // The store would verify a checksum of the whole list against the reduced one.
     if matches!(screened, Screened::Reduced { .. }) && has_checksum_in_query(head) {
-        return Err(AuthRejection::PolicyLacks(Access::Delete));
+        return Err(AuthRejection::DeleteListChecksum);
     }
     Ok(screened)
 }

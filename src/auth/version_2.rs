@@ -18,10 +18,11 @@ use crate::auth::{AuthRejection, Caller, Keyring};
 use crate::http::answer::Answer;
 use crate::http::edge::Head;
 use crate::http::error::{GatewayError, bad_request, forbidden, not_implemented};
+use crate::s3::document::shortened;
 use crate::s3::form::fields::Fields;
 use crate::s3::naming;
-use crate::s3::sigv2::{self, Claim, Version2Rejection};
-use crate::s3::sigv4::{Place, SignatureMismatch, SignatureRejection, check_token};
+use crate::s3::sigv2::{self, Claim, Place, Version2Rejection};
+use crate::s3::sigv4::{SignatureMismatch, SignatureRejection, check_token};
 use crate::worker::Worker;
 
 /// Authenticates a request that is signed with SigV2.
@@ -99,7 +100,7 @@ pub(super) fn check_coverage(
     query: &str,
 ) -> Result<(), SignatureRejection> {
     match operation.uncovered(head, query, sigv2::query::covers) {
-        Some(name) => Err(Version2Rejection::Uncovered(name.chars().take(64).collect()).into()),
+        Some(name) => Err(Version2Rejection::Uncovered(shortened(&name)).into()),
         None => Ok(()),
     }
 }
@@ -117,7 +118,7 @@ pub(super) fn answer(rejection: &Version2Rejection) -> Answer {
             "sigv2_malformed",
             format!("AWS authorization header is invalid: {what}"),
         ),
-        Version2Rejection::Malformed(Place::Query | Place::Form, what) => forbidden(
+        Version2Rejection::Malformed(Place::Query, what) => forbidden(
             "AccessDenied",
             "sigv2_malformed",
             format!("error parsing the query's SigV2 signature: {what}"),

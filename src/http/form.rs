@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use tidegate_actors::{BucketId, ClientId, ClientTicket, IpKey, OperationClass, clock};
 use tidegate_config::{Kind, LimitsConfig};
@@ -187,11 +187,12 @@ pub(super) async fn receive(
 
 /// Fields are a second head: its headers have the same bounds as those of the first.
 fn check_headers(headers: &HeaderMap, limits: &LimitsConfig) -> Result<(), FormRejection> {
-    let bytes_of =
-        |(name, value): (&HeaderName, &HeaderValue)| (name.as_str().len() + value.len() + 4) as u64;
-    let (bytes, count) = (headers.iter().map(bytes_of).sum(), headers.len());
-    if bytes > limits.max_header_size || count > limits.max_headers {
-        return Err(FormRejection::HeadersTooLarge { bytes, count });
+    let (count, bytes) = edge::header_size(headers);
+    if count > limits.max_headers {
+        return Err(FormRejection::TooManyHeaders { count, limit: limits.max_headers });
+    }
+    if bytes > limits.max_header_size {
+        return Err(FormRejection::HeadersTooLarge { bytes, limit: limits.max_header_size });
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ fn bucket(name: &str, created: &str) -> ListedBucket {
 
 fn all(document: &str) -> Result<(Vec<ListedBucket>, Option<String>), &'static str> {
     let mut buckets = Vec::new();
-    let next = read(document.as_bytes(), &mut |bucket| {
+    let next = read::<&'static str>(document.as_bytes(), &mut |bucket| {
         buckets.push(bucket);
         Ok(())
     })?;

@@ -7,6 +7,10 @@ use crate::http::error::{bad_request, forbidden, not_implemented};
 use crate::s3::form::FormRejection;
 
 pub(super) fn answer(rejection: &FormRejection) -> Answer {
+    let metadata = |what: String| {
+        let message = format!("your POST request's fields become {what}");
+        bad_request("MetadataTooLarge", "form_fields_too_large", message)
+    };
     let argument = |message: String| bad_request("InvalidArgument", "form_field", message);
     let answer = match rejection {
         FormRejection::Malformed(what) => bad_request(
@@ -19,14 +23,12 @@ pub(super) fn answer(rejection: &FormRejection) -> Answer {
             "form_fields_too_large",
             "your POST request fields preceding the upload file were too large: the limit is 20480 bytes",
         ),
-        FormRejection::HeadersTooLarge { bytes, count } => bad_request(
-            "MetadataTooLarge",
-            "form_fields_too_large",
-            format!(
-                "your POST request's fields become {count} headers of {bytes} bytes in all, which is more than \
-                 server.limits.max_headers or server.limits.max_header_size allows"
-            ),
-        ),
+        FormRejection::HeadersTooLarge { bytes, limit } => metadata(format!(
+            "headers of {bytes} bytes in all, the limit is {limit} (server.limits.max_header_size)"
+        )),
+        FormRejection::TooManyHeaders { count, limit } => {
+            metadata(format!("{count} headers, the limit is {limit} (server.limits.max_headers)"))
+        }
         FormRejection::Late => Answer::new(
             StatusCode::REQUEST_TIMEOUT,
             "RequestTimeout",

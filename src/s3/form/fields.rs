@@ -6,6 +6,7 @@
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 
+use crate::s3::document::shortened;
 use crate::s3::form::{FormRejection, tagging};
 
 /// Fields that are headers of the same name.
@@ -120,11 +121,11 @@ impl Fields {
                 name if HEADER_BEGINNINGS.iter().any(|start| name.starts_with(start)) => name,
                 name if SIGNATURE.contains(&name) => continue,
                 name if name.starts_with("x-amz-") => {
-                    return Err(FormRejection::Unsupported(name.chars().take(64).collect()));
+                    return Err(FormRejection::Unsupported(shortened(name)));
                 }
                 _ => continue,
             };
-            let fault = |what| FormRejection::Field { name: name.chars().take(64).collect(), what };
+            let fault = |what| FormRejection::Field { name: shortened(name), what };
             let header =
                 HeaderName::try_from(header).map_err(|_| fault("has a name that no header can have"))?;
             let value = HeaderValue::try_from(value).map_err(|_| fault("holds what no header can"))?;

@@ -29,12 +29,19 @@ pub(crate) enum FormRejection {
     Malformed(&'static str),
     /// The fields before the file are too long.
     FieldsTooLarge,
-    /// The fields become more or longer headers than a request may have.
+    /// The fields become larger headers than a request may have.
     HeadersTooLarge {
         /// The bytes of the headers.
         bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The fields become more headers than a request may have.
+    TooManyHeaders {
         /// The number of the headers.
         count: usize,
+        /// The limit.
+        limit: usize,
     },
     /// It does not say how long it is.
     Length,

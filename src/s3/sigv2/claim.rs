@@ -9,10 +9,10 @@ use time::format_description::well_known::Rfc2822;
 
 use crate::http::edge::Head;
 use crate::s3::sigv2::canonical::{is_hmac, lines, resources, signature_bytes};
-use crate::s3::sigv2::{Version2Rejection, query};
+use crate::s3::sigv2::{Place, Version2Rejection, query};
 use crate::s3::sigv4::query::{name_of, pairs, text_of};
 use crate::s3::sigv4::{
-    PayloadHash, Place, SECURITY_TOKEN, SKEW_MAX, SignatureMismatch, SignatureRejection, Timestamp, Verified,
+    PayloadHash, SECURITY_TOKEN, SKEW_MAX, SignatureMismatch, SignatureRejection, Timestamp, Verified,
     check_token, header_token, is_s3_secret, query as version_4,
 };
 
@@ -72,7 +72,7 @@ impl<'a> Claim<'a> {
         let seconds = is_number.then(|| expires.parse().ok()).flatten().map(Duration::from_secs);
         let end = seconds.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(seconds));
         let what = "Expires is not a number of seconds since 1970";
-        let end = end.ok_or(Version2Rejection::Malformed(Place::Query, what))?;
+        let end = end.ok_or(Version2Rejection::Malformed(Place::Query, what.into()))?;
         let date = match expires {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
@@ -91,7 +91,7 @@ impl<'a> Claim<'a> {
         let what = "it is not AWS ACCESS-KEY-ID:SIGNATURE";
         let (id, signature) = pair
             .filter(|(id, signature)| !id.is_empty() && !signature.is_empty())
-            .ok_or(Version2Rejection::Malformed(Place::Header, what))?;
+            .ok_or(Version2Rejection::Malformed(Place::Header, what.into()))?;
         let (date, signed) = header_date(headers)?;
         Ok(Self {
             place: Place::Header,

@@ -23,4 +23,4 @@ mod tests;
 
 pub(crate) use claim::{Claim, check_alone, is_offered};
 pub(crate) use form::verify_policy;
-pub(crate) use rejection::Version2Rejection;
+pub(crate) use rejection::{Place, Version2Rejection};

@@ -5,8 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::s3::sigv2::Version2Rejection;
-use crate::s3::sigv4::Place;
+use crate::s3::sigv2::{Place, Version2Rejection};
 use crate::s3::sigv4::query::{name_of, pairs, text_of};
 
 /// The parameters of a presigned URL.
@@ -86,8 +85,8 @@ pub(super) fn begins_like_header(name: &str) -> bool {
     name.get(..AMAZON.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(AMAZON))
 }
 
-const fn malformed(what: &'static str) -> Version2Rejection {
-    Version2Rejection::Malformed(Place::Query, what)
+fn malformed(what: impl Into<Cow<'static, str>>) -> Version2Rejection {
+    Version2Rejection::Malformed(Place::Query, what.into())
 }
 
 /// The parameters' values, in the order of `NAMES`.
@@ -97,11 +96,11 @@ pub(super) fn presigned(query: &str) -> Result<[Cow<'_, str>; 3], Version2Reject
         let name = name_of(pair);
         let Some(at) = NAMES.iter().position(|known| known.eq_ignore_ascii_case(&name)) else { continue };
         if name != NAMES[at] {
-            return Err(malformed("the name of a parameter is in another case"));
+            return Err(malformed(format!("the parameter {} is spelled in another case", NAMES[at])));
         }
         let value = text_of(pair.split_once('=').map_or("", |(_, value)| value));
         if values[at].replace(value).is_some() {
-            return Err(malformed("a parameter stands in the query twice"));
+            return Err(malformed(format!("the parameter {} is in the query twice", NAMES[at])));
         }
     }
     match values {

@@ -1,8 +1,18 @@
 //! Rejections that only SigV2 has. `auth/version_2.rs` holds their answers.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::s3::sigv4::{Place, SignatureRejection};
+use crate::s3::sigv4::SignatureRejection;
+
+/// Where a request's signature stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the `Authorization` header.
+    Header,
+    /// In the query: a presigned URL.
+    Query,
+}
 
 /// Why a SigV2 signature was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,7 +20,7 @@ pub(crate) enum Version2Rejection {
     /// The bucket does not accept SigV2.
     Off,
     /// It does not have the form of one.
-    Malformed(Place, &'static str),
+    Malformed(Place, Cow<'static, str>),
     /// The body comes in chunks, which SigV2 cannot sign.
     Chunks,
     /// The request rests on this parameter or header, which the signature does not cover.

@@ -15,6 +15,7 @@ use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
 use subtle::ConstantTimeEq;
 
 use crate::http::edge::Head;
+use crate::s3::document::shortened;
 use crate::s3::sign::CONTENT_SHA256;
 use crate::s3::sigv4::canonical::{ALGORITHM, Canonical, SERVICE, TERMINATOR, canonical_path, is_hmac};
 use crate::s3::sigv4::query::{self, Presigning};
@@ -180,7 +181,7 @@ impl<'a> Claim<'a> {
         if accepts(self.region()) {
             return Ok(());
         }
-        let given = self.region().chars().take(64).collect();
+        let given = shortened(self.region());
         Err(SignatureRejection::Region { place: self.place, given, expected: expected.to_owned() })
     }
 
