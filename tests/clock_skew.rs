@@ -132,6 +132,24 @@ async fn a_store_with_another_clock_is_served_with_its_time() {
     }
 }
 
+/// A2: a refusal is known by its code, also where a proxy or the store sends the document as something else than XML
+#[tokio::test]
+async fn a_refusal_without_the_media_type_is_known() {
+    for media_type in ["text/html", "application/json", ""] {
+        let upstream = Upstream::start(move |seen| match (signed_at(seen) - now() - HOUR).abs() > 900 {
+            false => Act::ok("x"),
+            true => {
+                let document = "<Error><Code>RequestTimeTooSkewed</Code></Error>";
+                let act = Act::answer(403, document).header("date", &http_date(now() + HOUR));
+                if media_type.is_empty() { act } else { act.header("content-type", media_type) }
+            }
+        });
+        let gateway = before(&upstream).start().await;
+        assert_eq!((gateway.get("/b/k").await.whole(), upstream.count()), (200, 2), "{media_type}");
+        nothing_counts(&gateway).await;
+    }
+}
+
 /// A2: what the store writes into its document counts more than a date that a proxy may have written
 #[tokio::test]
 async fn the_stores_own_word_counts_more_than_the_date() {

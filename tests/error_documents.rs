@@ -97,9 +97,12 @@ async fn a_document_of_any_length_passes_whole() {
 async fn a_document_that_drips_passes_whole() {
     let text = document("AccessDenied", 12_000);
     let of_upstream = text.clone();
+    let latch = Latch::new();
+    let of_store = latch.clone();
     let pause = Duration::from_millis(300);
     let upstream = Upstream::start(move |seen| match seen.target.as_str() {
         "/b/late" => answer(400, "").then_after(pause * 5, &of_upstream).chunked(),
+        "/b/held" => answer(400, &of_upstream[..100]).then_held(&of_store, &of_upstream[100..]).chunked(),
         _ => dripped(400, &of_upstream, 1500, pause),
     });
     let gateway = signed(&upstream).start().await;
@@ -107,8 +110,15 @@ async fn a_document_that_drips_passes_whole() {
         let answer = gateway.get(target).await;
         assert_eq!((answer.whole(), answer.text()), (400, text.clone()), "{target}");
     }
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(client::message("GET", "/b/held", &[], None)).await;
+    let mut answer = client.head().await;
+    assert_eq!(answer.status, 400, "the head comes while the document stands still");
+    latch.open_for_all();
+    client.body(&mut answer, "GET").await;
+    assert_eq!(answer.text(), text);
     nothing_counts(&gateway, "b").await;
-    assert_eq!(upstream.count(), 3);
+    assert_eq!(upstream.count(), 4);
 }
 
 /// E2, T5, T6: what never ends is passed on as it comes, and is cut by the idle timeout; the status has said what counts
@@ -152,6 +162,21 @@ async fn a_document_that_is_cut_is_never_whole() {
         }
     }
     nothing_counts(&gateway, "b").await;
+    let others = [(); 2].map(|()| {
+        Upstream::start(|_| answer(403, &document("AccessDenied", 20_000)).chunked().cut_at(15_000))
+    });
+    let several = Gateway::builder()
+        .bucket_at("b", &[others[0].address(), others[1].address()])
+        .set("buckets.b.s3.outlier_ejection.consecutive_failures", "1")
+        .start()
+        .await;
+    for _ in 0..TIMES {
+        assert!(several.get("/b/k").await.broken.is_some());
+    }
+    several.is_idle().await;
+    for endpoint in several.status().await["buckets"]["b"]["pool"]["endpoints"].as_array().unwrap() {
+        assert_eq!(endpoint["ejections"], 0, "{endpoint}");
+    }
     let cut = Upstream::sequence(vec![
         answer(400, &document("AccessDenied", 20_000)).chunked().cut_at(50),
         answer(400, &document("AccessDenied", 20_000)).chunked(),

@@ -1,7 +1,10 @@
 //! OPTIONS requests to buckets without CORS rules of the gateway's: the store answers preflights, as nobody's request.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::support::gateway::Builder;
-use crate::support::{Act, Answer, Gateway, Latch, Seen, Upstream, client, request};
+use crate::support::{Act, Answer, Gateway, Latch, Seen, Upstream, client, eventually, request};
 
 const APP: &str = "https://app.example.com";
 /// What Chromium and Node's fetch send with a preflight.
@@ -206,7 +209,63 @@ async fn a_preflight_passes_the_circuit_and_opens_none() {
     }
 }
 
-/// A6, P3: a preflight waits for its place in the bucket's gate
+/// A6, B4: a preflight is no trial of a half-open circuit: it would end none, and anybody could hold them all
+#[tokio::test]
+async fn a_preflight_is_no_trial() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let of_store = Arc::clone(&fails);
+    let upstream = Upstream::start(move |_| match of_store.load(Ordering::SeqCst) {
+        true => Act::status(500),
+        false => Act::ok("x"),
+    });
+    let gateway = signed(&upstream)
+        .set("buckets.b.auth", "sigv4,anonymous")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "1")
+        .set("buckets.b.s3.circuit_breaker.timeout_seconds", "0.2")
+        .start()
+        .await;
+    assert_eq!(gateway.get("/b/k").await.whole(), 500);
+    fails.store(false, Ordering::SeqCst);
+    let before = upstream.count();
+    eventually("the time of the circuit is over", || async {
+        let answer = preflight(&gateway, "/b/k", &[]).await;
+        assert_eq!(answer.whole(), 503, "{}", answer.text());
+        (answer.reason() == "breaker_half_open").then_some(())
+    })
+    .await;
+    assert_eq!(upstream.count(), before);
+    eventually("the circuit closes", || async {
+        gateway.get("/b/k").await.whole();
+        (preflight(&gateway, "/b/k", &[]).await.whole() == 200).then_some(())
+    })
+    .await;
+}
+
+/// A6, P5, P7: preflights leave no endpoint out, and press no limit that is learnt
+#[tokio::test]
+async fn preflights_say_nothing_of_an_endpoint() {
+    for failing in [Act::status(503), Act::status(500), Act::reset()] {
+        let upstreams = [(); 2].map(|()| {
+            let failed = failing.clone();
+            Upstream::start(move |_| failed.clone())
+        });
+        let gateway = Gateway::builder()
+            .bucket_at("b", &[upstreams[0].address(), upstreams[1].address()])
+            .set("buckets.b.s3.outlier_ejection.consecutive_failures", "1")
+            .start()
+            .await;
+        for _ in 0..8 {
+            assert!(preflight(&gateway, "/b/k", &[]).await.whole() >= 500);
+        }
+        gateway.is_idle().await;
+        let bucket = gateway.status().await["buckets"]["b"].clone();
+        for endpoint in bucket["pool"]["endpoints"].as_array().unwrap() {
+            assert_eq!((&endpoint["state"], &endpoint["ejections"]), (&"in_rotation".into(), &0.into()));
+        }
+    }
+}
+
+/// A6, P3: a preflight takes a place in the bucket's gate, and is refused where none is free
 #[tokio::test]
 async fn a_preflight_passes_the_gate() {
     let latch = Latch::new();
@@ -260,7 +319,7 @@ async fn preflights_leave_places_to_reads() {
     assert_eq!(preflight(&gateway, "/b/k", &[]).await.whole(), 200);
 }
 
-/// A6, L1, X2: preflights cost their client, and what is refused before step 5 never reaches the store
+/// A6, L1: preflights cost their client, and what is refused before step 5 never reaches the store
 #[tokio::test]
 async fn a_preflight_costs_its_client() {
     let upstream = store();
@@ -276,7 +335,7 @@ async fn a_preflight_costs_its_client() {
     assert_eq!((statuses, upstream.count()), (vec![200, 200, 429, 429], 2));
 }
 
-/// A6, R1: a preflight is tried once: who sends it has shown no proof, and the retry budget is for those who have
+/// A6, R1, R5: a preflight is tried once, whatever its bucket's retries are
 #[tokio::test]
 async fn a_preflight_is_tried_once() {
     let upstream = Upstream::start(|_| Act::reset());

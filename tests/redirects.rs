@@ -69,6 +69,35 @@ async fn an_s3_buckets_redirects_do_not_lead_past_the_gateway() {
     assert_eq!(elsewhere.count(), 0, "a redirect was followed");
 }
 
+/// A9, E4: a store that wants another region is about the gateway's configuration, so the client hears of no region of the store
+#[tokio::test]
+async fn a_stores_wrong_region_is_the_operators() {
+    let document =
+        "<Error><Code>AuthorizationHeaderMalformed</Code><Message>m</Message><Region>eu-x</Region></Error>";
+    let upstream = Upstream::start(move |_| {
+        Act::answer(400, document)
+            .header("content-type", "application/xml")
+            .header("x-amz-bucket-region", "eu-x")
+    });
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.access_key_id", "A")
+        .set("buckets.b.s3.secret_access_key", "s")
+        .start()
+        .await;
+    for _ in 0..6 {
+        let answer = request(gateway.address(), "GET", "/b/k", &[], None).await;
+        assert_eq!((answer.whole(), answer.reason()), (502, "upstream_region"));
+        let all = format!("{:?}{}", answer.headers, answer.text());
+        assert!(!all.contains("eu-x"), "{all}");
+        let line = gateway.access_line(answer.header("x-request-id").unwrap()).await;
+        let detail = line["detail"].as_str().unwrap();
+        assert!(detail.contains("eu-x") && detail.contains("s3.region"), "{detail}");
+    }
+    assert_eq!(upstream.count(), 6, "no region is worth a retry");
+    assert_eq!(gateway.metric("circuit_breaker_opened_total{bucket=\"b\",class=\"read\"}").await, 0.0);
+}
+
 /// E4: whatever an upstream sends instead of HTTP, the error that tells of it is short and plain text
 #[tokio::test]
 async fn what_an_upstream_says_is_cut_and_cleaned() {

@@ -103,7 +103,7 @@ fn sink() -> (SocketAddr, Arc<AtomicU64>) {
     (address, taken)
 }
 
-/// V2, M3: an upload of 5 GiB streams; what the gateway holds does not grow with what it has passed on
+/// V2, M3: of an upload that announces 5 GiB, 256 MiB pass; what the gateway holds does not grow with them
 #[tokio::test]
 async fn an_upload_of_the_largest_size_is_not_held_in_memory() {
     let (address, taken) = sink();

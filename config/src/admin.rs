@@ -15,7 +15,7 @@ section! {
         pub address: IpAddr = key("address", Address, IpAddr::V4(Ipv4Addr::LOCALHOST));
         /// port of the admin listener; 0 takes any free one, which the start-up line names
         pub port: u16 = key("port", whole(0..=65_535), 8090);
-        /// names under which the admin listener may be asked, besides its addresses and `localhost`; any other `Host` gets 403
+        /// names that the admin listener accepts as `Host`, besides its addresses and `localhost`; any other `Host` gets 403
         ///
         /// Name what Prometheus scrapes by, without a port. A web page could reach the listener through another name, which it has
         /// resolve to this address (DNS rebinding). Probes take any `Host`.

@@ -92,7 +92,7 @@ section! {
         leeway: Duration = key("leeway_seconds", seconds(0.0..=600.0), Duration::from_secs(60));
         /// which claims say what a token allows
         claims: JwtClaims = nested("claims");
-        /// whom `jwks_url` is believed
+        /// authorities that are trusted for `jwks_url`
         tls: TlsConfig = nested("tls");
     }
 }

@@ -37,7 +37,8 @@ impl Form for RegionName {
 section! {
     /// The S3 API as clients see it.
     pub struct S3Config {
-        /// region of the gateway: `GetBucketLocation` and `x-amz-bucket-region` answer with it
+        /// region of the gateway, for `GetBucketLocation`, `x-amz-bucket-region` and `BucketRegion`; a bucket with other
+        /// `client_regions` has the first of those
         ///
         /// Clients may sign for any region, unless `buckets.NAME.client_regions` lists some. `buckets.NAME.s3.region` is another
         /// region: the one that requests to the store are signed for.

@@ -103,7 +103,7 @@ section! {
         ///
         /// A transfer starts with small buffers, about 80 KiB in all, and grows with its client's pace. Without budget it stays as it is.
         pub buffer_budget: Option<u64> = unset("buffer_budget", bytes(0..=1 << 40), "a quarter of the memory limit");
-        /// proxies that are believed when they say for whom they ask; nobody else is
+        /// proxies that are trusted to name the client; no other peer is
         ///
         /// List every proxy of yours between the clients and the gateway, and nothing that clients connect from.
         pub trusted_proxies: Vec<Network> = key("trusted_proxies", list(Cidr), Vec::new());

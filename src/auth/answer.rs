@@ -55,6 +55,11 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
             "x-amz-copy-source must be a percent-encoded BUCKET/KEY that you may read, in the same section as the target"
                 .to_owned(),
         ),
+        AuthRejection::AnonymousOverride => bad_request(
+            "InvalidRequest",
+            "anonymous_override",
+            "Request specific response headers cannot be used for anonymous GET requests.",
+        ),
         AuthRejection::DeleteList(why) => delete_list(why),
         AuthRejection::DeleteListLength => delete_list(&format!(
             "it must have a content-length of at most {BYTES_MAX} bytes to be checked against the policy"

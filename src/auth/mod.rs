@@ -18,6 +18,7 @@ pub(crate) mod jwt;
 mod keyring;
 mod multi_delete;
 mod operation;
+mod overrides;
 mod policy;
 mod proofs;
 mod recent;
@@ -49,6 +50,7 @@ pub(crate) use keyring::Keyring;
 pub(crate) use multi_delete::keys_of as delete_keys;
 pub(crate) use multi_delete::{Screened, screen, screens};
 pub(crate) use operation::Operation;
+pub(crate) use overrides::check_overrides;
 pub(crate) use proofs::Proofs;
 pub(crate) use regions::Regions;
 pub(crate) use signing_keys::SigningKeys;
@@ -84,6 +86,8 @@ pub(crate) enum AuthRejection {
     PolicyLacks(Access),
     /// The copy source is not the client's to read.
     CopySource,
+    /// An anonymous client chooses headers of the answer.
+    AnonymousOverride,
     /// A list of keys to delete that is not understood.
     DeleteList(&'static str),
     /// A list of keys to delete that has no announced length, or is too long to be read.
@@ -145,6 +149,7 @@ impl AuthRejection {
             | Self::AnonymousMay(_)
             | Self::PolicyLacks(_)
             | Self::CopySource
+            | Self::AnonymousOverride
             | Self::DeleteList(_)
             | Self::DeleteListLength
             | Self::DeleteListChecksum

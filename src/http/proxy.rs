@@ -163,7 +163,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
         // Boxed, as other rare ways: no other request has room for their state.
         Err(rejection) => return Box::pin(unrouted(worker, rejection, head, record)).await,
     };
-    record.region = RegionHeader::answer_to(head, bucket, &shared.config.server);
+    record.region = RegionHeader::answer_to(head, bucket, &named);
     record.set_bucket(bucket, &named);
     let Named { bucket: name, key: rest, .. } = named;
     record.sharing = bucket.config.cors.as_ref().map(|rules| Sharing::of(rules, head.method, head.headers));
@@ -202,6 +202,10 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     }
     let caller = introduce(worker, Some(bucket), class, head, record).await?;
     authorize(&caller, (bucket, &name), head, &operation, (&shared.router, &shared.keyring))?;
+    let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
+    if bucket.config.kind == Kind::S3 {
+        auth::check_overrides(&caller, &query, signs)?;
+    }
     let screens = auth::screens(&caller, &operation, head, bytes, &shared.keyring)?;
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;
 

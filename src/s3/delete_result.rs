@@ -75,7 +75,7 @@ impl Appender {
             self.start(&mut out)?;
         }
         if self.state == State::Inside {
-            self.inside(&mut out);
+            self.inside(&mut out)?;
         }
         if self.state == State::Done {
             out.extend_from_slice(&self.held.split());
@@ -115,17 +115,22 @@ impl Appender {
         Ok(())
     }
 
-    fn inside(&mut self, out: &mut BytesMut) {
-        // Text holds no `<`, so this is the end tag.
-        if let Some(at) = memmem::find(&self.held, END) {
+    fn inside(&mut self, out: &mut BytesMut) -> Result<(), NoResult> {
+        let end = memmem::find(&self.held, END);
+        // Text holds no `<`, so the first end tag is the root's, but for one in a comment or a CDATA section. S3 sends neither.
+        if memmem::find(&self.held[..end.unwrap_or(self.held.len())], b"<!").is_some() {
+            return Err(NoResult);
+        }
+        if let Some(at) = end {
             out.extend_from_slice(&self.held.split_to(at));
             out.extend_from_slice(self.errors.as_bytes());
             self.state = State::Done;
-            return;
+            return Ok(());
         }
         let is_beginning = |kept: &usize| self.held.ends_with(&END[..*kept]);
         let kept = (1..END.len()).rev().find(is_beginning).unwrap_or(0);
         out.extend_from_slice(&self.held.split_to(self.held.len() - kept));
+        Ok(())
     }
 }
 
@@ -204,6 +209,8 @@ mod tests {
                 "<DeleteResult>",
                 "<DeleteResult><Deleted>",
                 "<DeleteResults/>",
+                "<DeleteResult><!-- </DeleteResult> --><Deleted/></DeleteResult>",
+                "<DeleteResult><Key><![CDATA[</DeleteResult>]]></Key></DeleteResult>",
                 &long,
             ] {
                 assert_eq!(append(document, slice), Err(NoResult), "{document}");

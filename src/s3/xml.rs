@@ -17,7 +17,7 @@ pub(crate) fn text(document: &[u8]) -> Result<&str, &'static str> {
     if text.contains('\0') {
         return Err("it holds a null character");
     }
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_start();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_declared = |rest: &&str| rest.starts_with(|c: char| c.is_ascii_whitespace());
     match text.strip_prefix("<?xml").filter(is_declared) {
         Some(rest) => {
@@ -25,7 +25,8 @@ pub(crate) fn text(document: &[u8]) -> Result<&str, &'static str> {
             check_declaration(declaration)?;
             Ok(rest)
         }
-        None => Ok(text),
+        // White space may stand before the root, and not before a declaration (XML 1.0, 2.8).
+        None => Ok(text.trim_start_matches([' ', '\t', '\r', '\n'])),
     }
 }
 

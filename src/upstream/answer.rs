@@ -25,6 +25,7 @@ use tokio::time::Sleep;
 use crate::buffers::{Gate, LARGE_BODY_BYTES};
 use crate::http::answer::REQUEST_ID;
 use crate::s3::checksum::down::Answered;
+use crate::s3::checksum::renewed;
 use crate::s3::late_error::LateError;
 use crate::telemetry::record::Record;
 use crate::upstream::answer_source::{Ending, Source, is_close};
@@ -151,11 +152,15 @@ pub(crate) fn pass_on(
     }
     let body = Box::new(body);
     let renamer = renaming.and_then(|renaming| renaming.apply(destination, status, response.headers_mut()));
+    let errors = errors.filter(|_| status.is_success());
+    if renamer.is_some() || errors.is_some() {
+        renewed::remove(response.headers_mut());
+    }
     let body = match renamer {
         Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),
         None => ProxyBody::Upstream(body),
     };
-    response.set_body(body.appending(errors.filter(|_| status.is_success())))
+    response.set_body(body.appending(errors))
 }
 
 impl AnswerBody {
@@ -185,7 +190,8 @@ impl AnswerBody {
                 ticket.report(Outcome::Success);
             }
         }
-        if !late && record.status < 500 {
+        // A preflight says nothing of the endpoint.
+        if !late && record.status < 500 && record.preflight.is_none() {
             bucket.pool.succeeded(permit.endpoint());
         }
         bucket.pool.finish(permit, self.moved);
@@ -206,10 +212,10 @@ impl AnswerBody {
                 "error" => error.to_string());
             let bucket = held.record.bucket.map(|id| self.worker.shared.router.bucket(id));
             let began = held.record.phases.first_byte.unwrap_or(held.record.started);
-            // An upstream may give up on a gateway that stopped reading.
-            let has_paused = self.transfer.has_paused();
+            // An upstream may give up on a gateway that stopped reading. Without a ticket the outcome was reported with the head.
+            let is_settled = self.transfer.has_paused() || held.ticket.is_none();
             let outcome = match bucket {
-                _ if has_paused => Outcome::Neutral,
+                _ if is_settled => Outcome::Neutral,
                 Some(bucket) => blame::lay(bucket, held.permit.endpoint(), failed(cause), began),
                 None => failed(cause),
             };

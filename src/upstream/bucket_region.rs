@@ -6,12 +6,13 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, StatusCode};
-use tidegate_config::{Kind, ServerConfig};
+use tidegate_config::Kind;
 
 use crate::http::answer::BUCKET_REGION;
 use crate::http::edge::Head;
 use crate::router::Bucket;
-use crate::s3::{location, naming};
+use crate::s3::location;
+use crate::s3::naming::Named;
 
 /// Which answers to a request have the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +37,13 @@ impl RegionHeader {
     }
 
     /// Of the answer to this request.
-    pub(crate) fn answer_to(head: Head<'_>, bucket: &Bucket, server: &ServerConfig) -> Self {
+    pub(crate) fn answer_to(head: Head<'_>, bucket: &Bucket, named: &Named<'_>) -> Self {
         if bucket.config.kind != Kind::S3 {
             return Self::Never;
         }
-        let named = || naming::of(head.uri, head.headers, &server.base_domains);
         match *head.method {
-            Method::HEAD if named().is_bucket() => Self::Always,
-            Method::GET if head.uri.query().is_some() && location::is_asked_for(head, &named()) => {
+            Method::HEAD if named.is_bucket() => Self::Always,
+            Method::GET if head.uri.query().is_some() && location::is_asked_for(head, named) => {
                 Self::Document
             }
             _ => Self::unrouted(head.method),

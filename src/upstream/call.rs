@@ -76,7 +76,8 @@ pub(crate) async fn call(
     let mut retrying: Option<(Duration, RetryTicket)> = None;
     loop {
         let is_patient = outbound.replays();
-        let entry = Entry { permit: place, circuit, priority, is_patient, deadline: deadline.total };
+        let counts = outbound.request.counts();
+        let entry = Entry { permit: place, circuit, priority, is_patient, counts, deadline: deadline.total };
         let Entered { mut permit, mut ticket, began } = hold::enter(worker, bucket, entry, record).await?;
         identity::assume(bucket, &mut permit, needs_none).await;
         let limits = Limits { began, deadline, idle: upstream.idle_timeout };
@@ -95,8 +96,7 @@ pub(crate) async fn call(
         } else {
             let result = attempt(worker, bucket, &mut outbound, &permit, limits, record).await;
             let attempt = (&permit, &mut ticket);
-            let is_preflight = outbound.request.is_preflight();
-            Tried::of((bucket, evidence, is_preflight), limits, &record.flow, attempt, result)
+            Tried::of((bucket, evidence, counts), limits, &record.flow, attempt, result)
         };
         let ended = tried.ended;
         record.phases.first_byte = Some(ended);
@@ -231,7 +231,7 @@ pub(super) struct Tried {
 impl Tried {
     /// Judges an attempt that has just ended, and tells the pool of it.
     pub(super) fn of(
-        (bucket, evidence, is_preflight): (&Bucket, Option<Evidence>, bool),
+        (bucket, evidence, counts): (&Bucket, Option<Evidence>, bool),
         limits: Limits,
         flow: &Flow,
         (permit, ticket): (&Permit, &mut BreakerTicket),
@@ -240,8 +240,7 @@ impl Tried {
         let ended = clock::now();
         let waited = limits.waited(flow, ended);
         let is_long = limits.deadline.is_long;
-        let slow =
-            bucket.config.upstream.circuit_breaker.slow_call_duration.filter(|_| !is_long && !is_preflight);
+        let slow = bucket.config.upstream.circuit_breaker.slow_call_duration.filter(|_| !is_long && counts);
         if slow.is_some_and(|slow| waited > slow) {
             ticket.drag();
         }
@@ -250,15 +249,14 @@ impl Tried {
         if result.is_ok() && flow.is_stalled_by_client(ended) {
             judged.verdict.outcome = Outcome::Neutral;
         }
-        // Anybody may send a preflight, and other rules than a request's may answer it.
-        if is_preflight {
-            judged.verdict = Verdict { outcome: Outcome::Neutral, transient: false };
-        }
-        // How long a store works on a copy or a preflight says nothing of how it serves.
-        let waited = if is_long || is_preflight { Duration::ZERO } else { waited };
+        // How long a store works on a copy says nothing of how it serves.
+        let waited = if is_long { Duration::ZERO } else { waited };
         let attempted = Attempted { endpoint: permit.endpoint(), began: limits.began, waited };
         let told = result.as_ref().map(|answer| answer.response.status().as_u16());
-        judged.verdict.outcome = attempted.settle(bucket, judged.verdict.outcome, told);
+        judged.verdict.outcome = match counts {
+            true => attempted.settle(bucket, judged.verdict.outcome, told),
+            false => Outcome::Neutral,
+        };
         let answer = result.as_ref().ok().map(Answered::said);
         let said = identity::settle(bucket, permit, answer, (judged.asked.wait, evidence));
         let skew =

@@ -32,7 +32,7 @@ pub(super) struct DatedAnswer<'a> {
 }
 
 impl DatedAnswer<'_> {
-    /// Tells the clock of its endpoint how the store took the time of a signature that was made with the offset `used`.
+    /// Reports to the clock of its endpoint whether the store accepted the time of a signature that was made with the offset `used`.
     pub(super) fn settle(&self, used: ClockOffset, stores: &StoreClock) -> Option<Skew> {
         let is_plain = used == ClockOffset::default();
         match self.status {
@@ -56,7 +56,7 @@ impl DatedAnswer<'_> {
         measured.is_apart(used, TOLERATED).then_some(TimeRefusal { used, measured: Some(measured), is_named })
     }
 
-    /// The store's clock. Its own word in the document counts more than the date, which a proxy may have written.
+    /// The store's clock. `<ServerTime>` in the document takes precedence over the date, which a proxy may have written.
     fn measured(&self, now: SystemTime) -> Option<ClockOffset> {
         let told = self.document.and_then(|document| moment(&document.element("ServerTime")?));
         let date = || httpdate::parse_http_date(self.headers.get(DATE)?.to_str().ok()?).ok();

@@ -73,13 +73,12 @@ pub(crate) async fn collect(
         Err(CollectError::Cut) => failed(Cause::Reset),
         Err(CollectError::Idle | CollectError::Late) => failed(Cause::Timeout),
     };
-    let outcome = blame::lay(bucket, permit.endpoint(), outcome, began);
-    // Without a ticket the outcome is known by the status already.
+    // Without a ticket the outcome was reported with the head.
     if let Some(ticket) = ticket {
         if read.is_ok() {
             bucket.pool.succeeded(permit.endpoint());
         }
-        ticket.report(outcome);
+        ticket.report(blame::lay(bucket, permit.endpoint(), outcome, began));
     }
     bucket.pool.finish(permit, clock::now());
     read.map(|()| body)

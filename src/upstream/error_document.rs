@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use actix_web::error::PayloadError;
 use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use awc::ClientResponse;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -75,12 +74,6 @@ impl ErrorDocument {
 /// The error code in a document.
 pub(crate) fn error_code(document: &[u8]) -> Option<String> {
     element(document, "Code")
-}
-
-/// Whether an answer has an error document of S3's.
-pub(super) fn is_xml(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    kind.is_some_and(|kind| kind.contains("xml"))
 }
 
 async fn fill(into: &mut BytesMut, body: &mut ClientResponse, ending: Ending) -> Rest {

@@ -106,6 +106,9 @@ impl ClientHeaders {
             Kind::S3 => (&SIGNATURE[..], &CDN_HEADERS[..], &REWRITTEN[..]),
             Kind::Http => (&OVERRIDES[..], &[][..], &[][..]),
         };
+        // Names in a compressed document could not be replaced.
+        let is_renamed = bucket.kind == Kind::S3 && bucket.upstream.bucket.is_some();
+        let of_renamed = if is_renamed { &["accept-encoding"][..] } else { &[] };
         let passes_checksums = bucket.upstream.integrity.checksums == Checksums::Pass;
         let of_checksums = if passes_checksums { &[][..] } else { &CHECKSUMS };
         let removed = HOP_BY_HOP
@@ -115,6 +118,7 @@ impl ClientHeaders {
             .chain(of_cdns)
             .chain(forwarding)
             .chain(of_checksums)
+            .chain(of_renamed)
             .copied();
         let keeps_time = bucket.upstream.client_deadline != ClientDeadline::Ignore;
         let time = keeps_time.then_some(REQUEST_TIMEOUT);

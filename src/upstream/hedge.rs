@@ -134,7 +134,8 @@ pub(super) async fn race(
     let Race { worker, bucket, limits, moment, evidence, .. } = race;
     let flow = Rc::clone(&record.flow);
     let over = |held: &mut Held, limits, result| {
-        Tried::of((bucket, evidence, false), limits, &flow, (&held.permit, &mut held.ticket), result)
+        // Reads of clients only are hedged.
+        Tried::of((bucket, evidence, true), limits, &flow, (&held.permit, &mut held.ticket), result)
     };
     let Sending { call, ongoing, signed } = match send(worker, bucket, outbound, &held.permit, limits, &flow)
     {

@@ -54,6 +54,8 @@ pub(super) struct Entry {
     pub(super) priority: Priority,
     /// Whether it could be repeated.
     pub(super) is_patient: bool,
+    /// Whether its outcome counts for the circuit.
+    pub(super) counts: bool,
     /// When its time is up.
     pub(super) deadline: Instant,
 }
@@ -65,11 +67,12 @@ pub(super) async fn enter(
     entry: Entry,
     record: &mut Record,
 ) -> Result<Entered, GatewayError> {
-    let Entry { permit, circuit, priority, is_patient, deadline } = entry;
+    let Entry { permit, circuit, priority, is_patient, counts, deadline } = entry;
     let breaker = &bucket.breaker;
     if let Some(permit) = permit {
         let began = clock::now();
         let leave = match breaker.peek(circuit, began) {
+            _ if !counts => breaker.permit_uncounted(circuit, began),
             Ok(clearance) => breaker.permit(circuit, clearance).await,
             Err(refusal) => Err(refusal),
         };

@@ -42,6 +42,11 @@ impl Incoming {
         }
     }
 
+    /// Whether its outcome says how the upstream serves requests. A preflight needs no proof, and may be answered by other rules.
+    pub(crate) fn counts(&self) -> bool {
+        !self.is_preflight()
+    }
+
     /// Whether it is a CORS preflight for the store.
     pub(crate) fn is_preflight(&self) -> bool {
         matches!(self, Self::Preflight(_))

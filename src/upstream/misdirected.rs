@@ -16,7 +16,7 @@ use crate::upstream::reply::Answered;
 use crate::upstream::verdict;
 use crate::worker::Worker;
 
-/// Leave to send a request that was answered 421 once more, which then goes over a connection of its own.
+/// Grants one more attempt to a request that was answered 421. It goes over a connection of its own.
 pub(super) async fn retry(
     worker: &Worker,
     bucket: &Bucket,

@@ -102,6 +102,8 @@ pub(crate) enum UpstreamRejection {
     Decode(String),
     /// A success to a multi-delete that is no plain document.
     NoDeleteResult,
+    /// The store wants signatures for this region, and the gateway signs for another.
+    Region(String),
     /// A redirect, which an s3 bucket's client could only follow past the gateway.
     Redirect(StatusCode),
     /// A timeout.

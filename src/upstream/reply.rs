@@ -16,13 +16,18 @@ use crate::buffers::SocketBuffers;
 use crate::shortage::{Shortage, note};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::clock_reading::DatedAnswer;
-use crate::upstream::error_document::{ErrorDocument, is_xml};
+use crate::upstream::error_document::ErrorDocument;
 use crate::upstream::flow::Flow;
 use crate::upstream::identity;
 use crate::upstream::store_clock::{ClockOffset, Skew, StoreClock};
 use crate::upstream::tls::is_of_host;
 use crate::upstream::tls_failure::TlsFailure;
 use crate::upstream::watch::Phase;
+
+/// The code of S3 and others for a signature that names another region (S3 API reference, "Error responses").
+const WRONG_REGION: &str = "AuthorizationHeaderMalformed";
+/// The most of a region that is shown.
+const REGION_CHARS_MAX: usize = 64;
 
 /// What is known of a call before its answer comes.
 #[derive(Clone, Copy)]
@@ -41,8 +46,8 @@ impl CallFacts<'_> {
         let status = response.status().as_u16();
         let is_told_by_code =
             matches!(status, 400 | 503) || (self.signed.is_some() && identity::is_told_by_code(status));
-        let may_have_document = self.kind == Kind::S3 && self.method != Method::HEAD;
-        may_have_document && is_told_by_code && is_xml(response.headers())
+        // Whatever its media type says: proxies and some stores send the document as text or without a type.
+        self.kind == Kind::S3 && self.method != Method::HEAD && is_told_by_code
     }
 }
 
@@ -69,7 +74,15 @@ impl Answered {
         self.code.is_none() && self.document.as_ref().is_some_and(ErrorDocument::is_broken)
     }
 
-    /// Tells the endpoint's clock how the store took the time of the signature.
+    /// The region that the store wants the gateway's signature to name. The error is about `buckets.NAME.s3.region`: a client that followed
+    /// it would sign for that region towards the gateway.
+    fn wanted_region(&self) -> Option<String> {
+        let is_asked = self.signed.is_some() && self.code.as_deref() == Some(WRONG_REGION);
+        let region = self.document.as_ref().filter(|_| is_asked)?.element("Region")?;
+        Some(region.chars().take(REGION_CHARS_MAX).collect())
+    }
+
+    /// Reports to the endpoint's clock whether the store accepted the time of the signature.
     pub(super) fn settle_clock(&self, stores: &StoreClock) -> Option<Skew> {
         let dated = DatedAnswer {
             status: self.response.status().as_u16(),
@@ -112,7 +125,11 @@ pub(super) async fn head(
     if facts.kind == Kind::S3 && matches!(response.status().as_u16(), 300..=303 | 305..=399) {
         return Err(UpstreamRejection::Redirect(response.status()));
     }
-    Ok(look(response, facts, socket).await)
+    let answered = look(response, facts, socket).await;
+    match answered.wanted_region() {
+        Some(region) => Err(UpstreamRejection::Region(region)),
+        None => Ok(answered),
+    }
 }
 
 /// The same for an answer that does not go to a client.

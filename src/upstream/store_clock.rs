@@ -8,7 +8,7 @@
 //! ```text
 //!            time refused                       accepted, and the date agrees with the gateway's clock
 //!  agrees ─────────────────▶ episode: offset ──────────────────────────────────────────────────────────▶ agrees
-//!                            or an obstacle  ── nothing heard of it for 15 min (offset), 1 min (obstacle) ▶ agrees
+//!                            or an obstacle  ── no confirmation for 15 min (offset), 1 min (obstacle) ▶ agrees
 //! ```
 //!
 //! One value for all worker threads. A request reads two atomics, the rest happens during an episode only. The offset admits nobody and

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -62,8 +62,47 @@ pub(crate) struct Securer {
     connector: TlsConnector,
     host: String,
     name: ServerName<'static>,
+    history: Mutex<History>,
+}
+
+/// How the handshakes with one endpoint ended.
+#[derive(Debug, Default)]
+struct History {
     /// The failure of the last handshake, until one succeeds.
-    failing: Mutex<Option<FailingTls>>,
+    failing: Option<FailingTls>,
+    /// The outcome that the log shows: a failure, or none for a success.
+    logged: Option<TlsFailure>,
+    /// When the present log period began.
+    period_began: Option<Instant>,
+    /// Lines in the present log period.
+    lines: u32,
+}
+
+/// The period and its most log lines. A host may have several addresses of which one fails: without a bound, every connection would then
+/// write a line.
+const LOG_PERIOD: Duration = Duration::from_secs(60);
+const LINES_MAX: u32 = 4;
+
+impl History {
+    /// Records a handshake. Returns its outcome if the log shows another one and the period has lines left.
+    fn record(&mut self, failure: Option<&TlsFailure>, now: Instant) -> Option<TlsNews> {
+        self.failing = failure.map(|failure| FailingTls {
+            since: self.failing.as_ref().map_or(now, |known| known.since),
+            failure: failure.clone(),
+        });
+        if self.logged.as_ref() == failure {
+            return None;
+        }
+        if self.period_began.is_none_or(|began| now.saturating_duration_since(began) >= LOG_PERIOD) {
+            (self.period_began, self.lines) = (Some(now), 0);
+        }
+        if self.lines == LINES_MAX {
+            return None;
+        }
+        self.lines += 1;
+        self.logged = failure.cloned();
+        Some(failure.map_or(TlsNews::Succeeds, |failure| TlsNews::Fails(failure.clone())))
+    }
 }
 
 /// An endpoint with which no handshake has succeeded since one failed.
@@ -73,12 +112,12 @@ pub(crate) struct FailingTls {
     pub(crate) failure: TlsFailure,
 }
 
-/// What changed with a handshake.
+/// An outcome of a handshake that the log lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TlsNews {
-    /// It failed for another reason than the last one.
+    /// It failed for another reason than the last one in the log.
     Fails(TlsFailure),
-    /// It succeeded, the last one failed.
+    /// It succeeded, the last one in the log failed.
     Succeeds,
 }
 
@@ -86,7 +125,7 @@ impl Securer {
     pub(crate) fn new(config: &Arc<ClientConfig>, host: &str) -> Result<Self, TlsError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
         let connector = TlsConnector::from(Arc::clone(config));
-        Ok(Self { connector, host: host.to_owned(), name, failing: Mutex::default() })
+        Ok(Self { connector, host: host.to_owned(), name, history: Mutex::default() })
     }
 
     /// Makes the handshake; what changed with it is for the log. It asks for the endpoint's name, with `bucket` before it if that is
@@ -112,46 +151,36 @@ impl Securer {
             }
         });
         let news = match secured.as_ref().map_err(TlsFailure::of) {
-            Ok(_) => self.failing().take().map(|_| TlsNews::Succeeds),
-            Err(Some(failure)) => self.fails(failure, clock::now()),
+            Ok(_) => self.history().record(None, clock::now()),
+            Err(Some(failure)) => self.history().record(Some(failure), clock::now()),
             // It broke, or the certificate does not hold a name that a client chose: that says nothing of trust.
             Err(None) => None,
         };
         (secured, news)
     }
 
-    fn fails(&self, failure: &TlsFailure, now: Instant) -> Option<TlsNews> {
-        let mut failing = self.failing();
-        let is_known = failing.as_ref().is_some_and(|known| known.failure == *failure);
-        let since = failing.as_ref().map_or(now, |known| known.since);
-        *failing = Some(FailingTls { since, failure: failure.clone() });
-        (!is_known).then(|| TlsNews::Fails(failure.clone()))
-    }
-
-    fn failing(&self) -> MutexGuard<'_, Option<FailingTls>> {
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How its handshakes fail; none if the last one succeeded.
     pub(super) fn failure(&self) -> Option<FailingTls> {
-        self.failing().clone()
+        self.history().failing.clone()
     }
 }
 
 /// Whether a handshake may have failed because of the name that it asked for: the certificate is for other names (RFC 9525), or the server
 /// ended the handshake. Servers without a certificate for a name send `unrecognized_name` (RFC 6066, section 3), `access_denied`,
-/// `handshake_failure` or another alert.
+/// `handshake_failure` or another alert. Alerts about versions, protocols and client certificates are about no name.
 fn refuses_name(error: &io::Error) -> bool {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    matches!(
-        cause,
-        Some(
-            rustls::Error::AlertReceived(_)
-                | rustls::Error::InvalidCertificate(
-                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-                )
-        )
-    )
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(alert)) => TlsFailure::may_be_of_name(*alert),
+        Some(rustls::Error::InvalidCertificate(fault)) => matches!(
+            fault,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        ),
+        _ => false,
+    }
 }
 
 /// What a bucket's connections have in common.
@@ -197,6 +226,26 @@ mod tests {
     fn with(text: &str) -> TlsConfig {
         let ca_file = Some(Pem { path: "ca.pem".to_owned(), text: text.to_owned() });
         TlsConfig { ca_file, system_roots: false }
+    }
+
+    /// A7, C3: an endpoint with a good and a bad address writes few lines, and the log ends with the present outcome
+    #[test]
+    fn alternating_handshakes_write_few_log_lines() {
+        let failure = TlsFailure::from(&rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        let began = clock::now();
+        let mut history = History::default();
+        let mut last = None;
+        let mut lines = 0;
+        for second in 0..600 {
+            let outcome = (second % 2 == 0).then_some(&failure);
+            if let Some(news) = history.record(outcome, began + Duration::from_secs(second)) {
+                (last, lines) = (Some(news), lines + 1);
+            }
+            assert_eq!(history.failing.is_some(), outcome.is_some(), "the status shows every outcome");
+        }
+        assert_eq!(lines, 4 * 10);
+        let rest = history.record(None, began + Duration::from_secs(700));
+        assert_eq!(rest.or(last), Some(TlsNews::Succeeds));
     }
 
     /// A7

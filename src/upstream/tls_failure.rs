@@ -114,6 +114,11 @@ impl TlsFailure {
         self.what == CLIENT_CERTIFICATE.0
     }
 
+    /// Whether a server may send this alert because it has no certificate for the name that it was asked for.
+    pub(super) fn may_be_of_name(alert: AlertDescription) -> bool {
+        matches!(of_alert(alert), UNKNOWN_NAME | REFUSED)
+    }
+
     /// An error of a connection that tells the failure, where rustls is the source of `error`. Any other error passes as it is.
     pub(super) fn wrap(error: io::Error) -> io::Error {
         match error.get_ref().and_then(|source| source.downcast_ref::<Error>()) {

@@ -60,6 +60,7 @@ pub(crate) fn of_failure(rejection: &UpstreamRejection) -> Verdict {
         // The upstream lives, and the rest is the client's doing, or the gateway's own. A shortage is not retried: the next attempt
         // would need what is missing.
         UpstreamRejection::Redirect(_)
+        | UpstreamRejection::Region(_)
         | UpstreamRejection::NoDeleteResult
         | UpstreamRejection::Shortage(_)
         | UpstreamRejection::Timeout(_)

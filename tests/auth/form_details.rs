@@ -78,6 +78,26 @@ async fn fields_that_make_too_many_headers_are_refused() {
     assert_eq!(upstream.count(), 2);
 }
 
+/// A1: without a condition for the bucket, a signed form would be valid in every bucket
+#[tokio::test]
+async fn a_form_without_a_condition_for_its_bucket_is_refused() {
+    let upstream = stored();
+    let gateway = signed_bucket(&upstream).start().await;
+    for (bucket, expected) in [("", 403), (", {\"bucket\": \"b\"}", 204), (", {\"bucket\": \"c\"}", 403)] {
+        let mut fields = signer().form_fields();
+        fields.push(("key".to_owned(), "k".to_owned()));
+        let own: Vec<String> =
+            fields.iter().map(|(name, value)| format!("{{\"{name}\": \"{value}\"}}")).collect();
+        let listed = own.join(", ");
+        let policy =
+            format!("{{\"expiration\": \"2099-01-01T00:00:00Z\", \"conditions\": [{listed}{bucket}]}}");
+        fields.extend(signer().sign_policy(&policy));
+        let answer = post(&gateway, "/b", &form(&fields, b"data", &format!("\r\n--{BOUNDARY}--\r\n"))).await;
+        assert_eq!(answer.whole(), expected, "{bucket}: {}", answer.text());
+    }
+    assert_eq!(upstream.count(), 1);
+}
+
 /// The answer to a form of which only the beginning is sent, while its head announces much more.
 async fn answer_to_a_beginning(gateway: &Gateway, beginning: &[u8]) -> (u16, String) {
     let mut client = Client::connect(gateway.address()).await;

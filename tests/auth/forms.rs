@@ -24,6 +24,10 @@ pub(super) fn until(end: &str, signer: &Signer, fields: &[(&str, &str)], conditi
     let exact = |(name, value): &(String, String)| format!("{{\"{name}\": \"{value}\"}}");
     let mut listed: Vec<String> =
         all.iter().filter(|(_, value)| !value.contains("${filename}")).map(exact).collect();
+    // A field `bucket` has its condition from the line above.
+    if !fields.iter().any(|(name, _)| *name == "bucket") {
+        listed.push("{\"bucket\": \"b\"}".to_owned());
+    }
     listed.extend(conditions.iter().map(|condition| (*condition).to_owned()));
     let policy = format!("{{\"expiration\": \"{end}\", \"conditions\": [{}]}}", listed.join(", "));
     all.extend(signer.sign_policy(&policy));

@@ -236,6 +236,7 @@ async fn the_clients_own_digests_are_verified_first() {
 async fn a_store_that_answers_otherwise_is_not_merged() {
     let error = "<?xml version=\"1.0\"?><Error><Code>InternalError</Code></Error>";
     let result = "<DeleteResult><Deleted><Key>é/a</Key></Deleted></DeleteResult>";
+    let hidden = "<DeleteResult><!-- </DeleteResult> --><Deleted><Key>é/a</Key></Deleted></DeleteResult>";
     let whole = [
         (Act::s3_error(403, "AccessDenied"), 403, ""),
         (Act::s3_error(501, "NotImplemented"), 501, ""),
@@ -252,9 +253,13 @@ async fn a_store_that_answers_otherwise_is_not_merged() {
         assert!(!answer.text().contains("<Key>x</Key>"), "{}", answer.text());
         gateway.is_idle().await;
     }
-    for act in
-        [Act::ok(""), Act::ok("<html></html>"), Act::ok(&result[..40]), Act::ok("x".repeat(9000)).chunked()]
-    {
+    for act in [
+        Act::ok(""),
+        Act::ok("<html></html>"),
+        Act::ok(&result[..40]),
+        Act::ok(hidden),
+        Act::ok("x".repeat(9000)).chunked(),
+    ] {
         let upstream = Upstream::start(move |_| act.clone());
         let gateway = gateway(&upstream).await;
         let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;

@@ -1,6 +1,6 @@
 //! Operations are a closed table: what a key may do with requests that stores read in different ways.
 
-use super::code;
+use super::{code, send, signed_bucket, signer};
 use crate::support::{Answer, Gateway, Upstream, get, request};
 
 /// Bucket `b` with an API key for each access, one for `all` and one for the most, which is all but `configure`; bucket `r` that
@@ -256,4 +256,29 @@ async fn an_alias_of_a_header_ends_here() {
         assert_eq!(seen.header(name), None, "{name}");
     }
     assert_eq!(seen.header("x-amz-meta-a_b"), Some("kept"));
+}
+
+/// A4, V3: headers of the answer are chosen by those with a proof: anonymous requests go on with the bucket's signature
+#[tokio::test]
+async fn an_anonymous_client_chooses_no_headers_of_the_answer() {
+    let upstream = Upstream::ok("x");
+    let gateway = signed_bucket(&upstream)
+        .set("buckets.b.s3.access_key_id", "A")
+        .set("buckets.b.s3.secret_access_key", "s")
+        .set("buckets.b.auth", "sigv4,anonymous")
+        .set("buckets.b.anonymous", "read")
+        .bucket("unsigned", &upstream)
+        .start()
+        .await;
+    for name in ["response-content-type", "response-expires", "response%2Dcache-control"] {
+        let target = format!("/b/k?versionId=1&{name}=text%2Fhtml");
+        let answer = get(gateway.address(), &target).await;
+        assert_eq!((answer.whole(), answer.reason()), (400, "anonymous_override"), "{target}");
+        assert!(answer.text().contains("<Code>InvalidRequest</Code>"), "{}", answer.text());
+    }
+    assert_eq!(upstream.count(), 0);
+    let target = "/b/k?response-content-type=text%2Fhtml";
+    let headers = signer().headers("GET", target, "UNSIGNED-PAYLOAD", &[]);
+    assert_eq!(send(&gateway, "GET", target, &headers, None).await.whole(), 200);
+    assert_eq!(get(gateway.address(), &target.replace("/b/", "/unsigned/")).await.whole(), 200);
 }

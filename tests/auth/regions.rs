@@ -68,7 +68,9 @@ async fn an_odd_region_is_refused() {
     // Of two scopes the first is a part of the key's ID.
     let mut twice = signer().headers("GET", "/b/k", "UNSIGNED-PAYLOAD", &[]);
     let (_, value) = twice.iter_mut().find(|(name, _)| name == "authorization").unwrap();
-    *value = value.replace("/aws4_request", "/aws4_request/20261129/eu-west-1/s3/aws4_request");
+    let id = format!("Credential={ID}/");
+    assert!(value.contains(&id), "{value}");
+    *value = value.replace(&id, &format!("{id}20130524/eu-west-1/s3/aws4_request/"));
     let answer = send(&gateway, "GET", "/b/k", &twice, None).await;
     assert_eq!((answer.whole(), code(&answer)), (403, "InvalidAccessKeyId".to_owned()));
     let megabyte = from(&"r".repeat(1 << 20));
@@ -299,7 +301,8 @@ async fn form(gateway: &Gateway, signer: &Signer) -> Answer {
     let mut fields = signer.form_fields();
     fields.push(("key".to_owned(), "k".to_owned()));
     let exact = |(name, value): &(String, String)| format!("{{\"{name}\": \"{value}\"}}");
-    let conditions: Vec<String> = fields.iter().map(exact).collect();
+    let mut conditions: Vec<String> = fields.iter().map(exact).collect();
+    conditions.push("{\"bucket\": \"b\"}".to_owned());
     let policy =
         format!("{{\"expiration\": \"2099-01-01T00:00:00Z\", \"conditions\": [{}]}}", conditions.join(", "));
     fields.extend(signer.sign_policy(&policy));

@@ -52,6 +52,25 @@ async fn a_listing_keeps_keys_that_look_like_the_bucket() {
     }
 }
 
+/// I1, V5: the store's digests are those of its own document, so they end where the document is changed
+#[tokio::test]
+async fn digests_end_where_a_document_is_changed() {
+    let listing =
+        |digested: Act| digested.header("x-amz-checksum-crc32", "AAAAAA==").header("content-md5", "AAAA");
+    for (target, document, stays) in [
+        ("/a?prefix=x", "<ListBucketResult><Name>b</Name></ListBucketResult>", false),
+        ("/a/k?acl", "<AccessControlPolicy></AccessControlPolicy>", true),
+    ] {
+        let upstream = always(listing(xml(200, document)).header("x-amz-checksum-type", "COMPOSITE"));
+        let gateway = renamed(&upstream, "path").await;
+        let answer = get(gateway.address(), target).await;
+        assert_eq!(answer.whole(), 200);
+        for name in ["x-amz-checksum-crc32", "content-md5"] {
+            assert_eq!(answer.header(name).is_some(), stays, "{target} {name}");
+        }
+    }
+}
+
 /// V5, E2: in an error the path of the request is the client's; a key that looks like that path is a key
 #[tokio::test]
 async fn an_error_keeps_a_key_that_looks_like_its_path() {
@@ -156,4 +175,15 @@ async fn an_upload_keeps_a_key_that_looks_like_the_bucket() {
     };
     let answer = write(xml(200, &done("http://store/b/b", "b")), "POST", "/a/b?uploadId=b", &[]).await;
     assert_eq!(answer.text(), done("http://gateway.test/a/b", "a"));
+}
+
+/// V5: a compressed document would keep the store's name, so a renamed bucket's store is asked for none
+#[tokio::test]
+async fn a_renamed_buckets_answers_are_not_compressed() {
+    let upstream = Upstream::ok("x");
+    let gateway = renamed(&upstream, "path").await;
+    for target in ["/a?list-type=2", "/a/k"] {
+        request(gateway.address(), "GET", target, &[("accept-encoding", "gzip")], None).await.whole();
+        assert_eq!(upstream.last().header("accept-encoding"), None, "{target}");
+    }
 }

@@ -32,6 +32,9 @@ pub enum Clearance {
     Shadowed,
 }
 
+/// When a call that is no trial may be made again while trials are under way.
+const UNCOUNTED_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// Why the breaker does not let a request through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerRejection {
@@ -199,6 +202,30 @@ impl BreakerHandle {
                 Some(BreakerTicket::new(Arc::clone(&self.shared), circuit, Pass::Closed { generation }))
             }
             (CircuitState::Open | CircuitState::HalfOpen, _) => None,
+        }
+    }
+
+    /// Leave for a call with an outcome that counts for nothing. It is no trial, since it would end none.
+    ///
+    /// # Errors
+    /// The circuit is open or half-open.
+    pub fn permit_uncounted(
+        &self,
+        circuit: CircuitId,
+        now: Instant,
+    ) -> Result<BreakerTicket, BreakerRejection> {
+        let shared = || Arc::clone(&self.shared);
+        match self.peek(circuit, now)? {
+            Clearance::Closed { generation } => {
+                Ok(BreakerTicket::new(shared(), circuit, Pass::Closed { generation }))
+            }
+            Clearance::Trial if self.settings.mode != BreakerMode::Shadow => {
+                Err(BreakerRejection::HalfOpenFull { retry_after: UNCOUNTED_RETRY_AFTER })
+            }
+            Clearance::Trial | Clearance::Shadowed => {
+                self.metrics.shadow_refused(circuit);
+                Ok(BreakerTicket::shadowed(shared(), circuit))
+            }
         }
     }
 

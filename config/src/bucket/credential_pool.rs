@@ -96,7 +96,7 @@ section! {
 section! {
     /// A header of several, as it is written.
     pub(super) struct HeaderKeys {
-        /// header that carries it, such as `authorization`, `x-api-key` or `x-goog-api-key`; a client's own never travels on
+        /// header that carries it, such as `authorization`, `x-api-key` or `x-goog-api-key`; a client's own is never forwarded
         header: String = key("header", HeaderIn, "authorization".to_owned());
         /// what the header says, whole, such as `Bearer sk-…`
         value: Option<Secret> = unset("value", ValueText, "required");

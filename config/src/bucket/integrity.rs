@@ -59,10 +59,10 @@ section! {
     pub struct IntegrityConfig {
         /// how uploads that clients send in chunks (`aws-chunked`), too large to be read whole first, go on to the store
         ///
-        /// `signed_chunks` is understood by every store; a trailing checksum is verified but cannot travel on.
+        /// `signed_chunks` is understood by every store; a trailing checksum is verified but not forwarded.
         /// `signed_chunks_trailer` (AWS S3, s3s) and `unsigned_trailer` (garage) pass it on, which multipart uploads with
         /// checksums need on AWS S3. `unsigned` costs no hash. Without credentials all but `unsigned_trailer` send the data
-        /// as it is. Up to 64 KiB a trailing checksum always travels on, as a header.
+        /// as it is. Up to 64 KiB a trailing checksum is always forwarded, as a header.
         pub upload_framing: UploadFraming = key("upload_framing", FRAMINGS, UploadFraming::SignedChunks);
         /// `add` computes `Content-MD5` for documents for which older stores demand it (multi-delete, lifecycle, tagging, object lock,
         /// ACL, CORS, policy and the like) where the client sent none

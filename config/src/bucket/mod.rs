@@ -182,7 +182,7 @@ section! {
         /// A request that is signed for a region outside the list is answered 400 with the region to use: `s3.region` if the list
         /// contains it, else the first of the list. `GetBucketLocation` may always be signed for us-east-1.
         client_regions: Vec<String> = key("client_regions", list(RegionName), Vec::new());
-        /// what clients may do who bring no proof, where `auth` lists anonymous
+        /// operations that anonymous clients may use; needs `anonymous` in `auth`
         anonymous: Option<Vec<Access>> = unset("anonymous", list(ACCESS), "everything");
         /// how far in the future the `Expires` of a SigV2 presigned URL, or the expiration of a SigV2 form's policy, may lie;
         /// beyond it 403

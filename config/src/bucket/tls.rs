@@ -16,9 +16,9 @@ const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 section! {
     /// Whom https endpoints are believed.
     pub struct TlsConfig {
-        /// file of certificates (PEM) of authorities that are believed over https
+        /// file of certificates (PEM) of authorities that are trusted for https
         pub ca_file: Option<Pem> = unset("ca_file", PemIn, "none of its own");
-        /// whether the system's authorities are believed too
+        /// whether the system's authorities are trusted too
         ///
         /// `false` with a `ca_file` pins the bucket to that authority.
         pub system_roots: bool = key("system_roots", Flag, true);

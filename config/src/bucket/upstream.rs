@@ -180,7 +180,7 @@ section! {
         /// A store copies large objects for minutes before it answers.
         long_operation_timeout: Duration =
             key("long_operation_timeout", seconds(0.001..=86_400.0), Duration::from_secs(300));
-        /// whom https endpoints are believed, and for which name
+        /// certificates of https endpoints: trusted authorities, and the name that must match
         tls: StoreTlsKeys = nested("tls");
         common: CommonKeys = shared();
     }
@@ -201,7 +201,7 @@ section! {
             PathOnly,
             "no check: answers to different clients must agree",
         );
-        /// whom https endpoints are believed
+        /// certificates of https endpoints: trusted authorities
         tls: TlsConfig = nested("tls");
         common: CommonKeys = shared();
     }

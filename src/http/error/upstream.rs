@@ -34,6 +34,7 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
             "upstream_tls_host",
             format!("the upstream cannot be asked for this bucket under its own name: {why}"),
         ),
+        UpstreamRejection::Region(region) => wrong_region(region),
         UpstreamRejection::Credentials(why) => Answer::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
@@ -100,6 +101,13 @@ fn body_malformed(why: &str) -> Answer {
 fn distrust(failure: &TlsFailure) -> Answer {
     let message = format!("no TLS connection to the upstream: {}", failure.what());
     Answer::new(StatusCode::BAD_GATEWAY, "BadGateway", "upstream_tls", message).logged(failure.to_string())
+}
+
+fn wrong_region(region: &str) -> Answer {
+    let message = "the store requires signatures for another region than the gateway's configuration names";
+    Answer::new(StatusCode::BAD_GATEWAY, "BadGateway", "upstream_region", message).logged(format!(
+        "the store requires signatures for region {region:?}: set it in buckets.NAME.s3.region"
+    ))
 }
 
 fn clock_skew(skew: &Skew) -> Answer {

@@ -12,6 +12,14 @@ use crate::s3::checksum::running::Running;
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
+/// Removes the digests of a body that is changed while it streams by.
+pub(crate) fn remove(headers: &mut HeaderMap) {
+    headers.remove(&CONTENT_MD5);
+    for algorithm in Algorithm::ALL {
+        headers.remove(algorithm.header());
+    }
+}
+
 /// Computes every digest anew that the headers carry, but for `x-amz-content-sha256`.
 pub(crate) fn renew(headers: &mut HeaderMap, body: &[u8]) {
     let kinds =

@@ -121,6 +121,10 @@ impl Policy {
         let is_named = |name: &&str| self.conditions.iter().any(|condition| condition.field == *name);
         match fields.names().find(|name| !is_exempt(name) && !is_named(name)) {
             Some(name) => Err(FormRejection::Denied(format!("Extra input fields: {name}"))),
+            None if !is_named(&"bucket") => {
+                // The bucket is a field of every form, whether or not it is spelled: without it the form would hold in every bucket.
+                Err(FormRejection::Denied("Extra input fields: bucket".to_owned()))
+            }
             None if fields.get("bucket").is_some_and(|named| named != bucket) => {
                 Err(FormRejection::Denied("the field `bucket` names another bucket".to_owned()))
             }

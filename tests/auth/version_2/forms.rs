@@ -13,8 +13,11 @@ pub(super) fn signed(signer: &Signer, fields: &[(&str, &str)]) -> Headers {
 }
 
 fn until(end: &str, signer: &Signer, fields: &[(&str, &str)]) -> Headers {
-    let conditions: Vec<String> =
-        fields.iter().map(|(name, value)| format!("{{\"{name}\": \"{value}\"}}")).collect();
+    let conditions: Vec<String> = [("bucket", "b")]
+        .iter()
+        .chain(fields)
+        .map(|(name, value)| format!("{{\"{name}\": \"{value}\"}}"))
+        .collect();
     let policy = format!("{{\"expiration\": \"{end}\", \"conditions\": [{}]}}", conditions.join(", "));
     let mut all: Headers =
         fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
