@@ -127,6 +127,8 @@ pub(super) async fn receive(
         read_fields(&mut source, delimiter.clone(), fields_time(worker, bucket)).await?;
     source.unread(beginning);
     let fields = Fields::of(fields, &file_name)?;
+    // Fields behind the file are not read. Without this check the answer to a form with its file first would be about its signature.
+    let key = fields.key()?;
 
     // 5 auth: signature, key's limit, the form's policy, the key's policy
     let authenticated = authenticate_form(&fields, bucket, worker).await;
@@ -134,8 +136,6 @@ pub(super) async fn receive(
         introduce::settle(worker, Some(bucket), OperationClass::Write, authenticated, record).await?;
     let form = Head::from(request.head());
     let named = naming::of(form.uri, form.headers, &shared.config.server.base_domains);
-    // A form without a key is wrong whatever its policy says of keys.
-    let key = fields.key()?;
     let policy = fields.get("policy").map(Policy::parse).transpose()?;
     if let Some(policy) = &policy {
         let now = clock::wall();

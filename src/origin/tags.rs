@@ -9,7 +9,7 @@ use s3s::{S3Result, s3_error};
 use super::coded;
 use super::record::Object;
 use super::store::Store;
-use crate::s3::sigv4::query::{name_of, pairs, text_of};
+use crate::s3::sigv4::query::{name_of, pairs, text_of, value_of};
 
 const TAGS_MAX: usize = 10;
 const KEY_CHARACTERS_MAX: usize = 128;
@@ -20,7 +20,7 @@ pub(super) type Tags = Vec<(String, String)>;
 /// The tags of the header `x-amz-tagging`, which is written as a query is.
 pub(super) fn of_header(header: Option<&str>) -> S3Result<Tags> {
     let pairs = pairs(header.unwrap_or_default()).filter(|pair| !pair.is_empty());
-    let value = |pair: &str| text_of(pair.split_once('=').map_or("", |(_, value)| value)).into_owned();
+    let value = |pair: &str| text_of(value_of(pair)).into_owned();
     check(pairs.map(|pair| (name_of(pair).into_owned(), value(pair))).collect())
 }
 

@@ -7,10 +7,9 @@
 //! Source: S3 API reference, ListBuckets.
 
 use crate::s3::document::escape;
-use crate::s3::rename::tag_length;
-use crate::s3::xml;
+use crate::s3::xml::{self, local_name, tag_length};
 
-const ROOT: &str = "ListAllMyBucketsResult";
+const ROOT: &[u8] = b"ListAllMyBucketsResult";
 /// More levels than the schema has.
 const DEPTH_MAX: usize = 8;
 /// The creation date of a bucket of which no date is known.
@@ -92,7 +91,7 @@ impl<'a> Reader<'a> {
             return self.close(name.trim_end_matches('>').trim_end(), take);
         }
         let name = name_of(tag);
-        if self.open.is_empty() && local(name) != ROOT {
+        if self.open.is_empty() && local_name(name.as_bytes()) != ROOT {
             return Err("its root is not ListAllMyBucketsResult".into());
         }
         if self.open.len() == DEPTH_MAX {
@@ -110,12 +109,12 @@ impl<'a> Reader<'a> {
         name: &str,
         take: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
     ) -> Result<(), E> {
-        let path: Vec<&str> = self.open.iter().skip(1).map(|name| local(name)).collect();
+        let path: Vec<&[u8]> = self.open.iter().skip(1).map(|name| local_name(name.as_bytes())).collect();
         match path[..] {
-            ["Buckets", "Bucket", "Name"] => self.bucket.name = xml::unescape(&self.text)?,
-            ["Buckets", "Bucket", "CreationDate"] => self.bucket.created = date(&self.text),
-            ["Buckets", "Bucket"] => take(std::mem::take(&mut self.bucket))?,
-            ["ContinuationToken"] if !self.text.is_empty() => self.next = Some(xml::unescape(&self.text)?),
+            [b"Buckets", b"Bucket", b"Name"] => self.bucket.name = xml::unescape(&self.text)?,
+            [b"Buckets", b"Bucket", b"CreationDate"] => self.bucket.created = date(&self.text),
+            [b"Buckets", b"Bucket"] => take(std::mem::take(&mut self.bucket))?,
+            [b"ContinuationToken"] if !self.text.is_empty() => self.next = Some(xml::unescape(&self.text)?),
             _ => {}
         }
         self.text.clear();
@@ -128,11 +127,6 @@ fn name_of(tag: &str) -> &str {
     let inner = tag.trim_start_matches('<').trim_end_matches('>');
     let end = inner.find(|c: char| c.is_ascii_whitespace() || c == '/').unwrap_or(inner.len());
     &inner[..end]
-}
-
-/// A name without its namespace prefix.
-fn local(name: &str) -> &str {
-    name.rsplit_once(':').map_or(name, |(_, local)| local)
 }
 
 /// A date as it was written; empty where it cannot be one.

@@ -1,7 +1,7 @@
 //! The body of DeleteObjects: the objects that it lists, and the same document without some of them.
 //!
 //! The reader is narrow on purpose (`elements.rs`): it takes the elements that S3 documents, in UTF-8 (`xml.rs`), and refuses
-//! whatever else a store might read in another way. What stays of a shortened document stays byte for byte.
+//! everything that a store might read in another way. The rest of a shortened document stays byte for byte.
 //!
 //! Source: Amazon S3 API Reference, "DeleteObjects".
 

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 
 use crate::s3::delete_list::Listed;
-use crate::s3::rename::tag_length;
+use crate::s3::xml::tag_length;
 
 const ROOT: &[u8] = b"DeleteResult";
 const END: &[u8] = b"</DeleteResult";
@@ -134,7 +134,7 @@ impl Appender {
     }
 }
 
-/// Where the root's name stands, and where its start tag ends. None until the tag is there.
+/// The range of the root's name, and the end of its start tag. None until the tag is whole.
 fn root(document: &[u8]) -> Option<(std::ops::Range<usize>, usize)> {
     let mut from = 0;
     loop {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     proptest! {
-        /// V8: no division of any document changes what comes out, and little is held
+        /// E5: no division of any document changes what comes out, and little is held
         #[test]
         fn no_document_is_read_in_two_ways(text in "[<>/ DeltRsuEro?!x]{0,80}", slice in 1_usize..20) {
             prop_assert_eq!(append(&text, slice), append(&text, text.len().max(1)));

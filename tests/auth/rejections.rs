@@ -276,6 +276,27 @@ async fn errors_say_what_would_have_been_right() {
     assert_eq!(send(&gateway, "GET", TARGET, &nearly, None).await.whole(), 200);
 }
 
+/// A1: a presigned URL outside its validity is answered with its lifetime, its end and the server's time, as S3 does
+#[tokio::test]
+async fn a_url_outside_its_validity_is_told_its_times() {
+    let (gateway, _upstream) = gateway().await;
+    let within = |answer: &Answer, element: &str, seconds: i64| {
+        let text = answer.element(element).unwrap_or_default();
+        let moment = OffsetDateTime::parse(&text, &Rfc3339).unwrap();
+        let ahead = (moment - OffsetDateTime::now_utc()).whole_seconds();
+        assert!((ahead - seconds).abs() < 60, "{element}: {text}");
+    };
+    for (ahead_seconds, message) in [(-3600, "Request has expired"), (3600, "Request is not yet valid")] {
+        let url = Signer { ahead_seconds, ..signer() }.presigned("GET", TARGET, "60");
+        let answer = get(gateway.address(), &url).await;
+        assert_eq!(answer.element("Code").as_deref(), Some("AccessDenied"));
+        assert_eq!(answer.element("Message").as_deref(), Some(message));
+        assert_eq!(answer.element("X-Amz-Expires").as_deref(), Some("60"));
+        within(&answer, "Expires", ahead_seconds + 60);
+        within(&answer, "ServerTime", 0);
+    }
+}
+
 /// A4: without proof a bucket that takes signatures is closed, to forms as well
 #[tokio::test]
 async fn without_a_signature_nothing_is_done() {

@@ -82,6 +82,35 @@ async fn the_stores_own_refusal_is_told() {
     assert!(text.contains(told), "{text}");
 }
 
+/// E2: the code of a long document is told too, in chunks or with a length, signed or not
+#[tokio::test]
+async fn the_code_of_a_long_refusal_is_told() {
+    for (bytes, is_chunked, is_signed) in
+        [(20_000, false, true), (200_000, true, true), (20_000, true, false), (60_000, false, false)]
+    {
+        let bad = Upstream::start(move |_| {
+            let padding = format!("</Message><Padding>{}</Padding>", "x".repeat(bytes));
+            let document = format!("<Error><Code>AccessDenied</Code><Message>m{padding}</Error>");
+            let act = Act::answer(403, document).header("content-type", "application/xml");
+            if is_chunked { act.chunked() } else { act }
+        });
+        let good = store(&["good-1"]);
+        let builder = section(with_key("*"), "good", "good-*", &good);
+        let builder = match is_signed {
+            true => section(builder, "bad", "bad-*", &bad),
+            false => builder
+                .bucket("bad", &bad)
+                .set("buckets.bad.pattern", "bad-*")
+                .set("buckets.bad.auth", "sigv4"),
+        };
+        let gateway = builder.start().await;
+        let answer = ask(&gateway, "/").await;
+        assert_incomplete(&answer, "a long document");
+        assert!(answer.text().contains("its store answered 403 AccessDenied"), "{}", answer.text());
+        gateway.is_idle().await;
+    }
+}
+
 /// E6: the bounds of names and bytes hold for all pages of a store together, and the answer names the bound that is exceeded
 #[tokio::test]
 async fn the_bounds_hold_for_all_pages_together() {
@@ -108,7 +137,7 @@ async fn the_bounds_hold_for_all_pages_together() {
     }
 }
 
-/// V8: names that no client could use are left out, whatever they hold, and the list stays a document
+/// Names that no client could use are left out, whatever they hold, and the list stays a document
 #[tokio::test]
 async fn names_that_lead_nowhere_are_left_out() {
     let odd = Upstream::start(|_| {

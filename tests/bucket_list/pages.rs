@@ -3,7 +3,7 @@
 use super::{ask, list, names, section, store, texts, with_key, xml};
 use crate::support::Upstream;
 
-/// V5: pages of the gateway join to the whole list, with names of stores and of sections in one order
+/// Pages of the gateway join to the whole list, with names of stores and of sections in one order
 #[tokio::test]
 async fn the_gateways_pages_join_to_the_whole() {
     let store = store(&["e", "c", "a", "g"]);
@@ -26,7 +26,7 @@ async fn the_gateways_pages_join_to_the_whole() {
     }
 }
 
-/// V5: `prefix` and `bucket-region` narrow the list, and buckets are then named with their region
+/// A9: `prefix` and `bucket-region` narrow the list, and buckets are then named with their region
 #[tokio::test]
 async fn prefix_and_region_narrow_the_list() {
     let store = store(&["logs-1", "logs-2", "photos-1"]);
@@ -72,7 +72,7 @@ async fn a_bucket_is_listed_with_the_region_of_its_section() {
     }
 }
 
-/// V8: a value that a parameter cannot have is refused before a store is asked
+/// A value that a parameter cannot have is refused before a store is asked
 #[tokio::test]
 async fn a_forged_token_is_refused() {
     let store = store(&["a", "b"]);
@@ -100,7 +100,7 @@ async fn a_forged_token_is_refused() {
     assert_eq!(store.count(), asked);
 }
 
-/// V5: a store that answers in pages is asked for all of them, with its own token encoded
+/// A store that answers in pages is asked for all of them, with its own token encoded
 #[tokio::test]
 async fn the_stores_pages_are_followed() {
     let store = Upstream::start(|seen| {

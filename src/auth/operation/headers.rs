@@ -11,11 +11,9 @@ use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 
 use super::query::value;
-use crate::s3::sigv4::query::{name_of, pairs, presigns};
+use crate::s3::sigv4::query::{is_header, name_of, pairs, presigns};
 
-/// What the names of S3's headers begin with.
-const AMAZON: &str = "x-amz-";
-/// Header names that need `configure` whatever their value. A name that ends in `*` stands for all that begin so.
+/// Header names that need `configure` with any value. A `*` at the end matches the rest of a name.
 const PRIVILEGED: [&str; 4] =
     ["x-amz-grant*", "x-amz-bypass-governance-retention", "x-minio-force-delete", "x-minio-source-*"];
 const ACL: &str = "x-amz-acl";
@@ -45,11 +43,7 @@ fn hoisted(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
 
 /// Whether a parameter is a header that a client moved into the query.
 pub(super) fn is_hoisted(parameter: &str) -> bool {
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let beginning = parameter.get(..AMAZON.len());
-    beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(AMAZON))
-        && parameter.bytes().all(is_name)
-        && !presigns(parameter)
+    is_header(parameter) && !presigns(parameter)
 }
 
 fn needs_configure(name: &str, value: &[u8]) -> bool {

@@ -33,8 +33,8 @@ pub(crate) const NAMES_MAX: usize = 10_000;
 pub(crate) const PAGES_MAX: usize = 100;
 /// The longest name: what S3 has ever allowed.
 const NAME_BYTES_MAX: usize = 255;
-/// The most bytes of an error document that are read for its code.
-const ERROR_BYTES_MAX: usize = 8 << 10;
+/// The most bytes of an error document that are read. AWS sends some of more than 8 KiB.
+const ERROR_BYTES_MAX: usize = 64 << 10;
 
 /// Why a store gave no list.
 #[derive(Debug)]
@@ -130,6 +130,7 @@ async fn fetch_page(
     let called = upstream::call(worker, section, outbound, leave, record).await?;
     let status = called.response.status();
     let is_success = status.is_success();
+    let code = called.error_code();
     let limits = CollectLimits {
         bytes_max: if is_success { bytes_max } else { ERROR_BYTES_MAX },
         deadline: deadline.total,
@@ -140,6 +141,9 @@ async fn fetch_page(
         // The bound of this page is what the pages before have left.
         (true, Err(CollectError::TooLarge(_))) => Err(FetchError::TooManyBytes),
         (true, body) => body.map_err(FetchError::Body),
-        (false, body) => Err(FetchError::Status(status, body.ok().and_then(|body| error_code(&body)))),
+        (false, body) => {
+            let code = code.or_else(|| body.ok().and_then(|body| error_code(&body)));
+            Err(FetchError::Status(status, code))
+        }
     }
 }

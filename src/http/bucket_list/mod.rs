@@ -17,14 +17,13 @@ use std::iter;
 use std::rc::Rc;
 
 use actix_web::HttpResponse;
-use actix_web::http::header::HeaderName;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tidegate_actors::BucketId;
 use tidegate_config::Kind;
 
 use crate::auth::{self, Caller};
-use crate::http::answer::REQUEST_ID;
+use crate::http::answer::{AMAZON_REQUEST_ID, REQUEST_ID};
 use crate::http::edge::{self, Head};
 use crate::http::error::{GatewayError, xml_answer};
 use crate::router::Bucket;
@@ -41,9 +40,6 @@ pub(crate) use fetch::{BYTES_MAX, FetchError, NAMES_MAX, PAGES_MAX};
 
 /// Stores that are called at a time for one list. Each may hold `fetch::BYTES_MAX` of its answer in memory.
 const FETCHES_MAX: usize = 4;
-
-/// The request's ID, as S3's own answers name it.
-const AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
 /// Why there is no list.
 #[derive(Debug)]
@@ -87,7 +83,7 @@ pub(super) async fn answer(
         next: page.next.as_deref(),
     };
     let mut answer = xml_answer(document.to_xml());
-    for name in [REQUEST_ID, AMZ_REQUEST_ID] {
+    for name in [REQUEST_ID, AMAZON_REQUEST_ID] {
         answer.headers_mut().insert(name, record.id.clone());
     }
     Ok(answer)

@@ -76,7 +76,7 @@ mod tests {
     }
 
     proptest! {
-        /// V5: the pages of any size join to the sorted list of all names with the prefix, each once
+        /// The pages of any size join to the sorted list of all names with the prefix, each once
         #[test]
         fn pages_join_to_the_whole(
             all in prop::collection::vec("[ab]{1,4}", 0..30),

@@ -43,7 +43,8 @@ pub(super) fn answer(rejection: &FormRejection) -> Answer {
         ),
         FormRejection::NoFile => argument("POST requires exactly one file upload per request".to_owned()),
         FormRejection::Missing(name) => argument(format!(
-            "Bucket POST must contain a field named '{name}'. If it is specified, please check the order of the fields"
+            "Bucket POST must contain a field named '{name}'. If it is specified, please check the order of the fields: send all \
+             of them before the file"
         ))
         .detail("ArgumentName", *name),
         FormRejection::Field { name, what } => {

@@ -14,16 +14,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
 use crate::http::edge::Head;
+use crate::s3::checksum::claim::CONTENT_MD5;
 use crate::s3::document::shortened;
-use crate::s3::sigv2::query::{AMAZON, begins_like_header, is_covered, is_header};
+use crate::s3::sigv2::query::is_covered;
 use crate::s3::sigv2::{Place, Version2Rejection};
-use crate::s3::sigv4::query::{bytes_of, name_of, pairs};
+use crate::s3::sigv4::query::{AMAZON, bytes_of, has_header_prefix, is_header, name_of, pairs, value_of};
 use crate::s3::sigv4::{CDN_HEADERS, SignatureRejection, fingerprint};
 
-const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
-
-/// The lines before the resource. `date` is the fourth: a date, the end of a presigned URL, or nothing. Of headers that `hides` names,
-/// the value's length and hash stand in its place.
+/// The lines before the resource. `date` is the fourth: a date, the end of a presigned URL, or nothing. The values of headers that
+/// `hides` names are replaced with their length and hash.
 pub(super) fn lines(
     head: Head<'_>,
     date: &[u8],
@@ -70,7 +69,8 @@ fn single<'a>(
     }
 }
 
-/// S3's own headers by name, the values of each joined by commas, without those that CDNs add. In a presigned URL its parameters of such names are among them.
+/// S3's own headers by name, with the values of each joined by commas, without those that CDNs add. Parameters with such names in a
+/// presigned URL count as headers.
 fn amazon_headers(
     headers: &HeaderMap,
     query: &str,
@@ -85,14 +85,14 @@ fn amazon_headers(
     let mut moved: Vec<String> = Vec::new();
     for pair in pairs(query) {
         let name = name_of(pair);
-        if !begins_like_header(&name) {
+        if !has_header_prefix(&name) {
             continue;
         }
         if place != Place::Query || !is_header(&name) {
             return Err(Version2Rejection::Uncovered(shortened(&name)).into());
         }
         let name = name.to_ascii_lowercase();
-        let value = bytes_of(pair.split_once('=').map_or("", |(_, value)| value));
+        let value = bytes_of(value_of(pair));
         if value.contains(&b'\n') || moved.contains(&name) {
             let what =
                 format!("the parameter `{}` is in the query twice, or has a line feed", shortened(&name));
@@ -111,7 +111,7 @@ fn amazon_headers(
 
 /// The spellings of the resource that clients sign. `bucket` is the bucket's name where the host holds it.
 ///
-/// The path stands as it was sent. botocore ends the path of a bucket with a slash that it does not send, and signers differ on
+/// The path is signed as it was sent. botocore ends the path of a bucket with a slash that it does not send, and signers differ on
 /// whether an empty value keeps its `=`. Each spelling names the same resource.
 pub(super) fn resources(
     uri: &Uri,

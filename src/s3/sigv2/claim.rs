@@ -10,10 +10,10 @@ use time::format_description::well_known::Rfc2822;
 use crate::http::edge::Head;
 use crate::s3::sigv2::canonical::{is_hmac, lines, resources, signature_bytes};
 use crate::s3::sigv2::{Place, Version2Rejection, query};
-use crate::s3::sigv4::query::{name_of, pairs, text_of};
+use crate::s3::sigv4::query::{name_of, pairs, text_of, value_of};
 use crate::s3::sigv4::{
     PayloadHash, SECURITY_TOKEN, SKEW_MAX, SignatureMismatch, SignatureRejection, Timestamp, Verified,
-    check_token, header_token, is_s3_secret, query as version_4,
+    header_token, is_s3_secret, query as version_4,
 };
 
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
@@ -107,9 +107,9 @@ impl<'a> Claim<'a> {
         &self.access_key_id
     }
 
-    /// Checks the session token against that of the key.
-    pub(crate) fn check_token(&self, expected: Option<&str>) -> Result<(), SignatureRejection> {
-        check_token(expected, self.token.as_deref())
+    /// The session token of a temporary key.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// Checks the claim against the clock. `lifetime_max` is how far ahead the end of a presigned URL may lie.
@@ -184,7 +184,7 @@ fn query_token(query: &str) -> Result<Option<Cow<'_, str>>, SignatureRejection> 
     let mut tokens = pairs(query).filter(|pair| name_of(pair).eq_ignore_ascii_case(SECURITY_TOKEN.as_str()));
     match (tokens.next(), tokens.next()) {
         (None, _) => Ok(None),
-        (Some(pair), None) => Ok(Some(text_of(pair.split_once('=').map_or("", |(_, value)| value)))),
+        (Some(pair), None) => Ok(Some(text_of(value_of(pair)))),
         (Some(_), Some(_)) => Err(SignatureRejection::Token),
     }
 }

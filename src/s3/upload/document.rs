@@ -1,6 +1,6 @@
-//! What the gateway does to the body of one request because of its store (`content_md5`, `checksums`).
+//! Changes to the body of a request for stores with special needs (`content_md5`, `checksums`).
 //!
-//! Only documents that are held whole are touched; an object passes as it is, whatever the store is.
+//! Only documents that are read whole are changed; an object never is.
 
 use bytes::Bytes;
 use tidegate_config::{Checksums, ContentMd5, IntegrityConfig};
