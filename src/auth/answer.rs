@@ -7,7 +7,7 @@ use tidegate_config::{Access, Kind};
 
 use crate::auth::jwt::JwtRejection;
 use crate::auth::operation::Exception;
-use crate::auth::{AuthRejection, version_2};
+use crate::auth::{AuthRejection, DeleteListRejection, version_2};
 use crate::http::answer::Answer;
 use crate::http::error::{bad_request, forbidden, not_implemented, unauthorized, unprepared};
 use crate::s3::delete_list::BYTES_MAX;
@@ -61,16 +61,7 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
             "anonymous_override",
             "Request specific response headers cannot be used for anonymous GET requests.",
         ),
-        AuthRejection::DeleteList(why) => delete_list(why),
-        AuthRejection::DeleteListLength => delete_list(&format!(
-            "it must have a content-length of at most {BYTES_MAX} bytes to be checked against the policy"
-        )),
-        AuthRejection::DeleteListChecksum => denied(
-            "policy_denied",
-            "the list of keys to delete cannot be shortened: its presigned query has a checksum, and the policy denies some of \
-             its keys; send the checksum as a header"
-                .to_owned(),
-        ),
+        AuthRejection::DeleteList(rejection) => delete_list(rejection),
         AuthRejection::DotSegment => bad_request(
             "InvalidURI",
             "dot_segment",
@@ -91,9 +82,22 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
     }
 }
 
-fn delete_list(why: &str) -> Answer {
-    let message = format!("the list of keys to delete is refused: {why}");
-    bad_request("MalformedXML", "delete_list", message)
+fn delete_list(rejection: &DeleteListRejection) -> Answer {
+    let refused = |why: &str| {
+        bad_request("MalformedXML", "delete_list", format!("the list of keys to delete is refused: {why}"))
+    };
+    match rejection {
+        DeleteListRejection::Malformed(why) => refused(why),
+        DeleteListRejection::Length => refused(&format!(
+            "it must have a content-length of at most {BYTES_MAX} bytes to be checked against the policy"
+        )),
+        DeleteListRejection::Checksum => forbidden(
+            "AccessDenied",
+            "policy_denied",
+            "the list of keys to delete cannot be shortened: its presigned query has a checksum, and the policy denies some of \
+             its keys; send the checksum as a header",
+        ),
+    }
 }
 
 const UNPROVEN: &str = "this bucket asks who you are, and the request does not say";

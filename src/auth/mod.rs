@@ -46,7 +46,7 @@ pub(crate) use form::{authenticate_form, may_prove_form};
 pub(crate) use keyring::Keyring;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use multi_delete::keys_of as delete_keys;
-pub(crate) use multi_delete::{Screened, screen, screens};
+pub(crate) use multi_delete::{DeleteListRejection, Screened, screen, screens};
 pub(crate) use operation::Operation;
 pub(crate) use overrides::check_overrides;
 pub(crate) use proofs::Proofs;
@@ -86,12 +86,8 @@ pub(crate) enum AuthRejection {
     CopySource,
     /// An anonymous client chooses headers of the answer.
     AnonymousOverride,
-    /// A list of keys to delete that is not understood.
-    DeleteList(&'static str),
-    /// A list of keys to delete that has no announced length, or is too long to be read.
-    DeleteListLength,
-    /// A list of keys of which the policy denies some, with a checksum that its presigned query has signed.
-    DeleteListChecksum,
+    /// A list of keys to delete cannot be checked or shortened.
+    DeleteList(DeleteListRejection),
     /// A key with dot segments, for a caller whose policy has prefixes.
     DotSegment,
     /// An operation that needs `configure` because of this, for a caller without it. It is anonymous, or its policy lacks it.
@@ -149,8 +145,6 @@ impl AuthRejection {
             | Self::CopySource
             | Self::AnonymousOverride
             | Self::DeleteList(_)
-            | Self::DeleteListLength
-            | Self::DeleteListChecksum
             | Self::DotSegment
             | Self::Exception { .. }
             | Self::Contradiction(_) => false,

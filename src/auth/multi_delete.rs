@@ -30,11 +30,28 @@ pub(crate) fn screens(
     if !has_prefixes || operation.on != On::Keys {
         return Ok(false);
     }
-    xml::check_media_type(head.headers).map_err(AuthRejection::DeleteList)?;
+    xml::check_media_type(head.headers).map_err(DeleteListRejection::Malformed)?;
     if bytes.is_some_and(|bytes| bytes <= BYTES_MAX) {
         Ok(true)
     } else {
-        Err(AuthRejection::DeleteListLength)
+        Err(DeleteListRejection::Length.into())
+    }
+}
+
+/// Why a list of keys to delete cannot be checked or shortened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DeleteListRejection {
+    /// It is malformed, or could be read in another way.
+    Malformed(&'static str),
+    /// It has no announced length, or is too long to be read.
+    Length,
+    /// The policy denies some of its keys, and its presigned query has a signed checksum of the whole list.
+    Checksum,
+}
+
+impl From<DeleteListRejection> for AuthRejection {
+    fn from(rejection: DeleteListRejection) -> Self {
+        Self::DeleteList(rejection)
     }
 }
 
@@ -65,12 +82,12 @@ pub(crate) fn screen(
 ) -> Result<Screened, AuthRejection> {
     let policy = caller.policy(keyring).ok_or(AuthRejection::PolicyLacks(Access::Delete))?;
     let list =
-        DeleteList::read(body.ok_or(AuthRejection::DeleteListLength)?).map_err(AuthRejection::DeleteList)?;
+        DeleteList::read(body.ok_or(DeleteListRejection::Length)?).map_err(DeleteListRejection::Malformed)?;
     let is_allowed = |key: &str| policy::has_key(policy, key.as_bytes()).unwrap_or(false);
     let screened = reduce(&list, is_allowed)?;
     // The store would verify a checksum of the whole list against the reduced one.
     if matches!(screened, Screened::Reduced { .. }) && has_checksum_in_query(head) {
-        return Err(AuthRejection::DeleteListChecksum);
+        return Err(DeleteListRejection::Checksum.into());
     }
     Ok(screened)
 }
@@ -83,7 +100,7 @@ fn reduce(list: &DeleteList<'_>, is_allowed: impl Fn(&str) -> bool) -> Result<Sc
         return Ok(Screened::Allowed);
     }
     if objects.len() > OBJECTS_MAX {
-        return Err(AuthRejection::DeleteList("it has more than 1000 objects"));
+        return Err(DeleteListRejection::Malformed("it has more than 1000 objects").into());
     }
     let of_denied = objects.iter().zip(&denied).filter(|(_, is_denied)| **is_denied);
     let errors = of_denied.map(|(object, _)| error_element(object)).collect();
@@ -145,6 +162,6 @@ mod tests {
         keys[7] = "x";
         assert!(matches!(screened(&keys), Ok(Screened::Reduced { .. })));
         keys.push("public/b");
-        assert!(matches!(screened(&keys), Err(AuthRejection::DeleteList(_))));
+        assert!(matches!(screened(&keys), Err(AuthRejection::DeleteList(DeleteListRejection::Malformed(_)))));
     }
 }

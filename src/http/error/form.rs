@@ -11,6 +11,7 @@ pub(super) fn answer(rejection: &FormRejection) -> Answer {
         let message = format!("your POST request's fields become {what}");
         bad_request("MetadataTooLarge", "form_fields_too_large", message)
     };
+    let size = |code, message: &'static str| bad_request(code, "form_file_size", message);
     let argument = |message: String| bad_request("InvalidArgument", "form_field", message);
     let answer = match rejection {
         FormRejection::Malformed(what) => bad_request(
@@ -65,19 +66,15 @@ pub(super) fn answer(rejection: &FormRejection) -> Answer {
         FormRejection::Denied(what) => {
             forbidden("AccessDenied", "form_denied", format!("Invalid according to Policy: {what}"))
         }
-        FormRejection::TooSmall { bytes, least } => bad_request(
-            "EntityTooSmall",
-            "form_file_size",
-            "your proposed upload is smaller than the minimum allowed size",
-        )
-        .detail("ProposedSize", bytes.to_string())
-        .detail("MinSizeAllowed", least.to_string()),
-        FormRejection::TooLarge { bytes, most } => bad_request(
-            "EntityTooLarge",
-            "form_file_size",
-            "your proposed upload exceeds the maximum allowed size",
-        )
-        .sized(Some(*bytes), *most),
+        FormRejection::TooSmall { bytes, least } => {
+            size("EntityTooSmall", "your proposed upload is smaller than the minimum allowed size")
+                .detail("ProposedSize", bytes.to_string())
+                .detail("MinSizeAllowed", least.to_string())
+        }
+        FormRejection::TooLarge { bytes, most } => {
+            size("EntityTooLarge", "your proposed upload exceeds the maximum allowed size")
+                .sized(Some(*bytes), *most)
+        }
     };
     // Its file is not read any more.
     answer.closing()
