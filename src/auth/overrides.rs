@@ -1,21 +1,30 @@
-//! Headers of an answer that the client chooses (`response-content-type` and others).
+//! Parameters that override headers of an answer (`response-content-type` and others).
 //!
-//! S3 allows them to requests with a signature alone: who shares a public object could otherwise have it shown as a page of the bucket's
-//! site. The gateway's own signature must not lend that right to an anonymous client.
+//! S3 accepts them in signed requests alone. Otherwise anybody could make a link that shows a public object as a page of the bucket's
+//! site. The gateway signs the requests of anonymous clients towards the store, so it refuses the parameters to these clients itself.
+//! In a bucket in which anonymous clients may do everything, they can store such a page themselves, so nothing is refused there.
 //!
 //! Source: S3 API Reference, "GetObject", "Overriding response header values through the request".
 
 use tidegate_actors::Identity;
+use tidegate_config::Access;
 
 use super::{AuthRejection, Caller};
 use crate::s3::sigv4::query::{name_of, pairs};
 
-/// How the names of these parameters begin.
+/// The beginning of the parameters' names.
 const PREFIX: &str = "response-";
 
-/// Refuses the parameters to an anonymous client of a bucket with requests that go on signed.
-pub(crate) fn check_overrides(caller: &Caller, query: &str, signs: bool) -> Result<(), AuthRejection> {
-    if !signs || caller.identity != Identity::Anonymous || query.is_empty() {
+/// Refuses the parameters to an anonymous client if the gateway signs the request and the bucket grants less than everything to
+/// anonymous clients.
+pub(crate) fn check_overrides(
+    caller: &Caller,
+    query: &str,
+    signs: bool,
+    granted: &[Access],
+) -> Result<(), AuthRejection> {
+    let is_open = Access::ALL.iter().all(|access| granted.contains(access));
+    if !signs || is_open || caller.identity != Identity::Anonymous || query.is_empty() {
         return Ok(());
     }
     let overrides = pairs(query).any(|pair| name_of(pair).to_ascii_lowercase().starts_with(PREFIX));

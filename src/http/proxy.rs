@@ -204,7 +204,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     authorize(&caller, (bucket, &name), head, &operation, (&shared.router, &shared.keyring))?;
     let signs = worker.client(bucket).signs(caller.key(), &bucket.credentials);
     if bucket.config.kind == Kind::S3 {
-        auth::check_overrides(&caller, &query, signs)?;
+        auth::check_overrides(&caller, &query, signs, &bucket.config.anonymous)?;
     }
     let screens = auth::screens(&caller, &operation, head, bytes, &shared.keyring)?;
     let declared = upstream::declare(head, length, bucket.config.kind, &caller)?;

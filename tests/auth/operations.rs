@@ -268,6 +268,17 @@ async fn an_anonymous_client_chooses_no_headers_of_the_answer() {
         .set("buckets.b.auth", "sigv4,anonymous")
         .set("buckets.b.anonymous", "read")
         .bucket("unsigned", &upstream)
+        .set("buckets.unsigned.auth", "anonymous")
+        .set("buckets.unsigned.anonymous", "read")
+        .bucket("public", &upstream)
+        .set("buckets.public.s3.access_key_id", "A")
+        .set("buckets.public.s3.secret_access_key", "s")
+        .set("buckets.public.auth", "anonymous")
+        .set("buckets.public.anonymous", "read")
+        .bucket("open", &upstream)
+        .set("buckets.open.s3.access_key_id", "A")
+        .set("buckets.open.s3.secret_access_key", "s")
+        .set("buckets.open.auth", "anonymous")
         .start()
         .await;
     for name in ["response-content-type", "response-expires", "response%2Dcache-control"] {
@@ -280,5 +291,8 @@ async fn an_anonymous_client_chooses_no_headers_of_the_answer() {
     let target = "/b/k?response-content-type=text%2Fhtml";
     let headers = signer().headers("GET", target, "UNSIGNED-PAYLOAD", &[]);
     assert_eq!(send(&gateway, "GET", target, &headers, None).await.whole(), 200);
-    assert_eq!(get(gateway.address(), &target.replace("/b/", "/unsigned/")).await.whole(), 200);
+    for (bucket, expected) in [("/unsigned/", 200), ("/public/", 400), ("/open/", 200)] {
+        let answer = get(gateway.address(), &target.replace("/b/", bucket)).await;
+        assert_eq!(answer.whole(), expected, "{bucket}");
+    }
 }
