@@ -1,4 +1,4 @@
-//! What a request does, as far as a policy distinguishes requests, read from its head alone.
+//! The operation of a request, as far as policies distinguish operations, read from the head.
 //!
 //! ```text
 //! method, path, query ── query.rs ──> a row of table.rs: access and keys

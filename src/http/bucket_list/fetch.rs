@@ -1,11 +1,11 @@
 //! The buckets of one section by pattern, as its store lists them.
 //!
-//! A call is like any other of the section: it waits for a place in the gate, needs a closed circuit, is tried again within the budget,
-//! ends with the deadline, and reports its outcome. A store may answer in pages; all of them together have one bound of bytes, of
-//! names and of pages. What the store lists is a claim: a name counts if it leads to this section, if the client's policy names it,
-//! and if the section does not send all names to one bucket of the store.
+//! A call is like any other of the section: it waits for a permit of the gate, needs a closed circuit, is retried within the budget,
+//! ends with the deadline, and reports its outcome. A store may answer in pages; one bound of bytes, of names and of pages holds for
+//! all of them. A name is kept if it leads to this section, if the client's policy allows it, and if the section does not send all names
+//! to one other bucket of the store.
 //!
-//! An answer that is no list, or one over the bounds, counts for nothing against the store, because it serves objects all the same.
+//! An answer that is not a list, or exceeds a bound, is no failure of the store, because the store still serves objects.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -36,18 +36,18 @@ const NAME_BYTES_MAX: usize = 255;
 /// The most bytes of an error document that are read. AWS sends some of more than 8 KiB.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 
-/// Why a store gave no list.
+/// Why there is no list of a store.
 #[derive(Debug)]
 pub(crate) enum FetchError {
-    /// It was not called, or gave no answer.
+    /// The store was not called, or did not answer.
     Gateway(Box<GatewayError>),
-    /// It answered with this status, and this code.
+    /// The store answered with this status and this code.
     Status(StatusCode, Option<String>),
-    /// The body did not come whole.
+    /// The body is not complete.
     Body(CollectError),
     /// Its pages together are larger than `BYTES_MAX`.
     TooManyBytes,
-    /// The body is no list.
+    /// The body is not a list.
     Document(&'static str),
     /// It has more than `NAMES_MAX` buckets of the section, or more than `PAGES_MAX` pages.
     TooMany,

@@ -1,11 +1,11 @@
 //! `GET /`: the buckets that a client may see (ListBuckets).
 //!
-//! A section with an exact name is listed under it. For a section by pattern the store is called, through the section's gate, circuit and
-//! deadline, signed as the requests of this client are. Its answer is reduced to the names that lead to this section and that the
-//! client's policy names. A client without a proof causes no call, but to the embedded origin: it sees exact names alone. `query.rs` reads what the
-//! client asks for, `page.rs` merges and divides, `fetch.rs` makes the calls.
+//! A section with an exact name is listed by that name. For a section by pattern the gateway calls the store, through the section's gate,
+//! circuit and deadline, signed as this client's requests are. It keeps the names that lead to this section and that the client's policy
+//! allows. For an anonymous client it calls only the embedded origin, so that client sees exact names. `query.rs` reads the parameters,
+//! `page.rs` merges and divides the names, `fetch.rs` makes the calls.
 //!
-//! A list that lacks the buckets of one store would look whole. So a store that fails makes the whole answer a 503.
+//! A list without the buckets of one store would look complete, so the failure of a store makes the whole answer a 503.
 //!
 //! Deliberately absent: a cache, because a client lists its buckets after it has created one.
 

@@ -1,4 +1,4 @@
-//! Answers to a list of buckets that could not be made.
+//! Answers to requests for a list of buckets that fail.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::http::answer::Answer;
 use crate::http::bucket_list::{BYTES_MAX, BucketListRejection, FetchError, NAMES_MAX, PAGES_MAX};
 use crate::http::error::bad_request;
 
-/// What a client is told that gets no list of buckets.
+/// The answer to the client.
 pub(super) fn answer(rejection: &BucketListRejection) -> Answer {
     let (section, error) = match rejection {
         BucketListRejection::Parameter(name) => {

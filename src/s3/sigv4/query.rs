@@ -114,7 +114,7 @@ impl<'a> Presigning<'a> {
             }
             let value = text_of(value_of(pair));
             if values.0[at].replace(value).is_some() {
-                return Err(malformed("a parameter stands in the query twice"));
+                return Err(malformed("a parameter is in the query twice"));
             }
         }
         Ok(Some(values))
