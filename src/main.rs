@@ -58,7 +58,7 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
     cli::log(&warnings, &log);
     let served = {
         let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
-        let origin = embedded_origin(&mut config)?;
+        let origin = embedded_origin(&mut config, &log)?;
         let demo = origin.is_some();
         // Never dropped: that would wait for blocking calls, such as a name look-up that hangs.
         let system = ManuallyDrop::new(actix_rt::System::new());
@@ -119,17 +119,21 @@ async fn stop_requested(signals: &mut Signals, handles: &Handles) {
 
 /// With no bucket configured, a bucket `demo` on a real S3 server inside the process.
 #[cfg(feature = "origin")]
-fn embedded_origin(config: &mut Config) -> Result<Option<tidegate::origin::Origin>, Exit> {
+fn embedded_origin(config: &mut Config, log: &Logger) -> Result<Option<tidegate::origin::Origin>, Exit> {
     if !config.buckets.is_empty() {
         return Ok(None);
     }
     let origin = tidegate::origin::start(Path::new("tidegate-data"), "demo")?;
+    for fault in &origin.faults {
+        warn!(log, "a file of the embedded origin is not served, it stays on disk"; "path" => fault.path.display().to_string(),
+            "detail" => &fault.problem, "hint" => fault.hint);
+    }
     let secret = tidegate_config::Secret::new(origin.secret_access_key.clone());
     config.add_demo(origin.address.port(), origin.access_key_id.clone(), secret);
     Ok(Some(origin))
 }
 
 #[cfg(not(feature = "origin"))]
-fn embedded_origin(config: &mut Config) -> Result<Option<&'static Path>, Exit> {
+fn embedded_origin(config: &mut Config, _log: &Logger) -> Result<Option<&'static Path>, Exit> {
     if config.buckets.is_empty() { Err(Exit::NoBuckets) } else { Ok(None) }
 }

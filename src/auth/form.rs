@@ -74,7 +74,7 @@ async fn verify(
     let claim = Claim::of_form(credential, date, signature, token).map_err(refused)?;
     claim.check_scope(|region| accepted.contains(region), accepted.advertised()).map_err(refused)?;
     let keyring = &worker.shared.keyring;
-    let id = keyring.find(claim.access_key_id(), claim.token()).map_err(refused)?;
+    let id = keyring.find_with_token(claim.access_key_id(), claim.token()).map_err(refused)?;
     claim.check_time(clock::wall()).map_err(refused)?;
     let key = worker.signing_keys.get(id, claim.date(), claim.region(), worker).await;
     claim

@@ -49,9 +49,18 @@ impl Keyring {
         !self.keys.is_empty()
     }
 
+    /// The client key with this access key ID.
+    pub(super) fn find(&self, access_key_id: &str) -> Option<KeyId> {
+        self.by_id.get(access_key_id).copied()
+    }
+
     /// The client key with this access key ID, if its session token is the one that the request has.
-    pub(super) fn find(&self, access_key_id: &str, token: Option<&str>) -> Result<KeyId, SignatureRejection> {
-        let id = self.by_id.get(access_key_id).copied().ok_or(SignatureRejection::UnknownKey)?;
+    pub(super) fn find_with_token(
+        &self,
+        access_key_id: &str,
+        token: Option<&str>,
+    ) -> Result<KeyId, SignatureRejection> {
+        let id = self.find(access_key_id).ok_or(SignatureRejection::UnknownKey)?;
         check_token(self.keys[id.index()].0.session_token.as_ref().map(Secret::expose), token)?;
         Ok(id)
     }

@@ -32,7 +32,7 @@ use crate::http::edge::Head;
 use crate::router::{Bucket, Router};
 use crate::s3::copy_source::{CopySource, NoSource};
 use crate::s3::sigv2;
-use crate::s3::sigv4::{Claim, PayloadHash, Seed, SignatureMismatch, SignatureRejection, Verified};
+use crate::s3::sigv4::{self, Claim, PayloadHash, Seed, SignatureMismatch, SignatureRejection, Verified};
 use crate::worker::Worker;
 
 use jwt::JwtRejection;
@@ -228,6 +228,14 @@ pub(crate) async fn authenticate(
     Ok(Caller::ANONYMOUS)
 }
 
+/// The key that a presigned URL (SigV4) names. The signature is not verified.
+pub(crate) fn presigned_key(head: Head<'_>, proofs: &Proofs, keyring: &Keyring) -> Option<KeyId> {
+    if !proofs.signature || !sigv4::query::offers_proof(head.uri.query()?) {
+        return None;
+    }
+    keyring.find(Claim::of(head).ok()??.access_key_id())
+}
+
 /// Authenticates the client of a request for the list of buckets. Proofs that no bucket accepts are ignored.
 pub(crate) async fn authenticate_lister(head: Head<'_>, worker: &Worker) -> Result<Caller, AuthRejection> {
     let router = &worker.shared.router;
@@ -270,7 +278,7 @@ async fn verify(
     let claim = Claim::of(head)?.ok_or(AuthRejection::Unsigned)?;
     claim.check_scope(|region| accepted.contains(region), accepted.advertised())?;
     let keyring = &worker.shared.keyring;
-    let id = keyring.find(claim.access_key_id(), claim.token())?;
+    let id = keyring.find_with_token(claim.access_key_id(), claim.token())?;
     claim.check_time(clock::wall())?;
     let key = worker.signing_keys.get(id, claim.date(), claim.region(), worker).await;
     let verified = claim.verify(head, key.bytes()).map_err(|rejection| match rejection {

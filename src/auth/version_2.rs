@@ -35,7 +35,7 @@ pub(super) fn authenticate(
     let lifetime_max = proofs.version_2.ok_or(SignatureRejection::Version2(Version2Rejection::Off))?;
     let claim = Claim::of(head)?;
     let keyring = &worker.shared.keyring;
-    let id = keyring.find(claim.access_key_id(), claim.token())?;
+    let id = keyring.find_with_token(claim.access_key_id(), claim.token())?;
     let now = clock::wall();
     claim.check_time(now, lifetime_max)?;
     let named = naming::of(head.uri, head.headers, &worker.shared.config.server.base_domains);
@@ -66,7 +66,7 @@ pub(super) fn authenticate_form(
     }
     let policy = fields.need("policy")?;
     let (key_id, signature) = (fields.need("awsaccesskeyid")?, fields.need("signature")?);
-    let id = keyring.find(key_id, fields.get("x-amz-security-token")).map_err(refused)?;
+    let id = keyring.find_with_token(key_id, fields.get("x-amz-security-token")).map_err(refused)?;
     sigv2::verify_policy(policy, signature, keyring.secret(id)).map_err(|_| {
         let mismatch = SignatureMismatch::new(key_id, signature, policy.as_bytes());
         AuthRejection::Mismatch(Box::new(mismatch))

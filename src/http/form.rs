@@ -172,16 +172,8 @@ pub(super) async fn receive(
         Told { done: Done::of(&fields), bucket: named.bucket.into_owned(), key: key.to_owned(), location };
     let length = if length == 0 { BodyLength::Empty } else { BodyLength::Known(length) };
     let declared = Some(declared);
-    let call = Call {
-        bucket: bucket.id,
-        length,
-        caller,
-        declared,
-        screens: false,
-        is_preflight: false,
-        slot,
-        leave,
-    };
+    let call =
+        Call { bucket: bucket.id, length, caller, declared, screens: false, preflight: None, slot, leave };
     Ok(Received { put: Box::new(put), call: Box::new(call), source, told })
 }
 

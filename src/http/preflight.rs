@@ -9,7 +9,8 @@
 //!
 //! A preflight for the store passes the level, the limits, the circuit of reads and the bucket's gate. It carries no proof of
 //! identity (Fetch Standard, "CORS-preflight fetch"), so it goes on unsigned, without one of the bucket's credentials and with a
-//! closed list of headers (`upstream/header_names.rs`). Its answer says nothing of any credential, and counts for nothing: what
+//! closed list of headers (`upstream/header_names.rs`). A presigned URL of a client key that the store knows keeps its parameters
+//! but the signature. Its answer says nothing of any credential, and counts for nothing: what
 //! anybody may send must not open a circuit, leave an endpoint out, or fill the gate. It is tried once.
 
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use tidegate_actors::{OperationClass, Slot};
 use tidegate_config::{BucketConfig, Kind};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::auth::{AuthRejection, Caller};
+use crate::auth::{self, AuthRejection, Caller};
 use crate::http::cors::{self, CorsRejection};
 use crate::http::edge::{BodyLength, EdgeRejection, Head};
 use crate::http::error::GatewayError;
@@ -28,6 +29,7 @@ use crate::http::proxy::{self, Admitted, Call};
 use crate::router::Bucket;
 use crate::telemetry::record::Record;
 use crate::upstream;
+use crate::upstream::PresignedQuery;
 use crate::upstream::deadline::Deadline;
 use crate::worker::Worker;
 
@@ -43,6 +45,16 @@ pub(crate) fn places(bucket: &BucketConfig) -> usize {
 fn place(bucket: &Bucket) -> Result<OwnedSemaphorePermit, CorsRejection> {
     let taken = Arc::clone(&bucket.preflights).try_acquire_owned();
     taken.map_err(|_| CorsRejection::Full { limit: places(&bucket.config) })
+}
+
+/// What becomes of the parameters of a presigned URL: those of a client key that is sent to the store as itself name the store's own user.
+/// The signature need not be valid. No preflight is authenticated, and the answer does not depend on it.
+fn presigned_query(worker: &Worker, bucket: &Bucket, head: Head<'_>) -> PresignedQuery {
+    let key = auth::presigned_key(head, &bucket.proofs, &worker.shared.keyring);
+    match worker.client(bucket).is_own(key) {
+        true => PresignedQuery::WithoutProof,
+        false => PresignedQuery::Removed,
+    }
 }
 
 /// Steps 5 and 6 of an OPTIONS request.
@@ -76,7 +88,7 @@ pub(super) async fn admit(
         caller,
         declared: None,
         screens: false,
-        is_preflight: true,
+        preflight: Some(presigned_query(worker, bucket, head)),
         slot,
         leave,
     };

@@ -56,7 +56,7 @@ use crate::s3::upload::declared::{Declared, object_bytes};
 use crate::telemetry::record::{Asked, Record};
 use crate::upstream::body::{REPLAY_BYTES_MAX, Source as BodySource};
 use crate::upstream::deadline::Deadline;
-use crate::upstream::{self, Incoming, Leave, Passing, ProxyBody, RegionHeader, Taking};
+use crate::upstream::{self, Incoming, Leave, Passing, PresignedQuery, ProxyBody, RegionHeader, Taking};
 use crate::worker::Worker;
 
 /// Serves one request on the data listener.
@@ -138,8 +138,8 @@ pub(super) struct Call {
     pub(super) declared: Option<Declared>,
     /// Whether the body lists keys that must be checked against the caller's policy.
     pub(super) screens: bool,
-    /// Whether it is a CORS preflight for the store.
-    pub(super) is_preflight: bool,
+    /// A CORS preflight for the store, and what becomes of its presigned query.
+    pub(super) preflight: Option<PresignedQuery>,
     pub(super) slot: Slot,
     pub(super) leave: Leave,
 }
@@ -212,8 +212,7 @@ async fn admit(worker: &Rc<Worker>, head: Head<'_>, record: &mut Record) -> Resu
     // 6 breaker's published state, pool
     let is_patient = upstream::is_patient(head.method, length);
     let leave = reserve(worker, bucket, (class, is_patient), deadline, record).await?;
-    let call =
-        Call { bucket: bucket.id, length, caller, declared, screens, is_preflight: false, slot, leave };
+    let call = Call { bucket: bucket.id, length, caller, declared, screens, preflight: None, slot, leave };
     Ok(Admitted::Call(Box::new(call)))
 }
 
@@ -329,8 +328,11 @@ async fn handle(
             }
             let bucket = worker.shared.router.bucket(call.bucket);
             let source = BodySource::take(payload, call.length.bytes(), bucket, Rc::clone(&record.flow));
-            let incoming = if call.is_preflight { Incoming::Preflight } else { Incoming::Client };
-            (incoming(request), call, source, None)
+            let incoming = match call.preflight {
+                Some(query) => Incoming::Preflight(request, query),
+                None => Incoming::Client(request),
+            };
+            (incoming, call, source, None)
         }
         Admitted::Form(awaited) => {
             let received = Box::pin(form::receive(worker, &request, payload, record, *awaited)).await?;
@@ -340,7 +342,7 @@ async fn handle(
     };
 
     // 7 and 8, for each attempt
-    let Call { bucket, length, mut caller, declared, screens, is_preflight: _, slot, leave } = *call;
+    let Call { bucket, length, mut caller, declared, screens, preflight: _, slot, leave } = *call;
     let bucket = worker.shared.router.bucket(bucket);
     let late = late_error::may_come(incoming.head());
     let server = &worker.shared.config.server;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
+use super::conditions::WriteConditions;
 use super::store::Store;
 use super::{blocking, buckets, copies, multipart, objects, pages, tags, unsupported};
 
@@ -113,7 +114,9 @@ impl S3 for Api {
     }
 
     async fn copy_object(&self, request: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
-        self.run(request, copies::copy).await
+        // The server library does not read the conditions on the destination.
+        let conditions = WriteConditions::of_headers(&request.headers)?;
+        self.run(request, move |store, input| copies::copy(store, input, &conditions)).await
     }
 
     async fn create_multipart_upload(

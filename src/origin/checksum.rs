@@ -2,7 +2,7 @@
 //! which the gateway has verified.
 
 use s3s::checksum::ChecksumHasher;
-use s3s::dto::ChecksumAlgorithm;
+use s3s::dto::{ChecksumAlgorithm, ChecksumType};
 use s3s::{S3Result, TrailingHeaders, s3_error};
 
 use super::record::Checksums;
@@ -81,6 +81,15 @@ impl Checksums {
         Ok(())
     }
 
+    /// `COMPOSITE` for checksums over the checksums of the parts, which end in `-N`. None without a checksum.
+    pub(super) fn checksum_type(&self) -> Option<ChecksumType> {
+        let mut kept = self.clone();
+        let mut values = kept.named().into_iter().filter_map(|(_, value)| value.as_deref());
+        let first = values.next()?;
+        let name = if first.contains('-') { ChecksumType::COMPOSITE } else { ChecksumType::FULL_OBJECT };
+        Some(ChecksumType::from_static(name))
+    }
+
     /// Drops what there is nothing to hold against.
     pub(super) fn retain_known(&mut self, known: &Self) {
         let mut known = known.clone();
@@ -89,7 +98,7 @@ impl Checksums {
         }
     }
 
-    fn named(&mut self) -> [(&'static str, &mut Option<String>); 5] {
+    pub(super) fn named(&mut self) -> [(&'static str, &mut Option<String>); 5] {
         [
             ("crc32", &mut self.crc32),
             ("crc32c", &mut self.crc32c),

@@ -1,5 +1,6 @@
 //! Conditional requests: RFC 9110, 13.2.2, in the order in which S3 evaluates them, and the conditions of writes.
 
+use http::header::{HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use s3s::dto::{ETag, ETagCondition, Timestamp};
 use s3s::{S3Result, s3_error};
 use time::OffsetDateTime;
@@ -62,6 +63,21 @@ impl WriteConditions {
             return Err(s3_error!(NotImplemented, "If-None-Match of a write takes only *"));
         }
         Ok(Self { if_match, must_be_absent: if_none_match.is_some() })
+    }
+
+    /// The conditions in the headers `If-Match` and `If-None-Match`.
+    pub(super) fn of_headers(headers: &HeaderMap) -> S3Result<Self> {
+        let condition = |name: HeaderName| -> S3Result<Option<ETagCondition>> {
+            let mut values = headers.get_all(&name).iter();
+            let Some(value) = values.next() else {
+                return Ok(None);
+            };
+            let parsed = ETagCondition::parse_http_header(value.as_bytes()).ok();
+            let parsed = parsed.filter(|_| values.next().is_none());
+            let parsed = parsed.ok_or_else(|| s3_error!(InvalidArgument, "{name} names one ETag, or *"))?;
+            Ok(Some(parsed))
+        };
+        Self::new(condition(IF_MATCH)?, condition(IF_NONE_MATCH)?)
     }
 
     pub(super) fn check(&self, current: Option<&Object>) -> S3Result<()> {

@@ -31,7 +31,11 @@ macro_rules! source_conditions {
     };
 }
 
-pub(super) fn copy(store: &Store, mut input: CopyObjectInput) -> S3Result<CopyObjectOutput> {
+pub(super) fn copy(
+    store: &Store,
+    mut input: CopyObjectInput,
+    conditions: &WriteConditions,
+) -> S3Result<CopyObjectOutput> {
     refuse_extras!(input);
     refuse_set!(input, copy_source_sse_customer_algorithm);
     let is_onto_itself = place(&input.copy_source)? == (input.bucket.as_str(), input.key.as_str());
@@ -58,29 +62,32 @@ pub(super) fn copy(store: &Store, mut input: CopyObjectInput) -> S3Result<CopyOb
     };
     let segments = source.segments.iter().map(link).collect::<S3Result<_>>()?;
     let object = Object { facts, segments };
-    let object = store.put(&input.bucket, &input.key, object, &WriteConditions::default())?;
+    let object = store.put(&input.bucket, &input.key, object, conditions)?;
     let mut result = CopyObjectResult {
         e_tag: Some(object.etag()),
         last_modified: Some(object.facts.modified.clone()),
         ..Default::default()
     };
     show_checksums!(result, object.facts.checksums);
+    result.checksum_type = object.facts.checksums.checksum_type();
     Ok(CopyObjectOutput { copy_object_result: Some(result), ..Default::default() })
 }
 
 pub(super) fn copy_part(store: &Store, input: &UploadPartCopyInput) -> S3Result<UploadPartCopyOutput> {
     refuse_set!(input, copy_source_sse_customer_algorithm, sse_customer_algorithm);
     check_part_number(input.part_number)?;
-    store.check_upload(&input.bucket, &input.key, &input.upload_id)?;
+    let upload = store.upload_record(&input.bucket, &input.key, &input.upload_id)?;
     let source = source(store, &input.copy_source, &source_conditions!(input))?;
     let range = copied_range(input.copy_source_range.as_deref(), source.bytes())?;
-    let received = copy_from(store.disk().data(), &mut ObjectReader::new(&source, &range))?;
-    let part = received.into_part();
-    let result = CopyPartResult {
+    let mut reader = ObjectReader::new(&source, &range);
+    let algorithm = upload.checksum.algorithm();
+    let part = copy_from(store.disk().data(), &mut reader, algorithm.as_ref())?.into_part();
+    let mut result = CopyPartResult {
         e_tag: Some(part.etag()),
         last_modified: Some(part.facts.modified.clone()),
         ..Default::default()
     };
+    show_checksums!(result, part.facts.checksums);
     store.put_part(&input.bucket, (&input.key, &input.upload_id), input.part_number, part)?;
     Ok(UploadPartCopyOutput { copy_part_result: Some(result), ..Default::default() })
 }

@@ -4,6 +4,7 @@
 //! on its drop unless the file is kept: an upload that fails, and an object that is replaced while it is still being read,
 //! need no further clean-up. A kill of the process leaves such files behind; the next start removes them (`load.rs`).
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,6 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub(super) struct DataFile {
     path: PathBuf,
-    name: String,
     is_kept: AtomicBool,
 }
 
@@ -37,21 +37,22 @@ impl DataFile {
     }
 
     /// A file that a record names.
-    pub(super) fn existing(directory: &Path, name: String) -> Self {
-        Self { path: directory.join(&name), name, is_kept: AtomicBool::new(true) }
+    pub(super) fn existing(directory: &Path, name: &str) -> Self {
+        Self { path: directory.join(name), is_kept: AtomicBool::new(true) }
     }
 
     fn unnamed(directory: &Path) -> Self {
-        let name = Uuid::new_v4().simple().to_string();
-        Self { path: directory.join(&name), name, is_kept: AtomicBool::new(false) }
+        let path = directory.join(Uuid::new_v4().simple().to_string());
+        Self { path, is_kept: AtomicBool::new(false) }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
+    /// ASCII: a UUID.
     pub(super) fn name(&self) -> &str {
-        &self.name
+        self.path.file_name().and_then(OsStr::to_str).unwrap_or_default()
     }
 
     pub(super) fn open(&self) -> io::Result<File> {
@@ -67,6 +68,11 @@ impl DataFile {
     pub(super) fn discard(&self) {
         self.is_kept.store(false, Ordering::Relaxed);
     }
+}
+
+/// Whether a file is named as data files are: the 32 hexadecimal digits of a UUID.
+pub(super) fn is_data_name(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 impl Drop for DataFile {
@@ -98,7 +104,7 @@ mod tests {
         let name = data.name().to_owned();
         drop(data);
         assert_eq!(count(), 1);
-        let stored = Arc::new(DataFile::existing(scratch.path(), name));
+        let stored = Arc::new(DataFile::existing(scratch.path(), &name));
         let reader = Arc::clone(&stored);
         stored.discard();
         drop(stored);

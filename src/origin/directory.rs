@@ -8,7 +8,7 @@ use std::path::Path;
 use super::OriginError;
 
 // Names that begin with a dot: no bucket's.
-const LOCK_FILE: &str = ".tidegate-origin.lock";
+pub(super) const LOCK_FILE: &str = ".tidegate-origin.lock";
 const PROBE_FILE: &str = ".tidegate-write-probe";
 
 /// The lock on a data directory. It ends with the file handle, so a killed process leaves none behind.

@@ -102,8 +102,12 @@ impl Disk {
 
     /// A bucket disappears whole or not at all.
     pub(super) fn remove_bucket(&self, bucket: &str) -> io::Result<()> {
+        self.remove(&self.bucket(bucket))
+    }
+
+    fn remove(&self, directory: &Path) -> io::Result<()> {
         let pending = self.pending().join(Uuid::new_v4().simple().to_string());
-        fs::rename(self.bucket(bucket), &pending)?;
+        fs::rename(directory, &pending)?;
         // What cannot be removed now is removed at the next start.
         drop(fs::remove_dir_all(pending));
         Ok(())
@@ -116,8 +120,14 @@ impl Disk {
         document.place(&directory.join(UPLOAD_FILE))
     }
 
+    /// An upload disappears whole or not at all.
     pub(super) fn remove_upload(&self, bucket: &str, id: &str) -> io::Result<()> {
-        fs::remove_dir_all(self.upload(bucket, id))
+        self.remove(&self.upload(bucket, id))
+    }
+
+    /// Whether the bucket has records of objects, damaged ones included.
+    pub(super) fn has_objects(&self, bucket: &str) -> io::Result<bool> {
+        Ok(fs::read_dir(self.objects(bucket))?.next().is_some())
     }
 
     /// Writes a document beside its place.

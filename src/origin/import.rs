@@ -1,7 +1,9 @@
 //! Takes over a data directory of the earlier layout, in which a bucket was a directory and a key a path below it.
 //!
 //! Each object gets its new place before its old one is removed, and nothing is served in between: a kill in the middle loses
-//! nothing, and the next start goes on. What has no key in UTF-8 stays where it is, as do unfinished uploads of that layout.
+//! nothing, and the next start goes on. A `StorageFault` names each file that is not taken over and stays where it is: its
+//! key is too long for S3 or not UTF-8, its metadata is too large, the store is full, or it is no regular file. Unfinished uploads of
+//! that layout stay too.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,12 +13,15 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use s3s::crypto::{Checksum, Md5};
-use s3s::dto::Timestamp;
+use s3s::dto::{ETagCondition, Timestamp};
 use s3s::path::check_bucket_name;
+use s3s::{S3Error, S3ErrorCode};
 use serde::Deserialize;
 
+use super::StorageFault;
 use super::conditions::WriteConditions;
 use super::data::DataFile;
+use super::load::{entries, with_path};
 use super::record::{Attributes, Checksums, Facts, Object, Segment};
 use super::store::Store;
 
@@ -46,103 +51,170 @@ struct EarlierFacts {
     checksum_sha256: Option<String>,
 }
 
-/// Takes over every bucket of the earlier layout.
-pub(super) fn import(store: &Store, directory: &Path) -> io::Result<()> {
+/// Bytes of a key, at most: the limit of S3.
+const KEY_BYTES_MAX: usize = 1024;
+const LEFT: &str =
+    "move the file out of the data directory, and upload it under a key and with metadata that S3 allows";
+const LEFT_HEADERS: &str =
+    "the object was taken over without these headers; copy it onto itself with new metadata";
+const LEFT_BUCKET: &str = "move the directory out of the data directory, or delete a bucket and restart";
+
+/// Why an object or a bucket was not taken over.
+enum Skipped {
+    /// It stays where it is, and the others are taken over.
+    Fault(String),
+    /// The disk fails: the start stops.
+    Disk(io::Error),
+}
+
+impl From<io::Error> for Skipped {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl From<S3Error> for Skipped {
+    fn from(error: S3Error) -> Self {
+        match error.code() {
+            S3ErrorCode::InternalError => Self::Disk(io::Error::other(error)),
+            code => Self::Fault(format!("{}: {}", code.as_str(), error.message().unwrap_or_default())),
+        }
+    }
+}
+
+/// Takes over every bucket of the earlier layout. The faults name the files that stay where they are.
+pub(super) fn import(store: &Store, directory: &Path) -> io::Result<Vec<StorageFault>> {
+    let mut import = Import { store, directory, faults: Vec::new() };
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
         if let Some(bucket) = name.to_str().filter(|name| check_bucket_name(name))
             && entry.file_type()?.is_dir()
         {
-            import_bucket(store, directory, bucket)?;
+            import.bucket(bucket)?;
         }
     }
-    Ok(())
+    Ok(import.faults)
 }
 
-fn import_bucket(store: &Store, directory: &Path, bucket: &str) -> io::Result<()> {
-    if store.in_bucket(bucket, |_| Ok(())).is_err() {
-        store.create_bucket(bucket).map_err(io::Error::other)?;
-    }
-    let root = directory.join(bucket);
-    let mut folders = vec![root.clone()];
-    let mut at = 0;
-    while let Some(folder) = folders.get(at).cloned() {
-        at += 1;
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            let kind = path.symlink_metadata()?.file_type();
-            if kind.is_dir() {
-                folders.push(path);
-            } else if let Some(key) = path.strip_prefix(&root).ok().and_then(Path::to_str)
-                && kind.is_file()
-            {
-                import_object(store, directory, (bucket, key), &path)?;
+struct Import<'a> {
+    store: &'a Store,
+    directory: &'a Path,
+    faults: Vec<StorageFault>,
+}
+
+impl Import<'_> {
+    /// Adds a fault for a skipped file. An error of the disk is returned with the path.
+    fn note(&mut self, path: &Path, hint: &'static str, outcome: Result<(), Skipped>) -> io::Result<bool> {
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(Skipped::Disk(error)) => Err(with_path(path)(error)),
+            Err(Skipped::Fault(problem)) => {
+                self.faults.push(StorageFault { path: path.to_owned(), problem, hint });
+                Ok(false)
             }
         }
     }
-    // The deepest first. One with something left in it stays.
-    folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
-    Ok(())
-}
 
-fn import_object(
-    store: &Store,
-    directory: &Path,
-    (bucket, key): (&str, &str),
-    path: &Path,
-) -> io::Result<()> {
-    let beside = |kind: &str| {
-        let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
-        directory.join(format!(".bucket-{}.object-{}.{kind}.json", encode(bucket), encode(key)))
-    };
-    let (attributes_path, facts_path) = (beside("metadata"), beside("internal"));
-    let attributes: EarlierAttributes = read(&attributes_path);
-    let facts: EarlierFacts = read(&facts_path);
-    let metadata = path.metadata()?;
-    let etag = match facts.e_tag {
-        Some(etag) => etag,
-        None => md5(path)?,
-    };
-    let facts = Facts {
-        etag,
-        modified: metadata.modified()?.into(),
-        attributes: Attributes {
-            cache_control: attributes.cache_control,
-            content_disposition: attributes.content_disposition,
-            content_encoding: attributes.content_encoding,
-            content_language: attributes.content_language,
-            content_type: attributes.content_type,
-            expires: attributes.expires,
-            website_redirect_location: attributes.website_redirect_location,
-            metadata: attributes.user_metadata.unwrap_or_default(),
-        },
-        tags: Vec::new(),
-        checksums: Checksums {
-            crc32: facts.checksum_crc32,
-            crc32c: facts.checksum_crc32c,
-            crc64nvme: facts.checksum_crc64nvme,
-            sha1: facts.checksum_sha1,
-            sha256: facts.checksum_sha256,
-        },
-        is_multipart: false,
-    };
-    let data = Arc::new(DataFile::link(&store.disk().data(), path)?);
-    let object = Object { facts, segments: vec![Segment { data, bytes: metadata.len() }] };
-    store.put(bucket, key, object, &WriteConditions::default()).map_err(io::Error::other)?;
-    fs::remove_file(path)?;
-    for beside in [attributes_path, facts_path] {
-        match fs::remove_file(beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    fn bucket(&mut self, bucket: &str) -> io::Result<()> {
+        let root = self.directory.join(bucket);
+        if self.store.in_bucket(bucket, |_| Ok(())).is_err() {
+            let created = self.store.create_bucket(bucket).map_err(Skipped::from);
+            if !self.note(&root, LEFT_BUCKET, created)? {
+                return Ok(());
+            }
+        }
+        let mut folders = vec![root.clone()];
+        let mut at = 0;
+        while let Some(folder) = folders.get(at).cloned() {
+            at += 1;
+            for path in entries(&folder)? {
+                let kind = path.symlink_metadata()?.file_type();
+                if kind.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let key = path.strip_prefix(&root).ok().and_then(Path::to_str).filter(|_| kind.is_file());
+                let key =
+                    key.ok_or_else(|| Skipped::Fault("no regular file with a name in UTF-8".to_owned()));
+                let imported = key.and_then(|key| self.object((bucket, key), &path));
+                self.note(&path, LEFT, imported)?;
+            }
+        }
+        // The deepest first. One with something left in it stays.
+        folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
+        Ok(())
+    }
+
+    fn object(&mut self, (bucket, key): (&str, &str), path: &Path) -> Result<(), Skipped> {
+        if key.len() > KEY_BYTES_MAX {
+            return Err(Skipped::Fault(format!("the key is longer than {KEY_BYTES_MAX} bytes")));
+        }
+        let beside = |kind: &str| {
+            let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+            self.directory.join(format!(".bucket-{}.object-{}.{kind}.json", encode(bucket), encode(key)))
+        };
+        let (attributes_path, facts_path) = (beside("metadata"), beside("internal"));
+        let attributes = self.beside::<EarlierAttributes>(&attributes_path);
+        let facts = self.beside::<EarlierFacts>(&facts_path);
+        let read = [attributes.as_ref().map(|_| attributes_path), facts.as_ref().map(|_| facts_path)];
+        let (attributes, facts) = (attributes.unwrap_or_default(), facts.unwrap_or_default());
+        let metadata = path.metadata()?;
+        let etag = match facts.e_tag {
+            Some(etag) => etag,
+            None => md5(path)?,
+        };
+        let facts = Facts {
+            etag,
+            modified: metadata.modified()?.into(),
+            attributes: Attributes {
+                cache_control: attributes.cache_control,
+                content_disposition: attributes.content_disposition,
+                content_encoding: attributes.content_encoding,
+                content_language: attributes.content_language,
+                content_type: attributes.content_type,
+                expires: attributes.expires,
+                website_redirect_location: attributes.website_redirect_location,
+                metadata: attributes.user_metadata.unwrap_or_default(),
+            }
+            .checked()?,
+            tags: Vec::new(),
+            checksums: Checksums {
+                crc32: facts.checksum_crc32,
+                crc32c: facts.checksum_crc32c,
+                crc64nvme: facts.checksum_crc64nvme,
+                sha1: facts.checksum_sha1,
+                sha256: facts.checksum_sha256,
+            },
+            is_multipart: false,
+        };
+        let data = Arc::new(DataFile::link(&self.store.disk().data(), path)?);
+        let object = Object { facts, segments: vec![Segment { data, bytes: metadata.len() }] };
+        let is_there =
+            |current: &Object| current.facts.etag == object.facts.etag && current.bytes() == object.bytes();
+        // A start that was killed here has left the object in both layouts.
+        if !self.store.object(bucket, key).is_ok_and(|current| is_there(&current)) {
+            let is_new = WriteConditions::new(None, Some(ETagCondition::Any))?;
+            self.store.put(bucket, key, object, &is_new)?;
+        }
+        fs::remove_file(path)?;
+        read.into_iter().flatten().try_for_each(fs::remove_file)?;
+        Ok(())
+    }
+
+    /// A file beside an object. None if there is none. A file that cannot be read stays and has a fault: the object is taken over without it.
+    fn beside<T: for<'a> Deserialize<'a>>(&mut self, path: &Path) -> Option<T> {
+        match fs::read(path).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
+            Ok(read) => Some(read),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    let problem = format!("the file cannot be read: {error}");
+                    self.faults.push(StorageFault { path: path.to_owned(), problem, hint: LEFT_HEADERS });
+                }
+                None
+            }
         }
     }
-    Ok(())
-}
-
-/// What cannot be read is as if it were not there: the object itself counts.
-fn read<T: Default + for<'a> Deserialize<'a>>(path: &Path) -> T {
-    fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 fn md5(path: &Path) -> io::Result<String> {
@@ -165,6 +237,10 @@ fn md5(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    use crate::origin::directory::{LOCK_FILE, prepare};
+    use crate::origin::limits::Limits;
     use crate::origin::scratch::Scratch;
 
     /// The data of a first walk survives an upgrade: bytes, keys, headers; what cannot be taken over is left alone.
@@ -186,8 +262,8 @@ mod tests {
             .unwrap();
         fs::write(directory.join(".upload-x.json"), "null").unwrap();
         for _ in 0..2 {
-            let store = Store::open(directory).unwrap();
-            import(&store, directory).unwrap();
+            let (store, faults) = open(directory);
+            assert!(faults.is_empty(), "{faults:?}");
             let object = store.object("demo", "folder/ü.txt").unwrap();
             assert_eq!((object.facts.etag.as_str(), object.bytes()), ("tag-2", 5));
             assert_eq!(object.facts.attributes.content_type.as_deref(), Some("text/plain"));
@@ -200,6 +276,80 @@ mod tests {
         let mut left: Vec<_> =
             fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, [".upload-x.json", "NO_BUCKET", "store_v2"]);
+        assert_eq!(left, [LOCK_FILE, ".upload-x.json", "NO_BUCKET", "store_v2"]);
+    }
+
+    /// Opens the store as the start does.
+    fn open(directory: &Path) -> (Store, Vec<StorageFault>) {
+        let lock = prepare(directory).unwrap();
+        let (store, mut faults) = Store::open(directory, lock, Limits::default()).unwrap();
+        faults.extend(import(&store, directory).unwrap());
+        (store, faults)
+    }
+
+    /// A file beyond a bound has a fault at every start and stays. The other files are taken over.
+    #[test]
+    fn what_cannot_be_taken_over_is_named_and_stays() {
+        let scratch = Scratch::new();
+        let directory = scratch.path();
+        let folder = format!(
+            "demo/{}/{}/{}/{}/{}",
+            "a".repeat(250),
+            "b".repeat(250),
+            "c".repeat(250),
+            "d".repeat(250),
+            "e".repeat(20)
+        );
+        fs::create_dir_all(directory.join(&folder)).unwrap();
+        let long = directory.join(format!("{folder}/long.txt"));
+        let heavy = directory.join("demo/heavy");
+        let plain = directory.join("demo/plain");
+        let latin = directory.join("demo").join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+        let link = directory.join("demo/link");
+        std::os::unix::fs::symlink("plain", &link).unwrap();
+        for path in [&long, &heavy, &plain, &latin] {
+            fs::write(path, "bytes").unwrap();
+        }
+        let beside = |key: &str| {
+            directory
+                .join(format!(".bucket-ZGVtbw.object-{}.metadata.json", BASE64_URL_SAFE_NO_PAD.encode(key)))
+        };
+        fs::write(beside("heavy"), format!(r#"{{"user_metadata":{{"a":"{}"}}}}"#, "x".repeat(2048))).unwrap();
+        fs::write(beside("plain"), "{ damaged").unwrap();
+        for expected in
+            [vec![&long, &heavy, &latin, &link, &beside("plain")], vec![&long, &heavy, &latin, &link]]
+        {
+            let (store, faults) = open(directory);
+            let mut named: Vec<_> = faults.iter().map(|fault| &fault.path).collect();
+            let mut expected = expected;
+            named.sort();
+            expected.sort();
+            assert_eq!(named, expected, "{faults:?}");
+            assert!([&long, &heavy, &latin].iter().all(|path| fs::read(path).unwrap() == b"bytes"));
+            assert!(beside("plain").exists());
+            assert_eq!(store.object("demo", "plain").unwrap().bytes(), 5);
+            assert!(store.object("demo", "heavy").is_err());
+        }
+    }
+
+    /// An object of the new layout is newer than a file of the earlier one.
+    #[test]
+    fn an_object_is_not_replaced_by_a_file_of_the_earlier_layout() {
+        let scratch = Scratch::new();
+        let directory = scratch.path();
+        fs::create_dir_all(directory.join("demo")).unwrap();
+        let path = directory.join("demo/key");
+        fs::write(&path, "earlier").unwrap();
+        let (store, _) = open(directory);
+        drop(store);
+        fs::create_dir_all(directory.join("demo")).unwrap();
+        fs::write(&path, "other").unwrap();
+        let (store, faults) = open(directory);
+        assert_eq!(store.object("demo", "key").unwrap().bytes(), 7);
+        assert_eq!(faults.iter().map(|fault| &fault.path).collect::<Vec<_>>(), [&path]);
+        drop(store);
+        fs::write(&path, "earlier").unwrap();
+        let (_store, faults) = open(directory);
+        assert!(faults.is_empty() && !path.exists(), "{faults:?}");
     }
 }

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -25,6 +26,10 @@ use super::{blocking, checksum, coded};
 
 /// Memory that an upload holds, about.
 const WRITE_BYTES: usize = 256 << 10;
+/// Bytes that are read of the rest of a refused body, at most.
+const DRAIN_BYTES_MAX: usize = 1 << 20;
+/// Time for reading the rest of a refused body, at most.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What a client says of its body.
 #[derive(Default)]
@@ -37,8 +42,8 @@ pub(super) struct Expected {
 
 /// A body that was taken in.
 pub(super) struct Received {
-    /// None for an empty body.
-    pub(super) segment: Option<Segment>,
+    /// An empty body has a segment too, because a part is a segment of its object.
+    pub(super) segment: Segment,
     pub(super) md5: [u8; 16],
     pub(super) checksums: Checksums,
 }
@@ -46,7 +51,7 @@ pub(super) struct Received {
 /// Takes a body in and holds it against what the client says of it.
 pub(super) async fn receive(
     directory: PathBuf,
-    mut body: StreamingBlob,
+    body: &mut StreamingBlob,
     expected: Expected,
 ) -> S3Result<Received> {
     let hasher = checksum::hasher(&expected.checksums, expected.announced.as_ref());
@@ -73,9 +78,37 @@ pub(super) async fn receive(
     .await
 }
 
-/// Copies bytes that another data file holds.
-pub(super) fn copy_from(directory: PathBuf, source: &mut dyn io::Read) -> S3Result<Received> {
-    let mut sink = Sink { directory, file: None, bytes: 0, md5: Md5::new(), hasher: Default::default() };
+/// The body of an operation's input.
+pub(super) fn take(body: &mut Option<StreamingBlob>) -> S3Result<StreamingBlob> {
+    body.take().ok_or_else(|| s3_error!(IncompleteBody, "the request has no body"))
+}
+
+/// Passes the outcome of an operation on. After an error it reads the rest of the body first: a connection that closes with unread
+/// bytes is reset, and the reset may overtake the answer.
+pub(super) async fn drained<T>(mut body: StreamingBlob, outcome: S3Result<T>) -> S3Result<T> {
+    if outcome.is_err() {
+        let mut bytes = 0;
+        let reading = async {
+            while bytes < DRAIN_BYTES_MAX
+                && let Some(Ok(piece)) = body.next().await
+            {
+                bytes += piece.len();
+            }
+        };
+        // After the time the rest stays unread.
+        let _ = tokio::time::timeout(DRAIN_TIME_MAX, reading).await;
+    }
+    outcome
+}
+
+/// Copies bytes that another data file holds, and hashes them by the algorithm.
+pub(super) fn copy_from(
+    directory: PathBuf,
+    source: &mut dyn io::Read,
+    algorithm: Option<&ChecksumAlgorithm>,
+) -> S3Result<Received> {
+    let hasher = checksum::hasher(&Checksums::default(), algorithm);
+    let mut sink = Sink { directory, file: None, bytes: 0, md5: Md5::new(), hasher };
     let mut buffer = vec![0; WRITE_BYTES];
     loop {
         match source.read(&mut buffer).map_err(S3Error::internal_error)? {
@@ -125,8 +158,9 @@ impl Sink {
         expected.checksums.add_trailers(expected.trailers.as_ref());
         let checksums = checksum::computed(self.hasher);
         expected.checksums.verify(checksums.clone())?;
-        let bytes = self.bytes;
-        let segment = self.file.map(|(data, _)| Segment { data: Arc::new(data), bytes });
+        let opened = self.file.map_or_else(|| DataFile::create(&self.directory), Ok);
+        let (data, _) = opened.map_err(S3Error::internal_error)?;
+        let segment = Segment { data: Arc::new(data), bytes: self.bytes };
         Ok(Received { segment, md5, checksums })
     }
 }

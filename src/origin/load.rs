@@ -1,7 +1,8 @@
-//! The index, rebuilt from the documents on disk when the store opens, and the removal of what a kill left behind.
+//! The index, rebuilt from the records on disk when the store opens, and the removal of what a kill left behind.
 //!
-//! Data files that no document names are removed. A document that cannot be read stays where it is, unused; because it may name
-//! data, no data is removed then. An object with data that is missing or has another length (a power cut) is not served.
+//! A record that is damaged, or that names a data file that is missing or has another length, is not served. It stays on disk with
+//! all data files that it names, and a `StorageFault` names it. A record that cannot be read may name any data file, so no data file
+//! is removed then. Otherwise the data files that no record names are removed: a kill left them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -12,13 +13,20 @@ use std::time::UNIX_EPOCH;
 
 use serde::de::DeserializeOwned;
 
+use super::StorageFault;
+use super::data::is_data_name;
 use super::disk::{Disk, UPLOAD_FILE};
 use super::record::{BucketRecord, Object, ObjectRecord, UploadRecord};
 use super::store::{Bucket, Index, Upload};
 
-/// Loads the index.
-pub(super) fn load(disk: &Disk) -> io::Result<Index> {
-    let mut loader = Loader { disk, names: HashSet::new(), is_complete: true };
+const RESTORE_RECORD: &str =
+    "restore the file from a backup, or delete it, and restart; until then no unused data file is removed";
+const RESTORE_DATA: &str =
+    "restore the data files that the record names and restart, or write the object again";
+
+/// Loads the index. The faults name what was not loaded.
+pub(super) fn load(disk: &Disk) -> io::Result<(Index, Vec<StorageFault>)> {
+    let mut loader = Loader { disk, names: HashSet::new(), is_complete: true, faults: Vec::new() };
     let mut index = Index::new();
     for path in entries(&disk.buckets())? {
         if let Some(name) = file_name(&path) {
@@ -26,22 +34,23 @@ pub(super) fn load(disk: &Disk) -> io::Result<Index> {
             index.insert(name, bucket);
         }
     }
-    // After the objects: a kill may leave an upload whose parts became an object's.
+    // After the objects: a kill may leave an upload after its parts became an object.
     for (name, bucket) in &mut index {
         loader.uploads(name, bucket)?;
     }
     if loader.is_complete {
         loader.remove_unnamed()?;
     }
-    Ok(index)
+    Ok((index, loader.faults))
 }
 
 struct Loader<'a> {
     disk: &'a Disk,
-    /// Data files that documents name.
+    /// Data files that records name.
     names: HashSet<String>,
-    /// Whether each document could be read.
+    /// Whether each record could be read.
     is_complete: bool,
+    faults: Vec<StorageFault>,
 }
 
 impl Loader<'_> {
@@ -49,8 +58,10 @@ impl Loader<'_> {
         let record: Option<BucketRecord> = self.read(&self.disk.bucket_document(name));
         let mut bucket = Bucket::new(record.map_or_else(|| UNIX_EPOCH.into(), |record| record.created));
         for path in entries(&self.disk.objects(name))? {
-            if let Some((key, object)) = self.object(&path) {
-                self.names.extend(names(&object));
+            let Some(record) = self.read::<ObjectRecord>(&path) else {
+                continue;
+            };
+            if let Some((key, object)) = self.object(&path, record) {
                 bucket.objects.insert(key, Arc::new(object));
             }
         }
@@ -64,8 +75,6 @@ impl Loader<'_> {
             };
             match self.upload(&path)? {
                 Some(upload) => {
-                    let parts = upload.parts.values();
-                    self.names.extend(parts.flat_map(|part| names(part)));
                     bucket.uploads.insert((upload.record.key.clone(), id), upload);
                 }
                 None if self.is_complete => fs::remove_dir_all(path)?,
@@ -75,54 +84,79 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// None for an upload that was just beginning, or that has become an object.
+    /// None for an upload that had just begun, that has become an object, or that cannot be read.
     fn upload(&mut self, directory: &Path) -> io::Result<Option<Upload>> {
-        let document = directory.join(UPLOAD_FILE);
-        if !document.exists() {
+        let files = entries(directory)?;
+        if files.is_empty() {
             return Ok(None);
         }
-        let Some(record) = self.read::<UploadRecord>(&document) else {
+        let Some(record) = self.read::<UploadRecord>(&directory.join(UPLOAD_FILE)) else {
             return Ok(None);
         };
-        let mut parts = BTreeMap::new();
-        for path in entries(directory)? {
+        let mut parts = Vec::new();
+        for path in files {
             let number = path.file_stem().and_then(|stem| stem.to_str()?.parse::<i32>().ok());
             if let Some(number) = number
-                && let Some((_, part)) = self.object(&path)
+                && let Some(part) = self.read::<ObjectRecord>(&path)
             {
-                if names(&part).any(|name| self.names.contains(&name)) {
-                    return Ok(None);
-                }
-                parts.insert(number, Arc::new(part));
+                parts.push((number, path, part));
             }
         }
-        Ok(Some(Upload { record: Arc::new(record), parts }))
+        let has_become_object =
+            parts.iter().flat_map(|(_, _, part)| part.files()).any(|file| self.names.contains(file));
+        if has_become_object {
+            return Ok(None);
+        }
+        let mut loaded = BTreeMap::new();
+        for (number, path, part) in parts {
+            if let Some((_, part)) = self.object(&path, part) {
+                loaded.insert(number, Arc::new(part));
+            }
+        }
+        Ok(Some(Upload { record: Arc::new(record), parts: loaded }))
     }
 
-    fn object(&mut self, path: &Path) -> Option<(String, Object)> {
-        self.read::<ObjectRecord>(path)?.load(&self.disk.data())
+    /// Key and object of a record, if the data is whole. The data files of the record stay in both cases.
+    fn object(&mut self, path: &Path, record: ObjectRecord) -> Option<(String, Object)> {
+        self.names.extend(record.files().map(str::to_owned));
+        let loaded = record.load(&self.disk.data());
+        if loaded.is_none() {
+            let problem = "a data file of the record is missing or has another length".to_owned();
+            self.faults.push(StorageFault { path: path.to_owned(), problem, hint: RESTORE_DATA });
+        }
+        loaded
     }
 
     fn read<T: DeserializeOwned>(&mut self, path: &Path) -> Option<T> {
-        let document = fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        self.is_complete &= document.is_some();
-        document
+        match fs::read(path).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                self.is_complete = false;
+                let problem = format!("the record cannot be read: {error}");
+                self.faults.push(StorageFault { path: path.to_owned(), problem, hint: RESTORE_RECORD });
+                None
+            }
+        }
     }
 
     fn remove_unnamed(&self) -> io::Result<()> {
-        let unnamed = |path: &PathBuf| file_name(path).is_none_or(|name| !self.names.contains(&name));
-        entries(&self.disk.data())?.into_iter().filter(unnamed).try_for_each(fs::remove_file)
+        let is_unnamed = |path: &PathBuf| {
+            file_name(path).is_some_and(|name| is_data_name(&name) && !self.names.contains(&name))
+        };
+        entries(&self.disk.data())?.into_iter().filter(is_unnamed).try_for_each(fs::remove_file)
     }
-}
-
-fn names(object: &Object) -> impl Iterator<Item = String> {
-    object.segments.iter().map(|segment| segment.data.name().to_owned())
 }
 
 fn file_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
-fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
+pub(super) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let read = || -> io::Result<_> { fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect() };
+    read().map_err(with_path(directory))
+}
+
+/// Adds the path to an error.
+pub(super) fn with_path(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -6,7 +6,7 @@
 //! It verifies that secret: a process that finds the port cannot get past the gateway.
 //!
 //! ```text
-//! serve.rs ── s3s (HTTP, signatures, XML) ── api.rs ── objects, copies, multipart, pages, tags, buckets
+//! serve.rs ── request_validation.rs ── s3s (HTTP, signatures, XML) ── api.rs ── objects, copies, multipart, pages, tags, buckets
 //!                                                        └── store.rs (index) ── disk.rs, data.rs, load.rs
 //! ```
 //!
@@ -23,6 +23,7 @@ mod directory;
 mod disk;
 mod import;
 mod intake;
+mod limits;
 mod listing;
 mod load;
 mod multipart;
@@ -30,10 +31,12 @@ mod objects;
 mod pages;
 mod reader;
 mod record;
+mod request_validation;
 mod serve;
 mod store;
 mod tags;
 mod unsupported;
+mod upload_checksum;
 
 use std::io;
 use std::net::SocketAddr;
@@ -43,7 +46,7 @@ use std::thread::{self, JoinHandle};
 
 use http::StatusCode;
 use s3s::auth::SimpleAuth;
-use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::service::S3ServiceBuilder;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -51,12 +54,14 @@ use tokio::task::spawn_blocking;
 
 use self::api::Api;
 use self::directory::DirectoryLock;
+use self::limits::Limits;
+use self::request_validation::ValidatedService;
 use self::store::Store;
 
 const ACCESS_KEY_ID: &str = "tidegate-embedded-origin";
 const SECRET_BYTES: usize = 32;
 
-/// A running embedded origin. Dropping it stops the server and unlocks the directory.
+/// A running embedded origin. Dropping it stops the server. The directory is unlocked after the last operation on the store.
 #[derive(Debug)]
 pub struct Origin {
     /// Where it listens: always a loopback address.
@@ -65,10 +70,21 @@ pub struct Origin {
     pub access_key_id: String,
     /// The secret to sign requests with; it ends with this process.
     pub secret_access_key: String,
+    /// Files in the data directory that are not served.
+    pub faults: Vec<StorageFault>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    // Declared last: the directory is unlocked after the server has ended.
-    _lock: DirectoryLock,
+}
+
+/// A file in the data directory that is not served. It stays where it is.
+#[derive(Debug)]
+pub struct StorageFault {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it is not served.
+    pub problem: String,
+    /// The fix.
+    pub hint: &'static str,
 }
 
 /// Why the embedded origin did not start.
@@ -112,7 +128,7 @@ pub enum OriginError {
 /// Starts the origin on a loopback port with `bucket` in `directory`; both are created if missing.
 pub fn start(directory: &Path, bucket: &str) -> Result<Origin, OriginError> {
     let lock = directory::prepare(directory)?;
-    let store = open(directory, bucket)
+    let (store, faults) = open(directory, lock, bucket)
         .map_err(|source| OriginError::Open { directory: directory.to_owned(), source })?;
     let secret_access_key = hex::encode(rand::random::<[u8; SECRET_BYTES]>());
     let service = service(store, &secret_access_key);
@@ -127,26 +143,26 @@ pub fn start(directory: &Path, bucket: &str) -> Result<Origin, OriginError> {
         address,
         access_key_id: ACCESS_KEY_ID.to_owned(),
         secret_access_key,
+        faults,
         stop: Some(stop),
         thread: Some(thread),
-        _lock: lock,
     })
 }
 
-fn open(directory: &Path, bucket: &str) -> io::Result<Store> {
-    let store = Store::open(directory)?;
-    import::import(&store, directory)?;
+fn open(directory: &Path, lock: DirectoryLock, bucket: &str) -> io::Result<(Store, Vec<StorageFault>)> {
+    let (store, mut faults) = Store::open(directory, lock, Limits::default())?;
+    faults.extend(import::import(&store, directory)?);
     if store.in_bucket(bucket, |_| Ok(())).is_err() {
         store.create_bucket(bucket).map_err(io::Error::other)?;
     }
-    Ok(store)
+    Ok((store, faults))
 }
 
 /// The library's own access check stays: it refuses every request without a valid signature.
-fn service(store: Store, secret_access_key: &str) -> S3Service {
+fn service(store: Store, secret_access_key: &str) -> ValidatedService {
     let mut builder = S3ServiceBuilder::new(Api { store: Arc::new(store) });
     builder.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, secret_access_key));
-    builder.build()
+    ValidatedService(builder.build())
 }
 
 /// Runs work that waits for the disk on one of the runtime's blocking threads.

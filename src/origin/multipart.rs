@@ -1,25 +1,25 @@
 //! Uploads in parts. Completing one copies nothing: the parts become the object's segments.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use s3s::crypto::{Checksum, Md5};
 use s3s::dto::{
     AbortMultipartUploadInput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, UploadPartInput, UploadPartOutput,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, StreamingBlob, UploadPartInput,
+    UploadPartOutput,
 };
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 use uuid::Uuid;
 
 use super::blocking;
-use super::checksum::{self, sent_checksums, show_checksums};
+use super::checksum::{sent_checksums, show_checksums};
 use super::conditions::WriteConditions;
-use super::intake::{Expected, Received, receive};
-use super::reader::ObjectReader;
+use super::intake::{Expected, Received, drained, receive, take};
 use super::record::{Attributes, Checksums, Facts, Object, UploadRecord, attributes};
 use super::store::{Store, Upload, now};
 use super::tags;
 use super::unsupported::{refuse_extras, refuse_set};
+use super::upload_checksum::UploadChecksum;
 
 /// The least size of a part that is not the last.
 const PART_BYTES_MIN: u64 = 5 << 20;
@@ -31,7 +31,9 @@ pub(super) fn begin(
 ) -> S3Result<CreateMultipartUploadOutput> {
     refuse_extras!(input);
     let id = Uuid::new_v4().simple().to_string();
+    let checksum = UploadChecksum::new(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
     let record = UploadRecord {
+        checksum,
         key: input.key.clone(),
         initiated: now(),
         attributes: attributes!(input),
@@ -50,17 +52,26 @@ pub(super) fn begin(
 
 pub(super) async fn put_part(
     store: Arc<Store>,
+    mut request: S3Request<UploadPartInput>,
+) -> S3Result<UploadPartOutput> {
+    let mut body = take(&mut request.input.body)?;
+    let outcome = put_part_body(store, request, &mut body).await;
+    drained(body, outcome).await
+}
+
+async fn put_part_body(
+    store: Arc<Store>,
     request: S3Request<UploadPartInput>,
+    body: &mut StreamingBlob,
 ) -> S3Result<UploadPartOutput> {
     let mut input = request.input;
     refuse_set!(input, sse_customer_algorithm);
     check_part_number(input.part_number)?;
-    store.check_upload(&input.bucket, &input.key, &input.upload_id)?;
-    let body = input.body.take().ok_or_else(|| s3_error!(IncompleteBody, "the request has no body"))?;
+    let upload = store.upload_record(&input.bucket, &input.key, &input.upload_id)?;
     let expected = Expected {
         content_md5: input.content_md5.take(),
         checksums: sent_checksums!(input),
-        announced: input.checksum_algorithm.take(),
+        announced: input.checksum_algorithm.take().or_else(|| upload.checksum.algorithm()),
         trailers: request.trailing_headers,
     };
     let part = receive(store.disk().data(), body, expected).await?.into_part();
@@ -83,7 +94,7 @@ impl Received {
             checksums: self.checksums,
             is_multipart: false,
         };
-        Object { facts, segments: self.segment.into_iter().collect() }
+        Object { facts, segments: vec![self.segment] }
     }
 }
 
@@ -101,32 +112,37 @@ pub(super) fn complete(
     let conditions = WriteConditions::new(input.if_match.take(), input.if_none_match.take())?;
     let upload = store.upload(&input.bucket, &input.key, &input.upload_id)?;
     let listed = input.multipart_upload.take().and_then(|upload| upload.parts).unwrap_or_default();
-    let mut object = assemble(&upload, listed)?;
+    let parts = listed_parts(&upload, listed)?;
+    let mut object = assemble(&upload.record, &parts)?;
     if input.mpu_object_size.is_some_and(|bytes| u64::try_from(bytes) != Ok(object.bytes())) {
         return Err(s3_error!(InvalidRequest, "x-amz-mp-object-size is not the size of the parts together"));
     }
-    object.facts.checksums = verify_whole(&object, &sent_checksums!(input), input.checksum_type.as_ref())?;
+    let sent = sent_checksums!(input);
+    let checksum = &upload.record.checksum;
+    object.facts.checksums = checksum.verify(sent, input.checksum_type.as_ref(), &object, &parts)?;
     let mut output = CompleteMultipartUploadOutput {
         e_tag: Some(object.etag()),
         location: Some(format!("/{}/{}", input.bucket, input.key)),
         ..Default::default()
     };
     show_checksums!(output, object.facts.checksums);
+    output.checksum_type = object.facts.checksums.checksum_type();
     store.complete(&input.bucket, (&input.key, &input.upload_id), object, &conditions)?;
     output.bucket = Some(input.bucket);
     output.key = Some(input.key);
     Ok(output)
 }
 
-/// The object that the listed parts make together.
-fn assemble(upload: &Upload, listed: Vec<CompletedPart>) -> S3Result<Object> {
+/// The parts that a completion lists.
+fn listed_parts(upload: &Upload, listed: Vec<CompletedPart>) -> S3Result<Vec<Arc<Object>>> {
     if listed.is_empty() {
         return Err(s3_error!(MalformedXML, "a completion lists at least one part"));
     }
     if !listed.is_sorted_by(|one, next| one.part_number < next.part_number) {
         return Err(s3_error!(InvalidPartOrder, "parts are listed in ascending order"));
     }
-    let (count, mut md5, mut segments) = (listed.len(), Md5::new(), Vec::new());
+    let count = listed.len();
+    let mut parts = Vec::with_capacity(count);
     for (at, mut listed) in listed.into_iter().enumerate() {
         let part = listed.part_number.and_then(|number| upload.parts.get(&number));
         let part = part.filter(|part| is_listed(part, &mut listed));
@@ -134,14 +150,23 @@ fn assemble(upload: &Upload, listed: Vec<CompletedPart>) -> S3Result<Object> {
         if at + 1 < count && part.bytes() < PART_BYTES_MIN {
             return Err(s3_error!(EntityTooSmall, "a part that is not the last has at least 5 MiB"));
         }
+        parts.push(Arc::clone(part));
+    }
+    Ok(parts)
+}
+
+/// The object that the parts make together.
+fn assemble(record: &UploadRecord, parts: &[Arc<Object>]) -> S3Result<Object> {
+    let (mut md5, mut segments) = (Md5::new(), Vec::new());
+    for part in parts {
         md5.update(&hex::decode(&part.facts.etag).map_err(S3Error::internal_error)?);
         segments.extend(part.segments.iter().cloned());
     }
     let facts = Facts {
-        etag: format!("{}-{count}", hex::encode(md5.finalize())),
+        etag: format!("{}-{}", hex::encode(md5.finalize()), parts.len()),
         modified: now(),
-        attributes: upload.record.attributes.clone(),
-        tags: upload.record.tags.clone(),
+        attributes: record.attributes.clone(),
+        tags: record.tags.clone(),
         checksums: Checksums::default(),
         is_multipart: true,
     };
@@ -156,30 +181,6 @@ fn is_listed(part: &Object, listed: &mut CompletedPart) -> bool {
     let mut sent = sent_checksums!(listed);
     sent.retain_known(known);
     is_tagged && sent.verify(known.clone()).is_ok()
-}
-
-/// A checksum over the whole object is verified. One over the parts' checksums has been: each part's was.
-fn verify_whole(
-    object: &Object,
-    sent: &Checksums,
-    kind: Option<&s3s::dto::ChecksumType>,
-) -> S3Result<Checksums> {
-    let is_full = kind.is_some_and(|kind| kind.as_str() == s3s::dto::ChecksumType::FULL_OBJECT);
-    if !is_full || *sent == Checksums::default() {
-        return Ok(Checksums::default());
-    }
-    let mut hasher = checksum::hasher(sent, None);
-    let mut reader = ObjectReader::new(object, &(0..object.bytes()));
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match reader.read(&mut buffer).map_err(S3Error::internal_error)? {
-            0 => break,
-            bytes => hasher.update(&buffer[..bytes]),
-        }
-    }
-    let computed = checksum::computed(hasher);
-    sent.clone().verify(computed.clone())?;
-    Ok(computed)
 }
 
 pub(super) fn abort(store: &Store, input: &AbortMultipartUploadInput) -> S3Result<()> {
@@ -202,7 +203,7 @@ mod tests {
     fn upload() -> Upload {
         let part = |number: i32, mebibytes: u64| {
             let directory = std::path::Path::new("/nonexistent");
-            let data = Arc::new(DataFile::existing(directory, number.to_string()));
+            let data = Arc::new(DataFile::existing(directory, &number.to_string()));
             let etag = hex::encode([u8::try_from(number).unwrap(); 16]);
             let segments = vec![Segment { data, bytes: mebibytes << 20 }];
             (number, Arc::new(Object { facts: facts(&etag), segments }))
@@ -212,6 +213,7 @@ mod tests {
             initiated: Timestamp::default(),
             attributes: Attributes::default(),
             tags: Vec::new(),
+            checksum: UploadChecksum::default(),
         };
         Upload {
             record: Arc::new(record),
@@ -228,7 +230,9 @@ mod tests {
                 e_tag: etag.map(|etag| ETag::Strong(etag.to_owned())),
                 ..Default::default()
             };
-            match assemble(&upload(), numbers.iter().map(part).collect()) {
+            let upload = upload();
+            let parts = listed_parts(&upload, numbers.iter().map(part).collect());
+            match parts.and_then(|parts| assemble(&upload.record, &parts)) {
                 Ok(object) => format!("{} {}", object.bytes() >> 20, object.facts.etag),
                 Err(error) => error.code().as_str().to_owned(),
             }

@@ -2,21 +2,19 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::StreamExt;
 use http::StatusCode;
 use s3s::dto;
 use s3s::dto::{
-    DeleteObjectInput, DeleteObjectsInput, DeleteObjectsOutput, GetObjectAttributesInput,
+    DeleteObjectInput, DeleteObjectsInput, DeleteObjectsOutput, ETagCondition, GetObjectAttributesInput,
     GetObjectAttributesOutput, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
-    PutObjectInput, PutObjectOutput, StreamingBlob, Timestamp, TimestampFormat,
+    ObjectIdentifier, PutObjectInput, PutObjectOutput, StreamingBlob, Timestamp, TimestampFormat,
 };
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 
 use super::checksum::{sent_checksums, show_checksums};
 use super::conditions::{Conditions, Outcome, WriteConditions, seconds};
-use super::intake::{Expected, receive};
+use super::intake::{Expected, drained, receive, take};
 use super::record::{Facts, Object, attributes, show_attributes};
 use super::store::{Store, now};
 use super::tags;
@@ -25,10 +23,6 @@ use super::{blocking, coded, reader};
 
 /// S3's own bound of a multi-delete.
 const DELETED_KEYS_MAX: usize = 1000;
-/// The most that is read of a body that is refused.
-const DRAIN_BYTES_MAX: usize = 1 << 20;
-/// How long it is read.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The conditions in a read's input: two operations name them alike.
 macro_rules! conditions {
@@ -42,22 +36,30 @@ macro_rules! conditions {
     };
 }
 
-pub(super) async fn put(store: Arc<Store>, request: S3Request<PutObjectInput>) -> S3Result<PutObjectOutput> {
+pub(super) async fn put(
+    store: Arc<Store>,
+    mut request: S3Request<PutObjectInput>,
+) -> S3Result<PutObjectOutput> {
+    let mut body = take(&mut request.input.body)?;
+    let outcome = put_body(store, request, &mut body).await;
+    drained(body, outcome).await
+}
+
+async fn put_body(
+    store: Arc<Store>,
+    request: S3Request<PutObjectInput>,
+    body: &mut StreamingBlob,
+) -> S3Result<PutObjectOutput> {
     let mut input = request.input;
     refuse_extras!(input);
     refuse_set!(input, write_offset_bytes);
     let tags = tags::of_header(input.tagging.as_deref())?;
     let conditions = WriteConditions::new(input.if_match.take(), input.if_none_match.take())?;
     let attributes = attributes!(input);
-    let body = input.body.take().ok_or_else(|| s3_error!(IncompleteBody, "the request has no body"))?;
-    // Before the body, which may be large; the write itself looks again.
-    let looked = store.in_bucket(&input.bucket, |bucket| {
+    // Before the body, which may be large. The write checks the conditions again, under the lock.
+    store.in_bucket(&input.bucket, |bucket| {
         conditions.check(bucket.objects.get(&input.key).map(AsRef::as_ref))
-    });
-    if let Err(refused) = looked {
-        drain(body).await;
-        return Err(refused);
-    }
+    })?;
     let expected = Expected {
         content_md5: input.content_md5.take(),
         checksums: sent_checksums!(input),
@@ -73,26 +75,11 @@ pub(super) async fn put(store: Arc<Store>, request: S3Request<PutObjectInput>) -
         checksums: received.checksums,
         is_multipart: false,
     };
-    let object = Object { facts, segments: received.segment.into_iter().collect() };
+    let object = Object { facts, segments: vec![received.segment] };
     let object = blocking(move || store.put(&input.bucket, &input.key, object, &conditions)).await?;
     let mut output = PutObjectOutput { e_tag: Some(object.etag()), ..Default::default() };
     show_checksums!(output, object.facts.checksums);
     Ok(output)
-}
-
-/// Reads what comes of a body that is refused. A connection that closes with unread bytes is reset, and the reset may overtake the
-/// answer.
-async fn drain(mut body: StreamingBlob) {
-    let mut bytes = 0;
-    let reading = async {
-        while bytes < DRAIN_BYTES_MAX
-            && let Some(Ok(piece)) = body.next().await
-        {
-            bytes += piece.len();
-        }
-    };
-    // A body that stands still keeps nobody.
-    let _ = tokio::time::timeout(DRAIN_TIME_MAX, reading).await;
 }
 
 pub(super) async fn get(store: &Store, request: S3Request<GetObjectInput>) -> S3Result<GetObjectOutput> {
@@ -116,6 +103,7 @@ pub(super) async fn get(store: &Store, request: S3Request<GetObjectInput>) -> S3
     show_attributes!(output, object.facts.attributes);
     if input.checksum_mode.is_some() && part.range == (0..object.bytes()) {
         show_checksums!(output, object.facts.checksums);
+        output.checksum_type = object.facts.checksums.checksum_type();
     }
     Ok(output)
 }
@@ -139,6 +127,7 @@ pub(super) fn head(store: &Store, request: &S3Request<HeadObjectInput>) -> S3Res
     show_attributes!(output, object.facts.attributes);
     if input.checksum_mode.is_some() && part.range == (0..object.bytes()) {
         show_checksums!(output, object.facts.checksums);
+        output.checksum_type = object.facts.checksums.checksum_type();
     }
     Ok(output)
 }
@@ -245,9 +234,7 @@ pub(super) fn delete_many(store: &Store, input: DeleteObjectsInput) -> S3Result<
     store.in_bucket(&input.bucket, |_| Ok(()))?;
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
     for object in input.delete.objects {
-        let outcome = check_version(object.version_id.as_deref())
-            .and_then(|()| store.delete(&input.bucket, &object.key, &WriteConditions::default()));
-        match outcome {
+        match delete_listed(store, &input.bucket, &object) {
             Ok(()) => deleted.push(dto::DeletedObject { key: Some(object.key), ..Default::default() }),
             Err(error) => errors.push(dto::Error {
                 code: Some(error.code().as_str().to_owned()),
@@ -265,6 +252,19 @@ pub(super) fn delete_many(store: &Store, input: DeleteObjectsInput) -> S3Result<
     })
 }
 
+/// Deletes a key of a multi-delete, on the conditions that are listed with it.
+fn delete_listed(store: &Store, bucket: &str, listed: &ObjectIdentifier) -> S3Result<()> {
+    refuse_set!(listed, last_modified_time, size);
+    check_version(listed.version_id.as_deref())?;
+    // The server library reads `*` as an ETag.
+    let condition = listed.e_tag.clone().map(|etag| match etag.value() {
+        "*" => ETagCondition::Any,
+        _ => ETagCondition::ETag(etag),
+    });
+    let conditions = WriteConditions::new(condition, None)?;
+    store.delete(bucket, &listed.key, &conditions)
+}
+
 pub(super) fn attributes_of(
     store: &Store,
     input: &GetObjectAttributesInput,
@@ -276,6 +276,7 @@ pub(super) fn attributes_of(
     let is_asked = |name: &str| asked().any(|each| each.trim() == name);
     let mut checksum = dto::Checksum::default();
     show_checksums!(checksum, object.facts.checksums);
+    checksum.checksum_type = object.facts.checksums.checksum_type();
     let parts = dto::GetObjectAttributesParts {
         total_parts_count: Some(i32::try_from(object.segments.len()).map_err(S3Error::internal_error)?),
         ..Default::default()

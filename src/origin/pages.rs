@@ -234,6 +234,7 @@ mod tests {
 
     use super::*;
     use crate::origin::record::Attributes;
+    use crate::origin::upload_checksum::UploadChecksum;
 
     /// V5: pages of uploads join to the whole, also where several have one key
     #[test]
@@ -243,6 +244,7 @@ mod tests {
             initiated: Timestamp::default(),
             attributes: Attributes::default(),
             tags: Vec::new(),
+            checksum: UploadChecksum::default(),
         });
         let at = |(key, id): (&str, &str)| ((key.to_owned(), id.to_owned()), Arc::clone(&record));
         let found: Vec<_> =

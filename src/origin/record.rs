@@ -8,7 +8,8 @@ use s3s::dto::{ETag, Timestamp};
 use s3s::{S3Result, s3_error};
 use serde::{Deserialize, Serialize};
 
-use super::data::DataFile;
+use super::data::{DataFile, is_data_name};
+use super::upload_checksum::UploadChecksum;
 
 /// Headers that a client stores with an object.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -24,17 +25,35 @@ pub(super) struct Attributes {
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// S3's bound of the user's metadata, names and values together.
+/// Bytes of the user's metadata, names and values together, at most: the limit of S3.
 const METADATA_BYTES_MAX: usize = 2048;
+/// Bytes of the system's metadata, the values together, at most: the limit of S3.
+const SYSTEM_METADATA_BYTES_MAX: usize = 2048;
+/// Bytes of `x-amz-website-redirect-location`, at most: the limit of S3.
+const REDIRECT_BYTES_MAX: usize = 2048;
 
 impl Attributes {
     pub(super) fn checked(self) -> S3Result<Self> {
-        let bytes: usize = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if bytes > METADATA_BYTES_MAX {
-            return Err(s3_error!(
-                MetadataTooLarge,
-                "the metadata is larger than {METADATA_BYTES_MAX} bytes"
-            ));
+        let bytes = |value: &Option<String>| value.as_ref().map_or(0, String::len);
+        let user_bytes = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let system_bytes = [
+            &self.cache_control,
+            &self.content_disposition,
+            &self.content_encoding,
+            &self.content_language,
+            &self.content_type,
+        ]
+        .into_iter()
+        .map(bytes)
+        .sum();
+        for (what, bytes, bytes_max) in [
+            ("the user's metadata", user_bytes, METADATA_BYTES_MAX),
+            ("the system's metadata", system_bytes, SYSTEM_METADATA_BYTES_MAX),
+            ("the redirect location", bytes(&self.website_redirect_location), REDIRECT_BYTES_MAX),
+        ] {
+            if bytes > bytes_max {
+                return Err(s3_error!(MetadataTooLarge, "{what} is larger than {bytes_max} bytes"));
+            }
         }
         Ok(self)
     }
@@ -166,13 +185,17 @@ struct SegmentRecord {
 }
 
 impl ObjectRecord {
+    /// The data files that the document names.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map(|segment| segment.file.as_str())
+    }
+
     /// The object, if its data is whole.
     pub(super) fn load(self, data_directory: &Path) -> Option<(String, Object)> {
-        let is_name = |file: &str| file.len() == 32 && file.bytes().all(|byte| byte.is_ascii_hexdigit());
         let load = |SegmentRecord { file, bytes }| {
-            let is_whole = is_name(&file)
+            let is_whole = is_data_name(&file)
                 && data_directory.join(&file).metadata().is_ok_and(|metadata| metadata.len() == bytes);
-            is_whole.then(|| Segment { data: Arc::new(DataFile::existing(data_directory, file)), bytes })
+            is_whole.then(|| Segment { data: Arc::new(DataFile::existing(data_directory, &file)), bytes })
         };
         let segments = self.segments.into_iter().map(load).collect::<Option<Vec<_>>>()?;
         Some((self.key, Object { facts: self.facts, segments }))
@@ -186,6 +209,8 @@ pub(super) struct UploadRecord {
     pub(super) initiated: Timestamp,
     pub(super) attributes: Attributes,
     pub(super) tags: Vec<(String, String)>,
+    #[serde(default)]
+    pub(super) checksum: UploadChecksum,
 }
 
 /// A bucket as it stands on disk, without what is in it.

@@ -9,13 +9,14 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use s3s::service::S3Service;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-// The gateway has drained before it stops its origin: what is still open by then is idle or lost.
+use super::request_validation::ValidatedService;
+
+// The gateway stops its origin after `server.drain_timeout`: connections that are open by then are idle or cut off.
 const STOP_GRACE: Duration = Duration::from_millis(300);
 // Without descriptors `accept` fails at once, for as long as that lasts: wait instead of spinning.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -39,7 +40,7 @@ pub(super) fn listen(runtime: &Runtime) -> io::Result<TcpListener> {
 pub(super) fn run(
     runtime: Runtime,
     listener: TcpListener,
-    service: S3Service,
+    service: ValidatedService,
     stopped: oneshot::Receiver<()>,
 ) {
     runtime.block_on(async move {
@@ -48,13 +49,14 @@ pub(super) fn run(
             _ = stopped => {}
             () = accept(listener, &service, &connections) => {}
         }
-        // Past the grace the runtime's end cuts what is left.
+        // Connections that are open after the grace are cut by the runtime's shutdown.
         drop(timeout(STOP_GRACE, connections.shutdown()).await);
     });
-    runtime.shutdown_background();
+    // A write that takes longer ends on its thread. It holds the store, and so the lock on the directory.
+    runtime.shutdown_timeout(STOP_GRACE);
 }
 
-async fn accept(listener: TcpListener, service: &S3Service, connections: &GracefulShutdown) {
+async fn accept(listener: TcpListener, service: &ValidatedService, connections: &GracefulShutdown) {
     loop {
         match listener.accept().await {
             Ok((stream, _peer)) => serve(stream, service.clone(), connections),
@@ -63,7 +65,7 @@ async fn accept(listener: TcpListener, service: &S3Service, connections: &Gracef
     }
 }
 
-fn serve(stream: TcpStream, service: S3Service, connections: &GracefulShutdown) {
+fn serve(stream: TcpStream, service: ValidatedService, connections: &GracefulShutdown) {
     if stream.set_nodelay(true).is_err() {
         // Only a socket that is already closed refuses the option.
         return;

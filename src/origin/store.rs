@@ -4,7 +4,7 @@
 //! disagree and conditions of writes hold in the moment of the write. Bytes are written before and removed after the lock.
 //! Everything here may wait for the disk: the shell calls it from blocking threads, look-ups apart.
 //!
-//! Bounded: `BUCKETS_MAX`, `OBJECTS_MAX` and `UPLOADS_MAX`; the index takes about 1 KiB an object.
+//! Bounded by `Limits`; the index takes about 1 KiB an object.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,16 +16,11 @@ use s3s::{S3Error, S3Result, s3_error};
 use tidegate_actors::clock;
 
 use super::conditions::WriteConditions;
+use super::directory::DirectoryLock;
 use super::disk::Disk;
-use super::load;
+use super::limits::{Limits, check_room};
 use super::record::{BucketRecord, Object, UploadRecord};
-
-/// S3's own default.
-const BUCKETS_MAX: usize = 100;
-/// A bucket.
-const OBJECTS_MAX: usize = 250_000;
-/// A bucket.
-const UPLOADS_MAX: usize = 1000;
+use super::{StorageFault, load};
 
 /// What is in the store.
 pub(super) type Index = BTreeMap<String, Bucket>;
@@ -50,7 +45,10 @@ pub(super) struct Upload {
 #[derive(Debug)]
 pub(super) struct Store {
     disk: Disk,
+    limits: Limits,
     index: Mutex<Index>,
+    /// Held for as long as an operation may write, also after the server has stopped.
+    _lock: DirectoryLock,
 }
 
 pub(super) fn now() -> Timestamp {
@@ -58,11 +56,15 @@ pub(super) fn now() -> Timestamp {
 }
 
 impl Store {
-    /// Opens a store with what an earlier process left in it.
-    pub(super) fn open(directory: &Path) -> std::io::Result<Self> {
+    /// Opens a store with what an earlier process left in it. The faults name what is not served.
+    pub(super) fn open(
+        directory: &Path,
+        lock: DirectoryLock,
+        limits: Limits,
+    ) -> std::io::Result<(Self, Vec<StorageFault>)> {
         let disk = Disk::open(directory)?;
-        let index = Mutex::new(load::load(&disk)?);
-        Ok(Self { disk, index })
+        let (index, faults) = load::load(&disk)?;
+        Ok((Self { disk, limits, index: Mutex::new(index), _lock: lock }, faults))
     }
 
     pub(super) fn disk(&self) -> &Disk {
@@ -100,8 +102,9 @@ impl Store {
         if index.contains_key(bucket) {
             return Err(s3_error!(BucketAlreadyOwnedByYou, "the bucket exists"));
         }
-        if index.len() >= BUCKETS_MAX {
-            return Err(s3_error!(TooManyBuckets, "the embedded origin holds at most {BUCKETS_MAX} buckets"));
+        let buckets_max = self.limits.buckets;
+        if index.len() >= buckets_max {
+            return Err(s3_error!(TooManyBuckets, "the embedded origin holds at most {buckets_max} buckets"));
         }
         let record = BucketRecord { created: now() };
         self.disk.create_bucket(bucket, &record).map_err(S3Error::internal_error)?;
@@ -113,7 +116,8 @@ impl Store {
     pub(super) fn delete_bucket(&self, bucket: &str) -> S3Result<()> {
         let mut index = self.lock();
         let held = index.get(bucket).ok_or_else(|| s3_error!(NoSuchBucket, "the bucket does not exist"))?;
-        if !held.objects.is_empty() {
+        // A damaged record is not in the index. Its data may be restored.
+        if !held.objects.is_empty() || self.disk.has_objects(bucket).map_err(S3Error::internal_error)? {
             return Err(s3_error!(BucketNotEmpty, "the bucket is not empty"));
         }
         self.disk.remove_bucket(bucket).map_err(S3Error::internal_error)?;
@@ -145,7 +149,7 @@ impl Store {
         let replaced = self.change(bucket, |held| {
             let current = held.objects.get(key);
             conditions.check(current.map(AsRef::as_ref))?;
-            held.check_room(current.is_none())?;
+            held.check_room(current.is_none(), &self.limits)?;
             document.place(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
             object.keep();
             Ok(held.objects.insert(key.to_owned(), Arc::clone(&object)))
@@ -188,10 +192,7 @@ impl Store {
 
     pub(super) fn begin_upload(&self, bucket: &str, id: &str, record: UploadRecord) -> S3Result<()> {
         self.change(bucket, |held| {
-            if held.uploads.len() >= UPLOADS_MAX {
-                let message = "the embedded origin holds at most";
-                return Err(s3_error!(InvalidRequest, "{message} {UPLOADS_MAX} unfinished uploads a bucket"));
-            }
+            check_room(held.uploads.len(), self.limits.uploads, "unfinished uploads a bucket")?;
             self.disk.create_upload(bucket, id, &record).map_err(S3Error::internal_error)?;
             let at = (record.key.clone(), id.to_owned());
             held.uploads.insert(at, Upload { record: Arc::new(record), parts: BTreeMap::new() });
@@ -203,8 +204,8 @@ impl Store {
         self.change(bucket, |held| held.upload(key, id).cloned())
     }
 
-    pub(super) fn check_upload(&self, bucket: &str, key: &str, id: &str) -> S3Result<()> {
-        self.change(bucket, |held| held.upload(key, id).map(|_| ()))
+    pub(super) fn upload_record(&self, bucket: &str, key: &str, id: &str) -> S3Result<Arc<UploadRecord>> {
+        self.change(bucket, |held| held.upload(key, id).map(|upload| Arc::clone(&upload.record)))
     }
 
     pub(super) fn put_part(
@@ -217,6 +218,11 @@ impl Store {
         let document = self.disk.prepare(&part.record(key)).map_err(S3Error::internal_error)?;
         let part = Arc::new(part);
         let replaced = self.change(bucket, |held| {
+            let is_new = !held.upload(key, id)?.parts.contains_key(&number);
+            if is_new {
+                let parts = held.uploads.values().map(|upload| upload.parts.len()).sum();
+                check_room(parts, self.limits.parts, "parts of unfinished uploads a bucket")?;
+            }
             let upload = held.upload(key, id)?;
             document.place(&self.disk.part(bucket, id, number)).map_err(S3Error::internal_error)?;
             part.keep();
@@ -242,7 +248,7 @@ impl Store {
             let current = held.objects.get(key);
             let is_new = current.is_none();
             conditions.check(current.map(AsRef::as_ref))?;
-            held.check_room(is_new)?;
+            held.check_room(is_new, &self.limits)?;
             let upload = held.upload(key, id)?.clone();
             document.place(&self.disk.object(bucket, key)).map_err(S3Error::internal_error)?;
             held.uploads.remove(&(key.to_owned(), id.to_owned()));
@@ -282,12 +288,8 @@ impl Bucket {
         upload.ok_or_else(|| s3_error!(NoSuchUpload, "the specified upload does not exist"))
     }
 
-    fn check_room(&self, is_new: bool) -> S3Result<()> {
-        if is_new && self.objects.len() >= OBJECTS_MAX {
-            let message = "the embedded origin holds at most";
-            return Err(s3_error!(InvalidRequest, "{message} {OBJECTS_MAX} objects a bucket"));
-        }
-        Ok(())
+    fn check_room(&self, is_new: bool, limits: &Limits) -> S3Result<()> {
+        if is_new { check_room(self.objects.len(), limits.objects, "objects a bucket") } else { Ok(()) }
     }
 }
 

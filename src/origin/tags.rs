@@ -9,7 +9,7 @@ use s3s::{S3Result, s3_error};
 use super::coded;
 use super::record::Object;
 use super::store::Store;
-use crate::s3::sigv4::query::{name_of, pairs, text_of, value_of};
+use crate::s3::sigv4::query::{bytes_of, name_of, pairs, text_of, value_of};
 
 const TAGS_MAX: usize = 10;
 const KEY_CHARACTERS_MAX: usize = 128;
@@ -19,7 +19,11 @@ pub(super) type Tags = Vec<(String, String)>;
 
 /// The tags of the header `x-amz-tagging`, which is written as a query is.
 pub(super) fn of_header(header: Option<&str>) -> S3Result<Tags> {
-    let pairs = pairs(header.unwrap_or_default()).filter(|pair| !pair.is_empty());
+    let header = header.unwrap_or_default();
+    if str::from_utf8(&bytes_of(header)).is_err() {
+        return Err(s3_error!(InvalidTag, "x-amz-tagging is not UTF-8"));
+    }
+    let pairs = pairs(header).filter(|pair| !pair.is_empty());
     let value = |pair: &str| text_of(value_of(pair)).into_owned();
     check(pairs.map(|pair| (name_of(pair).into_owned(), value(pair))).collect())
 }
@@ -80,6 +84,7 @@ mod tests {
             (long(1, 257), "InvalidTag"),
             ("=x".to_owned(), "InvalidTag"),
             ("a=1&a=2".to_owned(), "InvalidTag"),
+            ("a=%ff".to_owned(), "InvalidTag"),
         ] {
             let outcome = of_header(Some(&header));
             let outcome = outcome.map_or_else(|error| error.code().as_str().to_owned(), |_| "ok".to_owned());

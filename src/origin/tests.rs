@@ -4,8 +4,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::limits::Limits;
 use super::scratch::Scratch;
-use super::{OriginError, start};
+use super::store::Store;
+use super::{OriginError, directory, start};
 
 fn get_unsigned(address: SocketAddr, target: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -73,6 +75,18 @@ fn a_directory_serves_one_origin_at_a_time_and_is_free_after_a_drop() {
     let error = start(scratch.path(), "demo").unwrap_err();
     assert!(matches!(error, OriginError::InUse { .. }), "{error:?}");
     drop(first);
+    start(scratch.path(), "demo").unwrap();
+}
+
+/// An operation that ends after the server holds the store, and with it the lock.
+#[test]
+fn the_directory_is_locked_until_the_last_operation_has_ended() {
+    let scratch = Scratch::new();
+    let lock = directory::prepare(scratch.path()).unwrap();
+    let (store, _) = Store::open(scratch.path(), lock, Limits::default()).unwrap();
+    let error = start(scratch.path(), "demo").unwrap_err();
+    assert!(matches!(error, OriginError::InUse { .. }), "{error:?}");
+    drop(store);
     start(scratch.path(), "demo").unwrap();
 }
 

@@ -46,6 +46,11 @@ pub(crate) fn without(target: &PathAndQuery, ends_here: impl Fn(&str) -> bool) -
     assemble(target.path(), Some(&kept.join("&")).filter(|query| !query.is_empty()).map(String::as_str))
 }
 
+/// The target with another query.
+pub(crate) fn with_query(target: &PathAndQuery, query: &str) -> Option<PathAndQuery> {
+    assemble(target.path(), Some(query))
+}
+
 fn assemble(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
     match query {
         Some(query) => format!("{path}?{query}").parse().ok(),

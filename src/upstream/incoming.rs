@@ -20,12 +20,22 @@ const SDK_REQUEST: HeaderName = HeaderName::from_static("amz-sdk-request");
 const KEPT: [HeaderName; 3] =
     [USER_AGENT, HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 
+/// The parameters of a presigned URL to which a preflight is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PresignedQuery {
+    /// They are removed.
+    Removed,
+    /// They are sent, with zeros for the signature and without a session token. The Ceph Object Gateway reads the tenant of the bucket
+    /// from the access key in the URL, and does not verify the signature of a preflight.
+    WithoutProof,
+}
+
 /// A request that goes on.
 pub(crate) enum Incoming {
     /// As the client sent it.
     Client(HttpRequest),
-    /// A CORS preflight for the store, which goes on without any proof of identity.
-    Preflight(HttpRequest),
+    /// A CORS preflight for the store, which is sent without any proof of identity.
+    Preflight(HttpRequest, PresignedQuery),
     /// The upload that a form asks for.
     Form(Box<Put>),
     /// One page of the store's list of buckets.
@@ -36,7 +46,7 @@ impl Incoming {
     /// Its head, as if it had come like this.
     pub(crate) fn head(&self) -> Head<'_> {
         match self {
-            Self::Client(request) | Self::Preflight(request) => Head::from(request.head()),
+            Self::Client(request) | Self::Preflight(request, _) => Head::from(request.head()),
             Self::Form(put) => put.head(),
             Self::BucketList(page) => page.head(),
         }
@@ -47,9 +57,14 @@ impl Incoming {
         !self.is_preflight()
     }
 
+    /// Whether the parameters of its presigned URL are sent on, without their proof.
+    pub(super) fn names_presigned_key(&self) -> bool {
+        matches!(self, Self::Preflight(_, PresignedQuery::WithoutProof))
+    }
+
     /// Whether it is a CORS preflight for the store.
     pub(crate) fn is_preflight(&self) -> bool {
-        matches!(self, Self::Preflight(_))
+        matches!(self, Self::Preflight(..))
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) use conclude::conclude;
 pub(crate) use error_document::error_code;
 pub(crate) use hedge::Suppressed;
 pub(crate) use hold::{is_patient, may_wait};
-pub(crate) use incoming::{BucketListPage, Incoming, Put};
+pub(crate) use incoming::{BucketListPage, Incoming, PresignedQuery, Put};
 pub(crate) use intake::{Taking, declare};
 pub(crate) use outbound::{Outbound, prepare, prepare_bucket_list};
 pub(crate) use proxy_body::ProxyBody;

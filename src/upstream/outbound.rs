@@ -20,7 +20,7 @@ use crate::s3::chunked::encode::Encoder;
 use crate::s3::copy_source::{COPY_SOURCE, CopySource};
 use crate::s3::naming::{self, Named};
 use crate::s3::sign::{CONTENT_SHA256, EMPTY_SHA256, Signer};
-use crate::s3::sigv4::query::presigns;
+use crate::s3::sigv4::query::{presigns, without_presigned_proof};
 use crate::s3::upload::content_md5::Md5Header;
 use crate::s3::{target, upload};
 use crate::telemetry::record::Record;
@@ -96,7 +96,8 @@ pub(crate) async fn prepare(
 ) -> Result<Outbound, GatewayError> {
     let head = request.head();
     let named = naming::of(head.uri, head.headers, &server.base_domains);
-    let target = map_target(head, &named, bucket)?;
+    let names_key = request.names_presigned_key();
+    let target = map_target(head, &named, bucket, names_key)?;
     let upstream_name = bucket.config.upstream.bucket.clone().unwrap_or_else(|| named.bucket.into_owned());
     let copy_source = if request.is_preflight() { None } else { map_copy_source(head, bucket)? };
     let sets = bucket.config.forwarded == ForwardedHeaders::Set;
@@ -164,11 +165,12 @@ pub(super) fn idempotent(method: &Method) -> bool {
 }
 
 /// The same bytes, but for the bucket's name: it is moved and changed to where and what the upstream calls it. One that the upstream calls
-/// the same stays as it was sent, encoded or not.
+/// the same stays as it was sent, encoded or not. With `names_key`, the parameters of a presigned URL stay, without their proof.
 fn map_target(
     head: Head<'_>,
     Named { bucket: ours, addressing: from, .. }: &Named<'_>,
     bucket: &Bucket,
+    names_key: bool,
 ) -> Result<PathAndQuery, UpstreamRejection> {
     let name = bucket.config.upstream.bucket.as_deref().unwrap_or(ours);
     let original = head.uri.path_and_query().ok_or(UpstreamRejection::Target)?;
@@ -177,7 +179,10 @@ fn map_target(
     let strips = bucket.config.upstream.integrity.checksums == Checksums::Strip;
     let ends_here =
         |pair: &str| (is_s3 && presigns(pair)) || is_proof(pair) || (strips && is_checksum_parameter(pair));
-    let unsigned = target::without(original, ends_here);
+    let unsigned = match names_key {
+        true => target::with_query(original, &without_presigned_proof(original.query().unwrap_or_default())),
+        false => target::without(original, ends_here),
+    };
     let original = unsigned.as_ref().unwrap_or(original);
     let mapped = match (bucket.config.kind, from, bucket.config.upstream.addressing) {
         (Kind::Http, Addressing::Path, _) | (Kind::S3, Addressing::Path, Addressing::Virtual) => {

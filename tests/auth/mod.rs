@@ -13,6 +13,7 @@ mod multi_delete;
 mod names;
 mod operations;
 mod policies;
+mod presigned_preflights;
 mod readings;
 mod regions;
 mod rejections;

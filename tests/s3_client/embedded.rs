@@ -1,29 +1,16 @@
 //! The embedded origin as newcomers meet it: a gateway with nothing configured, and the S3 server behind it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::SystemTime;
-
-use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::operation::get_object_tagging::GetObjectTaggingOutput;
-use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, CompletedMultipartUpload, CompletedPart, Tag, Tagging, VersioningConfiguration,
 };
-use rustix::process::Signal;
 use tidegate::origin;
 
-use super::{MIB, client, demo, direct, hash_of, noise, put, read};
+use super::{MIB, demo, direct, hash_of, noise, outcome, put, read};
 use crate::auth::signer::Signer;
 use crate::support::client::sha256;
-use crate::support::{Gateway, Scratch, request, until};
-
-/// Status and code of an answer.
-async fn outcome(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> (u16, String) {
-    let answer = request(gateway.address(), method, target, headers, None).await;
-    (answer.whole(), answer.element("Code").unwrap_or_default())
-}
+use crate::support::{Scratch, request};
 
 /// I2: GET and HEAD under each condition, alone and with a range; 304 has the headers that a cache needs
 #[tokio::test]
@@ -327,87 +314,4 @@ async fn the_origin_verifies_what_it_is_sent() {
     let unknown = direct(&origin).get_object().bucket("real").key("o").send().await.unwrap_err();
     assert_eq!(unknown.raw_response().unwrap().status().as_u16(), 403);
     assert_eq!(read(&client, "real", "o").await, b"right");
-}
-
-/// Objects, buckets and unfinished uploads are there after a restart, and replaced bytes are not.
-#[tokio::test]
-async fn a_restart_keeps_what_was_stored() {
-    let directory = Scratch::new();
-    let files = || std::fs::read_dir(directory.path().join("store_v2/data")).unwrap().count();
-    let origin = origin::start(directory.path(), "real").unwrap();
-    let client = direct(&origin);
-    client.create_bucket().bucket("other").send().await.unwrap();
-    let stored = client.put_object().bucket("other").key("a/../b").metadata("colour", "blue").tagging("t=1");
-    stored.expires(DateTime::from(SystemTime::UNIX_EPOCH)).body(b"one".to_vec().into()).send().await.unwrap();
-    put(&client, "real", "replaced", vec![1]).await;
-    put(&client, "real", "replaced", vec![2]).await;
-    let begun = client.create_multipart_upload().bucket("real").key("parts").send().await.unwrap();
-    let id = begun.upload_id().unwrap().to_owned();
-    let part = |client: &Client, number: i32, body: Vec<u8>| {
-        let part = client.upload_part().bucket("real").key("parts").upload_id(&id).part_number(number);
-        part.body(body.into()).send()
-    };
-    let first = part(&client, 1, noise(5 * MIB, 1)).await.unwrap();
-    drop(origin);
-    std::fs::write(directory.path().join("store_v2/data").join("0".repeat(32)), "left by a kill").unwrap();
-    let origin = origin::start(directory.path(), "real").unwrap();
-    assert_eq!(files(), 3, "one object each, one part, nothing else");
-    let client = direct(&origin);
-    let got = client.get_object().bucket("other").key("a/../b").send().await.unwrap();
-    assert_eq!(got.metadata().unwrap()["colour"], "blue");
-    assert_eq!((got.tag_count(), got.expires_string()), (Some(1), Some("Thu, 01 Jan 1970 00:00:00 GMT")));
-    assert_eq!(got.body.collect().await.unwrap().to_vec(), b"one");
-    assert_eq!(read(&client, "real", "replaced").await, [2]);
-    let second = part(&client, 2, b"end".to_vec()).await.unwrap();
-    let parts = [(1, first.e_tag()), (2, second.e_tag())].map(|(number, e_tag)| {
-        CompletedPart::builder().part_number(number).set_e_tag(e_tag.map(str::to_owned)).build()
-    });
-    let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.into())).build();
-    let complete = client.complete_multipart_upload().bucket("real").key("parts").upload_id(&id);
-    complete.multipart_upload(parts).send().await.unwrap();
-    assert_eq!(read(&client, "real", "parts").await.len(), 5 * MIB + 3);
-    client.delete_object().bucket("real").key("parts").send().await.unwrap();
-    assert_eq!(files(), 2);
-}
-
-/// M5: a kill in the midst of writes loses none that was acknowledged, and serves none that is half there
-#[tokio::test]
-async fn a_kill_loses_nothing_that_was_acknowledged() {
-    const BYTES: usize = 300_000;
-    let mut gateway = Gateway::builder().start().await;
-    let acknowledged: Arc<[AtomicU8; 6]> = Arc::default();
-    let write = |at: usize| {
-        let (client, acknowledged) = (client(&gateway), Arc::clone(&acknowledged));
-        tokio::spawn(async move {
-            for version in 1..=u8::MAX {
-                let put = client.put_object().bucket("demo").key(format!("k{at}"));
-                if put.body(vec![version; BYTES].into()).send().await.is_err() {
-                    break;
-                }
-                acknowledged[at].store(version, Ordering::Relaxed);
-            }
-        })
-    };
-    let writers: Vec<_> = (0..acknowledged.len()).map(write).collect();
-    let versions = || acknowledged.iter().map(|version| version.load(Ordering::Relaxed)).collect::<Vec<_>>();
-    until("each key was written twice", || versions().iter().all(|version| *version >= 2)).await;
-    gateway.signal(Signal::KILL);
-    gateway.wait_exit().await;
-    for writer in writers {
-        writer.await.unwrap();
-    }
-    let builder = Gateway::builder();
-    let data = gateway.directory().join("tidegate-data");
-    std::os::unix::fs::symlink(&data, builder.directory().join("tidegate-data")).unwrap();
-    let again = builder.start().await;
-    let client = client(&again);
-    for (at, version) in versions().into_iter().enumerate() {
-        let stored = read(&client, "demo", &format!("k{at}")).await;
-        assert_eq!(stored.len(), BYTES);
-        assert!(stored.iter().all(|byte| *byte == stored[0]), "k{at} is of two versions");
-        // The last write may have been done and not acknowledged.
-        assert!([version, version + 1].contains(&stored[0]), "k{at}: {} after {version}", stored[0]);
-    }
-    let files = std::fs::read_dir(data.join("store_v2/data")).unwrap().count();
-    assert_eq!(files, versions().len(), "data that nothing names was left behind");
 }

@@ -8,6 +8,10 @@ mod errors;
 mod identity;
 mod large;
 mod objects;
+mod origin_bounds;
+mod origin_checksums;
+mod origin_conditions;
+mod restarts;
 mod unsized_body;
 
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -19,7 +23,7 @@ use rand::{RngCore, SeedableRng};
 use sha2::{Digest, Sha256};
 use tidegate::origin::Origin;
 
-use crate::support::{Gateway, Scratch, gateway};
+use crate::support::{Gateway, Scratch, gateway, request};
 
 const MIB: usize = 1 << 20;
 
@@ -101,4 +105,10 @@ pub(crate) async fn put(client: &Client, bucket: &str, key: &str, body: Vec<u8>)
 pub(crate) async fn read(client: &Client, bucket: &str, key: &str) -> Vec<u8> {
     let got = client.get_object().bucket(bucket).key(key).send().await.unwrap();
     got.body.collect().await.unwrap().to_vec()
+}
+
+/// Status and code of an answer.
+async fn outcome(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let answer = request(gateway.address(), method, target, headers, None).await;
+    (answer.whole(), answer.element("Code").unwrap_or_default())
 }

@@ -15,6 +15,8 @@ use crate::s3::sigv4::claim::{Claim, Scope, header_token};
 use crate::s3::sigv4::rejection::Place;
 use crate::s3::sigv4::{PayloadHash, SignatureRejection, Timestamp};
 
+const QUERY_TOKEN: &str = "X-Amz-Security-Token";
+
 /// A week.
 pub(super) const LIFETIME_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 
@@ -23,7 +25,7 @@ const NAMES: [(&str, bool); 8] = [
     ("X-Amz-Algorithm", true),
     ("X-Amz-Credential", true),
     (QUERY_SIGNATURE, true),
-    ("X-Amz-Security-Token", true),
+    (QUERY_TOKEN, true),
     ("X-Amz-Date", false),
     ("X-Amz-Expires", false),
     ("X-Amz-SignedHeaders", false),
@@ -51,6 +53,14 @@ pub(crate) fn offers_proof(query: &str) -> bool {
 /// Whether a pair of a query belongs to a presigned URL's signature: it must not travel on.
 pub(crate) fn presigns(pair: &str) -> bool {
     position(&name_of(pair)).is_some()
+}
+
+/// A presigned query with zeros for the signature, and without the session token.
+pub(crate) fn without_presigned_proof(query: &str) -> String {
+    let is = |pair: &str, name: &str| name_of(pair).eq_ignore_ascii_case(name);
+    let kept = pairs(query).filter(|pair| !is(pair, QUERY_SIGNATURE) && !is(pair, QUERY_TOKEN));
+    let zeros = format!("{QUERY_SIGNATURE}={:064}", 0);
+    kept.chain([zeros.as_str()]).collect::<Vec<_>>().join("&")
 }
 
 fn position(name: &str) -> Option<usize> {

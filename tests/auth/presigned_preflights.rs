@@ -1,0 +1,41 @@
+//! Preflights to presigned URLs.
+
+use super::{ID, SECRET, Signer, signed_bucket};
+use crate::support::{Upstream, request};
+
+/// A6: of a key that is sent to the store as itself, a preflight to a presigned URL names the key and proves nothing
+#[tokio::test]
+async fn a_presigned_urls_own_key_is_named_to_the_store() {
+    let upstream = Upstream::ok("");
+    let gateway = signed_bucket(&upstream)
+        .set("keys.own.access_key_id", "OWN")
+        .set("keys.own.secret", SECRET)
+        .set("keys.own.policy", "all")
+        .set("keys.own.upstream", "same")
+        .start()
+        .await;
+    let preflight = [("origin", "https://app.example.com"), ("access-control-request-method", "PUT")];
+    let preflight = async |url: &str| {
+        request(gateway.address(), "OPTIONS", url, &preflight, None).await.whole();
+        upstream.last()
+    };
+    let zeros = "0".repeat(64);
+    for (id, sent) in [("OWN", true), (ID, false), ("UNKNOWN", false)] {
+        let url = Signer::new(id, SECRET).presigned("PUT", "/b/k?partNumber=1", "60");
+        for url in [format!("{url}&X-Amz-Security-Token=token"), url] {
+            let seen = preflight(&url).await;
+            assert!(!seen.target.contains("Token"), "{}", seen.target);
+            assert_eq!((seen.method.as_str(), seen.header("authorization")), ("OPTIONS", None));
+            let expected = match sent {
+                true => {
+                    let (kept, _) = url.split_once("&X-Amz-Signature=").unwrap();
+                    format!("{kept}&X-Amz-Signature={zeros}")
+                }
+                false => "/b/k?partNumber=1".to_owned(),
+            };
+            assert_eq!(seen.target, expected);
+        }
+    }
+    // A URL that is presigned in no valid way names nobody.
+    assert_eq!(preflight("/b/k?X-Amz-Credential=OWN&X-Amz-Signature=1").await.target, "/b/k");
+}
