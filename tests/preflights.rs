@@ -310,6 +310,7 @@ async fn preflights_leave_places_to_reads() {
     }
     let refused = preflight(&gateway, "/b/k", &[]).await;
     assert_eq!((refused.whole(), refused.reason()), (503, "too_many_preflights"));
+    assert!(refused.text().contains("set buckets.NAME.cors"), "{}", refused.text());
     assert_eq!(gateway.get("/b/k").await.whole(), 200);
     latch.open_for_all();
     for mut client in waiting {

@@ -138,8 +138,16 @@ const LEDGER: [(&str, &str, Standing); 132] = [
     ("E2", "an upstream's error object is seen first", Later("errors inside a 200 are counted, not mapped")),
     ("E3", "a panic is 500 and harms nobody else", Met),
     ("E4", "upstream text is cut and cleaned", Met),
-    ("E5", "what is not supported is 501", Later("the embedded origin and SigV4A chunks only")),
-    ("E6", "buffered answers are capped", Later("not shown")),
+    (
+        "E5",
+        "what is not supported is 501",
+        Later("501 is shown for the embedded origin, SigV2, SigV4A and form fields, not for every operation"),
+    ),
+    (
+        "E6",
+        "buffered answers are capped",
+        Later("shown for lists of buckets and error documents, not for every buffered answer"),
+    ),
     ("E7", "an error adds less than 1 ms", Later("not measured")),
     ("H1", "credential headers for REST APIs", Met),
     ("H2", "SSE and WebSocket pass", Later("no upgrades")),

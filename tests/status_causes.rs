@@ -172,8 +172,7 @@ async fn refusals_for_want_of_room_show_no_load() {
         eventually("the place is taken", || async { (upstream.count() > before).then_some(()) }).await;
         let refused = gateway.get("/b/k").await;
         assert_eq!((refused.whole(), refused.reason()), (503, reason));
-        let document = refused.text();
-        let message = document.split_once("<Message>").unwrap().1.split_once("</Message>").unwrap().0;
+        let message = refused.element("Message").unwrap();
         assert!(!message.contains(|c: char| c.is_ascii_digit()), "{reason}: {message}");
         let line = gateway.access_line(refused.header("x-request-id").unwrap()).await;
         assert!(line["detail"].as_str().unwrap().contains("in flight"), "{line}");

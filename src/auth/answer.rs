@@ -1,18 +1,20 @@
-//! What a client is told that was not let in: S3's own code for each cause, so that SDKs do what they do at S3.
+//! Answers to requests that fail authentication or authorization. Each cause has S3's own code, so that SDKs react as they do to S3.
 //!
-//! S3 gives a few causes the same code; the reason word tells them apart. A signature that does not fit is answered with what was
-//! computed in its place, as S3 does; see `s3/sigv4/mismatch.rs` for what of it is shown.
+//! S3 has the same code for some causes; the reason differs. The answer to a signature that does not match shows the texts that the
+//! gateway computed, as S3 does (`s3/sigv4/mismatch.rs`).
 
 use tidegate_config::{Access, Kind};
 
 use crate::auth::jwt::JwtRejection;
 use crate::auth::operation::Exception;
-use crate::auth::{AuthRejection, version_2};
+use crate::auth::{AuthRejection, DeleteListRejection, version_2};
 use crate::http::answer::Answer;
 use crate::http::error::{bad_request, forbidden, not_implemented, unauthorized, unprepared};
-use crate::s3::sigv4::{Place, SKEW_MAX, SignatureRejection};
+use crate::s3::delete_list::BYTES_MAX;
+use crate::s3::document::shortened;
+use crate::s3::sigv4::{Place, SKEW_MAX, SignatureRejection, Validity};
 
-/// The answer to a client that was not let in.
+/// The answer to a request that was refused.
 pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
     let denied = |reason, message: String| forbidden("AccessDenied", reason, message);
     match rejection {
@@ -32,7 +34,7 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
             unauthorized("AccessDenied", "unproven", UNPROVEN).challenging("Bearer")
         }
         AuthRejection::ApiKey => {
-            let message = "what was shown as an API key is none of this gateway's, or was shown twice";
+            let message = "the API key is not known, or the request has two";
             unauthorized("InvalidToken", "api_key_unknown", message).challenging(INVALID_TOKEN)
         }
         AuthRejection::Token(rejection) => token(rejection),
@@ -59,11 +61,7 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
             "anonymous_override",
             "Request specific response headers cannot be used for anonymous GET requests.",
         ),
-        AuthRejection::DeleteList(why) => bad_request(
-            "MalformedXML",
-            "delete_list",
-            format!("the list of keys to delete is not taken: {why}"),
-        ),
+        AuthRejection::DeleteList(rejection) => delete_list(rejection),
         AuthRejection::DotSegment => bad_request(
             "InvalidURI",
             "dot_segment",
@@ -84,13 +82,29 @@ pub(crate) fn answer(rejection: &AuthRejection) -> Answer {
     }
 }
 
-/// The most of a client's name for something that an answer repeats.
-const NAME_CHARACTERS_MAX: usize = 64;
+fn delete_list(rejection: &DeleteListRejection) -> Answer {
+    let refused = |why: &str| {
+        bad_request("MalformedXML", "delete_list", format!("the list of keys to delete is refused: {why}"))
+    };
+    match rejection {
+        DeleteListRejection::Malformed(why) => refused(why),
+        DeleteListRejection::Length => refused(&format!(
+            "it must have a content-length of at most {BYTES_MAX} bytes to be checked against the policy"
+        )),
+        DeleteListRejection::Checksum => forbidden(
+            "AccessDenied",
+            "policy_denied",
+            "the list of keys to delete cannot be shortened: its presigned query has a checksum, and the policy denies some of \
+             its keys; send the checksum as a header",
+        ),
+    }
+}
+
 const UNPROVEN: &str = "this bucket asks who you are, and the request does not say";
-/// RFC 6750, 3: without more, for who guesses should not learn what was wrong with a guess.
+/// RFC 6750, 3. Without a description, because a guess must not learn its fault.
 const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
 
-/// What is said of a token: enough for whoever has one that should be right.
+/// The answer to a token that was refused. It names the fault for owners of a token that should be accepted.
 fn token(rejection: &JwtRejection) -> Answer {
     let invalid =
         |reason, message: String| unauthorized("InvalidToken", reason, message).challenging(INVALID_TOKEN);
@@ -124,16 +138,18 @@ fn token(rejection: &JwtRejection) -> Answer {
 
 /// Why a request needs `configure`.
 fn needs(exception: &Exception) -> String {
-    let short = |name: &str| name.chars().take(NAME_CHARACTERS_MAX).collect::<String>();
     match exception {
         Exception::Parameter { name, operation: Some(operation) } => {
-            format!("`{}` is no parameter of {operation}", short(name))
+            format!("`{}` is no parameter of {operation}", shortened(name))
         }
         Exception::Parameter { name, operation: None } => {
-            format!("no operation of `read`, `write`, `delete` or `list` has the parameter `{}`", short(name))
+            format!(
+                "no operation of `read`, `write`, `delete` or `list` has the parameter `{}`",
+                shortened(name)
+            )
         }
         Exception::Header(name) => {
-            format!("the header `{}` grants access or overrides a protection", short(name))
+            format!("the header `{}` grants access or overrides a protection", shortened(name))
         }
         Exception::Method | Exception::Contradiction(..) => {
             "the request is no operation that the gateway knows".to_owned()
@@ -195,7 +211,7 @@ fn signature(rejection: &SignatureRejection) -> Answer {
         SignatureRejection::KeyExpired => {
             bad_request("ExpiredToken", "key_expired", "the provided token has expired")
         }
-        other => unbelieved(other),
+        other => unverified(other),
     }
 }
 
@@ -219,8 +235,8 @@ fn malformed(place: Place, what: &str) -> Answer {
     }
 }
 
-/// What is well formed and yet not believed.
-fn unbelieved(rejection: &SignatureRejection) -> Answer {
+/// The answer to a signature that is well formed and not accepted.
+fn unverified(rejection: &SignatureRejection) -> Answer {
     match rejection {
         SignatureRejection::UnknownKey => forbidden(
             "InvalidAccessKeyId",
@@ -235,12 +251,11 @@ fn unbelieved(rejection: &SignatureRejection) -> Answer {
         .detail("RequestTime", signed)
         .detail("ServerTime", now)
         .detail("MaxAllowedSkewMilliseconds", SKEW_MAX.as_millis().to_string()),
-        SignatureRejection::Expired { lifetime } => {
-            forbidden("AccessDenied", "presigned_expired", "Request has expired")
-                .detail("X-Amz-Expires", lifetime.as_secs().to_string())
+        SignatureRejection::Expired(validity) => {
+            outside_validity("presigned_expired", "Request has expired", validity)
         }
-        SignatureRejection::NotYetValid => {
-            forbidden("AccessDenied", "presigned_early", "Request is not valid yet")
+        SignatureRejection::NotYetValid(validity) => {
+            outside_validity("presigned_early", "Request is not yet valid", validity)
         }
         SignatureRejection::NoDate => forbidden(
             "AccessDenied",
@@ -255,6 +270,14 @@ fn unbelieved(rejection: &SignatureRejection) -> Answer {
         .detail("HeadersNotSigned", name),
         _ => does_not_match(),
     }
+}
+
+/// S3 shows the lifetime, its end and the server's time, with which the sender finds a wrong clock.
+fn outside_validity(reason: &'static str, message: &'static str, validity: &Validity) -> Answer {
+    forbidden("AccessDenied", reason, message)
+        .detail("X-Amz-Expires", validity.lifetime.as_secs().to_string())
+        .detail("Expires", &validity.expires)
+        .detail("ServerTime", &validity.now)
 }
 
 fn does_not_match() -> Answer {

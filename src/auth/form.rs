@@ -1,8 +1,7 @@
-//! Who sent a form (A1): its fields carry the signature, and what is signed is its policy.
+//! Authenticates forms (A1). Their fields have the signature, which covers the policy.
 //!
-//! The same keys, tokens and ends as for requests, and the same answers. A form whose policy is signed and wrong never falls back
-//! to anonymous. In a bucket that looks at no signature a policy is still held against the form, unproven as it is: whoever
-//! wrote it meant it.
+//! Keys, session tokens, expirations and answers are those of requests. A form with a wrong signature never falls back to anonymous. A
+//! bucket that verifies no signatures still checks the form against its policy.
 
 use tidegate_actors::{Identity, clock};
 use tidegate_config::Access;
@@ -34,7 +33,7 @@ pub(crate) fn may_prove_form(bucket: &Bucket, keyring: &Keyring) -> Result<(), A
     }
 }
 
-/// Says who sent a form to a bucket.
+/// Authenticates a form that was sent to a bucket.
 pub(crate) async fn authenticate_form(
     fields: &Fields,
     bucket: &Bucket,
@@ -75,16 +74,13 @@ async fn verify(
     let claim = Claim::of_form(credential, date, signature, token).map_err(refused)?;
     claim.check_scope(|region| accepted.contains(region), accepted.advertised()).map_err(refused)?;
     let keyring = &worker.shared.keyring;
-    let id = keyring.find(claim.access_key_id()).ok_or_else(|| refused(SignatureRejection::UnknownKey))?;
-    claim.check_token(keyring.session_token(id)).map_err(refused)?;
+    let id = keyring.find_with_token(claim.access_key_id(), claim.token()).map_err(refused)?;
     claim.check_time(clock::wall()).map_err(refused)?;
     let key = worker.signing_keys.get(id, claim.date(), claim.region(), worker).await;
     claim
         .verify_policy(policy, key.bytes())
         .map_err(|_| GatewayError::from(AuthRejection::Mismatch(Box::new(claim.policy_mismatch(policy)))))?;
     worker.signing_keys.verified(id, key, worker);
-    if keyring.has_expired(id, clock::wall()) {
-        return Err(refused(SignatureRejection::KeyExpired));
-    }
-    Ok(Caller { identity: Identity::Key(id), verified: None, is_version_2: false })
+    keyring.check_expiry(id, clock::wall()).map_err(refused)?;
+    Ok(Caller::known(Identity::Key(id)))
 }

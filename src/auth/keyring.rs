@@ -11,6 +11,8 @@ use ring::hmac;
 use tidegate_actors::KeyId;
 use tidegate_config::{ApiKey, ClientKey, Config, Credentials, PolicyConfig, Priority, Secret, SignAs};
 
+use crate::s3::sigv4::{SignatureRejection, check_token};
+
 /// All keys of clients. IDs count client keys first and API keys after them.
 pub(crate) struct Keyring {
     keys: Vec<(ClientKey, PolicyConfig)>,
@@ -48,8 +50,19 @@ impl Keyring {
     }
 
     /// The client key with this access key ID.
-    pub(crate) fn find(&self, access_key_id: &str) -> Option<KeyId> {
+    pub(super) fn find(&self, access_key_id: &str) -> Option<KeyId> {
         self.by_id.get(access_key_id).copied()
+    }
+
+    /// The client key with this access key ID, if its session token is the one that the request has.
+    pub(super) fn find_with_token(
+        &self,
+        access_key_id: &str,
+        token: Option<&str>,
+    ) -> Result<KeyId, SignatureRejection> {
+        let id = self.find(access_key_id).ok_or(SignatureRejection::UnknownKey)?;
+        check_token(self.keys[id.index()].0.session_token.as_ref().map(Secret::expose), token)?;
+        Ok(id)
     }
 
     /// The API key with this secret.
@@ -89,14 +102,12 @@ impl Keyring {
         self.keys[id.index()].0.secret.expose()
     }
 
-    /// The session token that its clients send besides.
-    pub(crate) fn session_token(&self, id: KeyId) -> Option<&str> {
-        self.keys[id.index()].0.session_token.as_ref().map(Secret::expose)
-    }
-
-    /// Whether the key is no longer taken.
-    pub(crate) fn has_expired(&self, id: KeyId, now: SystemTime) -> bool {
-        self.keys[id.index()].0.expires.is_some_and(|end| end <= now)
+    /// Refuses a client key that has expired.
+    pub(super) fn check_expiry(&self, id: KeyId, now: SystemTime) -> Result<(), SignatureRejection> {
+        match self.keys[id.index()].0.expires {
+            Some(end) if end <= now => Err(SignatureRejection::KeyExpired),
+            _ => Ok(()),
+        }
     }
 
     /// The pairs that requests are signed with towards upstreams, of those keys that are known there too.

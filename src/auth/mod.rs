@@ -1,15 +1,13 @@
-//! Who asks, and whether they may: closed unless the bucket says otherwise (A4).
+//! Authentication and authorization of clients. A bucket without configured authentication is closed (A4).
 //!
-//! Two questions, asked one after the other. `authenticate`: who is it? A proof that the bucket takes and the request has
-//! must be right: a signature, else an API key, else a token (`proofs` says where they stand). A wrong one never falls back to
-//! another or to anonymous. Without proof the client is anonymous, where the bucket lets such in. `authorize`: may they do this? `operation` reads from the request's head
-//! what it does and to which keys, `policy` holds that against what the key's policy allows (A5). Nothing is
-//! allowed that is not named.
+//! `authenticate` verifies the proof of identity that the request has and the bucket accepts: a signature, else an API key, else a token
+//! (`proofs`). A wrong proof never falls back to another one or to anonymous. Without a proof the client is anonymous, if the bucket
+//! accepts anonymous clients. `authorize` reads the operation and its keys from the request's head (`operation`) and checks them against
+//! the policy of the key (`policy`, A5). Everything is denied that the policy does not name.
 //!
-//! A client may carry a session ID, under which an identity is kept. Clients choose these IDs, so they prove nothing: what
-//! is kept there is only that the client is anonymous, and a signature is verified every time. What makes that cheap is
-//! that the keys it is verified with are kept (`signing_keys`). A token proves something, and is remembered by its hash
-//! (`bearers`). SigV2, where a bucket accepts it, is verified in `version_2`. A form brings its signature in its body, where `form` looks for it.
+//! Clients choose their session IDs, so an ID proves nothing: the session cache keeps only that its client is anonymous, and signatures
+//! are verified every time, with signing keys that are kept (`signing_keys`). Verified tokens are kept by their hash (`bearers`).
+//! `version_2` verifies SigV2, and `form` the signatures of forms.
 
 mod answer;
 mod bearers;
@@ -48,13 +46,15 @@ pub(crate) use form::{authenticate_form, may_prove_form};
 pub(crate) use keyring::Keyring;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use multi_delete::keys_of as delete_keys;
-pub(crate) use multi_delete::{BYTES_MAX as LIST_BYTES_MAX, Screened, screen, screens};
+pub(crate) use multi_delete::{DeleteListRejection, Screened, screen, screens};
 pub(crate) use operation::Operation;
 pub(crate) use overrides::check_overrides;
 pub(crate) use proofs::Proofs;
 pub(crate) use regions::Regions;
 pub(crate) use signing_keys::SigningKeys;
 pub(crate) use version_2::check_form_lifetime;
+
+pub(crate) use crate::s3::delete_list::BYTES_MAX as LIST_BYTES_MAX;
 
 /// The header by which a client names its session; it never travels on.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("x-tidegate-session");
@@ -64,15 +64,15 @@ pub(crate) const SESSION: HeaderName = HeaderName::from_static("x-tidegate-sessi
 pub(crate) enum AuthRejection {
     /// The bucket has no `auth` entry.
     Closed,
-    /// The session ID is none (V8).
+    /// The session ID is malformed (V8).
     Session,
-    /// The bucket takes signatures only, and there is none.
+    /// The bucket accepts signatures only, and the request has none.
     Unsigned,
-    /// The bucket takes proofs of other kinds as well or only, and there is none.
+    /// The bucket accepts other proofs too, and the request has none.
     Unproven(Kind),
     /// No API key is what was shown as one.
     ApiKey,
-    /// The token was not believed.
+    /// The token was refused.
     Token(JwtRejection),
     /// The signature was not accepted.
     Signature(SignatureRejection),
@@ -86,8 +86,8 @@ pub(crate) enum AuthRejection {
     CopySource,
     /// An anonymous client chooses headers of the answer.
     AnonymousOverride,
-    /// A list of keys to delete that is not understood.
-    DeleteList(&'static str),
+    /// A list of keys to delete cannot be checked or shortened.
+    DeleteList(DeleteListRejection),
     /// A key with dot segments, for a caller whose policy has prefixes.
     DotSegment,
     /// An operation that needs `configure` because of this, for a caller without it. It is anonymous, or its policy lacks it.
@@ -131,7 +131,7 @@ impl AuthRejection {
         exception.map_or(self, |exception| Self::Exception { is_anonymous, exception })
     }
 
-    /// Whether somebody may be guessing (L8).
+    /// Whether it counts as a failed authentication (L8).
     pub(crate) fn is_suspect(&self) -> bool {
         match self {
             Self::Session | Self::ApiKey | Self::Mismatch(_) => true,
@@ -152,7 +152,7 @@ impl AuthRejection {
     }
 }
 
-/// A client that is known, or known to be nobody in particular.
+/// An authenticated or anonymous client.
 pub(crate) struct Caller {
     pub(crate) identity: Identity,
     /// What the signature says of the body; none where nothing was verified.
@@ -178,7 +178,7 @@ impl Caller {
         }
     }
 
-    /// What says what it may do; none for those without proof.
+    /// The policy of the client; none for an anonymous one.
     fn policy<'a>(&'a self, keyring: &'a Keyring) -> Option<&'a PolicyConfig> {
         match &self.identity {
             Identity::Key(id) => Some(keyring.policy(*id)),
@@ -192,13 +192,13 @@ impl Caller {
         self.verified.as_ref().map(|verified| verified.payload)
     }
 
-    /// What the signatures of its chunks go on from.
+    /// The seed of the signatures of its chunks.
     pub(crate) fn take_seed(&mut self) -> Option<Seed> {
         self.verified.as_mut().and_then(|verified| verified.seed.take())
     }
 }
 
-/// Says who the client of a bucket is.
+/// Authenticates the client of a request to a bucket.
 pub(crate) async fn authenticate(
     head: Head<'_>,
     bucket: &Bucket,
@@ -236,7 +236,7 @@ pub(crate) fn presigned_key(head: Head<'_>, proofs: &Proofs, keyring: &Keyring) 
     keyring.find(Claim::of(head).ok()??.access_key_id())
 }
 
-/// Says who asks for the list of buckets. Proofs that no bucket takes are not looked at.
+/// Authenticates the client of a request for the list of buckets. Proofs that no bucket accepts are ignored.
 pub(crate) async fn authenticate_lister(head: Head<'_>, worker: &Worker) -> Result<Caller, AuthRejection> {
     let router = &worker.shared.router;
     if router.proofs().are_signature(head) && sigv2::is_offered(head) {
@@ -248,7 +248,7 @@ pub(crate) async fn authenticate_lister(head: Head<'_>, worker: &Worker) -> Resu
     Ok(by_bearer(head, router.proofs(), worker).await?.unwrap_or(Caller::ANONYMOUS))
 }
 
-/// Who shows an API key or a token; none where neither is shown. What stands behind `Bearer` may be either.
+/// Authenticates by API key or token; none where the request has neither. The value of `Bearer` may be either.
 async fn by_bearer(
     head: Head<'_>,
     proofs: &Proofs,
@@ -278,8 +278,7 @@ async fn verify(
     let claim = Claim::of(head)?.ok_or(AuthRejection::Unsigned)?;
     claim.check_scope(|region| accepted.contains(region), accepted.advertised())?;
     let keyring = &worker.shared.keyring;
-    let id = keyring.find(claim.access_key_id()).ok_or(SignatureRejection::UnknownKey)?;
-    claim.check_token(keyring.session_token(id))?;
+    let id = keyring.find_with_token(claim.access_key_id(), claim.token())?;
     claim.check_time(clock::wall())?;
     let key = worker.signing_keys.get(id, claim.date(), claim.region(), worker).await;
     let verified = claim.verify(head, key.bytes()).map_err(|rejection| match rejection {
@@ -291,10 +290,8 @@ async fn verify(
         other => other.into(),
     })?;
     worker.signing_keys.verified(id, key, worker);
-    if keyring.has_expired(id, clock::wall()) {
-        return Err(SignatureRejection::KeyExpired.into());
-    }
-    Ok(Caller { identity: Identity::Key(id), verified: Some(verified), is_version_2: false })
+    keyring.check_expiry(id, clock::wall())?;
+    Ok(Caller { verified: Some(verified), ..Caller::known(Identity::Key(id)) })
 }
 
 fn session(headers: &HeaderMap) -> Result<Option<SessionId>, AuthRejection> {
@@ -329,7 +326,7 @@ pub(crate) fn authorize(
     let config = &bucket.config;
     let query = head.uri.query().unwrap_or_default();
     if caller.is_version_2 {
-        version_2::check_coverage(operation, &bucket.proofs.without_proofs(query))?;
+        version_2::check_coverage(operation, head, &bucket.proofs.without_proofs(query))?;
     }
     let may = |name: &str, operation: &Operation<'_>| match caller.policy(keyring) {
         Some(policy) => policy::allows(policy, name, operation),

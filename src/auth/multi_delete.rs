@@ -1,7 +1,7 @@
 //! Several objects deleted by one request: its body lists them, and a policy with prefixes is checked for every key.
 //!
-//! Only then is the body read before it is forwarded, up to 1 MiB (a thousand keys of full length). It has been taken out of its
-//! `aws-chunked` framing and verified by then. Objects that the policy does not allow are taken out of the list
+//! Only then is the body read before it is forwarded, up to `delete_list::BYTES_MAX`. It has been taken out of its `aws-chunked`
+//! framing and verified by then. Objects that the policy does not allow are taken out of the list
 //! (`s3/delete_list.rs`), and the answer reports each of them (E5), as S3 does.
 
 use bytes::Bytes;
@@ -10,13 +10,11 @@ use tidegate_config::Access;
 use crate::auth::operation::On;
 use crate::auth::{AuthRejection, Caller, Keyring, Operation, policy};
 use crate::http::edge::Head;
-use crate::s3::delete_list::DeleteList;
+use crate::s3::delete_list::{BYTES_MAX, DeleteList};
 use crate::s3::delete_result::error_element;
 use crate::s3::sigv4::query::{name_of, pairs};
 use crate::s3::xml;
 
-/// The longest list that is read.
-pub(crate) const BYTES_MAX: u64 = 1 << 20;
 /// S3's bound on the objects of one request. A longer list must not become a shorter one that the store accepts.
 const OBJECTS_MAX: usize = 1000;
 
@@ -32,8 +30,29 @@ pub(crate) fn screens(
     if !has_prefixes || operation.on != On::Keys {
         return Ok(false);
     }
-    xml::check_media_type(head.headers).map_err(AuthRejection::DeleteList)?;
-    if bytes.is_some_and(|bytes| bytes <= BYTES_MAX) { Ok(true) } else { Err(TOO_LONG) }
+    xml::check_media_type(head.headers).map_err(DeleteListRejection::Malformed)?;
+    if bytes.is_some_and(|bytes| bytes <= BYTES_MAX) {
+        Ok(true)
+    } else {
+        Err(DeleteListRejection::Length.into())
+    }
+}
+
+/// Why a list of keys to delete cannot be checked or shortened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DeleteListRejection {
+    /// It is malformed, or could be read in another way.
+    Malformed(&'static str),
+    /// It has no announced length, or is too long to be read.
+    Length,
+    /// The policy denies some of its keys, and its presigned query has a signed checksum of the whole list.
+    Checksum,
+}
+
+impl From<DeleteListRejection> for AuthRejection {
+    fn from(rejection: DeleteListRejection) -> Self {
+        Self::DeleteList(rejection)
+    }
 }
 
 /// A list of objects to delete, checked against a policy.
@@ -62,19 +81,16 @@ pub(crate) fn screen(
     keyring: &Keyring,
 ) -> Result<Screened, AuthRejection> {
     let policy = caller.policy(keyring).ok_or(AuthRejection::PolicyLacks(Access::Delete))?;
-    let list = DeleteList::read(body.ok_or(TOO_LONG)?).map_err(AuthRejection::DeleteList)?;
+    let list =
+        DeleteList::read(body.ok_or(DeleteListRejection::Length)?).map_err(DeleteListRejection::Malformed)?;
     let is_allowed = |key: &str| policy::has_key(policy, key.as_bytes()).unwrap_or(false);
     let screened = reduce(&list, is_allowed)?;
-    // The store would hold the reduced list to a checksum of the whole one.
+    // The store would verify a checksum of the whole list against the reduced one.
     if matches!(screened, Screened::Reduced { .. }) && has_checksum_in_query(head) {
-        return Err(AuthRejection::PolicyLacks(Access::Delete));
+        return Err(DeleteListRejection::Checksum.into());
     }
     Ok(screened)
 }
-
-const TOO_LONG: AuthRejection = AuthRejection::DeleteList(
-    "it must have a content-length of at most 1 MiB to be checked against the policy",
-);
 
 fn reduce(list: &DeleteList<'_>, is_allowed: impl Fn(&str) -> bool) -> Result<Screened, AuthRejection> {
     let objects = &list.objects;
@@ -84,7 +100,7 @@ fn reduce(list: &DeleteList<'_>, is_allowed: impl Fn(&str) -> bool) -> Result<Sc
         return Ok(Screened::Allowed);
     }
     if objects.len() > OBJECTS_MAX {
-        return Err(AuthRejection::DeleteList("it has more than 1000 objects"));
+        return Err(DeleteListRejection::Malformed("it has more than 1000 objects").into());
     }
     let of_denied = objects.iter().zip(&denied).filter(|(_, is_denied)| **is_denied);
     let errors = of_denied.map(|(object, _)| error_element(object)).collect();
@@ -146,6 +162,6 @@ mod tests {
         keys[7] = "x";
         assert!(matches!(screened(&keys), Ok(Screened::Reduced { .. })));
         keys.push("public/b");
-        assert!(matches!(screened(&keys), Err(AuthRejection::DeleteList(_))));
+        assert!(matches!(screened(&keys), Err(AuthRejection::DeleteList(DeleteListRejection::Malformed(_)))));
     }
 }

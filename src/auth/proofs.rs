@@ -1,8 +1,7 @@
-//! What counts as proof of identity in a bucket, where it stands, and that it ends here.
+//! The proofs of identity that a bucket accepts, and the parts of a request that hold them.
 //!
-//! What a client shows the gateway is none of the upstream's business (A2, A3): it could be used there, or against this gateway by
-//! whoever reads the upstream's logs. So a bucket that takes tokens or API keys passes none of their places on, whether or not
-//! the request was let in by what stood there.
+//! A proof must not reach the upstream (A2, A3): readers of the upstream's logs could use it. So a bucket that accepts tokens or API keys
+//! removes the headers, cookies and parameters that can hold one from every request.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -73,7 +72,7 @@ impl Proofs {
         self.api_key || self.token.is_some()
     }
 
-    /// Whether a request says that it is somebody's, in a way that may be looked at.
+    /// Whether a request has a proof of a kind that the bucket accepts.
     pub(crate) fn are_offered(&self, head: Head<'_>) -> bool {
         let query = head.uri.query().unwrap_or_default();
         sigv4::offers_proof(head)

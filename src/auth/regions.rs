@@ -8,11 +8,10 @@ use std::collections::HashSet;
 use tidegate_config::{BucketConfig, Config};
 
 use crate::http::edge::Head;
-use crate::s3::{location, naming};
+use crate::s3::location::{self, FIRST_REGION};
+use crate::s3::naming;
 use crate::worker::Worker;
 
-/// The region that clients sign for before they know the region of a bucket.
-const FIRST_REGION: &str = "us-east-1";
 /// The longest region that is accepted without being configured.
 const REGION_BYTES_MAX: usize = 32;
 

@@ -118,7 +118,7 @@ mod tests {
         SigningKeyId::new(KeyId::new(of), "20261129", &format!("region-{region}"))
     }
 
-    /// A9, C1: eight for each client key, the oldest go first, and none outlives its time
+    /// A9: eight for each client key, the oldest go first, and none outlives its time
     #[test]
     fn each_client_key_has_a_bounded_number_of_unlisted_regions() {
         let (unlisted, now) = (Unlisted::default(), clock::now());

@@ -18,10 +18,11 @@ use crate::auth::{AuthRejection, Caller, Keyring};
 use crate::http::answer::Answer;
 use crate::http::edge::Head;
 use crate::http::error::{GatewayError, bad_request, forbidden, not_implemented};
+use crate::s3::document::shortened;
 use crate::s3::form::fields::Fields;
 use crate::s3::naming;
-use crate::s3::sigv2::{self, Claim, Version2Rejection};
-use crate::s3::sigv4::{Place, SignatureMismatch, SignatureRejection, check_token};
+use crate::s3::sigv2::{self, Claim, Place, Version2Rejection};
+use crate::s3::sigv4::{SignatureMismatch, SignatureRejection};
 use crate::worker::Worker;
 
 /// Authenticates a request that is signed with SigV2.
@@ -34,8 +35,7 @@ pub(super) fn authenticate(
     let lifetime_max = proofs.version_2.ok_or(SignatureRejection::Version2(Version2Rejection::Off))?;
     let claim = Claim::of(head)?;
     let keyring = &worker.shared.keyring;
-    let id = keyring.find(claim.access_key_id()).ok_or(SignatureRejection::UnknownKey)?;
-    claim.check_token(keyring.session_token(id))?;
+    let id = keyring.find_with_token(claim.access_key_id(), claim.token())?;
     let now = clock::wall();
     claim.check_time(now, lifetime_max)?;
     let named = naming::of(head.uri, head.headers, &worker.shared.config.server.base_domains);
@@ -47,9 +47,7 @@ pub(super) fn authenticate(
             }
             other => other.into(),
         })?;
-    if keyring.has_expired(id, now) {
-        return Err(SignatureRejection::KeyExpired.into());
-    }
+    keyring.check_expiry(id, now)?;
     Ok(Caller { identity: Identity::Key(id), verified: Some(verified), is_version_2: true })
 }
 
@@ -68,16 +66,13 @@ pub(super) fn authenticate_form(
     }
     let policy = fields.need("policy")?;
     let (key_id, signature) = (fields.need("awsaccesskeyid")?, fields.need("signature")?);
-    let id = keyring.find(key_id).ok_or_else(|| refused(SignatureRejection::UnknownKey))?;
-    check_token(keyring.session_token(id), fields.get("x-amz-security-token")).map_err(refused)?;
+    let id = keyring.find_with_token(key_id, fields.get("x-amz-security-token")).map_err(refused)?;
     sigv2::verify_policy(policy, signature, keyring.secret(id)).map_err(|_| {
         let mismatch = SignatureMismatch::new(key_id, signature, policy.as_bytes());
         AuthRejection::Mismatch(Box::new(mismatch))
     })?;
-    if keyring.has_expired(id, clock::wall()) {
-        return Err(refused(SignatureRejection::KeyExpired));
-    }
-    Ok(Caller { identity: Identity::Key(id), verified: None, is_version_2: true })
+    keyring.check_expiry(id, clock::wall()).map_err(refused)?;
+    Ok(Caller { is_version_2: true, ..Caller::known(Identity::Key(id)) })
 }
 
 /// Checks the remaining validity of a form's policy against the limit of its bucket, if the form is signed with SigV2.
@@ -92,10 +87,14 @@ pub(crate) fn check_form_lifetime(
     Ok(())
 }
 
-/// Refuses an operation that rests on what a signature does not cover. `query` is without the signature.
-pub(super) fn check_coverage(operation: &Operation<'_>, query: &str) -> Result<(), SignatureRejection> {
-    match operation.uncovered(query, sigv2::query::covers) {
-        Some(name) => Err(Version2Rejection::Uncovered(name.chars().take(64).collect()).into()),
+/// Refuses an operation that depends on a header or parameter that the signature does not cover. `query` is without the signature.
+pub(super) fn check_coverage(
+    operation: &Operation<'_>,
+    head: Head<'_>,
+    query: &str,
+) -> Result<(), SignatureRejection> {
+    match operation.uncovered(head, query, sigv2::query::covers) {
+        Some(name) => Err(Version2Rejection::Uncovered(shortened(&name)).into()),
         None => Ok(()),
     }
 }
@@ -113,7 +112,7 @@ pub(super) fn answer(rejection: &Version2Rejection) -> Answer {
             "sigv2_malformed",
             format!("AWS authorization header is invalid: {what}"),
         ),
-        Version2Rejection::Malformed(Place::Query | Place::Form, what) => forbidden(
+        Version2Rejection::Malformed(Place::Query, what) => forbidden(
             "AccessDenied",
             "sigv2_malformed",
             format!("error parsing the query's SigV2 signature: {what}"),

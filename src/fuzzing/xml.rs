@@ -7,7 +7,7 @@ use quick_xml::events::Event;
 use crate::auth::delete_keys;
 use crate::fuzzing::{Input, pieces};
 use crate::s3::bucket_elements::Document;
-use crate::s3::bucket_list::{self, BucketListDocument, ListedBucket};
+use crate::s3::bucket_list::{self, BucketListDocument, ListedBucket, RegionalBucket};
 use crate::s3::delete_list::DeleteList;
 use crate::s3::delete_result::Appender;
 use crate::s3::document::{ErrorDocument, escape};
@@ -51,7 +51,7 @@ fn any_bucket_list(bytes: &[u8]) {
     let mut names_bytes = 0;
     let read = bucket_list::read(bytes, &mut |ListedBucket { name, created }| {
         names_bytes += name.len() + created.len();
-        Ok(())
+        Ok::<_, &str>(())
     });
     let token_bytes = read.ok().flatten().map_or(0, |token| token.len());
     assert!(names_bytes + token_bytes <= bytes.len());
@@ -181,7 +181,10 @@ fn written(mut input: Input<'_>) {
         assert_eq!(read_texts(&document, element), Ok(vec![lines.join("\n")]), "{element}");
     }
     assert!(is_xml(&document), "{document:?} holds what XML cannot");
-    let buckets = [code, message].map(|name| ListedBucket { name: name.clone(), created: String::new() });
+    let buckets = [code, message].map(|name| RegionalBucket {
+        bucket: ListedBucket { name: name.clone(), created: String::new() },
+        region: "us-east-1",
+    });
     let list =
         BucketListDocument { buckets: &buckets, prefix: Some(resource), ..Default::default() }.to_xml();
     assert_eq!(read_texts(&list, "Name"), Ok(vec![shown(code), shown(message)]));
@@ -189,7 +192,7 @@ fn written(mut input: Input<'_>) {
     let mut names = Vec::new();
     let read = bucket_list::read(list.as_bytes(), &mut |bucket| {
         names.push(bucket.name);
-        Ok(())
+        Ok::<_, &str>(())
     });
     assert_eq!((read, names), (Ok(None), vec![shown(code), shown(message)]));
     assert!(is_xml(&list));

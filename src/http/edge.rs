@@ -113,16 +113,12 @@ pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength,
         return Err(EdgeRejection::Host);
     }
     let length = framing(head.version, head.headers)?;
-    let (mut bytes, mut count) = (0, 0);
-    for (name, value) in head.headers {
-        bytes += name.as_str().len() + value.len() + 4;
-        count += 1;
-    }
+    let (count, bytes) = header_size(head.headers);
     if count > limits.max_headers {
         return Err(EdgeRejection::TooManyHeaders { count, limit: limits.max_headers });
     }
-    if bytes as u64 > limits.max_header_size {
-        return Err(EdgeRejection::HeadersTooLarge { bytes: bytes as u64, limit: limits.max_header_size });
+    if bytes > limits.max_header_size {
+        return Err(EdgeRejection::HeadersTooLarge { bytes, limit: limits.max_header_size });
     }
     let method = head.method;
     // OPTIONS depends on the bucket, which is known later.
@@ -140,6 +136,16 @@ pub(crate) fn check(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLength,
         return Err(EdgeRejection::LengthRequired);
     }
     Ok(length)
+}
+
+/// The number of headers, and their bytes as lines of HTTP/1.1.
+pub(crate) fn header_size(headers: &HeaderMap) -> (usize, u64) {
+    let (mut bytes, mut count) = (0, 0);
+    for (name, value) in headers {
+        bytes += name.as_str().len() + value.len() + 4;
+        count += 1;
+    }
+    (count, bytes as u64)
 }
 
 /// Whether the request names exactly one host (RFC 9112, 3.2; RFC 9113, 8.3.1): by `Host`, which HTTP/1.1 requires, by the authority of

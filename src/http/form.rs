@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use tidegate_actors::{BucketId, ClientId, ClientTicket, IpKey, OperationClass, clock};
 use tidegate_config::{Kind, LimitsConfig};
@@ -127,6 +127,8 @@ pub(super) async fn receive(
         read_fields(&mut source, delimiter.clone(), fields_time(worker, bucket)).await?;
     source.unread(beginning);
     let fields = Fields::of(fields, &file_name)?;
+    // Fields behind the file are not read. Without this check the answer to a form with its file first would be about its signature.
+    let key = fields.key()?;
 
     // 5 auth: signature, key's limit, the form's policy, the key's policy
     let authenticated = authenticate_form(&fields, bucket, worker).await;
@@ -134,8 +136,6 @@ pub(super) async fn receive(
         introduce::settle(worker, Some(bucket), OperationClass::Write, authenticated, record).await?;
     let form = Head::from(request.head());
     let named = naming::of(form.uri, form.headers, &shared.config.server.base_domains);
-    // A form without a key is wrong whatever its policy says of keys.
-    let key = fields.key()?;
     let policy = fields.get("policy").map(Policy::parse).transpose()?;
     if let Some(policy) = &policy {
         let now = clock::wall();
@@ -179,11 +179,12 @@ pub(super) async fn receive(
 
 /// Fields are a second head: its headers have the same bounds as those of the first.
 fn check_headers(headers: &HeaderMap, limits: &LimitsConfig) -> Result<(), FormRejection> {
-    let bytes_of =
-        |(name, value): (&HeaderName, &HeaderValue)| (name.as_str().len() + value.len() + 4) as u64;
-    let (bytes, count) = (headers.iter().map(bytes_of).sum(), headers.len());
-    if bytes > limits.max_header_size || count > limits.max_headers {
-        return Err(FormRejection::HeadersTooLarge { bytes, count });
+    let (count, bytes) = edge::header_size(headers);
+    if count > limits.max_headers {
+        return Err(FormRejection::TooManyHeaders { count, limit: limits.max_headers });
+    }
+    if bytes > limits.max_header_size {
+        return Err(FormRejection::HeadersTooLarge { bytes, limit: limits.max_header_size });
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use s3s::{S3Result, s3_error};
 use super::coded;
 use super::record::Object;
 use super::store::Store;
-use crate::s3::sigv4::query::{bytes_of, name_of, pairs, text_of};
+use crate::s3::sigv4::query::{bytes_of, name_of, pairs, text_of, value_of};
 
 const TAGS_MAX: usize = 10;
 const KEY_CHARACTERS_MAX: usize = 128;
@@ -24,7 +24,7 @@ pub(super) fn of_header(header: Option<&str>) -> S3Result<Tags> {
         return Err(s3_error!(InvalidTag, "x-amz-tagging is not UTF-8"));
     }
     let pairs = pairs(header).filter(|pair| !pair.is_empty());
-    let value = |pair: &str| text_of(pair.split_once('=').map_or("", |(_, value)| value)).into_owned();
+    let value = |pair: &str| text_of(value_of(pair)).into_owned();
     check(pairs.map(|pair| (name_of(pair).into_owned(), value(pair))).collect())
 }
 

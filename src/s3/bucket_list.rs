@@ -7,10 +7,9 @@
 //! Source: S3 API reference, ListBuckets.
 
 use crate::s3::document::escape;
-use crate::s3::rename::tag_length;
-use crate::s3::xml;
+use crate::s3::xml::{self, local_name, tag_length};
 
-const ROOT: &str = "ListAllMyBucketsResult";
+const ROOT: &[u8] = b"ListAllMyBucketsResult";
 /// More levels than the schema has.
 const DEPTH_MAX: usize = 8;
 /// The creation date of a bucket of which no date is known.
@@ -25,11 +24,20 @@ pub(crate) struct ListedBucket {
     pub(crate) created: String,
 }
 
-/// Passes each bucket of a document to `take`, and returns the token of the next page, if there is one.
-pub(crate) fn read(
+/// A bucket of the gateway's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RegionalBucket<'a> {
+    pub(crate) bucket: ListedBucket,
+    /// The region that answers to requests for it name.
+    pub(crate) region: &'a str,
+}
+
+/// Passes each bucket of a document to `take`, and returns the token of the next page, if there is one. An error
+/// of `take` ends the reading.
+pub(crate) fn read<E: From<&'static str>>(
     document: &[u8],
-    take: &mut dyn FnMut(ListedBucket) -> Result<(), &'static str>,
-) -> Result<Option<String>, &'static str> {
+    take: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
+) -> Result<Option<String>, E> {
     let mut rest = xml::text(document)?;
     let mut reader =
         Reader { open: Vec::new(), text: String::new(), bucket: ListedBucket::default(), next: None };
@@ -41,7 +49,7 @@ pub(crate) fn read(
         reader.tag(tag, take)?;
         rest = after;
         if reader.open.is_empty() && is_element(tag) {
-            return if rest.trim().is_empty() { Ok(reader.next) } else { Err("text follows its end") };
+            return if rest.trim().is_empty() { Ok(reader.next) } else { Err("text follows its end".into()) };
         }
     }
 }
@@ -68,26 +76,26 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn tag(
+    fn tag<E: From<&'static str>>(
         &mut self,
         tag: &'a str,
-        take: &mut dyn FnMut(ListedBucket) -> Result<(), &'static str>,
-    ) -> Result<(), &'static str> {
+        take: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
+    ) -> Result<(), E> {
         if tag.starts_with("<!--") || tag.starts_with("<?") {
             return Ok(());
         }
         if tag.starts_with("<!") {
-            return Err("it has a document type or a section");
+            return Err("it has a document type or a section".into());
         }
         if let Some(name) = tag.strip_prefix("</") {
             return self.close(name.trim_end_matches('>').trim_end(), take);
         }
         let name = name_of(tag);
-        if self.open.is_empty() && local(name) != ROOT {
-            return Err("its root is not ListAllMyBucketsResult");
+        if self.open.is_empty() && local_name(name.as_bytes()) != ROOT {
+            return Err("its root is not ListAllMyBucketsResult".into());
         }
         if self.open.len() == DEPTH_MAX {
-            return Err("its elements are nested too deeply");
+            return Err("its elements are nested too deeply".into());
         }
         self.text.clear();
         if !tag.ends_with("/>") {
@@ -96,21 +104,21 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn close(
+    fn close<E: From<&'static str>>(
         &mut self,
         name: &str,
-        take: &mut dyn FnMut(ListedBucket) -> Result<(), &'static str>,
-    ) -> Result<(), &'static str> {
-        let path: Vec<&str> = self.open.iter().skip(1).map(|name| local(name)).collect();
+        take: &mut dyn FnMut(ListedBucket) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let path: Vec<&[u8]> = self.open.iter().skip(1).map(|name| local_name(name.as_bytes())).collect();
         match path[..] {
-            ["Buckets", "Bucket", "Name"] => self.bucket.name = xml::unescape(&self.text)?,
-            ["Buckets", "Bucket", "CreationDate"] => self.bucket.created = date(&self.text),
-            ["Buckets", "Bucket"] => take(std::mem::take(&mut self.bucket))?,
-            ["ContinuationToken"] if !self.text.is_empty() => self.next = Some(xml::unescape(&self.text)?),
+            [b"Buckets", b"Bucket", b"Name"] => self.bucket.name = xml::unescape(&self.text)?,
+            [b"Buckets", b"Bucket", b"CreationDate"] => self.bucket.created = date(&self.text),
+            [b"Buckets", b"Bucket"] => take(std::mem::take(&mut self.bucket))?,
+            [b"ContinuationToken"] if !self.text.is_empty() => self.next = Some(xml::unescape(&self.text)?),
             _ => {}
         }
         self.text.clear();
-        if self.open.pop() == Some(name) { Ok(()) } else { Err("its tags do not match") }
+        if self.open.pop() == Some(name) { Ok(()) } else { Err("its tags do not match".into()) }
     }
 }
 
@@ -119,11 +127,6 @@ fn name_of(tag: &str) -> &str {
     let inner = tag.trim_start_matches('<').trim_end_matches('>');
     let end = inner.find(|c: char| c.is_ascii_whitespace() || c == '/').unwrap_or(inner.len());
     &inner[..end]
-}
-
-/// A name without its namespace prefix.
-fn local(name: &str) -> &str {
-    name.rsplit_once(':').map_or(name, |(_, local)| local)
 }
 
 /// A date as it was written; empty where it cannot be one.
@@ -136,9 +139,9 @@ fn date(text: &str) -> String {
 /// The answer to ListBuckets.
 #[derive(Debug, Default)]
 pub(crate) struct BucketListDocument<'a> {
-    pub(crate) buckets: &'a [ListedBucket],
-    /// The region of the buckets, where the request asked for more than a plain list.
-    pub(crate) region: Option<&'a str>,
+    pub(crate) buckets: &'a [RegionalBucket<'a>],
+    /// Whether each bucket is listed with its region.
+    pub(crate) has_regions: bool,
     pub(crate) prefix: Option<&'a str>,
     /// The token of the next page.
     pub(crate) next: Option<&'a str>,
@@ -152,11 +155,11 @@ impl BucketListDocument<'_> {
              <ListAllMyBucketsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
              <Owner><ID>tidegate</ID><DisplayName>tidegate</DisplayName></Owner><Buckets>",
         );
-        for ListedBucket { name, created } in self.buckets {
+        for RegionalBucket { bucket: ListedBucket { name, created }, region } in self.buckets {
             xml.push_str("<Bucket>");
             element(&mut xml, "Name", Some(name));
             element(&mut xml, "CreationDate", Some(if created.is_empty() { UNKNOWN_DATE } else { created }));
-            element(&mut xml, "BucketRegion", self.region);
+            element(&mut xml, "BucketRegion", self.has_regions.then_some(region));
             xml.push_str("</Bucket>");
         }
         xml.push_str("</Buckets>");

@@ -1,7 +1,7 @@
 //! The body of DeleteObjects: the objects that it lists, and the same document without some of them.
 //!
 //! The reader is narrow on purpose (`elements.rs`): it takes the elements that S3 documents, in UTF-8 (`xml.rs`), and refuses
-//! whatever else a store might read in another way. What stays of a shortened document stays byte for byte.
+//! everything that a store might read in another way. The rest of a shortened document stays byte for byte.
 //!
 //! Source: Amazon S3 API Reference, "DeleteObjects".
 
@@ -9,6 +9,9 @@ use std::ops::Range;
 
 use crate::s3::elements::{Elements, Event, unescape};
 use crate::s3::xml;
+
+/// The longest list that is read, in bytes: 1,000 keys of 1,024 bytes, and as much again for tags and escapes.
+pub(crate) const BYTES_MAX: u64 = 2 << 20;
 
 /// One object of a list.
 #[derive(Debug, PartialEq, Eq)]

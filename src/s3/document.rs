@@ -28,6 +28,14 @@ impl ErrorDocument<'_> {
     }
 }
 
+/// The most characters of a name that a message repeats.
+const NAME_CHARS_MAX: usize = 64;
+
+/// A name that a client sent, short enough for a message.
+pub(crate) fn shortened(name: &str) -> String {
+    name.chars().take(NAME_CHARS_MAX).collect()
+}
+
 /// Escapes a text of several lines.
 fn escape_lines(text: &str) -> String {
     text.split('\n').map(escape).collect::<Vec<_>>().join("\n")

@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(read, expected);
     }
 
-    /// A5, V8: what two readers could read in two ways is refused
+    /// A5: what two readers could read in two ways is refused
     #[test]
     fn other_markup_is_refused() {
         for text in [

@@ -1,7 +1,7 @@
-//! A 200 that is none: CompleteMultipartUpload and CopyObject answer 200 before they know, and may end in an
-//! error document (R1, E2).
+//! Errors behind a 200 (R1, E2): stores answer CompleteMultipartUpload and CopyObject with 200 before they have finished, and may send an
+//! error document then.
 //!
-//! The bytes pass on as they come, for a client waits on them for minutes. The scan keeps the start of the document: it leaves out the
+//! The bytes pass on as they come, because a client waits for them for minutes. The scan keeps the start of the document: it leaves out the
 //! white space that a store sends to keep the connection alive, before the declaration or behind it, and it keeps more of an error than
 //! of any other document, because the code may stand behind a long message.
 

@@ -9,6 +9,9 @@ use crate::s3::document::escape;
 use crate::s3::naming::Named;
 use crate::s3::sigv4::query::{name_of, pairs};
 
+/// The region that clients sign for before they know the region of a bucket.
+pub(crate) const FIRST_REGION: &str = "us-east-1";
+
 /// Whether a request to an `s3` bucket asks for the bucket's region.
 pub(crate) fn is_asked_for(head: Head<'_>, named: &Named<'_>) -> bool {
     let query = head.uri.query().unwrap_or_default();
@@ -17,7 +20,7 @@ pub(crate) fn is_asked_for(head: Head<'_>, named: &Named<'_>) -> bool {
 
 /// The answer with this region.
 pub(crate) fn document(region: &str) -> String {
-    let region = if region == "us-east-1" { "" } else { region };
+    let region = if region == FIRST_REGION { "" } else { region };
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <LocationConstraint xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{}</LocationConstraint>",

@@ -9,13 +9,12 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
-use memchr::memmem::find;
 
 use crate::http::edge::decode;
 use crate::s3::bucket_elements::{BucketElement, Document, Elements};
 use crate::s3::document::escape;
 use crate::s3::store_name;
-use crate::s3::xml::unescape;
+use crate::s3::xml::{local_name, tag_length, unescape};
 
 /// The longest tag or name that is held back.
 const HELD_BYTES_MAX: usize = 8 << 10;
@@ -103,7 +102,7 @@ impl Renamer {
         }
     }
 
-    /// Takes the next bytes and gives what can go on.
+    /// Takes the next bytes, and returns those that can be sent on.
     pub(crate) fn push(&mut self, bytes: Bytes) -> Bytes {
         if self.mode == Mode::Pass && self.held.is_empty() {
             return bytes;
@@ -114,7 +113,7 @@ impl Renamer {
         out.freeze()
     }
 
-    /// What is still held once the document is over; it is no whole one then.
+    /// Returns the bytes that are held at the end of an incomplete document.
     pub(crate) fn finish(&mut self) -> Bytes {
         self.mode = Mode::Pass;
         self.held.split().freeze()
@@ -184,7 +183,7 @@ impl Renamer {
             [.., b'/', b'>'] => {}
             _ => {
                 self.depth += 1;
-                let name = local_name(tag);
+                let name = name_of(tag);
                 match self.depth {
                     1 => match Document::elements_of(name, self.expected) {
                         Some(elements) => self.elements = elements,
@@ -201,39 +200,10 @@ impl Renamer {
     }
 }
 
-/// The length of the tag, comment or the like at the beginning, once it is whole.
-pub(crate) fn tag_length(bytes: &[u8]) -> Option<usize> {
-    let to = |end: &[u8]| find(bytes, end).map(|at| at + end.len());
-    match bytes {
-        // what may yet become one of these
-        b"<!" | b"<!-" | b"<![" => None,
-        [b'<', b'!', b'-', b'-', ..] => to(b"-->"),
-        [b'<', b'!', b'[', ..] => to(b"]]>"),
-        [b'<', b'?', ..] => to(b"?>"),
-        _ => {
-            let mut quote = None;
-            let end = bytes.iter().position(|byte| match (quote, byte) {
-                (None, b'>') => true,
-                (None, b'"' | b'\'') => {
-                    quote = Some(*byte);
-                    false
-                }
-                (Some(open), byte) if open == *byte => {
-                    quote = None;
-                    false
-                }
-                _ => false,
-            });
-            end.map(|at| at + 1)
-        }
-    }
-}
-
-/// The element's name without its namespace prefix.
-fn local_name(tag: &[u8]) -> &[u8] {
+/// The element's name in a start tag, without its namespace prefix.
+fn name_of(tag: &[u8]) -> &[u8] {
     let end = tag.iter().position(|byte| byte.is_ascii_whitespace() || *byte == b'>').unwrap_or(tag.len());
-    let name = tag.get(1..end).unwrap_or_default();
-    memchr(b':', name).map_or(name, |colon| &name[colon + 1..])
+    local_name(tag.get(1..end).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub(crate) fn prefix(target: &PathAndQuery, prefix: &str) -> Option<PathAndQuery
     assemble(&format!("{prefix}{}", target.path()), target.query())
 }
 
-/// Takes pairs out of a query that must not travel on: what proved the client's identity (A2), or goes on as a header. None where
+/// Removes pairs of a query that must not go upstream: proofs of the client's identity (A2), and pairs that become headers. None where
 /// there is no such pair.
 pub(crate) fn without(target: &PathAndQuery, ends_here: impl Fn(&str) -> bool) -> Option<PathAndQuery> {
     let query = target.query()?;

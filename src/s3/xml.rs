@@ -6,6 +6,8 @@
 //! 4.3.3). XML 1.1 has other rules for line ends and is refused.
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
+use memchr::memchr;
+use memchr::memmem::find;
 
 /// The only encoding, as declarations and media types name it in any case.
 const UTF_8: &str = "utf-8";
@@ -101,6 +103,39 @@ fn character(entity: &str) -> Option<char> {
     let plain = digits.chars().all(|c| c.is_digit(radix));
     let number = plain.then(|| u32::from_str_radix(digits, radix).ok()).flatten();
     number.and_then(char::from_u32).filter(|c| *c != '\0')
+}
+
+/// The length of the tag, comment or the like at the beginning, once it is whole.
+pub(crate) fn tag_length(bytes: &[u8]) -> Option<usize> {
+    let to = |end: &[u8]| find(bytes, end).map(|at| at + end.len());
+    match bytes {
+        // A part of one of the next two.
+        b"<!" | b"<!-" | b"<![" => None,
+        [b'<', b'!', b'-', b'-', ..] => to(b"-->"),
+        [b'<', b'!', b'[', ..] => to(b"]]>"),
+        [b'<', b'?', ..] => to(b"?>"),
+        _ => {
+            let mut quote = None;
+            let end = bytes.iter().position(|byte| match (quote, byte) {
+                (None, b'>') => true,
+                (None, b'"' | b'\'') => {
+                    quote = Some(*byte);
+                    false
+                }
+                (Some(open), byte) if open == *byte => {
+                    quote = None;
+                    false
+                }
+                _ => false,
+            });
+            end.map(|at| at + 1)
+        }
+    }
+}
+
+/// An element's name without its namespace prefix.
+pub(crate) fn local_name(name: &[u8]) -> &[u8] {
+    memchr(b':', name).map_or(name, |colon| &name[colon + 1..])
 }
 
 #[cfg(test)]

@@ -58,6 +58,13 @@ pub(crate) struct Called {
     pub(crate) socket: Option<Rc<SocketBuffers>>,
 }
 
+impl Called {
+    /// The error code of an answer with an error document, where the code was read.
+    pub(crate) fn error_code(&self) -> Option<String> {
+        self.document.as_ref().and_then(ErrorDocument::code)
+    }
+}
+
 /// Calls the upstream until an answer is worth passing on.
 pub(crate) async fn call(
     worker: &Worker,

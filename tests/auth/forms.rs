@@ -1,6 +1,6 @@
 //! Uploads by POST form: what browsers send, as uploads that the store understands, and each way in which a form can be wrong.
 
-use super::{ID, SECRET, Signer, code, signed_bucket, signer, with_key};
+use super::{ID, SECRET, Signer, code, guest, signed_bucket, signer, with_guest, with_key};
 use crate::integrity::checksums;
 use crate::support::client::sha256;
 use crate::support::{Act, Answer, Client, Gateway, Scratch, Upstream, get, noise, request};
@@ -243,7 +243,7 @@ async fn a_wrong_form_is_refused() {
         (also("x-amz-checksum-crc32", "AAAAAA=="), 400, "BadDigest"),
         (also("x-amz-checksum-crc32", "A"), 400, "InvalidRequest"),
         (also("x-amz-meta-long", &"x".repeat(21 << 10)), 400, "MaxPostPreDataLengthExceeded"),
-        (Vec::new(), 403, "AccessDenied"),
+        (Vec::new(), 400, "InvalidArgument"),
     ] {
         let answer = post(&gateway, "/b", &form(&fields, b"data", END)).await;
         assert_eq!(told(&answer), (status, code.to_owned()), "{fields:?} {}", answer.text());
@@ -265,6 +265,33 @@ async fn a_wrong_form_is_refused() {
         post(&gateway, "/b", &form(&also("x-amz-checksum-crc32", crc), b"data", END)).await.whole(),
         204
     );
+    gateway.is_idle().await;
+}
+
+/// A1: fields behind the file are not read, and the answer to a form without fields before it says where to send them
+#[tokio::test]
+async fn a_form_with_its_file_first_is_told_the_order() {
+    let upstream = stored();
+    let gateway = signed_bucket(&upstream)
+        .bucket("open", &upstream)
+        .set("buckets.open.anonymous", "write")
+        .start()
+        .await;
+    let right = signed(&signer(), &[("key", "k")], &[]);
+    let field = |(name, value): &(String, String)| {
+        format!("\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}")
+    };
+    let behind: String = right.iter().map(field).collect();
+    let without_key = without(right.clone(), "key");
+    for (target, before) in [("/b", &Vec::new()), ("/open", &Vec::new()), ("/b", &without_key)] {
+        let answer = post(&gateway, target, &form(before, b"data", &format!("{behind}{END}"))).await;
+        assert_eq!((answer.whole(), answer.reason()), (400, "form_field"), "{target}");
+        assert_eq!(answer.element("Code").as_deref(), Some("InvalidArgument"));
+        assert_eq!(answer.element("ArgumentName").as_deref(), Some("key"));
+        assert!(answer.text().contains("send all of them before the file"), "{}", answer.text());
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(post(&gateway, "/b", &form(&right, b"data", END)).await.whole(), 204);
     gateway.is_idle().await;
 }
 
@@ -307,13 +334,7 @@ async fn what_is_no_form_stores_nothing() {
 #[tokio::test]
 async fn a_form_may_do_what_its_keys_policy_says() {
     let upstream = stored();
-    let gateway = signed_bucket(&upstream)
-        .set("keys.guest.access_key_id", "GUEST")
-        .set("keys.guest.secret", "guest-secret")
-        .set("keys.guest.policy", "guests")
-        .set("policies.guests.buckets", "b")
-        .set("policies.guests.prefixes", "public/")
-        .set("policies.guests.methods", "write")
+    let gateway = with_guest(signed_bucket(&upstream), "public/", "write")
         .bucket("c", &upstream)
         .set("buckets.c.auth", "sigv4")
         .set("buckets.b.injection_patterns", "off")
@@ -323,7 +344,7 @@ async fn a_form_may_do_what_its_keys_policy_says() {
         .set("buckets.readable.anonymous", "read")
         .start()
         .await;
-    let guest = Signer::new("GUEST", "guest-secret");
+    let guest = guest();
     let send = async |bucket: &str, key: &str| {
         let body = form(&signed(&guest, &[("key", key)], &[]), b"data", END);
         post(&gateway, &format!("/{bucket}"), &body).await.whole()

@@ -1,7 +1,7 @@
 //! What `SignatureDoesNotMatch` shows: enough to find what changed a request on its way, and no secret.
 
 use super::signer::HOST;
-use super::{ID, SECRET, Signer, code, send, signed_bucket, signer};
+use super::{GUEST, ID, SECRET, Signer, code, send, signed_bucket, signer};
 use crate::support::client::sha256;
 use crate::support::{Answer, Gateway, Upstream, get, request};
 
@@ -101,13 +101,13 @@ async fn a_presigned_url_is_shown_without_its_session_token() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream)
         .set("keys.guest.access_key_id", "GUEST")
-        .set("keys.guest.secret", "guest-secret")
+        .set("keys.guest.secret", GUEST)
         .set("keys.guest.session_token", PROXY_SECRET)
         .set("keys.guest.policy", "all")
         .start()
         .await;
     let target = format!("/b/k?X-Amz-Security-Token={PROXY_SECRET}&response-content-type=a%20b");
-    let url = Signer::new("GUEST", "guest-secret").presigned("GET", &target, "60");
+    let url = Signer::new("GUEST", GUEST).presigned("GET", &target, "60");
     assert_eq!(get(gateway.address(), &url).await.whole(), 200);
     let answer = get(gateway.address(), &url.replace("a%20b", "a%20c")).await;
     assert_eq!((answer.whole(), code(&answer)), (403, "SignatureDoesNotMatch".to_owned()));
@@ -126,7 +126,7 @@ async fn a_forms_policy_is_shown_unless_it_holds_a_token() {
     let upstream = Upstream::ok("x");
     let gateway = signed_bucket(&upstream)
         .set("keys.guest.access_key_id", "GUEST")
-        .set("keys.guest.secret", "guest-secret")
+        .set("keys.guest.secret", GUEST)
         .set("keys.guest.session_token", PROXY_SECRET)
         .set("keys.guest.policy", "all")
         .start()

@@ -28,6 +28,7 @@ use signer::{Headers, Signer};
 
 const ID: &str = "AKIDREADER";
 const SECRET: &str = "reader/secret+of/forty=characters";
+const GUEST: &str = "guest-secret";
 
 /// Bucket `b`, which takes signatures only, and one key that may do all.
 fn signed_bucket(upstream: &Upstream) -> gateway::Builder {
@@ -46,6 +47,21 @@ fn with_key(builder: gateway::Builder) -> gateway::Builder {
 
 fn signer() -> Signer {
     Signer::new(ID, SECRET)
+}
+
+/// A second key, which may use these methods on keys with this prefix in `b`.
+fn with_guest(builder: gateway::Builder, prefix: &str, methods: &str) -> gateway::Builder {
+    builder
+        .set("keys.guest.access_key_id", "GUEST")
+        .set("keys.guest.secret", GUEST)
+        .set("keys.guest.policy", "guests")
+        .set("policies.guests.buckets", "b")
+        .set("policies.guests.prefixes", prefix)
+        .set("policies.guests.methods", methods)
+}
+
+fn guest() -> Signer {
+    Signer::new("GUEST", GUEST)
 }
 
 /// Sends a request with these headers.
@@ -69,7 +85,5 @@ async fn ask(gateway: &Gateway, signer: &Signer, method: &str, target: &str) -> 
 
 /// The code in an S3 error document.
 fn code(answer: &Answer) -> String {
-    let text = answer.text();
-    let inner = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    inner.map_or_else(String::new, |(code, _)| code.to_owned())
+    answer.element("Code").unwrap_or_default()
 }

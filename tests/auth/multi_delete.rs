@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::{Signer, code, send, signed_bucket, signer};
+use super::{Signer, code, guest, send, signed_bucket, signer, with_guest};
 use crate::integrity::{checksums, content_md5};
 use crate::support::client::sha256;
 use crate::support::gateway::Builder;
-use crate::support::{Act, Answer, Gateway, Upstream};
+use crate::support::{Act, Answer, Gateway, Upstream, request};
 
 /// A store that deletes what a list names, and answers as S3 does.
 pub(super) fn deleting_store() -> Upstream {
@@ -53,13 +53,7 @@ fn list(objects: &[&str]) -> String {
 
 /// The key may delete below `é/` alone.
 fn builder(upstream: &Upstream) -> Builder {
-    signed_bucket(upstream)
-        .set("keys.guest.access_key_id", "GUEST")
-        .set("keys.guest.secret", "guest-secret")
-        .set("keys.guest.policy", "guests")
-        .set("policies.guests.buckets", "b")
-        .set("policies.guests.prefixes", "é/")
-        .set("policies.guests.methods", "delete")
+    with_guest(signed_bucket(upstream), "é/", "delete")
 }
 
 async fn gateway(upstream: &Upstream) -> Gateway {
@@ -69,10 +63,6 @@ async fn gateway(upstream: &Upstream) -> Gateway {
 async fn delete(gateway: &Gateway, signer: &Signer, document: &[u8], more: &[(&str, &str)]) -> Answer {
     let headers = signer.headers("POST", "/b?delete=", &sha256(document), more);
     send(gateway, "POST", "/b?delete=", &headers, Some(document)).await
-}
-
-fn guest() -> Signer {
-    Signer::new("GUEST", "guest-secret")
 }
 
 /// A5: a list in another encoding than UTF-8, by its declaration, its mark or its media type, names other keys at the store
@@ -251,6 +241,8 @@ async fn a_store_that_answers_otherwise_is_not_merged() {
         let answer = delete(&gateway, &guest(), document.as_bytes(), &[]).await;
         assert_eq!((answer.whole(), answer.reason()), (status, reason), "{}", answer.text());
         assert!(!answer.text().contains("<Key>x</Key>"), "{}", answer.text());
+        let says_repeat = answer.text().contains("may have deleted the allowed objects; repeat the request");
+        assert_eq!(says_repeat, status == 502, "{}", answer.text());
         gateway.is_idle().await;
     }
     for act in [
@@ -278,7 +270,25 @@ async fn a_store_that_answers_otherwise_is_not_merged() {
     assert_eq!(results(&answer), (vec!["é/a".to_owned()], vec!["x".to_owned()]), "in pieces");
 }
 
-/// E5, V8: S3's bound of a thousand objects counts the client's own list
+/// E5, A5: a list cannot be shortened where its presigned query has a checksum, and the answer says so
+#[tokio::test]
+async fn a_list_with_a_checksum_in_its_query_is_not_shortened() {
+    let upstream = deleting_store();
+    let gateway = gateway(&upstream).await;
+    let url = guest().presigned("POST", "/b?delete=&x-amz-checksum-crc32=AAAAAA%3D%3D", "60");
+    let post = async |objects: &[&str]| {
+        request(gateway.address(), "POST", &url, &[], Some(list(objects).as_bytes())).await
+    };
+    let answer = post(&["<Key>é/a</Key>", "<Key>x</Key>"]).await;
+    assert_eq!((answer.whole(), answer.reason()), (403, "policy_denied"));
+    assert!(answer.text().contains("send the checksum as a header"), "{}", answer.text());
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(results(&post(&["<Key>é/a</Key>"]).await), (vec!["é/a".to_owned()], vec![]));
+    assert_eq!(results(&post(&["<Key>x</Key>"]).await), (vec![], vec!["x".to_owned()]));
+    assert_eq!(upstream.count(), 1);
+}
+
+/// E5: S3's bound of a thousand objects counts the client's own list
 #[tokio::test]
 async fn a_list_of_more_than_a_thousand_is_not_made_shorter() {
     let upstream = deleting_store();
@@ -292,4 +302,25 @@ async fn a_list_of_more_than_a_thousand_is_not_made_shorter() {
     let answer = delete(&gateway, &guest(), list(&objects).as_bytes(), &[]).await;
     assert_eq!((answer.whole(), answer.reason()), (400, "delete_list"));
     assert_eq!(upstream.count(), 1);
+}
+
+/// E5, A5: a thousand keys of S3's longest length fit, also where each is spelled with its version; the refusal of a longer list names the bound
+#[tokio::test]
+async fn a_list_of_a_thousand_long_keys_is_checked() {
+    let upstream = deleting_store();
+    let gateway = gateway(&upstream).await;
+    let long = |at: usize| format!("<Key>é/{at:01021}</Key><VersionId>{at:032}</VersionId>");
+    let keys: Vec<String> = (0..1000).map(long).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let document = list(&keys);
+    assert!(document.len() > 1 << 20);
+    let (deleted, denied) = results(&delete(&gateway, &guest(), document.as_bytes(), &[]).await);
+    assert_eq!((deleted.len(), denied.len()), (1000, 0));
+    assert_eq!(upstream.last().body, document.as_bytes());
+    let padded = |bytes: usize| format!("{document}{}", " ".repeat(bytes - document.len()));
+    assert_eq!(delete(&gateway, &guest(), padded(2 << 20).as_bytes(), &[]).await.whole(), 200);
+    let answer = delete(&gateway, &guest(), padded((2 << 20) + 1).as_bytes(), &[]).await;
+    assert_eq!((answer.whole(), answer.reason()), (400, "delete_list"));
+    assert!(answer.text().contains("at most 2097152 bytes"), "{}", answer.text());
+    assert_eq!(upstream.count(), 2);
 }

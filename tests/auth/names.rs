@@ -1,13 +1,7 @@
 //! Bucket names with tenants and encoded characters: one decoded name for policies and copy sources, whatever was signed and sent.
 
-use super::{Signer, code, send, signed_bucket, signer};
+use super::{GUEST, Signer, code, guest, send, signed_bucket, signer};
 use crate::support::{Act, Answer, Gateway, Upstream, request};
-
-const GUEST: &str = "guest-secret";
-
-fn guest() -> Signer {
-    Signer::new("GUEST", GUEST)
-}
 
 /// Sections for `acme:*` and for all names without a tenant. The guest may read and write what `buckets` says, the reader all names without a
 /// tenant.

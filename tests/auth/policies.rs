@@ -1,29 +1,17 @@
 //! What a key may do: what its policy names, and nothing else.
 
 use super::multi_delete::{deleting_store, results};
-use super::{ID, Signer, ask, send, signed_bucket, signer};
+use super::{ID, Signer, ask, guest, send, signed_bucket, signer, with_guest};
 use crate::integrity::{checksums, unsigned_chunks};
 use crate::support::client::sha256;
 use crate::support::{Answer, Gateway, Upstream, get};
 
-const GUEST: &str = "guest-secret";
-
-fn guest() -> Signer {
-    Signer::new("GUEST", GUEST)
-}
-
 /// Buckets `b` and `c`; the guest may read, list and delete below `public/` in `b`.
 async fn gateway(upstream: &Upstream) -> Gateway {
-    signed_bucket(upstream)
+    with_guest(signed_bucket(upstream), "public/", "read,list,delete")
         .bucket("c", upstream)
         .set("buckets.c.auth", "sigv4")
         .bucket("open", upstream)
-        .set("keys.guest.access_key_id", "GUEST")
-        .set("keys.guest.secret", GUEST)
-        .set("keys.guest.policy", "guests")
-        .set("policies.guests.buckets", "b")
-        .set("policies.guests.prefixes", "public/")
-        .set("policies.guests.methods", "read,list,delete")
         .start()
         .await
 }
@@ -80,14 +68,8 @@ async fn copy(gateway: &Gateway, signer: &Signer, target: &str, source: &str) ->
 async fn dot_segments_never_lead_out_of_a_prefix() {
     let upstream = Upstream::ok("x");
     for mode in ["block", "log", "off"] {
-        let gateway = signed_bucket(&upstream)
+        let gateway = with_guest(signed_bucket(&upstream), "public/", "read,delete")
             .set("buckets.b.injection_patterns", mode)
-            .set("keys.guest.access_key_id", "GUEST")
-            .set("keys.guest.secret", GUEST)
-            .set("keys.guest.policy", "guests")
-            .set("policies.guests.buckets", "b")
-            .set("policies.guests.prefixes", "public/")
-            .set("policies.guests.methods", "read,delete")
             .start()
             .await;
         let before = upstream.count();
@@ -159,15 +141,7 @@ async fn a_multi_delete_in_chunks_is_held_to_the_policy() {
 #[tokio::test]
 async fn a_copy_needs_to_read_its_source() {
     let upstream = Upstream::ok("x");
-    let gateway = signed_bucket(&upstream)
-        .set("keys.guest.access_key_id", "GUEST")
-        .set("keys.guest.secret", GUEST)
-        .set("keys.guest.policy", "guests")
-        .set("policies.guests.buckets", "b")
-        .set("policies.guests.prefixes", "public/")
-        .set("policies.guests.methods", "read,write")
-        .start()
-        .await;
+    let gateway = with_guest(signed_bucket(&upstream), "public/", "read,write").start().await;
     assert_eq!(copy(&gateway, &guest(), "/b/public/k", "/b/public/j?versionId=3").await.whole(), 200);
     assert_eq!(upstream.seen()[0].header("x-amz-copy-source"), Some("/b/public/j?versionId=3"));
     for source in [
@@ -302,22 +276,17 @@ async fn without_keys_the_gateway_says_that_it_is_closed() {
     assert_eq!(ask(&gateway, &signer(), "GET", "/b/k").await.reason(), "unknown_key");
 }
 
-/// A5, V5: with the bucket in the Host, the policy sees the key that the store will see, also among keys to delete
+/// A5, V12: with the bucket in the Host, the policy sees the key that the store will see, also among keys to delete
 #[tokio::test]
 async fn a_policy_holds_for_buckets_in_the_host_too() {
     let upstream = Upstream::ok("x");
     // What is signed here is sent with `Host: gateway.test`.
-    let gateway = signed_bucket(&upstream)
+    let gateway = with_guest(signed_bucket(&upstream), "public/", "read,list,delete")
+        .set("policies.guests.buckets", "gateway")
         .set("server.base_domains", "test")
         .bucket("gateway", &upstream)
         .set("buckets.gateway.auth", "sigv4")
         .set("buckets.gateway.s3.bucket", "real")
-        .set("keys.guest.access_key_id", "GUEST")
-        .set("keys.guest.secret", GUEST)
-        .set("keys.guest.policy", "guests")
-        .set("policies.guests.buckets", "gateway")
-        .set("policies.guests.prefixes", "public/")
-        .set("policies.guests.methods", "read,list,delete")
         .start()
         .await;
     for (target, upstream_target) in [

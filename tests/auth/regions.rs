@@ -132,7 +132,7 @@ async fn the_list_of_buckets_is_for_any_region() {
     assert_eq!(ask(&gateway, &from("A"), "GET", "/").await.whole(), 400);
 }
 
-/// C1, A9: forged signatures for new regions store nothing, and the right client still asks for its key once
+/// A9, C1: forged signatures for new regions store nothing, and the right client still asks for its key once
 #[tokio::test]
 async fn forged_regions_do_not_reach_the_cache() {
     let upstream = Upstream::ok("x");

@@ -243,11 +243,29 @@ async fn a_wrong_presigned_url_is_refused() {
     }
     let both = send(&gateway, "GET", &right, &headers(), None).await;
     assert_eq!(told(&both), expected(400, "InvalidArgument", "signature_ambiguous"));
-    let unsigned = request(gateway.address(), "GET", &right, &[("x-amz-acl", "public-read")], None).await;
-    assert_eq!(told(&unsigned), expected(403, "AccessDenied", "header_not_signed"));
     assert_eq!(upstream.count(), 0);
     assert_eq!(get(gateway.address(), &right).await.whole(), 200, "the unchanged one is accepted");
     assert_eq!(upstream.seen()[0].target, TARGET, "and its signature stays here");
+}
+
+/// A1, V11: headers of stores must be signed, because the store obeys one that was added on the way
+#[tokio::test]
+async fn headers_of_stores_must_be_signed() {
+    let (gateway, upstream) = gateway().await;
+    let not_signed = expected(403, "AccessDenied", "header_not_signed");
+    for added in [("x-amz-acl", "public-read"), ("x-minio-extract", "true"), ("X-MinIO-Force-Delete", "true")]
+    {
+        let answer = send(&gateway, "GET", TARGET, &with(added.0, added.1), None).await;
+        assert_eq!(told(&answer), not_signed, "{added:?}");
+        for method in ["GET", "DELETE"] {
+            let url = signer().presigned(method, TARGET, "60");
+            let answer = request(gateway.address(), method, &url, &[added], None).await;
+            assert_eq!(told(&answer), not_signed, "{method} {added:?}");
+        }
+    }
+    assert_eq!(upstream.count(), 0);
+    let signed = signer().headers("GET", TARGET, "UNSIGNED-PAYLOAD", &[("x-minio-extract", "true")]);
+    assert_eq!(send(&gateway, "GET", TARGET, &signed, None).await.whole(), 200);
 }
 
 /// A1: what S3 adds to its errors so that SDKs can help themselves
@@ -267,6 +285,27 @@ async fn errors_say_what_would_have_been_right() {
     }
     let nearly = by(|signer| signer.ahead_seconds = -14 * 60);
     assert_eq!(send(&gateway, "GET", TARGET, &nearly, None).await.whole(), 200);
+}
+
+/// A1: a presigned URL outside its validity is answered with its lifetime, its end and the server's time, as S3 does
+#[tokio::test]
+async fn a_url_outside_its_validity_is_told_its_times() {
+    let (gateway, _upstream) = gateway().await;
+    let within = |answer: &Answer, element: &str, seconds: i64| {
+        let text = answer.element(element).unwrap_or_default();
+        let moment = OffsetDateTime::parse(&text, &Rfc3339).unwrap();
+        let ahead = (moment - OffsetDateTime::now_utc()).whole_seconds();
+        assert!((ahead - seconds).abs() < 60, "{element}: {text}");
+    };
+    for (ahead_seconds, message) in [(-3600, "Request has expired"), (3600, "Request is not yet valid")] {
+        let url = Signer { ahead_seconds, ..signer() }.presigned("GET", TARGET, "60");
+        let answer = get(gateway.address(), &url).await;
+        assert_eq!(answer.element("Code").as_deref(), Some("AccessDenied"));
+        assert_eq!(answer.element("Message").as_deref(), Some(message));
+        assert_eq!(answer.element("X-Amz-Expires").as_deref(), Some("60"));
+        within(&answer, "Expires", ahead_seconds + 60);
+        within(&answer, "ServerTime", 0);
+    }
 }
 
 /// A4: without proof a bucket that takes signatures is closed, to forms as well

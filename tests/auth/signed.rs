@@ -138,7 +138,7 @@ async fn a_wrong_proof_never_falls_back_to_anonymous() {
     assert_eq!(upstream.count(), 2);
 }
 
-/// A4, C1: a session ID proves nothing: who knows a signed client's is nobody by that
+/// A4: a session ID is no proof of identity, also where a signed client uses the same one
 #[tokio::test]
 async fn a_session_does_not_stand_in_for_a_signature() {
     let upstream = Upstream::ok("x");

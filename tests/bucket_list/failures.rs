@@ -76,10 +76,68 @@ async fn a_store_without_a_whole_list_makes_the_answer_a_503() {
 async fn the_stores_own_refusal_is_told() {
     let bad = Upstream::start(|_| Act::s3_error(403, "AccessDenied"));
     let (gateway, _good) = beside(&bad).await;
-    assert!(ask(&gateway, "/").await.text().contains("its store answered 403 AccessDenied"));
+    let text = ask(&gateway, "/").await.text();
+    let told =
+        "its store answered 403 AccessDenied; its credentials may not list buckets (s3:ListAllMyBuckets)";
+    assert!(text.contains(told), "{text}");
 }
 
-/// V8: names that no client could use are left out, whatever they hold, and the list stays a document
+/// E2: the code of a long document is told too, in chunks or with a length, signed or not
+#[tokio::test]
+async fn the_code_of_a_long_refusal_is_told() {
+    for (bytes, is_chunked, is_signed) in
+        [(20_000, false, true), (200_000, true, true), (20_000, true, false), (60_000, false, false)]
+    {
+        let bad = Upstream::start(move |_| {
+            let padding = format!("</Message><Padding>{}</Padding>", "x".repeat(bytes));
+            let document = format!("<Error><Code>AccessDenied</Code><Message>m{padding}</Error>");
+            let act = Act::answer(403, document).header("content-type", "application/xml");
+            if is_chunked { act.chunked() } else { act }
+        });
+        let good = store(&["good-1"]);
+        let builder = section(with_key("*"), "good", "good-*", &good);
+        let builder = match is_signed {
+            true => section(builder, "bad", "bad-*", &bad),
+            false => builder
+                .bucket("bad", &bad)
+                .set("buckets.bad.pattern", "bad-*")
+                .set("buckets.bad.auth", "sigv4"),
+        };
+        let gateway = builder.start().await;
+        let answer = ask(&gateway, "/").await;
+        assert_incomplete(&answer, "a long document");
+        assert!(answer.text().contains("its store answered 403 AccessDenied"), "{}", answer.text());
+        gateway.is_idle().await;
+    }
+}
+
+/// E6: the bounds of names and bytes hold for all pages of a store together, and the answer names the bound that is exceeded
+#[tokio::test]
+async fn the_bounds_hold_for_all_pages_together() {
+    let page = |from: usize, padding: usize| {
+        let names: Vec<String> = (from..from + 4000).map(|number| format!("bad-{number:06}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let end = format!("<ContinuationToken>{from}</ContinuationToken></ListAllMyBucketsResult>");
+        list(&names).replace("</ListAllMyBucketsResult>", &(" ".repeat(padding) + &end))
+    };
+    for (padding, pages, told) in [
+        (0, 3, "more than 10000 buckets of the section"),
+        (3 << 20, 2, "the store's answer has more than 4194304 bytes"),
+    ] {
+        let bad = Upstream::start(move |seen| {
+            let token = seen.target.split_once("continuation-token=").map_or("0", |(_, token)| token);
+            xml(page(token.parse::<usize>().unwrap() + 4000, padding))
+        });
+        let (gateway, _good) = beside(&bad).await;
+        let answer = ask(&gateway, "/").await;
+        assert_incomplete(&answer, told);
+        assert!(answer.text().contains(told), "{}", answer.text());
+        assert_eq!(bad.count(), pages, "{told}");
+        gateway.is_idle().await;
+    }
+}
+
+/// Names that no client could use are left out, whatever they hold, and the list stays a document
 #[tokio::test]
 async fn names_that_lead_nowhere_are_left_out() {
     let odd = Upstream::start(|_| {

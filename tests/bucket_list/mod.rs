@@ -106,7 +106,7 @@ async fn the_store_is_asked_as_the_caller() {
     assert!(store.last().header("authorization").unwrap().contains(&format!("Credential={ID}/")));
 }
 
-/// V5, A5: several stores make one list; a name counts in the section that it leads to, and once
+/// A5: several stores make one list; a name counts in the section that it leads to, and once
 #[tokio::test]
 async fn the_lists_of_several_stores_are_merged() {
     let every = store(&["zebra", "photos", "logs-x", "alpha", "zebra"]);
@@ -118,7 +118,7 @@ async fn the_lists_of_several_stores_are_merged() {
     assert_eq!((every.count(), logs.count()), (1, 1));
 }
 
-/// V5: of a section that has one bucket at the store, that bucket is listed if clients may use its name
+/// A5: of a section that has one bucket at the store, that bucket is listed if clients may use its name
 #[tokio::test]
 async fn a_section_with_one_bucket_at_the_store_lists_no_other() {
     let store = store(&["real", "hidden"]);
@@ -168,7 +168,7 @@ async fn stores_are_asked_at_the_same_time() {
     gateway.is_idle().await;
 }
 
-/// V5: a list names no bucket, so the host of a store that is addressed by its host is the endpoint's
+/// A2: a list names no bucket, so the host of a store that is addressed by its host is the endpoint's
 #[tokio::test]
 async fn the_list_is_asked_for_at_the_endpoint_itself() {
     let upstream = Upstream::start(|_| xml(list(&["a"])));

@@ -3,7 +3,7 @@
 use super::{ask, list, names, section, store, texts, with_key, xml};
 use crate::support::Upstream;
 
-/// V5: pages of the gateway join to the whole list, with names of stores and of sections in one order
+/// Pages of the gateway join to the whole list, with names of stores and of sections in one order
 #[tokio::test]
 async fn the_gateways_pages_join_to_the_whole() {
     let store = store(&["e", "c", "a", "g"]);
@@ -26,7 +26,7 @@ async fn the_gateways_pages_join_to_the_whole() {
     }
 }
 
-/// V5: `prefix` and `bucket-region` narrow the list, and buckets are then named with their region
+/// A9: `prefix` and `bucket-region` narrow the list, and buckets are then named with their region
 #[tokio::test]
 async fn prefix_and_region_narrow_the_list() {
     let store = store(&["logs-1", "logs-2", "photos-1"]);
@@ -42,7 +42,37 @@ async fn prefix_and_region_narrow_the_list() {
     assert_eq!(store.count(), 3, "no bucket of the gateway is there, so no store is asked");
 }
 
-/// V8: a value that a parameter cannot have is refused before a store is asked
+/// A9: each bucket is listed with the region of its section, which is that of its other answers, and `bucket-region` compares it
+#[tokio::test]
+async fn a_bucket_is_listed_with_the_region_of_its_section() {
+    let here = store(&["here-1"]);
+    let there = store(&["there-1"]);
+    let builder = section(section(with_key("*"), "here", "here-*", &here), "there", "there-*", &there);
+    let gateway = builder
+        .set("buckets.there.client_regions", "eu-north-1,eu-west-1")
+        .bucket("photos", &there)
+        .set("buckets.photos.auth", "sigv4")
+        .set("buckets.photos.client_regions", "eu-west-1")
+        .set("s3.region", "eu-central-1")
+        .start()
+        .await;
+    let all = ask(&gateway, "/?max-buckets=10").await;
+    assert_eq!(names(&all), ["here-1", "photos", "there-1"]);
+    assert_eq!(texts(&all, "BucketRegion"), ["eu-central-1", "eu-west-1", "eu-north-1"]);
+    assert_eq!((here.count(), there.count()), (1, 1));
+    for (region, expected, calls) in [
+        ("eu-central-1", "here-1", (2, 1)),
+        ("eu-north-1", "there-1", (2, 2)),
+        ("eu-west-1", "photos", (2, 2)),
+    ] {
+        let narrowed = ask(&gateway, &format!("/?bucket-region={region}")).await;
+        assert_eq!(names(&narrowed), [expected]);
+        assert_eq!(texts(&narrowed, "BucketRegion"), [region]);
+        assert_eq!((here.count(), there.count()), calls, "{region}");
+    }
+}
+
+/// A value that a parameter cannot have is refused before a store is asked
 #[tokio::test]
 async fn a_forged_token_is_refused() {
     let store = store(&["a", "b"]);
@@ -70,7 +100,7 @@ async fn a_forged_token_is_refused() {
     assert_eq!(store.count(), asked);
 }
 
-/// V5: a store that answers in pages is asked for all of them, with its own token encoded
+/// A store that answers in pages is asked for all of them, with its own token encoded
 #[tokio::test]
 async fn the_stores_pages_are_followed() {
     let store = Upstream::start(|seen| {

@@ -44,9 +44,7 @@ pub(crate) fn checksums(data: &[u8]) -> [(&'static str, String); 10] {
 
 /// The code in an answer's error document, or its text.
 fn code(answer: &Answer) -> String {
-    let text = answer.text();
-    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    code.map_or_else(|| text.clone(), |(code, _)| code.to_owned())
+    answer.element("Code").unwrap_or_else(|| answer.text())
 }
 
 pub(crate) fn content_md5(data: &[u8]) -> String {

@@ -110,7 +110,5 @@ pub(crate) async fn read(client: &Client, bucket: &str, key: &str) -> Vec<u8> {
 /// Status and code of an answer.
 async fn outcome(gateway: &Gateway, method: &str, target: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let answer = request(gateway.address(), method, target, headers, None).await;
-    let text = answer.text();
-    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    (answer.whole(), code.map_or_else(String::new, |(code, _)| code.to_owned()))
+    (answer.whole(), answer.element("Code").unwrap_or_default())
 }

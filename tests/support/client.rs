@@ -49,6 +49,13 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The text of the first element of this name in an XML document.
+    pub(crate) fn element(&self, name: &str) -> Option<String> {
+        let text = self.text();
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner.to_owned())
+    }
+
     pub(crate) fn sha256(&self) -> String {
         sha256(&self.body)
     }

@@ -10,7 +10,7 @@ use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, Head
 use tidegate_config::JwtConfig;
 
 use super::JwtRejection;
-use crate::s3::sigv4::query::{name_of, text_of};
+use crate::s3::sigv4::query::{name_of, text_of, value_of};
 
 const NOT_TEXT: JwtRejection = JwtRejection::Malformed("it is not plain text");
 
@@ -54,7 +54,7 @@ impl Places {
         }
         let pairs = query.split('&').filter(|pair| self.is_parameter(pair));
         if let Some(pair) = once(pairs)? {
-            return Ok(Some(text_of(pair.split_once('=').map_or("", |(_, value)| value))));
+            return Ok(Some(text_of(value_of(pair))));
         }
         let Some(name) = &self.cookie else { return Ok(None) };
         let cookies = headers.get_all(COOKIE).flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));

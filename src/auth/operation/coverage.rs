@@ -1,23 +1,26 @@
-//! What of a request decides its operation and a signature may leave out.
+//! Finds parameters and headers that select the operation but are not signed.
 
 use std::borrow::Cow;
 
 use super::table::{self, ANYWHERE};
-use super::{Exception, Operation};
+use super::{Exception, Operation, headers};
+use crate::http::edge::Head;
 use crate::s3::sigv4::query::{name_of, pairs};
 
 impl Operation<'_> {
-    /// The first name that the operation rests on and that a signature does not cover: a sub-resource, or anything for which the
-    /// request is not in the table of operations. `covers` is asked for the names of parameters and headers.
+    /// The first header that needs `configure`, or parameter that selects the operation, and that a signature does not cover. Where the
+    /// request is not in the table of operations, every parameter selects. `covers` is asked for the names of parameters and headers.
+    ///
+    /// Every privileged header is checked: beside one that is covered, another can be added on the way.
     pub(in crate::auth) fn uncovered<'a>(
-        &'a self,
+        &self,
+        head: Head<'a>,
         query: &'a str,
         covers: impl Fn(&str) -> bool,
     ) -> Option<Cow<'a, str>> {
-        if let Some(Exception::Header(name)) = &self.exception
-            && !covers(name)
-        {
-            return Some(Cow::Borrowed(name));
+        let mut privileged = headers::privileged(head.method, head.headers, query);
+        if let Some(name) = privileged.find(|name| !covers(name)) {
+            return Some(name);
         }
         let is_unlisted = !matches!(self.exception, None | Some(Exception::Header(_)));
         let decides =

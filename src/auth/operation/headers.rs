@@ -11,41 +11,39 @@ use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 
 use super::query::value;
-use crate::s3::sigv4::query::{name_of, pairs, presigns};
+use crate::s3::sigv4::query::{is_header, name_of, pairs, presigns};
 
-/// What the names of S3's headers begin with.
-const AMAZON: &str = "x-amz-";
-/// Header names that need `configure` whatever their value. A name that ends in `*` stands for all that begin so.
+/// Header names that need `configure` with any value. A `*` at the end matches the rest of a name.
 const PRIVILEGED: [&str; 4] =
     ["x-amz-grant*", "x-amz-bypass-governance-retention", "x-minio-force-delete", "x-minio-source-*"];
 const ACL: &str = "x-amz-acl";
 /// The canned ACLs that give nobody access but the bucket's owner.
 const OWNERS_ACLS: [&[u8]; 3] = [b"private", b"bucket-owner-read", b"bucket-owner-full-control"];
 
-/// The header, or the hoisted header, for which an operation needs `configure`. Reads have none.
+/// The headers, and after them the hoisted headers, for which an operation needs `configure`. Reads have none.
 pub(super) fn privileged<'a>(
     method: &Method,
     headers: &'a HeaderMap,
     query: &'a str,
-) -> Option<Cow<'a, str>> {
-    if matches!(*method, Method::GET | Method::HEAD) {
-        return None;
-    }
-    let mut sent = headers.iter().filter(|(name, _)| name.as_str().starts_with('x'));
-    if let Some((name, _)) = sent.find(|(name, value)| needs_configure(name.as_str(), value.as_bytes())) {
-        return Some(Cow::Borrowed(name.as_str()));
-    }
-    let mut hoisted = pairs(query).map(|pair| (name_of(pair), pair));
-    hoisted.find(|(name, pair)| needs_configure(name, &value(pair))).map(|(name, _)| name)
+) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
+    let is_read = matches!(*method, Method::GET | Method::HEAD);
+    (!is_read).then(|| sent(headers).chain(hoisted(query))).into_iter().flatten()
+}
+
+fn sent(headers: &HeaderMap) -> impl Iterator<Item = Cow<'_, str>> {
+    let begins = headers.iter().filter(|(name, _)| name.as_str().starts_with('x'));
+    let privileged = begins.filter(|(name, value)| needs_configure(name.as_str(), value.as_bytes()));
+    privileged.map(|(name, _)| Cow::Borrowed(name.as_str()))
+}
+
+fn hoisted(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    let named = pairs(query).map(|pair| (name_of(pair), pair));
+    named.filter(|(name, pair)| needs_configure(name, &value(pair))).map(|(name, _)| name)
 }
 
 /// Whether a parameter is a header that a client moved into the query.
 pub(super) fn is_hoisted(parameter: &str) -> bool {
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let beginning = parameter.get(..AMAZON.len());
-    beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(AMAZON))
-        && parameter.bytes().all(is_name)
-        && !presigns(parameter)
+    is_header(parameter) && !presigns(parameter)
 }
 
 fn needs_configure(name: &str, value: &[u8]) -> bool {
@@ -67,7 +65,7 @@ mod tests {
     fn found(method: Method, header: (&str, &str), query: &str) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.append(HeaderName::try_from(header.0).unwrap(), HeaderValue::try_from(header.1).unwrap());
-        privileged(&method, &headers, query).map(Cow::into_owned)
+        privileged(&method, &headers, query).next().map(Cow::into_owned)
     }
 
     /// V11: an ACL or grant that lets others in, and an override of a lock

@@ -1,4 +1,4 @@
-//! What a request does, as far as a policy distinguishes requests, read from its head alone.
+//! The operation of a request, as far as policies distinguish operations, read from the head.
 //!
 //! ```text
 //! method, path, query ── query.rs ──> a row of table.rs: access and keys
@@ -87,7 +87,7 @@ impl<'a> Operation<'a> {
             Selected::Unlisted(exception) => Self::unlisted(method, key, exception),
         };
         if operation.exception.is_none()
-            && let Some(name) = headers::privileged(method, head.headers, query)
+            && let Some(name) = headers::privileged(method, head.headers, query).next()
         {
             operation.access = Access::Configure;
             operation.exception = Some(Exception::Header(name.into_owned()));

@@ -1,8 +1,8 @@
-//! What a query says of an operation: its sub-resource, and whether every other parameter belongs to that.
+//! Reads the operation from a query: its sub-resource, and whether every other parameter belongs to that.
 //!
 //! Stores disagree on odd queries, so a query that two stores could read in two ways is either a contradiction or not in the
 //! table:
-//! - a sub-resource that stands twice or beside another: each store takes the one that it looks for first;
+//! - a sub-resource that is there twice or beside another: each store uses the one that it searches first;
 //! - an empty `uploadId`: RGW takes it as absent, so `DELETE ?uploadId=` deletes the object;
 //! - a malformed escape: RGW drops the whole pair;
 //! - a sub-resource after a raw `;`, which older parsers split at.
@@ -12,7 +12,7 @@ use std::iter;
 
 use super::table::{self, ANYWHERE, Row, Subject, UPLOAD_ID};
 use super::{Exception, headers};
-use crate::s3::sigv4::query::{bytes_of, name_of, pairs, presigns};
+use crate::s3::sigv4::query::{bytes_of, name_of, pairs, presigns, value_of};
 
 /// What a query selects.
 pub(super) enum Selected {
@@ -56,7 +56,7 @@ pub(super) fn select(method: &str, subject: Subject, query: &str) -> Selected {
     row.map_or(Selected::Unlisted(Exception::Method), Selected::Row)
 }
 
-/// The prefixes that a listing names, whatever a store makes of its query. A store that drops a malformed pair lists everything,
+/// The prefixes that a listing names in any reading of its query. A store that drops a malformed pair lists everything,
 /// so such a pair names every key; a store that splits at `;` finds a prefix in each piece.
 pub(super) fn prefixes(query: &str) -> Vec<Vec<u8>> {
     let read = |pair: &str| if has_malformed_escape(pair) { Vec::new() } else { value(pair).into_owned() };
@@ -69,7 +69,7 @@ pub(super) fn prefixes(query: &str) -> Vec<Vec<u8>> {
 
 /// A pair's value as it decodes, byte for byte.
 pub(super) fn value(pair: &str) -> Cow<'_, [u8]> {
-    bytes_of(pair.split_once('=').map_or("", |(_, value)| value))
+    bytes_of(value_of(pair))
 }
 
 /// Whether a `%` is not the beginning of an escape.

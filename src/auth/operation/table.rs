@@ -4,7 +4,7 @@
 //! no row describes needs `configure`, so an extension of a store cannot turn a read into something else. Names are compared
 //! with their case, as S3 does. Source: Amazon S3 API Reference, "Actions"; the listing parameters of RGW and MinIO are from
 //! their documentation and from what their servers and clients read and send. `events` is none of them: MinIO answers it with a
-//! stream of notifications that does not end, whatever listing stands beside it.
+//! stream of notifications that does not end, also beside a listing.
 //!
 //! Object locks are configuration: a retention or legal hold decides who may delete, and an ACL decides who may read.
 
@@ -38,7 +38,7 @@ pub(super) struct Row {
     pub(super) method: &'static str,
     pub(super) subject: Subject,
     pub(super) sub_resource: Option<&'static str>,
-    /// The parameters that may stand beside it.
+    /// The further parameters that the operation has.
     pub(super) parameters: &'static [&'static str],
     pub(super) access: Access,
     pub(super) scope: Scope,

@@ -1,11 +1,11 @@
 //! The buckets of one section by pattern, as its store lists them.
 //!
-//! A call is like any other of the section: it waits for a place in the gate, needs a closed circuit, is tried again within the budget,
-//! ends with the deadline, and reports its outcome. A store may answer in pages; all of them together have one bound of bytes, of
-//! names and of pages. What the store lists is a claim: a name counts if it leads to this section, if the client's policy names it,
-//! and if the section does not send all names to one bucket of the store.
+//! A call is like any other of the section: it waits for a permit of the gate, needs a closed circuit, is retried within the budget,
+//! ends with the deadline, and reports its outcome. A store may answer in pages; one bound of bytes, of names and of pages holds for
+//! all of them. A name is kept if it leads to this section, if the client's policy allows it, and if the section does not send all names
+//! to one other bucket of the store.
 //!
-//! An answer that is no list, or one over the bounds, counts for nothing against the store, because it serves objects all the same.
+//! An answer that is not a list, or exceeds a bound, is no failure of the store, because the store still serves objects.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -26,29 +26,37 @@ use crate::upstream::{self, BucketListPage, CollectError, CollectLimits, Upstrea
 use crate::worker::Worker;
 
 /// The most bytes of all pages of one store's list (E6).
-pub(super) const BYTES_MAX: usize = 4 << 20;
+pub(crate) const BYTES_MAX: usize = 4 << 20;
 /// The most names of one store that lead to one section: S3's quota of an account.
-const NAMES_MAX: usize = 10_000;
+pub(crate) const NAMES_MAX: usize = 10_000;
 /// The most pages of one store's list.
-const PAGES_MAX: usize = 100;
+pub(crate) const PAGES_MAX: usize = 100;
 /// The longest name: what S3 has ever allowed.
 const NAME_BYTES_MAX: usize = 255;
-/// The most bytes of an error document that are read for its code.
-const ERROR_BYTES_MAX: usize = 8 << 10;
+/// The most bytes of an error document that are read. AWS sends some of more than 8 KiB.
+const ERROR_BYTES_MAX: usize = 64 << 10;
 
-/// Why a store gave no list.
+/// Why there is no list of a store.
 #[derive(Debug)]
 pub(crate) enum FetchError {
-    /// It was not called, or gave no answer.
+    /// The store was not called, or did not answer.
     Gateway(Box<GatewayError>),
-    /// It answered with this status, and this code.
+    /// The store answered with this status and this code.
     Status(StatusCode, Option<String>),
-    /// The body did not come whole.
+    /// The body is not complete.
     Body(CollectError),
-    /// The body is no list.
+    /// Its pages together are larger than `BYTES_MAX`.
+    TooManyBytes,
+    /// The body is not a list.
     Document(&'static str),
-    /// It has more buckets than a list may have.
+    /// It has more than `NAMES_MAX` buckets of the section, or more than `PAGES_MAX` pages.
     TooMany,
+}
+
+impl From<&'static str> for FetchError {
+    fn from(why: &'static str) -> Self {
+        Self::Document(why)
+    }
 }
 
 impl From<GatewayError> for FetchError {
@@ -77,15 +85,13 @@ pub(super) async fn fetch(
     let mut bytes_left = BYTES_MAX;
     for _ in 0..PAGES_MAX {
         let document = fetch_page(worker, fetch, token.as_deref(), bytes_left, record).await?;
-        bytes_left -= document.len();
+        bytes_left = bytes_left.checked_sub(document.len()).ok_or(FetchError::TooManyBytes)?;
         let next = read(&document, &mut |bucket| {
             if is_seen(worker, fetch, &bucket.name) {
                 kept.entry(bucket.name).or_insert(bucket.created);
             }
-            if kept.len() > NAMES_MAX { Err(TOO_MANY) } else { Ok(()) }
-        });
-        let next = next
-            .map_err(|why| if why == TOO_MANY { FetchError::TooMany } else { FetchError::Document(why) })?;
+            if kept.len() > NAMES_MAX { Err(FetchError::TooMany) } else { Ok(()) }
+        })?;
         match next {
             None => {
                 return Ok(kept.into_iter().map(|(name, created)| ListedBucket { name, created }).collect());
@@ -96,8 +102,6 @@ pub(super) async fn fetch(
     }
     Err(FetchError::TooMany)
 }
-
-const TOO_MANY: &str = "it has too many buckets";
 
 /// Whether a name of the store is one of the section's that the caller may see.
 fn is_seen(worker: &Worker, Fetch { section, caller, .. }: Fetch<'_>, name: &str) -> bool {
@@ -126,6 +130,7 @@ async fn fetch_page(
     let called = upstream::call(worker, section, outbound, leave, record).await?;
     let status = called.response.status();
     let is_success = status.is_success();
+    let code = called.error_code();
     let limits = CollectLimits {
         bytes_max: if is_success { bytes_max } else { ERROR_BYTES_MAX },
         deadline: deadline.total,
@@ -133,7 +138,12 @@ async fn fetch_page(
     };
     let body = upstream::collect(section, called, limits).await;
     match (is_success, body) {
+        // The bound of this page is what the pages before have left.
+        (true, Err(CollectError::TooLarge(_))) => Err(FetchError::TooManyBytes),
         (true, body) => body.map_err(FetchError::Body),
-        (false, body) => Err(FetchError::Status(status, body.ok().and_then(|body| error_code(&body)))),
+        (false, body) => {
+            let code = code.or_else(|| body.ok().and_then(|body| error_code(&body)));
+            Err(FetchError::Status(status, code))
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! `GET /`: the buckets that a client may see (ListBuckets).
 //!
-//! A section with an exact name is listed under it. For a section by pattern the store is called, through the section's gate, circuit and
-//! deadline, signed as the requests of this client are. Its answer is reduced to the names that lead to this section and that the
-//! client's policy names. A client without a proof causes no call, but to the embedded origin: it sees exact names alone. `query.rs` reads what the
-//! client asks for, `page.rs` merges and divides, `fetch.rs` makes the calls.
+//! A section with an exact name is listed by that name. For a section by pattern the gateway calls the store, through the section's gate,
+//! circuit and deadline, signed as this client's requests are. It keeps the names that lead to this section and that the client's policy
+//! allows. For an anonymous client it calls only the embedded origin, so that client sees exact names. `query.rs` reads the parameters,
+//! `page.rs` merges and divides the names, `fetch.rs` makes the calls.
 //!
-//! A list that lacks the buckets of one store would look whole. So a store that fails makes the whole answer a 503.
+//! A list without the buckets of one store would look complete, so the failure of a store makes the whole answer a 503.
 //!
 //! Deliberately absent: a cache, because a client lists its buckets after it has created one.
 
@@ -13,17 +13,17 @@ mod fetch;
 mod page;
 mod query;
 
+use std::iter;
 use std::rc::Rc;
 
 use actix_web::HttpResponse;
-use actix_web::http::header::HeaderName;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tidegate_actors::BucketId;
 use tidegate_config::Kind;
 
 use crate::auth::{self, Caller};
-use crate::http::answer::REQUEST_ID;
+use crate::http::answer::{AMAZON_REQUEST_ID, REQUEST_ID};
 use crate::http::edge::{self, Head};
 use crate::http::error::{GatewayError, xml_answer};
 use crate::router::Bucket;
@@ -36,13 +36,10 @@ use fetch::{Fetch, fetch};
 use page::Buckets;
 use query::Query;
 
-pub(crate) use fetch::FetchError;
+pub(crate) use fetch::{BYTES_MAX, FetchError, NAMES_MAX, PAGES_MAX};
 
 /// Stores that are called at a time for one list. Each may hold `fetch::BYTES_MAX` of its answer in memory.
 const FETCHES_MAX: usize = 4;
-
-/// The request's ID, as S3's own answers name it.
-const AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
 /// Why there is no list.
 #[derive(Debug)]
@@ -67,40 +64,42 @@ pub(super) async fn answer(
 ) -> Result<HttpResponse, GatewayError> {
     let query = Query::parse(head.uri.query().unwrap_or_default()).map_err(BucketListRejection::Parameter)?;
     let shared = &worker.shared;
-    let region = shared.config.s3.region.as_str();
+    let is_asked_for =
+        |section: &&Bucket| section.config.kind == Kind::S3 && query.is_of_region(region(worker, section));
+    let sections = shared.router.buckets().iter().filter(is_asked_for);
+    let (exact, patterns): (Vec<_>, Vec<_>) = sections.partition(|bucket| bucket.config.pattern.is_exact());
     let mut listed = Buckets::default();
-    if query.is_of_region(region) {
-        let sections = shared.router.buckets().iter().filter(|bucket| bucket.config.kind == Kind::S3);
-        let (exact, patterns): (Vec<_>, Vec<_>) =
-            sections.partition(|bucket| bucket.config.pattern.is_exact());
-        let seen = exact.into_iter().filter(|bucket| auth::sees(caller, bucket, &shared.keyring));
-        listed.add(seen.map(|bucket| ListedBucket {
-            name: bucket.config.pattern.as_str().to_owned(),
-            created: String::new(),
-        }));
-        let called = patterns.into_iter().filter(|bucket| auth::may_see_any(caller, bucket, &shared.keyring));
-        fetch_all(worker, called, (caller, head), &mut listed, record).await?;
+    for section in exact.into_iter().filter(|bucket| auth::sees(caller, bucket, &shared.keyring)) {
+        let name = section.config.pattern.as_str().to_owned();
+        listed.add(region(worker, section), iter::once(ListedBucket { name, created: String::new() }));
     }
+    let called = patterns.into_iter().filter(|bucket| auth::may_see_any(caller, bucket, &shared.keyring));
+    fetch_all(worker, called, (caller, head), &mut listed, record).await?;
     let page = listed.page(&query);
     let document = BucketListDocument {
         buckets: &page.buckets,
-        region: query.names_region().then_some(region),
+        has_regions: query.names_region(),
         prefix: query.prefix.as_deref(),
         next: page.next.as_deref(),
     };
     let mut answer = xml_answer(document.to_xml());
-    for name in [REQUEST_ID, AMZ_REQUEST_ID] {
+    for name in [REQUEST_ID, AMAZON_REQUEST_ID] {
         answer.headers_mut().insert(name, record.id.clone());
     }
     Ok(answer)
 }
 
+/// The region of a section's buckets, as their other answers name it.
+fn region<'w>(worker: &'w Worker, section: &'w Bucket) -> &'w str {
+    worker.shared.regions.advertised(Some(&section.config))
+}
+
 /// Fetches the buckets of these sections, some sections at a time.
-async fn fetch_all<'a>(
-    worker: &Rc<Worker>,
-    sections: impl Iterator<Item = &'a Bucket>,
+async fn fetch_all<'w>(
+    worker: &'w Rc<Worker>,
+    sections: impl Iterator<Item = &'w Bucket>,
     (caller, head): (&Caller, Head<'_>),
-    listed: &mut Buckets,
+    listed: &mut Buckets<'w>,
     record: &mut Record,
 ) -> Result<(), GatewayError> {
     let mut calls: Vec<(BucketId, Deadline, Box<Record>)> = Vec::new();
@@ -117,7 +116,7 @@ async fn fetch_all<'a>(
     while let Some((section, attempts, found)) = answers.next().await {
         record.attempts += attempts;
         match found {
-            Ok(buckets) => listed.add(buckets.into_iter()),
+            Ok(buckets) => listed.add(region(worker, section), buckets.into_iter()),
             Err(error) => {
                 // The log line and the metrics of the failure are the section's.
                 record.bucket = Some(section.id);

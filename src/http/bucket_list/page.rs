@@ -4,40 +4,47 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::http::bucket_list::query::{Query, encode_token};
-use crate::s3::bucket_list::ListedBucket;
+use crate::s3::bucket_list::{ListedBucket, RegionalBucket};
 
-/// All buckets that a client may see: creation dates by name.
+/// All buckets that a client may see, by name.
 #[derive(Debug, Default)]
-pub(super) struct Buckets(BTreeMap<String, String>);
+pub(super) struct Buckets<'a>(BTreeMap<String, Details<'a>>);
+
+#[derive(Debug)]
+struct Details<'a> {
+    created: String,
+    region: &'a str,
+}
 
 /// One page.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Page {
-    pub(super) buckets: Vec<ListedBucket>,
+pub(super) struct Page<'a> {
+    pub(super) buckets: Vec<RegionalBucket<'a>>,
     /// The token of the page after it, if there is one.
     pub(super) next: Option<String>,
 }
 
-impl Buckets {
-    /// Adds buckets. One that is there already stays as it is.
-    pub(super) fn add(&mut self, buckets: impl Iterator<Item = ListedBucket>) {
+impl<'a> Buckets<'a> {
+    /// Adds buckets of this region. One that is there already stays as it is.
+    pub(super) fn add(&mut self, region: &'a str, buckets: impl Iterator<Item = ListedBucket>) {
         for ListedBucket { name, created } in buckets {
-            self.0.entry(name).or_insert(created);
+            self.0.entry(name).or_insert(Details { created, region });
         }
     }
 
     /// The page that a query asks for.
-    pub(super) fn page(self, query: &Query) -> Page {
+    pub(super) fn page(self, query: &Query) -> Page<'a> {
         let after = query.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let prefix = query.prefix.as_deref().unwrap_or_default();
         let mut names =
             self.0.range::<str, _>((after, Bound::Unbounded)).filter(|(name, _)| name.starts_with(prefix));
-        let buckets: Vec<ListedBucket> = names
-            .by_ref()
-            .take(query.max.unwrap_or(usize::MAX))
-            .map(|(name, created)| ListedBucket { name: name.clone(), created: created.clone() })
-            .collect();
-        let next = buckets.last().filter(|_| names.next().is_some()).map(|last| encode_token(&last.name));
+        let regional = |(name, Details { created, region }): (&String, &Details<'a>)| RegionalBucket {
+            bucket: ListedBucket { name: name.clone(), created: created.clone() },
+            region,
+        };
+        let buckets: Vec<_> = names.by_ref().take(query.max.unwrap_or(usize::MAX)).map(regional).collect();
+        let last = buckets.last().filter(|_| names.next().is_some());
+        let next = last.map(|last| encode_token(&last.bucket.name));
         Page { buckets, next }
     }
 }
@@ -48,23 +55,28 @@ mod tests {
 
     use super::*;
 
-    fn buckets(all: &[String]) -> Buckets {
+    fn buckets(all: &[String]) -> Buckets<'static> {
         let mut names = Buckets::default();
-        names.add(all.iter().map(|name| ListedBucket { name: name.clone(), created: "first".to_owned() }));
+        let first = |name: &String| ListedBucket { name: name.clone(), created: "first".to_owned() };
+        names.add("eu-1", all.iter().map(first));
         names
     }
 
     #[test]
     fn a_name_is_listed_once_as_it_came_first() {
         let mut all = buckets(&["b".to_owned(), "a".to_owned()]);
-        all.add(std::iter::once(ListedBucket { name: "b".to_owned(), created: "second".to_owned() }));
+        let second = |name: &str| ListedBucket { name: name.to_owned(), created: "second".to_owned() };
+        all.add("eu-2", ["b", "c"].into_iter().map(second));
         let page = all.page(&Query::default());
-        let listed: Vec<_> = page.buckets.iter().map(|bucket| (&*bucket.name, &*bucket.created)).collect();
-        assert_eq!((listed, page.next), (vec![("a", "first"), ("b", "first")], None));
+        let shown = |RegionalBucket { bucket, region }| (bucket.name, bucket.created, region);
+        let listed: Vec<_> = page.buckets.into_iter().map(shown).collect();
+        let expected = [("a", "first", "eu-1"), ("b", "first", "eu-1"), ("c", "second", "eu-2")];
+        let expected = expected.map(|(name, created, region)| (name.to_owned(), created.to_owned(), region));
+        assert_eq!((listed, page.next), (expected.to_vec(), None));
     }
 
     proptest! {
-        /// V5: the pages of any size join to the sorted list of all names with the prefix, each once
+        /// The pages of any size join to the sorted list of all names with the prefix, each once
         #[test]
         fn pages_join_to_the_whole(
             all in prop::collection::vec("[ab]{1,4}", 0..30),
@@ -77,7 +89,7 @@ mod tests {
                 let Page { buckets, next } = buckets(&all).page(&query);
                 prop_assert!(buckets.len() <= max);
                 prop_assert_eq!(next.is_some() && buckets.len() < max, false);
-                joined.extend(buckets.into_iter().map(|bucket| bucket.name));
+                joined.extend(buckets.into_iter().map(|listed| listed.bucket.name));
                 let Some(next) = next else { break };
                 after = Query::parse(&format!("continuation-token={next}")).unwrap().after;
             }

@@ -1,14 +1,14 @@
-//! Answers to a list of buckets that could not be made.
+//! Answers to requests for a list of buckets that fail.
 
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 
 use crate::http::answer::Answer;
-use crate::http::bucket_list::{BucketListRejection, FetchError};
+use crate::http::bucket_list::{BYTES_MAX, BucketListRejection, FetchError, NAMES_MAX, PAGES_MAX};
 use crate::http::error::bad_request;
 
-/// What a client is told that gets no list of buckets.
+/// The answer to the client.
 pub(super) fn answer(rejection: &BucketListRejection) -> Answer {
     let (section, error) = match rejection {
         BucketListRejection::Parameter(name) => {
@@ -31,10 +31,19 @@ pub(super) fn answer(rejection: &BucketListRejection) -> Answer {
         }
         FetchError::Status(status, code) => {
             let code = code.as_ref().map_or_else(String::new, |code| format!(" {code}"));
-            incomplete(&format!("its store answered {}{code}", status.as_u16()))
+            let why = match *status {
+                StatusCode::FORBIDDEN => "; its credentials may not list buckets (s3:ListAllMyBuckets)",
+                _ => "",
+            };
+            incomplete(&format!("its store answered {}{code}{why}", status.as_u16()))
         }
-        FetchError::Body(error) => incomplete(&format!("of its store, {error}")),
+        FetchError::Body(error) => incomplete(&format!("no whole list came from its store: {error}")),
+        FetchError::TooManyBytes => {
+            incomplete(&format!("the store's answer has more than {BYTES_MAX} bytes in all its pages"))
+        }
         FetchError::Document(why) => incomplete(&format!("its store's answer is no list of buckets: {why}")),
-        FetchError::TooMany => incomplete("its store has more buckets than the gateway lists"),
+        FetchError::TooMany => incomplete(&format!(
+            "its store lists more than {NAMES_MAX} buckets of the section, or has more than {PAGES_MAX} pages"
+        )),
     }
 }

@@ -7,6 +7,11 @@ use crate::http::error::{bad_request, forbidden, not_implemented};
 use crate::s3::form::FormRejection;
 
 pub(super) fn answer(rejection: &FormRejection) -> Answer {
+    let metadata = |what: String| {
+        let message = format!("your POST request's fields become {what}");
+        bad_request("MetadataTooLarge", "form_fields_too_large", message)
+    };
+    let size = |code, message: &'static str| bad_request(code, "form_file_size", message);
     let argument = |message: String| bad_request("InvalidArgument", "form_field", message);
     let answer = match rejection {
         FormRejection::Malformed(what) => bad_request(
@@ -19,14 +24,12 @@ pub(super) fn answer(rejection: &FormRejection) -> Answer {
             "form_fields_too_large",
             "your POST request fields preceding the upload file were too large: the limit is 20480 bytes",
         ),
-        FormRejection::HeadersTooLarge { bytes, count } => bad_request(
-            "MetadataTooLarge",
-            "form_fields_too_large",
-            format!(
-                "your POST request's fields become {count} headers of {bytes} bytes in all, which is more than \
-                 server.limits.max_headers or server.limits.max_header_size allows"
-            ),
-        ),
+        FormRejection::HeadersTooLarge { bytes, limit } => metadata(format!(
+            "headers of {bytes} bytes in all, the limit is {limit} (server.limits.max_header_size)"
+        )),
+        FormRejection::TooManyHeaders { count, limit } => {
+            metadata(format!("{count} headers, the limit is {limit} (server.limits.max_headers)"))
+        }
         FormRejection::Late => Answer::new(
             StatusCode::REQUEST_TIMEOUT,
             "RequestTimeout",
@@ -41,7 +44,8 @@ pub(super) fn answer(rejection: &FormRejection) -> Answer {
         ),
         FormRejection::NoFile => argument("POST requires exactly one file upload per request".to_owned()),
         FormRejection::Missing(name) => argument(format!(
-            "Bucket POST must contain a field named '{name}'. If it is specified, please check the order of the fields"
+            "Bucket POST must contain a field named '{name}'. If it is specified, please check the order of the fields: send all \
+             of them before the file"
         ))
         .detail("ArgumentName", *name),
         FormRejection::Field { name, what } => {
@@ -62,19 +66,15 @@ pub(super) fn answer(rejection: &FormRejection) -> Answer {
         FormRejection::Denied(what) => {
             forbidden("AccessDenied", "form_denied", format!("Invalid according to Policy: {what}"))
         }
-        FormRejection::TooSmall { bytes, least } => bad_request(
-            "EntityTooSmall",
-            "form_file_size",
-            "your proposed upload is smaller than the minimum allowed size",
-        )
-        .detail("ProposedSize", bytes.to_string())
-        .detail("MinSizeAllowed", least.to_string()),
-        FormRejection::TooLarge { bytes, most } => bad_request(
-            "EntityTooLarge",
-            "form_file_size",
-            "your proposed upload exceeds the maximum allowed size",
-        )
-        .sized(Some(*bytes), *most),
+        FormRejection::TooSmall { bytes, least } => {
+            size("EntityTooSmall", "your proposed upload is smaller than the minimum allowed size")
+                .detail("ProposedSize", bytes.to_string())
+                .detail("MinSizeAllowed", least.to_string())
+        }
+        FormRejection::TooLarge { bytes, most } => {
+            size("EntityTooLarge", "your proposed upload exceeds the maximum allowed size")
+                .sized(Some(*bytes), *most)
+        }
     };
     // Its file is not read any more.
     answer.closing()

@@ -184,9 +184,13 @@ fn cors(rejection: &CorsRejection) -> Answer {
             format!("a preflight needs exactly one {header} header"),
         ),
         CorsRejection::Body => bad_request("BadRequest", "preflight", "a preflight has no body"),
-        CorsRejection::Full { limit } => {
-            slow_down("too_many_preflights", format!("{limit} preflights of this bucket wait for the store"))
-        }
+        CorsRejection::Full { limit } => slow_down(
+            "too_many_preflights",
+            format!(
+                "{limit} preflights of this bucket wait for the store; try again, or set buckets.NAME.cors so that the gateway \
+                 answers them"
+            ),
+        ),
         CorsRejection::NotAllowed(what) => Answer::new(
             StatusCode::FORBIDDEN,
             "AccessForbidden",

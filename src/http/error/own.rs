@@ -3,14 +3,12 @@
 use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use serde_json::json;
 
-use crate::http::answer::REQUEST_ID;
+use crate::http::answer::{AMAZON_REQUEST_ID, REQUEST_ID};
 use crate::s3::form::done::{Done, Stored};
 use crate::s3::location;
-
-const AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
 /// An admin or probe answer in JSON.
 pub(crate) fn json_answer(status: AdminStatus, body: &serde_json::Value) -> HttpResponse<BoxBody> {
@@ -47,7 +45,7 @@ pub(crate) fn xml_answer(document: String) -> HttpResponse<BoxBody> {
 pub(crate) fn location_answer(region: &str, request_id: &HeaderValue) -> HttpResponse<BoxBody> {
     let mut response = xml_answer(location::document(region));
     response.headers_mut().insert(REQUEST_ID, request_id.clone());
-    response.headers_mut().insert(AMZ_REQUEST_ID, request_id.clone());
+    response.headers_mut().insert(AMAZON_REQUEST_ID, request_id.clone());
     response
 }
 

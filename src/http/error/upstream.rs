@@ -50,7 +50,9 @@ pub(super) fn answer(rejection: &UpstreamRejection) -> Answer {
         }
         UpstreamRejection::NoDeleteResult => bad(
             "decode_failed",
-            "the store's answer to a multi-delete is no plain DeleteResult document".to_owned(),
+            "the store's answer to a multi-delete is no plain DeleteResult document; the store may have deleted the allowed \
+             objects; repeat the request"
+                .to_owned(),
         ),
         UpstreamRejection::Timeout(phase) => timeout(*phase),
         // Nothing of where it points to: that is the upstream's name and not the client's business.

@@ -8,9 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::s3::checksum::Algorithm;
+use crate::s3::checksum::claim::CONTENT_MD5;
 use crate::s3::checksum::running::Running;
-
-const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// Removes the digests of a body that is changed while it streams by.
 pub(crate) fn remove(headers: &mut HeaderMap) {

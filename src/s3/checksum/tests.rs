@@ -103,7 +103,7 @@ fn a_claim_holds_for_its_body_and_for_no_other() {
     assert_eq!(verdict(&md5, b"1234567890"), Err(ClaimFault::Md5));
 }
 
-/// I1, V8
+/// I1
 #[test]
 fn what_is_no_checksum_is_refused() {
     for (algorithm, _, base64) in CHECKS {

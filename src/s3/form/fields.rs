@@ -1,11 +1,12 @@
-//! A form's fields: what they are called, and which headers of the upload they stand for.
+//! A form's fields, and the headers of the upload that they become.
 //!
-//! Names are compared in lower case, and each stands once: of two values a policy could see one and the upload the other.
-//! Every field that S3 knows becomes its header or is refused; a header that would make the upload another operation (a copy,
-//! another framing) has no field, so fields that begin like headers and are none of those below are refused too.
+//! Names are compared in lower case, and each may be there once: with two values the policy could be checked against one and the
+//! upload have the other. A field of S3 becomes its header or is refused. Headers that would make the upload another operation (a
+//! copy, another framing) have no field, so other fields with names like S3's headers are refused too.
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 
+use crate::s3::document::shortened;
 use crate::s3::form::{FormRejection, tagging};
 
 /// Fields that are headers of the same name.
@@ -44,7 +45,7 @@ const TAGGING: HeaderName = HeaderName::from_static("x-amz-tagging");
 /// Fields of the signature that only SigV4 has.
 const VERSION_4: [&str; 4] = ["x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"];
 
-/// The fields that stand before the file.
+/// The fields before the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fields(Vec<(String, String)>);
 
@@ -57,7 +58,7 @@ impl Fields {
         for (name, value) in sent {
             let name = name.to_ascii_lowercase();
             if fields.iter().any(|(known, _)| *known == name) {
-                return Err(FormRejection::Field { name, what: "stands in the form twice" });
+                return Err(FormRejection::Field { name, what: "is in the form twice" });
             }
             let value =
                 if value.contains("${filename}") { value.replace("${filename}", file_name) } else { value };
@@ -81,7 +82,7 @@ impl Fields {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Whether the form says that it is somebody's, in whatever way.
+    /// Whether the form has any field of a signature.
     pub(crate) fn offers_proof(&self) -> bool {
         self.names().any(|name| SIGNATURE.contains(&name) && name != "policy" || is_version_2(name))
     }
@@ -103,7 +104,7 @@ impl Fields {
         if key.is_empty() {
             return fault("must have a length greater than 0");
         }
-        if key.contains('\0') { fault("holds a nul") } else { Ok(key) }
+        if key.contains('\0') { fault("has a null character") } else { Ok(key) }
     }
 
     /// The headers of the upload.
@@ -120,14 +121,15 @@ impl Fields {
                 name if HEADER_BEGINNINGS.iter().any(|start| name.starts_with(start)) => name,
                 name if SIGNATURE.contains(&name) => continue,
                 name if name.starts_with("x-amz-") => {
-                    return Err(FormRejection::Unsupported(name.chars().take(64).collect()));
+                    return Err(FormRejection::Unsupported(shortened(name)));
                 }
                 _ => continue,
             };
-            let fault = |what| FormRejection::Field { name: name.chars().take(64).collect(), what };
+            let fault = |what| FormRejection::Field { name: shortened(name), what };
             let header =
                 HeaderName::try_from(header).map_err(|_| fault("has a name that no header can have"))?;
-            let value = HeaderValue::try_from(value).map_err(|_| fault("holds what no header can"))?;
+            let value =
+                HeaderValue::try_from(value).map_err(|_| fault("has a value that no header can have"))?;
             headers.push((header, value));
         }
         Ok(headers)

@@ -1,15 +1,15 @@
 //! Uploads by POST form: what a browser sends without a script (A1).
 //!
 //! ```text
-//! fields (20 KB) ─┬─ policy, signed ── says what the other fields may hold, and how long the file may be
+//! fields (20 KB) ─┬─ policy, signed ── conditions for the other fields, and bounds of the file's length
 //!                 ├─ key, headers of the object, what to answer
 //!                 └─ file, streamed ── the form's end is verified before the upload's end leaves
 //! ```
 //!
-//! A form becomes a PUT: fields before the file are held in memory, the file is streamed. A store must hear the file's length
-//! first, and a form does not say it: it is what the form's length leaves before the closing line. So behind a file of more than
-//! 64 KiB nothing may follow but that line with its line end; a form where something else does breaks off and stores nothing.
-//! Smaller files are read whole, and fields behind them are ignored, as S3 does.
+//! A form becomes a PUT: fields before the file are held in memory, and the file is streamed. A store needs the file's length first.
+//! A form does not have it, so it is computed from the form's length without the closing line. Behind a file of more than 64 KiB only
+//! that line and its line end may follow; any other form breaks off and stores nothing. Smaller files are read whole, and fields
+//! behind them are ignored, as at S3.
 //!
 //! All of it is pure: bytes and fields in, verdicts out. Source: S3 "Browser-Based Uploads Using POST (AWS Signature Version
 //! 4)", RFC 7578.
@@ -29,12 +29,19 @@ pub(crate) enum FormRejection {
     Malformed(&'static str),
     /// The fields before the file are too long.
     FieldsTooLarge,
-    /// The fields become more or longer headers than a request may have.
+    /// The fields become larger headers than a request may have.
     HeadersTooLarge {
         /// The bytes of the headers.
         bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The fields become more headers than a request may have.
+    TooManyHeaders {
         /// The number of the headers.
         count: usize,
+        /// The limit.
+        limit: usize,
     },
     /// It does not say how long it is.
     Length,

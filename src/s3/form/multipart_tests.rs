@@ -133,7 +133,7 @@ fn a_small_file_ends_at_its_boundary() {
 }
 
 proptest! {
-    /// A1, V8: whatever comes, no division of it is read in another way than the whole
+    /// A1: whatever comes, no division of it is read in another way than the whole
     #[test]
     fn no_bytes_are_read_in_two_ways(
         text in "(--XyZ\r\nContent-Disposition: form-data; name=)?[\r\n\\-XyZ:;=\"\\\\fileam ]{0,200}",

@@ -1,8 +1,8 @@
-//! A form's policy: until when it holds, and what every field may be.
+//! A form's policy: its expiration, and the conditions on its fields.
 //!
-//! Conditions are held against the fields as they will be used, the file's name put in. A field that no condition names is
-//! refused, so that whoever holds a signed policy can add nothing; those that S3 exempts are the policy itself, its signature of
-//! either version, the file, and what begins with `x-ignore-`.
+//! Conditions are checked against the fields as they will be used, with the file's name in place of `${filename}`. A field without a
+//! condition is refused, so that the holder of a signed policy can add no field. S3 exempts the policy, its signature of either
+//! version, the file, and names that begin with `x-ignore-`.
 //!
 //! Source: S3 "POST Policy" (Browser-Based Uploads Using POST).
 

@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(header_value(declared).unwrap(), "");
     }
 
-    /// A1, V8
+    /// A1
     #[test]
     fn what_is_no_tagging_document_is_refused() {
         for inner in [

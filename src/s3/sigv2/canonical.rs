@@ -14,15 +14,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
 use crate::http::edge::Head;
-use crate::s3::sigv2::Version2Rejection;
-use crate::s3::sigv2::query::{AMAZON, begins_like_header, is_covered, is_header};
-use crate::s3::sigv4::query::{bytes_of, name_of, pairs};
-use crate::s3::sigv4::{CDN_HEADERS, Place, SignatureRejection, fingerprint};
+use crate::s3::checksum::claim::CONTENT_MD5;
+use crate::s3::document::shortened;
+use crate::s3::sigv2::query::is_covered;
+use crate::s3::sigv2::{Place, Version2Rejection};
+use crate::s3::sigv4::query::{AMAZON, bytes_of, has_header_prefix, is_header, name_of, pairs, value_of};
+use crate::s3::sigv4::{CDN_HEADERS, SignatureRejection, fingerprint};
 
-const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
-
-/// The lines before the resource. `date` is the fourth: a date, the end of a presigned URL, or nothing. Of headers that `hides` names,
-/// the value's length and hash stand in its place.
+/// The lines before the resource. `date` is the fourth: a date, the end of a presigned URL, or nothing. The values of headers that
+/// `hides` names are replaced with their length and hash.
 pub(super) fn lines(
     head: Head<'_>,
     date: &[u8],
@@ -63,12 +63,14 @@ fn single<'a>(
         (None, _) => Ok(b""),
         (Some(value), None) => Ok(value.as_bytes().trim_ascii()),
         (Some(_), Some(_)) => {
-            Err(Version2Rejection::Malformed(place, "Content-MD5 and Content-Type may stand once"))
+            let what = "Content-MD5 and Content-Type may be sent once";
+            Err(Version2Rejection::Malformed(place, what.into()))
         }
     }
 }
 
-/// S3's own headers by name, the values of each joined by commas, without those that CDNs add. In a presigned URL its parameters of such names are among them.
+/// S3's own headers by name, with the values of each joined by commas, without those that CDNs add. Parameters with such names in a
+/// presigned URL count as headers.
 fn amazon_headers(
     headers: &HeaderMap,
     query: &str,
@@ -83,17 +85,18 @@ fn amazon_headers(
     let mut moved: Vec<String> = Vec::new();
     for pair in pairs(query) {
         let name = name_of(pair);
-        if !begins_like_header(&name) {
+        if !has_header_prefix(&name) {
             continue;
         }
         if place != Place::Query || !is_header(&name) {
-            return Err(Version2Rejection::Uncovered(name.chars().take(64).collect()).into());
+            return Err(Version2Rejection::Uncovered(shortened(&name)).into());
         }
         let name = name.to_ascii_lowercase();
-        let value = bytes_of(pair.split_once('=').map_or("", |(_, value)| value));
+        let value = bytes_of(value_of(pair));
         if value.contains(&b'\n') || moved.contains(&name) {
-            let what = "an x-amz- parameter stands in the query twice, or holds a line feed";
-            return Err(Version2Rejection::Malformed(place, what).into());
+            let what =
+                format!("the parameter `{}` is in the query twice, or has a line feed", shortened(&name));
+            return Err(Version2Rejection::Malformed(place, what.into()).into());
         }
         let value = value.trim_ascii();
         // Clients send the header as well, because SigV4 asks for it. Two values would be two requests.
@@ -108,7 +111,7 @@ fn amazon_headers(
 
 /// The spellings of the resource that clients sign. `bucket` is the bucket's name where the host holds it.
 ///
-/// The path stands as it was sent. botocore ends the path of a bucket with a slash that it does not send, and signers differ on
+/// The path is signed as it was sent. botocore ends the path of a bucket with a slash that it does not send, and signers differ on
 /// whether an empty value keeps its `=`. Each spelling names the same resource.
 pub(super) fn resources(
     uri: &Uri,
@@ -145,14 +148,15 @@ fn covered(query: &str, place: Place) -> Result<Vec<Parameter<'_>>, Version2Reje
         }
         let value = pair.split_once('=').map(|(_, value)| bytes_of(value));
         if value.as_ref().is_some_and(|value| is_ambiguous(value)) {
-            let what = "a parameter's value holds a line feed, or reads like further parameters";
-            return Err(Version2Rejection::Malformed(place, what));
+            let what = format!("the value of `{name}` has a line feed, or reads like further parameters");
+            return Err(Version2Rejection::Malformed(place, what.into()));
         }
         covered.push((name, value));
     }
     covered.sort_unstable();
-    if covered.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-        return Err(Version2Rejection::Malformed(place, "a sub-resource stands in the query twice"));
+    if let Some(pair) = covered.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        let what = format!("the sub-resource `{}` is in the query twice", pair[0].0);
+        return Err(Version2Rejection::Malformed(place, what.into()));
     }
     Ok(covered)
 }

@@ -9,11 +9,11 @@ use time::format_description::well_known::Rfc2822;
 
 use crate::http::edge::Head;
 use crate::s3::sigv2::canonical::{is_hmac, lines, resources, signature_bytes};
-use crate::s3::sigv2::{Version2Rejection, query};
-use crate::s3::sigv4::query::{name_of, pairs, text_of};
+use crate::s3::sigv2::{Place, Version2Rejection, query};
+use crate::s3::sigv4::query::{name_of, pairs, text_of, value_of};
 use crate::s3::sigv4::{
-    PayloadHash, Place, SECURITY_TOKEN, SKEW_MAX, SignatureMismatch, SignatureRejection, Timestamp, Verified,
-    check_token, header_token, is_s3_secret, query as version_4,
+    PayloadHash, SECURITY_TOKEN, SKEW_MAX, SignatureMismatch, SignatureRejection, Timestamp, Verified,
+    header_token, is_s3_secret, query as version_4,
 };
 
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
@@ -72,7 +72,7 @@ impl<'a> Claim<'a> {
         let seconds = is_number.then(|| expires.parse().ok()).flatten().map(Duration::from_secs);
         let end = seconds.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(seconds));
         let what = "Expires is not a number of seconds since 1970";
-        let end = end.ok_or(Version2Rejection::Malformed(Place::Query, what))?;
+        let end = end.ok_or(Version2Rejection::Malformed(Place::Query, what.into()))?;
         let date = match expires {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
@@ -91,7 +91,7 @@ impl<'a> Claim<'a> {
         let what = "it is not AWS ACCESS-KEY-ID:SIGNATURE";
         let (id, signature) = pair
             .filter(|(id, signature)| !id.is_empty() && !signature.is_empty())
-            .ok_or(Version2Rejection::Malformed(Place::Header, what))?;
+            .ok_or(Version2Rejection::Malformed(Place::Header, what.into()))?;
         let (date, signed) = header_date(headers)?;
         Ok(Self {
             place: Place::Header,
@@ -107,9 +107,9 @@ impl<'a> Claim<'a> {
         &self.access_key_id
     }
 
-    /// Checks the session token against that of the key.
-    pub(crate) fn check_token(&self, expected: Option<&str>) -> Result<(), SignatureRejection> {
-        check_token(expected, self.token.as_deref())
+    /// The session token of a temporary key.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// Checks the claim against the clock. `lifetime_max` is how far ahead the end of a presigned URL may lie.
@@ -184,7 +184,7 @@ fn query_token(query: &str) -> Result<Option<Cow<'_, str>>, SignatureRejection> 
     let mut tokens = pairs(query).filter(|pair| name_of(pair).eq_ignore_ascii_case(SECURITY_TOKEN.as_str()));
     match (tokens.next(), tokens.next()) {
         (None, _) => Ok(None),
-        (Some(pair), None) => Ok(Some(text_of(pair.split_once('=').map_or("", |(_, value)| value)))),
+        (Some(pair), None) => Ok(Some(text_of(value_of(pair)))),
         (Some(_), Some(_)) => Err(SignatureRejection::Token),
     }
 }

@@ -1,4 +1,4 @@
-//! The SigV2 signature of a form: over its policy as it stands in the field, in base64.
+//! The SigV2 signature of a form. It covers the value of the policy field, in base64.
 
 use crate::s3::sigv2::canonical::{is_hmac, signature_bytes};
 use crate::s3::sigv4::SignatureRejection;

@@ -1,4 +1,4 @@
-//! SigV2 of clients, verified: the pure part (A8).
+//! Verifies the SigV2 signatures of clients (A8): headers, presigned URLs and forms.
 //!
 //! ```text
 //! Authorization: AWS KEY-ID:SIGNATURE                ┐
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! SigV2 is weaker than SigV4. It covers neither the body nor the host nor most parameters, a presigned URL has no start, and the
-//! secret itself is the key. So it is off unless a bucket lists `sigv2`, `query` names what it covers, and a request that rests on anything
-//! else is refused (`auth/version_2.rs`). Nothing here knows configured keys or buckets, and nothing reads the time.
+//! secret itself is the key. So it is off unless a bucket lists `sigv2`. `query` names the parameters that it covers, and a request that
+//! depends on any other is refused (`auth/version_2.rs`). `auth` knows keys and buckets, and the callers pass the time.
 //!
 //! Source: S3 User Guide, "Signing and Authenticating REST Requests (AWS signature version 2)" and "Browser-Based Uploads Using POST
 //! (AWS signature version 2)".
@@ -23,4 +23,4 @@ mod tests;
 
 pub(crate) use claim::{Claim, check_alone, is_offered};
 pub(crate) use form::verify_policy;
-pub(crate) use rejection::Version2Rejection;
+pub(crate) use rejection::{Place, Version2Rejection};

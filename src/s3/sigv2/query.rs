@@ -1,20 +1,17 @@
 //! A query as SigV2 reads it: the parameters of a presigned URL, and the parameters that a signature covers.
 //!
-//! Names are compared as they decode. Those of a presigned URL end at the gateway in whatever case, and only their exact spelling,
-//! once each, is accepted.
+//! Names are compared decoded. The parameters of a presigned URL are removed in any case of their letters, and accepted only in their exact
+//! spelling and once each.
 
 use std::borrow::Cow;
 
-use crate::s3::sigv2::Version2Rejection;
-use crate::s3::sigv4::Place;
-use crate::s3::sigv4::query::{name_of, pairs, text_of};
+use crate::s3::sigv2::{Place, Version2Rejection};
+use crate::s3::sigv4::query::{is_header, name_of, pairs, text_of, value_of};
 
 /// The parameters of a presigned URL.
 const NAMES: [&str; 3] = ["AWSAccessKeyId", "Signature", "Expires"];
 /// Headers that botocore repeats in the query of a presigned URL. S3 reads the headers and ignores the parameters.
 const REPEATED: [&str; 2] = ["content-md5", "content-type"];
-/// What the names of S3's own headers begin with.
-pub(super) const AMAZON: &str = "x-amz-";
 
 /// The parameters that SigV2 covers, in the order in which they are signed: the sub-resources and overrides of the S3 User Guide
 /// ("Constructing the CanonicalizedResource Element"), and those that the AWS SDKs for Java and Python sign besides. botocore also
@@ -76,18 +73,8 @@ pub(super) fn is_covered(name: &str) -> bool {
     COVERED.binary_search(&name).is_ok()
 }
 
-/// Whether a parameter is one of S3's headers that the client moved into the query.
-pub(super) fn is_header(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    begins_like_header(name) && name.bytes().all(is_plain)
-}
-
-pub(super) fn begins_like_header(name: &str) -> bool {
-    name.get(..AMAZON.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(AMAZON))
-}
-
-const fn malformed(what: &'static str) -> Version2Rejection {
-    Version2Rejection::Malformed(Place::Query, what)
+fn malformed(what: impl Into<Cow<'static, str>>) -> Version2Rejection {
+    Version2Rejection::Malformed(Place::Query, what.into())
 }
 
 /// The parameters' values, in the order of `NAMES`.
@@ -97,11 +84,11 @@ pub(super) fn presigned(query: &str) -> Result<[Cow<'_, str>; 3], Version2Reject
         let name = name_of(pair);
         let Some(at) = NAMES.iter().position(|known| known.eq_ignore_ascii_case(&name)) else { continue };
         if name != NAMES[at] {
-            return Err(malformed("the name of a parameter is in another case"));
+            return Err(malformed(format!("the parameter {} is spelled in another case", NAMES[at])));
         }
-        let value = text_of(pair.split_once('=').map_or("", |(_, value)| value));
+        let value = text_of(value_of(pair));
         if values[at].replace(value).is_some() {
-            return Err(malformed("a parameter stands in the query twice"));
+            return Err(malformed(format!("the parameter {} is in the query twice", NAMES[at])));
         }
     }
     match values {

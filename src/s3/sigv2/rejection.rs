@@ -1,28 +1,38 @@
 //! Rejections that only SigV2 has. `auth/version_2.rs` holds their answers.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::s3::sigv4::{Place, SignatureRejection};
+use crate::s3::sigv4::SignatureRejection;
+
+/// The part of a request that holds the signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the `Authorization` header.
+    Header,
+    /// In the query: a presigned URL.
+    Query,
+}
 
 /// Why a SigV2 signature was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Version2Rejection {
     /// The bucket does not accept SigV2.
     Off,
-    /// It does not have the form of one.
-    Malformed(Place, &'static str),
-    /// The body comes in chunks, which SigV2 cannot sign.
+    /// The signature is malformed.
+    Malformed(Place, Cow<'static, str>),
+    /// The body is in chunks, which SigV2 cannot sign.
     Chunks,
-    /// The request rests on this parameter or header, which the signature does not cover.
+    /// The operation depends on this parameter or header, which the signature does not cover.
     Uncovered(String),
-    /// A presigned URL after its end.
+    /// A presigned URL has expired.
     Expired { expires: String, now: String },
     /// A presigned URL or a form that would be valid for too long.
     TooFarAhead { max: Duration },
 }
 
 impl Version2Rejection {
-    /// Whether somebody may be guessing (L8).
+    /// Whether it counts as a failed authentication (L8).
     pub(crate) fn is_suspect(&self) -> bool {
         matches!(self, Self::Malformed(..))
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::http::edge::Head;
 use crate::s3::sigv2::canonical::{is_hmac, lines, resources, signature_bytes};
-use crate::s3::sigv4::{PayloadHash, Place, SignatureRejection};
+use crate::s3::sigv4::{PayloadHash, SignatureRejection};
 
 const ID: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";

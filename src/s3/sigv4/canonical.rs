@@ -1,8 +1,8 @@
-//! What a signature covers, spelt the one way that both sides compute: the canonical request and the string to sign.
+//! The canonical request and the string to sign, of which client and server compute the same bytes.
 //!
-//! One place for both directions: requests of clients are verified and requests to upstreams are signed over the same
-//! bytes. S3's rules, not those of other services: the path is neither normalized nor encoded twice, the payload's hash
-//! is what the request says it is. Header values are bytes, for metadata need not be UTF-8.
+//! They serve both directions: requests of clients are verified, and requests to upstreams are signed. The rules are S3's, not those of
+//! other services: the path is neither normalized nor encoded twice, and the payload's hash is the one that the request names. Header
+//! values are bytes, because metadata need not be UTF-8.
 //!
 //! Sources: AWS "Signature Version 4 signing process", S3 "Authenticating Requests (AWS Signature Version 4)".
 

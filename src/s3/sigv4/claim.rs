@@ -1,7 +1,8 @@
-//! What a request says of who signed it, when, for where and over what; and whether that holds.
+//! The SigV4 signature of a request: reading it from the header or the query, and checking it against clock, region and key.
 //!
-//! A client must sign `host` and every `x-amz-*` header it sends: what is not signed could be another's, and would mean
-//! something upstream. The exceptions are `CDN_HEADERS`, which the gateway removes. What could be read in two ways (two proofs, a name twice, a name in another case) is refused.
+//! A client must sign `host` and every `x-amz-*` and `x-minio-*` header it sends: one that is not signed may have been added on the
+//! way, and the store obeys it. The exceptions are `CDN_HEADERS`, which the gateway removes. A request that can be read in two ways
+//! (two proofs, a name twice, a name in another case) is refused.
 //! The path is taken as the server computes it, decoded and encoded anew, or else as it was sent: signers differ in
 //! what they leave unencoded, and both spellings name the same object.
 //!
@@ -14,40 +15,43 @@ use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
 use subtle::ConstantTimeEq;
 
 use crate::http::edge::Head;
+use crate::s3::document::shortened;
 use crate::s3::sign::CONTENT_SHA256;
 use crate::s3::sigv4::canonical::{ALGORITHM, Canonical, SERVICE, TERMINATOR, canonical_path, is_hmac};
 use crate::s3::sigv4::query::{self, Presigning};
-use crate::s3::sigv4::rejection::Place;
+use crate::s3::sigv4::rejection::{Place, Validity};
 use crate::s3::sigv4::{CDN_HEADERS, PayloadHash, Seed, SignatureMismatch, SignatureRejection, Timestamp};
 
 /// How far a client's clock may be from the gateway's.
 pub(crate) const SKEW_MAX: Duration = Duration::from_secs(15 * 60);
 pub(crate) const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+/// The beginnings of the names of headers that must be signed: S3's, and MinIO's, which override protections.
+const STORE_PREFIXES: [&str; 2] = ["x-amz-", "x-minio-"];
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const DATE: HeaderName = HeaderName::from_static("date");
 
-/// A signature and everything it names, not yet believed.
+/// A signature and everything that it names, before it is verified.
 #[derive(Debug)]
 pub(crate) struct Claim<'a> {
     pub(super) place: Place,
     pub(super) scope: Scope<'a>,
     pub(super) timestamp: Timestamp,
-    /// How long a presigned URL holds.
+    /// How long a presigned URL or a form is valid.
     pub(super) lifetime: Option<Duration>,
     /// `host;x-amz-date`.
     pub(super) signed: Cow<'a, str>,
     /// As the client spelt it.
     pub(super) signature: Cow<'a, str>,
     pub(super) payload: Cow<'a, str>,
-    /// What a client with a temporary key sends besides.
+    /// The session token of a temporary key.
     pub(super) token: Option<Cow<'a, str>>,
 }
 
-/// A request whose signature is the key's.
+/// A request with a verified signature.
 pub(crate) struct Verified {
-    /// What the body must turn out to be.
+    /// The hash that the body must have.
     pub(crate) payload: PayloadHash,
-    /// What the signatures of its chunks go on from.
+    /// The seed of its chunks' signatures.
     pub(crate) seed: Option<Seed>,
 }
 
@@ -81,13 +85,13 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Whether a request says that it is somebody's, in whatever way.
+/// Whether a request has any part of a signature or another proof of identity.
 pub(crate) fn offers_proof(head: Head<'_>) -> bool {
     head.headers.contains_key(AUTHORIZATION) || query::offers_proof(head.uri.query().unwrap_or_default())
 }
 
 impl<'a> Claim<'a> {
-    /// Reads the request's signature; none where it offers no proof at all.
+    /// Reads the request's signature; none where it has no part of one.
     pub(crate) fn of(head: Head<'a>) -> Result<Option<Self>, SignatureRejection> {
         let mut authorizations = head.headers.get_all(AUTHORIZATION);
         let presigning = Presigning::of(head.uri.query().unwrap_or_default())?;
@@ -123,7 +127,7 @@ impl<'a> Claim<'a> {
                 _ => return Err(malformed("it has three components: Credential, SignedHeaders, Signature")),
             };
             if slot.replace(value).is_some() {
-                return Err(malformed("a component stands in it twice"));
+                return Err(malformed("a component is in it twice"));
             }
         }
         let (Some(credential), Some(signed), Some(signature)) = (credential, signed, signature) else {
@@ -158,7 +162,7 @@ impl<'a> Claim<'a> {
         self.scope.part(1)
     }
 
-    /// Holds the claim against the place it was sent to.
+    /// Checks the scope: its service, its date, and its region, which `accepts` decides on.
     pub(crate) fn check_scope(
         &self,
         accepts: impl Fn(&str) -> bool,
@@ -177,21 +181,25 @@ impl<'a> Claim<'a> {
         if accepts(self.region()) {
             return Ok(());
         }
-        let given = self.region().chars().take(64).collect();
+        let given = shortened(self.region());
         Err(SignatureRejection::Region { place: self.place, given, expected: expected.to_owned() })
     }
 
-    /// Holds the claim against the session token that its key has.
-    pub(crate) fn check_token(&self, expected: Option<&str>) -> Result<(), SignatureRejection> {
-        check_token(expected, self.token.as_deref())
+    /// The session token of a temporary key.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
-    /// Holds the claim against the clock.
+    /// Checks the claim's time against the clock.
     pub(crate) fn check_time(&self, now: SystemTime) -> Result<(), SignatureRejection> {
         let (age, lead) = (self.timestamp.age(now), self.timestamp.lead(now));
+        let validity = |lifetime| {
+            let text = |moment| Timestamp::of(moment).extended();
+            Validity { lifetime, expires: text(self.timestamp.moment() + lifetime), now: text(now) }
+        };
         match self.lifetime {
-            Some(_) if lead > SKEW_MAX => Err(SignatureRejection::NotYetValid),
-            Some(lifetime) if age > lifetime => Err(SignatureRejection::Expired { lifetime }),
+            Some(lifetime) if lead > SKEW_MAX => Err(SignatureRejection::NotYetValid(validity(lifetime))),
+            Some(lifetime) if age > lifetime => Err(SignatureRejection::Expired(validity(lifetime))),
             None if age > SKEW_MAX || lead > SKEW_MAX => Err(SignatureRejection::Skewed {
                 signed: self.timestamp.extended(),
                 now: Timestamp::of(now).extended(),
@@ -244,7 +252,7 @@ impl<'a> Claim<'a> {
             .with_request(&canonical, is_secret)
     }
 
-    /// The signature itself; only lower-case digits are one.
+    /// The bytes of the signature. Its digits must be in lower case.
     pub(super) fn signature_bytes(&self) -> Result<[u8; 32], SignatureRejection> {
         let mut given = [0; 32];
         let is_lower = !self.signature.bytes().any(|byte| byte.is_ascii_uppercase());
@@ -255,7 +263,7 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// The signed headers' names, if they are all there and none is missing that must be signed.
+    /// The names of the signed headers. Each must be in the request, and each header that must be signed among them.
     fn signed_names(&self, head: Head<'_>) -> Result<Vec<&str>, SignatureRejection> {
         let names: Vec<&str> = self.signed.split(';').collect();
         let has_host = head.headers.contains_key(HOST) || head.uri.authority().is_some();
@@ -277,7 +285,8 @@ impl<'a> Claim<'a> {
         }
         let must_be_signed = |name: &str| {
             // A presigned URL says UNSIGNED-PAYLOAD or signs the hash's value as the payload's line.
-            name.starts_with("x-amz-") && !(self.place == Place::Query && name == CONTENT_SHA256.as_str())
+            let is_payload = self.place == Place::Query && name == CONTENT_SHA256.as_str();
+            STORE_PREFIXES.iter().any(|beginning| name.starts_with(beginning)) && !is_payload
         };
         let is_missing =
             |name: &&str| must_be_signed(name) && !names.contains(name) && !CDN_HEADERS.contains(name);
@@ -288,7 +297,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// Holds a session token against the one that a key has. To S3 a temporary key without its token is none that it knows.
+/// Compares a request's session token with that of its key. A temporary key without its token is unknown, as at S3.
 pub(crate) fn check_token(expected: Option<&str>, given: Option<&str>) -> Result<(), SignatureRejection> {
     match (expected, given) {
         (None, None) => Ok(()),

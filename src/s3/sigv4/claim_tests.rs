@@ -154,13 +154,20 @@ fn the_documented_presigned_url_is_accepted_for_its_day() {
         Some(PayloadHash::Unsigned)
     );
     assert_eq!(request.judge(SECRET, "20130525T000000Z").err(), None, "its last second");
-    let lifetime = Duration::from_secs(86400);
+    let validity = |now: &str| Validity {
+        lifetime: Duration::from_secs(86400),
+        expires: "2013-05-25T00:00:00Z".to_owned(),
+        now: now.to_owned(),
+    };
     assert_eq!(
         request.judge(SECRET, "20130525T000001Z").err(),
-        Some(SignatureRejection::Expired { lifetime })
+        Some(SignatureRejection::Expired(validity("2013-05-25T00:00:01Z")))
     );
     assert_eq!(request.judge(SECRET, "20130523T234500Z").err(), None, "a clock may be 15 minutes behind");
-    assert_eq!(request.judge(SECRET, "20130523T234459Z").err(), Some(SignatureRejection::NotYetValid));
+    assert_eq!(
+        request.judge(SECRET, "20130523T234459Z").err(),
+        Some(SignatureRejection::NotYetValid(validity("2013-05-23T23:44:59Z")))
+    );
 }
 
 /// A1: "Transferring Payload in Multiple Chunks", the example: its seed signature, and the chunks that go on from it

@@ -1,7 +1,6 @@
-//! The signature of a form: over its policy as it stands in the field, in base64.
+//! The SigV4 signature of a form. It covers the value of the policy field, in base64, and there is no canonical request.
 //!
-//! There is no canonical request. How long a form holds is the policy's to say, but its key is that of a day, and S3 takes
-//! those for a week.
+//! The policy has the expiration of the form. The signing key is that of a day, and S3 accepts it for a week.
 //!
 //! Source: S3 "Authenticating Requests in Browser-Based Uploads Using POST (AWS Signature Version 4)".
 
@@ -15,7 +14,7 @@ use crate::s3::sigv4::query::LIFETIME_SECONDS_MAX;
 use crate::s3::sigv4::{Place, SignatureMismatch, SignatureRejection, Timestamp};
 
 impl<'a> Claim<'a> {
-    /// Reads what a form's fields say of who signed its policy.
+    /// Reads the signature from a form's fields.
     pub(crate) fn of_form(
         credential: &'a str,
         date: &str,

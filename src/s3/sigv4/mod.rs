@@ -1,11 +1,11 @@
-//! SigV4 of clients, verified: the pure part (A1).
+//! Verifies the SigV4 signatures of clients (A1): headers, presigned URLs and forms.
 //!
-//! `claim` reads what a request says of itself, in its `Authorization` header or as a presigned URL; `check` holds that
-//! against clock and place; `verify` against a key. Nothing here knows configured keys, caches or buckets, and nothing
-//! reads the time. `canonical` is shared with the signer towards upstreams (`s3/sign.rs`), `seed` with chunked bodies.
+//! `claim.rs` reads a signature, checks its time and its scope, and verifies it with a signing key. `auth` finds the key, keeps
+//! signing keys and knows buckets; the callers pass the time. `canonical.rs` also serves the signer towards upstreams
+//! (`s3/sign.rs`), and `seed.rs` the signatures of chunks.
 //!
-//! Deliberately absent: SigV2, which `s3/sigv2` verifies, and SigV4A, which is answered `NotImplemented`.
-//! Session tokens are compared with the one that a key was given; the gateway makes none of its own.
+//! Deliberately absent: SigV2 (`s3/sigv2`), and SigV4A, which is answered with `NotImplemented`. The gateway compares session tokens
+//! and issues none.
 
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -22,10 +22,10 @@ mod timestamp;
 pub(crate) use claim::{Claim, SECURITY_TOKEN, SKEW_MAX, Verified, check_token, header_token, offers_proof};
 pub(crate) use mismatch::{SignatureMismatch, fingerprint, is_s3_secret};
 pub(crate) use payload::PayloadHash;
-pub(crate) use rejection::{Place, SignatureRejection};
+pub(crate) use rejection::{Place, SignatureRejection, Validity};
 pub(crate) use seed::Seed;
 pub(crate) use timestamp::Timestamp;
 
-/// Headers that Amazon CloudFront and API Gateway add to requests on their way to S3, which ignores them. They may be unsigned,
-/// and they end at the gateway.
+/// Headers that Amazon CloudFront and API Gateway add to requests to S3, which ignores them. They may be unsigned, and the gateway
+/// removes them.
 pub(crate) const CDN_HEADERS: [&str; 2] = ["x-amz-apigw-id", "x-amz-cf-id"];

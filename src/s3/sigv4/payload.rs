@@ -1,4 +1,4 @@
-//! What a request says of its payload: `x-amz-content-sha256`.
+//! The payload hash of a request: `x-amz-content-sha256`.
 
 use actix_web::http::header::HeaderMap;
 
@@ -12,7 +12,7 @@ pub(crate) enum PayloadHash {
     Sha256([u8; 32]),
     /// The body is empty.
     Empty,
-    /// The signature says nothing of the body.
+    /// The signature does not cover the body.
     Unsigned,
     /// The body comes in chunks, each with a signature.
     SignedChunks {
@@ -43,7 +43,7 @@ impl PayloadHash {
         }
     }
 
-    /// What the header says; two that differ would let two readers see two payloads.
+    /// The header's one value. With two values the store could use the other one.
     pub(crate) fn header(headers: &HeaderMap) -> Result<Option<&str>, SignatureRejection> {
         let mut values = headers.get_all(CONTENT_SHA256);
         let Some(first) = values.next() else { return Ok(None) };

@@ -1,7 +1,7 @@
-//! A presigned URL's own parameters.
+//! The parameters of a presigned URL.
 //!
-//! Names are compared as they decode and in whatever case: an upstream might see a signature where the gateway saw none.
-//! Only the exact spelling is accepted, and each name once.
+//! Names are compared decoded and in any case of their letters, because an upstream could take another spelling for a signature. Only the exact
+//! spelling is accepted, and each name once.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -36,7 +36,10 @@ const NAMES: [(&str, bool); 8] = [
 #[derive(Debug, Default)]
 pub(super) struct Presigning<'a>([Option<Cow<'a, str>>; NAMES.len()]);
 
-/// The pairs of a query; an empty one, which most requests have, has none to look at.
+/// The prefix of the names of S3's own headers.
+pub(crate) const AMAZON: &str = "x-amz-";
+
+/// The pairs of a query; an empty query has none.
 pub(crate) fn pairs(query: &str) -> impl Iterator<Item = &str> {
     let split = (!query.is_empty()).then(|| query.split('&'));
     split.into_iter().flatten()
@@ -64,9 +67,25 @@ fn position(name: &str) -> Option<usize> {
     NAMES.iter().position(|(known, _)| known.eq_ignore_ascii_case(name))
 }
 
+/// Whether a parameter has the name of one of S3's headers. Clients move headers into the query of a presigned URL.
+pub(crate) fn is_header(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    has_header_prefix(name) && name.bytes().all(is_plain)
+}
+
+/// Whether a name begins like that of one of S3's headers, in any case.
+pub(crate) fn has_header_prefix(name: &str) -> bool {
+    name.get(..AMAZON.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(AMAZON))
+}
+
 /// The name of a pair, as it decodes.
 pub(crate) fn name_of(pair: &str) -> Cow<'_, str> {
     text_of(pair.split_once('=').map_or(pair, |(name, _)| name))
+}
+
+/// The value of a pair as it was sent; empty where it has none.
+pub(crate) fn value_of(pair: &str) -> &str {
+    pair.split_once('=').map_or("", |(_, value)| value)
 }
 
 /// A name or value, as it decodes.
@@ -103,15 +122,15 @@ impl<'a> Presigning<'a> {
             if name != NAMES[at].0 {
                 return Err(malformed("a parameter's name is in another case"));
             }
-            let value = text_of(pair.split_once('=').map_or("", |(_, value)| value));
+            let value = text_of(value_of(pair));
             if values.0[at].replace(value).is_some() {
-                return Err(malformed("a parameter stands in the query twice"));
+                return Err(malformed("a parameter is in the query twice"));
             }
         }
         Ok(Some(values))
     }
 
-    /// The signature and everything it names.
+    /// The signature and everything that it names.
     pub(super) fn claim(self, headers: &'a HeaderMap) -> Result<Claim<'a>, SignatureRejection> {
         let [algorithm, credential, signature, token, date, expires, signed, payload] = self.0;
         let (Some(algorithm), Some(credential), Some(signature)) = (algorithm, credential, signature) else {

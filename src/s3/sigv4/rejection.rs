@@ -1,11 +1,10 @@
-//! Why a signature was not accepted, each cause by itself: what S3 calls it and which status it has is said in
-//! `http/error/`.
+//! Reasons for which a SigV4 signature is refused. `auth/answer.rs` has the answer to each, with S3's code.
 
 use std::time::Duration;
 
 use crate::s3::sigv2::Version2Rejection;
 
-/// Where the signature stands.
+/// The part of a request that holds the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     /// In the `Authorization` header.
@@ -16,52 +15,62 @@ pub(crate) enum Place {
     Form,
 }
 
+/// The validity of a presigned URL or a form, with times as error documents show them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Validity {
+    pub(crate) lifetime: Duration,
+    /// The end of the lifetime.
+    pub(crate) expires: String,
+    /// The gateway's time.
+    pub(crate) now: String,
+}
+
 /// Why a signature was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SignatureRejection {
-    /// More than one proof of identity.
+    /// The request has more than one proof of identity.
     Ambiguous,
-    /// An `Authorization` of a kind that is none of S3's.
+    /// The `Authorization` header has a scheme that S3 does not have.
     Scheme,
-    /// A kind that S3 has and the gateway does not.
+    /// A signature of S3 that the gateway does not verify.
     NotImplemented(&'static str),
-    /// What SigV2 alone can be refused for.
+    /// A reason that only SigV2 has.
     Version2(Version2Rejection),
-    /// It does not have the form of one.
+    /// The signature is malformed.
     Malformed(Place, &'static str),
     /// The scope names a region that the bucket does not accept.
     Region { place: Place, given: String, expected: String },
-    /// Neither `x-amz-date` nor `date`, or one that is no date.
+    /// There is no valid `x-amz-date` or `date`.
     NoDate,
-    /// No `x-amz-content-sha256`.
+    /// There is no `x-amz-content-sha256`.
     NoContentSha256,
-    /// An `x-amz-content-sha256` that is none.
+    /// The `x-amz-content-sha256` is malformed.
     ContentSha256,
-    /// A header that must be signed and is not.
+    /// This header must be signed and is not.
     NotSigned(String),
-    /// A session token that is not the key's.
+    /// The session token is not that of the key.
     Token,
-    /// The key's time is over.
+    /// The key has expired.
     KeyExpired,
-    /// No key has this ID.
+    /// There is no key with this ID, or the session token of a temporary key is missing.
     UnknownKey,
-    /// Signed too long ago, or too far ahead.
+    /// The time of the signature is too far from the gateway's.
     Skewed { signed: String, now: String },
-    /// A presigned URL with a lifetime that S3 does not have.
+    /// The lifetime of a presigned URL is not one that S3 accepts.
     Lifetime(&'static str),
-    /// A presigned URL whose time is over.
-    Expired { lifetime: Duration },
-    /// A presigned URL whose time has not begun.
-    NotYetValid,
-    /// The signature is another one.
+    /// A presigned URL or a form has expired.
+    Expired(Validity),
+    /// A presigned URL or a form is not valid yet.
+    NotYetValid(Validity),
+    /// The signature does not match the request.
     Mismatch,
 }
 
 impl SignatureRejection {
-    /// Whether it may be somebody who guesses, not somebody with a late link, a wrong clock or an uncommon client.
+    /// Whether it counts as a failed authentication (L8). Late links, wrong clocks and uncommon clients do not.
     pub(crate) fn is_suspect(&self) -> bool {
         match self {
-            Self::Skewed { .. } | Self::Expired { .. } | Self::NotYetValid | Self::NotImplemented(_) => false,
+            Self::Skewed { .. } | Self::Expired(_) | Self::NotYetValid(_) | Self::NotImplemented(_) => false,
             Self::Version2(rejection) => rejection.is_suspect(),
             Self::KeyExpired | Self::Region { .. } | Self::NoContentSha256 | Self::ContentSha256 => false,
             Self::Ambiguous

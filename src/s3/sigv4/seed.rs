@@ -1,6 +1,6 @@
-//! What a chain of chunk signatures goes on from: the key, the scope and the signature before.
+//! The seed of chunk signatures: the key, the scope and the previous signature.
 //!
-//! Used on both sides: to check a client's chunks, and to sign chunks for the upstream.
+//! It verifies the chunks of clients, and signs chunks for upstreams.
 //!
 //! Source: S3 "Transferring Payload in Multiple Chunks (Chunked Upload)" and its form with trailing headers.
 

@@ -7,9 +7,9 @@
 
 use actix_web::http::Method;
 use memchr::memchr;
-use memchr::memmem::find;
 
 use crate::s3::sigv4::query::{name_of, pairs};
+use crate::s3::xml::{local_name, tag_length};
 
 /// The longest document that is read whole: 10,000 parts of about 400 bytes each. With a SHA-512 a part has 210.
 pub(crate) const BYTES_MAX: u64 = 4 << 20;
@@ -65,10 +65,6 @@ fn is_checksum(open: &[&[u8]], name: &[u8]) -> bool {
         && local_name(name).starts_with(b"Checksum")
 }
 
-fn local_name(name: &[u8]) -> &[u8] {
-    memchr(b':', name).map_or(name, |colon| &name[colon + 1..])
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// `<a>`
@@ -92,40 +88,22 @@ struct Tag<'a> {
 impl<'a> Tag<'a> {
     /// The tag at the beginning of what follows; none where it is no such tag.
     fn of(text: &'a [u8]) -> Option<Self> {
-        if text.starts_with(b"<?") {
-            let bytes = find(text, b"?>")? + 2;
-            return Some(Self { kind: Kind::Instruction, name: &[], bytes });
-        }
         if text.starts_with(b"<!") {
             return None;
         }
-        let end = end_of(text)?;
-        let inside = &text[1..end];
+        let bytes = tag_length(text)?;
+        if text.starts_with(b"<?") {
+            return Some(Self { kind: Kind::Instruction, name: &[], bytes });
+        }
+        let inside = &text[1..bytes - 1];
         let (kind, inside) = match (inside.strip_prefix(b"/"), inside.strip_suffix(b"/")) {
             (Some(name), _) => (Kind::Close, name),
             (None, Some(name)) => (Kind::Empty, name),
             (None, None) => (Kind::Open, inside),
         };
         let name = inside.split(u8::is_ascii_whitespace).next().filter(|name| !name.is_empty())?;
-        Some(Self { kind, name, bytes: end + 1 })
+        Some(Self { kind, name, bytes })
     }
-}
-
-/// Where the `>` of a tag is; one inside of a quoted attribute does not end it.
-fn end_of(text: &[u8]) -> Option<usize> {
-    let mut quote = None;
-    text.iter().position(|byte| match (quote, byte) {
-        (None, b'>') => true,
-        (None, b'"' | b'\'') => {
-            quote = Some(*byte);
-            false
-        }
-        (Some(open), byte) if open == *byte => {
-            quote = None;
-            false
-        }
-        _ => false,
-    })
 }
 
 #[cfg(test)]

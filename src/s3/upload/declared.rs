@@ -18,7 +18,7 @@ use crate::s3::chunked::Form;
 use crate::s3::copy_source::COPY_SOURCE;
 use crate::s3::form::multipart::FileScan;
 use crate::s3::sign::CONTENT_SHA256;
-use crate::s3::sigv4::query::{name_of, pairs, text_of};
+use crate::s3::sigv4::query::{name_of, pairs, text_of, value_of};
 use crate::s3::sigv4::{PayloadHash, SignatureRejection};
 use crate::s3::upload::UploadFault;
 use crate::s3::upload::completion::is_completion;
@@ -118,7 +118,7 @@ fn check_algorithm(headers: &HeaderMap) -> Result<(), UploadFault> {
 fn said(head: Head<'_>) -> Result<Option<Cow<'_, str>>, SignatureRejection> {
     let is_payload = |pair: &&str| name_of(pair).eq_ignore_ascii_case(CONTENT_SHA256.as_str());
     let mut in_query = pairs(head.uri.query().unwrap_or_default()).filter(is_payload);
-    let given = in_query.next().map(|pair| text_of(pair.split_once('=').map_or("", |(_, value)| value)));
+    let given = in_query.next().map(|pair| text_of(value_of(pair)));
     match (PayloadHash::header(head.headers)?, given) {
         _ if in_query.next().is_some() => Err(SignatureRejection::ContentSha256),
         (Some(header), Some(given)) if header != given => Err(SignatureRejection::ContentSha256),

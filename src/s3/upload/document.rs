@@ -1,24 +1,21 @@
-//! What the gateway does to the body of one request because of its store (`content_md5`, `checksums`).
+//! Changes to the body of a request for stores with special needs (`content_md5`, `checksums`).
 //!
-//! Only documents that are held whole are touched; an object passes as it is, whatever the store is.
+//! Only documents that are read whole are changed; an object never is.
 
 use bytes::Bytes;
 use tidegate_config::{Checksums, ContentMd5, IntegrityConfig};
 
 use crate::http::edge::Head;
+use crate::s3::delete_list;
 use crate::s3::upload::content_md5::Md5Header;
 use crate::s3::upload::{UploadFault, completion, content_md5};
-
-/// The longest document that is held for its digest: a multi-delete of 1,000 keys of 1,024 bytes, and as much again for tags and
-/// escapes.
-const DIGEST_BYTES_MAX: u64 = 2 << 20;
 
 /// What is done to a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Document {
     /// Nothing.
     Unchanged,
-    /// A `Content-MD5` is computed for it, where it is short enough.
+    /// A `Content-MD5` is computed for it, where it is no longer than the longest list of objects to delete.
     Digested,
     /// It is a CompleteMultipartUpload and loses the checksums of its parts.
     Stripped,
@@ -41,7 +38,7 @@ impl Document {
     pub(crate) fn held_max(self, length: Option<u64>) -> Result<u64, UploadFault> {
         match (self, length) {
             (Self::Unchanged, _) => Ok(0),
-            (Self::Digested, _) => Ok(DIGEST_BYTES_MAX),
+            (Self::Digested, _) => Ok(delete_list::BYTES_MAX),
             (Self::Stripped, None) => Err(UploadFault::DocumentLengthMissing),
             (Self::Stripped, Some(bytes)) if bytes > completion::BYTES_MAX => {
                 Err(UploadFault::DocumentTooLong { limit: completion::BYTES_MAX })

@@ -68,6 +68,31 @@ async fn nothing_can_be_added_to_a_url() {
     assert_eq!(request(gateway.address(), "DELETE", &delete, &[], None).await.whole(), 200);
 }
 
+/// A8, V11: beside privileged headers that are covered, one that is not is found wherever the map of headers has it
+#[tokio::test]
+async fn every_privileged_header_must_be_covered() {
+    let upstream = Upstream::ok("x");
+    let gateway = builder(&upstream).start().await;
+    let signed = [
+        ("x-amz-acl", "public-read"),
+        ("x-amz-bypass-governance-retention", "true"),
+        ("x-amz-grant-read", "id=1"),
+        ("x-amz-grant-write", "id=1"),
+    ];
+    for sent in [&signed[..], &signed[..1], &signed[1..2], &signed[2..]] {
+        let url = signer().presigned("DELETE", "/b/k", &signer().expires(60), sent);
+        for name in ["x-minio-force-delete", "x-minio-source-mtime", "x-minio-source-etag"] {
+            let more = [sent, &[(name, "true")]].concat();
+            let answer = request(gateway.address(), "DELETE", &url, &more, None).await;
+            assert_eq!((answer.whole(), answer.reason()), (403, "sigv2_uncovered"), "{sent:?} {name}");
+            assert!(answer.text().contains(&format!("`{name}`")), "{}", answer.text());
+        }
+    }
+    assert_eq!(upstream.count(), 0);
+    let url = signer().presigned("DELETE", "/b/k", &signer().expires(60), &signed);
+    assert_eq!(request(gateway.address(), "DELETE", &url, &signed, None).await.whole(), 200);
+}
+
 /// A8, V12: values that are signed decoded cannot be taken apart or put together
 #[tokio::test]
 async fn values_cannot_be_turned_into_parameters() {

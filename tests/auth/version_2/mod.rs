@@ -7,11 +7,9 @@ mod rejections;
 mod signer;
 
 use super::signer::Headers;
-use super::{ID, SECRET, code, send, with_key};
+use super::{GUEST, ID, SECRET, code, send, with_key};
 use crate::support::{Answer, Gateway, Upstream, gateway, get, request};
 use signer::Signer;
-
-const GUEST: &str = "guest-secret";
 
 /// Bucket `b`, which accepts both signatures, bucket `strict`, which accepts SigV4 alone, and one key that may do all.
 fn builder(upstream: &Upstream) -> gateway::Builder {
@@ -22,13 +20,7 @@ fn builder(upstream: &Upstream) -> gateway::Builder {
 
 /// The same, and a guest who may read, list and delete below `public/` in `b`.
 fn with_guest(builder: gateway::Builder) -> gateway::Builder {
-    builder
-        .set("keys.guest.access_key_id", "GUEST")
-        .set("keys.guest.secret", GUEST)
-        .set("keys.guest.policy", "guests")
-        .set("policies.guests.buckets", "b")
-        .set("policies.guests.prefixes", "public/")
-        .set("policies.guests.methods", "read,list,delete")
+    super::with_guest(builder, "public/", "read,list,delete")
 }
 
 fn signer() -> Signer {

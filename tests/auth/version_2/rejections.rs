@@ -224,6 +224,29 @@ async fn errors_say_when_a_url_ended() {
     }
 }
 
+/// A8: the answer to a malformed signature names the parameter
+#[tokio::test]
+async fn a_malformed_signature_is_answered_with_the_parameter() {
+    let upstream = Upstream::ok("x");
+    let gateway = builder(&upstream).start().await;
+    let right = signer().presigned("GET", TARGET, &signer().expires(60), &[]);
+    for (url, named) in [
+        (right.replacen("AWSAccessKeyId", "awsaccesskeyid", 1), "AWSAccessKeyId is spelled in another case"),
+        (format!("{right}&Expires=1"), "Expires is in the query twice"),
+        (format!("{right}&versionId=1"), "`versionId` is in the query twice"),
+        (format!("{right}&partNumber=1%0A2"), "`partNumber` has a line feed"),
+        (format!("{right}&x-amz-meta-a=1&x-amz-meta-a=1"), "`x-amz-meta-a` is in the query twice"),
+    ] {
+        let answer = get(gateway.address(), &url).await;
+        assert_eq!((answer.whole(), answer.reason()), (403, "sigv2_malformed"), "{url}");
+        assert!(answer.text().contains(named), "{url}: {}", answer.text());
+    }
+    let long = format!("{right}&x-amz-{}=1%0A", "a".repeat(500));
+    let answer = get(gateway.address(), &long).await;
+    assert!(answer.text().contains(&format!("`x-amz-{}`", "a".repeat(58))), "{}", answer.text());
+    assert_eq!(upstream.count(), 0);
+}
+
 /// A8: a temporary key needs its token, in the header or in the query of a URL
 #[tokio::test]
 async fn a_temporary_key_needs_its_token() {
