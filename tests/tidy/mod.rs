@@ -6,6 +6,7 @@
 
 mod documents;
 mod literals;
+mod markdown;
 pub(crate) mod sources;
 pub(crate) mod words;
 
