@@ -2,14 +2,15 @@
 //!
 //! Two questions, asked one after the other. `authenticate`: who is it? A proof that the bucket takes and the request has
 //! must be right: a signature, else an API key, else a token (`proofs` says where they stand). A wrong one never falls back to
-//! another or to anonymous. Without proof the client is anonymous, where the bucket lets such in. `authorize`: may they do this? `operation` reads from the request's head
-//! what it does and to which keys, `policy` holds that against what the key's policy allows (A5). Nothing is
-//! allowed that is not named.
+//! another or to anonymous. Without proof the client is anonymous, where the bucket lets such in. `authorize`: may
+//! they do this? `operation` reads from the request's head what it does and to which keys, `policy` holds that
+//! against what the key's policy allows (A5). Nothing is allowed that is not named.
 //!
 //! A client may carry a session ID, under which an identity is kept. Clients choose these IDs, so they prove nothing: what
 //! is kept there is only that the client is anonymous, and a signature is verified every time. What makes that cheap is
 //! that the keys it is verified with are kept (`signing_keys`). A token proves something, and is remembered by its hash
-//! (`bearers`). SigV2, where a bucket accepts it, is verified in `version_2`. A form brings its signature in its body, where `form` looks for it.
+//! (`bearers`). SigV2, where a bucket accepts it, is verified in `version_2`. A form brings its signature in its
+//! body, where `form` looks for it.
 
 mod answer;
 mod bearers;

@@ -2,8 +2,8 @@
 //!
 //! A section with an exact name is listed under it. For a section by pattern the store is called, through the section's gate, circuit and
 //! deadline, signed as the requests of this client are. Its answer is reduced to the names that lead to this section and that the
-//! client's policy names. A client without a proof causes no call, but to the embedded origin: it sees exact names alone. `query.rs` reads what the
-//! client asks for, `page.rs` merges and divides, `fetch.rs` makes the calls.
+//! client's policy names. A client without a proof causes no call, but to the embedded origin: it sees exact names
+//! alone. `query.rs` reads what the client asks for, `page.rs` merges and divides, `fetch.rs` makes the calls.
 //!
 //! A list that lacks the buckets of one store would look whole. So a store that fails makes the whole answer a 503.
 //!

@@ -68,7 +68,8 @@ fn single<'a>(
     }
 }
 
-/// S3's own headers by name, the values of each joined by commas, without those that CDNs add. In a presigned URL its parameters of such names are among them.
+/// S3's own headers by name, the values of each joined by commas, without those that CDNs add. In a presigned URL its
+/// parameters of such names are among them.
 fn amazon_headers(
     headers: &HeaderMap,
     query: &str,

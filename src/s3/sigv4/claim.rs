@@ -1,9 +1,10 @@
 //! What a request says of who signed it, when, for where and over what; and whether that holds.
 //!
 //! A client must sign `host` and every `x-amz-*` header it sends: what is not signed could be another's, and would mean
-//! something upstream. The exceptions are `CDN_HEADERS`, which the gateway removes. What could be read in two ways (two proofs, a name twice, a name in another case) is refused.
-//! The path is taken as the server computes it, decoded and encoded anew, or else as it was sent: signers differ in
-//! what they leave unencoded, and both spellings name the same object.
+//! something upstream. The exceptions are `CDN_HEADERS`, which the gateway removes. What could be read in two ways
+//! (two proofs, a name twice, a name in another case) is refused. The path is taken as the server computes it,
+//! decoded and encoded anew, or else as it was sent: signers differ in what they leave unencoded, and both spellings
+//! name the same object.
 //!
 //! Sources: S3 "Authenticating Requests: Using the Authorization Header" and "…: Using Query Parameters".
 
