@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::sources::{CRATES, all, read};
 use crate::support::{Gateway, Upstream, eventually};
 
@@ -82,6 +84,46 @@ async fn the_documented_metrics_are_those_of_a_scrape() {
         missing.is_empty() && stray.is_empty(),
         "docs/metrics.md lacks {missing:?} and names {stray:?}, which no scrape shows\n\
          -> one row per metric, its name first, in backquotes"
+    );
+}
+
+/// The names of all fields in a part of the status document. `buckets` and `actors` are maps by name.
+fn field_names(of: &Value, is_map: bool, names: &mut BTreeSet<String>) {
+    match of {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if !is_map {
+                    names.insert(name.clone());
+                }
+                field_names(value, !is_map && ["actors", "buckets"].contains(&name.as_str()), names);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| field_names(item, false, names)),
+        _ => {}
+    }
+}
+
+/// X7: every field of the status document is documented
+#[tokio::test]
+async fn the_fields_of_the_status_are_documented() {
+    let upstream = Upstream::ok("");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.concurrency.adaptive.enabled", "true")
+        .http_bucket("api", &upstream)
+        .set("buckets.api.http.credentials.k.value", "s")
+        .set("admin.chaos", "true")
+        .start()
+        .await;
+    let mut names = BTreeSet::new();
+    field_names(&gateway.status().await, false, &mut names);
+    let page = read("docs/status.md");
+    let known: BTreeSet<&str> = page.split('`').skip(1).step_by(2).flat_map(|code| code.split('.')).collect();
+    let missing: Vec<_> = names.iter().filter(|name| !known.contains(name.as_str())).collect();
+    assert!(names.len() > 50, "only {} fields are found: {names:?}", names.len());
+    assert!(
+        missing.is_empty(),
+        "docs/status.md lacks {missing:?}\n-> the name in backquotes, with its meaning"
     );
 }
 
