@@ -1,9 +1,10 @@
 //! The signals that the process handles, each with one meaning.
 //!
 //! `timeout` and process groups send the same signal twice at once, to the process and to its group. So two of the same signal within
-//! [`REPEAT_WINDOW`] count as one. SIGTERM and SIGINT act at the first of them. SIGHUP and SIGUSR1 act when the window has passed, so that a file
-//! that was changed before the last of them is read. The Rust runtime ignores SIGPIPE already. SIGXFSZ is ignored without a line: a log
-//! file at `RLIMIT_FSIZE` raises it with each write, which then fails with EFBIG.
+//! [`REPEAT_WINDOW`] count as one. SIGTERM and SIGINT act at the first of them. SIGHUP and SIGUSR1 act when the
+//! window has passed, so that a file that was changed before the last of them is read. The Rust runtime ignores
+//! SIGPIPE already. SIGXFSZ is ignored without a line: a log file at `RLIMIT_FSIZE` raises it with each write, which
+//! then fails with EFBIG.
 
 use std::future::{pending, poll_fn};
 use std::io;

@@ -78,8 +78,8 @@ impl Shared {
         *self.drain.borrow() != DrainPhase::Serving
     }
 
-    /// The reason of a request that ends without its whole answer, where nothing else is known: the client has closed its connection, unless
-    /// the gateway has.
+    /// The reason of a request that ends without its whole answer, where nothing else is known: the client has closed
+    /// its connection, unless the gateway has.
     pub(crate) fn reason_of_unfinished(&self) -> &'static str {
         if *self.drain.borrow() == DrainPhase::CuttingOff { "drain_timeout" } else { "client_gone" }
     }

@@ -1,5 +1,5 @@
-//! Socket buffers of large bodies: within their budget, and only while they are needed. Their sizes in the kernel, pauses and cuts are tested
-//! in `tests/cgroups/test_buffers.py`.
+//! Socket buffers of large bodies: within their budget, and only while they are needed. Their sizes in the kernel,
+//! pauses and cuts are tested in `tests/cgroups/test_buffers.py`.
 
 use std::time::Duration;
 

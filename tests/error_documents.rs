@@ -58,7 +58,8 @@ async fn nothing_counts(gateway: &Gateway, bucket: &str) {
     );
 }
 
-/// E2, E6, B3: a document of any length, in chunks, with a length or up to the close, passes whole with its status; the circuit stays closed
+/// E2, E6, B3: a document of any length, in chunks, with a length or up to the close, passes whole with its status;
+/// the circuit stays closed
 #[tokio::test]
 async fn a_document_of_any_length_passes_whole() {
     let upstream = Upstream::start(|seen| {

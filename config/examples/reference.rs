@@ -1,4 +1,4 @@
-//! Prints what is documented about every key: `file` is `default.toml`, `spellings` the README's table of units and words, anything
+//! Prints what is documented about every key: `file` is `default.toml`, `spellings` the table of units and words, anything
 //! else its table of keys.
 
 fn main() {

@@ -4,7 +4,7 @@
 //! that is wrong with them. Nothing downstream reads a key, an environment variable or a default again.
 //!
 //! Each section is a file; its fields are declared once with their key, range, default and documentation, and
-//! the README's table and `default.toml` are made from the same declarations (see `walk`).
+//! the table of `docs/configuration.md` and `default.toml` are made from the same declarations (see `walk`).
 //!
 //! Deliberately absent: watching the file, and any opinion on whether a gateway without buckets makes sense;
 //! both belong to the program that starts one.

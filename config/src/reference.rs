@@ -1,6 +1,6 @@
 //! The documentation of every key, made from the declarations that read them (G6).
 //!
-//! Two shapes: the table of the README, and `default.toml`, in which every key stands with its default and
+//! Two shapes: the table of `docs/configuration.md`, and `default.toml`, in which every key stands with its default and
 //! its meaning. Buckets, and keys that setting would take out of play with others, are commented out there, so
 //! the file as it is equals having no file.
 
@@ -88,7 +88,7 @@ pub fn reference_file() -> String {
     let mut text = String::from(
         "# Every key of tidegate with its default. This file changes nothing: it is what holds without it.\n\
          # For keys behind `#`, the words in brackets say what holds while they are not set.\n\
-         # Durations take units (500ms, 30s, 1m30s, 1h), sizes too (10M, 512Mi, 1.5GiB, 100MB); README.md lists them.\n\
+         # Durations take units (500ms, 30s, 1m30s, 1h), sizes too (10M, 512Mi, 1.5GiB, 100MB); docs/configuration-guide.md lists them.\n\
          # Made from the code: cargo run -p tidegate-config --example reference file\n",
     );
     let walk = survey();

@@ -1,6 +1,6 @@
 //! The one way to declare a section: the field's doc comment is also the key's documentation.
 //!
-//! A macro, because nothing else can put one doc comment into both rustdoc and the README's table.
+//! A macro, because nothing else can put one doc comment into both rustdoc and the table of `docs/configuration.md`.
 
 /// Declares a section: a struct, how it is read, and its defaults.
 macro_rules! section {

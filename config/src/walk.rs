@@ -2,7 +2,7 @@
 //!
 //! A section is declared once, by `section!`: each field is a doc comment, a name, a type and how its key is
 //! read. Reading the merged sources gives the values and the problems; the same read over empty sources gives
-//! the defaults; the entries it leaves behind are the README's table and the reference file; and a setting the
+//! the defaults; the entries it leaves behind are the table of keys and the reference file; and a setting the
 //! walk never asked for is an unknown key. A key can therefore not be read but undocumented, documented with
 //! another default than it has, or documented but unknown.
 //!

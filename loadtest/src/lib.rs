@@ -5,8 +5,9 @@
 //! `/proc`; it links none of the gateway's crates, so that it measures what a user runs.
 //!
 //! Five threads: one offers load, one serves as upstreams, one takes readings, one has the hostile clients, one reads the
-//! log of a gateway in a container. Only the first is on the path of a latency. Everything is bounded: connections, requests under way, readings, the run itself.
-//! Deliberately absent: load from several machines, HTTP/2 other than floods of it, and any tuning of the host.
+//! log of a gateway in a container. Only the first is on the path of a latency. Everything is bounded: connections,
+//! requests under way, readings, the run itself. Deliberately absent: load from several machines, HTTP/2 other than
+//! floods of it, and any tuning of the host.
 
 mod bench_config;
 mod certificate;

@@ -1,13 +1,13 @@
 //! The size of the buffers of one transfer, as a pure state machine.
 //!
 //! A transfer starts small. It grows in steps when enough bytes have moved in a short enough time, which
-//! a slow client never reaches: its first bytes, which the buffers on the way take at any speed, do not count. A transfer that has slowed down
-//! since it grew becomes small again.
+//! a slow client never reaches: its first bytes, which the buffers on the way take at any speed, do not count. A
+//! transfer that has slowed down since it grew becomes small again.
 
 use std::time::{Duration, Instant};
 
-/// Bytes at the beginning that say nothing of the client: buffers on the way take them at once. The client's own kernel buffer takes 64 KiB,
-/// the gateway's send buffer and what it reads ahead about 160 KiB.
+/// Bytes at the beginning that say nothing of the client: buffers on the way take them at once. The client's own
+/// kernel buffer takes 64 KiB, the gateway's send buffer and what it reads ahead about 160 KiB.
 const SWALLOWED_BYTES: u64 = 256 << 10;
 /// A body with fewer bytes to come gets no unlimited window.
 const UNLIMITED_LEFT_MIN: u64 = 8 << 20;
@@ -55,8 +55,8 @@ impl Size {
     }
 
     /// Whether a body with so many bytes to come has a use for this size; none is an unknown number. `is_capped`: the system allows no
-    /// large buffer, so only the kernel's own growth goes beyond it. The connection of an unlimited window is not used again, so the body must be
-    /// worth a connection, and its end known.
+    /// large buffer, so only the kernel's own growth goes beyond it. The connection of an unlimited window is not
+    /// used again, so the body must be worth a connection, and its end known.
     pub(super) fn suits(self, left: Option<u64>, is_capped: bool) -> bool {
         self != Self::Unlimited || (is_capped && left.is_some_and(|left| left >= UNLIMITED_LEFT_MIN))
     }

@@ -1,8 +1,9 @@
 //! Which transfers are paused, resumed and cut while memory is exhausted, as a pure function.
 //!
-//! Each sample of the monitor is one call. At `exhausted` the heaviest running transfers are paused, as many as hold what is used in excess.
-//! A pause lasts at most [`PAUSE_MAX`]. If memory is still exhausted then, the heaviest of those that had their pause are cut; the others run
-//! on and are not paused again in the same episode. Below `exhausted` everything runs and nothing is cut.
+//! Each sample of the monitor is one call. At `exhausted` the heaviest running transfers are paused, as many as hold
+//! what is used in excess. A pause lasts at most [`PAUSE_MAX`]. If memory is still exhausted then, the heaviest of
+//! those that had their pause are cut; the others run on and are not paused again in the same episode. Below
+//! `exhausted` everything runs and nothing is cut.
 
 use std::time::Duration;
 

@@ -90,8 +90,8 @@ pub(super) fn memory(socket: RawFd) -> SocketMemory {
     }
 }
 
-/// Makes the receive buffers of a listener's connections start small. The kernel grows them as before, and announces as large a window scale
-/// as before.
+/// Makes the receive buffers of a listener's connections start small. The kernel grows them as before, and announces
+/// as large a window scale as before.
 pub(crate) fn start_small(socket: RawFd) {
     set_receive_buffer(socket, super::socket::RECEIVE_BYTES_MIN);
     lock_receive_buffer(socket, false);

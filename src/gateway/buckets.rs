@@ -31,7 +31,8 @@ pub(super) struct BucketParts<'a> {
 }
 
 impl BucketParts<'_> {
-    /// The configured buckets, each with the handles of its pool and breaker. The tasks that renew credentials are added to `background_tasks`.
+    /// The configured buckets, each with the handles of its pool and breaker. The tasks that renew credentials are
+    /// added to `background_tasks`.
     pub(super) fn buckets(
         &self,
         handles: impl Iterator<Item = (PoolHandle, BreakerHandle)>,

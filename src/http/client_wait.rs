@@ -1,8 +1,9 @@
 //! A request's wait for its client, and the report of it to the actors that count such waits (V10).
 //!
-//! Answers (`send_progress.rs`) and uploads (`upstream/flow.rs`) both keep a [`ClientWait`]; the visits of `SendWatch` advance it. A request
-//! waits while its client takes or sends fewer than 4 KiB per second although it is waited for. After one second the bucket's
-//! pool and the monitor get a report, which ends when the client catches up or the request releases its places.
+//! Answers (`send_progress.rs`) and uploads (`upstream/flow.rs`) both keep a [`ClientWait`]; the visits of
+//! `SendWatch` advance it. A request waits while its client takes or sends fewer than 4 KiB per second although it is
+//! waited for. After one second the bucket's pool and the monitor get a report, which ends when the client catches up
+//! or the request releases its places.
 
 use std::time::{Duration, Instant};
 

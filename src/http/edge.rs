@@ -162,8 +162,8 @@ fn names_one_host(head: Head<'_>) -> bool {
     }
 }
 
-/// Whether this is the one expectation there is (RFC 9110, 10.1.1). Others are ignored, as by Ceph, nginx and HAProxy: a server may, and the
-/// header ends here.
+/// Whether this is the one expectation there is (RFC 9110, 10.1.1). Others are ignored, as by Ceph, nginx and
+/// HAProxy: a server may, and the header ends here.
 pub(crate) fn is_continue(expectation: &HeaderValue) -> bool {
     expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }

@@ -2,7 +2,9 @@
 //!
 //! Servers differ in how they read a path. Some decode it twice. Some accept a backslash as a separator. Servlet containers
 //! (Tomcat, Jetty, Spring) remove `;parameters` from each segment before they resolve `..`. Some decoders accept overlong UTF-8
-//! (RFC 3629, section 3, forbids it), so `%c0%ae` is a dot. IIS has read `%u002e` as a dot. This module defines all readings of a path and what a segment means. The injection checks, policies with prefixes and copy sources use it and have no rules of their own.
+//! (RFC 3629, section 3, forbids it), so `%c0%ae` is a dot. IIS has read `%u002e` as a dot. This module defines all
+//! readings of a path and what a segment means. The injection checks, policies with prefixes and copy sources use it
+//! and have no rules of their own.
 //!
 //! It only classifies: no caller sends a reading upstream (V5).
 

@@ -22,8 +22,9 @@
 //! Cheapest and most global first; what can be lost is taken last. Everything taken is a ticket whose `Drop` gives it back
 //! on every path.
 //!
-//! Answers of the gateway's own (refusals of step 1, the list of buckets, preflights by the bucket's rules, an unknown bucket's 404, a bucket's edge) pass
-//! steps 3 and 4 like any other; only probes do not. A connection with ambiguous framing is closed by its loop whatever the answer is.
+//! Answers of the gateway's own (refusals of step 1, the list of buckets, preflights by the bucket's rules, an
+//! unknown bucket's 404, a bucket's edge) pass steps 3 and 4 like any other; only probes do not. A connection with
+//! ambiguous framing is closed by its loop whatever the answer is.
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;

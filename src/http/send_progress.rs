@@ -3,8 +3,9 @@
 //! A connection reports when bytes of an answer wait for the client, when the client took some, and when none wait any more. An
 //! answer that waits for the first time is registered here, and so is an upload (`upstream/flow.rs`) that waits for its client; one task
 //! per worker then visits all that are registered every 250 ms. It ends when none is left. An answer that never waits costs nothing
-//! but its allocation. The decisions are made by `send_pace.rs` and, for places that wait, by the actors (`client_wait.rs`); this module owns
-//! the registry, the task and the wake-up. It must not close connections: the connection polls [`SendProgress::poll_cut`].
+//! but its allocation. The decisions are made by `send_pace.rs` and, for places that wait, by the actors
+//! (`client_wait.rs`); this module owns the registry, the task and the wake-up. It must not close connections: the
+//! connection polls [`SendProgress::poll_cut`].
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};

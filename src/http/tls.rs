@@ -5,9 +5,9 @@
 //! half a change. New files serve new handshakes; open connections live on. A swap also forgets the sessions that could
 //! have been resumed: nothing of the old certificate is left to come back to.
 //!
-//! The files are looked at by size, time and number (`reload_interval`), and read on request (SIGHUP). A pair that does not fit, as in the moment
-//! between two copies, is refused and told, and the old one goes on.
-//! Deliberately absent: certificates by name, and stapled answers of the authority.
+//! The files are looked at by size, time and number (`reload_interval`), and read on request (SIGHUP). A pair that
+//! does not fit, as in the moment between two copies, is refused and told, and the old one goes on. Deliberately
+//! absent: certificates by name, and stapled answers of the authority.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -3,10 +3,10 @@
 //! The gateway's credentials may read more than its clients may, so the source must be in a bucket of the same
 //! upstream that the client could read itself. What travels on is put together anew from what was checked, with the
 //! upstream's name for the bucket: two readers of the client's own spelling could see two keys. A store compares the whole value with the
-//! `s3:x-amz-copy-source` conditions of its policies, so two things stay as the client wrote them: the presence of the leading slash, and the
-//! spelling of a bucket that the upstream calls the same. The decoded bucket has the grammar of names, which leaves a second reader nothing
-//! to decode.
-//! Stores read the parameter of the same name in presigned URLs; here it is refused.
+//! `s3:x-amz-copy-source` conditions of its policies, so two things stay as the client wrote them: the presence of
+//! the leading slash, and the spelling of a bucket that the upstream calls the same. The decoded bucket has the
+//! grammar of names, which leaves a second reader nothing to decode. Stores read the parameter of the same name in
+//! presigned URLs; here it is refused.
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 use tidegate_config::is_bucket_name;

@@ -44,8 +44,8 @@ impl Signer {
         Self { credentials, region, key: RefCell::default() }
     }
 
-    /// Adds `x-amz-date`, the session token if there is one, and `authorization`. `host` and `x-amz-content-sha256` must be there already. What comes
-    /// back is what the signatures of a chunked body go on from.
+    /// Adds `x-amz-date`, the session token if there is one, and `authorization`. `host` and `x-amz-content-sha256`
+    /// must be there already. What comes back is what the signatures of a chunked body go on from.
     pub(crate) fn sign(
         &self,
         method: &str,

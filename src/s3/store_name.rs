@@ -1,7 +1,8 @@
 //! How a store names a bucket in its answers: in documents and in paths.
 //!
-//! The Ceph Object Gateway names a bucket of a tenant by its bucket alone (`<Tenant>acme</Tenant><Name>photos</Name>`). A store below a path
-//! (`https://host/storage/v1/s3`) repeats that path or, behind a proxy that removes it, does not.
+//! The Ceph Object Gateway names a bucket of a tenant by its bucket alone
+//! (`<Tenant>acme</Tenant><Name>photos</Name>`). A store below a path (`https://host/storage/v1/s3`) repeats that
+//! path or, behind a proxy that removes it, does not.
 
 use crate::s3::{naming, target};
 

@@ -95,8 +95,9 @@ impl Client {
         self.http.borrow().request(method, uri)
     }
 
-    /// Notes a bucket that has connections of its own. awc neither forgets a key nor closes the idle connections of one that is not asked for
-    /// again, and clients invent names under a glob. So awc is replaced when there are more buckets than connections that may be idle.
+    /// Notes a bucket that has connections of its own. awc neither forgets a key nor closes the idle connections of
+    /// one that is not asked for again, and clients invent names under a glob. So awc is replaced when there are more
+    /// buckets than connections that may be idle.
     pub(crate) fn note_bucket(&self, bucket: &str) {
         let mut kept = self.kept_buckets.borrow_mut();
         if kept.contains(bucket) {

@@ -2,9 +2,10 @@
 //!
 //! The status of an S3 error does not tell its meaning, the code in its document does. The document is read to its end, or until
 //! 8 KiB of it, one second or the request's time are over, and the code is looked for in that part. A document of any length and any
-//! pace is an answer like any other: the part that was read goes to the client first and the rest follows. So is one that breaks off: a store
-//! that answers in mid-upload and closes may take the rest of its document along, which a client can provoke. AWS sends error documents
-//! of more than 8 KiB in chunks where a request carries a session token.
+//! pace is an answer like any other: the part that was read goes to the client first and the rest follows. So is one
+//! that breaks off: a store that answers in mid-upload and closes may take the rest of its document along, which a
+//! client can provoke. AWS sends error documents of more than 8 KiB in chunks where a request carries a session
+//! token.
 //!
 //! Source: S3 API reference, "Error responses".
 

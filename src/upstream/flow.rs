@@ -1,8 +1,8 @@
 //! How a request's body is getting on, shared between the body and the watch over the call.
 //!
 //! A client that trickles its body holds a place in its bucket's gate, so it has to keep a pace (T4): on average over the time in
-//! which it is waited for, as Kestrel measures it; Apache's `mod_reqtimeout` counts all the time. Here what the upstream does not take yet is
-//! not waited for: a slow store must not have its clients thrown out.
+//! which it is waited for, as Kestrel measures it; Apache's `mod_reqtimeout` counts all the time. Here what the
+//! upstream does not take yet is not waited for: a slow store must not have its clients thrown out.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

@@ -1,10 +1,11 @@
 //! Which headers travel on (V7, V13).
 //!
 //! Hop-by-hop headers and what `Connection` nominates end here, in both directions. Towards the upstream also end: the client's
-//! proof of identity and the headers of CDNs (S3), the gateway's own headers, `Expect`, which the gateway answers itself, headers that name the client's
-//! address, protocol or host (unless the bucket's `forwarded` is `pass`), the names of injected credentials, headers about checksums
-//! where the store gets none (`checksums = "strip"`), and on `http` buckets headers that override the method or the target. Everything else is copied, repeated headers included, with its bytes
-//! unchanged.
+//! proof of identity and the headers of CDNs (S3), the gateway's own headers, `Expect`, which the gateway answers
+//! itself, headers that name the client's address, protocol or host (unless the bucket's `forwarded` is `pass`), the
+//! names of injected credentials, headers about checksums where the store gets none (`checksums = "strip"`), and on
+//! `http` buckets headers that override the method or the target. Everything else is copied, repeated headers
+//! included, with its bytes unchanged.
 //!
 //! Many servers read `_` in a name as `-` (CGI, RFC 3875, 4.1.18). So a name is compared with `_` read as `-`, or a client could send
 //! under an alias what ends here under its own name.

@@ -2,8 +2,9 @@
 //!
 //! rustls on ring, which speaks TLS 1.2 and 1.3 only. HTTP/1.1 is the one protocol offered, for it is what the client behind
 //! it speaks. The name that is asked for and verified is the endpoint's, whatever bucket a request's `Host` names, so that connections
-//! are shared by all of an endpoint's requests; or, with `tls.sni = "host"`, the name in `Host`. Each bucket section has its own set of authorities and, with it, its own sessions to
-//! resume. Deliberately absent: client certificates, and any way not to verify.
+//! are shared by all of an endpoint's requests; or, with `tls.sni = "host"`, the name in `Host`. Each bucket section
+//! has its own set of authorities and, with it, its own sessions to resume. Deliberately absent: client certificates,
+//! and any way not to verify.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

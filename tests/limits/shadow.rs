@@ -43,7 +43,7 @@ async fn a_shadow_counts_and_says_whom_it_would_refuse() {
     assert_eq!(upstream.count(), 4);
 }
 
-/// L6: the header stands on the gateway's own answers too, and a store cannot say it
+/// L6, V7: the header is also in the answers of the gateway itself, and one of the store does not pass
 #[tokio::test]
 async fn a_shadow_is_told_whoever_answers() {
     let upstream = Upstream::start(|_| crate::support::Act::ok("x").header("x-tidegate-shadow", "made up"));

@@ -2,7 +2,8 @@
 
 use crate::support::{Client, Gateway, Upstream, get, request};
 
-/// V5, V12: a section's name, a pattern and the upstream's name may have a tenant; an encoded name is the decoded one and goes up as it was sent
+/// V5, V12: a section's name, a pattern and the upstream's name may have a tenant; an encoded name is the decoded one
+/// and goes up as it was sent
 #[tokio::test]
 async fn a_name_may_have_a_tenant_and_be_encoded() {
     let (upstream, tenant) = (Upstream::ok("plain"), Upstream::ok("tenant"));

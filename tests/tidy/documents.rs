@@ -1,40 +1,43 @@
-//! What the documents say against what the code is.
+//! What the documents state against what the code does.
 //!
-//! The README's tables stand between marks, `<!-- config:begin -->` and `<!-- config:end -->` (likewise `metrics`), so
-//! that the text around them is free. The configuration table is made from the code; the metrics table is written by
-//! hand, because what to do about a metric is no property of the code, and is held against a real scrape.
+//! Tables of the documents are between marks, `<!-- metrics:begin -->` and `<!-- metrics:end -->`; the text around them
+//! is free. The configuration table is generated from the code. The metrics table is written by hand and compared with a
+//! real scrape, because the code does not have the advice about a metric.
 
 use std::collections::BTreeSet;
+
+use serde_json::Value;
 
 use super::sources::{CRATES, all, read};
 use crate::support::{Gateway, Upstream, eventually};
 
-/// What stands between the marks `name:begin` and `name:end` of the README.
-pub(super) fn marked(name: &str) -> String {
-    let readme = read("README.md");
+/// The text between the marks `name:begin` and `name:end` of a page.
+pub(super) fn marked(page: &str, name: &str) -> String {
+    let text = read(page);
     let (begin, end) = (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"));
-    let text = readme.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end)).map(|(text, _)| text);
-    text.unwrap_or_else(|| panic!("README.md has no section between {begin} and {end}")).trim().to_owned()
+    let text = text.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end)).map(|(text, _)| text);
+    text.unwrap_or_else(|| panic!("{page} has no section between {begin} and {end}")).trim().to_owned()
 }
 
 /// G6: the documented keys and defaults are those of the code
 #[test]
-fn the_readmes_configuration_table_is_the_codes() {
-    let (documented, actual) = (marked("config"), tidegate_config::reference_table());
+fn the_documented_keys_are_those_of_the_code() {
+    let (documented, actual) =
+        (marked("docs/configuration.md", "config"), tidegate_config::reference_table());
     let stray =
         documented.lines().zip(actual.trim().lines()).find(|(documented, actual)| documented != actual);
     assert!(
         documented == actual.trim(),
-        "README.md's configuration table is out of date, first at {stray:?}\n\
+        "the table of docs/configuration.md is out of date, first at {stray:?}\n\
          -> put the output of `cargo run -p tidegate-config --example reference` between the config marks"
     );
 }
 
 /// G1, G6: the documented units and words are those of the code
 #[test]
-fn the_readmes_units_and_words_are_the_codes() {
+fn the_documented_units_and_words_are_those_of_the_code() {
     assert_eq!(
-        marked("spellings"),
+        marked("docs/configuration-guide.md", "spellings"),
         tidegate_config::reference_spellings().trim(),
         "put the output of `cargo run -p tidegate-config --example reference spellings` between the marks"
     );
@@ -51,7 +54,7 @@ fn first_column(table: &str) -> BTreeSet<String> {
 
 /// O3: the documented metrics are those of a scrape, no more and no fewer
 #[tokio::test]
-async fn the_readmes_metrics_table_names_what_a_scrape_shows() {
+async fn the_documented_metrics_are_those_of_a_scrape() {
     let upstream = Upstream::ok("");
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
@@ -74,13 +77,53 @@ async fn the_readmes_metrics_table_names_what_a_scrape_shows() {
         })
     })
     .await;
-    let documented = first_column(&marked("metrics"));
+    let documented = first_column(&marked("docs/metrics.md", "metrics"));
     let missing: Vec<_> = scraped.difference(&documented).collect();
     let stray: Vec<_> = documented.difference(&scraped).collect();
     assert!(
         missing.is_empty() && stray.is_empty(),
-        "README.md's metrics table lacks {missing:?} and names {stray:?}, which no scrape shows\n\
+        "docs/metrics.md lacks {missing:?} and names {stray:?}, which no scrape shows\n\
          -> one row per metric, its name first, in backquotes"
+    );
+}
+
+/// The names of all fields in a part of the status document. `buckets` and `actors` are maps by name.
+fn field_names(of: &Value, is_map: bool, names: &mut BTreeSet<String>) {
+    match of {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if !is_map {
+                    names.insert(name.clone());
+                }
+                field_names(value, !is_map && ["actors", "buckets"].contains(&name.as_str()), names);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| field_names(item, false, names)),
+        _ => {}
+    }
+}
+
+/// X7: every field of the status document is documented
+#[tokio::test]
+async fn the_fields_of_the_status_are_documented() {
+    let upstream = Upstream::ok("");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.concurrency.adaptive.enabled", "true")
+        .http_bucket("api", &upstream)
+        .set("buckets.api.http.credentials.k.value", "s")
+        .set("admin.chaos", "true")
+        .start()
+        .await;
+    let mut names = BTreeSet::new();
+    field_names(&gateway.status().await, false, &mut names);
+    let page = read("docs/status.md");
+    let known: BTreeSet<&str> = page.split('`').skip(1).step_by(2).flat_map(|code| code.split('.')).collect();
+    let missing: Vec<_> = names.iter().filter(|name| !known.contains(name.as_str())).collect();
+    assert!(names.len() > 50, "only {} fields are found: {names:?}", names.len());
+    assert!(
+        missing.is_empty(),
+        "docs/status.md lacks {missing:?}\n-> the name in backquotes, with its meaning"
     );
 }
 

@@ -6,6 +6,7 @@
 
 mod documents;
 mod literals;
+mod markdown;
 pub(crate) mod sources;
 pub(crate) mod words;
 
@@ -23,7 +24,7 @@ struct Rule {
     example: (&'static str, &'static str),
 }
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     Rule {
         says: "only src/http/error/ names status codes",
         instead: "give the cause a variant in its own error enum and its status in src/http/error/",
@@ -121,6 +122,20 @@ const RULES: [Rule; 12] = [
         example: ("src/worker.rs", EXAMPLE_OF_401_LINES),
     },
     Rule {
+        says: "a line of a comment has at most 140 characters",
+        instead: "wrap it",
+        finds: |source| {
+            // In config/ the description of a key is one line: a cell of the table of keys.
+            if !source.is_rust() || source.path.starts_with("config/src/") {
+                return Lines::new();
+            }
+            lines(&source.text, |line| {
+                line.trim_start().starts_with("//") && line.chars().count() > COMMENT_MAX
+            })
+        },
+        example: ("src/worker.rs", EXAMPLE_OF_A_LONG_COMMENT),
+    },
+    Rule {
         says: "nothing is left unfinished",
         instead: "finish it, or open an issue and delete the mark",
         finds: |source| {
@@ -156,6 +171,14 @@ const RULES: [Rule; 12] = [
     },
 ];
 
+const COMMENT_MAX: usize = 140;
+const EXAMPLE_OF_A_LONG_COMMENT: &str = {
+    const BYTES: [u8; COMMENT_MAX + 1] = [b'/'; COMMENT_MAX + 1];
+    match std::str::from_utf8(&BYTES) {
+        Ok(text) => text,
+        Err(_) => "",
+    }
+};
 const LINES_MAX: usize = 400;
 const EXAMPLE_OF_401_LINES: &str = {
     const BYTES: [u8; 401] = [b'\n'; 401];

@@ -34,7 +34,7 @@ pub(crate) fn all() -> Vec<Source> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(root).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        if CRATES.contains(&name.as_str()) || name == ".ci" {
+        if CRATES.contains(&name.as_str()) || [".ci", "docs"].contains(&name.as_str()) {
             walk(root, &name, &mut paths);
         } else if is_source(&name) || name == "Dockerfile" {
             paths.push(name);

@@ -1,9 +1,9 @@
-//! Reasons and log fields: what the code can write, and what the README says of it (O4).
+//! Reasons, log fields and log messages: what the code can write against what `docs/` lists (O4).
 //!
-//! The code's side is collected from the text of what ships, by the places in which a reason can stand (`REASON_PLACES`)
-//! and from the fields of every logging macro. A literal with an underscore that is found nowhere in the README is an
-//! error too, unless it is listed as something else: a reason in a new place is not missed. `assert_documented` holds
-//! every line that a gateway under test has written against the same tables.
+//! The code's side is collected from the text of what ships: the places in which a reason can be (`reasons`) and the
+//! fields of every logging macro. A literal with an underscore that no document has is an error too, unless it is listed
+//! as another word, so a reason in a new place is found. `assert_documented` compares every line that a gateway under
+//! test has written with the same tables.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::documents::marked;
 use super::literals::{Code, is_word};
-use super::sources::{Source, all, read};
+use super::sources::{Source, all};
 
 /// Literals with an underscore that are neither reasons nor fields, and are not documented: names of other protocols and
 /// of Rust.
@@ -40,9 +40,19 @@ const NO_REASONS: [&str; 9] =
 /// Fields that each JSON line has.
 const COMMON: [&str; 3] = ["level", "msg", "ts"];
 
+/// Page and mark of each table of reasons.
+const REASON_TABLES: [(&str, &str); 4] = [
+    ("docs/errors.md", "answer-reasons"),
+    ("docs/errors.md", "connection-reasons"),
+    ("docs/errors.md", "transfer-reasons"),
+    ("docs/status.md", "readiness-reasons"),
+];
+/// The page with the fields and messages of the log.
+const LOG_PAGE: &str = "docs/operations.md";
+
 static TABLES: LazyLock<Tables> = LazyLock::new(Tables::read);
 
-/// The README's side.
+/// The side of the documents.
 struct Tables {
     reasons: BTreeSet<String>,
     /// Fields of the line `request`.
@@ -54,12 +64,12 @@ struct Tables {
 impl Tables {
     fn read() -> Self {
         Self {
-            reasons: ["answer-reasons", "connection-reasons", "transfer-reasons", "readiness-reasons"]
+            reasons: REASON_TABLES
                 .iter()
-                .flat_map(|name| column(&marked(name), "reason"))
+                .flat_map(|(page, name)| column(&marked(page, name), "reason"))
                 .collect(),
-            access: column(&marked("access-fields"), "field"),
-            others: column(&marked("log-fields"), "field"),
+            access: column(&marked(LOG_PAGE, "access-fields"), "field"),
+            others: column(&marked(LOG_PAGE, "log-fields"), "field"),
         }
     }
 }
@@ -76,6 +86,12 @@ fn column(table: &str, title: &str) -> BTreeSet<String> {
     }
     assert!(at.is_some(), "no column `{title}` in\n{table}");
     words
+}
+
+/// README.md and the pages of the manual.
+fn documents() -> impl Iterator<Item = Source> {
+    let is_manual = |path: &str| path.strip_prefix("docs/").is_some_and(|name| !name.contains('/'));
+    all().into_iter().filter(move |source| source.path == "README.md" || is_manual(&source.path))
 }
 
 fn ships() -> Vec<Source> {
@@ -136,14 +152,14 @@ fn compare(
     let stray: Vec<_> = documented.difference(possible).collect();
     assert!(
         missing.is_empty() && stray.is_empty(),
-        "README.md lacks the {what} {missing:?} and names {stray:?}, which the code does not have\n\
+        "docs/ lacks the {what} {missing:?} and names {stray:?}, which the code does not have\n\
          -> one row in the table, the word in backquotes"
     );
 }
 
 /// O4: every reason of the code is documented, and every documented reason is a word of the code
 #[test]
-fn the_readme_lists_every_reason() {
+fn every_reason_is_documented() {
     let (mut found, mut words) = (BTreeSet::new(), BTreeSet::new());
     for source in ships().iter().filter(|source| source.path.starts_with("src/")) {
         let code = Code::of(source);
@@ -153,11 +169,12 @@ fn the_readme_lists_every_reason() {
     compare("reasons", &found, &words, &TABLES.reasons);
 }
 
-/// O4: a reason that is written in another place than the known ones is still in the README
+/// O4: a reason that is written in another place than the known ones is still in the documents
 #[test]
-fn the_readme_knows_every_word_that_could_be_a_reason() {
-    let readme = read("README.md");
-    let known: BTreeSet<&str> = readme.split('`').flat_map(|text| text.split(['{', '.', '=', ' '])).collect();
+fn every_word_that_could_be_a_reason_is_documented() {
+    let documents: String = documents().map(|page| page.text).collect();
+    let known: BTreeSet<&str> =
+        documents.split('`').flat_map(|text| text.split(['{', '.', '=', ' '])).collect();
     let mut unknown = BTreeSet::new();
     for source in
         ships().iter().filter(|source| !OTHER_FILES.iter().any(|file| source.path.starts_with(file)))
@@ -177,7 +194,7 @@ fn the_readme_knows_every_word_that_could_be_a_reason() {
 
 /// O4: the documented fields of log lines are those of the code, no more and no fewer
 #[test]
-fn the_readme_lists_every_log_field() {
+fn every_log_field_is_documented() {
     let (mut access, mut others) = (BTreeSet::new(), BTreeSet::new());
     for source in ships() {
         let [of_request, of_others] = fields(&Code::of(&source));
@@ -188,6 +205,16 @@ fn the_readme_lists_every_log_field() {
     compare("fields of other log lines", &others, &others, &TABLES.others);
 }
 
+/// O4: the messages that an operator should watch for are written by the code
+#[test]
+fn every_documented_message_is_written() {
+    let documented = column(&marked(LOG_PAGE, "log-messages"), "message");
+    let written: String = ships().into_iter().map(|source| source.text).collect();
+    let stray: Vec<_> =
+        documented.iter().filter(|message| !written.contains(&format!("\"{message}"))).collect();
+    assert!(documented.len() > 10 && stray.is_empty(), "no code logs {stray:?}\n-> follow in {LOG_PAGE}");
+}
+
 /// O4: every field and reason of a line that a gateway has written is documented
 pub(crate) fn assert_documented(line: &Value) {
     let Some(fields) = line.as_object() else { return };
@@ -196,12 +223,9 @@ pub(crate) fn assert_documented(line: &Value) {
     let known = if is_access { &tables.access } else { &tables.others };
     let strange = |name: &&String| !known.contains(*name) && !COMMON.contains(&name.as_str());
     let unknown: Vec<_> = fields.keys().filter(strange).collect();
-    assert!(unknown.is_empty(), "the README documents no field {unknown:?}: {line}");
+    assert!(unknown.is_empty(), "docs/ has no field {unknown:?}: {line}");
     let reason = line["reason"].as_str().filter(|_| is_access);
-    assert!(
-        reason.is_none_or(|reason| tables.reasons.contains(reason)),
-        "the README has no such reason: {line}"
-    );
+    assert!(reason.is_none_or(|reason| tables.reasons.contains(reason)), "docs/ has no such reason: {line}");
 }
 
 /// A reason in each known place is found, and a word elsewhere is not taken for one: the comparison would be blind otherwise.
@@ -231,7 +255,7 @@ fn reasons_and_fields_are_found_where_they_can_stand() {
 
 /// The check of written lines refuses what is not documented.
 #[test]
-#[should_panic(expected = "documents no field")]
+#[should_panic(expected = "has no field")]
 fn an_undocumented_field_is_refused() {
     assert_documented(&serde_json::json!({ "msg": "request", "no_such_field": 1 }));
 }

@@ -175,7 +175,8 @@ async fn pass(
     }
 }
 
-/// A7, V9: an https endpoint is called by its name, over HTTP/1.1 although it offers HTTP/2, on a connection that is kept; bodies pass whole both ways
+/// A7, V9: an https endpoint is called by its name, over HTTP/1.1 although it offers HTTP/2, on a connection that is
+/// kept; bodies pass whole both ways
 #[tokio::test]
 async fn an_https_endpoint_is_an_endpoint_like_any_other() {
     let body = vec![7; 3 << 20];

@@ -69,7 +69,8 @@ fn may_hold(handle: &BreakerHandle) -> bool {
     }
 }
 
-/// B2, B4: a trial that a later rule refuses is not lost (Sentinel #1638, sentinel-golang #196); first three as trials, the rest as the circuit closes, each in its turn, and a newcomer behind them
+/// B2, B4: a trial that a later rule refuses is not lost (Sentinel #1638, sentinel-golang #196); first three as
+/// trials, the rest as the circuit closes, each in its turn, and a newcomer behind them
 #[actix_rt::test]
 async fn they_go_in_the_order_in_which_they_came() {
     let (handle, registry) = start_with(5, patient(32));

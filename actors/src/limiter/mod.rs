@@ -1,6 +1,6 @@
-//! Rate limits: global, per client IP and per bucket, decided in one ask (L1, L2, L5); per client key or subject of a token in a second one, once
-//! that is verified, so that a forged key ID spends nobody's budget; and per client IP for authentications that
-//! fail (L8, see `failures`).
+//! Rate limits: global, per client IP and per bucket, decided in one ask (L1, L2, L5); per client key or subject of a
+//! token in a second one, once that is verified, so that a forged key ID spends nobody's budget; and per client IP
+//! for authentications that fail (L8, see `failures`).
 //!
 //! The algorithm is GCRA: per key one timestamp, the *theoretical arrival time*. It admits at most
 //! `rate · window + burst` over any window, needs no timer, and says exactly when to try again. All limits that

@@ -21,9 +21,10 @@
 //! first sample, which `started` takes at once. Slots are not the actor's: none is lost or given away.
 //! What one client may hold is counted here too (`clients.rs`): slots that wait for it, requests in flight where that is configured, and
 //! forms that are being read. These tables survive a restart with their live entries.
-//! *While failed*: forms, and requests where `concurrency.max_per_client` is set, are refused. For all others the last level holds, for shedding too, and the view says that it is stale. The supervisor tries
-//! again within ten seconds at most, so a level is never held for long by nobody.
-//! Deliberately absent: CPU pressure, event-loop lag, shedding the heaviest client first.
+//! *While failed*: forms, and requests where `concurrency.max_per_client` is set, are refused. For all others the
+//! last level holds, for shedding too, and the view says that it is stale. The supervisor tries again within ten
+//! seconds at most, so a level is never held for long by nobody. Deliberately absent: CPU pressure, event-loop lag,
+//! shedding the heaviest client first.
 
 mod actor;
 mod clients;

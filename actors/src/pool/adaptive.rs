@@ -12,9 +12,10 @@
 //!   against it, it doubles.
 //!
 //! The baseline is what an answer takes without a queue at the upstream. It begins with the first window, at the floor, follows
-//! lower medians, at once if two in a row are far lower, and never drifts up: a limit in full use would drag it along. What raises it is a trial. A queue of ours gets shorter
-//! as the limit is lowered, so if the median has not fallen once the limit is half of what it was, or is the floor, then the
-//! latency is the upstream's own (other objects, other operations) and becomes the baseline. No window is set aside for measuring.
+//! lower medians, at once if two in a row are far lower, and never drifts up: a limit in full use would drag it
+//! along. What raises it is a trial. A queue of ours gets shorter as the limit is lowered, so if the median has not
+//! fallen once the limit is half of what it was, or is the floor, then the latency is the upstream's own (other
+//! objects, other operations) and becomes the baseline. No window is set aside for measuring.
 //!
 //! Every step is judged by requests that began after it; this also paces the steps by the upstream's own time. Drops of requests that
 //! began before the limit was lowered don't lower it twice, but it doesn't rise either while they come.

@@ -23,8 +23,8 @@
 //!
 //! *Restart*: a crash in `decide` keeps the queue. Found dirty, the waiters are dropped (they see `Crashed`) and the
 //! live permits are what the live tickets say: their count never was the actor's to lose. How fast the queue drained is forgotten,
-//! and whether it was overloaded: until that is known again a request may wait in vain, for its deadline at most. Endpoints that were left out
-//! stay so.
+//! and whether it was overloaded: until that is known again a request may wait in vain, for its deadline at most.
+//! Endpoints that were left out stay so.
 //! *While failed*: 503 for this bucket; permits already out stay good.
 //!
 //! Where a bucket has credentials with names, a permit holds a place with one of them too (`roster.rs`, `credential.rs`), reserved in

@@ -1,10 +1,11 @@
 //! Identities and the keys that show them, remembered so that not every request derives them anew (C1).
 //!
 //! Three caches alike: a session ID maps to its identity, a client key, day and region to the signing key derived from
-//! them, and a token's hash to what the token says, until its time is up. An ask costs more than deriving a signing key, so each worker keeps those it has seen
-//! and asks here for what is new to it; this cache is what bounds and ages them. Each is bounded: at capacity the
-//! oldest tenth leaves in one go, oldest by when it was last remembered, so that the cost of making room is paid
-//! once per many insertions. Looking one up neither refreshes nor reorders it, and so stays a read.
+//! them, and a token's hash to what the token says, until its time is up. An ask costs more than deriving a signing
+//! key, so each worker keeps those it has seen and asks here for what is new to it; this cache is what bounds and
+//! ages them. Each is bounded: at capacity the oldest tenth leaves in one go, oldest by when it was last remembered,
+//! so that the cost of making room is paid once per many insertions. Looking one up neither refreshes nor reorders
+//! it, and so stays a read.
 //!
 //! ```text
 //! remember ──▶ entry ──▶ resolve: hit

@@ -8,9 +8,9 @@
 //!
 //! The checks are written apart from the code (`ledger.rs`): no limit is exceeded, nobody calls without a permit, nothing
 //! leaks, the queue is fair, who is left out is left alone, nobody gets a permit over a limit that fell, open circuits stay open
-//! until their time and are then tried, who waits for one is not left behind, a crash is no bypass. A *mutant* is a gateway with a fault put in, by which the
-//! tests show that each check can fail.
-//! An episode that gets nowhere is a failure with a seed, too (`watch.rs`).
+//! until their time and are then tried, who waits for one is not left behind, a crash is no bypass. A *mutant* is a
+//! gateway with a fault put in, by which the tests show that each check can fail. An episode that gets nowhere is a
+//! failure with a seed, too (`watch.rs`).
 //!
 //! Deliberately absent: interleavings within one atomic operation, which `tests/loom.rs` has; the upstream's HTTP; a configuration
 //! that changes, which no actor can do yet.

@@ -1,6 +1,6 @@
 //! The forms a value can take: how it is read, what it accepts and how its default is written.
 //!
-//! A form is the type of a key: the check at start-up, the table in the README and the reference file all
+//! A form is the type of a key: the check at start-up, the table of keys and the reference file all
 //! ask the same object, so a documented range is the range that is enforced.
 //!
 //! Deliberately absent: relations between keys (each section checks its own after reading), and forms that

@@ -30,10 +30,18 @@ fn uncommented(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What stands in the README's blocks of TOML.
-fn examples() -> Vec<&'static str> {
-    let readme = include_str!("../../../README.md");
-    readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
+/// The pages with examples of configurations.
+const PAGES: [&str; 4] = [
+    include_str!("../../../README.md"),
+    include_str!("../../../docs/authentication.md"),
+    include_str!("../../../docs/configuration-guide.md"),
+    include_str!("../../../docs/operations.md"),
+];
+
+/// The blocks of TOML in the documents.
+fn examples() -> impl Iterator<Item = &'static str> {
+    let blocks = |page: &'static str| page.split("```toml\n").skip(1);
+    PAGES.into_iter().flat_map(blocks).filter_map(|rest| rest.split("```").next())
 }
 
 /// The variables with secrets that the comments of an example name.
@@ -42,14 +50,13 @@ fn secrets_of(example: &str) -> Vec<&str> {
     words.filter(|word| word.starts_with("TIDEGATE_")).collect()
 }
 
-/// G6, G12: the README's examples with buckets are sound and give no warning
+/// G6, G12: the documents' examples with buckets are sound and give no warning
 #[test]
-fn the_readmes_examples_are_sound() {
+fn the_examples_of_the_documents_are_sound() {
     let path = std::env::temp_dir().join(format!("tidegate-config-{}-example", std::process::id()));
     std::fs::write(&path, "fedcba9876543210").unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let loaded: Vec<_> = examples()
-        .into_iter()
         .filter(|example| example.contains("[buckets."))
         .map(|example| {
             let text = example.replace("\"/run/secrets/second\"", &format!("{path:?}"));
@@ -58,7 +65,7 @@ fn the_readmes_examples_are_sound() {
         })
         .collect();
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(loaded.len(), 4);
+    assert_eq!(loaded.len(), 5);
     for loaded in loaded {
         let warnings: Vec<_> = loaded.unwrap().warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings, [""; 0]);

@@ -1,7 +1,8 @@
 //! What a connection keeps of its buffers after a transfer, and when it gives that back.
 //!
-//! A kept size lets the next transfer start where the last one ended. It stays reserved in the budget, and so do bytes that a peer leaves in
-//! the kernel after a buffer was made small. The worker visits such sockets at each sample of the monitor (`transfers.rs`).
+//! A kept size lets the next transfer start where the last one ended. It stays reserved in the budget, and so do
+//! bytes that a peer leaves in the kernel after a buffer was made small. The worker visits such sockets at each
+//! sample of the monitor (`transfers.rs`).
 
 use super::{DIRECTIONS, Direction, Keeps, SocketBuffers};
 use crate::buffers::budget::Reservation;

@@ -1,11 +1,13 @@
 //! The kernel buffers of one TCP socket: sizes, limits and what they hold.
 //!
-//! Linux grows both buffers of a socket by itself and never shrinks them (tcp(7), `tcp_rmem`, `tcp_wmem`). A transfer sets them by its own pace:
+//! Linux grows both buffers of a socket by itself and never shrinks them (tcp(7), `tcp_rmem`, `tcp_wmem`). A transfer
+//! sets them by its own pace:
 //!
 //! - The receive buffer is locked (`SO_BUF_LOCK`, socket(7), Linux 5.15) and sized (`SO_RCVBUF`). An advertised window cannot be taken
 //!   back (RFC 9293, 3.8.6), so it shrinks by `TCP_WINDOW_CLAMP`: it closes as the peer uses it, and no received byte is dropped.
-//! - Of the send buffer only the unsent bytes are limited (`TCP_NOTSENT_LOWAT`): those are what a slow client leaves there. Sent bytes wait for
-//!   an acknowledgement only. A smaller `SO_SNDBUF` would stop a connection after each segment until a delayed acknowledgement.
+//! - Of the send buffer only the unsent bytes are limited (`TCP_NOTSENT_LOWAT`): those are what a slow client leaves
+//!   there. Sent bytes wait for an acknowledgement only. A smaller `SO_SNDBUF` would stop a connection after each
+//!   segment until a delayed acknowledgement.
 //!
 //! A kernel without one of these options keeps its own growth; every option here is set without an error on failure. `kept.rs` has what a
 //! connection keeps between transfers.

@@ -1,8 +1,9 @@
 //! The framing of a request's body (RFC 9112, 6 and 7): none, a length, or chunks.
 //!
-//! An incremental decoder without I/O: it classifies input as data or framing. Any split of the input gives the same result. It is strict where two parsers could read a stream differently: sizes are
-//! hexadecimal digits and nothing else, and lines end with CRLF. Extensions and trailers are validated and dropped. They and leading
-//! zeros of sizes carry nothing, so [`OVERHEAD_BYTES_MAX`] bounds them.
+//! An incremental decoder without I/O: it classifies input as data or framing. Any split of the input gives the same
+//! result. It is strict where two parsers could read a stream differently: sizes are hexadecimal digits and nothing
+//! else, and lines end with CRLF. Extensions and trailers are validated and dropped. They and leading zeros of sizes
+//! carry nothing, so [`OVERHEAD_BYTES_MAX`] bounds them.
 //!
 //! Deliberately absent: the choice of the framing, which `edge.rs` makes for both protocols.
 

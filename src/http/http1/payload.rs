@@ -1,9 +1,10 @@
 //! What a connection has received and not yet used, and the body that the application reads from it.
 //!
 //! Both live on one thread, and the body must be polled by the connection's own task: a body that waits wakes nobody, the
-//! connection looks at what it waits for after each poll. The connection alone reads the socket, and only when the application asks for more of the body than
-//! has arrived, so a slow upstream slows its client down. Pieces of the body that are long are parts of the read
-//! buffer; short ones are collected into one, so that a body in one-byte chunks costs no more memory than any other.
+//! connection looks at what it waits for after each poll. The connection alone reads the socket, and only when the
+//! application asks for more of the body than has arrived, so a slow upstream slows its client down. Pieces of the
+//! body that are long are parts of the read buffer; short ones are collected into one, so that a body in one-byte
+//! chunks costs no more memory than any other.
 
 use std::cell::RefCell;
 use std::io;

@@ -1,8 +1,8 @@
 //! The windows of one connection's uploads: small at first, large once an upload has proven fast.
 //!
 //! They grow with the receive buffer of the client's socket (`buffers/`), which follows the pace of an upload, and are reserved in the
-//! same budget until no request is open or memory is short. A window that was granted cannot be taken back: smaller windows hold as the client uses
-//! the larger ones up.
+//! same budget until no request is open or memory is short. A window that was granted cannot be taken back: smaller
+//! windows hold as the client uses the larger ones up.
 
 use std::future::pending;
 use std::rc::Rc;

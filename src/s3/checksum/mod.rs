@@ -11,8 +11,8 @@
 //! with a body. Checksums over a range are absent because S3 sends none.
 //!
 //! Not checked here: whether an algorithm supports a checksum type (`FULL_OBJECT` with SHA-256, `COMPOSITE` with CRC64NVME). These
-//! headers belong to CreateMultipartUpload and CompleteMultipartUpload, and do not describe the bodies of these requests, so they pass to the
-//! store, which knows the upload.
+//! headers belong to CreateMultipartUpload and CompleteMultipartUpload, and do not describe the bodies of these
+//! requests, so they pass to the store, which knows the upload.
 //!
 //! Source: S3 "Checking object integrity"; xxHash specification (XXH64, XXH3) for the XXHASH algorithms.
 
