@@ -1,6 +1,6 @@
 """obstore: the object_store crate of Rust, which polars, delta-rs and DataFusion use too, in a small wheel.
 
-polars and pyarrow are not installed: their wheels have 54 MB against 6 MB, and polars sends the same requests.
+polars and pyarrow are not installed: polars sends the same requests with the same crate.
 """
 
 import datetime
@@ -15,14 +15,14 @@ from tool import AWKWARD, fetch
 
 
 @pytest.fixture
-def store(place, monkeypatch):
+def store(tool_target, monkeypatch):
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     return S3Store(
-        place.bucket,
-        endpoint=place.endpoint,
-        access_key_id=place.keys[0],
-        secret_access_key=place.keys[1],
+        tool_target.bucket,
+        endpoint=tool_target.endpoint,
+        access_key_id=tool_target.keys[0],
+        secret_access_key=tool_target.keys[1],
         client_options={"allow_http": True},
     )
 

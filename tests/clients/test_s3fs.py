@@ -36,15 +36,15 @@ assert not fs.exists(f"{base}/plain.txt")
 '''
 
 
-def test_s3fs(place, prefix, tmp_path):
+def test_s3fs(tool_target, prefix, tmp_path):
     """A9, A8, A1, V5, I2: pipe, find, ranges, parts, copy, move, a URL by its default presigning, trees, delete."""
     files = make_tree(tmp_path / "up")
     settings = {
-        "endpoint": place.endpoint,
-        "key": place.keys[0],
-        "secret": place.keys[1],
-        "bucket": place.bucket,
-        "base": f"{place.bucket}/{prefix}s3fs",
+        "endpoint": tool_target.endpoint,
+        "key": tool_target.keys[0],
+        "secret": tool_target.keys[1],
+        "bucket": tool_target.bucket,
+        "base": f"{tool_target.bucket}/{prefix}s3fs",
         "names": AWKWARD,
         "up": str(tmp_path / "up"),
         "down": str(tmp_path / "down"),
