@@ -12,7 +12,6 @@ import hashlib
 import os
 import pathlib
 import subprocess
-import sys
 import uuid
 
 # Before botocore is imported: where awscrt is installed, which has tests of its own, botocore would sign with it.
@@ -27,7 +26,7 @@ from botocore.config import Config
 import documented
 import servers
 from configuration import before_all, section
-from tool import aws_environment
+from tool import AWS_CLI, aws_environment
 
 DIRECT = os.environ.get("TIDEGATE_TEST_DIRECT") == "1"
 BIG_BYTES = 100 * 1024 * 1024
@@ -91,7 +90,7 @@ class Target:
     def aws(self, *arguments, signed=True, check=True, stdin=None, config=os.devnull):
         """Runs the AWS CLI; its output is text, its failure a failed test."""
         variables = aws_environment(self.keys, AWS_DEFAULT_REGION="us-east-1", AWS_CONFIG_FILE=str(config))
-        command = [sys.executable, "-m", "awscli", "--endpoint-url", self.endpoint]
+        command = [*AWS_CLI["v1"], "--endpoint-url", self.endpoint]
         if not signed:
             command.append("--no-sign-request")
         done = subprocess.run(

@@ -6,6 +6,15 @@ import subprocess
 from servers import STOP_SECONDS, await_port, clean_environment, free_port
 
 
+def replaced(text, *pairs):
+    """The text with each pair's first part replaced by its second. A part that is absent is an error: the proxy would lack its setting."""
+    for old, new in pairs:
+        if old not in text:
+            raise ValueError(f"no {old!r} in {text}")
+        text = text.replace(old, new)
+    return text
+
+
 class FrontProxy:
     """A proxy that clients meet before the gateway, configured by a template of its own."""
 
@@ -122,10 +131,13 @@ CDN_HEADERS = {
 class NginxCdn(Nginx):
     """Leaves Host as the client signed it, and adds the headers of a CDN."""
 
-    template = Nginx.template.replace(
-        "      proxy_set_header Host $host;\n      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n",
-        "      proxy_set_header Host $http_host;\n      proxy_request_buffering off;\n      proxy_buffering off;\n      client_max_body_size 0;\n"
-        + "".join(f"      proxy_set_header {name} '{value}';\n" for name, value in CDN_HEADERS.items()),
+    template = replaced(
+        Nginx.template,
+        (
+            "      proxy_set_header Host $host;\n      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n",
+            "      proxy_set_header Host $http_host;\n      proxy_request_buffering off;\n      proxy_buffering off;\n      client_max_body_size 0;\n"
+            + "".join(f"      proxy_set_header {name} '{value}';\n" for name, value in CDN_HEADERS.items()),
+        ),
     )
 
 
@@ -163,17 +175,20 @@ class Pair(FrontProxy):
 class NginxBeforePair(Pair):
     """Checks nothing by itself: a gateway that refuses connections is left out for a second."""
 
-    template = Nginx.template.replace(
-        "  server {\n",
-        """  upstream gateways {
+    template = replaced(
+        Nginx.template,
+        (
+            "  server {\n",
+            """  upstream gateways {
     server @GATEWAY@ max_fails=1 fail_timeout=1s;
     server @SECOND@ max_fails=1 fail_timeout=1s;
     keepalive 8;
   }
   server {
 """,
-        1,
-    ).replace("proxy_pass http://@GATEWAY@;", 'proxy_pass http://gateways;\n      proxy_set_header Connection "";')
+        ),
+        ("proxy_pass http://@GATEWAY@;", 'proxy_pass http://gateways;\n      proxy_set_header Connection "";'),
+    )
 
     command = Nginx.command
 

@@ -1,5 +1,7 @@
 """The AWS CLI, versions 1 and 2, with keys and endpoint and nothing else: no region, default presigning."""
 
+import json
+
 import pytest
 from tool import AWS_CLI, assert_empty, aws_cli, fetch, make_tree, read_tree
 
@@ -18,11 +20,12 @@ def test_the_aws_cli(aws, tool_target, prefix, tmp_path):
     assert read_tree(tmp_path / "down") == files
     aws("s3", "cp", "--no-progress", base + "tree/a b+c.txt", base + "copied")
     aws("s3", "mv", "--no-progress", base + "copied", base + "moved ü")
+    assert [line.split(maxsplit=3)[-1] for line in aws("s3", "ls", base).splitlines()] == ["tree/", "moved ü"]
     assert fetch(aws("s3", "presign", base + "moved ü").strip()) == (200, files["a b+c.txt"])
     named = ("--bucket", tool_target.bucket, "--key", prefix + "moved ü")
     aws("s3api", "get-object", *named, "--range", "bytes=5-9", "piece")
     assert (tmp_path / "piece").read_bytes() == files["a b+c.txt"][5:10]
-    assert "ContentLength" in aws("s3api", "head-object", *named)
+    assert json.loads(aws("s3api", "head-object", *named))["ContentLength"] == len(files["a b+c.txt"])
     aws("s3", "rm", "--recursive", base)
     assert_empty(aws, base)
 

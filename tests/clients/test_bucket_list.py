@@ -64,7 +64,8 @@ def test_the_cli_lists_buckets(lister, buckets):
 def test_pages_of_one_bucket_join_to_the_whole(lister):
     """A5, A9: the SDK's paginator reads the tokens of the gateway."""
     client = lister.client()
-    pages = client.get_paginator("list_buckets").paginate(PaginationConfig={"PageSize": 1})
+    pages = list(client.get_paginator("list_buckets").paginate(PaginationConfig={"PageSize": 1}))
+    assert [len(listed(page)) for page in pages[:2]] == [1, 1]
     joined = [name for page in pages for name in listed(page)]
     assert joined == listed(client.list_buckets())
     narrowed = client.list_buckets(Prefix="team-", BucketRegion="us-east-1")

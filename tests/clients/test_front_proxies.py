@@ -37,7 +37,7 @@ def gateway(start_gateway):
 
 @pytest.fixture(scope="module")
 def proxied_gateway(start_gateway):
-    return start_gateway("proxied", CONFIGURATION.replace("[server]", "[server]\nproxy_protocol = true"))
+    return start_gateway("proxied", proxies.replaced(CONFIGURATION, ("[server]", "[server]\nproxy_protocol = true")))
 
 
 @pytest.fixture(scope="module", params=BY_PROXY_PROTOCOL)

@@ -22,10 +22,11 @@ trusted_proxies = ["127.0.0.1"]
 class Checking(proxies.Haproxy):
     """HAProxy with a health check ten times a second; its runtime API tells the result."""
 
-    template = (
-        proxies.Haproxy.template.replace("maxconn 100\n", "maxconn 100\n  stats socket @DIRECTORY@/admin.sock\n")
-        .replace("\nbackend gateway\n", "\nbackend gateway\n  @CHECK@\n  default-server inter 100ms fall 1 rise 1\n")
-        .replace("@SEND@", "@SEND@ check @HOW@")
+    template = proxies.replaced(
+        proxies.Haproxy.template,
+        ("maxconn 100\n", "maxconn 100\n  stats socket @DIRECTORY@/admin.sock\n"),
+        ("\nbackend gateway\n", "\nbackend gateway\n  @CHECK@\n  default-server inter 100ms fall 1 rise 1\n"),
+        ("@SEND@", "@SEND@ check @HOW@"),
     )
 
     def __init__(self, directory, gateway, check, send="", how=""):

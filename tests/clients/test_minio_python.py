@@ -54,6 +54,8 @@ def test_parts(minio, tool_target, prefix, tmp_path):
     source = ComposeSource(tool_target.bucket, prefix + "big", offset=0, length=6 << 20)
     minio.compose_object(tool_target.bucket, prefix + "composed", [source, ComposeSource(tool_target.bucket, prefix + "big")])
     assert minio.stat_object(tool_target.bucket, prefix + "composed").size == (6 << 20) + len(body)
+    minio.fget_object(tool_target.bucket, prefix + "composed", str(tmp_path / "composed"))
+    assert sha256(tmp_path / "composed") == sha256(body[: 6 << 20] + body)
 
 
 def test_presigned(minio, tool_target, prefix):
@@ -81,5 +83,8 @@ def test_buckets(minio, tool_target, prefix):
     minio.set_bucket_policy(bucket, policy)
     assert "s3:GetObject" in minio.get_bucket_policy(bucket)
     minio.delete_bucket_policy(bucket)
+    with pytest.raises(S3Error) as error:
+        minio.get_bucket_policy(bucket)
+    assert error.value.code == "NoSuchBucketPolicy"
     minio.remove_bucket(bucket)
     assert not minio.bucket_exists(bucket)

@@ -54,6 +54,7 @@ def test_parts_conditions_and_urls(store, prefix):
     obstore.put(store, prefix + "once", b"1", mode="create")
     with pytest.raises(AlreadyExistsError):
         obstore.put(store, prefix + "once", b"2", mode="create")
+    assert bytes(obstore.get(store, prefix + "once").bytes()) == b"1"
     soon = datetime.timedelta(minutes=5)
     assert fetch(obstore.sign(store, "PUT", prefix + "signed", soon), "PUT", b"tide")[0] == 200
     assert fetch(obstore.sign(store, "GET", prefix + "signed", soon)) == (200, b"tide")

@@ -6,7 +6,7 @@ import uuid
 import pytest
 from botocore.exceptions import ClientError
 from conftest import code_of, sha256
-from tool import AWS_CLI, aws_cli
+from tool import AWS_CLI, assert_empty, aws_cli, make_tree, read_tree
 
 # More than the size from which the AWS CLI and boto3 copy in parts.
 LARGE_BYTES = 65 << 20
@@ -87,6 +87,23 @@ def test_buckets_are_made_and_removed(origin, aws, tmp_path):
     aws("s3", "rb", "--force", f"s3://{bucket}")
     assert refused(origin.client().head_bucket, Bucket=bucket)[0] == 404
     assert bucket not in aws("s3", "ls")
+
+
+def test_a_tree_is_synchronised(origin, aws, prefix, tmp_path):
+    """V5, E1: `aws s3 sync` both ways of awkward names, a second one that finds nothing to do, `mv`, ranges, `rm`."""
+    base = f"s3://{origin.bucket}/{prefix}"
+    files = make_tree(tmp_path / "up")
+    aws("s3", "sync", "--no-progress", "up", base + "tree")
+    assert aws("s3", "sync", "--no-progress", "up", base + "tree") == ""
+    aws("s3", "sync", "--no-progress", base + "tree", "down")
+    assert read_tree(tmp_path / "down") == files
+    aws("s3", "mv", "--no-progress", base + "tree/a b+c.txt", base + "moved ü")
+    assert [line.split(maxsplit=3)[-1] for line in aws("s3", "ls", base).splitlines()] == ["tree/", "moved ü"]
+    named = ("--bucket", origin.bucket, "--key", prefix + "moved ü")
+    aws("s3api", "get-object", *named, "--range", "bytes=5-9", "piece")
+    assert (tmp_path / "piece").read_bytes() == files["a b+c.txt"][5:10]
+    aws("s3", "rm", "--recursive", base)
+    assert_empty(aws, base)
 
 
 def test_conditions_of_reads(origin, client, prefix):

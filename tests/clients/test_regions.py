@@ -23,10 +23,13 @@ REGIONS = ["us-east-1", "eu-west-1", "ap-southeast-2", "garage"]
 class Cdn(proxies.Nginx):
     """Adds the header of a CDN to each request, and asks for another encoding than the client did."""
 
-    template = proxies.Nginx.template.replace(
-        "proxy_set_header Host $host;",
-        'proxy_set_header Host $http_host;\n      proxy_set_header X-Amz-Cf-Id "5Zx-q_Y==";\n'
-        '      proxy_set_header Accept-Encoding "gzip";',
+    template = proxies.replaced(
+        proxies.Nginx.template,
+        (
+            "proxy_set_header Host $host;",
+            'proxy_set_header Host $http_host;\n      proxy_set_header X-Amz-Cf-Id "5Zx-q_Y==";\n'
+            '      proxy_set_header Accept-Encoding "gzip";',
+        ),
     )
 
 

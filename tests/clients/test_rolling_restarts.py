@@ -86,5 +86,5 @@ def test_a_rolling_restart_loses_no_request(tmp_path, proxy, delay):
         assert load.failures == []
     finally:
         front.stop()
-        for gateway in gateways:
-            gateway.stop()
+        codes = [gateway.stop() for gateway in gateways]
+    assert codes == [0, 0]

@@ -25,6 +25,7 @@ with fs.open(f"{base}/big", "rb") as file:
     assert file.read(1000) == body[5 << 20 : (5 << 20) + 1000]
 fs.copy(f"{base}/big", f"{base}/copied ü+")
 fs.mv(f"{base}/copied ü+", f"{base}/moved")
+assert not fs.exists(f"{base}/copied ü+")
 assert fs.cat_file(f"{base}/moved") == body
 with urllib.request.urlopen(fs.sign(f"{base}/plain.txt", expiration=300)) as answer:
     assert answer.read() == b"plain.txt"
@@ -32,7 +33,7 @@ fs.put(place["up"], f"{base}/tree", recursive=True)
 fs.get(f"{base}/tree", place["down"], recursive=True)
 fs.rm(base, recursive=True)
 fs.invalidate_cache()
-assert not fs.exists(f"{base}/plain.txt")
+assert fs.find(base) == [], fs.find(base)
 '''
 
 

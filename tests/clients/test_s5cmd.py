@@ -29,7 +29,8 @@ def test_s5cmd(s5cmd, tool_target, prefix, tmp_path):
     # No space: s5cmd writes it as a plus in the source of a copy, which RGW reads as it is.
     s5cmd("cp", base + "tree/plain.txt", base + "copied.txt")
     s5cmd("mv", base + "copied.txt", base + "moved.txt")
-    assert s5cmd.run("cat", base + "moved.txt").stdout == files["plain.txt"]
+    assert [line.split()[-1] for line in s5cmd("ls", base).splitlines()] == ["tree/", "moved.txt"]
+    assert s5cmd.output("cat", base + "moved.txt") == files["plain.txt"]
     assert fetch(s5cmd("presign", base + "moved.txt").strip()) == (200, files["plain.txt"])
     body = make_tree(tmp_path / "in", ["big"], 11 << 20)["big"]
     s5cmd("cp", "--part-size", "5", "in/big", base + "big")
@@ -37,7 +38,7 @@ def test_s5cmd(s5cmd, tool_target, prefix, tmp_path):
     s5cmd("cp", "--part-size", "5", base + "big", "out")
     assert (tmp_path / "out").read_bytes() == body
     s5cmd("pipe", base + "stream", stdin=body[:300_000])
-    assert s5cmd.run("cat", base + "stream").stdout == body[:300_000]
+    assert s5cmd.output("cat", base + "stream") == body[:300_000]
     assert json.loads(s5cmd("--json", "du", base + "stream"))["size"] == 300_000
     s5cmd("rm", base + "*")
     left = s5cmd.run("ls", base + "*")

@@ -73,6 +73,9 @@ def test_parts(second, prefix):
     assert sha256(client.get_object(Bucket=second.bucket, Key=prefix + "big")["Body"]) == sha256(body)
     upload = client.create_multipart_upload(Bucket=second.bucket, Key=prefix + "never")["UploadId"]
     client.abort_multipart_upload(Bucket=second.bucket, Key=prefix + "never", UploadId=upload)
+    with pytest.raises(ClientError) as error:
+        client.list_parts(Bucket=second.bucket, Key=prefix + "never", UploadId=upload)
+    assert code_of(error) == (404, "NoSuchUpload")
 
 
 @pytest.mark.gateway

@@ -8,6 +8,7 @@ import json
 
 import chapters_of_signatures
 import pytest
+import servers
 from configuration import key, policy, section
 from conversation import describe, md5
 from version_2 import Talk
@@ -25,7 +26,7 @@ DIFFERENCES = {
     "code of a lifetime": (None, "S3 says AuthorizationQueryParametersError, RGW AccessDenied"),
     "list of buckets": (None, "the owner is the gateway's; which buckets the list names is compared"),
     "usage": ("[]", "`GET /?usage` is an operation of RGW alone, about a user of the store"),
-    "preflight of a tenant": (404, "preflights go on unsigned; RGW takes the tenant from the key in the URL"),
+    "preflight of a tenant": (403, "preflights go on unsigned; RGW takes the tenant from the key in the URL"),
     "leave to send a body": (100, "the gateway answers 100 before it has connected to the store"),
 }
 
@@ -36,6 +37,14 @@ def with_known_difference(known, store, gateway):
     if isinstance(expected, str):
         return {"body": expected.encode()}, {"body": gateway["body"]}
     return {"status": store["status"] if expected is None else expected}, {"status": gateway["status"]}
+
+
+@pytest.fixture(scope="module")
+def rgw_server(tmp_path_factory):
+    """A store of this module's own: after a whole session RGW 16 answers 400 to each form with a policy and logs `malformed json`."""
+    server = servers.Rgw(tmp_path_factory.mktemp("rgw-accounts"))
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +210,7 @@ def test_accounts_cannot_tell_the_gateway_from_the_store(rgw_server, users, acco
     assert len(direct.told) == len(through.told) > 8
     different, met = [], {}
     for (step, store), (_, gateway), (_, _, known) in zip(direct.comparable(), through.comparable(), direct.told, strict=True):
-        if known in DIFFERENCES:
+        if isinstance(known, str):
             met[known] = met.get(known, False) or store != gateway
             store, gateway = with_known_difference(known, store, gateway)
         if store != gateway:

@@ -24,14 +24,18 @@ class Tool:
         home = {"HOME": str(directory), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "utf-8"}
         self.environment = servers.clean_environment(**home, **environment)
 
-    def __call__(self, *arguments, check=True, stdin=None):
-        """Runs the program and returns its output as text."""
+    def __call__(self, *arguments, stdin=None):
+        """Runs the program, asserts that it exits with 0, and returns its output as text."""
+        return self.output(*arguments, stdin=stdin).decode()
+
+    def output(self, *arguments, stdin=None):
+        """The same with the output as bytes."""
         done = self.run(*arguments, stdin=stdin)
-        if check:
-            assert done.returncode == 0, f"{self.command[0]} {arguments}: {done.stderr.decode()[-3000:]}"
-        return done.stdout.decode()
+        assert done.returncode == 0, f"{self.command[0]} {arguments}: {done.stderr.decode()[-3000:]}"
+        return done.stdout
 
     def run(self, *arguments, stdin=None):
+        """Runs the program and asserts nothing: the caller asserts the exit code."""
         options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
         return subprocess.run(
             [*self.command, *map(str, arguments)],
