@@ -6,12 +6,12 @@ shows that what they demand is what S3 does. Variables: TIDEGATE_BINARY (the gat
 origin alone, only for direct runs), TIDEGATE_TEST_RGW (endpoint of a running RGW with this suite's user).
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import pathlib
 import subprocess
-import sys
 import uuid
 
 # Before botocore is imported: where awscrt is installed, which has tests of its own, botocore would sign with it.
@@ -25,6 +25,8 @@ from botocore.config import Config
 
 import documented
 import servers
+from configuration import before_all, section
+from tool import AWS_CLI, aws_environment
 
 DIRECT = os.environ.get("TIDEGATE_TEST_DIRECT") == "1"
 BIG_BYTES = 100 * 1024 * 1024
@@ -45,11 +47,23 @@ class Target:
     bucket: str
     keys: tuple[str, str]
 
-    def client(self, signed=True, checksums="when_supported", addressing="path"):
-        """A boto3 client that tries once: a retry would hide what the gateway did."""
+    def client(
+        self,
+        signed=True,
+        checksums="when_supported",
+        addressing="path",
+        signature="s3v4",
+        region="us-east-1",
+        verify=None,
+    ):
+        """A boto3 client that sends each request once: a retry would hide an error of the gateway.
+
+        `signature=None` is boto3's default: SigV4 in headers, SigV2 in presigned URLs.
+        `verify` is the file of the authority that signs the gateway's certificate.
+        """
         key_id, secret = self.keys if signed else (None, None)
         config = Config(
-            signature_version="s3v4" if signed else botocore.UNSIGNED,
+            signature_version=signature if signed else botocore.UNSIGNED,
             retries={"total_max_attempts": 1},
             s3={"addressing_style": addressing},
             request_checksum_calculation=checksums,
@@ -61,9 +75,10 @@ class Target:
         return boto3.session.Session().client(
             "s3",
             endpoint_url=self.endpoint,
-            region_name="us-east-1",
+            region_name=region,
             aws_access_key_id=key_id,
             aws_secret_access_key=secret,
+            verify=verify,
             config=config,
         )
 
@@ -74,24 +89,13 @@ class Target:
 
     def aws(self, *arguments, signed=True, check=True, stdin=None, config=os.devnull):
         """Runs the AWS CLI; its output is text, its failure a failed test."""
-        key_id, secret = self.keys
-        environment = servers.clean_environment(
-            AWS_ACCESS_KEY_ID=key_id,
-            AWS_SECRET_ACCESS_KEY=secret,
-            AWS_DEFAULT_REGION="us-east-1",
-            AWS_CONFIG_FILE=str(config),
-            AWS_SHARED_CREDENTIALS_FILE=os.devnull,
-            AWS_EC2_METADATA_DISABLED="true",
-            AWS_MAX_ATTEMPTS="1",
-            AWS_PAGER="",
-            PYTHONIOENCODING="utf-8",
-        )
-        command = [sys.executable, "-m", "awscli", "--endpoint-url", self.endpoint]
+        variables = aws_environment(self.keys, AWS_DEFAULT_REGION="us-east-1", AWS_CONFIG_FILE=str(config))
+        command = [*AWS_CLI["v1"], "--endpoint-url", self.endpoint]
         if not signed:
             command.append("--no-sign-request")
         done = subprocess.run(
             [*command, *map(str, arguments)],
-            env=environment,
+            env=servers.clean_environment(PYTHONIOENCODING="utf-8", **variables),
             input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -145,50 +149,65 @@ def rgw_direct(rgw_server):
     return target
 
 
-def rgw_configuration(endpoint, bucket, server):
-    """The gateway before RGW: a catch-all, and buckets that differ from it in one respect each."""
+@contextlib.contextmanager
+def gateways(tmp_path_factory):
+    """Yields `start(name, *parts, **variables)`: a gateway with the parts as its configuration, or with none.
 
-    def section(name, pattern, auth='auth = ["anonymous"]', more="", upstream="", secret=server.secret_access_key):
-        return f"""
-[buckets.{name}]
-kind = "s3"
-pattern = "{pattern}"
-{auth}
-{more}
-[buckets.{name}.s3]
-endpoints = ["{endpoint}"]
-access_key_id = "{server.access_key_id}"
-secret_access_key = "{secret}"
-{upstream}
-"""
+    Each gateway is stopped at the end, and the exit code of each must be 0.
+    """
 
-    return "".join(
-        [
-            section("every", "*"),
-            section("closed", "closed-bucket", auth=""),
-            section("wrong", "wrong-keys", secret="not-the-secret"),
-            section("small", "small-bucket", more='max_request_size = "1MiB"'),
-            section("alias", "other-name", upstream=f'bucket = "{bucket}"'),
-        ]
+    def stop(gateway):
+        # G4: a drained gateway exits with 0, whatever the suite sent to it.
+        assert gateway.stop() == 0, gateway.out
+
+    with contextlib.ExitStack() as started:
+
+        def start(name, *parts, **variables):
+            configuration = "".join(parts) if parts else None
+            gateway = servers.Gateway(tmp_path_factory.mktemp(f"gateway-{name}"), configuration, **variables)
+            started.callback(stop, gateway)
+            return gateway
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_gateway(tmp_path_factory):
+    """Starts gateways that run until the module's end."""
+    with gateways(tmp_path_factory) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def start_shared_gateway(tmp_path_factory):
+    """Starts gateways that run until the session's end."""
+    with gateways(tmp_path_factory) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def rgw_gateway(start_shared_gateway, rgw_server, rgw_direct):
+    """The gateway in front of RGW: a catch-all, and buckets that differ from it in one respect each."""
+    open_to_all = {"auth": ("anonymous",)}
+    wrong = (rgw_server.access_key_id, "not-the-secret")
+    return start_shared_gateway(
+        "rgw",
+        section("every", rgw_server, pattern="*", **open_to_all),
+        section("closed", rgw_server, pattern="closed-bucket", auth=()),
+        section("wrong", rgw_server, pattern="wrong-keys", keys=wrong, **open_to_all),
+        section("small", rgw_server, pattern="small-bucket", more='max_request_size = "1MiB"', **open_to_all),
+        section("alias", rgw_server, pattern="other-name", bucket=rgw_direct.bucket, **open_to_all),
     )
 
 
 @pytest.fixture(scope="session")
-def rgw_gateway(tmp_path_factory, rgw_server, rgw_direct):
-    configuration = rgw_configuration(rgw_server.endpoint, rgw_direct.bucket, rgw_server)
-    gateway = servers.Gateway(tmp_path_factory.mktemp("gateway-rgw"), configuration)
-    yield gateway
-    # G4: a drained gateway exits with 0, after all that these suites have put it through.
-    assert gateway.stop() == 0
-
-
-@pytest.fixture(scope="session")
-def origin_server(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("origin")
-    server = servers.OriginAlone(directory, "demo") if DIRECT else servers.Gateway(directory)
+def origin_server(request, tmp_path_factory):
+    if not DIRECT:
+        yield request.getfixturevalue("start_shared_gateway")("origin")
+        return
+    server = servers.OriginAlone(tmp_path_factory.mktemp("origin"), "demo")
     yield server
-    code = server.stop()
-    assert DIRECT or code == 0
+    server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -206,41 +225,34 @@ def rgw(request, rgw_direct):
 
 
 @pytest.fixture(scope="session")
-def verifying_gateway(tmp_path_factory, rgw_server):
+def verifying_gateway(start_shared_gateway, rgw_server):
     """A gateway in front of RGW. It verifies SigV4 and SigV2 for buckets of any name."""
-    configuration = f"""
-[buckets.every]
-pattern = "*"
-auth = ["sigv4", "sigv2"]
-[buckets.every.s3]
-endpoints = ["{rgw_server.endpoint}"]
-access_key_id = "{rgw_server.access_key_id}"
-secret_access_key = "{rgw_server.secret_access_key}"
-[keys.{TOOL_KEYS[0]}]
-secret = "{TOOL_KEYS[1]}"
-policy = "all"
-[policies.all]
-buckets = ["*"]
-methods = ["read", "write", "delete", "list", "configure"]
-"""
-    gateway = servers.Gateway(tmp_path_factory.mktemp("gateway-verifying"), configuration)
-    yield gateway
-    assert gateway.stop() == 0
+    return start_shared_gateway("verifying", before_all(rgw_server, TOOL_KEYS, auth=("sigv4", "sigv2")))
+
+
+def access_lines(gateway, target):
+    """The access lines of every request so far: those before the line of a request that is sent now."""
+    request_id = uuid.uuid4().hex
+    url = target.client().generate_presigned_url("head_bucket", Params={"Bucket": target.bucket})
+    answer = target.raw("HEAD", url.removeprefix(target.endpoint), headers={"x-request-id": request_id})
+    assert answer.status == 200
+    return gateway.access_lines_until(request_id)[:-1]
 
 
 @pytest.fixture
-def place(request, rgw_direct):
-    """The endpoint for tools with default settings. The test fails if the gateway refused a request, also if the tool recovered."""
+def tool_target(request, rgw_direct):
+    """The endpoint for tools with default settings. The test fails if the gateway refused a request, even if a retry passed."""
     if DIRECT:
         yield rgw_direct
         return
     gateway = request.getfixturevalue("verifying_gateway")
-    before = sum(1 for _ in gateway.lines())
-    yield dataclasses.replace(rgw_direct, endpoint=gateway.endpoint, keys=TOOL_KEYS)
-    lines = list(gateway.lines())[before:]
-    told = ("method", "path", "status", "reason")
+    target = dataclasses.replace(rgw_direct, endpoint=gateway.endpoint, keys=TOOL_KEYS)
+    before = len(access_lines(gateway, target))
+    yield target
+    fields = ("method", "path", "status", "reason")
     expected = getattr(request.module, "REFUSALS", {})
-    refused = [tuple(line[name] for name in told) for line in lines if line.get("msg") == "request" and "reason" in line]
+    lines = access_lines(gateway, target)[before + 1 :]
+    refused = [tuple(line[name] for name in fields) for line in lines if "reason" in line]
     assert [line for line in refused if line[3] not in expected] == []
 
 
@@ -252,6 +264,12 @@ def target(request):
 @pytest.fixture(scope="session")
 def client(target):
     return target.client()
+
+
+@pytest.fixture(params=["at-origin", "at-rgw"])
+def bucket(request):
+    """The two buckets of `configuration.both_stores`."""
+    return request.param
 
 
 @pytest.fixture

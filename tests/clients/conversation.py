@@ -4,6 +4,7 @@ Requests are written as they are to be seen on the wire: no SDK tidies a path or
 whole, head and body; what may differ is named here with its reason, and nothing else may.
 """
 
+import base64
 import dataclasses
 import datetime
 import hashlib
@@ -59,6 +60,10 @@ class Answer:
 
 def encoded(text, safe="-_.~"):
     return urllib.parse.quote(text, safe=safe)
+
+
+def md5(body):
+    return base64.b64encode(hashlib.md5(body).digest()).decode()
 
 
 class Conversation:
@@ -189,3 +194,17 @@ class Conversation:
 
     def _neutral(self, text):
         return text.replace(self.bucket.encode(), b"BUCKET").replace(self.place.encode(), b"PLACE")
+
+
+def describe(step, store, gateway):
+    """The differences of one step as lines of text."""
+    lines = [f"-- {step}"]
+    for name in store:
+        if store[name] == gateway[name]:
+            continue
+        if name == "headers":
+            lines += [f"   the store alone: {line}" for line in store[name] if line not in gateway[name]]
+            lines += [f"   the gateway alone: {line}" for line in gateway[name] if line not in store[name]]
+        else:
+            lines.append(f"   {name} of the store {store[name]!r:.600} of the gateway {gateway[name]!r:.600}")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The processes under test: the gateway, the embedded origin by itself, a Ceph Object Gateway, JuiceFS, proxies.
+"""The processes under test: the gateway, the embedded origin by itself, a Ceph Object Gateway, JuiceFS.
 
 Each is started on ports of its own, with its output in files, and ended by its process id. Nothing of the caller's
 environment that could change an outcome (keys, proxies, gateway settings) is passed on.
@@ -18,6 +18,8 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 START_SECONDS = 20
 STOP_SECONDS = 35
+#: In which the line of an answered request is in the log.
+LOG_SECONDS = 10
 
 
 class StartError(Exception):
@@ -132,6 +134,17 @@ class Gateway(Process):
         self.endpoint = f"http://{self.ready['address']}"
         self.admin = f"http://{self.ready['admin']}"
 
+    def access_lines_until(self, request_id):
+        """The access lines up to the one of this request; the log's thread may write it after the client has the answer."""
+        deadline = time.monotonic() + LOG_SECONDS
+        while time.monotonic() < deadline:
+            lines = [line for line in self.lines() if line.get("msg") == "request"]
+            for index, line in enumerate(lines):
+                if line.get("id") == request_id:
+                    return lines[: index + 1]
+            time.sleep(0.02)
+        raise AssertionError(f"no access line for {request_id} within {LOG_SECONDS} s")
+
 
 class OriginAlone(Process):
     """The embedded origin without a gateway before it."""
@@ -241,201 +254,3 @@ def await_port(process, port, output):
     process.kill()
     process.wait()
     raise StartError(f"{process.args} is not ready: {output.read_text()[-3000:]}")
-
-
-class FrontProxy:
-    """A proxy that clients meet before the gateway, configured by a template of its own."""
-
-    template = ""
-    #: A client address that only this proxy's tests use.
-    greedy = ""
-    #: What else the template is filled with.
-    values = {}
-
-    def __init__(self, directory, gateway):
-        port = free_port()
-        self.endpoint = f"http://127.0.0.1:{port}"
-        self.directory = directory
-        path = directory / "proxy.conf"
-        values = {"DIRECTORY": directory, "PORT": port, "GATEWAY": gateway.removeprefix("http://"), **self.values}
-        text = self.template
-        for name, value in values.items():
-            text = text.replace(f"@{name}@", str(value))
-        path.write_text(text)
-        self.output = directory / "output.log"
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                self.command(path),
-                env=clean_environment(PATH=f"{os.environ['PATH']}:/usr/sbin"),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        await_port(self.process, port, self.output)
-
-    def command(self, path):
-        raise NotImplementedError
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(timeout=STOP_SECONDS)
-
-
-class Nginx(FrontProxy):
-    greedy = "127.0.1.1"
-    template = """
-daemon off;
-worker_processes 1;
-pid @DIRECTORY@/nginx.pid;
-error_log stderr;
-events {}
-http {
-  access_log off;
-  client_body_temp_path @DIRECTORY@/body;
-  proxy_temp_path @DIRECTORY@/proxy;
-  fastcgi_temp_path @DIRECTORY@/fastcgi;
-  uwsgi_temp_path @DIRECTORY@/uwsgi;
-  scgi_temp_path @DIRECTORY@/scgi;
-  server {
-    listen 127.0.0.1:@PORT@;
-    location / {
-      proxy_pass http://@GATEWAY@;
-      proxy_http_version 1.1;
-      proxy_set_header Host $host;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    }
-    merge_slashes off;
-  }
-}
-"""
-
-    def command(self, path):
-        return ["nginx", "-p", self.directory, "-c", path]
-
-
-class Haproxy(FrontProxy):
-    greedy = "127.0.2.1"
-    template = """
-global
-  maxconn 100
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 30s
-  timeout server 30s
-frontend clients
-  bind 127.0.0.1:@PORT@
-  @FORWARD@
-  default_backend gateway
-backend gateway
-  server gateway @GATEWAY@ @SEND@
-"""
-    #: How the client is named: in a header here.
-    values = {"FORWARD": "option forwardfor", "SEND": ""}
-
-    def command(self, path):
-        return ["haproxy", "-db", "-f", path]
-
-
-#: What CDNs, API gateways and balancers add to a request; none of it is signed.
-CDN_HEADERS = {
-    "X-Amz-Cf-Id": "5Zx-q_Y9vB3==",
-    "X-Amz-Apigw-Id": "dGVzdA-QoEF=",
-    "X-Amzn-Trace-Id": "Root=1-67891233-abcdef012345678912345678",
-    "Via": "2.0 0123456789abcdef.cloudfront.net (CloudFront)",
-    "Forwarded": "for=203.0.113.9;proto=https",
-    "X-Forwarded-For": "203.0.113.9",
-    "X-Forwarded-Proto": "https",
-    "X-Forwarded-Host": "cdn.example",
-    "X-Forwarded-Port": "443",
-    "X-Real-Ip": "203.0.113.9",
-    "CloudFront-Viewer-Country": "DE",
-    "CF-Connecting-IP": "203.0.113.9",
-    "CF-Ray": "0123456789abcdef-FRA",
-    "CDN-Loop": "cloudflare",
-}
-
-
-class NginxCdn(Nginx):
-    """Leaves Host as the client signed it, and adds the headers of a CDN."""
-
-    template = Nginx.template.replace(
-        "      proxy_set_header Host $host;\n      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n",
-        "      proxy_set_header Host $http_host;\n      proxy_request_buffering off;\n      proxy_buffering off;\n      client_max_body_size 0;\n"
-        + "".join(f"      proxy_set_header {name} '{value}';\n" for name, value in CDN_HEADERS.items()),
-    )
-
-
-class HaproxyCdn(Haproxy):
-    """Adds the headers of a CDN."""
-
-    values = {
-        "FORWARD": "\n".join(f"  http-request set-header {name} '{value}'" for name, value in CDN_HEADERS.items()),
-        "SEND": "",
-    }
-
-
-class HaproxyLine(Haproxy):
-    """Names the client in the first line of each connection."""
-
-    greedy = "127.0.3.1"
-    values = {"FORWARD": "", "SEND": "send-proxy"}
-
-
-class HaproxyBlock(Haproxy):
-    """The same in the second version's bytes."""
-
-    greedy = "127.0.4.1"
-    values = {"FORWARD": "", "SEND": "send-proxy-v2"}
-
-
-class Pair(FrontProxy):
-    """A proxy before two gateways."""
-
-    def __init__(self, directory, first, second):
-        self.values = {"SECOND": second.removeprefix("http://")}
-        super().__init__(directory, first)
-
-
-class NginxBeforePair(Pair):
-    """Checks nothing by itself: a gateway that refuses connections is left out for a second."""
-
-    template = Nginx.template.replace(
-        "  server {\n",
-        """  upstream gateways {
-    server @GATEWAY@ max_fails=1 fail_timeout=1s;
-    server @SECOND@ max_fails=1 fail_timeout=1s;
-    keepalive 8;
-  }
-  server {
-""",
-        1,
-    ).replace("proxy_pass http://@GATEWAY@;", 'proxy_pass http://gateways;\n      proxy_set_header Connection "";')
-
-    command = Nginx.command
-
-
-class HaproxyBeforePair(Pair):
-    """Asks `/-/readyz` ten times a second and sends no more requests after the first 503."""
-
-    template = """
-global
-  maxconn 100
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 30s
-  timeout server 30s
-  option redispatch
-frontend clients
-  bind 127.0.0.1:@PORT@
-  default_backend gateways
-backend gateways
-  option httpchk GET /-/readyz
-  http-check expect status 200
-  default-server check inter 100ms fall 1 rise 1
-  server first @GATEWAY@
-  server second @SECOND@
-"""
-
-    command = Haproxy.command

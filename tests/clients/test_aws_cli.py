@@ -45,7 +45,7 @@ def test_sync_both_ways_is_byte_equal(target, prefix, tmp_path):
 
 
 def test_a_stream_of_unknown_length(target, prefix):
-    """V2, V5: `aws s3 cp -` both ways."""
+    """V2: `aws s3 cp -` both ways."""
     body = os.urandom(9 << 20)
     remote = f"s3://{target.bucket}/{prefix}stream"
     target.aws("s3", "cp", "-", remote, stdin=body)

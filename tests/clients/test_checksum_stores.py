@@ -11,9 +11,9 @@ import io
 import os
 
 import pytest
-import servers
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
+from configuration import section
 from conftest import DUMMY_KEYS, Target, code_of, sha256
 
 DIGITS = b"123456789"
@@ -66,23 +66,11 @@ def test_boto3_computes_a_new_checksum(target, client, prefix, size):
 
 
 @pytest.fixture(scope="module")
-def older(tmp_path_factory, rgw_server, rgw_direct):
+def older(start_gateway, rgw_server, rgw_direct):
     """RGW as the store that `checksums` and `content_md5` are set for: it verifies every signature and digest that is left."""
-    configuration = f"""
-[buckets.older]
-kind = "s3"
-pattern = "*"
-auth = ["anonymous"]
-[buckets.older.s3]
-endpoints = ["{rgw_server.endpoint}"]
-access_key_id = "{rgw_server.access_key_id}"
-secret_access_key = "{rgw_server.secret_access_key}"
-checksums = "strip"
-content_md5 = "add"
-"""
-    gateway = servers.Gateway(tmp_path_factory.mktemp("gateway-older"), configuration)
-    yield dataclasses.replace(rgw_direct, name="older", endpoint=gateway.endpoint, keys=DUMMY_KEYS)
-    assert gateway.stop() == 0
+    upstream = 'checksums = "strip"\ncontent_md5 = "add"'
+    gateway = start_gateway("older", section("older", rgw_server, pattern="*", auth=("anonymous",), upstream=upstream))
+    return dataclasses.replace(rgw_direct, name="older", endpoint=gateway.endpoint, keys=DUMMY_KEYS)
 
 
 @pytest.mark.gateway

@@ -2,12 +2,10 @@
 
 import uuid
 
-import boto3
 import pytest
 import urllib3
-from botocore.config import Config
-
-import servers
+from configuration import before_all
+from conftest import Target
 
 pytestmark = pytest.mark.gateway
 
@@ -42,38 +40,10 @@ CREDENTIALS = {"Authorization": "AWS4-HMAC-SHA256 Credential=nobody", "Cookie": 
 
 
 @pytest.fixture(scope="module")
-def gateway(rgw_server, tmp_path_factory):
-    """A gateway that takes signatures only, and has no CORS rules."""
-    configuration = f"""
-[buckets.every]
-pattern = "cors-*"
-auth = ["sigv4"]
-[buckets.every.s3]
-endpoints = ["{rgw_server.endpoint}"]
-access_key_id = "{rgw_server.access_key_id}"
-secret_access_key = "{rgw_server.secret_access_key}"
-[keys.{KEYS[0]}]
-secret = "{KEYS[1]}"
-policy = "all"
-[policies.all]
-buckets = ["*"]
-methods = ["read", "write", "delete", "list", "configure"]
-"""
-    gateway = servers.Gateway(tmp_path_factory.mktemp("cors"), configuration)
-    yield gateway
-    assert gateway.stop() == 0
-
-
-@pytest.fixture(scope="module")
-def client(gateway):
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=gateway.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=KEYS[0],
-        aws_secret_access_key=KEYS[1],
-        config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
-    )
+def client(start_gateway, rgw_server):
+    """A client of a gateway that accepts SigV4 alone, and has no CORS rules."""
+    gateway = start_gateway("cors", before_all(rgw_server, KEYS, pattern="cors-*"))
+    return Target("cors", gateway.endpoint, "", KEYS).client()
 
 
 @pytest.fixture(scope="module")

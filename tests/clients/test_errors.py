@@ -30,7 +30,7 @@ def test_a_missing_key_is_the_servers_404(target, client, prefix):
 
 @pytest.mark.gateway
 def test_the_error_document_is_the_servers_own(rgw, rgw_direct, prefix):
-    """E1, V5: field for field what the server says without the gateway, its request id and host aside."""
+    """E1: field for field what the server says without the gateway, its request id and host aside."""
     seen = []
     for place in (rgw, rgw_direct):
         with pytest.raises(ClientError) as error:
@@ -63,7 +63,7 @@ def test_an_unknown_bucket_behind_a_catch_all_is_the_servers_404(rgw):
 
 
 def test_buckets_can_be_made_and_removed_through_a_catch_all(rgw, prefix):
-    """V5: bucket operations pass, and the bucket then takes objects."""
+    """E2: bucket operations pass, and the bucket then takes objects."""
     client, bucket = rgw.client(), prefix.strip("/") + "-made"
     client.create_bucket(Bucket=bucket)
     client.put_object(Bucket=bucket, Key="o", Body=b"x")

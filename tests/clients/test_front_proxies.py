@@ -5,14 +5,13 @@ Clients come from addresses of their own on the loopback network, the proxies fr
 
 import dataclasses
 import os
-import time
 import uuid
 
+import proxies
 import pytest
-import servers
 import urllib3
 from conftest import TOOL_KEYS, sha256
-from test_transparency import md5
+from conversation import md5
 from version_2 import Talk
 
 pytestmark = pytest.mark.gateway
@@ -27,23 +26,18 @@ burst = 40
 CLIENTS = ["127.0.0.2", "127.0.0.3"]
 
 
-BY_HEADER = [servers.Nginx, servers.Haproxy]
-BY_PROXY_PROTOCOL = [servers.HaproxyLine, servers.HaproxyBlock]
+BY_HEADER = [proxies.Nginx, proxies.Haproxy]
+BY_PROXY_PROTOCOL = [proxies.HaproxyLine, proxies.HaproxyBlock]
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory):
-    gateway = servers.Gateway(tmp_path_factory.mktemp("gateway-fronted"), CONFIGURATION)
-    yield gateway
-    assert gateway.stop() == 0
+def gateway(start_gateway):
+    return start_gateway("fronted", CONFIGURATION)
 
 
 @pytest.fixture(scope="module")
-def proxied_gateway(tmp_path_factory):
-    configuration = CONFIGURATION.replace("[server]", "[server]\nproxy_protocol = true")
-    gateway = servers.Gateway(tmp_path_factory.mktemp("gateway-proxied"), configuration)
-    yield gateway
-    assert gateway.stop() == 0
+def proxied_gateway(start_gateway):
+    return start_gateway("proxied", proxies.replaced(CONFIGURATION, ("[server]", "[server]\nproxy_protocol = true")))
 
 
 @pytest.fixture(scope="module", params=BY_PROXY_PROTOCOL)
@@ -60,7 +54,7 @@ def front(request, tmp_path_factory, gateway):
     proxy.stop()
 
 
-@pytest.fixture(scope="module", params=[servers.NginxCdn, servers.HaproxyCdn])
+@pytest.fixture(scope="module", params=[proxies.NginxCdn, proxies.HaproxyCdn])
 def cdn(request, tmp_path_factory, verifying_gateway, rgw_direct):
     """A bucket of RGW behind a gateway that verifies signatures, behind a proxy that adds what a CDN adds."""
     proxy = request.param(tmp_path_factory.mktemp("cdn"), verifying_gateway.endpoint)
@@ -73,13 +67,7 @@ def asked(gateway, endpoint, client, path="/demo/none", **headers):
     identity = uuid.uuid4().hex
     with urllib3.PoolManager(retries=False, source_address=(client, 0), timeout=urllib3.Timeout(10)) as pool:
         answer = pool.request("GET", endpoint + path, headers={"x-request-id": identity, **headers})
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        for line in gateway.lines():
-            if line.get("msg") == "request" and line.get("id") == identity:
-                return answer.status, line
-        time.sleep(0.02)
-    raise AssertionError(f"no access line for {identity}")
+    return answer.status, gateway.access_lines_until(identity)[-1]
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -4,6 +4,7 @@ import csv
 import socket
 import time
 
+import proxies
 import pytest
 import servers
 import urllib3
@@ -18,13 +19,14 @@ trusted_proxies = ["127.0.0.1"]
 """
 
 
-class Checking(servers.Haproxy):
+class Checking(proxies.Haproxy):
     """HAProxy with a health check ten times a second; its runtime API tells the result."""
 
-    template = (
-        servers.Haproxy.template.replace("maxconn 100\n", "maxconn 100\n  stats socket @DIRECTORY@/admin.sock\n")
-        .replace("\nbackend gateway\n", "\nbackend gateway\n  @CHECK@\n  default-server inter 100ms fall 1 rise 1\n")
-        .replace("@SEND@", "@SEND@ check @HOW@")
+    template = proxies.replaced(
+        proxies.Haproxy.template,
+        ("maxconn 100\n", "maxconn 100\n  stats socket @DIRECTORY@/admin.sock\n"),
+        ("\nbackend gateway\n", "\nbackend gateway\n  @CHECK@\n  default-server inter 100ms fall 1 rise 1\n"),
+        ("@SEND@", "@SEND@ check @HOW@"),
     )
 
     def __init__(self, directory, gateway, check, send="", how=""):
@@ -50,12 +52,10 @@ class Checking(servers.Haproxy):
 
 
 @pytest.fixture(scope="module", params=["plain", "proxied"])
-def gateway(request, tmp_path_factory):
-    configuration = PROXIED if request.param == "proxied" else ""
-    gateway = servers.Gateway(tmp_path_factory.mktemp(f"gateway-{request.param}"), configuration)
+def gateway(request, start_gateway):
+    gateway = start_gateway(request.param, PROXIED if request.param == "proxied" else "")
     gateway.is_proxied = request.param == "proxied"
-    yield gateway
-    assert gateway.stop() == 0
+    return gateway
 
 
 CHECKS = {
@@ -112,7 +112,7 @@ def test_probes_pass_through_nginx(tmp_path, method):
     directory = tmp_path / "gateway"
     directory.mkdir()
     gateway = servers.Gateway(directory)
-    proxy = servers.Nginx(tmp_path, gateway.endpoint)
+    proxy = proxies.Nginx(tmp_path, gateway.endpoint)
     try:
         with urllib3.PoolManager(retries=False) as pool:
             for path in ["/-/livez", "/-/readyz"]:

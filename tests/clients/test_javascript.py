@@ -10,6 +10,7 @@ import subprocess
 import uuid
 
 import pytest
+from configuration import DATA, key, policy, section
 from conftest import DIRECT
 
 import servers
@@ -50,30 +51,10 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="module")
-def verifying(origin_server, rgw_server, tmp_path_factory):
-    """A gateway that takes signatures only."""
-    configuration = f"""
-[buckets.demo]
-auth = ["sigv4"]
-[buckets.demo.s3]
-endpoints = ["{origin_server.endpoint}"]
-[buckets.every]
-pattern = "*"
-auth = ["sigv4"]
-[buckets.every.s3]
-endpoints = ["{rgw_server.endpoint}"]
-access_key_id = "{rgw_server.access_key_id}"
-secret_access_key = "{rgw_server.secret_access_key}"
-[keys.{KEYS[0]}]
-secret = "{KEYS[1]}"
-policy = "all"
-[policies.all]
-buckets = ["*"]
-methods = ["read", "write", "delete", "list"]
-"""
-    gateway = servers.Gateway(tmp_path_factory.mktemp("javascript"), configuration)
-    yield gateway
-    assert gateway.stop() == 0
+def verifying(start_gateway, origin_server, rgw_server):
+    """A gateway that accepts SigV4 alone."""
+    stores = section("demo", origin_server) + section("every", rgw_server, pattern="*")
+    return start_gateway("javascript", stores, key(KEYS), policy(methods=DATA))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ import urllib.request
 
 import pytest
 from boto3.s3.transfer import TransferConfig
-from conftest import Target
+from configuration import key, policy, section
+from conftest import Target, gateways
 
 import servers
 
@@ -41,25 +42,11 @@ def sink(tmp_path_factory):
 
 
 @pytest.fixture
-def gateway(sink, tmp_path):
+def gateway(sink, tmp_path_factory):
     """One gateway for each test: what an earlier one left behind would count as idle."""
-    configuration = f"""
-[buckets.sink]
-auth = ["sigv4"]
-[buckets.sink.s3]
-endpoints = ["http://{sink}"]
-access_key_id = "AKIASINK"
-secret_access_key = "unverified"
-[keys.{KEYS[0]}]
-secret = "{KEYS[1]}"
-policy = "all"
-[policies.all]
-buckets = ["*"]
-methods = ["read", "write"]
-"""
-    gateway = servers.Gateway(tmp_path, configuration)
-    yield gateway
-    assert gateway.stop() == 0
+    store = section("sink", f"http://{sink}", keys=("AKIASINK", "unverified"))
+    with gateways(tmp_path_factory) as start:
+        yield start("memory", store, key(KEYS), policy(methods=("read", "write")))
 
 
 def taken(sink):

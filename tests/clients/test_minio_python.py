@@ -15,13 +15,13 @@ from tool import AWKWARD, fetch
 
 
 @pytest.fixture
-def minio(place):
-    return Minio(place.endpoint.removeprefix("http://"), *place.keys, secure=False)
+def minio(tool_target):
+    return Minio(tool_target.endpoint.removeprefix("http://"), *tool_target.keys, secure=False)
 
 
-def test_objects(minio, place, prefix):
+def test_objects(minio, tool_target, prefix):
     """A9, A1, V5, I2: put, stat, ranges, list, copy, compose, tags, delete of one and several."""
-    bucket = place.bucket
+    bucket = tool_target.bucket
     assert minio.bucket_exists(bucket)
     assert bucket in [each.name for each in minio.list_buckets()]
     for name in AWKWARD:
@@ -45,41 +45,46 @@ def test_objects(minio, place, prefix):
     assert error.value.code == "NoSuchKey"
 
 
-def test_parts(minio, place, prefix, tmp_path):
-    """A9, V5: a stream of unknown length in parts, and an object composed of others' parts."""
+def test_parts(minio, tool_target, prefix, tmp_path):
+    """A9: a stream of unknown length in parts, and an object composed of others' parts."""
     body = os.urandom(11 << 20)
-    minio.put_object(place.bucket, prefix + "big", io.BytesIO(body), -1, part_size=5 << 20)
-    minio.fget_object(place.bucket, prefix + "big", str(tmp_path / "out"))
+    minio.put_object(tool_target.bucket, prefix + "big", io.BytesIO(body), -1, part_size=5 << 20)
+    minio.fget_object(tool_target.bucket, prefix + "big", str(tmp_path / "out"))
     assert sha256(tmp_path / "out") == sha256(body)
-    source = ComposeSource(place.bucket, prefix + "big", offset=0, length=6 << 20)
-    minio.compose_object(place.bucket, prefix + "composed", [source, ComposeSource(place.bucket, prefix + "big")])
-    assert minio.stat_object(place.bucket, prefix + "composed").size == (6 << 20) + len(body)
+    source = ComposeSource(tool_target.bucket, prefix + "big", offset=0, length=6 << 20)
+    minio.compose_object(tool_target.bucket, prefix + "composed", [source, ComposeSource(tool_target.bucket, prefix + "big")])
+    assert minio.stat_object(tool_target.bucket, prefix + "composed").size == (6 << 20) + len(body)
+    minio.fget_object(tool_target.bucket, prefix + "composed", str(tmp_path / "composed"))
+    assert sha256(tmp_path / "composed") == sha256(body[: 6 << 20] + body)
 
 
-def test_presigned(minio, place, prefix):
+def test_presigned(minio, tool_target, prefix):
     """A1, A9: URLs that write and read, and a form."""
     soon = datetime.timedelta(minutes=5)
-    assert fetch(minio.presigned_put_object(place.bucket, prefix + "a b", soon), "PUT", b"tide")[0] == 200
-    assert fetch(minio.presigned_get_object(place.bucket, prefix + "a b", soon)) == (200, b"tide")
-    policy = PostPolicy(place.bucket, datetime.datetime.now(datetime.timezone.utc) + soon)
+    assert fetch(minio.presigned_put_object(tool_target.bucket, prefix + "a b", soon), "PUT", b"tide")[0] == 200
+    assert fetch(minio.presigned_get_object(tool_target.bucket, prefix + "a b", soon)) == (200, b"tide")
+    policy = PostPolicy(tool_target.bucket, datetime.datetime.now(datetime.timezone.utc) + soon)
     policy.add_starts_with_condition("key", prefix)
     policy.add_content_length_range_condition(1, 1000)
     fields = minio.presigned_post_policy(policy)
-    answer = place.raw("POST", f"/{place.bucket}", fields={**fields, "key": prefix + "form", "file": ("f", b"form")})
+    answer = tool_target.raw("POST", f"/{tool_target.bucket}", fields={**fields, "key": prefix + "form", "file": ("f", b"form")})
     assert answer.status == 204, answer.data
-    answer = minio.get_object(place.bucket, prefix + "form")
+    answer = minio.get_object(tool_target.bucket, prefix + "form")
     assert answer.read() == b"form"
     answer.close()
 
 
-def test_buckets(minio, place, prefix):
-    """A9, V5: a bucket is made, its settings are written and read, it is removed."""
-    bucket = f"{place.bucket}-{prefix[2:-1]}"
+def test_buckets(minio, tool_target, prefix):
+    """A9: a bucket is made, its settings are written and read, it is removed."""
+    bucket = f"{tool_target.bucket}-{prefix[2:-1]}"
     minio.make_bucket(bucket)
     assert bucket in [each.name for each in minio.list_buckets()]
     policy = f'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"AWS":["*"]}},"Action":["s3:GetObject"],"Resource":["arn:aws:s3:::{bucket}/*"]}}]}}'
     minio.set_bucket_policy(bucket, policy)
     assert "s3:GetObject" in minio.get_bucket_policy(bucket)
     minio.delete_bucket_policy(bucket)
+    with pytest.raises(S3Error) as error:
+        minio.get_bucket_policy(bucket)
+    assert error.value.code == "NoSuchBucketPolicy"
     minio.remove_bucket(bucket)
     assert not minio.bucket_exists(bucket)

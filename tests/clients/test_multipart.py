@@ -12,7 +12,7 @@ PART_BYTES = 16 << 20
 
 @pytest.mark.parametrize("checksums", ["when_supported", "when_required"])
 def test_boto3_moves_100_mib_in_parts(target, prefix, big_file, tmp_path, checksums):
-    """V2, V5, P1: parts of 16 MiB, several at a time, up and down; the limit is per request."""
+    """V2, P1: parts of 16 MiB, several at a time, up and down; the limit is per request."""
     path, digest = big_file
     client = target.client(checksums=checksums)
     transfer = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=6)
@@ -39,7 +39,7 @@ def test_100_mib_in_one_request_each_way(target, client, prefix, big_file):
 
 @pytest.mark.parametrize("signed", [True, pytest.param(False, marks=pytest.mark.gateway)])
 def test_the_aws_cli_moves_100_mib(target, prefix, big_file, tmp_path, signed):
-    """V2, V5, A4: `aws s3 cp` up and down, byte-equal; with any signature and with none."""
+    """V2, A4: `aws s3 cp` up and down, byte-equal; with any signature and with none."""
     path, digest = big_file
     remote = f"s3://{target.bucket}/{prefix}big file+.bin"
     target.aws("s3", "cp", "--no-progress", path, remote, signed=signed)
@@ -49,7 +49,7 @@ def test_the_aws_cli_moves_100_mib(target, prefix, big_file, tmp_path, signed):
 
 
 def test_parts_may_come_in_any_order_and_be_listed(target, client, prefix):
-    """V5, I2: `partNumber` and `uploadId` pass; the object is the parts in their order, not in their arrival's."""
+    """I2: `partNumber` and `uploadId` pass; the object is the parts in their order, not in their arrival's."""
     bodies = {number: os.urandom(5 << 20) for number in (1, 2, 3)}
     upload = client.create_multipart_upload(Bucket=target.bucket, Key=prefix + "o", Metadata={"kind": "parts"})
     place = {"Bucket": target.bucket, "Key": prefix + "o", "UploadId": upload["UploadId"]}
@@ -65,7 +65,7 @@ def test_parts_may_come_in_any_order_and_be_listed(target, client, prefix):
 
 
 def test_a_part_can_be_a_range_of_another_object(target, client, prefix):
-    """V5: `x-amz-copy-source-range` passes."""
+    """I2: `x-amz-copy-source-range` passes."""
     source = os.urandom(6 << 20)
     client.put_object(Bucket=target.bucket, Key=prefix + "from", Body=source)
     upload = client.create_multipart_upload(Bucket=target.bucket, Key=prefix + "to")

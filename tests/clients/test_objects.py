@@ -13,7 +13,7 @@ SIZES = [0, 1, 1023, 65535, 65536, 65537, 1 << 20, (8 << 20) + 1]
 @pytest.mark.parametrize("checksums", ["when_supported", "when_required"])
 @pytest.mark.parametrize("size", SIZES)
 def test_an_object_comes_out_as_it_went_in(target, prefix, size, checksums):
-    """V5, I2: bytes and ETag, with and without the checksum headers that newer SDKs add."""
+    """I1, I2: bytes and ETag, with and without the checksum headers that newer SDKs add."""
     client = target.client(checksums=checksums)
     body = os.urandom(size)
     put = client.put_object(Bucket=target.bucket, Key=prefix + "object", Body=body)
@@ -46,7 +46,7 @@ def test_head_tells_what_get_tells(target, client, prefix):
 
 
 def test_an_encoded_body_is_not_decoded_on_the_way(target, client, prefix):
-    """V5: `Content-Encoding: gzip` is the object's business, also when the bytes are no gzip at all."""
+    """I2: `Content-Encoding: gzip` is the object's business, also when the bytes are no gzip at all."""
     body = b"\x1f\x8b not really compressed"
     client.put_object(Bucket=target.bucket, Key=prefix + "o.gz", Body=body, ContentEncoding="gzip")
     got = client.get_object(Bucket=target.bucket, Key=prefix + "o.gz")
@@ -106,7 +106,7 @@ def test_a_deleted_object_is_gone_and_deleting_again_succeeds(target, client, pr
 
 
 def test_many_are_deleted_in_one_request(target, client, prefix):
-    """E5, V5: the POST's XML body and its answer pass; the missing key is no error."""
+    """E5: the POST's XML body and its answer pass; the missing key is no error."""
     keys = [f"{prefix}{n}" for n in range(20)]
     for key in keys:
         client.put_object(Bucket=target.bucket, Key=key, Body=b"x")
@@ -147,7 +147,7 @@ def test_a_copy_can_replace_the_metadata(target, client, prefix):
 
 
 def test_objects_written_at_once_do_not_mix(target, client, prefix):
-    """P1, P3, V5: 96 objects over 32 threads, within the default gate and queue; every body its own."""
+    """P1, P3: 96 objects over 32 threads, within the default gate and queue; every body its own."""
     bodies = {f"{prefix}{n:03}": os.urandom(50_000 + n * 1000) for n in range(96)}
 
     def round_trip(key):

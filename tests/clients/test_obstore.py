@@ -1,6 +1,6 @@
 """obstore: the object_store crate of Rust, which polars, delta-rs and DataFusion use too, in a small wheel.
 
-polars and pyarrow are not installed: their wheels have 54 MB against 6 MB, and polars sends the same requests.
+polars and pyarrow are not installed: polars sends the same requests with the same crate.
 """
 
 import datetime
@@ -15,14 +15,14 @@ from tool import AWKWARD, fetch
 
 
 @pytest.fixture
-def store(place, monkeypatch):
+def store(tool_target, monkeypatch):
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     return S3Store(
-        place.bucket,
-        endpoint=place.endpoint,
-        access_key_id=place.keys[0],
-        secret_access_key=place.keys[1],
+        tool_target.bucket,
+        endpoint=tool_target.endpoint,
+        access_key_id=tool_target.keys[0],
+        secret_access_key=tool_target.keys[1],
         client_options={"allow_http": True},
     )
 
@@ -54,6 +54,7 @@ def test_parts_conditions_and_urls(store, prefix):
     obstore.put(store, prefix + "once", b"1", mode="create")
     with pytest.raises(AlreadyExistsError):
         obstore.put(store, prefix + "once", b"2", mode="create")
+    assert bytes(obstore.get(store, prefix + "once").bytes()) == b"1"
     soon = datetime.timedelta(minutes=5)
     assert fetch(obstore.sign(store, "PUT", prefix + "signed", soon), "PUT", b"tide")[0] == 200
     assert fetch(obstore.sign(store, "GET", prefix + "signed", soon)) == (200, b"tide")

@@ -10,8 +10,7 @@ import uuid
 
 import botocore
 import pytest
-
-import servers
+from configuration import DATA, policy, section
 
 CONTENT = b"content-that-only-readers-see"
 BYSTANDER = "bystander"
@@ -116,32 +115,15 @@ def store(rgw_direct):
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory, rgw_server, store):
+def gateway(start_gateway, rgw_server, store):
     """RGW behind a gateway that takes API keys, one for each access."""
-    keys = "".join(
-        f"""
-[api_keys.{access}]
-secret = "secret-of-{access}-key"
-policy = "{access}"
-[policies.{access}]
-buckets = ["{store.bucket}"]
-methods = ["{access}"]
-"""
-        for access in ("read", "write", "delete", "list")
-    )
-    configuration = f"""
-[buckets.b]
-kind = "s3"
-pattern = "{store.bucket}"
-auth = ["api_key"]
-[buckets.b.s3]
-endpoints = ["{rgw_server.endpoint}"]
-access_key_id = "{rgw_server.access_key_id}"
-secret_access_key = "{rgw_server.secret_access_key}"
-{keys}"""
-    gateway = servers.Gateway(tmp_path_factory.mktemp("gateway-operations"), configuration)
-    yield gateway
-    assert gateway.stop() == 0
+
+    def api_key(access):
+        table = f'[api_keys.{access}]\nsecret = "secret-of-{access}-key"\npolicy = "{access}"\n'
+        return table + policy(access, buckets=(store.bucket,), methods=(access,))
+
+    bucket = section("b", rgw_server, pattern=store.bucket, auth=("api_key",))
+    return start_gateway("operations", bucket, *map(api_key, DATA))
 
 
 class Answer:

@@ -6,6 +6,7 @@ import uuid
 import pytest
 from botocore.exceptions import ClientError
 from conftest import code_of, sha256
+from tool import AWS_CLI, assert_empty, aws_cli, make_tree, read_tree
 
 # More than the size from which the AWS CLI and boto3 copy in parts.
 LARGE_BYTES = 65 << 20
@@ -14,6 +15,11 @@ LARGE_BYTES = 65 << 20
 @pytest.fixture(scope="module")
 def client(origin):
     return origin.client()
+
+
+@pytest.fixture(params=AWS_CLI)
+def aws(request, origin, tmp_path):
+    return aws_cli(request.param, origin, tmp_path)
 
 
 def refused(call, **arguments):
@@ -59,19 +65,45 @@ def test_a_key_may_be_as_long_as_s3_allows(origin, client, prefix, length):
     assert refused(client.put_object, Bucket=origin.bucket, Key=too_long, Body=b"x") == (400, "KeyTooLongError")
 
 
-def test_buckets_are_made_and_removed(origin, prefix, tmp_path):
-    """E1: `aws s3 mb`, `ls`, `cp`, `rb --force`; a bucket with an object in it is 409."""
+def test_buckets_are_made_and_removed(origin, aws, tmp_path):
+    """E1, V2: `aws s3 mb`, `ls`, `cp` of 4 bytes and of 65 MiB, up, within the origin and down, `rb`; a bucket with objects is 409."""
     bucket = f"made-{uuid.uuid4().hex[:8]}"
-    (tmp_path / "o").write_bytes(b"tide")
-    origin.aws("s3", "mb", f"s3://{bucket}")
-    assert {bucket, "demo"} <= set(origin.aws("s3", "ls").stdout.decode().split())
-    origin.aws("s3", "cp", "--no-progress", tmp_path / "o", f"s3://{bucket}/o")
-    assert origin.aws("s3", "cp", f"s3://{bucket}/o", "-").stdout == b"tide"
-    kept = origin.aws("s3", "rb", f"s3://{bucket}", check=False)
+    base = f"s3://{bucket}/"
+    bodies = {"small": b"tide", "large": os.urandom(LARGE_BYTES)}
+    aws("s3", "mb", f"s3://{bucket}")
+    assert {bucket, "demo"} <= set(aws("s3", "ls").split())
+    for name, body in bodies.items():
+        (tmp_path / name).write_bytes(body)
+        aws("s3", "cp", "--no-progress", name, base + name)
+        aws("s3", "cp", "--no-progress", base + name, f"{base}copy of {name}")
+        aws("s3", "cp", "--no-progress", f"{base}copy of {name}", "back")
+        assert sha256(tmp_path / "back") == sha256(body)
+    listed = [line.split(maxsplit=3)[2:] for line in aws("s3", "ls", base).splitlines()]
+    sizes = {name: str(len(body)) for name, body in bodies.items()}
+    assert listed == [[sizes[name.split()[-1]], name] for name in ("copy of large", "copy of small", "large", "small")]
+    kept = aws.run("s3", "rb", f"s3://{bucket}")
     assert kept.returncode != 0
     assert b"BucketNotEmpty" in kept.stderr
-    origin.aws("s3", "rb", "--force", f"s3://{bucket}")
+    aws("s3", "rb", "--force", f"s3://{bucket}")
     assert refused(origin.client().head_bucket, Bucket=bucket)[0] == 404
+    assert bucket not in aws("s3", "ls")
+
+
+def test_a_tree_is_synchronised(origin, aws, prefix, tmp_path):
+    """V5, E1: `aws s3 sync` both ways of awkward names, a second one that finds nothing to do, `mv`, ranges, `rm`."""
+    base = f"s3://{origin.bucket}/{prefix}"
+    files = make_tree(tmp_path / "up")
+    aws("s3", "sync", "--no-progress", "up", base + "tree")
+    assert aws("s3", "sync", "--no-progress", "up", base + "tree") == ""
+    aws("s3", "sync", "--no-progress", base + "tree", "down")
+    assert read_tree(tmp_path / "down") == files
+    aws("s3", "mv", "--no-progress", base + "tree/a b+c.txt", base + "moved ü")
+    assert [line.split(maxsplit=3)[-1] for line in aws("s3", "ls", base).splitlines()] == ["tree/", "moved ü"]
+    named = ("--bucket", origin.bucket, "--key", prefix + "moved ü")
+    aws("s3api", "get-object", *named, "--range", "bytes=5-9", "piece")
+    assert (tmp_path / "piece").read_bytes() == files["a b+c.txt"][5:10]
+    aws("s3", "rm", "--recursive", base)
+    assert_empty(aws, base)
 
 
 def test_conditions_of_reads(origin, client, prefix):
@@ -90,7 +122,7 @@ def test_conditions_of_reads(origin, client, prefix):
 
 
 def test_several_attributes_are_told_at_once(origin, client, prefix):
-    """V5: clients send the names of attributes as one list."""
+    """I2: clients send the names of attributes as one list."""
     key = prefix + "attributes"
     client.put_object(Bucket=origin.bucket, Key=key, Body=b"five!")
     wanted = ["ETag", "ObjectSize", "StorageClass"]
@@ -99,15 +131,15 @@ def test_several_attributes_are_told_at_once(origin, client, prefix):
     assert told["ETag"].strip('"') == client.head_object(Bucket=origin.bucket, Key=key)["ETag"].strip('"')
 
 
-def test_a_large_copy_in_parts(origin, client, prefix):
-    """V2, V5: boto3's and the AWS CLI's own copies of 65 MiB, and its tags, which version 2 of the CLI asks for first."""
+def test_a_large_copy_in_parts(origin, client, aws, prefix):
+    """V2: boto3 and both versions of the AWS CLI copy 65 MiB in parts; version 2 asks for the tags first."""
     body = os.urandom(LARGE_BYTES)
     client.put_object(Bucket=origin.bucket, Key=prefix + "large", Body=body, Tagging="a=1")
     tags = client.get_object_tagging(Bucket=origin.bucket, Key=prefix + "large")
     assert tags["TagSet"] == [{"Key": "a", "Value": "1"}]
     client.copy({"Bucket": origin.bucket, "Key": prefix + "large"}, origin.bucket, prefix + "boto3")
     base = f"s3://{origin.bucket}/{prefix}"
-    origin.aws("s3", "cp", "--no-progress", base + "large", base + "cli")
+    aws("s3", "cp", "--no-progress", base + "large", base + "cli")
     for name in ("boto3", "cli"):
         got = client.get_object(Bucket=origin.bucket, Key=prefix + name)
         assert got["ETag"].strip('"').count("-") == 1, "it was not copied in parts"
@@ -115,7 +147,7 @@ def test_a_large_copy_in_parts(origin, client, prefix):
 
 
 def test_uploads_are_listed(origin, client, prefix):
-    """V5: ListMultipartUploads, ListParts, AbortMultipartUpload."""
+    """E1: ListMultipartUploads, ListParts, AbortMultipartUpload; parts of an upload that is gone are NoSuchUpload."""
     place = {"Bucket": origin.bucket, "Key": prefix + "o"}
     upload = {**place, "UploadId": client.create_multipart_upload(**place)["UploadId"]}
     tag = client.upload_part(PartNumber=2, Body=b"x" * 10, **upload)["ETag"]

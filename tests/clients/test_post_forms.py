@@ -8,13 +8,10 @@ import json
 import os
 import uuid
 
-import boto3
 import pytest
 import urllib3
-from botocore.config import Config
-
-import servers
-from conftest import sha256
+from configuration import both_stores, key, policy
+from conftest import Target, sha256
 
 pytestmark = pytest.mark.gateway
 
@@ -22,49 +19,11 @@ KEYS = ("AKIAFORMS", "forms/secret+of/forty=characters")
 
 
 @pytest.fixture(scope="module")
-def endpoint(origin_server, rgw_server, rgw_direct, tmp_path_factory):
-    """A gateway that takes signatures only, before the embedded origin and before RGW."""
-    configuration = f"""
-[buckets.at-origin]
-auth = ["sigv4"]
-[buckets.at-origin.s3]
-endpoints = ["{origin_server.endpoint}"]
-bucket = "demo"
-[buckets.at-rgw]
-auth = ["sigv4"]
-[buckets.at-rgw.s3]
-endpoints = ["{rgw_server.endpoint}"]
-bucket = "{rgw_direct.bucket}"
-access_key_id = "{rgw_server.access_key_id}"
-secret_access_key = "{rgw_server.secret_access_key}"
-[keys.{KEYS[0]}]
-secret = "{KEYS[1]}"
-policy = "all"
-[policies.all]
-buckets = ["*"]
-methods = ["read", "write"]
-"""
-    gateway = servers.Gateway(tmp_path_factory.mktemp("forms"), configuration)
-    yield gateway.endpoint
-    assert gateway.stop() == 0
-
-
-@pytest.fixture(params=["at-origin", "at-rgw"])
-def bucket(request):
-    return request.param
-
-
-@pytest.fixture
-def client(endpoint):
-    config = Config(signature_version="s3v4", retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=KEYS[0],
-        aws_secret_access_key=KEYS[1],
-        config=config,
-    )
+def client(start_gateway, origin_server, rgw_server, rgw_direct):
+    """A client of a gateway that accepts SigV4 alone, in front of the embedded origin and of RGW."""
+    stores = both_stores(origin_server, rgw_server, rgw_direct.bucket)
+    gateway = start_gateway("forms", stores, key(KEYS), policy(methods=("read", "write")))
+    return Target("forms", gateway.endpoint, "", KEYS).client()
 
 
 def send(post, name, data, **more):

@@ -6,7 +6,7 @@ import uuid
 import pytest
 from botocore.exceptions import ClientError
 
-import servers
+from configuration import section
 from conftest import DUMMY_KEYS
 
 pytestmark = pytest.mark.gateway
@@ -30,27 +30,17 @@ class Renamed:
 
 
 @pytest.fixture(scope="module")
-def renamed(tmp_path_factory, rgw_server, rgw_direct):
+def renamed(start_gateway, rgw_server, rgw_direct):
     run = uuid.uuid4().hex[:8]
     ours, theirs = f"a-{run}", f"b-{run}"
     store = rgw_direct.client()
     store.create_bucket(Bucket=theirs)
-    configuration = f"""
-[buckets.{ours}]
-auth = ["anonymous"]
-[buckets.{ours}.s3]
-endpoints = ["{rgw_server.endpoint}"]
-bucket = "{theirs}"
-access_key_id = "{rgw_server.access_key_id}"
-secret_access_key = "{rgw_server.secret_access_key}"
-"""
-    gateway = servers.Gateway(tmp_path_factory.mktemp("renaming"), configuration)
+    gateway = start_gateway("renaming", section(ours, rgw_server, auth=("anonymous",), bucket=theirs))
     target = dataclasses.replace(rgw_direct, endpoint=gateway.endpoint, keys=DUMMY_KEYS)
     found = Renamed(ours, theirs, target.client(), store, gateway.endpoint)
     for key in found.keys:
         found.client.put_object(Bucket=ours, Key=key, Body=key.encode(), Metadata={"bucket": theirs})
-    yield found
-    assert gateway.stop() == 0
+    return found
 
 
 def test_objects_stay_under_their_keys(renamed):

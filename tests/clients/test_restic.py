@@ -5,18 +5,18 @@ from tool import Tool, make_tree, read_tree
 
 
 @pytest.fixture
-def restic(place, prefix, tmp_path):
+def restic(tool_target, prefix, tmp_path):
     return Tool(
         tmp_path,
-        ["restic", "--no-cache", "--repo", f"s3:{place.endpoint}/{place.bucket}/{prefix}repository"],
-        AWS_ACCESS_KEY_ID=place.keys[0],
-        AWS_SECRET_ACCESS_KEY=place.keys[1],
+        ["restic", "--no-cache", "--repo", f"s3:{tool_target.endpoint}/{tool_target.bucket}/{prefix}repository"],
+        AWS_ACCESS_KEY_ID=tool_target.keys[0],
+        AWS_SECRET_ACCESS_KEY=tool_target.keys[1],
         RESTIC_PASSWORD="a repository's password",
     )
 
 
 def test_restic(restic, tmp_path):
-    """A9, A1, V5, I2: init, two backups, check of all data, restore, forget with prune."""
+    """A9, A1, I2: init, two backups, check of all data, restore, forget with prune."""
     restic("init")
     files = make_tree(tmp_path / "up", size=400_000)
     restic("backup", "up")

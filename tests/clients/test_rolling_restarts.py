@@ -3,6 +3,7 @@
 import threading
 import time
 
+import proxies
 import pytest
 import servers
 import urllib3
@@ -60,7 +61,7 @@ def put(gateway):
 
 
 @pytest.mark.parametrize(
-    ("proxy", "delay"), [(servers.HaproxyBeforePair, "1"), (servers.NginxBeforePair, "1"), (servers.NginxBeforePair, "0")]
+    ("proxy", "delay"), [(proxies.HaproxyBeforePair, "1"), (proxies.NginxBeforePair, "1"), (proxies.NginxBeforePair, "0")]
 )
 def test_a_rolling_restart_loses_no_request(tmp_path, proxy, delay):
     """G4, O5: `/readyz` turns 503 first, what comes during the delay is answered, later connections are refused at once."""
@@ -85,5 +86,5 @@ def test_a_rolling_restart_loses_no_request(tmp_path, proxy, delay):
         assert load.failures == []
     finally:
         front.stop()
-        for gateway in gateways:
-            gateway.stop()
+        codes = [gateway.stop() for gateway in gateways]
+    assert codes == [0, 0]

@@ -10,12 +10,12 @@ REFUSALS = {"authorization_malformed": "without a region it signs for `US` first
 
 
 @pytest.fixture(params=["no region", "eu-west-1"])
-def s3cmd(request, place, tmp_path):
-    host = place.endpoint.removeprefix("http://")
+def s3cmd(request, tool_target, tmp_path):
+    host = tool_target.endpoint.removeprefix("http://")
     lines = [
         "[default]",
-        f"access_key = {place.keys[0]}",
-        f"secret_key = {place.keys[1]}",
+        f"access_key = {tool_target.keys[0]}",
+        f"secret_key = {tool_target.keys[1]}",
         f"host_base = {host}",
         f"host_bucket = {host}",
         "use_https = False",
@@ -26,9 +26,9 @@ def s3cmd(request, place, tmp_path):
     return Tool(tmp_path, [BIN / "s3cmd", "--no-progress"])
 
 
-def test_s3cmd(s3cmd, place, prefix, tmp_path):
+def test_s3cmd(s3cmd, tool_target, prefix, tmp_path):
     """A9, A1, V5: put, info, get, resumed get, list, copy, move, sync both ways, delete."""
-    base = f"s3://{place.bucket}/{prefix}"
+    base = f"s3://{tool_target.bucket}/{prefix}"
     body = make_tree(tmp_path / "in", ["a b+ü.txt"])["a b+ü.txt"]
     s3cmd("put", tmp_path / "in/a b+ü.txt", base)
     assert "MD5 sum" in s3cmd("info", base + "a b+ü.txt")
@@ -43,7 +43,7 @@ def test_s3cmd(s3cmd, place, prefix, tmp_path):
     assert base + "a b+ü.txt" in listed
     assert base + "moved" in listed
     assert base + "copied" not in listed
-    assert f"s3://{place.bucket}\n" in s3cmd("ls")
+    assert f"s3://{tool_target.bucket}\n" in s3cmd("ls")
     files = make_tree(tmp_path / "up")
     s3cmd("sync", f"{tmp_path}/up/", base + "tree/")
     (tmp_path / "down").mkdir()
@@ -53,10 +53,10 @@ def test_s3cmd(s3cmd, place, prefix, tmp_path):
     assert s3cmd("ls", base) == ""
 
 
-def test_s3cmd_multipart_and_presigned(s3cmd, place, prefix, tmp_path):
-    """A8, A9, V5: an upload in parts; a URL of `signurl`, which SigV2 signs; access lists."""
+def test_s3cmd_multipart_and_presigned(s3cmd, tool_target, prefix, tmp_path):
+    """A8, A9: an upload in parts; a URL of `signurl`, which SigV2 signs; access lists."""
     body = make_tree(tmp_path / "in", ["big"], 11 << 20)["big"]
-    remote = f"s3://{place.bucket}/{prefix}big"
+    remote = f"s3://{tool_target.bucket}/{prefix}big"
     s3cmd("put", "--multipart-chunk-size-mb=5", tmp_path / "in/big", remote)
     s3cmd("get", remote, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == body
@@ -65,12 +65,14 @@ def test_s3cmd_multipart_and_presigned(s3cmd, place, prefix, tmp_path):
     s3cmd("setacl", "--acl-public", remote)
     assert "*anon*" in s3cmd("info", remote)
     s3cmd("del", remote)
+    assert s3cmd("ls", remote) == ""
 
 
 @pytest.mark.parametrize("s3cmd", ["no region"], indirect=True)
-def test_s3cmd_makes_buckets(s3cmd, place, prefix):
-    """A9, V5: a bucket is made, listed and removed. With a region RGW refuses it: its only region has another name."""
-    bucket = f"s3://{place.bucket}-{prefix[2:-1]}"
+def test_s3cmd_makes_buckets(s3cmd, tool_target, prefix):
+    """A9: a bucket is made, listed and removed. With a region RGW refuses it: its only region has another name."""
+    bucket = f"s3://{tool_target.bucket}-{prefix[2:-1]}"
     s3cmd("mb", bucket)
     assert f"{bucket}\n" in s3cmd("ls")
     s3cmd("rb", bucket)
+    assert f"{bucket}\n" not in s3cmd("ls")

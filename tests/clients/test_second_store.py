@@ -10,6 +10,7 @@ import servers
 from awscrt.s3 import S3ResponseError
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
+from configuration import before_all
 from conftest import DIRECT, TOOL_KEYS, Target, code_of, sha256
 from tool import AWKWARD, fetch
 
@@ -31,30 +32,13 @@ def direct(juicefs):
 
 
 @pytest.fixture(scope="module")
-def second(tmp_path_factory, juicefs, direct):
+def second(request, juicefs, direct):
     """The store through a gateway that computes Content-MD5 for the documents that need it."""
     if DIRECT:
-        yield direct
-        return
-    configuration = f"""
-[buckets.second]
-pattern = "*"
-auth = ["sigv4", "sigv2"]
-[buckets.second.s3]
-endpoints = ["{juicefs.endpoint}"]
-access_key_id = "{juicefs.access_key_id}"
-secret_access_key = "{juicefs.secret_access_key}"
-content_md5 = "add"
-[keys.{TOOL_KEYS[0]}]
-secret = "{TOOL_KEYS[1]}"
-policy = "all"
-[policies.all]
-buckets = ["*"]
-methods = ["read", "write", "delete", "list", "configure"]
-"""
-    gateway = servers.Gateway(tmp_path_factory.mktemp("gateway-second"), configuration)
-    yield dataclasses.replace(direct, endpoint=gateway.endpoint, keys=TOOL_KEYS)
-    assert gateway.stop() == 0
+        return direct
+    configuration = before_all(juicefs, TOOL_KEYS, auth=("sigv4", "sigv2"), upstream='content_md5 = "add"')
+    gateway = request.getfixturevalue("start_gateway")("second", configuration)
+    return dataclasses.replace(direct, endpoint=gateway.endpoint, keys=TOOL_KEYS)
 
 
 def test_objects(second, prefix):
@@ -82,13 +66,16 @@ def test_objects(second, prefix):
 
 
 def test_parts(second, prefix):
-    """A2, I1, V5: an upload in parts, also of a stream, with the SDK's default checksums."""
+    """A2, I1: an upload in parts, also of a stream, with the SDK's default checksums."""
     client, body = second.client(), os.urandom(2 * PART_BYTES + 1)
     transfer = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
     client.upload_fileobj(io.BytesIO(body), second.bucket, prefix + "big", Config=transfer)
     assert sha256(client.get_object(Bucket=second.bucket, Key=prefix + "big")["Body"]) == sha256(body)
     upload = client.create_multipart_upload(Bucket=second.bucket, Key=prefix + "never")["UploadId"]
     client.abort_multipart_upload(Bucket=second.bucket, Key=prefix + "never", UploadId=upload)
+    with pytest.raises(ClientError) as error:
+        client.list_parts(Bucket=second.bucket, Key=prefix + "never", UploadId=upload)
+    assert code_of(error) == (404, "NoSuchUpload")
 
 
 @pytest.mark.gateway
@@ -119,7 +106,7 @@ def test_a_checksum_in_a_trailer(second, direct, prefix, tmp_path):
 
 
 def test_buckets(second, prefix):
-    """V5: a bucket is made, listed, removed; a listing of a missing bucket is NoSuchBucket."""
+    """E2: a bucket is made, listed, removed; a listing of a missing bucket is NoSuchBucket."""
     client, name = second.client(), f"made-{prefix[2:-1]}"
     client.create_bucket(Bucket=name)
     assert {second.bucket, name} <= {each["Name"] for each in client.list_buckets()["Buckets"]}

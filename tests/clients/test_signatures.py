@@ -5,11 +5,11 @@ import uuid
 
 import botocore
 import botocore.auth
+import configuration
 import pytest
 import urllib3
 from botocore.exceptions import ClientError
 
-import servers
 from conftest import Target, code_of, sha256
 
 pytestmark = pytest.mark.gateway
@@ -19,31 +19,17 @@ READER = ("AKIAREADER", "another/secret")
 
 
 @pytest.fixture(scope="module")
-def endpoint(origin_server, tmp_path_factory):
-    """A gateway that takes signatures only, with two keys, before the embedded origin."""
-    configuration = f"""
-[buckets.signed]
-auth = ["sigv4"]
-[buckets.signed.s3]
-endpoints = ["{origin_server.endpoint}"]
-bucket = "demo"
-[keys.{KEYS[0]}]
-secret = "{KEYS[1]}"
-policy = "all"
-[keys.{READER[0]}]
-secret = "{READER[1]}"
-policy = "reader"
-[policies.all]
-buckets = ["*"]
-methods = ["read", "write", "delete", "list"]
-[policies.reader]
-buckets = ["signed"]
-prefixes = ["public/"]
-methods = ["read", "list"]
-"""
-    gateway = servers.Gateway(tmp_path_factory.mktemp("signed"), configuration)
-    yield gateway.endpoint
-    assert gateway.stop() == 0
+def endpoint(start_gateway, origin_server):
+    """A gateway that accepts SigV4 alone, with two keys, in front of the embedded origin."""
+    gateway = start_gateway(
+        "signed",
+        configuration.section("signed", origin_server, bucket="demo"),
+        configuration.key(KEYS),
+        configuration.key(READER, policy="reader"),
+        configuration.policy(methods=configuration.DATA),
+        configuration.policy("reader", buckets=("signed",), methods=("read", "list"), prefixes=("public/",)),
+    )
+    return gateway.endpoint
 
 
 def target(endpoint, keys=KEYS):

@@ -3,13 +3,11 @@
 import os
 import uuid
 
-import boto3
+import configuration
 import pytest
 import urllib3
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
-import servers
 from conftest import Target, code_of, sha256
 
 pytestmark = pytest.mark.gateway
@@ -18,43 +16,16 @@ KEYS = ("AKIASIGVTWO", "sigv2/secret+of/forty=characters")
 
 
 @pytest.fixture(scope="module")
-def endpoint(origin_server, rgw_server, rgw_direct, tmp_path_factory):
-    """A gateway that accepts both signatures before the embedded origin and before RGW, and SigV4 alone in `strict`."""
-    upstream = f"""
-endpoints = ["{rgw_server.endpoint}"]
-bucket = "{rgw_direct.bucket}"
-access_key_id = "{rgw_server.access_key_id}"
-secret_access_key = "{rgw_server.secret_access_key}"
-"""
-    configuration = f"""
-[buckets.at-origin]
-auth = ["sigv4", "sigv2"]
-[buckets.at-origin.s3]
-endpoints = ["{origin_server.endpoint}"]
-bucket = "demo"
-[buckets.at-rgw]
-auth = ["sigv4", "sigv2"]
-[buckets.at-rgw.s3]
-{upstream}
-[buckets.strict]
-auth = ["sigv4"]
-[buckets.strict.s3]
-{upstream}
-[keys.{KEYS[0]}]
-secret = "{KEYS[1]}"
-policy = "all"
-[policies.all]
-buckets = ["*"]
-methods = ["read", "write", "delete", "list", "configure"]
-"""
-    gateway = servers.Gateway(tmp_path_factory.mktemp("sigv2"), configuration)
-    yield gateway.endpoint
-    assert gateway.stop() == 0
-
-
-@pytest.fixture(params=["at-origin", "at-rgw"])
-def bucket(request):
-    return request.param
+def endpoint(start_gateway, origin_server, rgw_server, rgw_direct):
+    """A gateway that accepts both signatures in front of the embedded origin and of RGW, and SigV4 alone in `strict`."""
+    gateway = start_gateway(
+        "sigv2",
+        configuration.both_stores(origin_server, rgw_server, rgw_direct.bucket, auth=("sigv4", "sigv2")),
+        configuration.section("strict", rgw_server, bucket=rgw_direct.bucket),
+        configuration.key(KEYS),
+        configuration.policy(),
+    )
+    return gateway.endpoint
 
 
 @pytest.fixture
@@ -62,17 +33,9 @@ def key():
     return f"sigv2/{uuid.uuid4().hex}/a b+c~'(d).txt"
 
 
-def client(endpoint, addressing="path", **options):
-    """A boto3 client that tries once. Without `signature_version` it presigns with SigV2, as boto3 does by default."""
-    config = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": addressing}, **options)
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=KEYS[0],
-        aws_secret_access_key=KEYS[1],
-        config=config,
-    )
+def client(endpoint, signature=None, **options):
+    """A client with boto3's default signatures, which presigns with SigV2, unless it is told another."""
+    return Target("sigv2", endpoint, "", KEYS).client(signature=signature, **options)
 
 
 @pytest.fixture
@@ -113,7 +76,7 @@ def test_default_presigning_of_boto3(endpoint, bucket, key, http):
 
 def test_a_bucket_in_the_host(endpoint, bucket, key, http):
     """A8: boto3 with virtual-hosted buckets, header and URL."""
-    virtual = client(endpoint.replace("127.0.0.1", "localhost"), "virtual", signature_version="s3")
+    virtual = client(endpoint.replace("127.0.0.1", "localhost"), "s3", addressing="virtual")
     url = virtual.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": key})
     host = f"{bucket}.localhost"
     assert f"://{host}:" in url
@@ -123,7 +86,7 @@ def test_a_bucket_in_the_host(endpoint, bucket, key, http):
 
 def test_a_client_that_signs_with_version_2(endpoint, bucket, key):
     """A8: objects, multipart, copies, listings and multi-delete by a client that signs with SigV2 alone."""
-    s3 = client(endpoint, signature_version="s3")
+    s3 = client(endpoint, "s3")
     data = os.urandom(70_000)
     s3.put_object(Bucket=bucket, Key=key, Body=data, Metadata={"who": "me"}, ContentType="text/x")
     got = s3.get_object(Bucket=bucket, Key=key)
@@ -147,7 +110,7 @@ def test_a_client_that_signs_with_version_2(endpoint, bucket, key):
 
 def test_forms_of_boto3(endpoint, bucket, key, http):
     """A8: a form that boto3 presigns with SigV2 stores its file, and one that breaks its policy stores nothing."""
-    s3 = client(endpoint, signature_version="s3")
+    s3 = client(endpoint, "s3")
     form = s3.generate_presigned_post(
         bucket, key, Fields={"acl": "private"}, Conditions=[{"acl": "private"}, ["content-length-range", 0, 1000]]
     )
@@ -194,12 +157,12 @@ def test_version_2_is_off_elsewhere(endpoint, key, http):
     answer = http.request("GET", url)
     assert answer.status == 501
     assert b"add sigv2 to buckets.NAME.auth" in answer.data
-    form = client(endpoint, signature_version="s3").generate_presigned_post("strict", key)
+    form = client(endpoint, "s3").generate_presigned_post("strict", key)
     fields = {**form["fields"], "file": ("f", b"x", "text/plain")}
     assert http.request("POST", form["url"], fields=fields).status == 501
     with pytest.raises(ClientError) as error:
-        client(endpoint, signature_version="s3").list_objects_v2(Bucket="strict")
+        client(endpoint, "s3").list_objects_v2(Bucket="strict")
     assert code_of(error) == (501, "NotImplemented")
-    names = [each["Name"] for each in client(endpoint, signature_version="s3").list_buckets()["Buckets"]]
+    names = [each["Name"] for each in client(endpoint, "s3").list_buckets()["Buckets"]]
     assert "at-rgw" in names
     assert "strict" not in names

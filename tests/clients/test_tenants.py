@@ -5,9 +5,9 @@ import urllib.parse
 
 import botocore.handlers
 import pytest
-import servers
 import urllib3
 from botocore.exceptions import ClientError
+from configuration import DATA, key, policy, section
 from conftest import DIRECT, Target, code_of
 
 TENANT = "acme"
@@ -32,47 +32,20 @@ def tenant_direct(rgw_server):
     return target
 
 
-def section(name, pattern, endpoint, keys, more=""):
-    return f"""
-[buckets.{name}]
-pattern = "{pattern}"
-auth = ["sigv4"]
-[buckets.{name}.s3]
-endpoints = ["{endpoint}"]
-access_key_id = "{keys[0]}"
-secret_access_key = "{keys[1]}"
-{more}
-"""
-
-
-def key(name, pair, patterns):
-    return f"""
-[keys.{name}]
-access_key_id = "{pair[0]}"
-secret = "{pair[1]}"
-policy = "{name}"
-[policies.{name}]
-buckets = {list(patterns)!r}
-methods = ["read", "write", "delete", "list"]
-"""
-
-
 @pytest.fixture(scope="module")
-def tenant_gateway(tmp_path_factory, rgw_server, rgw_direct, tenant_direct):
-    endpoint, main = rgw_server.endpoint, rgw_direct.keys
-    configuration = "".join(
-        [
-            section("every", "*", endpoint, main),
-            section("default", ":*", endpoint, main),
-            section("tenant", f"{TENANT}:*", endpoint, tenant_direct.keys),
-            section("renamed", "pictures", endpoint, tenant_direct.keys, f'bucket = "{BUCKET}"'),
-            key("studio", STUDIO, [f"{TENANT}:*", "pictures", ":*"]),
-            key("stranger", STRANGER, ["*"]),
-        ]
+def tenant_gateway(start_gateway, rgw_server, tenant_direct):
+    tenants = {"keys": tenant_direct.keys}
+    return start_gateway(
+        "tenants",
+        section("every", rgw_server, pattern="*"),
+        section("default", rgw_server, pattern=":*"),
+        section("tenant", rgw_server, pattern=f"{TENANT}:*", **tenants),
+        section("renamed", rgw_server, pattern="pictures", bucket=BUCKET, **tenants),
+        key(STUDIO, policy="studio"),
+        policy("studio", buckets=(f"{TENANT}:*", "pictures", ":*"), methods=DATA),
+        key(STRANGER, policy="stranger"),
+        policy("stranger", methods=DATA),
     )
-    gateway = servers.Gateway(tmp_path_factory.mktemp("gateway-tenants"), configuration)
-    yield gateway
-    assert gateway.stop() == 0
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,14 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 import uuid
 
-import boto3
+import configuration
 import pytest
-from botocore.config import Config
-
-import servers
-from conftest import sha256
+from conftest import Target, sha256
+from tool import AWS_CLI, aws_cli
 
 pytestmark = pytest.mark.gateway
 
@@ -68,46 +65,27 @@ def authority(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def gateway(origin_server, authority, tmp_path_factory):
-    configuration = f"""
+def gateway(start_gateway, origin_server, authority):
+    server = f"""
 [server.tls]
 certificate_file = "{authority.directory}/gateway.pem"
 private_key_file = "{authority.directory}/gateway.key"
 reload_interval = 3600
-[buckets.signed]
-auth = ["sigv4"]
-[buckets.signed.s3]
-endpoints = ["{origin_server.endpoint}"]
-bucket = "demo"
-[keys.{KEYS[0]}]
-secret = "{KEYS[1]}"
-policy = "all"
-[policies.all]
-buckets = ["*"]
-methods = ["read", "write", "delete", "list"]
 """
-    gateway = servers.Gateway(tmp_path_factory.mktemp("secured"), configuration)
+    store = configuration.section("signed", origin_server, bucket="demo")
+    gateway = start_gateway("secured", server, store, configuration.key(KEYS), configuration.policy(methods=configuration.DATA))
     gateway.endpoint = gateway.endpoint.replace("http://", "https://")
-    yield gateway
-    assert gateway.stop() == 0
+    return gateway
 
 
 @pytest.fixture(scope="module")
-def client(gateway, authority):
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=gateway.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=KEYS[0],
-        aws_secret_access_key=KEYS[1],
-        verify=str(authority.certificate),
-        config=Config(
-            signature_version="s3v4",
-            retries={"total_max_attempts": 1},
-            s3={"addressing_style": "path"},
-            read_timeout=60,
-        ),
-    )
+def tls_target(gateway):
+    return Target("tls", gateway.endpoint, "signed", KEYS)
+
+
+@pytest.fixture(scope="module")
+def client(tls_target, authority):
+    return tls_target.client(verify=str(authority.certificate))
 
 
 @pytest.fixture(scope="module")
@@ -141,22 +119,13 @@ def test_boto3_over_tls(client, key, big):
     assert [item["Key"] for item in listed["Contents"]] == [key, key + "2"]
 
 
-def test_the_aws_cli_over_tls(gateway, authority, key, big, tmp_path):
+@pytest.mark.parametrize("version", AWS_CLI)
+def test_the_aws_cli_over_tls(tls_target, authority, key, big, tmp_path, version):
     """A7, A1: both ways by hash, by an authority that is named to it."""
     path, digest = big
-    environment = servers.clean_environment(
-        AWS_ACCESS_KEY_ID=KEYS[0],
-        AWS_SECRET_ACCESS_KEY=KEYS[1],
-        AWS_DEFAULT_REGION="us-east-1",
-        AWS_CONFIG_FILE=os.devnull,
-        AWS_EC2_METADATA_DISABLED="true",
-        AWS_MAX_ATTEMPTS="1",
-        AWS_CA_BUNDLE=str(authority.certificate),
-    )
-    copy = [sys.executable, "-m", "awscli", "--endpoint-url", gateway.endpoint, "s3", "cp", "--no-progress"]
-    for source, place in [(path, f"s3://signed/{key}"), (f"s3://signed/{key}", tmp_path / "back")]:
-        done = subprocess.run([*copy, source, place], env=environment, capture_output=True, timeout=180)
-        assert done.returncode == 0, done.stderr.decode()
+    aws = aws_cli(version, tls_target, tmp_path, AWS_CA_BUNDLE=str(authority.certificate))
+    aws("s3", "cp", "--no-progress", path, f"s3://signed/{key}")
+    aws("s3", "cp", "--no-progress", f"s3://signed/{key}", tmp_path / "back")
     assert sha256(tmp_path / "back") == digest
 
 

@@ -9,6 +9,8 @@ import servers
 import urllib3
 
 BIN = pathlib.Path(sys.executable).parent
+#: The versions of the AWS CLI. Version 2 is Debian's: no other registry has it.
+AWS_CLI = {"v1": [sys.executable, "-m", "awscli"], "v2": ["/usr/bin/aws"]}
 #: Keys with characters that clients, proxies and signatures encode differently.
 AWKWARD = ["plain.txt", "a b+c.txt", "100%.txt", "sub dir/ü 日本.txt", "sub dir/deep/it's (1)&=;.txt", "~tilde/@home,$x.txt"]
 
@@ -22,14 +24,18 @@ class Tool:
         home = {"HOME": str(directory), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "utf-8"}
         self.environment = servers.clean_environment(**home, **environment)
 
-    def __call__(self, *arguments, check=True, stdin=None):
-        """Runs the program and returns its output as text."""
+    def __call__(self, *arguments, stdin=None):
+        """Runs the program, asserts that it exits with 0, and returns its output as text."""
+        return self.output(*arguments, stdin=stdin).decode()
+
+    def output(self, *arguments, stdin=None):
+        """The same with the output as bytes."""
         done = self.run(*arguments, stdin=stdin)
-        if check:
-            assert done.returncode == 0, f"{self.command[0]} {arguments}: {done.stderr.decode()[-3000:]}"
-        return done.stdout.decode()
+        assert done.returncode == 0, f"{self.command[0]} {arguments}: {done.stderr.decode()[-3000:]}"
+        return done.stdout
 
     def run(self, *arguments, stdin=None):
+        """Runs the program and asserts nothing: the caller asserts the exit code."""
         options = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
         return subprocess.run(
             [*self.command, *map(str, arguments)],
@@ -40,6 +46,32 @@ class Tool:
             timeout=120,
             **options,
         )
+
+
+def aws_environment(keys, **more):
+    """The variables of an AWS CLI that knows a key pair and nothing of its machine, and sends each request once."""
+    usual = {
+        "AWS_ACCESS_KEY_ID": keys[0],
+        "AWS_SECRET_ACCESS_KEY": keys[1],
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_PAGER": "",
+    }
+    return usual | more
+
+
+def aws_cli(version, target, directory, **variables):
+    """The AWS CLI with keys and endpoint and nothing else, except for these variables."""
+    command = [*AWS_CLI[version], "--endpoint-url", target.endpoint]
+    return Tool(directory, command, **aws_environment(target.keys, **variables))
+
+
+def assert_empty(aws, base):
+    """Nothing is below this URL: `aws s3 ls` prints nothing and exits with 1, which it does for no other reason in silence."""
+    done = aws.run("s3", "ls", "--recursive", base)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
 def make_tree(directory, names=AWKWARD, size=3000):

@@ -63,6 +63,7 @@ async function buckets(client, bucket, prefix) {
   await client.makeBucket(name);
   assert.ok((await client.listBuckets()).some((each) => each.name === name));
   await client.removeBucket(name);
+  assert.equal(await client.bucketExists(name), false);
 }
 
 let input = "";
