@@ -202,7 +202,8 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// A file beside an object. None if there is none. A file that cannot be read stays and has a fault: the object is taken over without it.
+    /// A file beside an object. None if there is none. A file that cannot be read stays and has a fault: the object is taken over without
+    /// it.
     fn beside<T: for<'a> Deserialize<'a>>(&mut self, path: &Path) -> Option<T> {
         match fs::read(path).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
             Ok(read) => Some(read),

@@ -3,10 +3,10 @@
 //! With a `Host` that is a base domain itself, or is below none, the bucket is the path's first segment. The
 //! client's signature covers `Host` and path as they came, so both stay as they are; only what goes upstream is mapped.
 //!
-//! Clients may percent-encode any character of the segment (RFC 3986, 2.1: `acme%3Aphotos`, `cs%2Da`). It is decoded here, once, and all that
-//! follows sees the decoded name: routing, policies, renaming and the log (V12). A name that decodes to anything but the grammar of names
-//! (`tidegate_config::is_bucket_name`), such as `photos%2Fk`, `a%00b` or `a%253Ab`, is no name; it stays as it was sent, and its `%` keeps it
-//! from every bucket. A `Host` is not decoded, and its bucket has no tenant: a `:` precedes the port.
+//! Clients may percent-encode any character of the segment (RFC 3986, 2.1: `acme%3Aphotos`, `cs%2Da`). It is decoded here, once, and all
+//! that follows sees the decoded name: routing, policies, renaming and the log (V12). A name that decodes to anything but the grammar of
+//! names (`tidegate_config::is_bucket_name`), such as `photos%2Fk`, `a%00b` or `a%253Ab`, is no name; it stays as it was sent, and its `%`
+//! keeps it from every bucket. A `Host` is not decoded, and its bucket has no tenant: a `:` precedes the port.
 //!
 //! Source: S3 User Guide, "Virtual hosting of buckets". Deliberately absent: its third form, a `Host` that is the bucket's name
 //! as a whole, because any name that leads to the gateway would become a bucket.

@@ -304,7 +304,8 @@ async fn a_list_of_more_than_a_thousand_is_not_made_shorter() {
     assert_eq!(upstream.count(), 1);
 }
 
-/// E5, A5: a thousand keys of S3's longest length fit, also where each is spelled with its version; the refusal of a longer list names the bound
+/// E5, A5: a thousand keys of S3's longest length fit, also where each is spelled with its version; the refusal of a longer list names the
+/// bound
 #[tokio::test]
 async fn a_list_of_a_thousand_long_keys_is_checked() {
     let upstream = deleting_store();

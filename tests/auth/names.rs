@@ -3,8 +3,8 @@
 use super::{GUEST, Signer, code, guest, send, signed_bucket, signer};
 use crate::support::{Act, Answer, Gateway, Upstream, request};
 
-/// Sections for `acme:*` and for all names without a tenant. The guest may read and write what `buckets` says, the reader all names without a
-/// tenant.
+/// Sections for `acme:*` and for all names without a tenant. The guest may read and write what `buckets` says, the reader all names without
+/// a tenant.
 async fn tenants(upstream: &Upstream, buckets: &str) -> Gateway {
     signed_bucket(upstream)
         .bucket("acme", upstream)
@@ -87,7 +87,8 @@ async fn no_spelling_leads_out_of_a_policy() {
     assert_eq!(upstream.count(), allowed + 1);
 }
 
-/// A5, V12: a copy's source is one decoded name for its section and its policy; where the store calls it the same, the bucket goes up as it was sent
+/// A5, V12: a copy's source is one decoded name for its section and its policy; where the store calls it the same, the bucket goes up as it
+/// was sent
 #[tokio::test]
 async fn a_copy_source_may_have_a_tenant() {
     let upstream =

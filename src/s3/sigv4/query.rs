@@ -1,7 +1,7 @@
 //! The parameters of a presigned URL.
 //!
-//! Names are compared decoded and in any case of their letters, because an upstream could take another spelling for a signature. Only the exact
-//! spelling is accepted, and each name once.
+//! Names are compared decoded and in any case of their letters, because an upstream could take another spelling for a signature. Only the
+//! exact spelling is accepted, and each name once.
 
 use std::borrow::Cow;
 use std::time::Duration;
